@@ -1,0 +1,17 @@
+//! What the integration and end-to-end tests share: processes that cannot outlive their test, waits
+//! that are bounded and level-triggered, a small HTTP client that keeps the time of each chunk, and a
+//! real Kubernetes control plane on loopback.
+//!
+//! It refuses to hide anything: no retry of a failed step, no default for a missing tool, and no wait
+//! without a name, since the name is all that a failed run leaves to read.
+
+mod control_plane;
+pub mod http;
+pub mod paths;
+mod process;
+mod wait;
+
+pub use control_plane::{ControlPlane, Output};
+pub use paths::{binary, free_port, tool, workspace};
+pub use process::Process;
+pub use wait::{eventually, eventually_ok};

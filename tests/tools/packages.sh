@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Makes sure that the system packages which the build and the tests need are there: as root by
+# apt-get, else it names the exact command and fails.
+set -euo pipefail
+
+missing=()
+need() { # PACKAGE COMMAND...: the package is needed when the command fails
+  local package=$1
+  shift
+  "$@" >/dev/null 2>&1 || missing+=("$package")
+}
+
+need build-essential cc --version
+need build-essential make --version
+need curl curl --version
+need redis-server redis-server --version
+need python3-venv python3 -c 'import ensurepip, venv'
+need nodejs node --version
+need npm npm --version
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+install=(apt-get install -y --no-install-recommends "${missing[@]}")
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  echo "[packages] installing ${missing[*]}" >&2
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq >&2 </dev/null
+  "${install[@]}" >&2 </dev/null
+else
+  echo "missing system packages; on Debian or Ubuntu: sudo ${install[*]}" >&2
+  exit 1
+fi
