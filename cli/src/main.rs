@@ -1,0 +1,2 @@
+//! `tundish`.
+fn main() {}

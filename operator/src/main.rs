@@ -1,0 +1,2 @@
+//! `tundish-operator`.
+fn main() {}

@@ -1,0 +1,322 @@
+//! Whether a request may pass: who calls, which rule serves, which limits apply.
+//!
+//! Reads no counter: taking quota is [`crate::quota::reserve`], which the gateway's ledger calls
+//! with the limits of the [`Permit`].
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::auth::{Caller, KeyDigest, Rejected, Standing};
+use crate::names::{Code, ModelPattern, Moment, Operation};
+use crate::quota::Per;
+use crate::route::Facts;
+use crate::table::{FlatLimit, FlatRule, Quota, Route, Rule, Table};
+
+#[cfg(test)]
+mod tests;
+
+/// A refused request: a reason, and what to tell the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// The reason word.
+    pub code: Code,
+    /// For the caller: names what is wrong, never what exists elsewhere.
+    pub message: String,
+}
+
+impl Denial {
+    /// Refuses for `code`, saying `message`.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+/// What is asked, besides who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The host: lower case, without a port.
+    pub host: &'a str,
+    /// The operation.
+    pub operation: Operation,
+    /// The model that the client named.
+    pub model: Option<&'a str>,
+    /// The request's headers.
+    pub headers: &'a HeaderMap,
+}
+
+/// An admitted request: its rule, ready to be charged and sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Permit<'t> {
+    table: &'t Table,
+    /// Index of the rule in [`Table::rules`].
+    pub index: usize,
+    /// The rule.
+    pub flat: &'t FlatRule,
+    /// The AIRoute.
+    pub route: &'t Route,
+    /// The rule as declared.
+    pub rule: &'t Rule,
+}
+
+/// Finds out who calls. Done before the body is read, so that strangers cost little.
+///
+/// # Errors
+/// `missing_credential`, `invalid_credential` if no route of `host` could admit the caller;
+/// `expired_credential`.
+pub fn authenticate(
+    table: &Table,
+    host: &str,
+    credential: Option<&str>,
+    now: Moment,
+) -> Result<Arc<Caller>, Denial> {
+    let admits = |accepts: fn(&Route) -> bool| {
+        table.tolerant()
+            && table
+                .contents()
+                .routes
+                .iter()
+                .any(|route| accepts(route) && route.serves(host))
+    };
+    let Some(credential) = credential else {
+        return if admits(|route| route.authentication.anonymous) {
+            Ok(Arc::new(Caller::anonymous()))
+        } else {
+            Err(missing())
+        };
+    };
+    let digest = KeyDigest::of(credential);
+    match table.ring().find(&digest, now) {
+        Ok(caller) => Ok(Arc::clone(caller)),
+        Err(Rejected::Expired) => Err(Denial::new(
+            Code::ExpiredCredential,
+            "the API key has expired",
+        )),
+        Err(Rejected::Unknown) => {
+            if admits(|route| route.authentication.pass_through || route.authentication.anonymous) {
+                Ok(Arc::new(Caller::unknown(&digest)))
+            } else {
+                Err(unknown())
+            }
+        }
+    }
+}
+
+fn missing() -> Denial {
+    Denial::new(Code::MissingCredential, "no API key was sent")
+}
+
+fn unknown() -> Denial {
+    Denial::new(Code::InvalidCredential, "the API key is not known")
+}
+
+/// Finds the rule that serves the request and judges whether it admits the caller.
+///
+/// # Errors
+/// `route_not_found`, `model_not_found`, `missing_credential`, `invalid_credential`, `forbidden`,
+/// `route_rejected`, `no_backend`.
+pub fn admit<'t>(table: &'t Table, caller: &Caller, ask: &Ask<'_>) -> Result<Permit<'t>, Denial> {
+    let facts = Facts {
+        host: ask.host,
+        operation: ask.operation,
+        model: ask.model,
+        headers: ask.headers,
+        consumer: &caller.name,
+        attributes: &caller.attributes,
+    };
+    let found = table
+        .router()
+        .find(&facts)
+        .and_then(|index| permit(table, index));
+    let Some(permit) = found else {
+        return Err(not_found(table, ask));
+    };
+    judge(permit.route, caller)?;
+    if let Some(why) = &permit.route.rejected {
+        return Err(Denial::new(
+            Code::RouteRejected,
+            format!("the route {} is in error: {why}", permit.route.name),
+        ));
+    }
+    if permit.flat.targets.is_empty() {
+        return Err(Denial::new(
+            Code::NoBackend,
+            format!(
+                "rule {} of route {} has no usable backend",
+                permit.rule.name, permit.route.name
+            ),
+        ));
+    }
+    Ok(permit)
+}
+
+/// The models that `caller` may name on `host`: what rules and the deployments behind them name,
+/// where a chat, a response or an embedding of that name would find a deployment. Sorted.
+#[must_use]
+pub fn models(table: &Table, caller: &Caller, host: &str, headers: &HeaderMap) -> Vec<Arc<str>> {
+    let mut names: Vec<Arc<str>> = Vec::new();
+    for backend in &table.contents().backends {
+        for deployment in &backend.deployments {
+            names.extend([Arc::clone(&deployment.name), Arc::clone(&deployment.model)]);
+        }
+    }
+    let rules = table
+        .contents()
+        .routes
+        .iter()
+        .flat_map(|route| &route.rules);
+    for pattern in rules.flat_map(|rule| &rule.matches).flat_map(|m| &m.models) {
+        if let ModelPattern::Exact(name) = pattern {
+            names.push(Arc::clone(name));
+        }
+    }
+    names.sort();
+    names.dedup();
+    names.retain(|name| {
+        [
+            Operation::ChatCompletions,
+            Operation::Responses,
+            Operation::Embeddings,
+        ]
+        .into_iter()
+        .any(|operation| {
+            let ask = Ask {
+                host,
+                operation,
+                model: Some(name),
+                headers,
+            };
+            admit(table, caller, &ask).is_ok_and(|permit| permit.finds_deployment(name))
+        })
+    });
+    names
+}
+
+fn permit(table: &Table, index: usize) -> Option<Permit<'_>> {
+    let flat = table.rules().get(index)?;
+    let route = table.contents().routes.get(flat.route)?;
+    let rule = route.rules.get(flat.rule)?;
+    Some(Permit {
+        table,
+        index,
+        flat,
+        route,
+        rule,
+    })
+}
+
+fn judge(route: &Route, caller: &Caller) -> Result<(), Denial> {
+    let accepted = &route.authentication;
+    match &caller.standing {
+        _ if accepted.anonymous => Ok(()),
+        Standing::Known(_) if accepted.pass_through => Ok(()),
+        Standing::Known(secret) if accepted.keys.binary_search(secret).is_ok() => Ok(()),
+        Standing::Known(_) => Err(Denial::new(
+            Code::Forbidden,
+            format!("consumer {} is not admitted to this route", caller.name),
+        )),
+        Standing::Unknown if accepted.pass_through => Ok(()),
+        Standing::Unknown => Err(unknown()),
+        Standing::Anonymous => Err(missing()),
+    }
+}
+
+fn not_found(table: &Table, ask: &Ask<'_>) -> Denial {
+    if !table
+        .contents()
+        .routes
+        .iter()
+        .any(|route| route.serves(ask.host))
+    {
+        return Denial::new(
+            Code::RouteNotFound,
+            format!("no route serves host {:?}", ask.host),
+        );
+    }
+    let operation = ask.operation.as_str();
+    let message = match ask.model {
+        Some(model) => format!("no rule serves model {model:?} for {operation}"),
+        None => format!("no rule serves {operation}"),
+    };
+    Denial::new(Code::ModelNotFound, message)
+}
+
+/// A limit that applies to one request, and whose counter it charges.
+#[derive(Clone, Copy, Debug)]
+pub struct Applied<'t> {
+    /// Index into [`Table::limits`].
+    pub index: usize,
+    /// The limit.
+    pub flat: &'t FlatLimit,
+    /// Its quota.
+    pub quota: &'t Quota,
+}
+
+/// One part of what splits a limit's counters, in the order of `per`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubjectPart<'a> {
+    /// The consumer, by the namespace of its Secret and its name.
+    Consumer(&'a str, &'a str),
+    /// The model that the client named; empty if none.
+    Model(&'a str),
+    /// The route, by namespace and name.
+    Route(&'a str, &'a str),
+    /// The value of the quota's attribute; empty if the consumer has none.
+    Attribute(&'a str),
+}
+
+impl<'t> Permit<'t> {
+    /// The limits that apply, in the order of the table: by quota, then as declared.
+    pub fn limits<'a>(
+        &self,
+        caller: &'a Caller,
+        model: Option<&'a str>,
+    ) -> impl Iterator<Item = Applied<'t>> + use<'t, 'a> {
+        let table = self.table;
+        self.flat.limits.iter().filter_map(move |&index| {
+            let flat = table.limits().get(index)?;
+            let quota = table.contents().quotas.get(flat.quota)?;
+            let covers_model = quota.models.is_empty()
+                || model.is_some_and(|m| quota.models.iter().any(|pattern| pattern.matches(m)));
+            (covers_model && quota.consumers.matches(&caller.name, &caller.attributes))
+                .then_some(Applied { index, flat, quota })
+        })
+    }
+
+    fn finds_deployment(&self, model: &str) -> bool {
+        self.flat.targets.iter().any(|target| {
+            let backend = self.table.contents().backends.get(target.backend);
+            backend.is_some_and(|b| {
+                b.deployment(target.deployment.as_deref(), Some(model))
+                    .is_some()
+            })
+        })
+    }
+}
+
+impl Applied<'_> {
+    /// What splits this limit's counters, for one request.
+    pub fn subject<'a>(
+        &'a self,
+        caller: &'a Caller,
+        model: Option<&'a str>,
+        route: &'a Route,
+    ) -> impl Iterator<Item = SubjectPart<'a>> {
+        let attribute = &self.quota.attribute;
+        self.quota.per.iter().map(move |per| match per {
+            Per::Consumer => SubjectPart::Consumer(&caller.namespace, &caller.name),
+            Per::Model => SubjectPart::Model(model.unwrap_or("")),
+            Per::Route => SubjectPart::Route(route.name.namespace(), route.name.name()),
+            Per::Attribute => SubjectPart::Attribute(
+                caller
+                    .attributes
+                    .iter()
+                    .find(|(name, _)| name == attribute)
+                    .map_or("", |(_, value)| value),
+            ),
+        })
+    }
+}

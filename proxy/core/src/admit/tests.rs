@@ -1,0 +1,262 @@
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::{Ask, admit, authenticate, models};
+use crate::auth::{Key, KeyDigest};
+use crate::names::{Code, ConsumerMatch, ModelPattern, Moment, ObjectName, Operation};
+use crate::quota::{Limit, Mode, OnStoreLoss, Unit, Window};
+use crate::route::Match;
+use crate::table::{
+    Authentication, Backend, BackendAuth, BackendKind, Contents, Deployment, Quota, Retry, Route,
+    Rule, Scope, Table, Target,
+};
+use crate::tokens::Price;
+
+const NOW: Moment = Moment {
+    monotonic_ms: 0,
+    unix_ms: 0,
+};
+
+fn name(text: &str) -> ObjectName {
+    ObjectName::new("ns", text)
+}
+
+fn backend() -> Backend {
+    let deployment = |name: &str, model: &str| Deployment {
+        name: name.into(),
+        model: model.into(),
+        price: Price::default(),
+    };
+    Backend {
+        name: name("eu"),
+        kind: BackendKind::Foundry,
+        endpoint: "https://eu.example".into(),
+        api_version: None,
+        auth: BackendAuth::None,
+        deployments: vec![
+            deployment("mini-ptu", "gpt-4o-mini"),
+            deployment("gpt-4o", "gpt-4o"),
+        ],
+        ca_pem: None,
+        server_name: None,
+        connect_timeout: Duration::from_secs(5),
+        first_byte_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_secs(5),
+    }
+}
+
+fn rule(pattern: &str) -> Rule {
+    Rule {
+        name: "r".into(),
+        matches: vec![Match {
+            models: vec![ModelPattern::parse(pattern).expect("a pattern")],
+            ..Match::default()
+        }],
+        targets: vec![Target {
+            backend: name("eu"),
+            deployment: None,
+            weight: 1,
+            priority: 0,
+        }],
+        retry: Retry::default(),
+        request_timeout: None,
+        first_token_timeout: None,
+    }
+}
+
+fn route(route: &str, created_s: i64, pattern: &str) -> Route {
+    Route {
+        name: name(route),
+        created_s,
+        hostnames: Vec::new(),
+        authentication: Authentication {
+            keys: vec![name("ann")],
+            ..Authentication::default()
+        },
+        rejected: None,
+        rules: vec![rule(pattern)],
+    }
+}
+
+fn key(secret: &str) -> Key {
+    Key {
+        secret: name(secret),
+        consumer: secret.into(),
+        digest: KeyDigest::of(secret),
+        attributes: Vec::new(),
+        expires_ms: None,
+    }
+}
+
+fn table(routes: Vec<Route>) -> Table {
+    table_with(routes, Vec::new())
+}
+
+fn table_with(routes: Vec<Route>, quotas: Vec<Quota>) -> Table {
+    Table::new(Contents {
+        backends: vec![backend()],
+        routes,
+        quotas,
+        keys: vec![key("ann"), key("bob")],
+    })
+}
+
+fn ask<'a>(headers: &'a HeaderMap, model: &'a str) -> Ask<'a> {
+    Ask {
+        host: "h",
+        operation: Operation::ChatCompletions,
+        model: Some(model),
+        headers,
+    }
+}
+
+/// The route that serves, or the code of the refusal.
+fn decide(table: &Table, credential: Option<&str>, model: &str) -> Result<String, Code> {
+    let headers = HeaderMap::new();
+    let caller = authenticate(table, "h", credential, NOW).map_err(|denial| denial.code)?;
+    admit(table, &caller, &ask(&headers, model))
+        .map(|permit| permit.route.name.name().to_owned())
+        .map_err(|denial| denial.code)
+}
+
+#[test]
+fn a_route_without_authentication_refuses_everybody() {
+    let mut closed = route("a", 0, "*");
+    closed.authentication = Authentication::default();
+    let table = table(vec![closed]);
+    assert_eq!(decide(&table, None, "m"), Err(Code::MissingCredential));
+    assert_eq!(decide(&table, Some("?"), "m"), Err(Code::InvalidCredential));
+    assert_eq!(decide(&table, Some("ann"), "m"), Err(Code::Forbidden));
+}
+
+#[test]
+fn a_known_consumer_of_another_route_is_forbidden() {
+    let table = table(vec![route("a", 0, "*")]);
+    assert_eq!(decide(&table, Some("ann"), "m"), Ok("a".into()));
+    assert_eq!(decide(&table, Some("bob"), "m"), Err(Code::Forbidden));
+}
+
+#[test]
+fn anonymous_admits_anybody_and_pass_through_any_credential() {
+    let (mut open, mut pass) = (route("open", 0, "open"), route("pass", 0, "pass"));
+    open.authentication = Authentication {
+        anonymous: true,
+        ..Authentication::default()
+    };
+    pass.authentication = Authentication {
+        pass_through: true,
+        ..Authentication::default()
+    };
+    let table = table(vec![open, pass]);
+    assert_eq!(decide(&table, None, "open"), Ok("open".into()));
+    assert_eq!(decide(&table, None, "pass"), Err(Code::MissingCredential));
+    assert_eq!(
+        decide(&table, Some("foundry-key"), "pass"),
+        Ok("pass".into())
+    );
+}
+
+#[test]
+fn a_stranger_learns_nothing_about_models() {
+    let table = table(vec![route("a", 0, "gpt-4o")]);
+    assert_eq!(
+        decide(&table, Some("?"), "no-such-model"),
+        Err(Code::InvalidCredential)
+    );
+    assert_eq!(
+        decide(&table, Some("ann"), "no-such-model"),
+        Err(Code::ModelNotFound)
+    );
+}
+
+#[test]
+fn a_rejected_route_keeps_its_matches_from_a_broader_one() {
+    let mut broken = route("broken", 0, "gpt-4o");
+    broken.rejected = Some("a bad reference".into());
+    let table = table(vec![route("broad", 0, "*"), broken]);
+    assert_eq!(
+        decide(&table, Some("ann"), "gpt-4o"),
+        Err(Code::RouteRejected)
+    );
+    assert_eq!(decide(&table, Some("ann"), "other"), Ok("broad".into()));
+}
+
+#[test]
+fn the_older_route_wins_a_tie_and_then_the_name() {
+    let table = table(vec![
+        route("a", 2, "m"),
+        route("b", 1, "m"),
+        route("c", 1, "m"),
+    ]);
+    assert_eq!(decide(&table, Some("ann"), "m"), Ok("b".into()));
+}
+
+#[test]
+fn a_rule_whose_backends_are_all_missing_has_none() {
+    let mut lost = route("a", 0, "*");
+    lost.rules[0].targets[0].backend = name("gone");
+    assert_eq!(
+        decide(&table(vec![lost]), Some("ann"), "m"),
+        Err(Code::NoBackend)
+    );
+}
+
+#[test]
+fn limits_apply_by_scope_model_and_consumer() {
+    let quota = |quota: &str, scope: Scope| Quota {
+        name: name(quota),
+        scope,
+        models: Vec::new(),
+        consumers: ConsumerMatch::default(),
+        per: Vec::new(),
+        attribute: "".into(),
+        mode: Mode::Enforce,
+        on_store_loss: OnStoreLoss::Share,
+        limits: vec![Limit {
+            name: "l".into(),
+            unit: Unit::Requests,
+            amount: 1,
+            window: Window::Minute,
+        }],
+    };
+    let mut for_mini = quota("mini", Scope::Gateway);
+    for_mini.models = vec![ModelPattern::parse("gpt-4o-mini").expect("a pattern")];
+    let mut for_bob = quota("bob", Scope::Gateway);
+    for_bob.consumers.names = vec!["bob".into()];
+    let quotas = vec![
+        quota("all", Scope::Gateway),
+        for_bob,
+        for_mini,
+        quota("other-ns", Scope::Namespace("other".into())),
+        quota("rule", Scope::Targets(vec![(name("a"), Some("r".into()))])),
+        quota(
+            "other-rule",
+            Scope::Targets(vec![(name("a"), Some("x".into()))]),
+        ),
+    ];
+    let table = table_with(vec![route("a", 0, "*")], quotas);
+    let caller = authenticate(&table, "h", Some("ann"), NOW).expect("known");
+    let headers = HeaderMap::new();
+    let applied = |model: &str| -> Vec<String> {
+        let permit = admit(&table, &caller, &ask(&headers, model)).expect("admitted");
+        permit
+            .limits(&caller, Some(model))
+            .map(|l| l.flat.name.quota.name().to_owned())
+            .collect()
+    };
+    assert_eq!(applied("gpt-4o"), ["all", "rule"]);
+    assert_eq!(applied("gpt-4o-mini"), ["all", "mini", "rule"]);
+}
+
+#[test]
+fn lists_the_models_that_a_caller_can_reach() {
+    let table = table(vec![route("a", 0, "gpt-4o*")]);
+    let headers = HeaderMap::new();
+    let listed = |key: &str| {
+        let caller = authenticate(&table, "h", Some(key), NOW).expect("known");
+        models(&table, &caller, "h", &headers)
+    };
+    assert_eq!(listed("ann"), ["gpt-4o".into(), "gpt-4o-mini".into()]);
+    assert!(listed("bob").is_empty());
+}

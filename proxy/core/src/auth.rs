@@ -1,0 +1,200 @@
+//! Who calls: keys by their SHA-256, compared in constant time.
+//!
+//! A raw key is hashed at once and kept nowhere. Words: a `credential` is what was shown, a
+//! `consumer` who it stands for, a `key` one entry of the ring (one Secret).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::names::{Attributes, Moment, ObjectName};
+
+#[cfg(test)]
+mod tests;
+
+/// SHA-256 of a credential. `Debug` shows the fingerprint only.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyDigest([u8; 32]);
+
+impl KeyDigest {
+    /// Hashes a raw key.
+    #[must_use]
+    pub fn of(key: &str) -> Self {
+        Self(Sha256::digest(key.as_bytes()).into())
+    }
+
+    /// Takes a digest that was made elsewhere.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// `key-` and the first 8 hex digits: names a caller whom no Secret names.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let [a, b, c, d, ..] = self.0;
+        format!("key-{a:02x}{b:02x}{c:02x}{d:02x}")
+    }
+
+    /// The first eight bytes, by which the ring is indexed.
+    const fn prefix(&self) -> [u8; 8] {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        [a, b, c, d, e, f, g, h]
+    }
+}
+
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.fingerprint())
+    }
+}
+
+/// One credential of a consumer: a Secret with a route's label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The Secret.
+    pub secret: ObjectName,
+    /// The consumer it stands for; several Secrets may name the same.
+    pub consumer: Arc<str>,
+    /// SHA-256 of the key.
+    pub digest: KeyDigest,
+    /// Labels under `attributes.tundish.dev/`.
+    pub attributes: Attributes,
+    /// When it ends, in milliseconds since the Unix epoch.
+    pub expires_ms: Option<i64>,
+}
+
+/// Who calls, as far as its credential tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The consumer's name; a fingerprint for an unknown credential, `anonymous` without one.
+    pub name: Arc<str>,
+    /// Where the consumer's Secret lives; empty for others. Part of what splits counters.
+    pub namespace: Arc<str>,
+    /// The consumer's attributes.
+    pub attributes: Attributes,
+    /// How it became known.
+    pub standing: Standing,
+}
+
+/// How a caller became known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// By the key of this Secret.
+    Known(ObjectName),
+    /// It showed a credential that no Secret names.
+    Unknown,
+    /// It showed none.
+    Anonymous,
+}
+
+impl Caller {
+    /// A caller without a credential.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self {
+            name: "anonymous".into(),
+            namespace: "".into(),
+            attributes: Vec::new(),
+            standing: Standing::Anonymous,
+        }
+    }
+
+    /// A caller with a credential that no Secret names.
+    #[must_use]
+    pub fn unknown(digest: &KeyDigest) -> Self {
+        Self {
+            name: digest.fingerprint().into(),
+            standing: Standing::Unknown,
+            ..Self::anonymous()
+        }
+    }
+
+    fn known(key: &Key) -> Self {
+        Self {
+            name: Arc::clone(&key.consumer),
+            namespace: key.secret.namespace().into(),
+            attributes: key.attributes.clone(),
+            standing: Standing::Known(key.secret.clone()),
+        }
+    }
+}
+
+/// Why a credential is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// No key has this digest.
+    Unknown,
+    /// The key has expired.
+    Expired,
+}
+
+/// All keys of a gateway, found by digest.
+#[derive(Debug, Default)]
+pub struct KeyRing {
+    by_prefix: HashMap<[u8; 8], Vec<usize>, foldhash::fast::RandomState>,
+    keys: Vec<(Key, Arc<Caller>)>,
+}
+
+impl KeyRing {
+    /// Indexes `keys`. Of several with one digest the first is found, so sort them before.
+    #[must_use]
+    pub fn new(keys: Vec<Key>) -> Self {
+        let mut by_prefix: HashMap<_, Vec<usize>, _> = HashMap::default();
+        for (index, key) in keys.iter().enumerate() {
+            by_prefix
+                .entry(key.digest.prefix())
+                .or_default()
+                .push(index);
+        }
+        let with_caller = |key: Key| {
+            let caller = Arc::new(Caller::known(&key));
+            (key, caller)
+        };
+        Self {
+            by_prefix,
+            keys: keys.into_iter().map(with_caller).collect(),
+        }
+    }
+
+    /// Finds whom the key of `digest` stands for.
+    ///
+    /// The map is asked by eight bytes of the digest, which tell an attacker nothing about the
+    /// key; the rest is compared in constant time, also when nothing was found.
+    ///
+    /// # Errors
+    /// [`Rejected`] if there is none, or if it has expired at `now`.
+    pub fn find(&self, digest: &KeyDigest, now: Moment) -> Result<&Arc<Caller>, Rejected> {
+        let mut found = None;
+        match self.by_prefix.get(&digest.prefix()) {
+            Some(indices) => {
+                for &index in indices {
+                    let Some(entry) = self.keys.get(index) else {
+                        continue;
+                    };
+                    let same: bool = entry.0.digest.0.ct_eq(&digest.0).into();
+                    if same && found.is_none() {
+                        found = Some(entry);
+                    }
+                }
+            }
+            None => {
+                let _: bool = std::hint::black_box([0u8; 32].ct_eq(&digest.0).into());
+            }
+        }
+        let (key, caller) = found.ok_or(Rejected::Unknown)?;
+        match key.expires_ms {
+            Some(end) if now.unix_ms >= end => Err(Rejected::Expired),
+            Some(_) | None => Ok(caller),
+        }
+    }
+}

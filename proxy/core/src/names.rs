@@ -1,0 +1,226 @@
+//! The words that every other module speaks: names of objects, operations, moments, answer codes.
+
+use std::fmt;
+use std::sync::Arc;
+
+mod code;
+
+pub use code::Code;
+
+/// `namespace/name` of a Kubernetes object. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName {
+    namespace: Arc<str>,
+    name: Arc<str>,
+}
+
+impl ObjectName {
+    /// Names the object `name` in `namespace`.
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    /// The namespace part.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The name part.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Reads `namespace/name`; `None` unless there is exactly one slash with text on both sides.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (namespace, name) = text.split_once('/')?;
+        (!namespace.is_empty() && !name.is_empty() && !name.contains('/'))
+            .then(|| Self::new(namespace, name))
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl fmt::Debug for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// A credential. Neither `Debug` nor `Display` shows it; [`Secret::expose`] is the only way out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Wraps a credential.
+    pub fn new(value: impl Into<Arc<str>>) -> Self {
+        Self(value.into())
+    }
+
+    /// The credential itself, for the one place that sends it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// A point in time, read once per step at the edge and passed inwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// Milliseconds of a clock that never goes back; rolling windows count by it.
+    pub monotonic_ms: u64,
+    /// Milliseconds since the Unix epoch; calendar windows and expiry dates count by it.
+    pub unix_ms: i64,
+}
+
+/// What a request asks the model to do. The closed list that routes can match on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// `POST .../chat/completions`
+    ChatCompletions,
+    /// `POST .../completions`
+    Completions,
+    /// `POST .../embeddings`
+    Embeddings,
+    /// `.../responses`
+    Responses,
+    /// `POST .../messages` (Anthropic)
+    Messages,
+    /// `POST .../images/...`
+    Images,
+    /// `POST .../audio/...`
+    Audio,
+    /// `.../realtime`
+    Realtime,
+    /// `.../files`
+    Files,
+    /// `.../batches`
+    Batches,
+    /// `/api/projects/{project}/...`
+    Agents,
+    /// `GET .../models`, answered by the gateway itself
+    Models,
+}
+
+impl Operation {
+    /// Every operation, in declaration order.
+    pub const ALL: [Self; 12] = [
+        Self::ChatCompletions,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Responses,
+        Self::Messages,
+        Self::Images,
+        Self::Audio,
+        Self::Realtime,
+        Self::Files,
+        Self::Batches,
+        Self::Agents,
+        Self::Models,
+    ];
+
+    /// The CamelCase word used in objects, metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "ChatCompletions",
+            Self::Completions => "Completions",
+            Self::Embeddings => "Embeddings",
+            Self::Responses => "Responses",
+            Self::Messages => "Messages",
+            Self::Images => "Images",
+            Self::Audio => "Audio",
+            Self::Realtime => "Realtime",
+            Self::Files => "Files",
+            Self::Batches => "Batches",
+            Self::Agents => "Agents",
+            Self::Models => "Models",
+        }
+    }
+
+    /// Reads the CamelCase word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|operation| operation.as_str() == word)
+    }
+}
+
+/// A pattern over model names: exact, or a prefix written with one trailing `*`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ModelPattern {
+    /// Matches this name only.
+    Exact(Arc<str>),
+    /// Matches every name that begins so.
+    Prefix(Arc<str>),
+}
+
+impl ModelPattern {
+    /// Reads `gpt-4o` or `gpt-4o-*`; `None` for an empty pattern or a `*` elsewhere.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.strip_suffix('*') {
+            Some(prefix) if !prefix.contains('*') => Some(Self::Prefix(prefix.into())),
+            None if !text.is_empty() && !text.contains('*') => Some(Self::Exact(text.into())),
+            Some(_) | None => None,
+        }
+    }
+
+    /// Whether `model` is meant.
+    #[must_use]
+    pub fn matches(&self, model: &str) -> bool {
+        match self {
+            Self::Exact(name) => &**name == model,
+            Self::Prefix(prefix) => model.starts_with(&**prefix),
+        }
+    }
+}
+
+impl fmt::Display for ModelPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+/// Attributes of a consumer, by name. Few, so a sorted list.
+pub type Attributes = Vec<(Arc<str>, Arc<str>)>;
+
+/// Which consumers are meant. Empty lists mean everybody; both lists must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConsumerMatch {
+    /// One of these names, if any are listed.
+    pub names: Vec<Arc<str>>,
+    /// All of these attributes.
+    pub attributes: Attributes,
+}
+
+impl ConsumerMatch {
+    /// Whether the consumer of this name and these attributes is meant.
+    #[must_use]
+    pub fn matches(&self, name: &str, attributes: &Attributes) -> bool {
+        (self.names.is_empty() || self.names.iter().any(|wanted| &**wanted == name))
+            && self
+                .attributes
+                .iter()
+                .all(|wanted| attributes.contains(wanted))
+    }
+}

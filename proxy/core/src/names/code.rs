@@ -1,0 +1,207 @@
+//! The closed list of reasons for which the gateway answers instead of a backend.
+
+/// One reason word: the same in the response body, the metric label and the access log.
+/// `docs/errors.md` is generated from this list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Code {
+    /// The request is not what its dialect asks for.
+    InvalidRequest,
+    /// The path is none that the gateway serves.
+    UnknownPath,
+    /// The path is served, the method is not.
+    MethodNotAllowed,
+    /// No credential was shown and the routes of this host want one.
+    MissingCredential,
+    /// The credential is not known.
+    InvalidCredential,
+    /// The credential was known and has expired.
+    ExpiredCredential,
+    /// The consumer is known, the route does not admit it.
+    Forbidden,
+    /// No route serves this host.
+    RouteNotFound,
+    /// No rule serves this model and operation.
+    ModelNotFound,
+    /// The client was too slow in sending.
+    RequestTimeout,
+    /// The body is larger than the gateway takes.
+    RequestTooLarge,
+    /// The body is compressed; the gateway does not look into such.
+    UnsupportedEncoding,
+    /// The headers are larger or more than the gateway takes.
+    HeadersTooLarge,
+    /// A limit on requests in a rolling window is spent.
+    RateLimited,
+    /// A limit on tokens or cost, or a calendar window, is spent.
+    QuotaExceeded,
+    /// As many requests as allowed are running.
+    ConcurrencyExceeded,
+    /// Every backend of the rule asks callers to wait.
+    BackendThrottled,
+    /// The gateway itself sheds load.
+    Overloaded,
+    /// The route was rejected by the operator; it keeps its matches and serves nothing.
+    RouteRejected,
+    /// No backend of the rule can serve the request.
+    NoBackend,
+    /// The gateway has no table yet.
+    NotReady,
+    /// No connection to the backend.
+    UpstreamUnreachable,
+    /// The backend broke the protocol or the connection.
+    UpstreamFailed,
+    /// The backend did not answer in time.
+    UpstreamTimeout,
+    /// The gateway failed; a defect.
+    Internal,
+}
+
+impl Code {
+    /// Every code, in the order of the documentation.
+    pub const ALL: [Self; 25] = [
+        Self::InvalidRequest,
+        Self::UnknownPath,
+        Self::MethodNotAllowed,
+        Self::MissingCredential,
+        Self::InvalidCredential,
+        Self::ExpiredCredential,
+        Self::Forbidden,
+        Self::RouteNotFound,
+        Self::ModelNotFound,
+        Self::RequestTimeout,
+        Self::RequestTooLarge,
+        Self::UnsupportedEncoding,
+        Self::HeadersTooLarge,
+        Self::RateLimited,
+        Self::QuotaExceeded,
+        Self::ConcurrencyExceeded,
+        Self::BackendThrottled,
+        Self::Overloaded,
+        Self::RouteRejected,
+        Self::NoBackend,
+        Self::NotReady,
+        Self::UpstreamUnreachable,
+        Self::UpstreamFailed,
+        Self::UpstreamTimeout,
+        Self::Internal,
+    ];
+
+    /// The word itself.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::UnknownPath => "unknown_path",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::MissingCredential => "missing_credential",
+            Self::InvalidCredential => "invalid_credential",
+            Self::ExpiredCredential => "expired_credential",
+            Self::Forbidden => "forbidden",
+            Self::RouteNotFound => "route_not_found",
+            Self::ModelNotFound => "model_not_found",
+            Self::RequestTimeout => "request_timeout",
+            Self::RequestTooLarge => "request_too_large",
+            Self::UnsupportedEncoding => "unsupported_encoding",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::ConcurrencyExceeded => "concurrency_exceeded",
+            Self::BackendThrottled => "backend_throttled",
+            Self::Overloaded => "overloaded",
+            Self::RouteRejected => "route_rejected",
+            Self::NoBackend => "no_backend",
+            Self::NotReady => "not_ready",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The HTTP status that goes with it.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::InvalidRequest => 400,
+            Self::MissingCredential | Self::InvalidCredential | Self::ExpiredCredential => 401,
+            Self::Forbidden => 403,
+            Self::UnknownPath | Self::RouteNotFound | Self::ModelNotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::RequestTimeout => 408,
+            Self::RequestTooLarge => 413,
+            Self::UnsupportedEncoding => 415,
+            Self::HeadersTooLarge => 431,
+            Self::RateLimited
+            | Self::QuotaExceeded
+            | Self::ConcurrencyExceeded
+            | Self::BackendThrottled
+            | Self::Overloaded => 429,
+            Self::Internal => 500,
+            Self::UpstreamUnreachable | Self::UpstreamFailed => 502,
+            Self::RouteRejected | Self::NoBackend | Self::NotReady => 503,
+            Self::UpstreamTimeout => 504,
+        }
+    }
+
+    /// What happened and what to do, for `docs/errors.md`.
+    #[must_use]
+    pub const fn help(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => {
+                "The request is malformed; the message names the field. Correct it."
+            }
+            Self::UnknownPath => {
+                "The gateway does not serve this path. Check the base URL of the client."
+            }
+            Self::MethodNotAllowed => "The path is served by another method.",
+            Self::MissingCredential => {
+                "Send a key as `api-key`, `x-api-key` or `Authorization: Bearer`."
+            }
+            Self::InvalidCredential => {
+                "No consumer has this key. Check it, or its Secret and the route's selector."
+            }
+            Self::ExpiredCredential => {
+                "The key's `tundish.dev/expires` has passed. Use the new key."
+            }
+            Self::Forbidden => "The key is good, but not for this route. Ask the route's owner.",
+            Self::RouteNotFound => "No AIRoute serves this host. Check `hostnames`.",
+            Self::ModelNotFound => {
+                "No rule matches this model and operation. See `GET /v1/models`."
+            }
+            Self::RequestTimeout => "The request did not arrive in time. Send it again.",
+            Self::RequestTooLarge => "The body exceeds the gateway's limit (`--max-body`).",
+            Self::UnsupportedEncoding => "Send the body without `Content-Encoding`.",
+            Self::HeadersTooLarge => "Send fewer or smaller headers.",
+            Self::RateLimited => {
+                "A limit on requests is spent; `retry-after` says when this request fits."
+            }
+            Self::QuotaExceeded => {
+                "A limit on tokens or cost is spent; `retry-after` says when this request fits."
+            }
+            Self::ConcurrencyExceeded => {
+                "Too many requests of this consumer are running. Wait for one to end."
+            }
+            Self::BackendThrottled => {
+                "Every backend of the rule is throttled; `retry-after` is the shortest wait."
+            }
+            Self::Overloaded => "The gateway sheds load. Retry later.",
+            Self::RouteRejected => {
+                "The AIRoute is in error and serves nothing. See its conditions."
+            }
+            Self::NoBackend => {
+                "No backend of the rule can serve this. See the AIRoute's ResolvedRefs."
+            }
+            Self::NotReady => "The gateway has no routing table yet. See the operator.",
+            Self::UpstreamUnreachable => {
+                "The backend cannot be connected. See the AIBackend's endpoint."
+            }
+            Self::UpstreamFailed => {
+                "The backend broke off. Retry; see the access log for its cause."
+            }
+            Self::UpstreamTimeout => {
+                "The backend did not answer within the route's or backend's timeouts."
+            }
+            Self::Internal => "A defect of the gateway. Please report it with the request id.",
+        }
+    }
+}

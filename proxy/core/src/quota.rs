@@ -1,0 +1,232 @@
+//! Limits, and the counters that enforce them.
+//!
+//! [`reserve`] **is** the check: it debits every counter of a request in one step, or none. Nothing
+//! here answers "is there quota" without taking it. What was reserved is later corrected by
+//! [`Counter::settle`]; what was used beyond the limit is carried as debt.
+//!
+//! Words: a `limit` is the declared rule, a `counter` its state for one subject, a `cost` what a
+//! request asks for, a `stamp` where a reservation was debited.
+#![deny(clippy::arithmetic_side_effects)]
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::names::{Moment, ObjectName};
+use crate::tokens::Usage;
+
+mod calendar;
+mod counter;
+mod ring;
+#[cfg(test)]
+mod tests;
+
+pub use calendar::{Period, TimeZone};
+pub use counter::{Counter, Stamp};
+
+/// `namespace/quota/limit`: what a refusal names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LimitName {
+    /// The AIQuota.
+    pub quota: ObjectName,
+    /// The entry of its `limits`.
+    pub limit: Arc<str>,
+}
+
+impl fmt::Display for LimitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.quota, self.limit)
+    }
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unit {
+    /// Requests.
+    Requests,
+    /// Input tokens, cached ones included.
+    InputTokens,
+    /// Output tokens, reasoning included.
+    OutputTokens,
+    /// Input and output tokens.
+    Tokens,
+    /// Micros of the installation's currency, by the deployments' prices.
+    CostMicros,
+    /// Requests that are running now.
+    Concurrency,
+}
+
+impl Unit {
+    /// Every unit.
+    pub const ALL: [Self; 6] = [
+        Self::Requests,
+        Self::InputTokens,
+        Self::OutputTokens,
+        Self::Tokens,
+        Self::CostMicros,
+        Self::Concurrency,
+    ];
+
+    /// The CamelCase word used in objects, metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "Requests",
+            Self::InputTokens => "InputTokens",
+            Self::OutputTokens => "OutputTokens",
+            Self::Tokens => "Tokens",
+            Self::CostMicros => "CostMicros",
+            Self::Concurrency => "Concurrency",
+        }
+    }
+}
+
+/// Over which span a limit counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// Any second: rolling, ten sub-buckets.
+    Second,
+    /// Any minute: rolling, sixty sub-buckets.
+    Minute,
+    /// A calendar period in a time zone.
+    Calendar(Period, TimeZone),
+    /// None: what is held now (`Concurrency`).
+    Held,
+}
+
+/// One entry of an AIQuota's `limits`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Its name within the AIQuota.
+    pub name: Arc<str>,
+    /// What it counts.
+    pub unit: Unit,
+    /// How much is allowed per window.
+    pub amount: u64,
+    /// The window.
+    pub window: Window,
+}
+
+/// Whether a limit refuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Refuses what does not fit.
+    #[default]
+    Enforce,
+    /// Counts and reports what it would refuse, refuses nothing.
+    Shadow,
+}
+
+/// What a limit does when the shared store is away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStoreLoss {
+    /// Each replica enforces limit / live replicas.
+    #[default]
+    Share,
+    /// Refuse.
+    Deny,
+    /// Admit.
+    Allow,
+}
+
+/// How counters of one limit split into subjects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Per {
+    /// One counter for each consumer.
+    Consumer,
+    /// One for each model that clients ask for.
+    Model,
+    /// One for each AIRoute.
+    Route,
+    /// One for each value of the quota's `attribute`.
+    Attribute,
+}
+
+/// What a request asks of its limits, or has used of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Tokens.
+    pub usage: Usage,
+    /// Micros, by the price of the deployment (before it is known: the dearest candidate's).
+    pub cost_micros: u64,
+}
+
+impl Cost {
+    /// How much of `unit` this is.
+    #[must_use]
+    pub const fn of(&self, unit: Unit) -> u64 {
+        match unit {
+            Unit::Requests | Unit::Concurrency => 1,
+            Unit::InputTokens => self.usage.input_tokens,
+            Unit::OutputTokens => self.usage.output_tokens,
+            Unit::Tokens => self.usage.total_tokens(),
+            Unit::CostMicros => self.cost_micros,
+        }
+    }
+}
+
+/// How long until the same request would fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wait {
+    /// This many milliseconds, at least 1.
+    Millis(u64),
+    /// It asks for more than the whole limit.
+    Never,
+}
+
+/// A counter taking part in one reservation.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// The declared limit.
+    pub limit: &'a Limit,
+    /// Whether it refuses.
+    pub mode: Mode,
+    /// Its state for the request's subject.
+    pub counter: &'a mut Counter,
+}
+
+/// Why a reservation was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exceeded {
+    /// Index of the entry that asks for the longest wait.
+    pub entry: usize,
+    /// When the request would fit **every** enforced limit.
+    pub wait: Wait,
+}
+
+/// Debits `cost` from all entries, or from none if an enforced one does not fit.
+///
+/// Returns a stamp for each entry, in order. `Stamp::over` tells that a shadowed limit would have
+/// refused. Cost: one pass over the entries, no allocation besides the answer.
+///
+/// # Errors
+/// [`Exceeded`] names the limit with the longest wait; no counter has changed.
+pub fn reserve(
+    entries: &mut [Entry<'_>],
+    cost: &Cost,
+    now: Moment,
+) -> Result<Vec<Stamp>, Exceeded> {
+    let mut refused: Option<Exceeded> = None;
+    for (index, entry) in entries.iter_mut().enumerate() {
+        if entry.mode == Mode::Shadow {
+            continue;
+        }
+        if let Err(wait) = entry
+            .counter
+            .fits(entry.limit, cost.of(entry.limit.unit), now)
+            && refused.is_none_or(|worst| wait > worst.wait)
+        {
+            refused = Some(Exceeded { entry: index, wait });
+        }
+    }
+    match refused {
+        Some(exceeded) => Err(exceeded),
+        None => Ok(entries
+            .iter_mut()
+            .map(|entry| {
+                entry
+                    .counter
+                    .debit(entry.limit, cost.of(entry.limit.unit), now)
+            })
+            .collect()),
+    }
+}

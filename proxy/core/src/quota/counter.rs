@@ -1,0 +1,177 @@
+//! The state of one limit for one subject.
+
+use super::calendar::Span;
+use super::ring::Ring;
+use super::{Limit, Wait, Window};
+use crate::names::Moment;
+
+/// A place in a concurrency limit comes free when another request ends, which nobody can foresee.
+const CONCURRENCY_WAIT_MS: u64 = 1_000;
+
+/// Where and how much a reservation was debited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Rolling: the bucket. Calendar: the start of the period.
+    at: i64,
+    /// What was debited.
+    reserved: u64,
+    /// The counter was beyond the limit after it, which only a shadowed limit lets happen.
+    pub over: bool,
+}
+
+/// How much of a limit a subject has used; not `Clone`, since a copy would count twice.
+#[derive(Debug)]
+pub struct Counter {
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Rolling(Ring),
+    Calendar { span: Span, used: u64, debt: u64 },
+    Held { running: u64 },
+}
+
+impl Counter {
+    /// An untouched counter for `limit`.
+    #[must_use]
+    pub fn new(limit: &Limit, now: Moment) -> Self {
+        let state = match &limit.window {
+            Window::Second => State::Rolling(Ring::second(now.monotonic_ms)),
+            Window::Minute => State::Rolling(Ring::minute(now.monotonic_ms)),
+            Window::Calendar(period, zone) => State::Calendar {
+                span: period.around(zone, now.unix_ms),
+                used: 0,
+                debt: 0,
+            },
+            Window::Held => State::Held { running: 0 },
+        };
+        Self { state }
+    }
+
+    /// What is used or held at `now`, debt included.
+    pub fn used(&mut self, limit: &Limit, now: Moment) -> u64 {
+        self.advance(limit, now);
+        match &self.state {
+            State::Rolling(ring) => ring.used(),
+            State::Calendar { used, debt, .. } => used.saturating_add(*debt),
+            State::Held { running } => *running,
+        }
+    }
+
+    /// Milliseconds until everything used now has left the window, at the latest.
+    pub fn reset_ms(&mut self, limit: &Limit, now: Moment) -> u64 {
+        self.advance(limit, now);
+        match &self.state {
+            State::Rolling(ring) if ring.used() == 0 => 0,
+            State::Rolling(ring) => ring.wait_ms(limit.amount, limit.amount, now.monotonic_ms),
+            State::Calendar { span, .. } => until(span.end, now),
+            State::Held { .. } => 0,
+        }
+    }
+
+    /// Leaves expired time behind.
+    fn advance(&mut self, limit: &Limit, now: Moment) {
+        match (&mut self.state, &limit.window) {
+            (State::Rolling(ring), _) => ring.advance(now.monotonic_ms),
+            (State::Calendar { span, used, debt }, Window::Calendar(period, zone)) => {
+                // Only forwards: a wall clock that was set back must not open a spent period again.
+                if now.unix_ms >= span.end {
+                    *span = period.around(zone, now.unix_ms);
+                    *used = (*debt).min(limit.amount);
+                    *debt = debt.saturating_sub(*used);
+                }
+            }
+            (State::Calendar { .. } | State::Held { .. }, _) => {}
+        }
+    }
+
+    pub(super) fn fits(&mut self, limit: &Limit, ask: u64, now: Moment) -> Result<(), Wait> {
+        if ask > limit.amount {
+            return Err(Wait::Never);
+        }
+        if self.used(limit, now).saturating_add(ask) <= limit.amount {
+            return Ok(());
+        }
+        Err(Wait::Millis(match &self.state {
+            State::Rolling(ring) => ring.wait_ms(ask, limit.amount, now.monotonic_ms),
+            State::Calendar { span, .. } => until(span.end, now),
+            State::Held { .. } => CONCURRENCY_WAIT_MS,
+        }))
+    }
+
+    pub(super) fn debit(&mut self, limit: &Limit, ask: u64, now: Moment) -> Stamp {
+        self.advance(limit, now);
+        let at = match &mut self.state {
+            State::Rolling(ring) => {
+                ring.charge(ask);
+                i64::try_from(ring.head()).unwrap_or(i64::MAX)
+            }
+            State::Calendar { span, used, .. } => {
+                *used = used.saturating_add(ask);
+                span.start
+            }
+            State::Held { running } => {
+                *running = running.saturating_add(ask);
+                0
+            }
+        };
+        let over = self.used(limit, now) > limit.amount;
+        Stamp {
+            at,
+            reserved: ask,
+            over,
+        }
+    }
+
+    /// Replaces what `stamp` reserved by what was used; a held place is freed. Call it once.
+    pub fn settle(&mut self, limit: &Limit, stamp: Stamp, actual: u64, now: Moment) {
+        self.advance(limit, now);
+        let back = stamp.reserved.saturating_sub(actual);
+        let more = actual.saturating_sub(stamp.reserved);
+        match &mut self.state {
+            State::Rolling(ring) => {
+                if back > 0 {
+                    ring.refund(u64::try_from(stamp.at).unwrap_or(0), back);
+                }
+                if more > 0 {
+                    ring.overspend(more, limit.amount);
+                }
+            }
+            State::Calendar { span, used, debt } => {
+                if span.start == stamp.at {
+                    *used = used.saturating_sub(back);
+                }
+                let room = limit.amount.saturating_sub(used.saturating_add(*debt));
+                let fits = more.min(room);
+                *used = used.saturating_add(fits);
+                *debt = debt.saturating_add(more.saturating_sub(fits));
+            }
+            State::Held { running } => *running = running.saturating_sub(stamp.reserved),
+        }
+    }
+
+    /// Takes a reservation back whole: the request was never sent.
+    pub fn release(&mut self, limit: &Limit, stamp: Stamp, now: Moment) {
+        self.settle(limit, stamp, 0, now);
+    }
+
+    /// Whether this counter counts by the window of `limit`; if not, it must be made anew.
+    #[must_use]
+    pub fn suits(&self, limit: &Limit) -> bool {
+        match (&self.state, &limit.window) {
+            (State::Rolling(ring), Window::Second) => ring.counts_like(&Ring::second(0)),
+            (State::Rolling(ring), Window::Minute) => ring.counts_like(&Ring::minute(0)),
+            (State::Calendar { .. }, Window::Calendar(..)) | (State::Held { .. }, Window::Held) => {
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+fn until(end: i64, now: Moment) -> u64 {
+    u64::try_from(end.saturating_sub(now.unix_ms))
+        .unwrap_or(0)
+        .max(1)
+}

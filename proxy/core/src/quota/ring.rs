@@ -1,0 +1,143 @@
+//! A rolling window as a ring of sub-buckets with a running sum.
+//!
+//! A window of length W is cut into K sub-buckets of length tau = W / K. An interval of length W
+//! touches at most K + 1 of them, so a ring that keeps the sum of the last K + 1 at or below the
+//! limit keeps **every** interval of length W below it. The price is at most 1/(K+1) of the limit.
+
+/// Sub-buckets of one second in a minute: under-use is at most 1/61.
+const MINUTE_BUCKETS: u64 = 60;
+/// Sub-buckets of 100 ms in a second: under-use is at most 1/11.
+const SECOND_BUCKETS: u64 = 10;
+
+/// Counts of the last K + 1 sub-buckets.
+#[derive(Clone, Debug)]
+pub(super) struct Ring {
+    /// `buckets[b % len]` is the charge of bucket `b`, for `head - K <= b <= head`.
+    buckets: Box<[u64]>,
+    /// Length of one bucket in milliseconds.
+    tau_ms: u64,
+    /// The newest bucket.
+    head: u64,
+    /// Sum of `buckets`.
+    sum: u64,
+    /// Used beyond the limit and not yet worked off; it takes the place of what expires.
+    debt: u64,
+}
+
+impl Ring {
+    pub(super) fn minute(now_ms: u64) -> Self {
+        Self::new(MINUTE_BUCKETS, 60_000, now_ms)
+    }
+
+    pub(super) fn second(now_ms: u64) -> Self {
+        Self::new(SECOND_BUCKETS, 1_000, now_ms)
+    }
+
+    fn new(count: u64, window_ms: u64, now_ms: u64) -> Self {
+        let tau_ms = window_ms.checked_div(count).unwrap_or(1).max(1);
+        let len = usize::try_from(count.saturating_add(1)).unwrap_or(1);
+        Self {
+            buckets: vec![0; len].into_boxed_slice(),
+            tau_ms,
+            head: now_ms.checked_div(tau_ms).unwrap_or(0),
+            sum: 0,
+            debt: 0,
+        }
+    }
+
+    /// Whether both cut time into the same buckets.
+    pub(super) const fn counts_like(&self, other: &Self) -> bool {
+        self.tau_ms == other.tau_ms && self.buckets.len() == other.buckets.len()
+    }
+
+    fn slot(&mut self, bucket: u64) -> Option<&mut u64> {
+        let len = u64::try_from(self.buckets.len()).ok()?;
+        let index = usize::try_from(bucket.checked_rem(len)?).ok()?;
+        self.buckets.get_mut(index)
+    }
+
+    fn len(&self) -> u64 {
+        u64::try_from(self.buckets.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Moves on by one bucket: the oldest expires, debt takes its place.
+    fn step(&mut self) {
+        self.head = self.head.saturating_add(1);
+        let paid_from = self.debt;
+        let head = self.head;
+        let Some(slot) = self.slot(head) else { return };
+        let expired = *slot;
+        let paid = expired.min(paid_from);
+        *slot = paid;
+        self.sum = self.sum.saturating_sub(expired).saturating_add(paid);
+        self.debt = self.debt.saturating_sub(paid);
+    }
+
+    /// Brings the ring to `now_ms`. A clock that stands still or goes back changes nothing.
+    pub(super) fn advance(&mut self, now_ms: u64) {
+        let now = now_ms.checked_div(self.tau_ms).unwrap_or(0);
+        while self.head < now {
+            if self.sum == 0 && self.debt == 0 {
+                self.head = now;
+                return;
+            }
+            self.step();
+        }
+    }
+
+    pub(super) const fn used(&self) -> u64 {
+        self.sum.saturating_add(self.debt)
+    }
+
+    /// The newest bucket, to be given back to [`Ring::refund`].
+    pub(super) const fn head(&self) -> u64 {
+        self.head
+    }
+
+    pub(super) fn charge(&mut self, amount: u64) {
+        let head = self.head;
+        if let Some(slot) = self.slot(head) {
+            *slot = slot.saturating_add(amount);
+            self.sum = self.sum.saturating_add(amount);
+        }
+    }
+
+    /// Charges what was used beyond its reservation; what exceeds `limit` becomes debt.
+    pub(super) fn overspend(&mut self, amount: u64, limit: u64) {
+        let room = limit.saturating_sub(self.used());
+        let fits = amount.min(room);
+        self.charge(fits);
+        self.debt = self.debt.saturating_add(amount.saturating_sub(fits));
+    }
+
+    /// Gives back to `bucket` what was reserved there and not used, if it still counts.
+    pub(super) fn refund(&mut self, bucket: u64, amount: u64) {
+        if bucket > self.head || self.head.saturating_sub(bucket) >= self.len() {
+            return;
+        }
+        if let Some(slot) = self.slot(bucket) {
+            let back = (*slot).min(amount);
+            *slot = slot.saturating_sub(back);
+            self.sum = self.sum.saturating_sub(back);
+        }
+    }
+
+    /// Milliseconds after `now_ms` until `ask` fits under `limit`, if nothing else is reserved.
+    ///
+    /// Only for refusals: it replays the coming windows on a copy.
+    pub(super) fn wait_ms(&self, ask: u64, limit: u64, now_ms: u64) -> u64 {
+        let mut ahead = self.clone();
+        // Debt of many limits is worked off over as many windows; a day of them is told as a day.
+        let horizon = self
+            .head
+            .saturating_add(86_400_000u64.checked_div(self.tau_ms).unwrap_or(1));
+        while ahead.used().saturating_add(ask) > limit && ahead.head < horizon {
+            ahead.step();
+        }
+        ahead
+            .head
+            .saturating_mul(self.tau_ms)
+            .saturating_sub(now_ms)
+            .max(1)
+    }
+}

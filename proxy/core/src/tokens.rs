@@ -1,0 +1,99 @@
+//! What a request will cost, guessed before it is sent, and what it did cost.
+//!
+//! Refuses to be exact where the provider is not: the estimate is bytes by a ratio, the truth is
+//! the provider's `usage`. Words: `estimate` before, `usage` after, `cost` in either case.
+
+#[cfg(test)]
+mod tests;
+
+/// Bytes of JSON per input token in the estimate: English and code lie near four characters per
+/// token, and Azure's own admission counts characters too (foundry documentation, "quota").
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// Tokens that a chat adds around its messages (three per message and three for the reply in
+/// `OpenAI`'s cookbook); one message is assumed, the JSON around the others pays for them.
+const CHAT_OVERHEAD: u64 = 6;
+
+/// What of a request bears on its cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Bytes of the request's body.
+    pub body_bytes: u64,
+    /// The client's bound on output tokens, if it gave one.
+    pub max_output_tokens: Option<u64>,
+    /// How many answers it asked for (`n`); 0 is taken as 1.
+    pub choices: u64,
+}
+
+/// Tokens that a request holds or has used. Cached input is part of `input_tokens`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// All input tokens, cached ones included.
+    pub input_tokens: u64,
+    /// Those of the input that the provider had cached.
+    pub cached_input_tokens: u64,
+    /// All output tokens, reasoning included.
+    pub output_tokens: u64,
+}
+
+impl Usage {
+    /// Input and output together.
+    #[must_use]
+    pub const fn total_tokens(self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
+}
+
+/// Prices in micros of the installation's currency per million tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Price {
+    /// Of input that was not cached.
+    pub input_per_million: u64,
+    /// Of cached input.
+    pub cached_input_per_million: u64,
+    /// Of output.
+    pub output_per_million: u64,
+}
+
+impl Price {
+    /// Micros for `usage`, rounded up so that nothing is free.
+    #[must_use]
+    pub fn cost_micros(self, usage: Usage) -> u64 {
+        let cached = usage.cached_input_tokens.min(usage.input_tokens);
+        let fresh = usage.input_tokens.saturating_sub(cached);
+        let part = |tokens: u64, price: u64| u128::from(tokens).saturating_mul(u128::from(price));
+        let sum = part(fresh, self.input_per_million)
+            .saturating_add(part(cached, self.cached_input_per_million))
+            .saturating_add(part(usage.output_tokens, self.output_per_million));
+        u64::try_from(sum.div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    }
+
+    /// The dearer of two, field by field: what a request may cost before its backend is known.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            input_per_million: self.input_per_million.max(other.input_per_million),
+            cached_input_per_million: self
+                .cached_input_per_million
+                .max(other.cached_input_per_million),
+            output_per_million: self.output_per_million.max(other.output_per_million),
+        }
+    }
+}
+
+/// The tokens to hold for a request of this shape. Never 0 of either kind.
+///
+/// `default_output` is held when the client set no bound of its own.
+#[must_use]
+pub fn estimate(shape: Shape, default_output: u64) -> Usage {
+    let input = shape
+        .body_bytes
+        .div_ceil(BYTES_PER_TOKEN)
+        .saturating_add(CHAT_OVERHEAD);
+    let per_choice = shape.max_output_tokens.unwrap_or(default_output).max(1);
+    Usage {
+        input_tokens: input,
+        cached_input_tokens: 0,
+        output_tokens: per_choice.saturating_mul(shape.choices.max(1)),
+    }
+}

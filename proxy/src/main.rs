@@ -1,0 +1,2 @@
+//! `tundish-proxy`.
+fn main() {}
