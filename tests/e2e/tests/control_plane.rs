@@ -118,7 +118,10 @@ async fn review(plane: &ControlPlane, token: &str, audience: &str) -> Result<Val
         .await?
         .success()?;
     let answer: Value = serde_json::from_str(&answer).context("read the review")?;
-    Ok(answer["status"].clone())
+    answer
+        .get("status")
+        .cloned()
+        .context("the review has no status")
 }
 
 #[tokio::test]

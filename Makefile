@@ -1,0 +1,77 @@
+# `make` alone lists the recipes. CI runs `make test`, which is everything.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help build run test check lint tools clients packages gen golden bench fuzz e2e image
+
+# The cache keys of tests/tools hash files in the order of their names.
+export LC_ALL := C
+
+# The quickstart's ports; the addresses are the programs' own defaults.
+ADMIN := http://127.0.0.1:8081
+
+help: ## list the recipes
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## release build of tundish, tundish-operator, tundish-proxy and foundry-sim
+	cargo build --release --bins
+	@ls -l target/release/{tundish,tundish-operator,tundish-proxy,foundry-sim}
+
+run: build ## gateway and simulated Foundry on this machine, with calls to try; Ctrl-C ends both
+	@command -v curl >/dev/null || { echo "curl is needed: apt-get install curl" >&2; exit 1; }
+	@trap 'kill $$(jobs -p) 2>/dev/null || true; wait' EXIT; trap 'exit 0' INT TERM; \
+	target/release/foundry-sim & \
+	target/release/tundish run --manifests examples/quickstart & gateway=$$!; \
+	until curl -sf -o /dev/null $(ADMIN)/readyz; do \
+	  kill -0 $$gateway 2>/dev/null || { wait $$gateway; exit 1; }; sleep 0.1; \
+	done; \
+	echo; cat examples/quickstart/curl.txt; echo; \
+	wait $$gateway
+
+# Binaries and tests are built by one command: apart, cargo would build their dependencies twice, with
+# and without the features that only tests ask for.
+test: packages tools clients lint ## everything: lints, unit, integration and end-to-end tests on real parts
+	cargo build --workspace --bins --tests
+	cargo test --workspace --no-fail-fast
+
+check: lint ## what needs no tools: format, lints, tidy, unit and integration tests
+	cargo build --bins --tests
+	cargo test
+
+# Warnings are errors here and nowhere else: clippy reports the compiler's as well, for every target,
+# and a flag that changes every build would make a plain `cargo build` start again from nothing.
+lint: ## format and clippy, where every warning is an error
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+tools: ## build the API server, etcd, controllers, kwok and helm into the cache (ten minutes, once)
+	@tests/tools/build.sh
+
+clients: ## install the official client packages into the cache
+	@tests/tools/clients.sh
+
+packages: ## install the missing system packages, or name the command
+	@tests/tools/packages.sh
+
+gen: ## write what is generated: the CRDs and their copy in the chart
+	cargo run --bin crdgen -- --out crds/yaml
+	@if [ -d charts ]; then cp crds/yaml/*.yaml charts/tundish-crds/templates/; fi
+
+golden: ## accept the present output as the expected one
+	UPDATE_EXPECT=1 cargo test -p tests-golden
+
+bench: ## measure the gateway against a simulated Foundry
+	cargo build --release --bins
+	cargo run --release -p tests-bench
+
+fuzz: ## fuzz what reads bytes of others, a minute for each target
+	cd tests/fuzz && for target in $$(cargo +nightly fuzz list); do \
+	  cargo +nightly fuzz run "$$target" -- -max_total_time=60; done
+
+e2e: tools clients packages ## only the end-to-end tests
+	cargo build --workspace --bins
+	cargo test -p tests-e2e
+
+image: ## build the container image with the binaries in it
+	docker build -t tundish:dev .
