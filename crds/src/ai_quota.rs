@@ -1,0 +1,256 @@
+//! AIQuota: how much may be used, by whom, in which time.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::matching::{ConsumerMatch, MODEL_PATTERN_RULE};
+use crate::patterns::{
+    LABEL, MAX_SAFE_INTEGER, MODEL_PATTERN, OBJECT_NAME, OPTIONAL_ATTRIBUTE, OPTIONAL_KIND,
+    OPTIONAL_LABEL, OPTIONAL_SUBDOMAIN, OPTIONAL_TIME_ZONE,
+};
+use crate::{Condition, is_default};
+
+/// What is limited, how counters split, and the limits.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "tundish.dev",
+    version = "v1alpha1",
+    kind = "AIQuota",
+    root = "AiQuota",
+    plural = "aiquotas",
+    singular = "aiquota",
+    shortname = "aiq",
+    category = "tundish",
+    namespaced,
+    status = "AiQuotaStatus",
+    derive = "PartialEq",
+    label("gateway.networking.k8s.io/policy", "Inherited"),
+    doc = "AIQuota limits requests, tokens, cost or concurrency on AIRoutes. Quotas are merged by \
+           AND: a request must pass every AIQuota that applies to it, and none overrides another, \
+           so a tenant's quota can never lift the platform's. All limits of a request are debited \
+           together, or none is. How much is used is told by metrics, not by the status.",
+    printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mode"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name":"Target","type":"string","jsonPath":".spec.targetRefs[*].name","priority":1}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new(
+    "(has(self.per) && 'Attribute' in self.per) == (has(self.attribute) && self.attribute != '')"
+).message("attribute is required when per has Attribute, and must be left out otherwise; name the \
+           attribute, for example team").field_path(".attribute"))]
+pub struct AiQuotaSpec {
+    /// The AIRoutes that the quota limits, in its own namespace, at most 16. Empty: every
+    /// AIRoute of the namespace; in the installation's own namespace, every route of the
+    /// gateway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[x_kube(validation = (
+        "self.all(t, self.exists_one(o, o.name == t.name \
+         && (has(o.sectionName) ? o.sectionName : '') == (has(t.sectionName) ? t.sectionName : '')))",
+        "targetRefs must not name the same target and section twice; remove the duplicate"
+    ))]
+    pub target_refs: Vec<TargetRef>,
+    /// Which requests of the targets count. Empty: all.
+    #[serde(rename = "match", default, skip_serializing_if = "is_default")]
+    pub match_: QuotaMatch,
+    /// How the counters split: a counter of its own for each `Consumer`, `Model` (as the client
+    /// calls it), `Route`, or value of an `Attribute`, or for each combination of them. Empty:
+    /// one counter that all share.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub per: Vec<SplitBy>,
+    /// The consumer attribute whose values split the counters, when per has Attribute: what
+    /// follows `attributes.tundish.dev/` in the label's name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63), regex(pattern = OPTIONAL_ATTRIBUTE))]
+    pub attribute: String,
+    /// `Enforce` refuses what exceeds a limit with status 429. `Shadow` counts, reports what it
+    /// would refuse, and refuses nothing. Default: Enforce.
+    #[serde(default)]
+    pub mode: QuotaMode,
+    /// What holds while the shared store can't be reached: `Share` (each proxy enforces the
+    /// limit divided by the number of live proxies), `Deny` (refuse) or `Allow` (do not limit).
+    /// Without a shared store it has no effect. Default: Share.
+    #[serde(default)]
+    pub on_store_loss: StoreLoss,
+    /// The limits, 1 to 16 with different names. A request must fit all of them.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub limits: Vec<Limit>,
+}
+
+/// What a quota limits.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = (
+    "(!has(self.group) || self.group in ['', 'tundish.dev']) \
+     && (!has(self.kind) || self.kind in ['', 'AIRoute'])",
+    "targetRefs: a target must be of kind AIRoute in group tundish.dev; leave out kind and group"
+))]
+pub struct TargetRef {
+    /// The API group. Default: `tundish.dev`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 253), regex(pattern = OPTIONAL_SUBDOMAIN))]
+    pub group: String,
+    /// The kind. Default: `AIRoute`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63), regex(pattern = OPTIONAL_KIND))]
+    pub kind: String,
+    /// The target's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
+    /// A rule of the AIRoute, by its name. Empty: all its rules.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63), regex(pattern = OPTIONAL_LABEL))]
+    pub section_name: String,
+}
+
+/// Which requests count. The fields are AND-ed; an empty field asks nothing.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QuotaMatch {
+    /// Models, as the client calls them: exact (`gpt-4o`), or a prefix and one `*` at the end
+    /// (`gpt-4o-*`), at most 32. Empty: any model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(length(min = 1, max = 128), regex(pattern = MODEL_PATTERN))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = MODEL_PATTERN_RULE)]
+    pub models: Vec<String>,
+    /// Who asks. Empty: any consumer.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub consumers: ConsumerMatch,
+}
+
+/// What a counter is kept for.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
+pub enum SplitBy {
+    /// Each consumer.
+    Consumer,
+    /// Each model, as the client calls it.
+    Model,
+    /// Each AIRoute.
+    Route,
+    /// Each value of the consumer attribute that `attribute` names.
+    Attribute,
+}
+
+/// Whether a quota refuses.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum QuotaMode {
+    /// Refuses what exceeds a limit.
+    #[default]
+    Enforce,
+    /// Counts and reports what it would refuse.
+    Shadow,
+}
+
+/// What holds while the shared store can't be reached.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum StoreLoss {
+    /// Each proxy enforces the limit divided by the number of live proxies.
+    #[default]
+    Share,
+    /// Requests are refused.
+    Deny,
+    /// Requests are not limited.
+    Allow,
+}
+
+/// How much of what, in which time.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("self.unit == 'Concurrency' || has(self.window)")
+    .message("limits: window is required for every unit but Concurrency; set one, for example \
+              Minute").field_path(".window"))]
+#[x_kube(validation = Rule::new("self.unit != 'Concurrency' || !has(self.window)")
+    .message("limits: unit Concurrency counts requests in flight and has no window; remove window")
+    .field_path(".window"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.timeZone) || self.timeZone == '' \
+     || (has(self.window) && self.window in ['Hour', 'Day', 'Week', 'Month'])"
+).message("limits: timeZone is only for the calendar windows Hour, Day, Week and Month; remove it")
+ .field_path(".timeZone"))]
+pub struct Limit {
+    /// The limit's name. A refusal names it.
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
+    pub name: String,
+    /// What is counted: `Requests`, `InputTokens`, `OutputTokens`, `Tokens` (input and output),
+    /// `CostMicros` (millionths of the currency, by the deployments' prices), or `Concurrency`
+    /// (requests in flight).
+    pub unit: LimitUnit,
+    /// How many units fit into one window, 1 to 2^53 - 1.
+    #[schemars(range(min = 1, max = MAX_SAFE_INTEGER))]
+    pub limit: i64,
+    /// The time in which units count. `Second` and `Minute` are rolling: the limit holds in any
+    /// interval of that length. `Hour`, `Day`, `Week` (from Monday) and `Month` are calendar
+    /// windows that begin anew in the time zone. Not with Concurrency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Window")]
+    pub window: Option<Window>,
+    /// The IANA time zone of a calendar window, for example `Europe/Vienna`. Default: UTC.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64), regex(pattern = OPTIONAL_TIME_ZONE))]
+    pub time_zone: String,
+}
+
+/// What a limit counts.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
+pub enum LimitUnit {
+    /// Requests.
+    Requests,
+    /// Tokens of the prompt.
+    InputTokens,
+    /// Tokens of the answer.
+    OutputTokens,
+    /// Tokens of prompt and answer.
+    Tokens,
+    /// Millionths of the currency.
+    CostMicros,
+    /// Requests in flight.
+    Concurrency,
+}
+
+/// The time in which units count.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
+pub enum Window {
+    /// Any interval of a second.
+    Second,
+    /// Any interval of a minute.
+    Minute,
+    /// An hour of the clock.
+    Hour,
+    /// A day of the calendar.
+    Day,
+    /// A week of the calendar, from Monday.
+    Week,
+    /// A month of the calendar.
+    Month,
+}
+
+/// What the operator found out about the quota.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AiQuotaStatus {
+    /// The generation that the operator judged last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0))]
+    pub observed_generation: Option<i64>,
+    /// Accepted, Programmed, Ready, and Stalled while only a person can help.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,534 @@
+//! AIRoute: who may ask for which models, and which deployments answer.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use crate::matching::{ConsumerMatch, MODEL_PATTERN_RULE};
+use crate::patterns::{
+    HEADER_NAME, HEADER_VALUE, HOSTNAME, LABEL, MODEL_PATTERN, OBJECT_NAME, OPTIONAL_KIND,
+    OPTIONAL_LABEL, OPTIONAL_MODEL, OPTIONAL_SUBDOMAIN,
+};
+use crate::{Condition, Duration, is_default};
+
+/// Who may ask for which models, and which deployments answer.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "tundish.dev",
+    version = "v1alpha1",
+    kind = "AIRoute",
+    root = "AiRoute",
+    plural = "airoutes",
+    singular = "airoute",
+    shortname = "air",
+    category = "tundish",
+    namespaced,
+    status = "AiRouteStatus",
+    derive = "PartialEq",
+    doc = "AIRoute says who may ask for which models under which host names, and which deployments \
+           of which AIBackends answer. A route that lists no way to authenticate refuses every \
+           request. If two routes have the same host and match, the older one wins and the other \
+           gets Accepted=False with reason Conflicted.",
+    printcolumn = r#"{"name":"Hostnames","type":"string","jsonPath":".spec.hostnames"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name":"Programmed","type":"string","jsonPath":".status.programmed"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason","priority":1}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AiRouteSpec {
+    /// Host names that the route serves: exact (`ai.example.com`), or with one wildcard label in
+    /// front (`*.example.com`). Exact names win over wildcards. Empty: every host of the gateway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 253), regex(pattern = HOSTNAME))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub hostnames: Vec<String>,
+    /// The gateways that the route attaches to. Empty: the default gateway of the installation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[x_kube(validation = (
+        "self.all(p, self.exists_one(o, o.name == p.name \
+         && (has(o.__namespace__) ? o.__namespace__ : '') == (has(p.__namespace__) ? p.__namespace__ : '') \
+         && (has(o.sectionName) ? o.sectionName : '') == (has(p.sectionName) ? p.sectionName : '')))",
+        "parentRefs must not name the same gateway and section twice; remove the duplicate"
+    ))]
+    pub parent_refs: Vec<ParentRef>,
+    /// How callers prove who they are; a request must satisfy one of the ways listed. None
+    /// listed: every request is refused.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub authentication: Authentication,
+    /// What to do with which requests, 1 to 32 rules with different names. The most specific
+    /// match wins: exact model, then longest prefix, then any; then more headers; then order.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub rules: Vec<RouteRule>,
+}
+
+/// A gateway that a route attaches to.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ParentRef {
+    /// The API group. Default: `gateway.networking.k8s.io`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 253), regex(pattern = OPTIONAL_SUBDOMAIN))]
+    pub group: String,
+    /// The kind. Default: `Gateway`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63), regex(pattern = OPTIONAL_KIND))]
+    pub kind: String,
+    /// The namespace. Empty: the one of the AIRoute.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63), regex(pattern = OPTIONAL_LABEL))]
+    pub namespace: String,
+    /// The name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
+    /// A listener of the gateway. Empty: all of them.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 253), regex(pattern = OPTIONAL_SUBDOMAIN))]
+    pub section_name: String,
+}
+
+/// How callers prove who they are.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = (
+    "!(has(self.anonymous) && has(self.passThrough))",
+    "authentication.anonymous and authentication.passThrough exclude each other: one asks for no \
+     credential, the other needs the client's; remove one"
+))]
+pub struct Authentication {
+    /// Keys that the gateway knows, from Secrets of the route's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ApiKeys")]
+    pub api_keys: Option<ApiKeys>,
+    /// Issuers whose JSON Web Tokens are accepted, at most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["issuer".into()]))]
+    pub jwt: Vec<JwtIssuer>,
+    /// Write `anonymous: {}` to serve callers without any credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Anonymous")]
+    pub anonymous: Option<Anonymous>,
+    /// Write `passThrough: {}` to send the client's own Foundry key or Entra token upstream and
+    /// let Foundry judge it. Every backend of the route then needs auth.type PassThrough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PassThrough")]
+    pub pass_through: Option<PassThrough>,
+}
+
+/// Keys that the gateway knows.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApiKeys {
+    /// Selects the Secrets, in the namespace of the AIRoute. Each is one consumer's key:
+    /// `data.key` holds it, or `data.sha256` its SHA-256 in hex. The consumer's name is the
+    /// annotation `tundish.dev/consumer`, else the Secret's name.
+    pub secret_selector: SecretSelector,
+}
+
+/// Selects Secrets by their labels.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretSelector {
+    /// Labels that a Secret must have, all of them, 1 to 8.
+    #[schemars(schema_with = "labels_schema")]
+    #[x_kube(validation = (
+        "size(self) > 0",
+        "secretSelector.matchLabels must name at least one label, or every Secret of the namespace \
+         would be a key; add one, for example tundish.dev/keys: chat"
+    ))]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// An issuer of JSON Web Tokens.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JwtIssuer {
+    /// The issuer, exactly as in the token's `iss`, for example
+    /// `https://login.microsoftonline.com/TENANT/v2.0`.
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[!-~]+$"))]
+    #[x_kube(validation = (
+        "self.startsWith('https://') && isURL(self)",
+        "jwt issuer must be an https:// URL, exactly as in the iss claim of the tokens"
+    ))]
+    pub issuer: String,
+    /// The audiences, one of which must be in the token's `aud`, 1 to 16.
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(min = 1, max = 256), regex(pattern = r"^[!-~]+$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub audiences: Vec<String>,
+    /// The claim whose value is the consumer's name, for example `azp` (the calling
+    /// application) or `oid`. Default: `sub`.
+    #[serde(
+        default = "default_consumer_claim",
+        skip_serializing_if = "is_default_claim"
+    )]
+    #[schemars(length(max = 64), regex(pattern = r"^[A-Za-z0-9_.:/-]+$"))]
+    pub consumer_claim: String,
+    /// Where the issuer's keys are. Empty: found through the issuer's
+    /// `/.well-known/openid-configuration`.
+    #[serde(rename = "jwksURI", default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512), regex(pattern = r"^[!-~]*$"))]
+    #[x_kube(validation = (
+        "self == '' || self.matches('^(https://|http://(localhost|127[.]0[.]0[.]1)[:/])')",
+        "jwksURI must be an https:// URL (http:// only on localhost), or empty to discover it"
+    ))]
+    pub jwks_uri: String,
+}
+
+/// Callers without any credential are served. Has no fields.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[schemars(transform = drop_additional_properties)]
+#[serde(deny_unknown_fields)]
+pub struct Anonymous {}
+
+/// The client's own credential goes upstream. Has no fields.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[schemars(transform = drop_additional_properties)]
+#[serde(deny_unknown_fields)]
+pub struct PassThrough {}
+
+/// What to do with requests that match.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouteRule {
+    /// The rule's name. An AIQuota refers to it by sectionName; logs and metrics carry it.
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
+    pub name: String,
+    /// Which requests the rule takes: those that satisfy one of these, at most 8. Empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub matches: Vec<RouteMatch>,
+    /// The deployments that answer, 1 to 16. If every weight is 0, the gateway answers that
+    /// there is no backend.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub backend_refs: Vec<BackendRef>,
+    /// When to try another deployment. Only before the first byte of an answer. Default: two
+    /// more attempts on TooManyRequests, ServerError and ConnectFailure.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retry: Retry,
+    /// How long a request may take.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timeouts: RouteTimeouts,
+}
+
+/// Which requests a rule takes. The fields are AND-ed; an empty field asks nothing.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouteMatch {
+    /// Models, as the client calls them: exact (`gpt-4o`), or a prefix and one `*` at the end
+    /// (`gpt-4o-*`), at most 32. Empty: any model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(length(min = 1, max = 128), regex(pattern = MODEL_PATTERN))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = MODEL_PATTERN_RULE)]
+    pub models: Vec<String>,
+    /// What the client wants to do, whatever dialect it speaks. Empty: any operation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub operations: Vec<Operation>,
+    /// Headers that the request must have, all of them, with exactly these values; at most 8.
+    /// Upper and lower case are the same in names, not in values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = (
+        "self.all(h, self.exists_one(o, o.name.lowerAscii() == h.name.lowerAscii()))",
+        "headers must not name the same header twice, and case does not matter; remove one"
+    ))]
+    pub headers: Vec<HeaderMatch>,
+    /// Who asks. Empty: any consumer.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub consumers: ConsumerMatch,
+}
+
+/// What a client wants to do, whatever dialect it speaks.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
+pub enum Operation {
+    /// Chat completions.
+    ChatCompletions,
+    /// Text completions.
+    Completions,
+    /// Embeddings.
+    Embeddings,
+    /// Responses.
+    Responses,
+    /// Anthropic messages.
+    Messages,
+    /// Image generation and edits.
+    Images,
+    /// Speech, transcription and translation.
+    Audio,
+    /// Realtime sessions.
+    Realtime,
+    /// Files.
+    Files,
+    /// Batches.
+    Batches,
+    /// Agents of a Foundry project.
+    Agents,
+    /// The list of models.
+    Models,
+}
+
+/// A header and its value.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HeaderMatch {
+    /// The header's name; case does not matter.
+    #[schemars(length(min = 1, max = 128), regex(pattern = HEADER_NAME))]
+    pub name: String,
+    /// The value that it must have, exactly.
+    #[schemars(length(min = 1, max = 256), regex(pattern = HEADER_VALUE))]
+    pub value: String,
+}
+
+/// A deployment that answers, and its share.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackendRef {
+    /// The AIBackend's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
+    /// The AIBackend's namespace. Empty: the one of the AIRoute. Another one needs a
+    /// ReferenceGrant there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63), regex(pattern = OPTIONAL_LABEL))]
+    pub namespace: String,
+    /// The deployment of the AIBackend. Empty: the deployment named like the requested model,
+    /// else the one whose model is the requested one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128), regex(pattern = OPTIONAL_MODEL))]
+    pub deployment: String,
+    /// The share of requests among the deployments of the same priority, 0 to 1000000; 0 gets
+    /// none. Default: 1.
+    #[serde(default = "default_weight", skip_serializing_if = "is_default_weight")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub weight: i32,
+    /// Lower numbers are used first, and higher ones while those can't take it, 0 to 15.
+    /// Default: 0.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(range(min = 0, max = 15))]
+    pub priority: i32,
+}
+
+/// When to try another deployment.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = add_unquoted_on)]
+#[x_kube(validation = (
+    "!(has(self.on) && has(self.__true__))",
+    "retry has both on and \"true\", which is on as YAML 1.1 reads it without quotes; keep one"
+))]
+pub struct Retry {
+    /// How many more times to try, 0 to 5; 0 turns retries off. Default: 2.
+    #[serde(
+        default = "default_attempts",
+        skip_serializing_if = "is_default_attempts"
+    )]
+    #[schemars(range(min = 0, max = 5))]
+    pub attempts: i32,
+    /// What to try again after: `TooManyRequests` (429), `ServerError` (5xx), `ConnectFailure`
+    /// (no connection, or lost before an answer), `Timeout` (no first byte in time). Default:
+    /// TooManyRequests, ServerError, ConnectFailure.
+    // kubectl and Helm read YAML 1.1, where an unquoted `on` is the boolean true, and send the
+    // key "true". Both are accepted, so that the field works as people write it.
+    #[serde(
+        alias = "true",
+        default = "default_retry_on",
+        skip_serializing_if = "is_default_on"
+    )]
+    #[schemars(length(min = 1, max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub on: Vec<RetryOn>,
+}
+
+/// What may be tried again at another deployment.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
+pub enum RetryOn {
+    /// The backend answered 429.
+    TooManyRequests,
+    /// The backend answered 5xx.
+    ServerError,
+    /// No connection, or lost before an answer.
+    ConnectFailure,
+    /// No first byte in time.
+    Timeout,
+}
+
+/// How long a request may take.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new(
+    "!has(self.firstToken) \
+     || duration(self.firstToken) <= duration(has(self.request) ? self.request : '10m')"
+).message("timeouts.firstToken must not be longer than timeouts.request (default 10m); lower it or \
+           raise request").field_path(".firstToken"))]
+pub struct RouteTimeouts {
+    /// The whole request, retries and the stream included. Default: 10m.
+    #[serde(
+        default = "default_request",
+        skip_serializing_if = "is_default_request"
+    )]
+    pub request: Duration,
+    /// From the request until the first token of the answer, retries included. Default: only
+    /// the backends' own timeouts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Duration")]
+    pub first_token: Option<Duration>,
+}
+
+/// What the operator found out about the route.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AiRouteStatus {
+    /// The generation that the operator judged last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0))]
+    pub observed_generation: Option<i64>,
+    /// Accepted, ResolvedRefs, Programmed, Ready, and Stalled while only a person can help.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// How many of the live proxies have this generation in force: `3/3`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,6}/[0-9]{1,6})?$"))]
+    pub programmed: String,
+}
+
+// === defaults ===
+
+impl Default for JwtIssuer {
+    fn default() -> Self {
+        Self {
+            issuer: String::new(),
+            audiences: Vec::new(),
+            consumer_claim: default_consumer_claim(),
+            jwks_uri: String::new(),
+        }
+    }
+}
+
+impl Default for BackendRef {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            namespace: String::new(),
+            deployment: String::new(),
+            weight: default_weight(),
+            priority: 0,
+        }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            attempts: default_attempts(),
+            on: default_retry_on(),
+        }
+    }
+}
+
+impl Default for RouteTimeouts {
+    fn default() -> Self {
+        Self {
+            request: default_request(),
+            first_token: None,
+        }
+    }
+}
+
+fn default_consumer_claim() -> String {
+    "sub".to_owned()
+}
+
+fn is_default_claim(claim: &String) -> bool {
+    claim == "sub"
+}
+
+const fn default_weight() -> i32 {
+    1
+}
+
+fn is_default_weight(weight: &i32) -> bool {
+    *weight == default_weight()
+}
+
+const fn default_attempts() -> i32 {
+    2
+}
+
+fn is_default_attempts(attempts: &i32) -> bool {
+    *attempts == default_attempts()
+}
+
+fn default_retry_on() -> Vec<RetryOn> {
+    vec![
+        RetryOn::TooManyRequests,
+        RetryOn::ServerError,
+        RetryOn::ConnectFailure,
+    ]
+}
+
+fn is_default_on(on: &Vec<RetryOn>) -> bool {
+    *on == default_retry_on()
+}
+
+const fn default_request() -> Duration {
+    Duration::from_secs(600)
+}
+
+fn is_default_request(request: &Duration) -> bool {
+    *request == default_request()
+}
+
+// === schemas ===
+
+/// Labels: a value has at most 63 characters.
+fn labels_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 8,
+        "additionalProperties": {"type": "string", "maxLength": 63},
+    })
+}
+
+/// A structural schema must not say `additionalProperties: false`; the API server prunes instead.
+fn drop_additional_properties(schema: &mut Schema) {
+    schema.remove("additionalProperties");
+}
+
+/// Adds the property `"true"`, a copy of `on`: see the comment there.
+fn add_unquoted_on(schema: &mut Schema) {
+    if let Some(properties) = schema.get_mut("properties").and_then(|p| p.as_object_mut())
+        && let Some(mut on) = properties.get("on").cloned()
+        && let Some(keywords) = on.as_object_mut()
+    {
+        let description = "The same as on: kubectl and Helm send on as true unless it is quoted.";
+        keywords.insert("description".to_owned(), description.into());
+        keywords.insert("x-kubernetes-list-type".to_owned(), "set".into());
+        properties.insert("true".to_owned(), on);
+    }
+}

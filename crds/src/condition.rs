@@ -1,0 +1,224 @@
+//! Conditions, and the one list of the words that they use.
+//!
+//! The words are API: alerts and scripts compare them. A word is added, never renamed.
+
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+// `type` and `reason` are text, not ConditionType and Reason, so that an object whose status a
+// newer operator wrote can still be read.
+/// One aspect of an object's state, as the operator last saw it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Which aspect: Accepted, ResolvedRefs, Programmed, Ready or Stalled.
+    #[serde(rename = "type")]
+    #[schemars(
+        length(min = 1, max = 316),
+        regex(
+            pattern = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"
+        )
+    )]
+    pub type_: String,
+    /// Whether it holds: True, False, or Unknown while nobody has judged it.
+    pub status: ConditionStatus,
+    /// The generation of the object that was judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0))]
+    pub observed_generation: Option<i64>,
+    /// When `status` last changed.
+    pub last_transition_time: Time,
+    /// Why, in one word that programs may compare.
+    #[schemars(
+        length(min = 1, max = 1024),
+        regex(pattern = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+    )]
+    pub reason: String,
+    /// Why, and what to do about it, for people.
+    #[schemars(length(max = 32768))]
+    pub message: String,
+}
+
+/// Whether a condition holds.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// Nobody has judged it yet, or its judge can't be reached.
+    #[default]
+    Unknown,
+}
+
+/// The aspects that the operator reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConditionType {
+    /// Enough of the object is valid to take it into the table.
+    Accepted,
+    /// Every reference leads to something that exists and may be used.
+    ResolvedRefs,
+    /// The proxies have acknowledged a table that contains this generation.
+    Programmed,
+    /// The summary: all of the above hold. What `kubectl wait` and GitOps tools look at.
+    Ready,
+    /// Present and True only when nothing will change until a person changes something.
+    Stalled,
+}
+
+/// Why a condition has its status. Closed: one list for status, events, logs and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// Accepted=True.
+    Accepted,
+    /// Accepted=False: the object contradicts itself or breaks a bound.
+    Invalid,
+    /// Accepted=False: an older object already has the same host and match.
+    Conflicted,
+    /// Accepted=False: a value that this version of the operator doesn't know.
+    UnsupportedValue,
+    /// Accepted=False: a quota's target doesn't exist.
+    TargetNotFound,
+    /// Accepted=True, but a part of the object was left out.
+    PartiallyInvalid,
+    /// ResolvedRefs=True.
+    ResolvedRefs,
+    /// ResolvedRefs=False: no ReferenceGrant permits it, whether or not the target exists.
+    RefNotPermitted,
+    /// ResolvedRefs=False: the AIBackend doesn't exist.
+    BackendNotFound,
+    /// ResolvedRefs=False: the AIBackend exists, but has no such deployment.
+    DeploymentNotFound,
+    /// ResolvedRefs=False: the Secret doesn't exist.
+    SecretNotFound,
+    /// ResolvedRefs=False: the Secret exists, but has no such key.
+    SecretKeyMissing,
+    /// Programmed=True.
+    Programmed,
+    /// Programmed=False: the table with this generation isn't published yet.
+    Reconciling,
+    /// Programmed=False: published, and not yet acknowledged by every proxy.
+    ProxiesBehind,
+    /// Programmed=False: a proxy refused the table and keeps serving its last good one.
+    Rejected,
+    /// Ready=True.
+    Ready,
+    /// Ready=False: another condition says why.
+    NotReady,
+    /// Unknown: seen, not judged yet.
+    Pending,
+}
+
+// === impl ConditionStatus ===
+
+impl ConditionStatus {
+    /// The word in the status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl From<bool> for ConditionStatus {
+    fn from(holds: bool) -> Self {
+        if holds { Self::True } else { Self::False }
+    }
+}
+
+// === impl ConditionType ===
+
+impl ConditionType {
+    /// Every type, in the order in which a status lists them.
+    pub const ALL: [Self; 5] = [
+        Self::Accepted,
+        Self::ResolvedRefs,
+        Self::Programmed,
+        Self::Ready,
+        Self::Stalled,
+    ];
+
+    /// The word in the status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::ResolvedRefs => "ResolvedRefs",
+            Self::Programmed => "Programmed",
+            Self::Ready => "Ready",
+            Self::Stalled => "Stalled",
+        }
+    }
+}
+
+impl fmt::Display for ConditionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+// === impl Reason ===
+
+impl Reason {
+    /// Every reason, in the order of their declaration.
+    pub const ALL: [Self; 19] = [
+        Self::Accepted,
+        Self::Invalid,
+        Self::Conflicted,
+        Self::UnsupportedValue,
+        Self::TargetNotFound,
+        Self::PartiallyInvalid,
+        Self::ResolvedRefs,
+        Self::RefNotPermitted,
+        Self::BackendNotFound,
+        Self::DeploymentNotFound,
+        Self::SecretNotFound,
+        Self::SecretKeyMissing,
+        Self::Programmed,
+        Self::Reconciling,
+        Self::ProxiesBehind,
+        Self::Rejected,
+        Self::Ready,
+        Self::NotReady,
+        Self::Pending,
+    ];
+
+    /// The word in the status, the event, the log and the metric.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::Invalid => "Invalid",
+            Self::Conflicted => "Conflicted",
+            Self::UnsupportedValue => "UnsupportedValue",
+            Self::TargetNotFound => "TargetNotFound",
+            Self::PartiallyInvalid => "PartiallyInvalid",
+            Self::ResolvedRefs => "ResolvedRefs",
+            Self::RefNotPermitted => "RefNotPermitted",
+            Self::BackendNotFound => "BackendNotFound",
+            Self::DeploymentNotFound => "DeploymentNotFound",
+            Self::SecretNotFound => "SecretNotFound",
+            Self::SecretKeyMissing => "SecretKeyMissing",
+            Self::Programmed => "Programmed",
+            Self::Reconciling => "Reconciling",
+            Self::ProxiesBehind => "ProxiesBehind",
+            Self::Rejected => "Rejected",
+            Self::Ready => "Ready",
+            Self::NotReady => "NotReady",
+            Self::Pending => "Pending",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests;
