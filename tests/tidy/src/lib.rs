@@ -91,7 +91,9 @@ pub fn holds_tests(path: &Path) -> bool {
 pub fn packages() -> Vec<Package> {
     let mut packages = Vec::new();
     for path in files(root()) {
-        let folder = path.parent().unwrap_or_else(root);
+        let Some(folder) = path.parent() else {
+            continue;
+        };
         if path.file_name().is_some_and(|name| name == "Cargo.toml") && folder != root() {
             let folder = folder.strip_prefix(root()).unwrap_or(folder).to_owned();
             packages.push(Package {
