@@ -1,1 +1,11 @@
-//! proxy-admin.
+//! What every long-running process of the project needs around its work: the admin port
+//! (`/livez`, `/readyz`, `/metrics`), logging, signals, a clock, and tasks that report a panic.
+//!
+//! Refuses to know what the process does.
+
+pub mod clock;
+pub mod exit;
+pub mod http;
+pub mod shutdown;
+pub mod task;
+pub mod telemetry;

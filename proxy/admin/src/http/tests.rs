@@ -1,0 +1,45 @@
+use http::{Method, StatusCode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+
+use super::{Admin, Readiness};
+
+fn admin() -> (Admin, Readiness, Counter) {
+    let (mut registry, readiness, counter) = (
+        Registry::default(),
+        Readiness::default(),
+        Counter::default(),
+    );
+    registry.register("things", "Things.", counter.clone());
+    let admin = Admin::new(registry, readiness.clone()).with_page("/page", || "{}".to_owned());
+    (admin, readiness, counter)
+}
+
+#[test]
+fn is_alive_at_once_and_ready_when_told() {
+    let (admin, readiness, _) = admin();
+    let status = |path: &str| admin.answer(&Method::GET, path).status();
+    assert_eq!(status("/livez"), StatusCode::OK);
+    assert_eq!(status("/readyz"), StatusCode::SERVICE_UNAVAILABLE);
+    readiness.set(true);
+    assert_eq!(status("/readyz"), StatusCode::OK);
+    assert_eq!(status("/page"), StatusCode::OK);
+    assert_eq!(status("/nothing"), StatusCode::NOT_FOUND);
+    assert_eq!(
+        admin.answer(&Method::POST, "/livez").status(),
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+}
+
+#[test]
+fn shows_registered_metrics_at_scrape() {
+    let (admin, _, counter) = admin();
+    counter.inc_by(3);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &admin.registry.lock()).expect("encodes");
+    assert!(text.contains("things_total 3"), "{text}");
+    assert_eq!(
+        admin.answer(&Method::GET, "/metrics").status(),
+        StatusCode::OK
+    );
+}
