@@ -24,7 +24,7 @@ use self::kubectl::Kubectl;
 pub use self::kubectl::Output;
 use crate::{Process, eventually_ok, free_port, tool};
 
-/// Five times what a start takes on two idle cores.
+/// A start takes two seconds on idle cores, and much longer beside a build.
 const START: Duration = Duration::from_secs(60);
 
 /// The issuer of service account tokens, as kubeadm names it.

@@ -44,7 +44,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         package: "proxy-admin",
-        ours: &[],
+        ours: &["proxy-core"],
         unreachable: &["kube", "kube-core"],
         unnamed: &[],
     },
