@@ -1,0 +1,133 @@
+//! The text that every model here answers, and the JSON around it.
+//!
+//! The text is a fixed sentence, repeated; one word is one token, so that a test can count.
+
+use std::fmt::Write as _;
+
+use crate::record::Usage;
+
+const SENTENCE: [&str; 28] = [
+    "A", "tundish", "is", "the", "vessel", "between", "the", "ladle", "and", "the", "moulds", "of",
+    "a", "foundry:", "it", "takes", "one", "stream,", "calms", "it,", "meters", "it", "and",
+    "splits", "it", "over", "several", "moulds.",
+];
+
+pub(crate) const SAFE: &str = r#"{"hate":{"filtered":false,"severity":"safe"},"self_harm":{"filtered":false,"severity":"safe"},"sexual":{"filtered":false,"severity":"safe"},"violence":{"filtered":false,"severity":"safe"}}"#;
+
+pub(crate) const PROMPT_FILTER: &str = r#"[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false,"severity":"safe"},"jailbreak":{"detected":false,"filtered":false},"self_harm":{"filtered":false,"severity":"safe"},"sexual":{"filtered":false,"severity":"safe"},"violence":{"filtered":false,"severity":"safe"}}}]"#;
+
+/// The longest answer, with the place where each of its tokens ends. It needs no JSON escapes.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Answer {
+    pub(crate) fn new(tokens: u32) -> Self {
+        let mut answer = Self {
+            text: String::new(),
+            ends: Vec::new(),
+        };
+        for (_, word) in (0..tokens).zip(SENTENCE.iter().cycle()) {
+            if !answer.text.is_empty() {
+                answer.text.push(' ');
+            }
+            answer.text.push_str(word);
+            answer.ends.push(answer.text.len());
+        }
+        answer
+    }
+
+    /// Tokens of the longest answer.
+    pub(crate) fn tokens(&self) -> u64 {
+        u64::try_from(self.ends.len()).unwrap_or(u64::MAX)
+    }
+
+    /// The first `tokens` tokens.
+    pub(crate) fn text(&self, tokens: u64) -> &str {
+        self.text.get(..self.end(tokens)).unwrap_or_default()
+    }
+
+    /// Token number `index`, counted from 0, with the space before it.
+    pub(crate) fn token(&self, index: u64) -> &str {
+        self.text
+            .get(self.end(index)..self.end(index + 1))
+            .unwrap_or_default()
+    }
+
+    fn end(&self, tokens: u64) -> usize {
+        let last = usize::try_from(tokens)
+            .ok()
+            .and_then(|tokens| tokens.checked_sub(1));
+        last.map_or(0, |last| {
+            self.ends.get(last).copied().unwrap_or(self.text.len())
+        })
+    }
+}
+
+/// What an answer says about itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) id: u64,
+    pub(crate) created: u64,
+    pub(crate) model: String,
+    /// Tokens of each choice.
+    pub(crate) tokens: u64,
+    pub(crate) choices: u64,
+    pub(crate) finish: &'static str,
+    pub(crate) usage: Usage,
+}
+
+/// A whole chat completion, keys in Azure's order.
+pub(crate) fn completion(answer: &Answer, facts: &Facts) -> String {
+    let text = answer.text(facts.tokens);
+    let mut json = String::with_capacity(1280 + text.len());
+    json.push_str(r#"{"choices":["#);
+    for index in 0..facts.choices {
+        if index > 0 {
+            json.push(',');
+        }
+        json.push_str(r#"{"content_filter_results":"#);
+        json.push_str(SAFE);
+        put(
+            &mut json,
+            format_args!(r#","finish_reason":"{}","index":{index}"#, facts.finish),
+        );
+        json.push_str(r#","logprobs":null,"message":{"annotations":[],"content":""#);
+        json.push_str(text);
+        json.push_str(r#"","refusal":null,"role":"assistant"}}"#);
+    }
+    put(
+        &mut json,
+        format_args!(r#"],"created":{},"id":"chatcmpl-"#, facts.created),
+    );
+    put(&mut json, format_args!("{:016x}", facts.id));
+    json.push_str(r#"","model":""#);
+    json.push_str(&facts.model);
+    json.push_str(r#"","object":"chat.completion","prompt_filter_results":"#);
+    json.push_str(PROMPT_FILTER);
+    json.push_str(r#","system_fingerprint":"fp_5d58a6052a","usage":"#);
+    put_usage(&mut json, facts.usage);
+    json.push('}');
+    json
+}
+
+/// The usage object, details included.
+pub(crate) fn put_usage(json: &mut String, usage: Usage) {
+    let Usage {
+        prompt_tokens: prompt,
+        completion_tokens: completion,
+    } = usage;
+    let total = prompt.saturating_add(completion);
+    put(json, format_args!(r#"{{"completion_tokens":{completion}"#));
+    json.push_str(r#","completion_tokens_details":{"accepted_prediction_tokens":0,"audio_tokens":0,"reasoning_tokens":0,"rejected_prediction_tokens":0}"#);
+    put(json, format_args!(r#","prompt_tokens":{prompt}"#));
+    json.push_str(r#","prompt_tokens_details":{"audio_tokens":0,"cached_tokens":0}"#);
+    put(json, format_args!(r#","total_tokens":{total}}}"#));
+}
+
+/// Appends formatted text.
+pub(crate) fn put(json: &mut String, text: std::fmt::Arguments<'_>) {
+    json.write_fmt(text).expect("a String takes everything");
+}

@@ -1,0 +1,78 @@
+//! `/_sim/`: how a test or a person tells the simulator what to do, and asks what it saw.
+
+use bytes::Bytes;
+use http::{Method, Response, StatusCode, request::Parts};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+
+use crate::{
+    chat,
+    faults::{self, Fault},
+    foundry::Foundry,
+    stream::Body,
+};
+
+/// Path prefix of the control API; nothing under it is recorded.
+pub(crate) const PREFIX: &str = "/_sim/";
+
+pub(crate) fn control(foundry: &Foundry, parts: &Parts, body: &Bytes) -> Response<Body> {
+    let name = parts.uri.path().strip_prefix(PREFIX).unwrap_or_default();
+    match (&parts.method, name) {
+        (&Method::GET, "faults") => show(&foundry.faults.left()),
+        (&Method::PUT, "faults") => set(body, |faults: Vec<Fault>| {
+            faults::check(&faults)?;
+            foundry.faults.replace(faults);
+            Ok(())
+        }),
+        (&Method::DELETE, "faults") => {
+            foundry.faults.replace(Vec::new());
+            done()
+        }
+        (&Method::GET, "requests") => show(&foundry.log.all()),
+        (&Method::DELETE, "requests") => {
+            foundry.log.clear();
+            done()
+        }
+        (&Method::GET, "billed") => show(&*foundry.billed.lock()),
+        (&Method::PUT, "keys") => set(body, |keys: Vec<String>| {
+            foundry.keys.replace(&keys);
+            Ok(())
+        }),
+        _ => refuse(
+            StatusCode::NOT_FOUND,
+            "no such control; see foundry-sim --help",
+        ),
+    }
+}
+
+fn show(value: &impl Serialize) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => chat::json(StatusCode::OK, bytes.into()),
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+fn set<T: DeserializeOwned>(
+    body: &Bytes,
+    apply: impl FnOnce(T) -> Result<(), faults::InvalidFault>,
+) -> Response<Body> {
+    let value = match serde_json::from_slice(body) {
+        Ok(value) => value,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    match apply(value) {
+        Ok(()) => done(),
+        Err(error) => refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+    }
+}
+
+fn done() -> Response<Body> {
+    let mut response = Response::new(Body::Whole(Default::default()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+fn refuse(status: StatusCode, message: &str) -> Response<Body> {
+    let body = json!({"error": {"code": "sim_control", "message": message}});
+    chat::json(status, Bytes::from(body.to_string()))
+}

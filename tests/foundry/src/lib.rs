@@ -1,0 +1,42 @@
+//! A faithful Microsoft Foundry on loopback: what the gateway's tests, its benchmarks and people who
+//! try it out talk to instead of a paid resource.
+//!
+//! It speaks the dated and the v1 chat completions surface, whole and streamed, with Azure's odd
+//! chunks, headers, errors and limits; misbehaves when told to; and remembers what it received and
+//! what it would have billed. It runs no model: the answer is a fixed text, one word per token.
+//!
+//! Words: a *deployment* is what a request names, its *model* what answers; a *chunk* is one SSE
+//! event; *billed* is what was really produced, also when the caller hung up.
+//!
+//! In a test: `let sim = Sim::start(Config::default())?;`, then point the gateway at `sim.url()`.
+
+mod answer;
+mod args;
+mod auth;
+mod chat;
+mod clock;
+mod config;
+mod control;
+mod errors;
+mod events;
+mod faults;
+mod foundry;
+mod headers;
+mod limits;
+mod models;
+mod record;
+mod request;
+mod route;
+mod server;
+mod sim;
+mod stream;
+
+pub use args::Args;
+pub use auth::fingerprint;
+pub use config::{Capacity, Config, DeploymentConfig, InvalidDeployment};
+pub use faults::{Fault, InvalidFault};
+pub use record::{Billed, Outcome, Record, Totals, Usage};
+pub use sim::Sim;
+
+#[cfg(test)]
+mod tests;

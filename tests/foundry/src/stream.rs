@@ -1,0 +1,224 @@
+//! Streams on their way to the caller: at their pace, up to where a fault stops them; and the body
+//! type of all responses.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+
+use crate::{
+    errors,
+    events::Events,
+    faults::Fault,
+    record::{Outcome, Ticket},
+};
+
+/// A response's body.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Whole(Full<Bytes>),
+    /// Some bytes, then a dropped connection.
+    Cut {
+        left: Option<Bytes>,
+        flushed: bool,
+    },
+    Stream(Box<Stream>),
+}
+
+/// Where and how a fault ends a stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stop {
+    after: u64,
+    how: How,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Cut,
+    Truncate,
+    Hang,
+    Error,
+}
+
+/// A stream on its way to the caller.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    events: Events,
+    ticket: Ticket,
+    interval: Duration,
+    /// Due time of the next token; none before the first.
+    timer: Option<Pin<Box<Sleep>>>,
+    stop: Option<Stop>,
+    /// The rest of what a fault does: drop the connection once all before it is flushed.
+    cutting: bool,
+    flushed: bool,
+}
+
+// === impl Body ===
+
+impl Body {
+    pub(crate) fn cut(left: Bytes) -> Self {
+        Self::Cut {
+            left: Some(left).filter(|left| !left.is_empty()),
+            flushed: false,
+        }
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.get_mut() {
+            Self::Whole(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(|never| match never {})))
+            }
+            Self::Cut { left, flushed } => match left.take() {
+                Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                None => poll_cut(flushed, cx),
+            },
+            Self::Stream(stream) => stream.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Cut { .. } => false,
+            Self::Stream(stream) => stream.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Cut { .. } | Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// An error makes hyper drop the connection with what it still buffers. So it comes one poll later:
+/// hyper flushes when a body is pending.
+fn poll_cut<T>(flushed: &mut bool, cx: &Context<'_>) -> Poll<Option<io::Result<T>>> {
+    if !std::mem::replace(flushed, true) {
+        cx.waker().wake_by_ref();
+        return Poll::Pending;
+    }
+    Poll::Ready(Some(Err(io::Error::other("cut by a fault"))))
+}
+
+// === impl Stop ===
+
+impl Stop {
+    pub(crate) fn of(fault: &Fault) -> Option<Self> {
+        let how = match fault {
+            Fault {
+                stream_error: true, ..
+            } => How::Error,
+            Fault { hang: true, .. } => How::Hang,
+            Fault { truncate: true, .. } => How::Truncate,
+            Fault {
+                cut_after_chunks: Some(_),
+                ..
+            } => How::Cut,
+            _ => return None,
+        };
+        Some(Self {
+            after: fault.cut_after_chunks.unwrap_or(0),
+            how,
+        })
+    }
+}
+
+// === impl Stream ===
+
+impl Stream {
+    pub(crate) fn new(
+        events: Events,
+        ticket: Ticket,
+        interval: Duration,
+        stop: Option<Stop>,
+    ) -> Self {
+        Self {
+            events,
+            ticket,
+            interval,
+            timer: None,
+            stop,
+            cutting: false,
+            flushed: false,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.events.is_over() && !self.cutting
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.cutting {
+            return poll_cut(&mut self.flushed, cx);
+        }
+        if let Some(stop) = self.stop.filter(|stop| stop.after <= self.ticket.chunks) {
+            return self.poll_stop(stop.how, cx);
+        }
+        let is_token = self.events.is_token_next();
+        if is_token && !self.interval.is_zero() {
+            match &mut self.timer {
+                Some(timer) => {
+                    ready!(timer.as_mut().poll(cx));
+                    // From the due time, not from now: lateness doesn't add up.
+                    let due = timer.deadline() + self.interval;
+                    timer.as_mut().reset(due);
+                }
+                None => self.timer = Some(Box::pin(sleep(self.interval))),
+            }
+        }
+        let Some(event) = self.events.next() else {
+            return Poll::Ready(None);
+        };
+        self.ticket.chunks += 1;
+        self.ticket.usage.completion_tokens += u64::from(is_token);
+        if self.is_over() {
+            self.ticket.close(Outcome::Answered);
+        }
+        Poll::Ready(Some(Ok(Frame::data(event))))
+    }
+
+    fn poll_stop(&mut self, how: How, cx: &Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if matches!(how, How::Hang) {
+            return Poll::Pending;
+        }
+        self.ticket.close(Outcome::CutByFault);
+        match how {
+            How::Hang => Poll::Pending,
+            How::Cut => {
+                self.cutting = true;
+                poll_cut(&mut self.flushed, cx)
+            }
+            How::Truncate => {
+                self.cutting = true;
+                let event = self.events.next().unwrap_or_default();
+                let half = event.slice(..event.len() / 2);
+                Poll::Ready(Some(Ok(Frame::data(half))))
+            }
+            How::Error => {
+                self.stop = None;
+                self.events.end();
+                let event = format!("data: {}\n\n", errors::server_error());
+                Poll::Ready(Some(Ok(Frame::data(Bytes::from(event)))))
+            }
+        }
+    }
+}

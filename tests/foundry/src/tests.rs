@@ -1,0 +1,9 @@
+//! The simulator over real HTTP on loopback, through the library's own API.
+
+mod chat;
+mod client;
+mod control;
+mod faults;
+mod limits;
+mod settings;
+mod stream;
