@@ -1,0 +1,698 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::{
+    AiBackend, AiBackendSpec, AiQuota, AiQuotaSpec, AiRoute, AiRouteSpec, AuthType, BackendRef,
+    BackendTimeouts, ConditionStatus, DEFAULT_SCOPE, Duration, LimitUnit, QuotaMode, Retry,
+    RetryOn, RouteTimeouts, StoreLoss, Window, definitions, manifests,
+};
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Kind to OpenAPI schema, as JSON.
+fn schemas() -> BTreeMap<String, Value> {
+    definitions()
+        .into_iter()
+        .map(|definition| {
+            let schema = definition.spec.versions[0].schema.clone().unwrap();
+            let schema = serde_json::to_value(schema.open_api_v3_schema.unwrap()).unwrap();
+            (definition.spec.names.kind, schema)
+        })
+        .collect()
+}
+
+/// Calls `visit(path, schema, inside a list)` for a schema and everything below it.
+fn walk(path: &str, schema: &Value, in_list: bool, visit: &mut impl FnMut(&str, &Value, bool)) {
+    visit(path, schema, in_list);
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        walk(&format!("{path}.{name}"), property, in_list, visit);
+    }
+    if schema["items"].is_object() {
+        walk(&format!("{path}[]"), &schema["items"], true, visit);
+    }
+    if schema["additionalProperties"].is_object() {
+        walk(
+            &format!("{path}.*"),
+            &schema["additionalProperties"],
+            in_list,
+            visit,
+        );
+    }
+}
+
+/// Every (path, schema, inside a list) of the three kinds below `spec` and `status`.
+fn every_schema() -> Vec<(String, Value, bool)> {
+    let mut found = Vec::new();
+    for (kind, schema) in schemas() {
+        for part in ["spec", "status"] {
+            let path = format!("{kind}.{part}");
+            walk(
+                &path,
+                &schema["properties"][part],
+                false,
+                &mut |path, schema, in_list| {
+                    found.push((path.to_owned(), schema.clone(), in_list));
+                },
+            );
+        }
+    }
+    assert!(
+        found.len() > 100,
+        "only {} schemas: the walk is broken",
+        found.len()
+    );
+    found
+}
+
+// === the committed YAML ===
+
+#[test]
+fn the_committed_yaml_is_what_the_types_say() {
+    let manifests = manifests().unwrap();
+    let committed: BTreeSet<String> = fs::read_dir(here("yaml"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(
+        committed,
+        manifests.keys().cloned().collect::<BTreeSet<_>>()
+    );
+    for (file, yaml) in &manifests {
+        assert!(
+            *yaml == read(&here("yaml").join(file)),
+            "crds/yaml/{file} is stale: run `cargo run -p crds --bin crdgen -- --out crds/yaml`"
+        );
+    }
+}
+
+#[test]
+fn the_yaml_reads_back_as_the_definitions() {
+    for (definition, yaml) in definitions().iter().zip(manifests().unwrap().values()) {
+        let read: Value = serde_saphyr::from_str(yaml).unwrap();
+        let mut meant = serde_json::to_value(definition).unwrap();
+        let mut read = read;
+        for value in [&mut meant, &mut read] {
+            numbers_as_integers(value);
+        }
+        assert_eq!(read, meant);
+    }
+}
+
+/// Bounds are written as floats (`1.0`); what counts is the number.
+fn numbers_as_integers(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            let text = number.as_f64().unwrap().to_string();
+            *value = serde_json::from_str(&text).unwrap();
+        }
+        Value::Array(items) => items.iter_mut().for_each(numbers_as_integers),
+        Value::Object(members) => members.values_mut().for_each(numbers_as_integers),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn names_short_names_and_category_are_the_published_ones() {
+    let names: Vec<_> = definitions()
+        .into_iter()
+        .map(|definition| {
+            assert_eq!(definition.spec.group, crate::GROUP);
+            assert_eq!(definition.spec.versions.len(), 1);
+            assert_eq!(definition.spec.versions[0].name, crate::VERSION);
+            assert_eq!(definition.spec.scope, "Namespaced");
+            let names = definition.spec.names;
+            assert_eq!(names.categories.unwrap(), ["tundish"]);
+            (
+                names.kind,
+                names.plural,
+                names.short_names.unwrap().concat(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("AIBackend", "aibackends", "aib"),
+        ("AIQuota", "aiquotas", "aiq"),
+        ("AIRoute", "airoutes", "air"),
+    ];
+    let expected = expected.map(|(k, p, s)| (k.to_owned(), p.to_owned(), s.to_owned()));
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn a_quota_says_that_it_is_an_inherited_policy() {
+    let [_, quota, _] = definitions();
+    assert_eq!(
+        quota.labels()["gateway.networking.k8s.io/policy"],
+        "Inherited"
+    );
+    assert!(
+        schemas()["AIQuota"]["description"]
+            .as_str()
+            .unwrap()
+            .contains("every AIQuota")
+    );
+}
+
+#[test]
+fn columns_tell_the_story() {
+    let columns: Vec<String> = definitions()
+        .into_iter()
+        .map(|definition| {
+            let columns = definition.spec.versions[0]
+                .additional_printer_columns
+                .clone()
+                .unwrap();
+            let names = columns
+                .into_iter()
+                .map(|column| match column.priority.unwrap_or(0) {
+                    0 => column.name,
+                    priority => format!("{}({priority})", column.name),
+                });
+            names.collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    assert_eq!(
+        columns,
+        [
+            "Type Ready Reason(1) Endpoint(1) Age",
+            "Mode Ready Target(1) Age",
+            "Hostnames Ready Programmed Reason(1) Age",
+        ]
+    );
+}
+
+// === bounds ===
+
+#[test]
+fn every_value_is_bounded() {
+    for (path, schema, _) in every_schema() {
+        let bounded = |keyword: &str| schema[keyword].is_number();
+        match schema["type"].as_str().unwrap() {
+            "string" => assert!(
+                bounded("maxLength")
+                    || schema["enum"].is_array()
+                    || schema["format"] == "date-time",
+                "{path} has no maxLength"
+            ),
+            "array" => assert!(bounded("maxItems"), "{path} has no maxItems"),
+            "integer" => {
+                assert!(bounded("minimum"), "{path} has no minimum");
+                let generation = path.ends_with("observedGeneration");
+                assert!(generation || bounded("maximum"), "{path} has no maximum");
+            }
+            "object" => assert!(
+                schema["additionalProperties"].is_null() || bounded("maxProperties"),
+                "{path} has no maxProperties"
+            ),
+            "boolean" => {}
+            other => panic!("{path} is of type {other}"),
+        }
+    }
+}
+
+#[test]
+fn lists_say_how_they_merge() {
+    for (path, schema, _) in every_schema() {
+        if schema["type"] == "array" {
+            assert!(schema["x-kubernetes-list-type"].is_string(), "{path}");
+        }
+    }
+}
+
+#[test]
+fn no_value_may_be_null() {
+    for (path, schema, _) in every_schema() {
+        assert!(schema["nullable"].is_null(), "{path} is nullable");
+        let values = schema["enum"].as_array();
+        assert!(
+            values.is_none_or(|values| values.iter().all(Value::is_string)),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn the_schema_writes_no_default_into_list_items() {
+    for (path, schema, in_list) in every_schema() {
+        assert!(
+            !in_list || schema["default"].is_null(),
+            "{path} has a default, which GitOps sees"
+        );
+    }
+}
+
+#[test]
+fn every_field_is_explained_without_rust() {
+    for (path, schema, _) in every_schema() {
+        if path.ends_with("[]") || path.ends_with(".*") {
+            continue;
+        }
+        let text = schema["description"].as_str().unwrap_or_default();
+        assert!(text.ends_with('.'), "{path}: {text:?}");
+        assert!(
+            !text.contains("[`") && !text.contains("Option<"),
+            "{path}: {text:?}"
+        );
+        assert!(
+            !text.contains(char::is_control),
+            "{path} has line breaks: {text:?}"
+        );
+    }
+}
+
+// === rules ===
+
+struct RuleCase {
+    directory: String,
+    kind: String,
+    message: String,
+    good: String,
+    bad: String,
+}
+
+fn rule_cases() -> Vec<RuleCase> {
+    let mut directories: Vec<PathBuf> = fs::read_dir(here("rules"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    directories.sort();
+    directories
+        .into_iter()
+        .map(|path| {
+            let good = read(&path.join("good.yaml"));
+            let object: Value = serde_saphyr::from_str(&good).unwrap();
+            RuleCase {
+                directory: path.file_name().unwrap().to_str().unwrap().to_owned(),
+                kind: object["kind"].as_str().unwrap().to_owned(),
+                message: read(&path.join("message.txt")).trim_end().to_owned(),
+                bad: read(&path.join("bad.yaml")),
+                good,
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn every_cel_rule_has_a_case_and_every_case_a_rule() {
+    let mut rules = BTreeSet::new();
+    for (path, schema, _) in every_schema() {
+        for rule in schema["x-kubernetes-validations"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            let kind = path.split('.').next().unwrap().to_owned();
+            let message = rule["message"]
+                .as_str()
+                .unwrap_or_else(|| panic!("{path}: no message"));
+            assert!(
+                !message.contains('\n') && !message.contains("  "),
+                "{path}: {message:?}"
+            );
+            rules.insert((kind, message.to_owned()));
+        }
+    }
+    let cases: Vec<_> = rule_cases()
+        .into_iter()
+        .map(|case| (case.kind, case.message))
+        .collect();
+    let distinct: BTreeSet<_> = cases.iter().cloned().collect();
+    assert_eq!(cases.len(), distinct.len(), "two cases for one rule");
+    assert_eq!(rules, distinct);
+}
+
+#[test]
+fn the_objects_of_a_case_differ_only_by_what_the_rule_is_about() {
+    for case in rule_cases() {
+        let RuleCase {
+            directory,
+            kind,
+            good,
+            bad,
+            ..
+        } = &case;
+        assert!(
+            directory.starts_with(&format!("{}-", kind.to_lowercase())),
+            "{directory}"
+        );
+        assert_ne!(good, bad, "{directory}");
+        let [good, bad]: [Value; 2] = [good, bad].map(|yaml| serde_saphyr::from_str(yaml).unwrap());
+        assert_eq!(good["apiVersion"], "tundish.dev/v1alpha1", "{directory}");
+        assert_eq!(good["kind"], bad["kind"], "{directory}");
+        // A transition rule judges an update, every other rule a new object.
+        let update = good["metadata"]["name"] == bad["metadata"]["name"];
+        assert_eq!(update, directory.ends_with("-immutable"), "{directory}");
+    }
+}
+
+/// Cases whose bad object can't even be read, since the type rules it out.
+const UNREADABLE: [&str; 3] = [
+    "aibackend-duration-range",
+    "airoute-duration-range",
+    "airoute-retry-on-once",
+];
+
+#[test]
+fn good_objects_of_cases_can_be_read_and_so_can_bad_ones_that_the_types_can_hold() {
+    fn check<K: DeserializeOwned>(case: &RuleCase) {
+        let good: Result<K, _> = serde_saphyr::from_str(&case.good);
+        assert!(good.is_ok(), "{}: {}", case.directory, good.err().unwrap());
+        let bad: Result<K, _> = serde_saphyr::from_str(&case.bad);
+        let expected = !UNREADABLE.contains(&case.directory.as_str());
+        assert_eq!(bad.is_ok(), expected, "{}", case.directory);
+    }
+    for case in rule_cases() {
+        match case.kind.as_str() {
+            "AIBackend" => check::<AiBackend>(&case),
+            "AIRoute" => check::<AiRoute>(&case),
+            "AIQuota" => check::<AiQuota>(&case),
+            other => panic!("{}: kind {other}", case.directory),
+        }
+    }
+}
+
+// === reading and writing ===
+
+fn spec<K: DeserializeOwned + Resource>(yaml: &str) -> K {
+    serde_saphyr::from_str(yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"))
+}
+
+/// What is read from a spec must be written so that it reads the same.
+fn survives<S: DeserializeOwned + serde::Serialize + PartialEq + std::fmt::Debug>(spec: &S) {
+    let json = serde_json::to_string(spec).unwrap();
+    assert_eq!(serde_json::from_str::<S>(&json).unwrap(), *spec, "{json}");
+}
+
+#[test]
+fn reads_every_field_of_a_backend() {
+    let backend: AiBackend = spec(
+        r#"
+apiVersion: tundish.dev/v1alpha1
+kind: AIBackend
+metadata: {name: foundry-eu}
+spec:
+  type: Foundry
+  endpoint: https://contoso.services.ai.azure.com
+  allowPlaintext: false
+  apiVersion: "2024-10-21"
+  auth:
+    type: ClientSecret
+    scope: https://cognitiveservices.azure.com/.default
+    apiKey: {secretRef: {name: foundry-eu, key: api-key}}
+    workloadIdentity: {clientID: c, tenantID: t}
+    managedIdentity: {clientID: m}
+    clientSecret: {tenantID: t, clientID: c, secretRef: {name: app, key: secret}}
+  deployments:
+  - name: gpt-4o-ptu
+    model: gpt-4o
+    capacity: {type: Provisioned, tokensPerMinute: 450000}
+    price: {inputPerMillion: 2500000, cachedInputPerMillion: 1250000, outputPerMillion: 10000000}
+  - name: gpt-4o
+  tls: {caCertificateRef: {name: roots}, serverName: foundry.internal}
+  timeouts: {connect: 1s, firstByte: 60s}
+"#,
+    );
+    let spec = &backend.spec;
+    assert_eq!(
+        spec.auth.scope,
+        "https://cognitiveservices.azure.com/.default"
+    );
+    assert_eq!(spec.auth.workload_identity.as_ref().unwrap().client_id, "c");
+    assert_eq!(
+        spec.auth.client_secret.as_ref().unwrap().secret_ref.key,
+        "secret"
+    );
+    assert_eq!(
+        spec.deployments[0]
+            .capacity
+            .as_ref()
+            .unwrap()
+            .tokens_per_minute,
+        Some(450_000)
+    );
+    assert_eq!(
+        spec.deployments[0]
+            .price
+            .as_ref()
+            .unwrap()
+            .output_per_million,
+        10_000_000
+    );
+    assert_eq!(spec.deployments[0].model_or_name(), "gpt-4o");
+    assert_eq!(spec.deployments[1].model_or_name(), "gpt-4o");
+    let authority = spec
+        .tls
+        .as_ref()
+        .unwrap()
+        .ca_certificate_ref
+        .as_ref()
+        .unwrap();
+    assert_eq!(
+        (authority.name.as_str(), authority.key.as_str()),
+        ("roots", "ca.crt")
+    );
+    assert_eq!(spec.timeouts.first_byte, Duration::from_secs(60));
+    assert_eq!(spec.timeouts.idle, BackendTimeouts::default().idle);
+    survives(spec);
+}
+
+#[test]
+fn a_minimal_backend_gets_the_documented_defaults() {
+    let spec: AiBackendSpec = serde_json::from_value(json!({
+        "type": "OpenAICompatible",
+        "endpoint": "https://models.internal",
+        "auth": {"type": "APIKey", "apiKey": {"secretRef": {"name": "key"}}},
+        "deployments": [{"name": "qwen3:8b"}],
+    }))
+    .unwrap();
+    assert_eq!(spec.auth.type_, AuthType::ApiKey);
+    assert_eq!(spec.auth.scope, DEFAULT_SCOPE);
+    assert_eq!(
+        spec.auth.api_key.as_ref().unwrap().secret_ref.key,
+        "api-key"
+    );
+    assert_eq!(spec.timeouts.connect, Duration::from_secs(5));
+    assert_eq!(spec.timeouts.first_byte, Duration::from_secs(120));
+    assert!(!spec.allow_plaintext && spec.tls.is_none() && spec.api_version.is_empty());
+    survives(&spec);
+}
+
+#[test]
+fn reads_every_field_of_a_route() {
+    let route: AiRoute = spec(
+        r#"
+apiVersion: tundish.dev/v1alpha1
+kind: AIRoute
+metadata: {name: chat}
+spec:
+  hostnames: [ai.example.com]
+  parentRefs: [{name: edge, namespace: infra, sectionName: https}]
+  authentication:
+    apiKeys: {secretSelector: {matchLabels: {tundish.dev/keys: chat}}}
+    jwt: [{issuer: "https://login.microsoftonline.com/T/v2.0", audiences: ["api://ai"],
+           consumerClaim: azp, jwksURI: ""}]
+    anonymous: {}
+    passThrough: {}
+  rules:
+  - name: chat
+    matches:
+    - models: ["gpt-4o", "gpt-4o-*"]
+      operations: [ChatCompletions, Responses]
+      headers: [{name: x-team, value: search}]
+      consumers: {names: [], attributes: {team: search}}
+    backendRefs:
+    - {name: foundry-eu, deployment: gpt-4o-ptu}
+    - {name: foundry-us, namespace: shared, deployment: gpt-4o-std, priority: 1, weight: 3}
+    retry: {attempts: 1, on: [Timeout]}
+    timeouts: {request: 5m, firstToken: 60s}
+status:
+  observedGeneration: 3
+  programmed: 3/3
+  conditions:
+  - {type: Ready, status: "True", reason: Ready, message: "", observedGeneration: 3,
+     lastTransitionTime: "2026-11-24T22:16:00Z"}
+"#,
+    );
+    let authentication = &route.spec.authentication;
+    let keys = authentication.api_keys.as_ref().unwrap();
+    assert_eq!(
+        keys.secret_selector.match_labels["tundish.dev/keys"],
+        "chat"
+    );
+    assert_eq!(authentication.jwt[0].consumer_claim, "azp");
+    assert!(authentication.anonymous.is_some() && authentication.pass_through.is_some());
+    let rule = &route.spec.rules[0];
+    assert_eq!(rule.matches[0].consumers.attributes["team"], "search");
+    assert_eq!(
+        (rule.backend_refs[0].weight, rule.backend_refs[0].priority),
+        (1, 0)
+    );
+    assert_eq!(
+        (rule.backend_refs[1].weight, rule.backend_refs[1].priority),
+        (3, 1)
+    );
+    assert_eq!(
+        rule.retry,
+        Retry {
+            attempts: 1,
+            on: vec![RetryOn::Timeout]
+        }
+    );
+    assert_eq!(rule.timeouts.first_token, Some(Duration::from_secs(60)));
+    survives(&route.spec);
+    let status = route.status.unwrap();
+    assert_eq!(
+        (status.observed_generation, status.programmed.as_str()),
+        (Some(3), "3/3")
+    );
+    assert_eq!(status.conditions[0].status, ConditionStatus::True);
+    survives(&status);
+}
+
+#[test]
+fn a_minimal_route_refuses_everybody_and_retries_as_documented() {
+    let spec: AiRouteSpec = serde_json::from_value(json!({
+        "rules": [{"name": "all", "backendRefs": [{"name": "foundry-eu"}]}],
+    }))
+    .unwrap();
+    let authentication = &spec.authentication;
+    assert!(authentication.api_keys.is_none() && authentication.jwt.is_empty());
+    assert!(authentication.anonymous.is_none() && authentication.pass_through.is_none());
+    let rule = &spec.rules[0];
+    let backend = BackendRef {
+        name: "foundry-eu".to_owned(),
+        ..BackendRef::default()
+    };
+    assert_eq!(rule.backend_refs, [backend]);
+    assert_eq!(rule.retry.attempts, 2);
+    let on = [
+        RetryOn::TooManyRequests,
+        RetryOn::ServerError,
+        RetryOn::ConnectFailure,
+    ];
+    assert_eq!(rule.retry.on, on);
+    assert_eq!(rule.timeouts, RouteTimeouts::default());
+    assert_eq!(rule.timeouts.request, Duration::from_secs(600));
+    survives(&spec);
+}
+
+#[test]
+fn retry_on_is_read_as_kubectl_sends_it() {
+    let retry: Retry = serde_json::from_value(json!({"true": ["Timeout"]})).unwrap();
+    assert_eq!(
+        retry,
+        Retry {
+            attempts: 2,
+            on: vec![RetryOn::Timeout]
+        }
+    );
+    assert_eq!(
+        serde_json::to_value(&retry).unwrap(),
+        json!({"on": ["Timeout"]})
+    );
+    let retry: Retry = serde_saphyr::from_str("{attempts: 0, on: [ServerError]}").unwrap();
+    assert_eq!(
+        retry,
+        Retry {
+            attempts: 0,
+            on: vec![RetryOn::ServerError]
+        }
+    );
+}
+
+#[test]
+fn reads_every_field_of_a_quota() {
+    let quota: AiQuota = spec(
+        r#"
+apiVersion: tundish.dev/v1alpha1
+kind: AIQuota
+metadata: {name: chat}
+spec:
+  targetRefs: [{group: tundish.dev, kind: AIRoute, name: chat, sectionName: chat}]
+  match: {models: [gpt-4o], consumers: {names: [search], attributes: {}}}
+  per: [Consumer, Attribute]
+  attribute: team
+  mode: Shadow
+  onStoreLoss: Deny
+  limits:
+  - {name: minute, unit: Tokens, limit: 100000, window: Minute}
+  - {name: month, unit: CostMicros, limit: 9007199254740991, window: Month, timeZone: Europe/Vienna}
+  - {name: in-flight, unit: Concurrency, limit: 20}
+"#,
+    );
+    let spec = &quota.spec;
+    assert_eq!(spec.target_refs[0].section_name, "chat");
+    assert_eq!(spec.match_.models, ["gpt-4o"]);
+    assert_eq!(
+        (spec.mode, spec.on_store_loss),
+        (QuotaMode::Shadow, StoreLoss::Deny)
+    );
+    assert_eq!(spec.limits[0].window, Some(Window::Minute));
+    assert_eq!(spec.limits[1].limit, (1 << 53) - 1);
+    assert_eq!(spec.limits[1].time_zone, "Europe/Vienna");
+    assert_eq!(
+        (spec.limits[2].unit, spec.limits[2].window),
+        (LimitUnit::Concurrency, None)
+    );
+    survives(spec);
+}
+
+#[test]
+fn a_minimal_quota_enforces_and_shares() {
+    let spec: AiQuotaSpec = serde_json::from_value(json!({
+        "limits": [{"name": "minute", "unit": "Requests", "limit": 1, "window": "Minute"}],
+    }))
+    .unwrap();
+    assert_eq!(
+        (spec.mode, spec.on_store_loss),
+        (QuotaMode::Enforce, StoreLoss::Share)
+    );
+    assert!(spec.target_refs.is_empty() && spec.per.is_empty() && spec.attribute.is_empty());
+    survives(&spec);
+}
+
+#[test]
+fn a_misspelt_restriction_is_an_error_and_names_the_field() {
+    let error = serde_json::from_value::<AiRouteSpec>(json!({
+        "rules": [{
+            "name": "all",
+            "matches": [{"model": ["gpt-4o"]}],
+            "backendRefs": [{"name": "foundry-eu"}],
+        }],
+    }))
+    .unwrap_err();
+    assert!(
+        error.to_string().contains("unknown field `model`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_status_from_a_newer_operator_can_be_read() {
+    let route: AiRoute = serde_json::from_value(json!({
+        "apiVersion": "tundish.dev/v1alpha1",
+        "kind": "AIRoute",
+        "metadata": {"name": "chat", "namespace": "default"},
+        "spec": {"rules": [{"name": "all", "backendRefs": [{"name": "foundry-eu"}]}]},
+        "status": {
+            "progress": 7,
+            "conditions": [{
+                "type": "Degraded", "status": "Unknown", "reason": "NotThoughtOf", "message": "",
+                "lastTransitionTime": "2026-11-24T22:16:00Z",
+            }],
+        },
+    }))
+    .unwrap();
+    assert_eq!(route.status.unwrap().conditions[0].reason, "NotThoughtOf");
+}
