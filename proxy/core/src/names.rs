@@ -162,6 +162,25 @@ impl Operation {
     }
 }
 
+/// Tokens that a request holds or has used. Cached input is part of `input_tokens`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// All input tokens, cached ones included.
+    pub input_tokens: u64,
+    /// Those of the input that the provider had cached.
+    pub cached_input_tokens: u64,
+    /// All output tokens, reasoning included.
+    pub output_tokens: u64,
+}
+
+impl Usage {
+    /// Input and output together.
+    #[must_use]
+    pub const fn total_tokens(self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
+}
+
 /// A pattern over model names: exact, or a prefix written with one trailing `*`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ModelPattern {

@@ -11,8 +11,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::names::{Moment, ObjectName};
-use crate::tokens::Usage;
+use crate::names::{Moment, ObjectName, Usage};
 
 mod calendar;
 mod counter;

@@ -3,6 +3,8 @@
 //! Refuses to be exact where the provider is not: the estimate is bytes by a ratio, the truth is
 //! the provider's `usage`. Words: `estimate` before, `usage` after, `cost` in either case.
 
+use crate::names::Usage;
+
 #[cfg(test)]
 mod tests;
 
@@ -23,25 +25,6 @@ pub struct Shape {
     pub max_output_tokens: Option<u64>,
     /// How many answers it asked for (`n`); 0 is taken as 1.
     pub choices: u64,
-}
-
-/// Tokens that a request holds or has used. Cached input is part of `input_tokens`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// All input tokens, cached ones included.
-    pub input_tokens: u64,
-    /// Those of the input that the provider had cached.
-    pub cached_input_tokens: u64,
-    /// All output tokens, reasoning included.
-    pub output_tokens: u64,
-}
-
-impl Usage {
-    /// Input and output together.
-    #[must_use]
-    pub const fn total_tokens(self) -> u64 {
-        self.input_tokens.saturating_add(self.output_tokens)
-    }
 }
 
 /// Prices in micros of the installation's currency per million tokens.

@@ -1,1 +1,4 @@
-//! proxy-gateway.
+//! The data plane.
+mod scan;
+mod sse;
+mod usage;

@@ -7,8 +7,7 @@ use proptest::prelude::*;
 use super::{
     Cost, Counter, Entry, Limit, Mode, Period, Stamp, TimeZone, Unit, Wait, Window, reserve,
 };
-use crate::names::Moment;
-use crate::tokens::Usage;
+use crate::names::{Moment, Usage};
 
 fn limit(unit: Unit, amount: u64, window: Window) -> Limit {
     Limit {

@@ -1,4 +1,5 @@
-use super::{Price, Shape, Usage, estimate};
+use super::{Price, Shape, estimate};
+use crate::names::Usage;
 use proptest::prelude::*;
 
 #[test]

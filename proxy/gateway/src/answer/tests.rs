@@ -1,0 +1,63 @@
+use http::HeaderValue;
+use proxy_core::admit::Denial;
+use proxy_core::names::{Code, ObjectName};
+use proxy_core::quota::{LimitName, Unit, Wait};
+
+use super::{Refusal, Spent, refuse};
+
+fn spent(wait: Wait) -> Refusal {
+    Refusal {
+        denial: Denial::new(Code::QuotaExceeded, "spent"),
+        limit: Some(Spent {
+            name: LimitName { quota: ObjectName::new("ns", "q"), limit: "l".into() },
+            unit: Unit::Tokens,
+            amount: 100,
+            used: 90,
+            reset_ms: 1_500,
+        }),
+        wait: Some(wait),
+        close: false,
+    }
+}
+
+fn headers(refusal: &Refusal) -> impl Fn(&str) -> Option<String> + use<> {
+    let response = refuse(refusal, &HeaderValue::from_static("id"));
+    move |name| response.headers().get(name).map(|value| value.to_str().expect("text").to_owned())
+}
+
+#[test]
+fn every_code_has_its_own_word_and_a_client_or_server_status() {
+    let mut words: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    words.sort_unstable();
+    words.dedup();
+    assert_eq!(words.len(), Code::ALL.len());
+    for code in Code::ALL {
+        let response = refuse(&Refusal::new(code, "why"), &HeaderValue::from_static("id"));
+        assert_eq!(response.status().as_u16(), code.status());
+        let body: serde_json::Value = serde_json::from_slice(response.body()).expect("JSON");
+        assert_eq!(body["error"]["code"], code.as_str());
+        assert_eq!(body["error"]["message"], "why");
+        assert!(code.status() >= 400);
+    }
+}
+
+#[test]
+fn tells_when_to_come_back_with_a_jitter_of_a_tenth_at_most() {
+    let get = headers(&spent(Wait::Millis(10_000)));
+    let wait: u64 = get("retry-after-ms").expect("is there").parse().expect("a number");
+    assert!((10_000..=11_000).contains(&wait), "{wait}");
+    let seconds: u64 = get("retry-after").expect("is there").parse().expect("a number");
+    assert_eq!(seconds, wait.div_ceil(1_000));
+    assert_eq!(get("x-should-retry"), None);
+    assert_eq!(get("x-ratelimit-limit-tokens").as_deref(), Some("100"));
+    assert_eq!(get("x-ratelimit-remaining-tokens").as_deref(), Some("10"));
+    assert_eq!(get("x-ratelimit-reset-tokens").as_deref(), Some("2"));
+}
+
+#[test]
+fn a_long_or_endless_wait_tells_sdks_not_to_retry() {
+    assert_eq!(headers(&spent(Wait::Millis(60_001)))("x-should-retry").as_deref(), Some("false"));
+    let never = headers(&spent(Wait::Never));
+    assert_eq!(never("x-should-retry").as_deref(), Some("false"));
+    assert_eq!(never("retry-after"), None);
+}

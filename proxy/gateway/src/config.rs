@@ -1,0 +1,34 @@
+//! Settings of the gateway, complete and checked by whoever makes them. Defaults live in the
+//! binaries' arguments.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of one gateway.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Threads, each with its own listener, runtime and upstream connections.
+    pub threads: usize,
+    /// Certificate and key for HTTPS; without them the port speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Largest request body, in bytes. It is held in memory for a retry.
+    pub max_body: usize,
+    /// Output tokens held for a request that sets no bound.
+    pub default_output_tokens: u64,
+    /// How long running requests may go on after a stop.
+    pub drain_grace: Duration,
+    /// One log line per request.
+    pub access_log: bool,
+}
+
+/// PEM files, read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}

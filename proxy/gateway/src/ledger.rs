@@ -1,0 +1,266 @@
+//! The counters of all limits, and the guard that settles what a request has reserved.
+//!
+//! A [`Charge`] is settled exactly once: by its request's end, or by its `Drop` at the estimate
+//! when nobody else did (an aborted client, a cut stream, a panic).
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use foldhash::quality::RandomState;
+use parking_lot::{Mutex, RwLock};
+use proxy_core::admit::{Applied, Denial, Permit};
+use proxy_core::auth::Caller;
+use proxy_core::names::{Code, Moment};
+use proxy_core::quota::{Cost, Counter, Entry, Exceeded, Mode, Stamp, Unit, Wait, Window, reserve};
+
+use crate::answer::{Refusal, Spent};
+use crate::live::Live;
+use crate::metrics::SettlementCounters;
+
+#[cfg(test)]
+mod tests;
+
+/// Locks over the map of counters: requests of different subjects rarely meet.
+const SHARDS: usize = 16;
+
+/// Counters by limit and subject. They outlive tables, so a changed limit keeps what was used.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    shards: Vec<RwLock<HashMap<u128, Arc<Slot>, RandomState>>>,
+    /// Two independent keyed hashes make the 128 bits that name a counter.
+    hashers: [RandomState; 2],
+    settlements: SettlementCounters,
+}
+
+#[derive(Debug)]
+struct Slot {
+    key: u128,
+    counter: Mutex<Counter>,
+}
+
+/// What one request has reserved. Dropping it settles at `estimate`.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    live: Arc<Live>,
+    held: Vec<Held>,
+    settled: bool,
+    /// What to settle at if nobody settles: the reservation, narrowed as the answer goes on.
+    pub(crate) estimate: Cost,
+    clock: fn() -> Moment,
+    settlements: SettlementCounters,
+}
+
+#[derive(Debug)]
+struct Held {
+    slot: Arc<Slot>,
+    /// Index of the limit in the table.
+    limit: usize,
+    stamp: Stamp,
+}
+
+/// How a reservation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// By the usage that the backend told.
+    Measured,
+    /// By an estimate: the usage is unknown.
+    Estimated,
+    /// Given back: the backend bills nothing.
+    Released,
+}
+
+impl Ledger {
+    pub(crate) fn new(settlements: SettlementCounters) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            hashers: [RandomState::default(), RandomState::default()],
+            settlements,
+        }
+    }
+
+    /// Reserves `cost` from every limit that applies, or refuses and reserves nothing.
+    pub(crate) fn reserve(
+        &self,
+        live: &Arc<Live>,
+        permit: &Permit<'_>,
+        caller: &Caller,
+        model: Option<&str>,
+        cost: Cost,
+        clock: fn() -> Moment,
+    ) -> Result<Charge, Box<Refusal>> {
+        let now = clock();
+        let mut charge = Charge {
+            live: Arc::clone(live),
+            held: Vec::new(),
+            settled: false,
+            estimate: cost,
+            clock,
+            settlements: self.settlements.clone(),
+        };
+        let mut asked: Vec<(Arc<Slot>, Applied<'_>)> = permit
+            .limits(caller, model)
+            .filter_map(|applied| {
+                let key = self.key(&applied, caller, model, permit);
+                Some((self.slot(key, live, applied.index, now)?, applied))
+            })
+            .collect();
+        if asked.is_empty() {
+            return Ok(charge);
+        }
+        // One order for all requests, or two of them could wait for each other.
+        asked.sort_unstable_by_key(|(slot, _)| slot.key);
+        let mut guards: Vec<_> = asked.iter().map(|(slot, _)| slot.counter.lock()).collect();
+        let mut entries: Vec<Entry<'_>> = guards
+            .iter_mut()
+            .zip(&asked)
+            .filter_map(|(guard, (_, applied))| {
+                let limit = &live.limits.get(applied.index)?.limit;
+                if !guard.suits(limit) {
+                    **guard = Counter::new(limit, now);
+                }
+                Some(Entry { limit, mode: applied.quota.mode, counter: guard })
+            })
+            .collect();
+        match reserve(&mut entries, &cost, now) {
+            Ok(stamps) => {
+                drop(entries);
+                drop(guards);
+                for ((slot, applied), stamp) in asked.into_iter().zip(stamps) {
+                    if stamp.over && applied.quota.mode == Mode::Shadow {
+                        count(live, applied.index, |limit| limit.counters.shadow_denials.inc());
+                    }
+                    charge.held.push(Held { slot, limit: applied.index, stamp });
+                }
+                Ok(charge)
+            }
+            Err(exceeded) => {
+                let refusal = refusal(live, &asked, &mut entries, exceeded, &cost, now);
+                Err(Box::new(refusal))
+            }
+        }
+    }
+
+    fn key(
+        &self,
+        applied: &Applied<'_>,
+        caller: &Caller,
+        model: Option<&str>,
+        permit: &Permit<'_>,
+    ) -> u128 {
+        let [high, low] = self.hashers.each_ref().map(|state| {
+            let mut hasher = state.build_hasher();
+            applied.flat.name.hash(&mut hasher);
+            for part in applied.subject(caller, model, permit.route) {
+                part.hash(&mut hasher);
+            }
+            u128::from(hasher.finish())
+        });
+        (high << 64) | low
+    }
+
+    fn slot(&self, key: u128, live: &Live, limit: usize, now: Moment) -> Option<Arc<Slot>> {
+        let index = usize::try_from(key % 16).ok()?;
+        let shard = self.shards.get(index)?;
+        if let Some(slot) = shard.read().get(&key) {
+            return Some(Arc::clone(slot));
+        }
+        let limit = &live.limits.get(limit)?.limit;
+        let slot = || Arc::new(Slot { key, counter: Mutex::new(Counter::new(limit, now)) });
+        Some(Arc::clone(shard.write().entry(key).or_insert_with(slot)))
+    }
+}
+
+fn count(live: &Live, limit: usize, counter: impl FnOnce(&crate::live::LiveLimit) -> u64) {
+    if let Some(limit) = live.limits.get(limit) {
+        counter(limit);
+    }
+}
+
+fn refusal(
+    live: &Live,
+    asked: &[(Arc<Slot>, Applied<'_>)],
+    entries: &mut [Entry<'_>],
+    exceeded: Exceeded,
+    cost: &Cost,
+    now: Moment,
+) -> Refusal {
+    let (Some((_, applied)), Some(entry)) =
+        (asked.get(exceeded.entry), entries.get_mut(exceeded.entry))
+    else {
+        return Refusal::new(Code::QuotaExceeded, "a limit is spent");
+    };
+    count(live, applied.index, |limit| limit.counters.denials.inc());
+    let limit = entry.limit;
+    let code = match (limit.unit, &limit.window) {
+        (Unit::Concurrency, _) => Code::ConcurrencyExceeded,
+        (Unit::Requests, Window::Second | Window::Minute) => Code::RateLimited,
+        _ => Code::QuotaExceeded,
+    };
+    let name = applied.flat.name.clone();
+    let (used, ask) = (entry.counter.used(limit, now), cost.of(limit.unit));
+    let (amount, unit) = (limit.amount, limit.unit.as_str());
+    let message = match exceeded.wait {
+        Wait::Never => format!(
+            "limit {name} allows {amount} {unit} in all, this request needs {ask}; lower max_tokens \
+             or shorten the input"
+        ),
+        Wait::Millis(wait) => format!(
+            "limit {name} is spent: {used} of {amount} {unit} used, this request needs {ask}; \
+             retry in {} s",
+            wait.div_ceil(1_000)
+        ),
+    };
+    Refusal {
+        denial: Denial::new(code, message),
+        limit: Some(Spent {
+            name,
+            unit: limit.unit,
+            amount,
+            used,
+            reset_ms: entry.counter.reset_ms(limit, now),
+        }),
+        wait: Some(exceeded.wait),
+        close: false,
+    }
+}
+
+impl Charge {
+    /// Replaces the reservation by what was used. Later calls and the drop do nothing.
+    pub(crate) fn settle(&mut self, actual: Cost, how: Settled) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        match how {
+            Settled::Measured => self.settlements.measured.inc(),
+            Settled::Estimated => self.settlements.estimated.inc(),
+            Settled::Released => self.settlements.released.inc(),
+        };
+        let now = (self.clock)();
+        for held in self.held.drain(..) {
+            let Some(live) = self.live.limits.get(held.limit) else { continue };
+            let mut counter = held.slot.counter.lock();
+            if !counter.suits(&live.limit) {
+                // Another table counts by another window, and began anew.
+                continue;
+            }
+            match how {
+                Settled::Released => counter.release(&live.limit, held.stamp, now),
+                Settled::Measured | Settled::Estimated => {
+                    counter.settle(&live.limit, held.stamp, actual.of(live.limit.unit), now);
+                }
+            }
+        }
+    }
+
+    /// Gives everything back: nothing was sent, or the backend bills nothing.
+    pub(crate) fn release(&mut self) {
+        self.settle(Cost::default(), Settled::Released);
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.settle(self.estimate, Settled::Estimated);
+    }
+}

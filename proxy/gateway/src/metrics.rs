@@ -1,0 +1,258 @@
+//! What the gateway counts. Names carry the prefix that the binary's registry gives.
+//!
+//! Label values are closed words or names of objects in the table; never text of a caller.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use proxy_core::names::Code;
+use proxy_core::quota::LimitName;
+use proxy_core::table::{Route, Rule};
+
+/// Seconds. The upper buckets go beyond `OTel`'s, since Azure lets a call last 29 minutes.
+const SECONDS: [f64; 18] = [
+    0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+    163.84, 600.0, 1800.0,
+];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RuleLabels {
+    route: String,
+    rule: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabels {
+    route: String,
+    rule: String,
+    code: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TokenLabels {
+    route: String,
+    consumer: String,
+    token_type: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LimitLabels {
+    limit: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BackendLabels {
+    backend: String,
+    deployment: String,
+    status: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SettlementLabels {
+    kind: &'static str,
+}
+
+/// All metrics of a gateway.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    requests: Family<OutcomeLabels, Counter>,
+    tokens: Family<TokenLabels, Counter>,
+    denials: Family<LimitLabels, Counter>,
+    shadow_denials: Family<LimitLabels, Counter>,
+    upstream: Family<BackendLabels, Counter>,
+    settlements: Family<SettlementLabels, Counter>,
+    duration: Family<RuleLabels, Histogram, fn() -> Histogram>,
+    first_byte: Family<RuleLabels, Histogram, fn() -> Histogram>,
+    /// Requests that are running.
+    pub(crate) in_flight: Gauge,
+    /// Open connections of clients.
+    pub(crate) connections: Gauge,
+}
+
+fn histogram() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            requests: Family::default(),
+            tokens: Family::default(),
+            denials: Family::default(),
+            shadow_denials: Family::default(),
+            upstream: Family::default(),
+            settlements: Family::default(),
+            duration: Family::new_with_constructor(histogram),
+            first_byte: Family::new_with_constructor(histogram),
+            in_flight: Gauge::default(),
+            connections: Gauge::default(),
+        };
+        let m = &metrics;
+        registry.register(
+            "requests",
+            "Requests ended, by route, rule and code: ok, upstream_error or a word of docs/errors.md",
+            m.requests.clone(),
+        );
+        registry.register(
+            "tokens",
+            "Tokens settled, by route, consumer and type: input, cached_input (part of input), output",
+            m.tokens.clone(),
+        );
+        registry.register("denials", "Requests refused by a limit", m.denials.clone());
+        registry.register(
+            "shadow_denials",
+            "Requests that a limit in mode Shadow would have refused",
+            m.shadow_denials.clone(),
+        );
+        registry.register(
+            "upstream_responses",
+            "Tries sent to a deployment, by status; connect_failed, timeout or failed without one",
+            m.upstream.clone(),
+        );
+        registry.register(
+            "settlements",
+            "Reservations settled: measured (by usage), estimated (usage unknown), released (not billed)",
+            m.settlements.clone(),
+        );
+        registry.register_with_unit(
+            "request_duration",
+            "From the request's head to the end of its answer",
+            Unit::Seconds,
+            m.duration.clone(),
+        );
+        registry.register_with_unit(
+            "time_to_first_byte",
+            "From the request's head to the backend's answer",
+            Unit::Seconds,
+            m.first_byte.clone(),
+        );
+        registry.register("in_flight_requests", "Requests that are running", m.in_flight.clone());
+        registry.register(
+            "downstream_connections",
+            "Open connections of clients",
+            m.connections.clone(),
+        );
+        metrics
+    }
+
+    /// Counts a request that no rule was found for.
+    pub(crate) fn unrouted(&self, code: Code) {
+        self.ended("", "", code.as_str());
+    }
+
+    fn ended(&self, route: &str, rule: &str, code: &str) {
+        let labels =
+            OutcomeLabels { route: route.to_owned(), rule: rule.to_owned(), code: code.to_owned() };
+        self.requests.get_or_create(&labels).inc();
+    }
+
+    /// Counts a try.
+    pub(crate) fn tried(&self, backend: &str, deployment: &str, status: &str) {
+        let labels = BackendLabels {
+            backend: backend.to_owned(),
+            deployment: deployment.to_owned(),
+            status: status.to_owned(),
+        };
+        self.upstream.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn tokens(&self, route: &str, consumer: &str) -> TokenCounters {
+        let counter = |token_type| {
+            let labels =
+                TokenLabels { route: route.to_owned(), consumer: consumer.to_owned(), token_type };
+            self.tokens.get_or_create(&labels).clone()
+        };
+        TokenCounters {
+            input: counter("input"),
+            cached_input: counter("cached_input"),
+            output: counter("output"),
+        }
+    }
+
+    pub(crate) fn limit(&self, name: &LimitName) -> LimitCounters {
+        let labels = LimitLabels { limit: name.to_string() };
+        LimitCounters {
+            denials: self.denials.get_or_create(&labels).clone(),
+            shadow_denials: self.shadow_denials.get_or_create(&labels).clone(),
+        }
+    }
+
+    pub(crate) fn settlements(&self) -> SettlementCounters {
+        let counter =
+            |kind| self.settlements.get_or_create(&SettlementLabels { kind }).clone();
+        SettlementCounters {
+            measured: counter("measured"),
+            estimated: counter("estimated"),
+            released: counter("released"),
+        }
+    }
+
+    pub(crate) fn rule(&self, route: &Route, rule: &Rule) -> RuleMetrics {
+        let labels = RuleLabels { route: route.name.to_string(), rule: rule.name.to_string() };
+        let ok = OutcomeLabels {
+            route: labels.route.clone(),
+            rule: labels.rule.clone(),
+            code: "ok".to_owned(),
+        };
+        RuleMetrics {
+            ok: self.requests.get_or_create(&ok).clone(),
+            duration: self.duration.get_or_create(&labels).clone(),
+            first_byte: self.first_byte.get_or_create(&labels).clone(),
+            metrics: self.clone(),
+            route: labels.route.into(),
+            rule: labels.rule.into(),
+        }
+    }
+}
+
+/// Handles for one rule, looked up once per table.
+#[derive(Debug)]
+pub(crate) struct RuleMetrics {
+    ok: Counter,
+    pub(crate) duration: Histogram,
+    pub(crate) first_byte: Histogram,
+    metrics: Metrics,
+    /// `namespace/name` of the route.
+    pub(crate) route: Arc<str>,
+    rule: Arc<str>,
+}
+
+impl RuleMetrics {
+    /// Counts the end of a request; `code` is `ok` for an answer of the backend below 400.
+    pub(crate) fn ended(&self, code: &str) {
+        if code == "ok" {
+            self.ok.inc();
+        } else {
+            self.metrics.ended(&self.route, &self.rule, code);
+        }
+    }
+}
+
+/// Handles for the tokens of one consumer on one route.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenCounters {
+    pub(crate) input: Counter,
+    pub(crate) cached_input: Counter,
+    pub(crate) output: Counter,
+}
+
+/// Handles for one limit.
+#[derive(Debug)]
+pub(crate) struct LimitCounters {
+    pub(crate) denials: Counter,
+    pub(crate) shadow_denials: Counter,
+}
+
+/// Handles for the ways in which a reservation ends.
+#[derive(Clone, Debug)]
+pub(crate) struct SettlementCounters {
+    pub(crate) measured: Counter,
+    pub(crate) estimated: Counter,
+    pub(crate) released: Counter,
+}

@@ -1,0 +1,463 @@
+//! One bounded pass over a JSON request body: finds the fields that the gateway decides on, with
+//! their byte ranges, and builds nothing.
+//!
+//! The body that goes upstream is the client's own bytes, so the scanner must read it as every
+//! backend would: duplicates of a decided field, invalid UTF-8, deep nesting and broken grammar
+//! are refused, and names and strings are unescaped before they are compared.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a cursor over bytes: every index is checked against the length by `peek`"
+)]
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use memchr::memchr2;
+
+#[cfg(test)]
+mod tests;
+
+/// Deepest nesting taken. `OpenAI`'s schemas stay below 20; parsers behind us stop at 128 or crash.
+const MAX_DEPTH: usize = 64;
+
+/// What a chat body says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Body {
+    /// Just after the opening brace: where a field can be inserted.
+    pub(crate) start: usize,
+    /// The object has no members.
+    pub(crate) empty: bool,
+    /// `model` and where its value stands, quotes included.
+    pub(crate) model: Option<(String, Range<usize>)>,
+    /// `stream`.
+    pub(crate) stream: bool,
+    /// `stream_options`.
+    pub(crate) stream_options: StreamOptions,
+    /// The smaller of `max_tokens`, `max_completion_tokens` and `max_output_tokens`.
+    pub(crate) max_output_tokens: Option<u64>,
+    /// `n`.
+    pub(crate) choices: u64,
+}
+
+/// `stream_options` as the client sent it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum StreamOptions {
+    /// Not there.
+    #[default]
+    Absent,
+    /// `null`, at this range.
+    Null(Range<usize>),
+    /// An object without `include_usage`; the position is after its brace.
+    WithoutUsage { start: usize, empty: bool },
+    /// `include_usage` is false or null, at this range.
+    UsageOff(Range<usize>),
+    /// `include_usage` is true.
+    UsageOn,
+}
+
+/// Why a body is refused: a message for the client, in which the field is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed(pub(crate) String);
+
+fn malformed<T>(message: impl Into<String>) -> Result<T, Malformed> {
+    Err(Malformed(message.into()))
+}
+
+/// Scans a body that must be one JSON object.
+///
+/// # Errors
+/// [`Malformed`] with a message for the client.
+pub(crate) fn body(bytes: &[u8]) -> Result<Body, Malformed> {
+    if std::str::from_utf8(bytes).is_err() {
+        return malformed("the body is not valid UTF-8");
+    }
+    let mut cursor = Cursor { bytes, at: 0 };
+    cursor.blanks();
+    if cursor.peek() != Some(b'{') {
+        return malformed("the body must be a JSON object");
+    }
+    let mut found = Body {
+        choices: 1,
+        ..Body::default()
+    };
+    let mut seen = Seen::default();
+    let (start, empty) = cursor.object(1, |cursor, name, depth| {
+        field(cursor, name, depth, &mut found, &mut seen)
+    })?;
+    (found.start, found.empty) = (start, empty);
+    cursor.blanks();
+    if cursor.at != bytes.len() {
+        return malformed("there is text after the JSON object");
+    }
+    Ok(found)
+}
+
+/// Top-level fields that must not come twice.
+#[derive(Default)]
+struct Seen(Vec<&'static str>);
+
+impl Seen {
+    fn once(&mut self, name: &'static str) -> Result<(), Malformed> {
+        if self.0.contains(&name) {
+            return malformed(format!("\"{name}\" is given twice"));
+        }
+        self.0.push(name);
+        Ok(())
+    }
+}
+
+fn field(
+    cursor: &mut Cursor<'_>,
+    name: &str,
+    depth: usize,
+    found: &mut Body,
+    seen: &mut Seen,
+) -> Result<(), Malformed> {
+    match name {
+        "model" => {
+            seen.once("model")?;
+            let start = cursor.at;
+            if cursor.peek() != Some(b'"') {
+                return malformed("\"model\" must be a string");
+            }
+            let text = cursor.string()?.into_owned();
+            if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
+                return malformed("\"model\" must be 1 to 256 printable characters");
+            }
+            found.model = Some((text, start..cursor.at));
+        }
+        "stream" => {
+            seen.once("stream")?;
+            found.stream = match cursor.scalar(depth)? {
+                b"true" => true,
+                b"false" | b"null" => false,
+                _ => return malformed("\"stream\" must be true or false"),
+            };
+        }
+        "stream_options" => {
+            seen.once("stream_options")?;
+            found.stream_options = stream_options(cursor, depth)?;
+        }
+        "max_tokens" => bound(cursor, depth, "max_tokens", found, seen)?,
+        "max_completion_tokens" => bound(cursor, depth, "max_completion_tokens", found, seen)?,
+        "max_output_tokens" => bound(cursor, depth, "max_output_tokens", found, seen)?,
+        "n" => {
+            seen.once("n")?;
+            if let Some(choices) = integer(cursor, depth, "n")? {
+                found.choices = choices;
+            }
+        }
+        _ => cursor.skip(depth)?,
+    }
+    Ok(())
+}
+
+fn bound(
+    cursor: &mut Cursor<'_>,
+    depth: usize,
+    name: &'static str,
+    found: &mut Body,
+    seen: &mut Seen,
+) -> Result<(), Malformed> {
+    seen.once(name)?;
+    if let Some(tokens) = integer(cursor, depth, name)? {
+        // Backends disagree on which of two bounds holds; the larger is the safe one to hold.
+        found.max_output_tokens = Some(found.max_output_tokens.unwrap_or(0).max(tokens));
+    }
+    Ok(())
+}
+
+fn integer(cursor: &mut Cursor<'_>, depth: usize, name: &str) -> Result<Option<u64>, Malformed> {
+    let text = cursor.scalar(depth)?;
+    if text == b"null" {
+        return Ok(None);
+    }
+    let parsed = std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse::<u64>().ok());
+    match parsed {
+        Some(number) if number > 0 => Ok(Some(number)),
+        _ => malformed(format!("\"{name}\" must be a whole number above 0")),
+    }
+}
+
+fn stream_options(cursor: &mut Cursor<'_>, depth: usize) -> Result<StreamOptions, Malformed> {
+    let start = cursor.at;
+    if cursor.peek() != Some(b'{') {
+        return match cursor.scalar(depth)? {
+            b"null" => Ok(StreamOptions::Null(start..cursor.at)),
+            _ => malformed("\"stream_options\" must be an object"),
+        };
+    }
+    let mut usage = None;
+    let (start, empty) = cursor.object(depth + 1, |cursor, name, depth| {
+        if name != "include_usage" {
+            return cursor.skip(depth);
+        }
+        if usage.is_some() {
+            return malformed("\"stream_options.include_usage\" is given twice");
+        }
+        let start = cursor.at;
+        usage = Some(match cursor.scalar(depth)? {
+            b"true" => StreamOptions::UsageOn,
+            b"false" | b"null" => StreamOptions::UsageOff(start..cursor.at),
+            _ => return malformed("\"stream_options.include_usage\" must be true or false"),
+        });
+        Ok(())
+    })?;
+    Ok(usage.unwrap_or(StreamOptions::WithoutUsage { start, empty }))
+}
+
+/// The value of a top-level member of a JSON object, as its bytes. For answers, whose grammar is
+/// the backend's business: `None` if it is not there or the text is broken.
+pub(crate) fn member<'a>(bytes: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
+    let mut cursor = Cursor { bytes, at: 0 };
+    let mut value = None;
+    cursor.blanks();
+    if cursor.peek() != Some(b'{') {
+        return None;
+    }
+    cursor
+        .object(1, |cursor, name, depth| {
+            let start = cursor.at;
+            cursor.skip(depth)?;
+            if name == wanted {
+                value = Some(start..cursor.at);
+            }
+            Ok(())
+        })
+        .ok()?;
+    bytes.get(value?)
+}
+
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn blanks(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    fn unexpected<T>(&self) -> Result<T, Malformed> {
+        match self.peek() {
+            Some(_) => malformed(format!("the body is not valid JSON at byte {}", self.at)),
+            None => malformed("the body ends in the middle of the JSON"),
+        }
+    }
+
+    /// Reads an object whose brace is next, and hands each value to `member`, which must consume
+    /// it. Returns the position after the brace, and whether the object is empty.
+    fn object(
+        &mut self,
+        depth: usize,
+        mut member: impl FnMut(&mut Self, &str, usize) -> Result<(), Malformed>,
+    ) -> Result<(usize, bool), Malformed> {
+        self.at += 1;
+        let start = self.at;
+        self.blanks();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok((start, true));
+        }
+        loop {
+            self.blanks();
+            if self.peek() != Some(b'"') {
+                return self.unexpected();
+            }
+            let name = self.string()?;
+            self.blanks();
+            if self.peek() != Some(b':') {
+                return self.unexpected();
+            }
+            self.at += 1;
+            self.blanks();
+            member(self, &name, depth)?;
+            self.blanks();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok((start, false));
+                }
+                _ => return self.unexpected(),
+            }
+        }
+    }
+
+    /// Reads a string whose quote is next, unescaped.
+    fn string(&mut self) -> Result<Cow<'a, str>, Malformed> {
+        let start = self.at;
+        let escaped = self.skip_string()?;
+        let whole = &self.bytes[start..self.at];
+        if escaped {
+            return match serde_json::from_slice::<String>(whole) {
+                Ok(text) => Ok(Cow::Owned(text)),
+                Err(_) => malformed(format!("a string at byte {start} has an invalid escape")),
+            };
+        }
+        match std::str::from_utf8(&whole[1..whole.len() - 1]) {
+            Ok(text) => Ok(Cow::Borrowed(text)),
+            Err(_) => malformed("the body is not valid UTF-8"),
+        }
+    }
+
+    /// Skips a string whose quote is next; tells whether it holds an escape.
+    fn skip_string(&mut self) -> Result<bool, Malformed> {
+        self.at += 1;
+        let mut escaped = false;
+        loop {
+            let Some(offset) = memchr2(b'"', b'\\', &self.bytes[self.at..]) else {
+                return malformed("a string in the body is not closed");
+            };
+            self.at += offset;
+            if self.bytes[self.at] == b'"' {
+                self.at += 1;
+                return Ok(escaped);
+            }
+            escaped = true;
+            self.at += 2;
+            if self.at > self.bytes.len() {
+                return malformed("a string in the body is not closed");
+            }
+        }
+    }
+
+    /// Reads a number or a word, as its bytes.
+    fn scalar(&mut self, depth: usize) -> Result<&'a [u8], Malformed> {
+        let start = self.at;
+        self.skip(depth)?;
+        Ok(&self.bytes[start..self.at])
+    }
+
+    /// Skips a value of any kind without recursion; `depth` is where it stands.
+    fn skip(&mut self, depth: usize) -> Result<(), Malformed> {
+        // One bit per open container below `depth`: set for an object.
+        let mut objects: u64 = 0;
+        let mut open = 0;
+        loop {
+            self.blanks();
+            match self.peek() {
+                Some(bracket @ (b'{' | b'[')) => {
+                    self.at += 1;
+                    self.blanks();
+                    let is_object = bracket == b'{';
+                    if self.peek() == Some(if is_object { b'}' } else { b']' }) {
+                        self.at += 1;
+                    } else {
+                        open += 1;
+                        if depth + open > MAX_DEPTH {
+                            return malformed(format!(
+                                "the body is nested deeper than {MAX_DEPTH}"
+                            ));
+                        }
+                        objects = (objects << 1) | u64::from(is_object);
+                        if is_object {
+                            self.name()?;
+                        }
+                        continue;
+                    }
+                }
+                Some(b'"') => {
+                    self.skip_string()?;
+                }
+                Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => self.word()?,
+                _ => return self.unexpected(),
+            }
+            // A value has ended: close what it closes, or go on to the next member.
+            loop {
+                if open == 0 {
+                    return Ok(());
+                }
+                self.blanks();
+                let in_object = objects & 1 == 1;
+                match self.peek() {
+                    Some(b',') => {
+                        self.at += 1;
+                        if in_object {
+                            self.name()?;
+                        }
+                        break;
+                    }
+                    Some(b'}') if in_object => {}
+                    Some(b']') if !in_object => {}
+                    _ => return self.unexpected(),
+                }
+                self.at += 1;
+                open -= 1;
+                objects >>= 1;
+            }
+        }
+    }
+
+    /// Skips a member's name and its colon.
+    fn name(&mut self) -> Result<(), Malformed> {
+        self.blanks();
+        if self.peek() != Some(b'"') {
+            return self.unexpected();
+        }
+        self.skip_string()?;
+        self.blanks();
+        if self.peek() != Some(b':') {
+            return self.unexpected();
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn word(&mut self) -> Result<(), Malformed> {
+        let start = self.at;
+        while matches!(
+            self.peek(),
+            Some(b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')
+        ) {
+            self.at += 1;
+        }
+        let text = &self.bytes[start..self.at];
+        let valid = matches!(text, b"true" | b"false" | b"null") || is_number(text);
+        if !valid {
+            self.at = start;
+            return self.unexpected();
+        }
+        Ok(())
+    }
+}
+
+/// RFC 8259: `-? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?`.
+fn is_number(text: &[u8]) -> bool {
+    fn digits(text: &[u8]) -> usize {
+        text.iter().take_while(|byte| byte.is_ascii_digit()).count()
+    }
+    let mut rest = text.strip_prefix(b"-").unwrap_or(text);
+    let whole = digits(rest);
+    if whole == 0 || (whole > 1 && rest[0] == b'0') {
+        return false;
+    }
+    rest = &rest[whole..];
+    if let Some(fraction) = rest.strip_prefix(b".") {
+        let count = digits(fraction);
+        if count == 0 {
+            return false;
+        }
+        rest = &fraction[count..];
+    }
+    if let Some(exponent) = rest.strip_prefix(b"e").or_else(|| rest.strip_prefix(b"E")) {
+        let signed = exponent
+            .strip_prefix(b"+")
+            .or_else(|| exponent.strip_prefix(b"-"));
+        let exponent = signed.unwrap_or(exponent);
+        let count = digits(exponent);
+        if count == 0 {
+            return false;
+        }
+        rest = &exponent[count..];
+    }
+    rest.is_empty()
+}

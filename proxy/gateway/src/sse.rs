@@ -1,0 +1,225 @@
+//! Watches a chat completion stream for its usage, and takes out the usage chunk that the gateway
+//! asked for on behalf of a client who did not.
+//!
+//! Whole events go through as the bytes that arrived. Nothing is copied or parsed besides the one
+//! event that carries usage. Line ends may be LF, CRLF or CR; `data:` may span lines.
+
+use bytes::{Bytes, BytesMut};
+use memchr::{memchr2, memmem};
+use proxy_core::names::Usage;
+
+use crate::usage;
+
+#[cfg(test)]
+mod tests;
+
+/// A partial event larger than this is passed on unscanned: no chunk of a chat is so large, and
+/// holding it back would be a memory leak by invitation.
+const MAX_HELD: usize = 1 << 20;
+
+/// Bytes of text per output token, where a stream ended without usage.
+const TEXT_BYTES_PER_TOKEN: u64 = 4;
+
+/// What a stream has told so far.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    strip: bool,
+    held: BytesMut,
+    usage: Option<Usage>,
+    deltas: u64,
+    text_bytes: u64,
+    done: bool,
+}
+
+impl Stream {
+    /// Watches a stream; with `strip`, takes out the chunk that carries nothing but usage.
+    pub(crate) fn new(strip: bool) -> Self {
+        Self {
+            strip,
+            held: BytesMut::new(),
+            usage: None,
+            deltas: 0,
+            text_bytes: 0,
+            done: false,
+        }
+    }
+
+    /// The usage, once the stream has told it.
+    pub(crate) const fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// Whether `[DONE]` was seen.
+    pub(crate) const fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Output tokens counted from the deltas that went through: at least one each, and a quarter
+    /// of their text.
+    pub(crate) fn counted_output(&self) -> u64 {
+        self.deltas
+            .max(self.text_bytes.div_ceil(TEXT_BYTES_PER_TOKEN))
+    }
+
+    /// Takes what arrived and returns what goes on to the client, which may be less or nothing.
+    pub(crate) fn push(&mut self, chunk: Bytes) -> Bytes {
+        if self.held.is_empty() {
+            return self.scan(chunk);
+        }
+        self.held.extend_from_slice(&chunk);
+        let joined = self.held.split().freeze();
+        if !self.strip {
+            // What was held is only a copy; the client has the bytes already.
+            self.scan(joined);
+            return chunk;
+        }
+        self.scan(joined)
+    }
+
+    /// The end of the stream: what was held back.
+    pub(crate) fn finish(&mut self) -> Bytes {
+        let rest = self.held.split().freeze();
+        let keep = rest.is_empty() || self.event(&rest);
+        if self.strip && keep {
+            rest
+        } else {
+            Bytes::new()
+        }
+    }
+
+    fn scan(&mut self, chunk: Bytes) -> Bytes {
+        let mut kept: Option<BytesMut> = None;
+        let mut start = 0;
+        while let Some(end) = event_end(&chunk, start) {
+            let event = chunk.get(start..end).unwrap_or_default();
+            let keep = self.event(event);
+            if self.strip {
+                match (&mut kept, keep) {
+                    (None, false) => {
+                        kept = Some(BytesMut::from(chunk.get(..start).unwrap_or_default()));
+                    }
+                    (Some(kept), true) => kept.extend_from_slice(event),
+                    (None, true) | (Some(_), false) => {}
+                }
+            }
+            start = end;
+        }
+        let rest = chunk.get(start..).unwrap_or_default();
+        if rest.len() > MAX_HELD {
+            return kept.map_or_else(
+                || chunk.clone(),
+                |mut kept| {
+                    kept.extend_from_slice(rest);
+                    kept.freeze()
+                },
+            );
+        }
+        self.held.extend_from_slice(rest);
+        match kept {
+            Some(kept) => kept.freeze(),
+            None if self.strip => chunk.slice(..start),
+            None => chunk,
+        }
+    }
+
+    /// Looks at one whole event; false if it is to be taken out.
+    fn event(&mut self, event: &[u8]) -> bool {
+        if let Some(at) = memmem::find(event, b"\"usage\"")
+            && follows_object(event.get(at + 7..).unwrap_or_default())
+        {
+            let data = data_of(event);
+            if let Some(found) = usage::of_answer(&data) {
+                self.usage = Some(found);
+                let choices = crate::scan::member(&data, "choices");
+                return !self.strip || choices.is_none_or(|list| !is_empty_list(list));
+            }
+        }
+        if let Some(text) = delta_text(event) {
+            self.deltas += 1;
+            self.text_bytes += u64::try_from(text).unwrap_or(0);
+        } else if memmem::find(event, b"data: [DONE]").is_some()
+            || memmem::find(event, b"data:[DONE]").is_some()
+        {
+            self.done = true;
+        }
+        true
+    }
+}
+
+/// The index after the blank line that ends the event which begins at `start`.
+fn event_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let mut at = start;
+    loop {
+        let line_end = at + memchr2(b'\n', b'\r', bytes.get(at..)?)?;
+        let after = after_line_end(bytes, line_end);
+        if line_end == at && at > start {
+            // A CR at the very end may be half of a CRLF: wait for the other half.
+            let undecided = bytes.get(line_end) == Some(&b'\r') && after == bytes.len();
+            return if undecided && bytes.get(start..at).is_some_and(ends_with_crlf) {
+                None
+            } else {
+                Some(after)
+            };
+        }
+        if line_end == at {
+            // Blank lines before an event belong to it.
+            if after >= bytes.len() {
+                return None;
+            }
+        }
+        at = after;
+    }
+}
+
+fn ends_with_crlf(bytes: &[u8]) -> bool {
+    bytes.ends_with(b"\r\n")
+}
+
+fn after_line_end(bytes: &[u8], at: usize) -> usize {
+    let crlf = bytes.get(at) == Some(&b'\r') && bytes.get(at + 1) == Some(&b'\n');
+    at + if crlf { 2 } else { 1 }
+}
+
+/// The `data` of an event: its `data:` lines, joined by line feeds.
+fn data_of(event: &[u8]) -> Vec<u8> {
+    let mut data = Vec::with_capacity(event.len());
+    for line in event.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        if let Some(value) = line.strip_prefix(b"data:") {
+            if !data.is_empty() {
+                data.push(b'\n');
+            }
+            data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
+        }
+    }
+    data
+}
+
+/// Whether a colon and an object follow.
+fn follows_object(rest: &[u8]) -> bool {
+    let mut bytes = rest.iter().filter(|byte| !byte.is_ascii_whitespace());
+    bytes.next() == Some(&b':') && bytes.next() == Some(&b'{')
+}
+
+fn is_empty_list(list: &[u8]) -> bool {
+    list.iter()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .eq(b"[]")
+}
+
+/// Bytes of text that a chunk's delta adds, as JSON; `None` if it adds none.
+fn delta_text(event: &[u8]) -> Option<usize> {
+    let delta = memmem::find(event, b"\"delta\"")?;
+    let rest = event.get(delta..)?;
+    let text = [
+        b"\"content\":\"".as_slice(),
+        b"\"arguments\":\"",
+        b"\"refusal\":\"",
+        b"\"content\": \"",
+    ]
+    .iter()
+    .find_map(|key| Some((memmem::find(rest, key)?, key.len())))
+    .and_then(|(at, len)| rest.get(at + len..))?;
+    let length = memchr2(b'"', b'\\', text).unwrap_or(text.len());
+    let escaped = text.get(length) == Some(&b'\\');
+    (length > 0 || escaped).then_some(length.max(1))
+}
