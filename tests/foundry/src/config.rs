@@ -18,7 +18,8 @@ pub(crate) const DEFAULT_DEPLOYMENTS: [&str; 2] = [
     "gpt-4o-mini=gpt-4o-mini-2024-07-18",
     "gpt-4o=gpt-4o-2024-11-20",
 ];
-/// Azure grants older chat models six requests per thousand tokens of a minute.
+/// Azure grants older chat models six requests per thousand tokens of a minute. It grants tokens by
+/// the thousand, so a smaller limit, as tests have it, says nothing about requests.
 const REQUESTS_PER_THOUSAND_TOKENS: u64 = 6;
 /// A longer answer than any model gives; the text is built once, in memory.
 pub(crate) const MAX_COMPLETION_TOKENS: u32 = 131_072;
@@ -143,13 +144,12 @@ impl FromStr for DeploymentConfig {
         let capacity = match (units, tokens, requests) {
             (None, None, None) => Capacity::Unlimited,
             (None, tokens, requests) => {
-                let granted = |tokens: u64| {
-                    (tokens.saturating_mul(REQUESTS_PER_THOUSAND_TOKENS) / 1000).max(1)
+                let granted = |tokens: u64| match tokens / 1000 {
+                    0 => None,
+                    thousands => Some(thousands.saturating_mul(REQUESTS_PER_THOUSAND_TOKENS)),
                 };
-                Capacity::Standard {
-                    tokens,
-                    requests: requests.or_else(|| tokens.map(granted)),
-                }
+                let requests = requests.or_else(|| tokens.and_then(granted));
+                Capacity::Standard { tokens, requests }
             }
             (Some(units), None, None) => Capacity::Provisioned { units },
             (Some(_), _, _) => return Err(InvalidDeployment::MixedCapacity),

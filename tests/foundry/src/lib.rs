@@ -8,7 +8,7 @@
 //! Words: a *deployment* is what a request names, its *model* what answers; a *chunk* is one SSE
 //! event; *billed* is what was really produced, also when the caller hung up.
 //!
-//! In a test: `let sim = Sim::start(Config::default())?;`, then point the gateway at `sim.url()`.
+//! In a test: `let sim = Sim::start(&Config::default())?;`, then point the gateway at `sim.url()`.
 
 mod answer;
 mod args;

@@ -1,6 +1,6 @@
 //! `foundry-sim`: parse, start, wait for a signal.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser as _;
@@ -20,10 +20,10 @@ fn main() -> ExitCode {
             };
         }
     };
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
+        .with_target(false);
+    log.with_ansi(std::io::stderr().is_terminal()).init();
     match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -141,7 +141,12 @@ pub(crate) struct Log {
 struct Ring {
     next: u64,
     records: VecDeque<Record>,
+    /// Sum over their bodies.
+    bytes: usize,
 }
+
+/// Bodies are kept up to this sum, so that large ones don't fill the memory.
+const MAX_BYTES: usize = 256 << 20;
 
 impl Log {
     pub(crate) fn new(capacity: usize) -> Self {
@@ -157,7 +162,9 @@ impl Log {
 
     /// Forgets what is there; requests still in progress are forgotten as well.
     pub(crate) fn clear(&self) {
-        self.ring.lock().records.clear();
+        let mut ring = self.ring.lock();
+        ring.records.clear();
+        ring.bytes = 0;
     }
 
     fn open(&self, parts: &Parts, body: &Bytes, received: Duration) -> u64 {
@@ -189,10 +196,14 @@ impl Log {
         let mut ring = self.ring.lock();
         let id = ring.next;
         ring.next += 1;
-        if ring.records.len() == self.capacity {
-            ring.records.pop_front();
-        }
+        ring.bytes += record.body.len();
         ring.records.push_back(Record { id, ..record });
+        while ring.records.len() > self.capacity || ring.bytes > MAX_BYTES {
+            let Some(oldest) = ring.records.pop_front() else {
+                break;
+            };
+            ring.bytes -= oldest.body.len();
+        }
         id
     }
 

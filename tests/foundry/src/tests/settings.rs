@@ -76,6 +76,7 @@ fn reads_a_deployments_capacity() {
     let standard = |tokens, requests| Capacity::Standard { tokens, requests };
     check("d", Capacity::Unlimited);
     check("d,tpm=10000", standard(Some(10_000), Some(60)));
+    check("d,tpm=999", standard(Some(999), None));
     check("d,tpm=10,rpm=7", standard(Some(10), Some(7)));
     check("d,rpm=7", standard(None, Some(7)));
     check("d,ptu=2", Capacity::Provisioned { units: 2 });
