@@ -1,0 +1,235 @@
+//! Values of the domain that travel as one word or one number.
+//!
+//! The words are the contract: the match arms below, not the names of Rust variants.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http::HeaderName;
+use proxy_core::auth::KeyDigest;
+use proxy_core::names::{ModelPattern, ObjectName, Operation, Secret};
+use proxy_core::quota::{Mode, OnStoreLoss, Per, Period, TimeZone, Unit};
+use proxy_core::route::HostPattern;
+use proxy_core::table::BackendKind;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A value that travels as a word.
+pub(super) trait Word: Sized {
+    /// What it is called in an error.
+    const WHAT: &'static str;
+    fn write(&self) -> Cow<'_, str>;
+    fn read(word: &str) -> Option<Self>;
+}
+
+/// Carries a [`Word`] through serde.
+#[derive(Clone)]
+pub(super) struct Text<T>(pub(super) T);
+
+/// A duration in whole milliseconds, which is as fine as Kubernetes' durations are.
+#[derive(Clone, Copy)]
+pub(super) struct Millis(pub(super) Duration);
+
+/// A credential. This is the one place that writes it.
+#[derive(Clone)]
+pub(super) struct Credential(pub(super) Secret);
+
+/// Carries all elements of a list.
+pub(super) fn texts<T: Word + Clone>(list: &[T]) -> Vec<Text<T>> {
+    list.iter().cloned().map(Text).collect()
+}
+
+/// The elements of a carried list.
+pub(super) fn values<T>(list: Vec<Text<T>>) -> Vec<T> {
+    list.into_iter().map(|Text(value)| value).collect()
+}
+
+impl<T: Word> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.write())
+    }
+}
+
+impl<'de, T: Word> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        let value = T::read(&word)
+            .ok_or_else(|| D::Error::custom(format_args!("{word:?} is no {}", T::WHAT)))?;
+        Ok(Self(value))
+    }
+}
+
+impl Serialize for Millis {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl<'de> Deserialize<'de> for Millis {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u64::deserialize(deserializer).map(|millis| Self(Duration::from_millis(millis)))
+    }
+}
+
+impl Serialize for Credential {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.expose())
+    }
+}
+
+impl<'de> Deserialize<'de> for Credential {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|value| Self(Secret::new(value)))
+    }
+}
+
+impl Word for ObjectName {
+    const WHAT: &'static str = "namespace/name";
+
+    fn write(&self) -> Cow<'_, str> {
+        Cow::Owned(self.to_string())
+    }
+
+    fn read(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
+
+impl Word for HostPattern {
+    const WHAT: &'static str = "host pattern";
+
+    fn write(&self) -> Cow<'_, str> {
+        Cow::Owned(self.to_string())
+    }
+
+    fn read(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
+
+impl Word for ModelPattern {
+    const WHAT: &'static str = "model pattern";
+
+    fn write(&self) -> Cow<'_, str> {
+        Cow::Owned(self.to_string())
+    }
+
+    fn read(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
+
+impl Word for HeaderName {
+    const WHAT: &'static str = "header name";
+
+    fn write(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self.as_str())
+    }
+
+    fn read(word: &str) -> Option<Self> {
+        word.parse().ok()
+    }
+}
+
+impl Word for KeyDigest {
+    const WHAT: &'static str = "SHA-256 in hex";
+
+    fn write(&self) -> Cow<'_, str> {
+        Cow::Owned(hex::encode(self.as_bytes()))
+    }
+
+    fn read(word: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(word, &mut bytes).ok()?;
+        Some(Self::from_bytes(bytes))
+    }
+}
+
+impl Word for TimeZone {
+    const WHAT: &'static str = "IANA time zone";
+
+    fn write(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self.name())
+    }
+
+    fn read(word: &str) -> Option<Self> {
+        Self::named(word)
+    }
+}
+
+impl Word for Operation {
+    const WHAT: &'static str = "operation";
+
+    fn write(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self.as_str())
+    }
+
+    fn read(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
+
+impl Word for Unit {
+    const WHAT: &'static str = "unit";
+
+    fn write(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self.as_str())
+    }
+
+    fn read(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|unit| unit.as_str() == word)
+    }
+}
+
+/// A closed list of words.
+macro_rules! words {
+    ($type:ty, $what:literal, $($variant:ident = $word:literal),+) => {
+        impl Word for $type {
+            const WHAT: &'static str = $what;
+
+            fn write(&self) -> Cow<'_, str> {
+                Cow::Borrowed(match self {
+                    $(Self::$variant => $word,)+
+                })
+            }
+
+            fn read(word: &str) -> Option<Self> {
+                match word {
+                    $($word => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+words!(
+    BackendKind,
+    "kind of backend",
+    Foundry = "Foundry",
+    OpenAiCompatible = "OpenAICompatible"
+);
+words!(
+    Period,
+    "period",
+    Hour = "Hour",
+    Day = "Day",
+    Week = "Week",
+    Month = "Month"
+);
+words!(Mode, "mode", Enforce = "Enforce", Shadow = "Shadow");
+words!(
+    OnStoreLoss,
+    "onStoreLoss",
+    Share = "Share",
+    Deny = "Deny",
+    Allow = "Allow"
+);
+words!(
+    Per,
+    "per",
+    Consumer = "Consumer",
+    Model = "Model",
+    Route = "Route",
+    Attribute = "Attribute"
+);

@@ -1,0 +1,160 @@
+//! Lines of the channel, and the acknowledgement that goes the other way.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DecodeError, Objects, VERSION, verify};
+
+/// One line that an operator sends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Line {
+    /// A whole table.
+    Snapshot(Snapshot),
+    /// A change of a table.
+    Delta(Delta),
+    /// Nothing has changed; the operator lives.
+    Heartbeat(Heartbeat),
+}
+
+/// A whole table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Always [`VERSION`].
+    pub version: u32,
+    /// The point in time of the objects it was compiled from; never moves back.
+    pub revision: u64,
+    /// Names the objects.
+    pub digest: String,
+    /// Proxy replicas that live now; a quota without a shared store is divided by it.
+    pub replicas: u64,
+    /// The table.
+    pub objects: Objects,
+}
+
+/// A change of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// The digest it starts from.
+    pub base: String,
+    /// As in [`Snapshot`].
+    pub revision: u64,
+    /// The digest it leads to.
+    pub digest: String,
+    /// As in [`Snapshot`].
+    pub replicas: u64,
+    /// Entries to put.
+    #[serde(default)]
+    pub changed: Objects,
+    /// Keys to remove.
+    #[serde(default)]
+    pub removed: Vec<String>,
+}
+
+/// A sign of life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Revision of the operator's newest table.
+    pub revision: u64,
+    /// Its digest.
+    pub digest: String,
+    /// As in [`Snapshot`].
+    pub replicas: u64,
+}
+
+/// What a proxy did with a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// Who says so.
+    pub replica: String,
+    /// Revision of the table.
+    pub revision: u64,
+    /// Its digest.
+    pub digest: String,
+    /// What became of it.
+    pub result: AckResult,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What became of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AckResult {
+    /// It is live.
+    Applied,
+    /// It was not understood; the one before stays live.
+    Refused,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Snapshot,
+    Delta,
+    Heartbeat,
+}
+
+#[derive(Deserialize)]
+struct Tag {
+    #[serde(rename = "type")]
+    kind: Kind,
+}
+
+// === impl Line ===
+
+impl Line {
+    /// Reads one line. Its digest is not looked at: see [`Snapshot::verified`] and
+    /// [`apply`](super::apply).
+    ///
+    /// # Errors
+    /// It is not JSON of a known line, or of another version.
+    pub fn parse(line: &[u8]) -> Result<Self, DecodeError> {
+        // In two passes: serde's tagged enums copy what they hold, and raw JSON cannot be copied.
+        let wrong = |error: serde_json::Error| DecodeError::Line(error.to_string());
+        let tag: Tag = serde_json::from_slice(line).map_err(wrong)?;
+        match tag.kind {
+            Kind::Snapshot => {
+                // The version first: another version may have other objects.
+                let Version { version } = serde_json::from_slice(line).map_err(wrong)?;
+                if version != VERSION {
+                    return Err(DecodeError::Version(version));
+                }
+                Ok(Self::Snapshot(serde_json::from_slice(line).map_err(wrong)?))
+            }
+            Kind::Delta => Ok(Self::Delta(serde_json::from_slice(line).map_err(wrong)?)),
+            Kind::Heartbeat => Ok(Self::Heartbeat(
+                serde_json::from_slice(line).map_err(wrong)?,
+            )),
+        }
+    }
+
+    /// Writes the line with its newline.
+    ///
+    /// # Errors
+    /// Never for a line made by this crate; the codec has an error type nevertheless.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, DecodeError> {
+        let mut bytes =
+            serde_json::to_vec(self).map_err(|error| DecodeError::Line(error.to_string()))?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Gives the objects if they are those that the digest names.
+    ///
+    /// # Errors
+    /// [`DecodeError::Digest`] if they are not.
+    pub fn verified(self) -> Result<Objects, DecodeError> {
+        verify(&self.objects, &self.digest)?;
+        Ok(self.objects)
+    }
+}

@@ -1,0 +1,396 @@
+//! Backends, routes and keys as they travel: mirrors of the domain's types, which know nothing of
+//! serde. The name of an object is in its key, not in its entry.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use proxy_core::auth::{self, KeyDigest};
+use proxy_core::names::{self, ModelPattern, ObjectName, Operation};
+use proxy_core::route::{self, HostPattern};
+use proxy_core::table::{self, BackendAuth, BackendKind};
+use proxy_core::tokens;
+use serde::{Deserialize, Serialize};
+
+use super::fields::{Credential, Millis, Text, texts, values};
+
+type Pairs = Vec<(Arc<str>, Arc<str>)>;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Backend {
+    kind: Text<BackendKind>,
+    endpoint: Arc<str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    api_version: Option<Arc<str>>,
+    auth: Auth,
+    deployments: Vec<Deployment>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ca_pem: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    server_name: Option<Arc<str>>,
+    connect_timeout_ms: Millis,
+    first_byte_timeout_ms: Millis,
+    idle_timeout_ms: Millis,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "type")]
+enum Auth {
+    ApiKey {
+        key: Credential,
+    },
+    PassThrough,
+    None,
+    /// There was a credential, which this copy does not have.
+    Withheld,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Deployment {
+    name: Arc<str>,
+    model: Arc<str>,
+    #[serde(default)]
+    input_per_million: u64,
+    #[serde(default)]
+    cached_input_per_million: u64,
+    #[serde(default)]
+    output_per_million: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Route {
+    created_s: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    hostnames: Vec<Text<HostPattern>>,
+    authentication: Authentication,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rejected: Option<Arc<str>>,
+    rules: Vec<Rule>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Authentication {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<Text<ObjectName>>,
+    #[serde(default)]
+    anonymous: bool,
+    #[serde(default)]
+    pass_through: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Rule {
+    name: Arc<str>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    matches: Vec<Match>,
+    targets: Vec<Target>,
+    #[serde(default)]
+    retry: Retry,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    request_timeout_ms: Option<Millis>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_token_timeout_ms: Option<Millis>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Match {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    models: Vec<Text<ModelPattern>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    operations: Vec<Text<Operation>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<(Text<HeaderName>, Arc<str>)>,
+    #[serde(default, skip_serializing_if = "ConsumerMatch::is_empty")]
+    consumers: ConsumerMatch,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ConsumerMatch {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    names: Vec<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attributes: Pairs,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Target {
+    backend: Text<ObjectName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deployment: Option<Arc<str>>,
+    weight: u32,
+    priority: u8,
+}
+
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Retry {
+    attempts: u8,
+    on_too_many_requests: bool,
+    on_server_error: bool,
+    on_connect_failure: bool,
+    on_timeout: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Key {
+    consumer: Arc<str>,
+    digest: Text<KeyDigest>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attributes: Pairs,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_ms: Option<i64>,
+}
+
+// === impl Backend ===
+
+impl From<&table::Backend> for Backend {
+    fn from(backend: &table::Backend) -> Self {
+        Self {
+            kind: Text(backend.kind),
+            endpoint: Arc::clone(&backend.endpoint),
+            api_version: backend.api_version.clone(),
+            auth: match &backend.auth {
+                BackendAuth::ApiKey(key) => Auth::ApiKey {
+                    key: Credential(key.clone()),
+                },
+                BackendAuth::PassThrough => Auth::PassThrough,
+                BackendAuth::None => Auth::None,
+            },
+            deployments: backend.deployments.iter().map(Deployment::from).collect(),
+            ca_pem: backend.ca_pem.clone(),
+            server_name: backend.server_name.clone(),
+            connect_timeout_ms: Millis(backend.connect_timeout),
+            first_byte_timeout_ms: Millis(backend.first_byte_timeout),
+            idle_timeout_ms: Millis(backend.idle_timeout),
+        }
+    }
+}
+
+impl Backend {
+    /// `None` if its credential was withheld: it cannot be used.
+    pub(super) fn into_core(self, name: ObjectName) -> Option<table::Backend> {
+        let auth = match self.auth {
+            Auth::ApiKey {
+                key: Credential(key),
+            } => BackendAuth::ApiKey(key),
+            Auth::PassThrough => BackendAuth::PassThrough,
+            Auth::None => BackendAuth::None,
+            Auth::Withheld => return None,
+        };
+        let deployments = self.deployments.into_iter();
+        Some(table::Backend {
+            name,
+            kind: self.kind.0,
+            endpoint: self.endpoint,
+            api_version: self.api_version,
+            auth,
+            deployments: deployments.map(Deployment::into_core).collect(),
+            ca_pem: self.ca_pem,
+            server_name: self.server_name,
+            connect_timeout: self.connect_timeout_ms.0,
+            first_byte_timeout: self.first_byte_timeout_ms.0,
+            idle_timeout: self.idle_timeout_ms.0,
+        })
+    }
+
+    /// The same without its credential.
+    pub(super) fn withheld(self) -> Self {
+        let auth = match self.auth {
+            Auth::ApiKey { .. } | Auth::Withheld => Auth::Withheld,
+            Auth::PassThrough => Auth::PassThrough,
+            Auth::None => Auth::None,
+        };
+        Self { auth, ..self }
+    }
+}
+
+impl From<&table::Deployment> for Deployment {
+    fn from(deployment: &table::Deployment) -> Self {
+        Self {
+            name: Arc::clone(&deployment.name),
+            model: Arc::clone(&deployment.model),
+            input_per_million: deployment.price.input_per_million,
+            cached_input_per_million: deployment.price.cached_input_per_million,
+            output_per_million: deployment.price.output_per_million,
+        }
+    }
+}
+
+impl Deployment {
+    fn into_core(self) -> table::Deployment {
+        table::Deployment {
+            name: self.name,
+            model: self.model,
+            price: tokens::Price {
+                input_per_million: self.input_per_million,
+                cached_input_per_million: self.cached_input_per_million,
+                output_per_million: self.output_per_million,
+            },
+        }
+    }
+}
+
+// === impl Route ===
+
+impl From<&table::Route> for Route {
+    fn from(route: &table::Route) -> Self {
+        Self {
+            created_s: route.created_s,
+            hostnames: texts(&route.hostnames),
+            authentication: Authentication {
+                keys: texts(&route.authentication.keys),
+                anonymous: route.authentication.anonymous,
+                pass_through: route.authentication.pass_through,
+            },
+            rejected: route.rejected.clone(),
+            rules: route.rules.iter().map(Rule::from).collect(),
+        }
+    }
+}
+
+impl Route {
+    pub(super) fn into_core(self, name: ObjectName) -> table::Route {
+        table::Route {
+            name,
+            created_s: self.created_s,
+            hostnames: values(self.hostnames),
+            authentication: table::Authentication {
+                keys: values(self.authentication.keys),
+                anonymous: self.authentication.anonymous,
+                pass_through: self.authentication.pass_through,
+            },
+            rejected: self.rejected,
+            rules: self.rules.into_iter().map(Rule::into_core).collect(),
+        }
+    }
+}
+
+impl From<&table::Rule> for Rule {
+    fn from(rule: &table::Rule) -> Self {
+        let target = |target: &table::Target| Target {
+            backend: Text(target.backend.clone()),
+            deployment: target.deployment.clone(),
+            weight: target.weight,
+            priority: target.priority,
+        };
+        Self {
+            name: Arc::clone(&rule.name),
+            matches: rule.matches.iter().map(Match::from).collect(),
+            targets: rule.targets.iter().map(target).collect(),
+            retry: Retry {
+                attempts: rule.retry.attempts,
+                on_too_many_requests: rule.retry.on_too_many_requests,
+                on_server_error: rule.retry.on_server_error,
+                on_connect_failure: rule.retry.on_connect_failure,
+                on_timeout: rule.retry.on_timeout,
+            },
+            request_timeout_ms: rule.request_timeout.map(Millis),
+            first_token_timeout_ms: rule.first_token_timeout.map(Millis),
+        }
+    }
+}
+
+impl Rule {
+    fn into_core(self) -> table::Rule {
+        let target = |target: Target| table::Target {
+            backend: target.backend.0,
+            deployment: target.deployment,
+            weight: target.weight,
+            priority: target.priority,
+        };
+        table::Rule {
+            name: self.name,
+            matches: self.matches.into_iter().map(Match::into_core).collect(),
+            targets: self.targets.into_iter().map(target).collect(),
+            retry: table::Retry {
+                attempts: self.retry.attempts,
+                on_too_many_requests: self.retry.on_too_many_requests,
+                on_server_error: self.retry.on_server_error,
+                on_connect_failure: self.retry.on_connect_failure,
+                on_timeout: self.retry.on_timeout,
+            },
+            request_timeout: self.request_timeout_ms.map(|millis| millis.0),
+            first_token_timeout: self.first_token_timeout_ms.map(|millis| millis.0),
+        }
+    }
+}
+
+impl From<&route::Match> for Match {
+    fn from(from: &route::Match) -> Self {
+        let header =
+            |(name, value): &(HeaderName, Arc<str>)| (Text(name.clone()), Arc::clone(value));
+        Self {
+            models: texts(&from.models),
+            operations: texts(&from.operations),
+            headers: from.headers.iter().map(header).collect(),
+            consumers: ConsumerMatch::from(&from.consumers),
+        }
+    }
+}
+
+impl Match {
+    fn into_core(self) -> route::Match {
+        let headers = self.headers.into_iter();
+        route::Match {
+            models: values(self.models),
+            operations: values(self.operations),
+            headers: headers.map(|(name, value)| (name.0, value)).collect(),
+            consumers: self.consumers.into_core(),
+        }
+    }
+}
+
+impl From<&names::ConsumerMatch> for ConsumerMatch {
+    fn from(from: &names::ConsumerMatch) -> Self {
+        Self {
+            names: from.names.clone(),
+            attributes: from.attributes.clone(),
+        }
+    }
+}
+
+impl ConsumerMatch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.attributes.is_empty()
+    }
+
+    pub(super) fn into_core(self) -> names::ConsumerMatch {
+        names::ConsumerMatch {
+            names: self.names,
+            attributes: self.attributes,
+        }
+    }
+}
+
+// === impl Key ===
+
+impl From<&auth::Key> for Key {
+    fn from(key: &auth::Key) -> Self {
+        Self {
+            consumer: Arc::clone(&key.consumer),
+            digest: Text(key.digest),
+            attributes: key.attributes.clone(),
+            expires_ms: key.expires_ms,
+        }
+    }
+}
+
+impl Key {
+    pub(super) fn into_core(self, secret: ObjectName) -> auth::Key {
+        auth::Key {
+            secret,
+            consumer: self.consumer,
+            digest: self.digest.0,
+            attributes: self.attributes,
+            expires_ms: self.expires_ms,
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Quotas as they travel.
+
+use std::sync::Arc;
+
+use proxy_core::names::{ModelPattern, ObjectName};
+use proxy_core::quota::{self, Mode, OnStoreLoss, Per, Period, TimeZone, Unit};
+use proxy_core::table;
+use serde::{Deserialize, Serialize};
+
+use super::fields::{Text, texts, values};
+use super::object::ConsumerMatch;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Quota {
+    scope: Scope,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    models: Vec<Text<ModelPattern>>,
+    #[serde(default, skip_serializing_if = "ConsumerMatch::is_empty")]
+    consumers: ConsumerMatch,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    per: Vec<Text<Per>>,
+    attribute: Arc<str>,
+    mode: Text<Mode>,
+    on_store_loss: Text<OnStoreLoss>,
+    limits: Vec<Limit>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "type")]
+enum Scope {
+    Gateway,
+    Namespace { namespace: Arc<str> },
+    Targets { targets: Vec<Target> },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Target {
+    route: Text<ObjectName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rule: Option<Arc<str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Limit {
+    name: Arc<str>,
+    unit: Text<Unit>,
+    amount: u64,
+    window: Window,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "type")]
+enum Window {
+    Second,
+    Minute,
+    #[serde(rename_all = "camelCase")]
+    Calendar {
+        period: Text<Period>,
+        time_zone: Text<TimeZone>,
+    },
+    Held,
+}
+
+impl From<&table::Quota> for Quota {
+    fn from(quota: &table::Quota) -> Self {
+        Self {
+            scope: Scope::from(&quota.scope),
+            models: texts(&quota.models),
+            consumers: ConsumerMatch::from(&quota.consumers),
+            per: texts(&quota.per),
+            attribute: Arc::clone(&quota.attribute),
+            mode: Text(quota.mode),
+            on_store_loss: Text(quota.on_store_loss),
+            limits: quota.limits.iter().map(Limit::from).collect(),
+        }
+    }
+}
+
+impl Quota {
+    pub(super) fn into_core(self, name: ObjectName) -> table::Quota {
+        table::Quota {
+            name,
+            scope: self.scope.into_core(),
+            models: values(self.models),
+            consumers: self.consumers.into_core(),
+            per: values(self.per),
+            attribute: self.attribute,
+            mode: self.mode.0,
+            on_store_loss: self.on_store_loss.0,
+            limits: self.limits.into_iter().map(Limit::into_core).collect(),
+        }
+    }
+}
+
+impl From<&table::Scope> for Scope {
+    fn from(scope: &table::Scope) -> Self {
+        match scope {
+            table::Scope::Gateway => Self::Gateway,
+            table::Scope::Namespace(namespace) => Self::Namespace {
+                namespace: Arc::clone(namespace),
+            },
+            table::Scope::Targets(targets) => {
+                let target = |(route, rule): &(ObjectName, Option<Arc<str>>)| Target {
+                    route: Text(route.clone()),
+                    rule: rule.clone(),
+                };
+                Self::Targets {
+                    targets: targets.iter().map(target).collect(),
+                }
+            }
+        }
+    }
+}
+
+impl Scope {
+    fn into_core(self) -> table::Scope {
+        match self {
+            Self::Gateway => table::Scope::Gateway,
+            Self::Namespace { namespace } => table::Scope::Namespace(namespace),
+            Self::Targets { targets } => {
+                let target = |target: Target| (target.route.0, target.rule);
+                table::Scope::Targets(targets.into_iter().map(target).collect())
+            }
+        }
+    }
+}
+
+impl From<&quota::Limit> for Limit {
+    fn from(limit: &quota::Limit) -> Self {
+        Self {
+            name: Arc::clone(&limit.name),
+            unit: Text(limit.unit),
+            amount: limit.amount,
+            window: match &limit.window {
+                quota::Window::Second => Window::Second,
+                quota::Window::Minute => Window::Minute,
+                quota::Window::Calendar(period, zone) => Window::Calendar {
+                    period: Text(*period),
+                    time_zone: Text(zone.clone()),
+                },
+                quota::Window::Held => Window::Held,
+            },
+        }
+    }
+}
+
+impl Limit {
+    fn into_core(self) -> quota::Limit {
+        quota::Limit {
+            name: self.name,
+            unit: self.unit.0,
+            amount: self.amount,
+            window: match self.window {
+                Window::Second => quota::Window::Second,
+                Window::Minute => quota::Window::Minute,
+                Window::Calendar { period, time_zone } => {
+                    quota::Window::Calendar(period.0, time_zone.0)
+                }
+                Window::Held => quota::Window::Held,
+            },
+        }
+    }
+}

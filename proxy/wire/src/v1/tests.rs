@@ -1,0 +1,485 @@
+use std::time::Duration;
+
+use expect_test::expect_file;
+use http::HeaderName;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proxy_core::auth::KeyDigest;
+use proxy_core::names::{ConsumerMatch, ModelPattern, Operation, Secret};
+use proxy_core::quota::{Limit, Mode, OnStoreLoss, Per, Period, TimeZone, Unit, Window};
+use proxy_core::route::{HostPattern, Match};
+use proxy_core::table::{
+    Authentication, BackendAuth, BackendKind, Deployment, Retry, Rule, Scope, Table, Target,
+};
+use proxy_core::tokens::Price;
+
+use super::*;
+
+fn name(text: &str) -> ObjectName {
+    ObjectName::parse(text).unwrap()
+}
+
+fn backend(text: &str, auth: BackendAuth) -> Backend {
+    Backend {
+        name: name(text),
+        kind: BackendKind::Foundry,
+        endpoint: "https://contoso.openai.azure.com".into(),
+        api_version: Some("2024-10-21".into()),
+        auth,
+        deployments: vec![Deployment {
+            name: "gpt-4o-prod".into(),
+            model: "gpt-4o".into(),
+            price: Price {
+                input_per_million: 2_500_000,
+                cached_input_per_million: 1_250_000,
+                output_per_million: 10_000_000,
+            },
+        }],
+        ca_pem: Some("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n".into()),
+        server_name: Some("foundry.internal".into()),
+        connect_timeout: Duration::from_secs(2),
+        first_byte_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_millis(30_500),
+    }
+}
+
+fn route(text: &str) -> Route {
+    Route {
+        name: name(text),
+        created_s: 1_780_000_000,
+        hostnames: vec![
+            HostPattern::parse("ai.example.com").unwrap(),
+            HostPattern::parse("*.example.com").unwrap(),
+        ],
+        authentication: Authentication {
+            keys: vec![name("team-a/alice"), name("team-a/bob")],
+            anonymous: false,
+            pass_through: true,
+        },
+        rejected: None,
+        rules: vec![Rule {
+            name: "chat".into(),
+            matches: vec![Match {
+                models: vec![
+                    ModelPattern::parse("gpt-4o").unwrap(),
+                    ModelPattern::parse("o*").unwrap(),
+                ],
+                operations: vec![Operation::ChatCompletions, Operation::Embeddings],
+                headers: vec![(HeaderName::from_static("x-tier"), "gold".into())],
+                consumers: ConsumerMatch {
+                    names: vec!["alice".into()],
+                    attributes: vec![("team".into(), "a".into())],
+                },
+            }],
+            targets: vec![Target {
+                backend: name("team-a/east"),
+                deployment: Some("gpt-4o-prod".into()),
+                weight: 3,
+                priority: 1,
+            }],
+            retry: Retry {
+                attempts: 2,
+                on_too_many_requests: true,
+                on_server_error: false,
+                on_connect_failure: true,
+                on_timeout: true,
+            },
+            request_timeout: Some(Duration::from_secs(300)),
+            first_token_timeout: None,
+        }],
+    }
+}
+
+fn quota(text: &str) -> Quota {
+    let limit = |name: &str, unit, window| Limit {
+        name: name.into(),
+        unit,
+        amount: 1_000,
+        window,
+    };
+    let vienna = TimeZone::named("Europe/Vienna").unwrap();
+    Quota {
+        name: name(text),
+        scope: Scope::Targets(vec![
+            (name("team-a/chat"), Some("chat".into())),
+            (name("team-a/other"), None),
+        ]),
+        models: vec![ModelPattern::parse("gpt-*").unwrap()],
+        consumers: ConsumerMatch::default(),
+        per: vec![Per::Consumer, Per::Attribute],
+        attribute: "team".into(),
+        mode: Mode::Shadow,
+        on_store_loss: OnStoreLoss::Deny,
+        limits: vec![
+            limit("rps", Unit::Requests, Window::Second),
+            limit("tpm", Unit::Tokens, Window::Minute),
+            limit(
+                "spend",
+                Unit::CostMicros,
+                Window::Calendar(Period::Month, vienna),
+            ),
+            limit("running", Unit::Concurrency, Window::Held),
+        ],
+    }
+}
+
+fn contents() -> Contents {
+    Contents {
+        backends: vec![
+            backend("team/east", BackendAuth::None),
+            backend(
+                "team-a/east",
+                BackendAuth::ApiKey(Secret::new("s3cr3t-credential")),
+            ),
+            backend("team-a/west", BackendAuth::PassThrough),
+        ],
+        routes: vec![
+            route("team-a/chat"),
+            Route {
+                rejected: Some("backendRefs[0]: no AIBackend team-a/gone".into()),
+                hostnames: Vec::new(),
+                ..route("team-a/other")
+            },
+        ],
+        quotas: vec![quota("team-a/spend")],
+        keys: vec![Key {
+            secret: name("team-a/alice"),
+            consumer: "alice".into(),
+            digest: KeyDigest::of("alice's key"),
+            attributes: vec![("team".into(), "a".into())],
+            expires_ms: Some(1_900_000_000_000),
+        }],
+    }
+}
+
+fn snapshot(objects: Objects) -> Snapshot {
+    Snapshot {
+        version: VERSION,
+        revision: 42,
+        digest: digest(&objects),
+        replicas: 2,
+        objects,
+    }
+}
+
+fn line(line: &Line) -> Vec<u8> {
+    line.to_bytes().unwrap()
+}
+
+#[test]
+fn writes_the_committed_snapshot() {
+    let written = line(&Line::Snapshot(snapshot(encode(&contents()))));
+    expect_file!["../fixtures/v1.ndjson"].assert_eq(std::str::from_utf8(&written).unwrap());
+}
+
+#[test]
+fn reads_the_committed_snapshot() {
+    let Line::Snapshot(read) = Line::parse(include_bytes!("../fixtures/v1.ndjson")).unwrap() else {
+        panic!("the fixture is a snapshot");
+    };
+    assert_eq!((read.revision, read.replicas), (42, 2));
+    let objects = read.verified().unwrap();
+    let mut expected = contents();
+    expected.backends.sort_by(|a, b| a.name.cmp(&b.name));
+    assert_eq!(decode(&objects).unwrap(), expected);
+}
+
+#[test]
+fn ignores_fields_that_it_does_not_know() {
+    let objects = parsed(r#"{"key/a/b": {"consumer": "c", "colour": "red", "digest": "HASH"}}"#);
+    assert_eq!(&*decode(&objects).unwrap().keys[0].consumer, "c");
+    let beat = br#"{"type":"heartbeat","revision":1,"digest":"d","replicas":1,"mood":"good"}"#;
+    assert!(matches!(Line::parse(beat), Ok(Line::Heartbeat(_))));
+}
+
+fn parsed(json: &str) -> Objects {
+    serde_json::from_str(&json.replace("HASH", &"ab".repeat(32))).unwrap()
+}
+
+#[test]
+fn refuses_words_and_keys_that_it_does_not_know_and_names_the_object() {
+    let text = serde_json::to_string(&encode(&contents())).unwrap();
+    for (from, to, culprit) in [
+        ("\"Shadow\"", "\"Whisper\"", "quota/team-a/spend"),
+        ("\"CostMicros\"", "\"Karma\"", "quota/team-a/spend"),
+        ("\"Targets\"", "\"Elsewhere\"", "quota/team-a/spend"),
+        ("Europe/Vienna", "Europe/Atlantis", "quota/team-a/spend"),
+        ("\"Embeddings\"", "\"Divination\"", "route/team-a/chat"),
+        ("\"PassThrough\"", "\"Mtls\"", "backend/team-a/west"),
+        ("\"*.example.com\"", "\"a*b\"", "route/team-a/chat"),
+        (
+            "\"key/team-a/alice\"",
+            "\"token/team-a/alice\"",
+            "token/team-a/alice",
+        ),
+        ("\"key/team-a/alice\"", "\"alice\"", "alice"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let error = decode(&parsed(&text.replace(from, to)))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(culprit), "{error}");
+        assert!(!error.contains("s3cr3t"), "{error}");
+    }
+}
+
+#[test]
+fn refuses_another_version_before_it_looks_at_the_objects() {
+    let future = br#"{"type":"snapshot","version":2,"objects":7}"#;
+    assert!(matches!(Line::parse(future), Err(DecodeError::Version(2))));
+}
+
+#[test]
+fn refuses_objects_that_are_not_those_of_the_digest() {
+    let stated = Snapshot {
+        digest: "00".into(),
+        ..snapshot(encode(&contents()))
+    };
+    assert!(matches!(stated.verified(), Err(DecodeError::Digest { .. })));
+}
+
+#[test]
+fn a_delta_leads_from_one_table_to_the_next_and_from_no_other() {
+    let old = encode(&contents());
+    let mut after = contents();
+    after.quotas.clear();
+    after.routes[0].rejected = Some("broken".into());
+    let new = encode(&after);
+    let (changed, removed) = diff(&old, &new);
+    assert_eq!(changed.len(), 1);
+    assert_eq!(removed, ["quota/team-a/spend"]);
+    let delta = Delta {
+        base: digest(&old),
+        revision: 43,
+        digest: digest(&new),
+        replicas: 1,
+        changed,
+        removed,
+    };
+    let Line::Delta(delta) = Line::parse(&line(&Line::Delta(delta))).unwrap() else {
+        panic!("a delta stays a delta");
+    };
+    assert_eq!(apply(&old, &digest(&old), &delta).unwrap(), new);
+    assert!(matches!(
+        apply(&new, &digest(&new), &delta),
+        Err(DecodeError::Base { .. })
+    ));
+    let wrong = Delta {
+        removed: Vec::new(),
+        ..delta
+    };
+    assert!(matches!(
+        apply(&old, &digest(&old), &wrong),
+        Err(DecodeError::Digest { .. })
+    ));
+}
+
+#[test]
+fn encodes_anew_only_what_changed() {
+    let mut before = contents();
+    before.backends.sort_by(|a, b| a.name.cmp(&b.name));
+    let previous = encode(&before);
+    let mut after = before.clone();
+    after.routes[0].created_s += 1;
+    let next = encode_reusing(&after, &before, &previous);
+    assert_eq!(next, encode(&after));
+    for (key, entry) in next.iter() {
+        let shared = Arc::ptr_eq(&entry.0, &previous.entry(key).unwrap().0);
+        assert_eq!(shared, key != "route/team-a/chat", "{key}");
+    }
+}
+
+#[test]
+fn what_goes_to_disk_has_no_credential_and_no_backend_that_would_need_it() {
+    let stripped = without_credentials(&encode(&contents()));
+    assert!(!serde_json::to_string(&stripped).unwrap().contains("s3cr3t"));
+    let decoded = decode(&stripped).unwrap();
+    let left: Vec<_> = decoded
+        .backends
+        .iter()
+        .map(|b| b.name.to_string())
+        .collect();
+    assert_eq!(left, ["team/east", "team-a/west"]);
+    let table = Table::new(decoded);
+    assert!(table.rules()[0].targets.is_empty());
+}
+
+#[test]
+fn an_entry_that_nobody_understands_does_not_go_to_disk_as_a_backend() {
+    let odd = parsed(r#"{"backend/a/b": {"auth": {"type": "Novel", "password": "s3cr3t"}}}"#);
+    assert!(without_credentials(&odd).is_empty());
+}
+
+#[test]
+fn no_debug_output_shows_a_credential() {
+    let objects = encode(&contents());
+    assert!(!format!("{:?}", Line::Snapshot(snapshot(objects))).contains("s3cr3t"));
+}
+
+prop_compose! {
+    fn any_name()(namespace in "[a-z]{1,3}(-[a-z]{1,2})?", own in "[a-z0-9.-]{1,4}") -> ObjectName {
+        ObjectName::new(namespace, own)
+    }
+}
+
+fn any_auth() -> impl Strategy<Value = BackendAuth> {
+    prop_oneof![
+        "\\PC{0,12}".prop_map(|key| BackendAuth::ApiKey(Secret::new(key))),
+        Just(BackendAuth::PassThrough),
+        Just(BackendAuth::None),
+    ]
+}
+
+fn any_window() -> impl Strategy<Value = Window> {
+    let period = prop::sample::select(vec![Period::Hour, Period::Day, Period::Week, Period::Month]);
+    let zone = prop::sample::select(vec!["UTC", "America/New_York", "Asia/Kathmandu"]);
+    prop_oneof![
+        Just(Window::Second),
+        Just(Window::Minute),
+        Just(Window::Held),
+        (period, zone).prop_map(|(p, z)| Window::Calendar(p, TimeZone::named(z).unwrap())),
+    ]
+}
+
+prop_compose! {
+    fn any_backend()(
+        name in any_name(), auth in any_auth(), openai: bool, url in "\\PC{0,20}",
+        version in prop::option::of("[0-9-]{1,8}"), models in vec("\\PC{1,6}", 0..3),
+        millis in 0..1_000_000u64, price: u64,
+    ) -> Backend {
+        Backend {
+            name,
+            auth,
+            kind: if openai { BackendKind::OpenAiCompatible } else { BackendKind::Foundry },
+            endpoint: url.into(),
+            api_version: version.map(Into::into),
+            deployments: models.iter().map(|model| Deployment {
+                name: model.as_str().into(),
+                model: "m".into(),
+                price: Price { input_per_million: price, ..Price::default() },
+            }).collect(),
+            idle_timeout: Duration::from_millis(millis),
+            ca_pem: None,
+            ..backend("x/y", BackendAuth::None)
+        }
+    }
+}
+
+prop_compose! {
+    fn any_route()(
+        name in any_name(), created_s: i64, anonymous: bool,
+        rejected in prop::option::of("\\PC{0,20}"), hosts in vec("(\\*\\.)?[a-z]{1,5}\\.[a-z]{1,3}", 0..3),
+        models in vec("[a-z0-9.]{1,4}\\*?", 0..3), operations in prop::sample::subsequence(Operation::ALL.to_vec(), 0..4),
+        value in "\\PC{0,8}", weight: u32, priority: u8, timeout in prop::option::of(0..1_000_000u64),
+    ) -> Route {
+        let mut rule = route("x/y").rules.remove(0);
+        rule.matches = vec![Match {
+            models: models.iter().map(|m| ModelPattern::parse(m).unwrap()).collect(),
+            operations,
+            headers: vec![(HeaderName::from_static("x-any"), value.into())],
+            consumers: ConsumerMatch::default(),
+        }, Match::default()];
+        rule.targets[0].weight = weight;
+        rule.targets[0].priority = priority;
+        rule.request_timeout = timeout.map(Duration::from_millis);
+        Route {
+            name,
+            created_s,
+            rejected: rejected.map(Into::into),
+            hostnames: hosts.iter().map(|h| HostPattern::parse(h).unwrap()).collect(),
+            authentication: Authentication { anonymous, ..Authentication::default() },
+            rules: vec![rule],
+        }
+    }
+}
+
+prop_compose! {
+    fn any_quota()(name in any_name(), windows in vec((any_window(), 0..6usize, any::<u64>()), 0..4), scope in 0..3u8) -> Quota {
+        let limit = |(index, (window, unit, amount)): (usize, (Window, usize, u64))| Limit {
+            name: index.to_string().into(),
+            unit: Unit::ALL[unit],
+            amount,
+            window,
+        };
+        let base = quota("x/y");
+        Quota {
+            name,
+            scope: match scope {
+                0 => Scope::Gateway,
+                1 => Scope::Namespace("team-a".into()),
+                _ => base.scope.clone(),
+            },
+            limits: windows.into_iter().enumerate().map(limit).collect(),
+            ..base
+        }
+    }
+}
+
+prop_compose! {
+    fn any_key()(secret in any_name(), consumer in "\\PC{0,8}", raw: [u8; 32], expires_ms: Option<i64>) -> Key {
+        Key { secret, consumer: consumer.into(), digest: KeyDigest::from_bytes(raw), attributes: Vec::new(), expires_ms }
+    }
+}
+
+prop_compose! {
+    fn any_contents()(
+        mut backends in vec(any_backend(), 0..5), mut routes in vec(any_route(), 0..5),
+        mut quotas in vec(any_quota(), 0..4), mut keys in vec(any_key(), 0..5),
+    ) -> Contents {
+        backends.sort_by(|a, b| a.name.cmp(&b.name));
+        backends.dedup_by(|a, b| a.name == b.name);
+        routes.sort_by(|a, b| a.name.cmp(&b.name));
+        routes.dedup_by(|a, b| a.name == b.name);
+        quotas.sort_by(|a, b| a.name.cmp(&b.name));
+        quotas.dedup_by(|a, b| a.name == b.name);
+        keys.sort_by(|a, b| a.secret.cmp(&b.secret));
+        keys.dedup_by(|a, b| a.secret == b.secret);
+        Contents { backends, routes, quotas, keys }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_table_comes_through_unchanged(contents in any_contents()) {
+        let sent = line(&Line::Snapshot(snapshot(encode(&contents))));
+        let Line::Snapshot(received) = Line::parse(&sent).unwrap() else { panic!("a snapshot") };
+        prop_assert_eq!(decode(&received.verified().unwrap()).unwrap(), contents);
+    }
+
+    #[test]
+    fn any_two_tables_are_joined_by_a_delta(old in any_contents(), new in any_contents()) {
+        let from = encode(&old);
+        let to = encode_reusing(&new, &old, &from);
+        prop_assert_eq!(&to, &encode(&new));
+        let (changed, removed) = diff(&from, &to);
+        let base = digest(&from);
+        let delta = Delta { base: base.clone(), revision: 1, digest: digest(&to), replicas: 1, changed, removed };
+        prop_assert_eq!(apply(&from, &base, &delta).unwrap(), to);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..200)) {
+        prop_assert!(Line::parse(&bytes).is_err());
+    }
+
+    #[test]
+    fn a_damaged_snapshot_never_panics_and_never_passes_for_another_table(
+        contents in any_contents(), at: prop::sample::Index, byte: u8,
+    ) {
+        let mut sent = line(&Line::Snapshot(snapshot(encode(&contents))));
+        let at = at.index(sent.len());
+        sent[at] = byte;
+        if let Ok(Line::Snapshot(received)) = Line::parse(&sent)
+            && let Ok(objects) = received.verified()
+        {
+            prop_assert_eq!(decode(&objects).unwrap(), contents);
+        }
+    }
+
+    #[test]
+    fn arbitrary_entries_never_panic(key in "(backend|route|quota|key)/a/b", json in "\\PC{0,40}") {
+        let text = serde_json::json!({ key: json }).to_string();
+        let objects: Objects = serde_json::from_str(&text).unwrap();
+        prop_assert!(decode(&objects).is_err());
+    }
+}
