@@ -256,7 +256,7 @@ pub struct Applied<'t> {
 }
 
 /// One part of what splits a limit's counters, in the order of `per`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SubjectPart<'a> {
     /// The consumer, by the namespace of its Secret and its name.
     Consumer(&'a str, &'a str),

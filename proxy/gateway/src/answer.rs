@@ -55,7 +55,12 @@ impl Refusal {
 
 impl From<Denial> for Refusal {
     fn from(denial: Denial) -> Self {
-        Self { denial, limit: None, wait: None, close: false }
+        Self {
+            denial,
+            limit: None,
+            wait: None,
+            close: false,
+        }
     }
 }
 
@@ -83,10 +88,15 @@ const fn kind(code: Code) -> &'static str {
     }
 }
 
-/// The JSON of an error, for a body or for an event within a stream.
-pub(crate) fn error_json(code: Code, message: &str) -> Vec<u8> {
-    let param = (code == Code::ModelNotFound).then_some("model");
-    let inner = Inner { message, r#type: kind(code), param, code: code.as_str() };
+/// The JSON of an error, for a body or for an event within a stream. `param` is what it is about:
+/// a field of the request, or the limit that refused it.
+pub(crate) fn error_json(code: Code, message: &str, param: Option<&str>) -> Vec<u8> {
+    let inner = Inner {
+        message,
+        r#type: kind(code),
+        param,
+        code: code.as_str(),
+    };
     // Strings and constants only: cannot fail.
     serde_json::to_vec(&Body { error: inner }).unwrap_or_default()
 }
@@ -94,7 +104,15 @@ pub(crate) fn error_json(code: Code, message: &str) -> Vec<u8> {
 /// The whole answer to a refused request.
 pub(crate) fn refuse(refusal: &Refusal, request_id: &HeaderValue) -> Response<Bytes> {
     let code = refusal.denial.code;
-    let mut response = Response::new(Bytes::from(error_json(code, &refusal.denial.message)));
+    let limit = refusal.limit.as_ref().map(|spent| spent.name.to_string());
+    let param = limit
+        .as_deref()
+        .or((code == Code::ModelNotFound).then_some("model"));
+    let mut response = Response::new(Bytes::from(error_json(
+        code,
+        &refusal.denial.message,
+        param,
+    )));
     *response.status_mut() =
         StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
@@ -132,12 +150,16 @@ fn come_back(headers: &mut HeaderMap, wait: Wait) {
 
 fn rate_limit(headers: &mut HeaderMap, spent: &Spent) {
     let names = match spent.unit {
-        Unit::Requests => {
-            ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"]
-        }
-        Unit::InputTokens | Unit::OutputTokens | Unit::Tokens => {
-            ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]
-        }
+        Unit::Requests => [
+            "x-ratelimit-limit-requests",
+            "x-ratelimit-remaining-requests",
+            "x-ratelimit-reset-requests",
+        ],
+        Unit::InputTokens | Unit::OutputTokens | Unit::Tokens => [
+            "x-ratelimit-limit-tokens",
+            "x-ratelimit-remaining-tokens",
+            "x-ratelimit-reset-tokens",
+        ],
         // No client knows a header for these.
         Unit::CostMicros | Unit::Concurrency => return,
     };
@@ -163,13 +185,21 @@ struct Model<'a> {
 }
 
 fn model(id: &str) -> Model<'_> {
-    Model { id, object: "model", created: 0, owned_by: "tundish" }
+    Model {
+        id,
+        object: "model",
+        created: 0,
+        owned_by: "tundish",
+    }
 }
 
 /// `GET .../models`.
 pub(crate) fn models(names: &[std::sync::Arc<str>]) -> Response<Bytes> {
     let data = names.iter().map(|name| model(name)).collect();
-    json(&ModelList { object: "list", data })
+    json(&ModelList {
+        object: "list",
+        data,
+    })
 }
 
 /// `GET .../models/{model}`.
@@ -179,6 +209,8 @@ pub(crate) fn one_model(name: &str) -> Response<Bytes> {
 
 fn json(value: &impl Serialize) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(serde_json::to_vec(value).unwrap_or_default()));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

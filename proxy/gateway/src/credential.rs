@@ -36,7 +36,9 @@ pub(crate) fn shown(headers: &HeaderMap) -> Result<Option<Shown<'_>>, &'static s
         if values.next().is_some() {
             return Err("a credential header is given twice");
         }
-        let text = value.to_str().map_err(|_error| "the credential is not plain text")?;
+        let text = value
+            .to_str()
+            .map_err(|_error| "the credential is not plain text")?;
         let key = if header == AUTHORIZATION {
             match text.split_once(' ') {
                 Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),

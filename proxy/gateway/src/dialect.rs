@@ -64,7 +64,9 @@ pub(crate) fn target(path: &str) -> Result<Target, Unserved> {
     // Azure's own clients put `deployments/{model}` behind a v1 base URL, too.
     if let Some(rest) = rest.strip_prefix("deployments/") {
         let (model, operation) = rest.split_once('/').ok_or(Unserved::Unknown)?;
-        let model = decode(model).filter(|model| !model.is_empty()).ok_or(Unserved::Ambiguous)?;
+        let model = decode(model)
+            .filter(|model| !model.is_empty())
+            .ok_or(Unserved::Ambiguous)?;
         return match operation {
             "chat/completions" => {
                 let dialect = if v1 { Dialect::V1 } else { Dialect::Dated };
@@ -98,12 +100,15 @@ pub(crate) fn target(path: &str) -> Result<Target, Unserved> {
 fn is_ambiguous(path: &str) -> bool {
     let segments = path.split('/').skip(1);
     for segment in segments {
-        let Some(decoded) = decode(segment) else { return true };
+        let Some(decoded) = decode(segment) else {
+            return true;
+        };
         if segment.is_empty() || matches!(&*decoded, "." | "..") {
             return true;
         }
     }
-    path.bytes().any(|byte| matches!(byte, b';' | b'\\' | 0..=0x20 | 0x7f..))
+    path.bytes()
+        .any(|byte| matches!(byte, b';' | b'\\' | 0..=0x20 | 0x7f..))
 }
 
 /// Percent-decodes one segment; `None` if it is invalid or hides a separator or a control

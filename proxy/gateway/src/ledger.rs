@@ -119,7 +119,11 @@ impl Ledger {
                 if !guard.suits(limit) {
                     **guard = Counter::new(limit, now);
                 }
-                Some(Entry { limit, mode: applied.quota.mode, counter: guard })
+                Some(Entry {
+                    limit,
+                    mode: applied.quota.mode,
+                    counter: guard,
+                })
             })
             .collect();
         match reserve(&mut entries, &cost, now) {
@@ -128,9 +132,15 @@ impl Ledger {
                 drop(guards);
                 for ((slot, applied), stamp) in asked.into_iter().zip(stamps) {
                     if stamp.over && applied.quota.mode == Mode::Shadow {
-                        count(live, applied.index, |limit| limit.counters.shadow_denials.inc());
+                        count(live, applied.index, |limit| {
+                            limit.counters.shadow_denials.inc()
+                        });
                     }
-                    charge.held.push(Held { slot, limit: applied.index, stamp });
+                    charge.held.push(Held {
+                        slot,
+                        limit: applied.index,
+                        stamp,
+                    });
                 }
                 Ok(charge)
             }
@@ -166,7 +176,12 @@ impl Ledger {
             return Some(Arc::clone(slot));
         }
         let limit = &live.limits.get(limit)?.limit;
-        let slot = || Arc::new(Slot { key, counter: Mutex::new(Counter::new(limit, now)) });
+        let slot = || {
+            Arc::new(Slot {
+                key,
+                counter: Mutex::new(Counter::new(limit, now)),
+            })
+        };
         Some(Arc::clone(shard.write().entry(key).or_insert_with(slot)))
     }
 }
@@ -238,7 +253,9 @@ impl Charge {
         };
         let now = (self.clock)();
         for held in self.held.drain(..) {
-            let Some(live) = self.live.limits.get(held.limit) else { continue };
+            let Some(live) = self.live.limits.get(held.limit) else {
+                continue;
+            };
             let mut counter = held.slot.counter.lock();
             if !counter.suits(&live.limit) {
                 // Another table counts by another window, and began anew.

@@ -1,4 +1,27 @@
-//! The data plane.
+//! The data plane: listeners, the life of a request, the quota ledger, the way to backends.
+//!
+//! Follow a request: [`server`] accepts, `request` decides and forwards, `relay` carries the
+//! answer and settles. Refuses to know where tables come from: they are given to
+//! [`Gateway::publish`].
+
+mod answer;
+mod config;
+mod credential;
+mod dialect;
+mod exchange;
+mod ledger;
+mod live;
+mod metrics;
+mod relay;
+mod request;
 mod scan;
+mod server;
+mod splice;
 mod sse;
+mod tls;
+mod upstream;
 mod usage;
+
+pub use config::{Config, TlsFiles};
+pub use metrics::Metrics;
+pub use server::{Gateway, Serving, StartError};

@@ -51,7 +51,10 @@ impl Live {
                 let mut limit = flat.limit.clone();
                 // Rounded down: the replicas together never admit more than declared.
                 limit.amount = limit.amount.checked_div(replicas).unwrap_or(limit.amount);
-                LiveLimit { limit, counters: metrics.limit(&flat.name) }
+                LiveLimit {
+                    limit,
+                    counters: metrics.limit(&flat.name),
+                }
             })
             .collect();
         let origins = table.contents().backends.iter().map(Origin::of).collect();

@@ -10,7 +10,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use proxy_core::names::Code;
 use proxy_core::quota::LimitName;
 use proxy_core::table::{Route, Rule};
 
@@ -132,7 +131,11 @@ impl Metrics {
             Unit::Seconds,
             m.first_byte.clone(),
         );
-        registry.register("in_flight_requests", "Requests that are running", m.in_flight.clone());
+        registry.register(
+            "in_flight_requests",
+            "Requests that are running",
+            m.in_flight.clone(),
+        );
         registry.register(
             "downstream_connections",
             "Open connections of clients",
@@ -142,13 +145,16 @@ impl Metrics {
     }
 
     /// Counts a request that no rule was found for.
-    pub(crate) fn unrouted(&self, code: Code) {
-        self.ended("", "", code.as_str());
+    pub(crate) fn unrouted(&self, code: &str) {
+        self.ended("", "", code);
     }
 
     fn ended(&self, route: &str, rule: &str, code: &str) {
-        let labels =
-            OutcomeLabels { route: route.to_owned(), rule: rule.to_owned(), code: code.to_owned() };
+        let labels = OutcomeLabels {
+            route: route.to_owned(),
+            rule: rule.to_owned(),
+            code: code.to_owned(),
+        };
         self.requests.get_or_create(&labels).inc();
     }
 
@@ -164,8 +170,11 @@ impl Metrics {
 
     pub(crate) fn tokens(&self, route: &str, consumer: &str) -> TokenCounters {
         let counter = |token_type| {
-            let labels =
-                TokenLabels { route: route.to_owned(), consumer: consumer.to_owned(), token_type };
+            let labels = TokenLabels {
+                route: route.to_owned(),
+                consumer: consumer.to_owned(),
+                token_type,
+            };
             self.tokens.get_or_create(&labels).clone()
         };
         TokenCounters {
@@ -176,7 +185,9 @@ impl Metrics {
     }
 
     pub(crate) fn limit(&self, name: &LimitName) -> LimitCounters {
-        let labels = LimitLabels { limit: name.to_string() };
+        let labels = LimitLabels {
+            limit: name.to_string(),
+        };
         LimitCounters {
             denials: self.denials.get_or_create(&labels).clone(),
             shadow_denials: self.shadow_denials.get_or_create(&labels).clone(),
@@ -184,8 +195,11 @@ impl Metrics {
     }
 
     pub(crate) fn settlements(&self) -> SettlementCounters {
-        let counter =
-            |kind| self.settlements.get_or_create(&SettlementLabels { kind }).clone();
+        let counter = |kind| {
+            self.settlements
+                .get_or_create(&SettlementLabels { kind })
+                .clone()
+        };
         SettlementCounters {
             measured: counter("measured"),
             estimated: counter("estimated"),
@@ -194,7 +208,10 @@ impl Metrics {
     }
 
     pub(crate) fn rule(&self, route: &Route, rule: &Rule) -> RuleMetrics {
-        let labels = RuleLabels { route: route.name.to_string(), rule: rule.name.to_string() };
+        let labels = RuleLabels {
+            route: route.name.to_string(),
+            rule: rule.name.to_string(),
+        };
         let ok = OutcomeLabels {
             route: labels.route.clone(),
             rule: labels.rule.clone(),

@@ -9,7 +9,10 @@ fn spent(wait: Wait) -> Refusal {
     Refusal {
         denial: Denial::new(Code::QuotaExceeded, "spent"),
         limit: Some(Spent {
-            name: LimitName { quota: ObjectName::new("ns", "q"), limit: "l".into() },
+            name: LimitName {
+                quota: ObjectName::new("ns", "q"),
+                limit: "l".into(),
+            },
             unit: Unit::Tokens,
             amount: 100,
             used: 90,
@@ -22,7 +25,12 @@ fn spent(wait: Wait) -> Refusal {
 
 fn headers(refusal: &Refusal) -> impl Fn(&str) -> Option<String> + use<> {
     let response = refuse(refusal, &HeaderValue::from_static("id"));
-    move |name| response.headers().get(name).map(|value| value.to_str().expect("text").to_owned())
+    move |name| {
+        response
+            .headers()
+            .get(name)
+            .map(|value| value.to_str().expect("text").to_owned())
+    }
 }
 
 #[test]
@@ -44,9 +52,15 @@ fn every_code_has_its_own_word_and_a_client_or_server_status() {
 #[test]
 fn tells_when_to_come_back_with_a_jitter_of_a_tenth_at_most() {
     let get = headers(&spent(Wait::Millis(10_000)));
-    let wait: u64 = get("retry-after-ms").expect("is there").parse().expect("a number");
+    let wait: u64 = get("retry-after-ms")
+        .expect("is there")
+        .parse()
+        .expect("a number");
     assert!((10_000..=11_000).contains(&wait), "{wait}");
-    let seconds: u64 = get("retry-after").expect("is there").parse().expect("a number");
+    let seconds: u64 = get("retry-after")
+        .expect("is there")
+        .parse()
+        .expect("a number");
     assert_eq!(seconds, wait.div_ceil(1_000));
     assert_eq!(get("x-should-retry"), None);
     assert_eq!(get("x-ratelimit-limit-tokens").as_deref(), Some("100"));
@@ -55,8 +69,18 @@ fn tells_when_to_come_back_with_a_jitter_of_a_tenth_at_most() {
 }
 
 #[test]
+fn names_the_limit_that_refused() {
+    let response = refuse(&spent(Wait::Millis(1)), &HeaderValue::from_static("id"));
+    let body: serde_json::Value = serde_json::from_slice(response.body()).expect("JSON");
+    assert_eq!(body["error"]["param"], "ns/q/l");
+}
+
+#[test]
 fn a_long_or_endless_wait_tells_sdks_not_to_retry() {
-    assert_eq!(headers(&spent(Wait::Millis(60_001)))("x-should-retry").as_deref(), Some("false"));
+    assert_eq!(
+        headers(&spent(Wait::Millis(60_001)))("x-should-retry").as_deref(),
+        Some("false")
+    );
     let never = headers(&spent(Wait::Never));
     assert_eq!(never("x-should-retry").as_deref(), Some("false"));
     assert_eq!(never("retry-after"), None);

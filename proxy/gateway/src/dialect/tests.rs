@@ -5,21 +5,45 @@ use super::{Dialect, Unserved, encode, parameter, target};
 
 fn check(path: &str, dialect: Dialect, operation: Operation, model: Option<&str>) {
     let found = target(path).unwrap_or_else(|why| panic!("{path}: {why:?}"));
-    assert_eq!((found.dialect, found.operation), (dialect, operation), "{path}");
+    assert_eq!(
+        (found.dialect, found.operation),
+        (dialect, operation),
+        "{path}"
+    );
     assert_eq!(found.model.as_deref(), model, "{path}");
 }
 
 #[test]
 fn knows_the_paths_that_clients_build() {
     let chat = Operation::ChatCompletions;
-    check("/openai/deployments/gpt-4o/chat/completions", Dialect::Dated, chat, Some("gpt-4o"));
-    check("/openai/deployments/a%2Fb%3F/chat/completions", Dialect::Dated, chat, Some("a/b?"));
+    check(
+        "/openai/deployments/gpt-4o/chat/completions",
+        Dialect::Dated,
+        chat,
+        Some("gpt-4o"),
+    );
+    check(
+        "/openai/deployments/a%2Fb%3F/chat/completions",
+        Dialect::Dated,
+        chat,
+        Some("a/b?"),
+    );
     check("/openai/v1/chat/completions", Dialect::V1, chat, None);
     check("/v1/chat/completions", Dialect::V1, chat, None);
-    check("/openai/v1/deployments/m/chat/completions", Dialect::V1, chat, Some("m"));
+    check(
+        "/openai/v1/deployments/m/chat/completions",
+        Dialect::V1,
+        chat,
+        Some("m"),
+    );
     check("/v1/models", Dialect::V1, Operation::Models, None);
     check("/openai/models", Dialect::Dated, Operation::Models, None);
-    check("/v1/models/gpt-4o", Dialect::V1, Operation::Models, Some("gpt-4o"));
+    check(
+        "/v1/models/gpt-4o",
+        Dialect::V1,
+        Operation::Models,
+        Some("gpt-4o"),
+    );
 }
 
 #[test]
@@ -38,15 +62,27 @@ fn refuses_paths_that_servers_read_differently() {
     ] {
         assert_eq!(target(path), Err(Unserved::Ambiguous), "{path}");
     }
-    for path in ["/", "/v2/chat/completions", "/v1/chat", "/openai/chat/completions", "/v1/files"] {
+    for path in [
+        "/",
+        "/v2/chat/completions",
+        "/v1/chat",
+        "/openai/chat/completions",
+        "/v1/files",
+    ] {
         assert!(target(path).is_err(), "{path}");
     }
 }
 
 #[test]
 fn reads_a_parameter_once() {
-    assert_eq!(parameter(Some("a=1&api-version=2024%2D10-21"), "api-version"), Ok(Some("2024-10-21".into())));
-    assert_eq!(parameter(Some("api-version=1&api%2Dversion=2"), "api-version"), Err(()));
+    assert_eq!(
+        parameter(Some("a=1&api-version=2024%2D10-21"), "api-version"),
+        Ok(Some("2024-10-21".into()))
+    );
+    assert_eq!(
+        parameter(Some("api-version=1&api%2Dversion=2"), "api-version"),
+        Err(())
+    );
     assert_eq!(parameter(None, "api-version"), Ok(None));
 }
 

@@ -1,0 +1,310 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::HeaderMap;
+use prometheus_client::registry::Registry;
+use proxy_core::admit::{Ask, admit, authenticate};
+use proxy_core::names::{Code, ConsumerMatch, Moment, ObjectName, Operation, Usage};
+use proxy_core::quota::{Cost, Limit, Mode, OnStoreLoss, Per, Unit, Wait, Window};
+use proxy_core::table::{
+    Authentication, Backend, BackendAuth, BackendKind, Contents, Quota, Retry, Route, Rule, Scope,
+    Table, Target,
+};
+
+use super::{Charge, Ledger, Settled};
+use crate::answer::Refusal;
+use crate::live::Live;
+use crate::metrics::Metrics;
+
+fn limit(name: &str, unit: Unit, amount: u64) -> Limit {
+    let window = if unit == Unit::Concurrency {
+        Window::Held
+    } else {
+        Window::Minute
+    };
+    Limit {
+        name: name.into(),
+        unit,
+        amount,
+        window,
+    }
+}
+
+fn contents(mode: Mode, per: Vec<Per>, limits: Vec<Limit>) -> Contents {
+    let name = |text: &str| ObjectName::new("ns", text);
+    let second = Duration::from_secs(1);
+    Contents {
+        backends: vec![Backend {
+            name: name("b"),
+            kind: BackendKind::Foundry,
+            endpoint: "http://b".into(),
+            api_version: None,
+            auth: BackendAuth::PassThrough,
+            deployments: Vec::new(),
+            ca_pem: None,
+            server_name: None,
+            connect_timeout: second,
+            first_byte_timeout: second,
+            idle_timeout: second,
+        }],
+        routes: vec![Route {
+            name: name("r"),
+            created_s: 0,
+            hostnames: Vec::new(),
+            authentication: Authentication {
+                pass_through: true,
+                ..Authentication::default()
+            },
+            rejected: None,
+            rules: vec![Rule {
+                name: "rule".into(),
+                matches: Vec::new(),
+                targets: vec![Target {
+                    backend: name("b"),
+                    deployment: None,
+                    weight: 1,
+                    priority: 0,
+                }],
+                retry: Retry::default(),
+                request_timeout: None,
+                first_token_timeout: None,
+            }],
+        }],
+        quotas: vec![Quota {
+            name: name("q"),
+            scope: Scope::Gateway,
+            models: Vec::new(),
+            consumers: ConsumerMatch::default(),
+            per,
+            attribute: "".into(),
+            mode,
+            on_store_loss: OnStoreLoss::Share,
+            limits,
+        }],
+        keys: Vec::new(),
+    }
+}
+
+struct Bench {
+    ledger: Arc<Ledger>,
+    metrics: Metrics,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let metrics = Metrics::register(&mut Registry::default());
+        Self {
+            ledger: Arc::new(Ledger::new(metrics.settlements())),
+            metrics,
+        }
+    }
+
+    fn live(&self, contents: Contents, replicas: u64) -> Arc<Live> {
+        Arc::new(Live::new(
+            Arc::new(Table::new(contents)),
+            replicas,
+            &self.metrics,
+        ))
+    }
+
+    fn take(&self, live: &Arc<Live>, key: &str, tokens: u64) -> Result<Charge, Box<Refusal>> {
+        let headers = HeaderMap::new();
+        let caller = authenticate(&live.table, "h", Some(key), clock()).expect("passes through");
+        let operation = Operation::ChatCompletions;
+        let ask = Ask {
+            host: "h",
+            operation,
+            model: Some("m"),
+            headers: &headers,
+        };
+        let permit = admit(&live.table, &caller, &ask).expect("admitted");
+        self.ledger
+            .reserve(live, &permit, &caller, Some("m"), cost(tokens), clock)
+    }
+}
+
+fn cost(tokens: u64) -> Cost {
+    let usage = Usage {
+        input_tokens: tokens,
+        ..Usage::default()
+    };
+    Cost {
+        usage,
+        cost_micros: 0,
+    }
+}
+
+fn clock() -> Moment {
+    Moment {
+        monotonic_ms: 10,
+        unix_ms: 10,
+    }
+}
+
+fn refused(taken: Result<Charge, Box<Refusal>>) -> Box<Refusal> {
+    taken.err().expect("a refusal")
+}
+
+#[test]
+fn a_dropped_charge_is_settled_at_its_estimate_once() {
+    let bench = Bench::new();
+    let live = bench.live(
+        contents(
+            Mode::Enforce,
+            Vec::new(),
+            vec![limit("l", Unit::Tokens, 100)],
+        ),
+        1,
+    );
+    let mut charge = bench.take(&live, "k", 80).expect("fits");
+    charge.estimate = cost(30);
+    drop(charge);
+    let mut charge = bench.take(&live, "k", 70).expect("30 are used");
+    charge.settle(cost(70), Settled::Measured);
+    charge.settle(cost(0), Settled::Released);
+    drop(charge);
+    let refusal = refused(bench.take(&live, "k", 1));
+    assert_eq!(refusal.denial.code, Code::QuotaExceeded);
+    assert_eq!(refusal.limit.expect("named").used, 100);
+}
+
+#[test]
+fn consumers_have_counters_of_their_own_only_if_split() {
+    for (per, second) in [(vec![Per::Consumer], true), (Vec::new(), false)] {
+        let bench = Bench::new();
+        let live = bench.live(
+            contents(Mode::Enforce, per, vec![limit("l", Unit::Tokens, 10)]),
+            1,
+        );
+        let first = bench.take(&live, "a", 10).expect("fits");
+        assert_eq!(bench.take(&live, "b", 10).is_ok(), second);
+        assert!(bench.take(&live, "a", 1).is_err());
+        drop(first);
+    }
+}
+
+#[test]
+fn a_new_table_keeps_what_was_used_and_enforces_the_new_limit_at_once() {
+    let bench = Bench::new();
+    let tokens = |amount| {
+        contents(
+            Mode::Enforce,
+            Vec::new(),
+            vec![limit("l", Unit::Tokens, amount)],
+        )
+    };
+    let before = bench.live(tokens(100), 1);
+    let charge = bench.take(&before, "k", 60).expect("fits");
+    let lower = bench.live(tokens(50), 1);
+    assert!(
+        bench.take(&lower, "k", 1).is_err(),
+        "already beyond the lower limit"
+    );
+    let higher = bench.live(tokens(120), 1);
+    bench.take(&higher, "k", 60).expect("60 are left");
+    drop(charge);
+}
+
+#[test]
+fn replicas_together_admit_at_most_the_limit() {
+    let bench = Bench::new();
+    let limits = || {
+        contents(
+            Mode::Enforce,
+            Vec::new(),
+            vec![limit("l", Unit::Tokens, 100)],
+        )
+    };
+    let live = bench.live(limits(), 3);
+    assert!(bench.take(&live, "k", 33).is_ok());
+    assert_eq!(
+        refused(bench.take(&live, "k", 1))
+            .limit
+            .expect("named")
+            .amount,
+        33
+    );
+}
+
+#[test]
+fn a_shadowed_limit_is_counted_and_refuses_nothing() {
+    let bench = Bench::new();
+    let live = bench.live(
+        contents(
+            Mode::Shadow,
+            Vec::new(),
+            vec![limit("l", Unit::Requests, 1)],
+        ),
+        1,
+    );
+    for _ in 0..3 {
+        bench.take(&live, "k", 1).expect("never refused");
+    }
+    assert_eq!(live.limits[0].counters.shadow_denials.get(), 2);
+    assert_eq!(live.limits[0].counters.denials.get(), 0);
+}
+
+#[test]
+fn every_kind_of_limit_has_its_code() {
+    for (unit, code) in [
+        (Unit::Requests, Code::RateLimited),
+        (Unit::Tokens, Code::QuotaExceeded),
+        (Unit::Concurrency, Code::ConcurrencyExceeded),
+    ] {
+        let bench = Bench::new();
+        let live = bench.live(
+            contents(Mode::Enforce, Vec::new(), vec![limit("l", unit, 1)]),
+            1,
+        );
+        let held = bench.take(&live, "k", 1).expect("fits");
+        assert_eq!(refused(bench.take(&live, "k", 1)).denial.code, code);
+        drop(held);
+    }
+}
+
+#[test]
+fn a_request_beyond_the_whole_limit_is_told_that_it_never_fits() {
+    let bench = Bench::new();
+    let live = bench.live(
+        contents(Mode::Enforce, Vec::new(), vec![limit("l", Unit::Tokens, 5)]),
+        1,
+    );
+    assert_eq!(refused(bench.take(&live, "k", 6)).wait, Some(Wait::Never));
+}
+
+#[test]
+fn ten_thousand_concurrent_reservations_over_three_limits_admit_exactly_the_tightest() {
+    let bench = Arc::new(Bench::new());
+    let limits = vec![
+        limit("a", Unit::Tokens, 5_000),
+        limit("b", Unit::Requests, 700),
+        limit("c", Unit::Tokens, 9_000),
+    ];
+    let live = bench.live(contents(Mode::Enforce, Vec::new(), limits), 1);
+    let admitted = Arc::new(AtomicU64::new(0));
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let (bench, live, admitted) =
+                (Arc::clone(&bench), Arc::clone(&live), Arc::clone(&admitted));
+            std::thread::spawn(move || {
+                for _ in 0..1_250 {
+                    if let Ok(mut charge) = bench.take(&live, "k", 7) {
+                        charge.settle(cost(7), Settled::Measured);
+                        admitted.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("no panic");
+    }
+    assert_eq!(admitted.load(Ordering::Relaxed), 700);
+    // A refusal by the second limit has burnt nothing of the first.
+    let used = refused(bench.take(&live, "k", 5_000))
+        .limit
+        .expect("named")
+        .used;
+    assert!(used == 4_900 || used == 700, "{used}");
+}

@@ -1,0 +1,320 @@
+//! The body of an answer on its way to the client: bytes as they arrive, watched for usage, and
+//! settled at the end, whichever end it is.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use memchr::memmem;
+use proxy_admin::clock;
+use proxy_core::names::Code;
+use tokio::time::Sleep;
+
+use crate::answer;
+use crate::exchange::Exchange;
+use crate::sse;
+use crate::usage;
+
+/// A JSON answer larger than this is relayed without being kept for its usage.
+const MAX_KEPT: usize = 16 << 20;
+
+/// The body of any answer.
+pub(crate) enum Payload {
+    /// Of the gateway itself.
+    Own(Option<Bytes>),
+    /// Of a backend.
+    Relayed(Box<Relay>),
+}
+
+/// An answer that broke off; the client's connection is cut so that it is not taken for whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer broke off: {0}")]
+pub(crate) struct BrokenOff(&'static str);
+
+/// An answer being relayed.
+pub(crate) struct Relay {
+    upstream: Option<Incoming>,
+    exchange: Exchange,
+    watch: Watch,
+    limits: Limits,
+    /// Bytes that the watch let go at the end, or the last event of a broken stream.
+    last: Option<Bytes>,
+    broken: Option<BrokenOff>,
+    /// The server was given the chance to write out what came before the break.
+    flushed: bool,
+}
+
+/// What is looked for in the bytes.
+pub(crate) enum Watch {
+    /// Events of a stream.
+    Events(sse::Stream),
+    /// One JSON object; its frames are kept until the end.
+    Json { kept: Vec<Bytes>, size: usize },
+    /// An error of the backend: bills nothing, unless its content filter refused the prompt.
+    Error { kept: Vec<Bytes>, size: usize },
+}
+
+/// How long an answer may be silent, and may last.
+struct Limits {
+    idle: Duration,
+    deadline: Option<Instant>,
+    progress: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Limits {
+    fn new(idle: Duration, deadline: Option<Instant>) -> Self {
+        let progress = clock::instant();
+        let mut limits = Self {
+            idle,
+            deadline,
+            progress,
+            timer: Box::pin(tokio::time::sleep(idle)),
+        };
+        let next = limits.next();
+        limits.timer.as_mut().reset(next);
+        limits
+    }
+
+    fn next(&self) -> tokio::time::Instant {
+        let idle = self.progress + self.idle;
+        self.deadline
+            .map_or(idle, |deadline| deadline.min(idle))
+            .into()
+    }
+
+    /// Ready when the answer has been silent or has lasted too long. The timer is moved when it
+    /// fires, not on every frame.
+    fn poll_exceeded(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            let now = clock::instant();
+            if self.deadline.is_some_and(|deadline| now >= deadline) {
+                return Poll::Ready("the request has reached its timeout");
+            }
+            if now.saturating_duration_since(self.progress) >= self.idle {
+                return Poll::Ready("the backend has fallen silent");
+            }
+            let next = self.next();
+            self.timer.as_mut().reset(next);
+        }
+    }
+}
+
+impl Relay {
+    pub(crate) fn new(
+        upstream: Incoming,
+        exchange: Exchange,
+        watch: Watch,
+        idle: Duration,
+        deadline: Option<Instant>,
+    ) -> Self {
+        let limits = Limits::new(idle, deadline);
+        Self {
+            upstream: Some(upstream),
+            exchange,
+            watch,
+            limits,
+            last: None,
+            broken: None,
+            flushed: false,
+        }
+    }
+
+    fn pass(&mut self, data: Bytes) -> Bytes {
+        match &mut self.watch {
+            Watch::Events(stream) => {
+                let out = stream.push(data);
+                if let Some(charge) = &mut self.exchange.charge {
+                    // What a drop would settle at, should the client hang up now.
+                    charge.estimate.usage.output_tokens = stream.counted_output();
+                    let price = self.exchange.price;
+                    charge.estimate.cost_micros = price.cost_micros(charge.estimate.usage);
+                }
+                out
+            }
+            Watch::Json { kept, size } | Watch::Error { kept, size } => {
+                *size = size.saturating_add(data.len());
+                if *size <= MAX_KEPT {
+                    kept.push(data.clone());
+                }
+                data
+            }
+        }
+    }
+
+    /// The backend has ended its answer.
+    fn complete(&mut self) -> Option<Bytes> {
+        self.upstream = None;
+        let exchange = &mut self.exchange;
+        match &mut self.watch {
+            Watch::Events(stream) => {
+                let rest = stream.finish();
+                match stream.usage() {
+                    Some(usage) => exchange.measured(usage),
+                    None => exchange.estimated(stream.counted_output()),
+                }
+                exchange.end("ok");
+                (!rest.is_empty()).then_some(rest)
+            }
+            Watch::Json { kept, size } => {
+                let found = (*size <= MAX_KEPT)
+                    .then(|| usage::of_answer(&joined(kept)))
+                    .flatten();
+                match found {
+                    Some(usage) => exchange.measured(usage),
+                    None => {
+                        let tokens = size.div_ceil(4);
+                        exchange.estimated(u64::try_from(tokens).unwrap_or(u64::MAX));
+                    }
+                }
+                exchange.end("ok");
+                None
+            }
+            Watch::Error { kept, .. } => {
+                let billed = exchange.status == 400
+                    && memmem::find(&joined(kept), b"content_filter").is_some();
+                if billed {
+                    exchange.estimated(0);
+                } else {
+                    exchange.released();
+                }
+                exchange.end("upstream_error");
+                None
+            }
+        }
+    }
+
+    /// The backend broke off, or took too long: settle, and tell a stream's client in its own
+    /// form before the connection is cut.
+    fn break_off(&mut self, code: Code, why: &'static str) -> Option<Bytes> {
+        self.upstream = None;
+        self.broken = Some(BrokenOff(why));
+        let exchange = &mut self.exchange;
+        match &mut self.watch {
+            Watch::Events(stream) => {
+                let mut event = BytesMut::from(&stream.finish()[..]);
+                match stream.usage() {
+                    Some(usage) => exchange.measured(usage),
+                    None => exchange.estimated(stream.counted_output()),
+                }
+                exchange.end(code.as_str());
+                if stream.is_done() {
+                    return None;
+                }
+                // A broken event before it must not swallow this one.
+                event.extend_from_slice(b"\n\ndata: ");
+                event.extend_from_slice(&answer::error_json(code, why, None));
+                event.extend_from_slice(b"\n\n");
+                Some(event.freeze())
+            }
+            Watch::Json { size, .. } => {
+                let tokens = size.div_ceil(4);
+                exchange.estimated(u64::try_from(tokens).unwrap_or(u64::MAX));
+                exchange.end(code.as_str());
+                None
+            }
+            Watch::Error { .. } => {
+                exchange.released();
+                exchange.end(code.as_str());
+                None
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        loop {
+            if let Some(last) = self.last.take() {
+                return Poll::Ready(Some(Ok(Frame::data(last))));
+            }
+            let Some(upstream) = &mut self.upstream else {
+                if self.broken.is_some() && !std::mem::replace(&mut self.flushed, true) {
+                    // An error makes hyper drop what it has not written; pending, it writes.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                return Poll::Ready(self.broken.take().map(Err));
+            };
+            match Pin::new(upstream).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.limits.progress = clock::instant();
+                    // Trailers end here: no client of these APIs knows any.
+                    let Ok(data) = frame.into_data() else {
+                        continue;
+                    };
+                    let out = self.pass(data);
+                    if self.upstream.as_ref().is_some_and(Body::is_end_stream) {
+                        // hyper does not ask again after the last byte of a known length.
+                        self.last = self.complete();
+                    }
+                    if !out.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(out))));
+                    }
+                }
+                Poll::Ready(Some(Err(_error))) => {
+                    self.last = self.break_off(Code::UpstreamFailed, "the backend broke off");
+                }
+                Poll::Ready(None) => self.last = self.complete(),
+                Poll::Pending => {
+                    let why = ready!(self.limits.poll_exceeded(cx));
+                    self.last = self.break_off(Code::UpstreamTimeout, why);
+                }
+            }
+        }
+    }
+}
+
+fn joined(frames: &[Bytes]) -> Bytes {
+    match frames {
+        [] => Bytes::new(),
+        [only] => only.clone(),
+        many => many.concat().into(),
+    }
+}
+
+impl Body for Payload {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match &mut *self {
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Relayed(relay) => relay.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(bytes) => bytes.is_none(),
+            // The end must be polled, or nobody settles.
+            Self::Relayed(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(bytes) => {
+                let length = bytes.as_ref().map_or(0, Bytes::len);
+                SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
+            }
+            Self::Relayed(relay) => match (&relay.watch, &relay.upstream) {
+                (Watch::Json { .. } | Watch::Error { .. }, Some(upstream)) => upstream.size_hint(),
+                _ => SizeHint::default(),
+            },
+        }
+    }
+}
+
+/// Joins a refusal to the type of all bodies.
+impl From<Bytes> for Payload {
+    fn from(bytes: Bytes) -> Self {
+        Self::Own(Some(bytes))
+    }
+}
