@@ -15,7 +15,8 @@ mod tests;
 /// A wait beyond this is not worth a retry by an SDK: it would hammer or hang.
 const LONGEST_RETRY_MS: u64 = 60_000;
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Names a request in the answer and in the log.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
@@ -107,7 +108,7 @@ pub(crate) fn refuse(refusal: &Refusal, request_id: &HeaderValue) -> Response<By
     let limit = refusal.limit.as_ref().map(|spent| spent.name.to_string());
     let param = limit
         .as_deref()
-        .or((code == Code::ModelNotFound).then_some("model"));
+        .or_else(|| (code == Code::ModelNotFound).then_some("model"));
     let mut response = Response::new(Bytes::from(error_json(
         code,
         &refusal.denial.message,

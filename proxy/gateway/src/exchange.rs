@@ -90,7 +90,8 @@ impl Exchange {
         let held = self
             .charge
             .as_ref()
-            .map_or(Usage::default(), |charge| charge.estimate.usage);
+            .map(|charge| charge.estimate.usage)
+            .unwrap_or_default();
         self.settle(
             Usage {
                 output_tokens,

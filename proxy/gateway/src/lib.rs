@@ -9,6 +9,7 @@ mod config;
 mod credential;
 mod dialect;
 mod exchange;
+mod forward;
 mod ledger;
 mod live;
 mod metrics;

@@ -2,34 +2,30 @@
 //! -> forward -> read usage -> settle -> record. The last three happen in [`crate::relay`].
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use http::header::{CONTENT_ENCODING, HOST, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use proxy_admin::clock;
-use proxy_core::admit::{self, Ask, Permit};
+use proxy_core::admit::{self, Ask};
 use proxy_core::auth::Caller;
-use proxy_core::balance::{Candidate, choose};
 use proxy_core::names::{Code, Operation};
-use proxy_core::quota::{Cost, Wait};
-use proxy_core::table::{Backend, Deployment, Retry};
+use proxy_core::quota::Cost;
 use proxy_core::tokens::{Shape, estimate};
 
-use crate::answer::{self, Refusal};
-use crate::credential::{self, Shown};
+use crate::answer::{self, Refusal, X_REQUEST_ID};
+use crate::credential;
 use crate::dialect::{self, Target, Unserved, parameter};
 use crate::exchange::Exchange;
+use crate::forward::Sending;
 use crate::live::Live;
-use crate::relay::{Payload, Relay, Watch};
-use crate::scan::{self, Body};
+use crate::relay::Payload;
+use crate::scan;
 use crate::server::Core;
-use crate::splice::splice;
-use crate::sse;
-use crate::upstream::{self, Failed, Origin};
 
 /// Silence within a request's body after which the client is given up.
 const BODY_PROGRESS: Duration = Duration::from_secs(10);
@@ -41,9 +37,6 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// How much of a refused request is read on, and for how long.
 const DRAIN_BYTES: usize = 64 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
-
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 type Answer = Response<Payload>;
 
@@ -183,7 +176,7 @@ async fn serve(
     sending.forward(slot).await
 }
 
-fn refuse(code: Code, message: impl Into<String>) -> Box<Refusal> {
+pub(crate) fn refuse(code: Code, message: impl Into<String>) -> Box<Refusal> {
     Box::new(Refusal::new(code, message))
 }
 
@@ -330,260 +323,4 @@ async fn read_body(
 fn too_slow() -> Box<Refusal> {
     let message = "the body did not arrive in time";
     Box::new(Refusal::new(Code::RequestTimeout, message).closing())
-}
-
-/// A charged request and everything that its tries need.
-struct Sending<'a> {
-    core: &'a Core,
-    live: &'a Live,
-    permit: &'a Permit<'a>,
-    target: &'a Target,
-    model: &'a str,
-    version: Option<&'a str>,
-    client: &'a HeaderMap,
-    shown: Option<&'a Shown<'a>>,
-    bytes: Bytes,
-    scanned: &'a Body,
-    deadline: Instant,
-}
-
-/// What one try came to.
-enum Tried {
-    Answered(Response<Incoming>),
-    Failed(Failed),
-}
-
-impl Sending<'_> {
-    /// Tries targets until one answers, the retries are used up, or none is left.
-    async fn forward(&self, slot: &mut Option<Exchange>) -> Result<Answer, Box<Refusal>> {
-        let mut candidates = self.candidates();
-        let mut shortest_wait: Option<u64> = None;
-        let mut failed: Option<Failed> = None;
-        let retry = self.permit.rule.retry;
-        for attempt in 0..=retry.attempts {
-            let Some(index) = choose(&candidates, &mut rand::rng()) else {
-                break;
-            };
-            if let Some(candidate) = candidates.get_mut(index) {
-                candidate.excluded = true;
-            }
-            let Some(exchange) = slot.as_mut() else { break };
-            exchange.tries = exchange.tries.saturating_add(1);
-            let Some((backend, tried)) = self.attempt(index, exchange).await else {
-                continue;
-            };
-            let more = attempt < retry.attempts && candidates.iter().any(usable);
-            match tried {
-                Tried::Answered(response) => {
-                    let again = more && is_retried(retry, response.status());
-                    if response.status() == StatusCode::TOO_MANY_REQUESTS {
-                        let wait = retry_after_ms(response.headers());
-                        shortest_wait = Some(shortest_wait.map_or(wait, |known| known.min(wait)));
-                        if !again && exchange.tries > 1 {
-                            return Err(throttled(shortest_wait.unwrap_or(wait)));
-                        }
-                    }
-                    if again {
-                        continue;
-                    }
-                    let Some(exchange) = slot.take() else { break };
-                    return Ok(self.relay(response, exchange, backend));
-                }
-                Tried::Failed(failure) => {
-                    let again = match failure.code {
-                        Code::UpstreamTimeout => retry.on_timeout,
-                        _ => retry.on_connect_failure,
-                    };
-                    let code = failure.code;
-                    failed = Some(failure);
-                    // An answer that broke off may be billed: only a failed connection is not.
-                    if code == Code::UpstreamFailed || !(again && more) {
-                        break;
-                    }
-                }
-            }
-        }
-        Err(self.unserved(slot, shortest_wait, failed))
-    }
-
-    fn unserved(
-        &self,
-        slot: &mut Option<Exchange>,
-        shortest_wait: Option<u64>,
-        failed: Option<Failed>,
-    ) -> Box<Refusal> {
-        match (failed, shortest_wait) {
-            (Some(failure), _) => {
-                tracing::warn!(
-                    route = %self.permit.route.name,
-                    backend = slot.as_ref().and_then(|exchange| exchange.backend.as_deref()),
-                    code = failure.code.as_str(),
-                    cause = failure.cause,
-                    "a backend did not answer"
-                );
-                if failure.code != Code::UpstreamUnreachable
-                    && let Some(exchange) = slot
-                {
-                    // It may have worked on the request: what it billed is not known.
-                    exchange.estimated(0);
-                }
-                let message = match failure.code {
-                    Code::UpstreamTimeout => "the backend did not answer in time",
-                    Code::UpstreamUnreachable => "the backend cannot be reached",
-                    _ => "the backend broke off before it answered",
-                };
-                refuse(failure.code, message)
-            }
-            (None, Some(wait)) => throttled(wait),
-            (None, None) => refuse(
-                Code::NoBackend,
-                format!(
-                    "no backend of the rule has a deployment for model {:?}",
-                    self.model
-                ),
-            ),
-        }
-    }
-
-    fn candidates(&self) -> Vec<Candidate> {
-        let targets = self.permit.flat.targets.iter().enumerate();
-        targets
-            .map(|(index, target)| Candidate {
-                priority: target.priority,
-                weight: target.weight,
-                excluded: self.resolve(index).is_none(),
-            })
-            .collect()
-    }
-
-    fn resolve(&self, target: usize) -> Option<(&Backend, &Deployment, &Origin)> {
-        let target = self.permit.flat.targets.get(target)?;
-        let backend = self.live.table.contents().backends.get(target.backend)?;
-        let origin = self.live.origins.get(target.backend)?.as_ref().ok()?;
-        let deployment = backend.deployment(target.deployment.as_deref(), Some(self.model))?;
-        Some((backend, deployment, origin))
-    }
-
-    async fn attempt(&self, target: usize, exchange: &mut Exchange) -> Option<(&Backend, Tried)> {
-        let (backend, deployment, origin) = self.resolve(target)?;
-        let name = backend.name.to_string();
-        exchange.deployment = Some(Arc::clone(&deployment.name));
-        exchange.price = deployment.price;
-        let call = origin.chat(self.target.dialect, &deployment.name, self.version);
-        let body = splice(&self.bytes, self.scanned, &call, &deployment.name);
-        let shown = self.shown.filter(|_| origin.passes_credential());
-        let request = upstream::request(
-            origin,
-            &call,
-            self.client,
-            shown,
-            &exchange.request_id,
-            body,
-        );
-        let tried = match request {
-            Ok(request) => {
-                let wait = self.first_byte(backend);
-                match self.core.connections.send(origin, request, wait).await {
-                    Ok(response) => Tried::Answered(response),
-                    Err(failed) => Tried::Failed(failed),
-                }
-            }
-            Err(error) => Tried::Failed(Failed {
-                code: Code::UpstreamUnreachable,
-                cause: format!("the request cannot be built: {error}"),
-            }),
-        };
-        let status = match &tried {
-            Tried::Answered(response) => response.status().as_str().to_owned(),
-            Tried::Failed(failed) => failed.code.as_str().to_owned(),
-        };
-        self.core
-            .shared
-            .metrics
-            .tried(&name, &deployment.name, &status);
-        exchange.backend = Some(name);
-        Some((backend, tried))
-    }
-
-    /// The wait for the head of an answer: the backend's, the rule's, and what is left of the
-    /// request's own.
-    fn first_byte(&self, backend: &Backend) -> Duration {
-        let left = self.deadline.saturating_duration_since(clock::instant());
-        let rule = self.permit.rule.first_token_timeout.unwrap_or(left);
-        backend.first_byte_timeout.min(rule).min(left)
-    }
-
-    fn relay(
-        &self,
-        response: Response<Incoming>,
-        mut exchange: Exchange,
-        backend: &Backend,
-    ) -> Answer {
-        exchange.answered(response.status().as_u16());
-        let (mut parts, body) = response.into_parts();
-        upstream::strip_connection_headers(&mut parts.headers);
-        let id = exchange.request_id.clone();
-        parts.headers.entry(X_REQUEST_ID).or_insert(id);
-        let watch = if !parts.status.is_success() {
-            Watch::Error {
-                kept: Vec::new(),
-                size: 0,
-            }
-        } else if is_event_stream(&parts.headers) {
-            parts.headers.remove(CONTENT_LENGTH);
-            parts
-                .headers
-                .entry(X_ACCEL_BUFFERING)
-                .or_insert(HeaderValue::from_static("no"));
-            Watch::Events(sse::Stream::new(!self.scanned.asks_usage()))
-        } else {
-            Watch::Json {
-                kept: Vec::new(),
-                size: 0,
-            }
-        };
-        let deadline = Some(self.deadline);
-        let relay = Relay::new(body, exchange, watch, backend.idle_timeout, deadline);
-        Response::from_parts(parts, Payload::Relayed(Box::new(relay)))
-    }
-}
-
-const fn usable(candidate: &Candidate) -> bool {
-    !candidate.excluded && candidate.weight > 0
-}
-
-fn is_retried(retry: Retry, status: StatusCode) -> bool {
-    match status.as_u16() {
-        429 => retry.on_too_many_requests,
-        500 | 502..=504 => retry.on_server_error,
-        _ => false,
-    }
-}
-
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|kind| {
-        kind.as_bytes()
-            .to_ascii_lowercase()
-            .starts_with(b"text/event-stream")
-    })
-}
-
-/// The wait that a throttled backend asks for; a second if it does not say.
-fn retry_after_ms(headers: &HeaderMap) -> u64 {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
-    let millis = number("retry-after-ms").or_else(|| Some(number("retry-after")? * 1_000.0));
-    let millis = millis
-        .filter(|millis| millis.is_finite())
-        .unwrap_or(1_000.0)
-        .clamp(1.0, 86_400_000.0);
-    u64::try_from(Duration::from_secs_f64(millis / 1_000.0).as_millis()).unwrap_or(1_000)
-}
-
-fn throttled(wait_ms: u64) -> Box<Refusal> {
-    let mut refusal = Refusal::new(
-        Code::BackendThrottled,
-        "every backend of the rule is throttled; retry later",
-    );
-    refusal.wait = Some(Wait::Millis(wait_ms));
-    Box::new(refusal)
 }

@@ -269,10 +269,31 @@ pub(crate) struct Connections {
     clients: Mutex<HashMap<PoolKey, HttpClient, foldhash::fast::RandomState>>,
 }
 
+/// How a try brought no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Nothing was sent.
+    Unreachable,
+    /// Something was sent, and the connection broke.
+    BrokeOff,
+    /// No answer in time.
+    Timeout,
+}
+
+impl Failure {
+    pub(crate) const fn code(self) -> Code {
+        match self {
+            Self::Unreachable => Code::UpstreamUnreachable,
+            Self::BrokeOff => Code::UpstreamFailed,
+            Self::Timeout => Code::UpstreamTimeout,
+        }
+    }
+}
+
 /// A try that brought no answer.
 #[derive(Debug)]
 pub(crate) struct Failed {
-    pub(crate) code: Code,
+    pub(crate) how: Failure,
     /// For the log.
     pub(crate) cause: String,
 }
@@ -289,18 +310,18 @@ impl Connections {
         match tokio::time::timeout(first_byte, client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
-                let code = if error.is_connect() {
-                    Code::UpstreamUnreachable
+                let how = if error.is_connect() {
+                    Failure::Unreachable
                 } else {
-                    Code::UpstreamFailed
+                    Failure::BrokeOff
                 };
                 Err(Failed {
-                    code,
+                    how,
                     cause: chain(&error),
                 })
             }
             Err(_elapsed) => Err(Failed {
-                code: Code::UpstreamTimeout,
+                how: Failure::Timeout,
                 cause: format!("no answer within {} ms", first_byte.as_millis()),
             }),
         }
@@ -312,7 +333,7 @@ impl Connections {
             return Ok(client.clone());
         }
         let client = connect(key).map_err(|cause| Failed {
-            code: Code::UpstreamUnreachable,
+            how: Failure::Unreachable,
             cause,
         })?;
         clients.insert(key.clone(), client.clone());

@@ -115,12 +115,12 @@ fn minute(unit: Unit, amount: u64) -> Limit {
 
 impl Bench {
     fn start(backends: usize, limits: Vec<Limit>) -> Result<Self> {
-        Self::with(backends, limits, tests_foundry::Config::default())
+        Self::with(backends, limits, &tests_foundry::Config::default())
     }
 
-    fn with(backends: usize, limits: Vec<Limit>, sim: tests_foundry::Config) -> Result<Self> {
+    fn with(backends: usize, limits: Vec<Limit>, sim: &tests_foundry::Config) -> Result<Self> {
         let sims = (0..backends)
-            .map(|_| Ok(Sim::start(&sim)?))
+            .map(|_| Ok(Sim::start(sim)?))
             .collect::<Result<Vec<_>>>()?;
         let mut registry = Registry::default();
         let config = Config {
@@ -228,7 +228,7 @@ async fn answers_in_every_dialect_and_charges_what_foundry_bills() -> Result<()>
         );
     }
     bench.quiet().await?;
-    let billed = bench.sims[0].billed().deployments["gpt-4o-mini"].clone();
+    let billed = bench.sims[0].billed().deployments["gpt-4o-mini"];
     let tokens = |kind: &str| {
         bench.metric(&format!(
             "tokens_total{{route=\"ns/chat\",consumer=\"ann\",token_type=\"{kind}\"}}"
@@ -485,7 +485,7 @@ async fn a_client_that_hangs_up_is_charged_for_what_it_got_and_stops_the_backend
         completion_tokens: 10_000,
         ..tests_foundry::Config::default()
     };
-    let bench = Bench::with(1, vec![minute(Unit::Tokens, 100_000)], sim)?;
+    let bench = Bench::with(1, vec![minute(Unit::Tokens, 100_000)], &sim)?;
     let url = format!("{}/v1/chat/completions", bench.url);
     let body = chat(true).to_string();
     let mut stream = http::stream_json(&url, &[("api-key", "ann-key")], body).await?;
@@ -552,7 +552,7 @@ async fn a_silent_backend_is_given_up_after_its_idle_timeout() -> Result<()> {
         token_interval: Duration::from_secs(30),
         ..tests_foundry::Config::default()
     };
-    let bench = Bench::with(1, vec![minute(Unit::Tokens, 100_000)], sim)?;
+    let bench = Bench::with(1, vec![minute(Unit::Tokens, 100_000)], &sim)?;
     let url = format!("{}/v1/chat/completions", bench.url);
     let body = chat(true).to_string();
     let mut stream = http::stream_json(&url, &[("api-key", "ann-key")], body).await?;
@@ -570,7 +570,7 @@ async fn a_running_stream_ends_whole_within_the_drain() -> Result<()> {
         token_interval: Duration::from_millis(30),
         ..tests_foundry::Config::default()
     };
-    let bench = Bench::with(1, Vec::new(), sim)?;
+    let bench = Bench::with(1, Vec::new(), &sim)?;
     let url = format!("{}/v1/chat/completions", bench.url);
     let body = chat(true).to_string();
     let mut stream = http::stream_json(&url, &[("api-key", "ann-key")], body).await?;

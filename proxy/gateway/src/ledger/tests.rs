@@ -108,6 +108,7 @@ impl Bench {
         ))
     }
 
+    #[expect(clippy::unwrap_in_result, reason = "only the reservation may fail")]
     fn take(&self, live: &Arc<Live>, key: &str, tokens: u64) -> Result<Charge, Box<Refusal>> {
         let headers = HeaderMap::new();
         let caller = authenticate(&live.table, "h", Some(key), clock()).expect("passes through");
@@ -143,7 +144,7 @@ fn clock() -> Moment {
 }
 
 fn refused(taken: Result<Charge, Box<Refusal>>) -> Box<Refusal> {
-    taken.err().expect("a refusal")
+    taken.expect_err("a refusal")
 }
 
 #[test]
