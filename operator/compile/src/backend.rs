@@ -1,0 +1,389 @@
+//! AIBackends. One in error is left out of the table; the routes that refer to it say so.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crds::{AiBackend, AiBackendSpec, AuthType, BackendType, ConditionType, Reason};
+use proxy_core::names::{ObjectName, Secret};
+use proxy_core::table;
+use proxy_core::tokens::Price;
+use url::Url;
+
+use crate::bounds::{duplicate, is_api_version, is_graphic, is_model, is_object_name};
+use crate::consumer::StoredSecret;
+use crate::diagnostic::{Findings, Verdict};
+use crate::index::{Index, Stored};
+use crate::object::{Kind, ObjectRef};
+
+const CONDITIONS: [ConditionType; 2] = [ConditionType::Accepted, ConditionType::ResolvedRefs];
+
+/// Every AIBackend, usable or not.
+pub(crate) struct Backends<'a> {
+    known: BTreeMap<&'a ObjectName, Known<'a>>,
+}
+
+/// One AIBackend.
+pub(crate) struct Known<'a> {
+    /// What was declared; `None` if that can't be read.
+    pub(crate) spec: Option<&'a AiBackendSpec>,
+    /// What the gateway is told; `None` if the backend is in error.
+    compiled: Option<table::Backend>,
+}
+
+// === impl Backends ===
+
+impl<'a> Backends<'a> {
+    pub(crate) fn new(index: &'a Index, verdicts: &mut BTreeMap<ObjectRef, Verdict>) -> Self {
+        let mut known = BTreeMap::new();
+        for (name, stored) in &index.backends {
+            let object = ObjectRef::new(Kind::AiBackend, name.clone());
+            let mut findings = Findings::new(object.clone());
+            let (entry, generation) = match stored {
+                Stored::Decoded(backend) => (
+                    Known {
+                        spec: Some(&backend.spec),
+                        compiled: validate(name, backend, &index.secrets, &mut findings),
+                    },
+                    backend.metadata.generation.unwrap_or(0),
+                ),
+                Stored::Undecodable(message) => {
+                    findings.invalid("", format!("the object can't be read: {message}"));
+                    findings.unresolved(Reason::Invalid, "", "the object can't be read");
+                    let unreadable = Known {
+                        spec: None,
+                        compiled: None,
+                    };
+                    (unreadable, 0)
+                }
+            };
+            known.insert(name, entry);
+            verdicts.insert(object, findings.verdict(generation, &CONDITIONS, false));
+        }
+        Self { known }
+    }
+
+    pub(crate) fn find(&self, name: &ObjectName) -> Option<&Known<'a>> {
+        self.known.get(name)
+    }
+
+    /// The backends that can be used, sorted by name.
+    pub(crate) fn into_usable(self) -> Vec<table::Backend> {
+        let known = self.known.into_values();
+        known.filter_map(|known| known.compiled).collect()
+    }
+}
+
+impl Known<'_> {
+    pub(crate) const fn is_usable(&self) -> bool {
+        self.compiled.is_some()
+    }
+}
+
+fn validate(
+    name: &ObjectName,
+    backend: &AiBackend,
+    secrets: &BTreeMap<ObjectName, StoredSecret>,
+    findings: &mut Findings,
+) -> Option<table::Backend> {
+    let spec = &backend.spec;
+    let endpoint = endpoint(spec, findings);
+    if !is_api_version(&spec.api_version) {
+        let message = "must be lower-case letters, digits, '.' and '-', as in 2024-10-21";
+        findings.invalid("spec.apiVersion", message);
+    }
+    union_arms(spec, findings);
+    let lookup = Lookup {
+        namespace: name.namespace(),
+        secrets,
+    };
+    let auth = auth(spec, &lookup, findings);
+    let deployments = deployments(spec, findings);
+    let (ca_pem, server_name) = tls(spec, &lookup, findings);
+    if CONDITIONS
+        .into_iter()
+        .any(|condition| findings.has_errors(condition))
+    {
+        return None;
+    }
+    Some(table::Backend {
+        name: name.clone(),
+        kind: match spec.type_ {
+            BackendType::Foundry => table::BackendKind::Foundry,
+            BackendType::OpenAiCompatible => table::BackendKind::OpenAiCompatible,
+        },
+        endpoint: endpoint?,
+        api_version: non_empty(&spec.api_version),
+        auth: auth?,
+        deployments,
+        ca_pem,
+        server_name,
+        connect_timeout: spec.timeouts.connect.as_std(),
+        first_byte_timeout: spec.timeouts.first_byte.as_std(),
+        idle_timeout: spec.timeouts.idle.as_std(),
+    })
+}
+
+fn non_empty(text: &str) -> Option<Arc<str>> {
+    (!text.is_empty()).then(|| text.into())
+}
+
+// === endpoint ===
+
+fn endpoint(spec: &AiBackendSpec, findings: &mut Findings) -> Option<Arc<str>> {
+    const FIELD: &str = "spec.endpoint";
+    let text = spec.endpoint.as_str();
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let url = rest
+        .filter(|rest| is_graphic(text) && !rest.starts_with(['/', '\\']))
+        .and_then(|_| Url::parse(text).ok())
+        .filter(|url| url.host_str().is_some_and(|host| !host.is_empty()));
+    let Some(url) = url else {
+        let message = "must be an absolute URL, for example https://contoso.services.ai.azure.com";
+        findings.invalid(FIELD, message);
+        return None;
+    };
+    let mut fine = true;
+    let mut refuse = |field: &str, message: &str| {
+        findings.invalid(field, message);
+        fine = false;
+    };
+    if text.contains('@') {
+        let message = "must not contain a user or password; remove everything up to '@' and use \
+                       auth";
+        refuse(FIELD, message);
+    }
+    if text.contains(['?', '#']) {
+        let message = "must not have a query or a fragment; remove it, and pin a version by \
+                       apiVersion";
+        refuse(FIELD, message);
+    }
+    if url.scheme() == "http" {
+        if !spec.allow_plaintext {
+            let message = "must begin with https://; set allowPlaintext: true only if the network \
+                           between the gateway and this backend is trusted";
+            refuse(FIELD, message);
+        }
+        if spec.tls.is_some() {
+            let message = "has no effect on an http:// endpoint; use https:// or remove tls";
+            refuse("spec.tls", message);
+        }
+    }
+    fine.then(|| url.as_str().trim_end_matches('/').into())
+}
+
+// === auth ===
+
+/// Secrets of the backend's namespace.
+struct Lookup<'a> {
+    namespace: &'a str,
+    secrets: &'a BTreeMap<ObjectName, StoredSecret>,
+}
+
+impl Lookup<'_> {
+    fn text(
+        &self,
+        secret: &str,
+        entry: &str,
+        field: &str,
+        findings: &mut Findings,
+    ) -> Option<&str> {
+        let name = ObjectName::new(self.namespace, secret);
+        let Some(stored) = self.secrets.get(&name) else {
+            let message = format!(
+                "Secret {secret} does not exist in namespace {}; create it, or name another",
+                self.namespace
+            );
+            findings.unresolved(Reason::SecretNotFound, format!("{field}.name"), message);
+            return None;
+        };
+        match stored.text(entry) {
+            Ok(text) => Some(text),
+            Err(problem) => {
+                let message = format!(
+                    "Secret {secret} {problem}: {entry}; put the value into this key, or name \
+                     another"
+                );
+                findings.unresolved(Reason::SecretKeyMissing, format!("{field}.key"), message);
+                None
+            }
+        }
+    }
+}
+
+/// Each arm of the union goes with its type only.
+fn union_arms(spec: &AiBackendSpec, findings: &mut Findings) {
+    let auth = &spec.auth;
+    let arms = [
+        (
+            "apiKey",
+            "APIKey",
+            AuthType::ApiKey,
+            auth.api_key.is_some(),
+            true,
+        ),
+        (
+            "clientSecret",
+            "ClientSecret",
+            AuthType::ClientSecret,
+            auth.client_secret.is_some(),
+            true,
+        ),
+        (
+            "workloadIdentity",
+            "WorkloadIdentity",
+            AuthType::WorkloadIdentity,
+            auth.workload_identity.is_some(),
+            false,
+        ),
+        (
+            "managedIdentity",
+            "ManagedIdentity",
+            AuthType::ManagedIdentity,
+            auth.managed_identity.is_some(),
+            false,
+        ),
+    ];
+    for (arm, word, type_, present, required) in arms {
+        let field = format!("spec.auth.{arm}");
+        if auth.type_ == type_ && required && !present {
+            findings.invalid(field, format!("is required with type {word}; add it"));
+        } else if auth.type_ != type_ && present {
+            let message = format!("is only for type {word}; change type or remove it");
+            findings.invalid(field, message);
+        }
+    }
+}
+
+fn auth(
+    spec: &AiBackendSpec,
+    lookup: &Lookup<'_>,
+    findings: &mut Findings,
+) -> Option<table::BackendAuth> {
+    match spec.auth.type_ {
+        AuthType::None => Some(table::BackendAuth::None),
+        AuthType::PassThrough => Some(table::BackendAuth::PassThrough),
+        AuthType::ApiKey => {
+            const FIELD: &str = "spec.auth.apiKey.secretRef";
+            let reference = &spec.auth.api_key.as_ref()?.secret_ref;
+            let key = lookup.text(&reference.name, &reference.key, FIELD, findings)?;
+            if !is_graphic(key) {
+                let message = format!(
+                    "Secret {} holds no API key there: {}; a key has only printable ASCII \
+                     characters and no spaces",
+                    reference.name, reference.key
+                );
+                let field = format!("{FIELD}.key");
+                findings.unresolved(Reason::SecretKeyMissing, field, message);
+                return None;
+            }
+            Some(table::BackendAuth::ApiKey(Secret::new(key)))
+        }
+        AuthType::WorkloadIdentity | AuthType::ManagedIdentity | AuthType::ClientSecret => {
+            let message = "this version has no Entra identities yet; use APIKey, PassThrough or \
+                           None";
+            findings.unsupported("spec.auth.type", message);
+            None
+        }
+    }
+}
+
+// === deployments ===
+
+fn deployments(spec: &AiBackendSpec, findings: &mut Findings) -> Vec<table::Deployment> {
+    const FIELD: &str = "spec.deployments";
+    if spec.deployments.is_empty() {
+        findings.invalid(FIELD, "is empty; name at least one deployment");
+    }
+    if let Some((i, name)) = duplicate(spec.deployments.iter().map(|d| d.name.as_str())) {
+        let message = format!("{name:?} is there twice; remove one");
+        findings.invalid(format!("{FIELD}[{i}].name"), message);
+    }
+    let foundry = spec.type_ == BackendType::Foundry;
+    let mut compiled = Vec::with_capacity(spec.deployments.len());
+    for (i, deployment) in spec.deployments.iter().enumerate() {
+        if !is_model(&deployment.name) {
+            let message = "must be 1 to 128 letters, digits and '._:/@+-', beginning with a letter \
+                           or digit";
+            findings.invalid(format!("{FIELD}[{i}].name"), message);
+        } else if foundry && deployment.name.contains(['/', ':', '@', '+']) {
+            let message = "a Foundry deployment has only letters, digits, '.', '_' and '-'; use the \
+                           deployment's name from the Foundry portal, and put the model into model";
+            findings.invalid(format!("{FIELD}[{i}].name"), message);
+        }
+        if !is_model(deployment.model_or_name()) {
+            let message = "must be 1 to 128 letters, digits and '._:/@+-', or empty";
+            findings.invalid(format!("{FIELD}[{i}].model"), message);
+        }
+        let capacity = deployment.capacity.as_ref();
+        if capacity
+            .and_then(|c| c.tokens_per_minute)
+            .is_some_and(|tokens| tokens < 1)
+        {
+            let field = format!("{FIELD}[{i}].capacity.tokensPerMinute");
+            findings.invalid(field, "must be at least 1; remove it if unknown");
+        }
+        compiled.push(table::Deployment {
+            name: deployment.name.as_str().into(),
+            model: deployment.model_or_name().into(),
+            price: price(deployment.price.as_ref(), i, findings),
+        });
+    }
+    compiled
+}
+
+fn price(declared: Option<&crds::Price>, deployment: usize, findings: &mut Findings) -> Price {
+    let Some(declared) = declared else {
+        return Price::default();
+    };
+    let mut amount = |field: &str, micros: i64| {
+        u64::try_from(micros).unwrap_or_else(|_negative| {
+            let field = format!("spec.deployments[{deployment}].price.{field}");
+            findings.invalid(field, "must not be negative; write 0 if it costs nothing");
+            0
+        })
+    };
+    let input_per_million = amount("inputPerMillion", declared.input_per_million);
+    let cached = declared.cached_input_per_million;
+    Price {
+        input_per_million,
+        cached_input_per_million: cached.map_or(input_per_million, |micros| {
+            amount("cachedInputPerMillion", micros)
+        }),
+        output_per_million: amount("outputPerMillion", declared.output_per_million),
+    }
+}
+
+// === tls ===
+
+fn tls(
+    spec: &AiBackendSpec,
+    lookup: &Lookup<'_>,
+    findings: &mut Findings,
+) -> (Option<Arc<str>>, Option<Arc<str>>) {
+    let Some(tls) = &spec.tls else {
+        return (None, None);
+    };
+    if !tls.server_name.is_empty() && !is_object_name(&tls.server_name) {
+        let message = "must be a host name in lower case, for example foundry.internal";
+        findings.invalid("spec.tls.serverName", message);
+    }
+    let pem = tls.ca_certificate_ref.as_ref().and_then(|reference| {
+        const FIELD: &str = "spec.tls.caCertificateRef";
+        let pem = lookup.text(&reference.name, &reference.key, FIELD, findings)?;
+        if !pem.contains("-----BEGIN CERTIFICATE-----") {
+            let message = format!(
+                "Secret {} holds no PEM certificate there: {}; put the authorities' certificates \
+                 into this key",
+                reference.name, reference.key
+            );
+            findings.unresolved(Reason::SecretKeyMissing, format!("{FIELD}.key"), message);
+        }
+        Some(Arc::from(pem))
+    });
+    (pem, non_empty(&tls.server_name))
+}
+
+#[cfg(test)]
+mod tests;

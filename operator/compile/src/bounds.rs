@@ -1,0 +1,60 @@
+//! Bounds that the API server checks too, by schema and CEL: a folder of files has no API server.
+
+/// A DNS-1123 label of at most 63 characters: namespaces, rules, limits.
+pub(crate) fn is_label(text: &str) -> bool {
+    text.len() <= 63 && is_segment(text)
+}
+
+/// A DNS-1123 subdomain of at most 253 characters: names of objects and hosts.
+pub(crate) fn is_object_name(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_segment)
+}
+
+fn is_segment(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !text.is_empty() && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// A host name, or `*.` and a host name.
+pub(crate) fn is_hostname(text: &str) -> bool {
+    text.len() <= 253 && is_object_name(text.strip_prefix("*.").unwrap_or(text))
+}
+
+/// A deployment or model name. No segment begins with a dot, so that a name never walks a path.
+pub(crate) fn is_model(text: &str) -> bool {
+    text.len() <= 128
+        && text.split('/').all(|segment| {
+            segment.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && segment.chars().all(is_model_char)
+        })
+}
+
+/// A model, or the beginning of one and a `*` at the end.
+pub(crate) fn is_model_pattern(text: &str) -> bool {
+    let prefix = text.strip_suffix('*').unwrap_or(text);
+    !text.is_empty() && text.len() <= 128 && prefix.chars().all(|c| is_model_char(c) || c == '/')
+}
+
+fn is_model_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "._:@+-".contains(c)
+}
+
+/// An Azure API version: it becomes part of a URL.
+pub(crate) fn is_api_version(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-';
+    text.len() <= 32 && text.chars().all(inner)
+}
+
+/// Printable ASCII without spaces.
+pub(crate) fn is_graphic(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// The first name that occurs a second time, with the index of that second time.
+pub(crate) fn duplicate<'a>(names: impl Iterator<Item = &'a str>) -> Option<(usize, &'a str)> {
+    let mut seen = std::collections::BTreeSet::new();
+    names.enumerate().find(|(_, name)| !seen.insert(*name))
+}
+
+#[cfg(test)]
+mod tests;

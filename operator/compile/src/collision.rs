@@ -1,0 +1,130 @@
+//! Two routes with the same host and the same match: the older one wins, then the first by name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crds::{ConditionType, Reason};
+use http::HeaderName;
+use proxy_core::names::{Attributes, ModelPattern, ObjectName, Operation};
+use proxy_core::route::{HostPattern, Match};
+
+use crate::diagnostic::Findings;
+use crate::route::Draft;
+
+/// What no two routes can both have. The lists are sorted, so equal sets are equal.
+#[derive(PartialEq, Eq, Hash)]
+struct Claim<'a> {
+    /// `None` = any host.
+    host: Option<&'a HostPattern>,
+    models: &'a [ModelPattern],
+    operations: &'a [Operation],
+    headers: &'a [(HeaderName, Arc<str>)],
+    consumers: &'a [Arc<str>],
+    attributes: &'a Attributes,
+}
+
+struct Conflict<'a> {
+    /// Index of the route that loses.
+    loser: usize,
+    field: String,
+    winner: &'a ObjectName,
+}
+
+/// Tells every route that an earlier one has one of its matches already. A route that loses, or is
+/// in error otherwise, keeps its other matches, so it wins those over later routes.
+pub(crate) fn find(drafts: &mut [Draft<'_>]) {
+    let mut order: Vec<(i64, &ObjectName, usize)> = drafts
+        .iter()
+        .enumerate()
+        .map(|(index, draft)| (draft.created_s, draft.name, index))
+        .collect();
+    order.sort_unstable();
+    let mut claims: HashMap<Claim<'_>, &ObjectName> = HashMap::new();
+    let everything = Match::default();
+    let mut conflicts = Vec::new();
+    for (_, name, index) in order {
+        let Some(draft) = drafts.get(index) else {
+            continue;
+        };
+        for (field, alternative) in alternatives(draft, &everything) {
+            let owners =
+                hosts(draft).map(|host| *claims.entry(claim(host, alternative)).or_insert(name));
+            // Every host is claimed before the first loss is told.
+            let owners: Vec<&ObjectName> = owners.collect();
+            if let Some(winner) = owners.into_iter().find(|owner| *owner != name) {
+                conflicts.push(Conflict {
+                    loser: index,
+                    field: field(),
+                    winner,
+                });
+            }
+        }
+    }
+    let told: Vec<_> = conflicts
+        .into_iter()
+        .map(|conflict| (conflict.loser, conflict.field, conflict.winner.clone()))
+        .collect();
+    for (loser, field, winner) in told {
+        if let Some(draft) = drafts.get_mut(loser) {
+            tell(&mut draft.findings, field, draft.name, &winner);
+        }
+    }
+}
+
+/// Each match with what makes the text of its field.
+fn alternatives<'a>(
+    draft: &'a Draft<'_>,
+    everything: &'a Match,
+) -> impl Iterator<Item = (impl Fn() -> String, &'a Match)> {
+    draft.rules.iter().flat_map(move |rule| {
+        let whole = rule.rule.matches.is_empty().then_some((None, everything));
+        let declared = rule
+            .matches
+            .iter()
+            .map(|&i| Some(i))
+            .zip(&rule.rule.matches);
+        whole
+            .into_iter()
+            .chain(declared)
+            .map(move |(alternative, matched)| {
+                let field = move || match alternative {
+                    Some(alternative) => {
+                        format!("spec.rules[{}].matches[{alternative}]", rule.declared)
+                    }
+                    None => format!("spec.rules[{}]", rule.declared),
+                };
+                (field, matched)
+            })
+    })
+}
+
+/// The hosts of a route, or `None` for any.
+fn hosts<'a>(draft: &'a Draft<'_>) -> impl Iterator<Item = Option<&'a HostPattern>> {
+    let any = draft.hostnames.is_empty().then_some(None);
+    any.into_iter().chain(draft.hostnames.iter().map(Some))
+}
+
+fn claim<'a>(host: Option<&'a HostPattern>, alternative: &'a Match) -> Claim<'a> {
+    Claim {
+        host,
+        models: &alternative.models,
+        operations: &alternative.operations,
+        headers: &alternative.headers,
+        consumers: &alternative.consumers.names,
+        attributes: &alternative.consumers.attributes,
+    }
+}
+
+fn tell(findings: &mut Findings, field: String, loser: &ObjectName, winner: &ObjectName) {
+    let message = if loser.namespace() == winner.namespace() {
+        format!(
+            "AIRoute {} comes first and has the same host and match; change one of them",
+            winner.name()
+        )
+    } else {
+        "an AIRoute of another namespace comes first and has the same host and match; use another \
+         host name or match"
+            .to_owned()
+    };
+    findings.error(ConditionType::Accepted, Reason::Conflicted, field, message);
+}

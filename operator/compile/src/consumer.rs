@@ -1,0 +1,310 @@
+//! Secrets: the keys of consumers, and what backends refer to.
+//!
+//! A raw key is hashed when its Secret enters the index; only the digest goes further. Which
+//! Secrets are keys is told by the routes that select them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use crds::{ConditionType, Reason};
+use k8s_openapi::api::core::v1::Secret;
+use proxy_core::auth::{Key, KeyDigest};
+use proxy_core::names::{Attributes, ObjectName};
+
+use crate::bounds::is_graphic;
+use crate::diagnostic::Findings;
+
+/// The annotation that names the consumer.
+const CONSUMER: &str = "tundish.dev/consumer";
+/// The annotation that says when the key ends, in RFC 3339.
+const EXPIRES: &str = "tundish.dev/expires";
+/// The prefix of labels that are the consumer's attributes.
+const ATTRIBUTE_PREFIX: &str = "attributes.tundish.dev/";
+/// The entry with the raw key.
+const RAW: &str = "key";
+/// The entry with the key's SHA-256 in hex.
+const DIGEST: &str = "sha256";
+/// The longest name of a consumer: that of an object.
+const LONGEST_NAME: usize = 253;
+
+/// A Secret as the index keeps it. `Debug` shows no value.
+pub(crate) struct StoredSecret {
+    created_s: i64,
+    labels: BTreeMap<String, String>,
+    data: BTreeMap<String, Vec<u8>>,
+    key: Result<Key, String>,
+}
+
+/// A Secret by its name.
+pub(crate) type Named<'a> = (&'a ObjectName, &'a StoredSecret);
+
+/// Finds Secrets by their labels.
+pub(crate) struct Selector<'a> {
+    /// Namespace, label, value.
+    by_label: HashMap<(&'a str, &'a str, &'a str), Vec<Named<'a>>>,
+}
+
+/// Which of the selected Secrets stands for each key.
+pub(crate) struct Keys<'a> {
+    winners: HashMap<KeyDigest, Named<'a>>,
+}
+
+// === impl StoredSecret ===
+
+impl StoredSecret {
+    pub(crate) fn new(name: &ObjectName, secret: Secret) -> Self {
+        let created_s = crate::object::created_s(&secret.metadata);
+        let values = secret.data.into_iter().flatten();
+        let mut data: BTreeMap<String, Vec<u8>> =
+            values.map(|(key, value)| (key, value.0)).collect();
+        // The API server does the same: what is in stringData wins.
+        let plain = secret.string_data.into_iter().flatten();
+        data.extend(plain.map(|(key, value)| (key, value.into_bytes())));
+        let labels = secret.metadata.labels.unwrap_or_default();
+        let annotations = secret.metadata.annotations.unwrap_or_default();
+        Self {
+            created_s,
+            key: key(name, &labels, &annotations, &data),
+            labels,
+            data,
+        }
+    }
+
+    /// The text of an entry, without a line break at its end.
+    ///
+    /// # Errors
+    /// What is wrong with the entry, to follow "the Secret".
+    pub(crate) fn text(&self, entry: &str) -> Result<&str, &'static str> {
+        entry_text(&self.data, entry)
+    }
+
+    fn age<'a>(&self, name: &'a ObjectName) -> (i64, &'a ObjectName) {
+        (self.created_s, name)
+    }
+}
+
+impl fmt::Debug for StoredSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoredSecret(..)")
+    }
+}
+
+fn entry_text<'a>(
+    data: &'a BTreeMap<String, Vec<u8>>,
+    entry: &str,
+) -> Result<&'a str, &'static str> {
+    let bytes = data.get(entry).ok_or("has no such key")?;
+    let text = std::str::from_utf8(bytes).map_err(|_binary| "holds no text there")?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err("holds nothing there"),
+        text => Ok(text),
+    }
+}
+
+fn key(
+    name: &ObjectName,
+    labels: &BTreeMap<String, String>,
+    annotations: &BTreeMap<String, String>,
+    data: &BTreeMap<String, Vec<u8>>,
+) -> Result<Key, String> {
+    let digest = digest(data)?;
+    let consumer = annotations
+        .get(CONSUMER)
+        .map_or_else(|| name.name(), String::as_str);
+    if !is_graphic(consumer) || consumer.len() > LONGEST_NAME {
+        return Err(format!(
+            "has an annotation {CONSUMER} that is no name; write 1 to {LONGEST_NAME} ASCII \
+             characters without spaces"
+        ));
+    }
+    let expires_ms = match annotations.get(EXPIRES) {
+        None => None,
+        Some(text) => Some(expires_ms(text).ok_or_else(|| {
+            format!(
+                "has an annotation {EXPIRES} that is no RFC 3339 time; write it like \
+                 2027-01-31T00:00:00Z"
+            )
+        })?),
+    };
+    Ok(Key {
+        secret: name.clone(),
+        consumer: consumer.into(),
+        digest,
+        attributes: attributes(labels),
+        expires_ms,
+    })
+}
+
+fn digest(data: &BTreeMap<String, Vec<u8>>) -> Result<KeyDigest, String> {
+    let raw = data.contains_key(RAW).then(|| entry_text(data, RAW));
+    let hashed = data.contains_key(DIGEST).then(|| entry_text(data, DIGEST));
+    let hashed = hashed.map(|text| {
+        let mut bytes = [0; 32];
+        let decoded = text.map(|text| hex::decode_to_slice(text.trim(), &mut bytes).is_ok());
+        match decoded {
+            Ok(true) => Ok(KeyDigest::from_bytes(bytes)),
+            Ok(false) | Err(_) => Err(format!(
+                "holds no SHA-256 in {DIGEST}; write the 64 hex digits of the key's SHA-256"
+            )),
+        }
+    });
+    let raw = raw.map(|text| match text {
+        Ok(text) => Ok(KeyDigest::of(text)),
+        Err(problem) => Err(format!("{problem}: {RAW}; put the consumer's key there")),
+    });
+    match (raw, hashed) {
+        (Some(raw), None) => raw,
+        (None, Some(hashed)) => hashed,
+        (Some(raw), Some(hashed)) if raw == hashed => raw,
+        (Some(_), Some(_)) => Err(format!(
+            "has both {RAW} and {DIGEST}, and they don't agree; remove one"
+        )),
+        (None, None) => Err(format!(
+            "has neither {RAW} nor {DIGEST}; put the consumer's key into {RAW}, or its SHA-256 in \
+             hex into {DIGEST}"
+        )),
+    }
+}
+
+fn expires_ms(text: &str) -> Option<i64> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    Some(time.as_millisecond())
+}
+
+fn attributes(labels: &BTreeMap<String, String>) -> Attributes {
+    labels
+        .iter()
+        .filter_map(|(label, value)| {
+            let name = label.strip_prefix(ATTRIBUTE_PREFIX)?;
+            Some((name.into(), Arc::from(value.as_str())))
+        })
+        .collect()
+}
+
+// === impl Selector ===
+
+impl<'a> Selector<'a> {
+    pub(crate) fn new(secrets: &'a BTreeMap<ObjectName, StoredSecret>) -> Self {
+        let mut by_label: HashMap<_, Vec<Named<'a>>> = HashMap::new();
+        for (name, secret) in secrets {
+            for (label, value) in &secret.labels {
+                by_label
+                    .entry((name.namespace(), label.as_str(), value.as_str()))
+                    .or_default()
+                    .push((name, secret));
+            }
+        }
+        Self { by_label }
+    }
+
+    /// The Secrets of `namespace` with all of `labels`, sorted by name; none if `labels` is empty.
+    pub(crate) fn select(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Vec<Named<'a>> {
+        let lists = labels.iter().map(|(label, value)| {
+            let key = (namespace, label.as_str(), value.as_str());
+            self.by_label.get(&key).map_or(&[][..], Vec::as_slice)
+        });
+        let Some(shortest) = lists.min_by_key(|list| list.len()) else {
+            return Vec::new();
+        };
+        let has_all = |secret: &StoredSecret| {
+            let mut wanted = labels.iter();
+            wanted.all(|(label, value)| secret.labels.get(label) == Some(value))
+        };
+        let found = shortest.iter().filter(|(_, secret)| has_all(secret));
+        found.copied().collect()
+    }
+}
+
+// === impl Keys ===
+
+impl<'a> Keys<'a> {
+    /// Of several Secrets with the same key the oldest stands for it, then the first by name.
+    pub(crate) fn new(selected: impl Iterator<Item = Named<'a>>) -> Self {
+        let mut winners: HashMap<KeyDigest, Named<'a>> = HashMap::new();
+        for (name, secret) in selected {
+            let Ok(key) = &secret.key else {
+                continue;
+            };
+            let winner = winners.entry(key.digest).or_insert((name, secret));
+            if secret.age(name) < winner.1.age(winner.0) {
+                *winner = (name, secret);
+            }
+        }
+        Self { winners }
+    }
+
+    /// Every key in force, sorted by Secret.
+    pub(crate) fn list(&self) -> Vec<Key> {
+        let winners = self.winners.values();
+        let mut keys: Vec<Key> = winners
+            .filter_map(|(_, secret)| secret.key.as_ref().ok().cloned())
+            .collect();
+        keys.sort_by(|a, b| a.secret.cmp(&b.secret));
+        keys
+    }
+
+    /// The Secrets whose keys are good on a route that selects `selected`. Sorted, for the gateway
+    /// looks them up by binary search. What is left out is told at `field`.
+    pub(crate) fn admitted(
+        &self,
+        selected: &[Named<'a>],
+        field: &str,
+        findings: &mut Findings,
+    ) -> Vec<ObjectName> {
+        let mut admitted = Vec::with_capacity(selected.len());
+        let mut warn = |reason: Reason, message: String| {
+            findings.warning(ConditionType::ResolvedRefs, reason, field, message);
+        };
+        for (name, secret) in selected {
+            let key = match &secret.key {
+                Ok(key) => key,
+                Err(problem) => {
+                    let message = format!("Secret {} is left out: it {problem}", name.name());
+                    warn(Reason::SecretKeyMissing, message);
+                    continue;
+                }
+            };
+            let Some((winner, standing)) = self.winners.get(&key.digest) else {
+                continue;
+            };
+            let same = standing
+                .key
+                .as_ref()
+                .is_ok_and(|other| same_meaning(key, other));
+            if winner == name || same {
+                admitted.push((*winner).clone());
+            } else {
+                let holder = if winner.namespace() == name.namespace() {
+                    format!("Secret {}", winner.name())
+                } else {
+                    "a Secret of another namespace".to_owned()
+                };
+                let message = format!(
+                    "Secret {} is left out: {holder} holds the same key for another consumer or \
+                     with other attributes, and comes first; give each consumer a key of its own",
+                    name.name()
+                );
+                warn(Reason::Conflicted, message);
+            }
+        }
+        admitted.sort();
+        admitted.dedup();
+        admitted
+    }
+}
+
+/// Whether two Secrets with one key say the same about its consumer.
+fn same_meaning(one: &Key, other: &Key) -> bool {
+    one.secret.namespace() == other.secret.namespace()
+        && one.consumer == other.consumer
+        && one.attributes == other.attributes
+        && one.expires_ms == other.expires_ms
+}
+
+#[cfg(test)]
+mod tests;

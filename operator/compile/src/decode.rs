@@ -1,0 +1,187 @@
+//! Reads one object from JSON, as files and the API server write it.
+
+use std::fmt;
+
+use crds::{GROUP, VERSION};
+use k8s_openapi::api::core::v1::Secret;
+use proxy_core::names::ObjectName;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::grant::Grant;
+use crate::object::{Kind, Object, ObjectRef};
+
+/// Where an object lives that names no namespace.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// The group of ReferenceGrants.
+const GRANT_GROUP: &str = "gateway.networking.k8s.io";
+
+/// Why an object of one of our kinds could not be read. Never quotes what a Secret holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeProblem {
+    /// Which object; `None` if it has no usable name.
+    pub object: Option<ObjectRef>,
+    /// When it was created, in seconds since the Unix epoch; 0 if that can't be read either.
+    pub created_s: i64,
+    /// Where, for example `spec.rules[0].retry.attempts`; empty for the whole object.
+    pub field: String,
+    /// What is wrong and how to mend it, in one sentence without a full stop.
+    pub message: String,
+}
+
+/// Reads an object. `None` is a kind that takes no part. A missing namespace is `default`; nulls
+/// count as absent, as on the API server.
+///
+/// # Errors
+/// The object is of one of our kinds and can't be read; [`DecodeProblem::into_object`] lets the
+/// index know.
+pub fn decode(
+    kind: &str,
+    api_version: &str,
+    mut value: Value,
+) -> Result<Option<Object>, DecodeProblem> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let kind = match (group, kind) {
+        (GROUP, "AIBackend") => Kind::AiBackend,
+        (GROUP, "AIRoute") => Kind::AiRoute,
+        (GROUP, "AIQuota") => Kind::AiQuota,
+        ("", "Secret") => Kind::Secret,
+        (GRANT_GROUP, "ReferenceGrant") => Kind::ReferenceGrant,
+        _ => return Ok(None),
+    };
+    let object = identify(kind, &mut value)?;
+    let wrong = |field: &str, message: String| DecodeProblem {
+        object: Some(object.clone()),
+        created_s: created_s(&value),
+        field: field.to_owned(),
+        message,
+    };
+    if group == GROUP && version != VERSION {
+        let message = format!("version {version:?} is not known here; write {GROUP}/{VERSION}");
+        return Err(wrong("apiVersion", message));
+    }
+    if let Kind::ReferenceGrant = kind {
+        return match Grant::from_json(&value) {
+            Some(grant) => Ok(Some(Object::Grant(grant))),
+            None => Err(wrong(
+                "spec",
+                "from and to must be lists with group, kind and namespace or name".to_owned(),
+            )),
+        };
+    }
+    let problem = |error: PathError| {
+        let message = match kind {
+            // What serde says may quote the value.
+            Kind::Secret => {
+                "is not as in a Secret: data holds base64 text, stringData plain text".to_owned()
+            }
+            Kind::AiBackend | Kind::AiRoute | Kind::AiQuota | Kind::ReferenceGrant => error.message,
+        };
+        wrong(&error.field, message)
+    };
+    let mut clean = value.clone();
+    drop_nulls(&mut clean);
+    let decoded = match kind {
+        Kind::AiBackend => read(clean).map(Object::Backend),
+        Kind::AiRoute => read(clean).map(Object::Route),
+        Kind::AiQuota => read(clean).map(Object::Quota),
+        Kind::Secret | Kind::ReferenceGrant => read::<Secret>(clean).map(Object::Secret),
+    };
+    decoded.map(Some).map_err(problem)
+}
+
+struct PathError {
+    field: String,
+    message: String,
+}
+
+fn read<T: DeserializeOwned>(value: Value) -> Result<T, PathError> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        PathError {
+            field: if path == "." { String::new() } else { path },
+            message: error.inner().to_string(),
+        }
+    })
+}
+
+/// The name of the object; writes the default namespace into it.
+fn identify(kind: Kind, value: &mut Value) -> Result<ObjectRef, DecodeProblem> {
+    let nameless = |field: &str, message: &str| DecodeProblem {
+        object: None,
+        created_s: 0,
+        field: field.to_owned(),
+        message: message.to_owned(),
+    };
+    let metadata = value.get_mut("metadata").and_then(Value::as_object_mut);
+    let Some(metadata) = metadata else {
+        return Err(nameless("metadata", "is missing; give the object a name"));
+    };
+    let namespace = metadata
+        .get("namespace")
+        .filter(|namespace| !namespace.is_null());
+    let namespace = match namespace {
+        None => DEFAULT_NAMESPACE.to_owned(),
+        Some(namespace) => namespace.as_str().unwrap_or_default().to_owned(),
+    };
+    if !crate::bounds::is_label(&namespace) {
+        let message = "must be lower-case letters, digits and '-', at most 63 characters";
+        return Err(nameless("metadata.namespace", message));
+    }
+    let name = metadata.get("name").and_then(Value::as_str);
+    let Some(name) = name.filter(|name| crate::bounds::is_object_name(name)) else {
+        let message = "must be lower-case letters, digits, '-' and '.', 1 to 253 characters";
+        return Err(nameless("metadata.name", message));
+    };
+    let object = ObjectRef::new(kind, ObjectName::new(namespace.as_str(), name));
+    metadata.insert("namespace".to_owned(), Value::String(namespace));
+    Ok(object)
+}
+
+fn created_s(value: &Value) -> i64 {
+    let created = value.pointer("/metadata/creationTimestamp");
+    let created = created.and_then(Value::as_str);
+    let created = created.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    created.map_or(0, jiff::Timestamp::as_second)
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+// === impl DecodeProblem ===
+
+impl DecodeProblem {
+    /// What the index must know, so that the object fails closed; `None` if it has no name.
+    #[must_use]
+    pub fn into_object(self) -> Option<Object> {
+        let message = self.to_string();
+        Some(Object::Undecodable {
+            object: self.object?,
+            created_s: self.created_s,
+            message,
+        })
+    }
+}
+
+impl fmt::Display for DecodeProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for DecodeProblem {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! Every object that takes part, by kind and name. Changing it cannot fail.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crds::{AiBackend, AiQuota, AiRoute};
+use proxy_core::names::ObjectName;
+
+use crate::consumer::StoredSecret;
+use crate::grant::Grant;
+use crate::object::{Kind, Object, ObjectRef};
+
+/// Every object that takes part. The order in which they came leaves no trace.
+///
+/// `Debug` shows counts only: Secrets hold credentials.
+#[derive(Default)]
+pub struct Index {
+    pub(crate) backends: BTreeMap<ObjectName, Stored<AiBackend>>,
+    pub(crate) routes: BTreeMap<ObjectName, Stored<AiRoute>>,
+    pub(crate) quotas: BTreeMap<ObjectName, Stored<AiQuota>>,
+    pub(crate) secrets: BTreeMap<ObjectName, StoredSecret>,
+    pub(crate) grants: BTreeMap<ObjectName, Grant>,
+}
+
+/// An object, or what kept it from being read.
+#[derive(Debug)]
+pub(crate) enum Stored<T> {
+    Decoded(T),
+    Undecodable(String),
+}
+
+impl<T> Stored<T> {
+    pub(crate) const fn decoded(&self) -> Option<&T> {
+        match self {
+            Self::Decoded(object) => Some(object),
+            Self::Undecodable(_) => None,
+        }
+    }
+}
+
+// === impl Index ===
+
+impl Index {
+    /// Puts `object` in place of the one of the same kind and name, if there is one.
+    pub fn apply(&mut self, object: Object) {
+        let ObjectRef { kind, name } = object.object_ref();
+        match object {
+            Object::Backend(backend) => {
+                self.backends.insert(name, Stored::Decoded(backend));
+            }
+            Object::Route(route) => {
+                self.routes.insert(name, Stored::Decoded(route));
+            }
+            Object::Quota(quota) => {
+                self.quotas.insert(name, Stored::Decoded(quota));
+            }
+            Object::Secret(secret) => {
+                let stored = StoredSecret::new(&name, secret);
+                self.secrets.insert(name, stored);
+            }
+            Object::Grant(grant) => {
+                self.grants.insert(name, grant);
+            }
+            Object::Undecodable { message, .. } => self.apply_undecodable(kind, name, message),
+        }
+    }
+
+    /// A Secret or grant that can't be read holds and permits nothing: it counts as absent.
+    fn apply_undecodable(&mut self, kind: Kind, name: ObjectName, message: String) {
+        match kind {
+            Kind::AiBackend => {
+                self.backends.insert(name, Stored::Undecodable(message));
+            }
+            Kind::AiRoute => {
+                self.routes.insert(name, Stored::Undecodable(message));
+            }
+            Kind::AiQuota => {
+                self.quotas.insert(name, Stored::Undecodable(message));
+            }
+            Kind::Secret => {
+                self.secrets.remove(&name);
+            }
+            Kind::ReferenceGrant => {
+                self.grants.remove(&name);
+            }
+        }
+    }
+
+    /// Takes out an object; nothing happens if it isn't there.
+    pub fn delete(&mut self, object: &ObjectRef) {
+        match object.kind {
+            Kind::AiBackend => {
+                self.backends.remove(&object.name);
+            }
+            Kind::AiRoute => {
+                self.routes.remove(&object.name);
+            }
+            Kind::AiQuota => {
+                self.quotas.remove(&object.name);
+            }
+            Kind::Secret => {
+                self.secrets.remove(&object.name);
+            }
+            Kind::ReferenceGrant => {
+                self.grants.remove(&object.name);
+            }
+        }
+    }
+
+    /// Replaces all objects of `kind` by those among `objects` that are of it.
+    pub fn reset(&mut self, kind: Kind, objects: Vec<Object>) {
+        match kind {
+            Kind::AiBackend => self.backends.clear(),
+            Kind::AiRoute => self.routes.clear(),
+            Kind::AiQuota => self.quotas.clear(),
+            Kind::Secret => self.secrets.clear(),
+            Kind::ReferenceGrant => self.grants.clear(),
+        }
+        for object in objects {
+            if object.object_ref().kind == kind {
+                self.apply(object);
+            }
+        }
+    }
+
+    /// The AIBackends that could be read, by name.
+    pub fn backends(&self) -> impl Iterator<Item = &AiBackend> {
+        self.backends.values().filter_map(Stored::decoded)
+    }
+
+    /// The AIRoutes that could be read, by name.
+    pub fn routes(&self) -> impl Iterator<Item = &AiRoute> {
+        self.routes.values().filter_map(Stored::decoded)
+    }
+
+    /// The AIQuotas that could be read, by name.
+    pub fn quotas(&self) -> impl Iterator<Item = &AiQuota> {
+        self.quotas.values().filter_map(Stored::decoded)
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index")
+            .field("backends", &self.backends.len())
+            .field("routes", &self.routes.len())
+            .field("quotas", &self.quotas.len())
+            .field("secrets", &self.secrets.len())
+            .field("grants", &self.grants.len())
+            .finish()
+    }
+}

@@ -1,0 +1,165 @@
+//! What an index takes, and how an object is named.
+
+use std::fmt;
+
+use crds::{AiBackend, AiQuota, AiRoute};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use proxy_core::names::ObjectName;
+
+use crate::grant::Grant;
+
+/// Where an object lives that names no namespace: what `kubectl` does without a context.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// The kinds that take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// `tundish.dev` AIBackend.
+    AiBackend,
+    /// `tundish.dev` AIRoute.
+    AiRoute,
+    /// `tundish.dev` AIQuota.
+    AiQuota,
+    /// Core Secret.
+    Secret,
+    /// `gateway.networking.k8s.io` ReferenceGrant.
+    ReferenceGrant,
+}
+
+/// One object, by kind and name. Written `AIRoute namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectRef {
+    /// The kind.
+    pub kind: Kind,
+    /// Namespace and name.
+    pub name: ObjectName,
+}
+
+/// An object that an index takes. `Debug` shows its name only, since a Secret holds credentials.
+#[derive(Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an object is moved once, into the index"
+)]
+pub enum Object {
+    /// An AIBackend.
+    Backend(AiBackend),
+    /// An AIRoute.
+    Route(AiRoute),
+    /// An AIQuota.
+    Quota(AiQuota),
+    /// A Secret: a consumer's key, a backend's credential or its certificates.
+    Secret(Secret),
+    /// What a ReferenceGrant permits.
+    Grant(Grant),
+    /// An object that could not be decoded. It fails closed, alone and visibly.
+    Undecodable {
+        /// Which object.
+        object: ObjectRef,
+        /// When it was created, in seconds since the Unix epoch.
+        created_s: i64,
+        /// What is wrong with it; never quotes a credential.
+        message: String,
+    },
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// The kind as objects spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AiBackend => "AIBackend",
+            Self::AiRoute => "AIRoute",
+            Self::AiQuota => "AIQuota",
+            Self::Secret => "Secret",
+            Self::ReferenceGrant => "ReferenceGrant",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+// === impl ObjectRef ===
+
+impl ObjectRef {
+    /// Names the object of this kind.
+    #[must_use]
+    pub const fn new(kind: Kind, name: ObjectName) -> Self {
+        Self { kind, name }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+// === impl Object ===
+
+impl Object {
+    /// Which object this is.
+    #[must_use]
+    pub fn object_ref(&self) -> ObjectRef {
+        match self {
+            Self::Backend(backend) => {
+                ObjectRef::new(Kind::AiBackend, object_name(&backend.metadata))
+            }
+            Self::Route(route) => ObjectRef::new(Kind::AiRoute, object_name(&route.metadata)),
+            Self::Quota(quota) => ObjectRef::new(Kind::AiQuota, object_name(&quota.metadata)),
+            Self::Secret(secret) => ObjectRef::new(Kind::Secret, object_name(&secret.metadata)),
+            Self::Grant(grant) => ObjectRef::new(Kind::ReferenceGrant, grant.name.clone()),
+            Self::Undecodable { object, .. } => object.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let undecodable = match self {
+            Self::Undecodable { .. } => "undecodable ",
+            Self::Backend(_)
+            | Self::Route(_)
+            | Self::Quota(_)
+            | Self::Secret(_)
+            | Self::Grant(_) => "",
+        };
+        write!(f, "Object({undecodable}{})", self.object_ref())
+    }
+}
+
+/// The key of the object's entry on the channel: `backend/ns/name`, `route/ns/name` and so on.
+///
+/// Of Secrets only those with a consumer's key have an entry (`key/ns/name`); a ReferenceGrant
+/// never has one.
+#[must_use]
+pub fn wire_key(object: &ObjectRef) -> String {
+    let kind = match object.kind {
+        Kind::AiBackend => "backend",
+        Kind::AiRoute => "route",
+        Kind::AiQuota => "quota",
+        Kind::Secret => "key",
+        Kind::ReferenceGrant => "grant",
+    };
+    format!("{kind}/{}", object.name)
+}
+
+pub(crate) fn object_name(metadata: &ObjectMeta) -> ObjectName {
+    ObjectName::new(
+        metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE),
+        metadata.name.as_deref().unwrap_or_default(),
+    )
+}
+
+/// Seconds since the Unix epoch; 0 for an object from a file, which has no age.
+pub(crate) fn created_s(metadata: &ObjectMeta) -> i64 {
+    let created = metadata.creation_timestamp.as_ref();
+    created.map_or(0, |time| time.0.as_second())
+}

@@ -1,0 +1,344 @@
+//! AIQuotas. One in error never vanishes, for then more would pass than declared: what can't be
+//! told of its scope widens it, and a limit that can't be measured admits nothing.
+
+use std::collections::BTreeMap;
+
+use crds::{AiQuota, AiQuotaSpec, ConditionType, LimitUnit, QuotaMode, Reason, SplitBy, StoreLoss};
+use proxy_core::names::{ConsumerMatch, ObjectName};
+use proxy_core::quota::{Limit, Mode, OnStoreLoss, Per, Period, TimeZone, Unit, Window};
+use proxy_core::table::{Quota, Scope};
+
+use crate::bounds::{is_label, is_model_pattern, is_object_name};
+use crate::diagnostic::{Findings, Verdict};
+use crate::index::{Index, Stored};
+use crate::object::{Kind, ObjectRef};
+use crate::route::{consumers, models};
+
+const CONDITIONS: [ConditionType; 1] = [ConditionType::Accepted];
+
+/// The limit of a quota that has none that could be told.
+const NOTHING: &str = "invalid";
+
+/// Compiles every AIQuota.
+pub(crate) fn compile(
+    index: &Index,
+    own_namespace: &str,
+    verdicts: &mut BTreeMap<ObjectRef, Verdict>,
+) -> Vec<Quota> {
+    let mut quotas = Vec::with_capacity(index.quotas.len());
+    for (name, stored) in &index.quotas {
+        let object = ObjectRef::new(Kind::AiQuota, name.clone());
+        let mut findings = Findings::new(object.clone());
+        let whole = whole(name, own_namespace);
+        let (generation, partial) = match stored {
+            Stored::Decoded(quota) => {
+                let (compiled, partial) = validate(name, quota, whole, index, &mut findings);
+                quotas.push(compiled);
+                (quota.metadata.generation.unwrap_or(0), partial)
+            }
+            Stored::Undecodable(message) => {
+                findings.invalid(
+                    "",
+                    format!(
+                        "the object can't be read, so every request that it may cover is refused \
+                         until it is mended or deleted: {message}"
+                    ),
+                );
+                quotas.push(nothing(name, whole));
+                (0, false)
+            }
+        };
+        verdicts.insert(object, findings.verdict(generation, &CONDITIONS, partial));
+    }
+    quotas
+}
+
+/// All that a quota of this namespace could cover.
+fn whole(name: &ObjectName, own_namespace: &str) -> Scope {
+    if name.namespace() == own_namespace {
+        Scope::Gateway
+    } else {
+        Scope::Namespace(name.namespace().into())
+    }
+}
+
+fn nothing(name: &ObjectName, scope: Scope) -> Quota {
+    Quota {
+        name: name.clone(),
+        scope,
+        models: Vec::new(),
+        consumers: ConsumerMatch::default(),
+        per: Vec::new(),
+        attribute: "".into(),
+        mode: Mode::Enforce,
+        on_store_loss: OnStoreLoss::Deny,
+        limits: vec![no_requests()],
+    }
+}
+
+fn no_requests() -> Limit {
+    Limit {
+        name: NOTHING.into(),
+        unit: Unit::Requests,
+        amount: 0,
+        window: Window::Minute,
+    }
+}
+
+fn validate(
+    name: &ObjectName,
+    quota: &AiQuota,
+    whole: Scope,
+    index: &Index,
+    findings: &mut Findings,
+) -> (Quota, bool) {
+    let spec = &quota.spec;
+    let (scope, partial) = scope(name, spec, whole, index, findings);
+    // If one model can't be told, every model counts: the others alone would let it through.
+    let models_told = spec.match_.models.iter().all(|m| is_model_pattern(m));
+    let models = models(&spec.match_.models, "spec.match", findings);
+    let mut per: Vec<Per> = spec.per.iter().copied().map(split).collect();
+    per.sort();
+    per.dedup();
+    let by_attribute = per.contains(&Per::Attribute);
+    if by_attribute && spec.attribute.is_empty() {
+        let message = "is required when per has Attribute; name the attribute, for example team";
+        findings.invalid("spec.attribute", message);
+    } else if !by_attribute && !spec.attribute.is_empty() {
+        let message = "is only for a per with Attribute; add Attribute to per, or remove attribute";
+        findings.invalid("spec.attribute", message);
+    }
+    let compiled = Quota {
+        name: name.clone(),
+        scope,
+        models: models.filter(|_| models_told).unwrap_or_default(),
+        consumers: consumers(&spec.match_.consumers),
+        per,
+        attribute: spec.attribute.as_str().into(),
+        mode: match spec.mode {
+            QuotaMode::Enforce => Mode::Enforce,
+            QuotaMode::Shadow => Mode::Shadow,
+        },
+        on_store_loss: match spec.on_store_loss {
+            StoreLoss::Share => OnStoreLoss::Share,
+            StoreLoss::Deny => OnStoreLoss::Deny,
+            StoreLoss::Allow => OnStoreLoss::Allow,
+        },
+        limits: limits(spec, findings),
+    };
+    (compiled, partial)
+}
+
+const fn split(declared: SplitBy) -> Per {
+    match declared {
+        SplitBy::Consumer => Per::Consumer,
+        SplitBy::Model => Per::Model,
+        SplitBy::Route => Per::Route,
+        SplitBy::Attribute => Per::Attribute,
+    }
+}
+
+// === scope ===
+
+/// What the quota covers, and whether a target is missing while another is there. A missing target
+/// stays in the scope: the quota binds at once when it appears.
+fn scope(
+    name: &ObjectName,
+    spec: &AiQuotaSpec,
+    whole: Scope,
+    index: &Index,
+    findings: &mut Findings,
+) -> (Scope, bool) {
+    if spec.target_refs.is_empty() {
+        return (whole, false);
+    }
+    let mut targets = Vec::with_capacity(spec.target_refs.len());
+    let mut missing = Vec::new();
+    let mut all_told = true;
+    for (i, target) in spec.target_refs.iter().enumerate() {
+        let field = format!("spec.targetRefs[{i}]");
+        let group_fits = target.group.is_empty() || target.group == crds::GROUP;
+        let kind_fits = target.kind.is_empty() || target.kind == Kind::AiRoute.as_str();
+        let section = target.section_name.as_str();
+        if !(group_fits && kind_fits) {
+            all_told = false;
+            let message = "a target must be of kind AIRoute in group tundish.dev, so the quota \
+                           covers everything that it could until then; leave out kind and group";
+            findings.invalid(field, message);
+        } else if !is_object_name(&target.name) || !(section.is_empty() || is_label(section)) {
+            all_told = false;
+            let message = "names no AIRoute or rule, so the quota covers everything that it could \
+                           until then; correct name and sectionName";
+            findings.invalid(field, message);
+        } else {
+            let route = ObjectName::new(name.namespace(), target.name.as_str());
+            missing.extend(absent(&route, section, index).map(|message| (field, message)));
+            targets.push((route, (!section.is_empty()).then(|| section.into())));
+        }
+    }
+    let some_there = missing.len() < targets.len();
+    for (field, message) in &missing {
+        let (condition, reason) = (ConditionType::Accepted, Reason::TargetNotFound);
+        if some_there {
+            findings.warning(condition, Reason::PartiallyInvalid, field, message);
+        } else {
+            findings.error(condition, reason, field, message);
+        }
+    }
+    targets.sort();
+    targets.dedup();
+    let partial = some_there && !missing.is_empty();
+    (
+        if all_told {
+            Scope::Targets(targets)
+        } else {
+            whole
+        },
+        partial,
+    )
+}
+
+/// What is missing of a target, if anything.
+fn absent(route: &ObjectName, section: &str, index: &Index) -> Option<String> {
+    let name = route.name();
+    match index.routes.get(route) {
+        None => Some(format!(
+            "AIRoute {name} does not exist in this namespace; create it or correct the name"
+        )),
+        Some(Stored::Decoded(found))
+            if !section.is_empty() && !found.spec.rules.iter().any(|r| r.name == section) =>
+        {
+            Some(format!(
+                "AIRoute {name} has no rule {section:?}; correct sectionName"
+            ))
+        }
+        // Nobody can tell the rules of an object that can't be read; it says so itself.
+        Some(Stored::Decoded(_) | Stored::Undecodable(_)) => None,
+    }
+}
+
+// === limits ===
+
+fn limits(spec: &AiQuotaSpec, findings: &mut Findings) -> Vec<Limit> {
+    if spec.limits.is_empty() {
+        findings.invalid("spec.limits", "is empty; add at least one limit");
+        return vec![no_requests()];
+    }
+    let mut compiled: Vec<Limit> = Vec::with_capacity(spec.limits.len());
+    for (i, declared) in spec.limits.iter().enumerate() {
+        let field = format!("spec.limits[{i}]");
+        let told = limit(declared, &field, findings);
+        if let Some(first) = compiled.iter_mut().find(|limit| limit.name == told.name) {
+            // Two limits can't share a counter, and neither may be dropped.
+            first.amount = 0;
+            let message = format!(
+                "{:?} is there twice, so it admits nothing; rename one",
+                declared.name
+            );
+            findings.invalid(format!("{field}.name"), message);
+            continue;
+        }
+        compiled.push(told);
+    }
+    compiled
+}
+
+/// One limit; with the amount 0 if it can't be meant as written.
+fn limit(declared: &crds::Limit, field: &str, findings: &mut Findings) -> Limit {
+    let mut amount = match u64::try_from(declared.limit) {
+        Ok(amount) if amount > 0 => amount,
+        Ok(_) | Err(_) => {
+            let message = "must be at least 1; to refuse requests, take the caller's key away";
+            findings.invalid(format!("{field}.limit"), message);
+            0
+        }
+    };
+    if !is_label(&declared.name) {
+        let message = "must be 1 to 63 lower-case letters, digits and '-'";
+        findings.invalid(format!("{field}.name"), message);
+    }
+    let window = match window(declared, field, findings) {
+        Ok(window) => window,
+        Err(nearest) => {
+            amount = 0;
+            nearest
+        }
+    };
+    Limit {
+        name: declared.name.as_str().into(),
+        unit: match declared.unit {
+            LimitUnit::Requests => Unit::Requests,
+            LimitUnit::InputTokens => Unit::InputTokens,
+            LimitUnit::OutputTokens => Unit::OutputTokens,
+            LimitUnit::Tokens => Unit::Tokens,
+            LimitUnit::CostMicros => Unit::CostMicros,
+            LimitUnit::Concurrency => Unit::Concurrency,
+        },
+        amount,
+        window,
+    }
+}
+
+/// The window, or the nearest one if the declared one can't be told.
+fn window(declared: &crds::Limit, field: &str, findings: &mut Findings) -> Result<Window, Window> {
+    let concurrency = declared.unit == LimitUnit::Concurrency;
+    let Some(window) = declared.window else {
+        if concurrency {
+            return Ok(Window::Held);
+        }
+        let message = "is required for every unit but Concurrency, so the limit admits nothing; \
+                       set one, for example Minute";
+        findings.invalid(format!("{field}.window"), message);
+        return Err(Window::Minute);
+    };
+    if concurrency {
+        let message = "unit Concurrency counts requests in flight and has no window, so the limit \
+                       admits nothing; remove window";
+        findings.invalid(format!("{field}.window"), message);
+        return Err(Window::Held);
+    }
+    let period = match window {
+        crds::Window::Second => return Ok(rolling(Window::Second, declared, field, findings)),
+        crds::Window::Minute => return Ok(rolling(Window::Minute, declared, field, findings)),
+        crds::Window::Hour => Period::Hour,
+        crds::Window::Day => Period::Day,
+        crds::Window::Week => Period::Week,
+        crds::Window::Month => Period::Month,
+    };
+    match TimeZone::named(&declared.time_zone).filter(is_real) {
+        Some(zone) => Ok(Window::Calendar(period, zone)),
+        None => {
+            let message = format!(
+                "{:?} is no IANA time zone, so the limit admits nothing; write one like \
+                 Europe/Vienna, or remove it for UTC",
+                declared.time_zone
+            );
+            findings.invalid(format!("{field}.timeZone"), message);
+            Err(Window::Calendar(period, TimeZone::UTC))
+        }
+    }
+}
+
+/// A rolling window is the same everywhere, so a time zone does no harm.
+fn rolling(
+    window: Window,
+    declared: &crds::Limit,
+    field: &str,
+    findings: &mut Findings,
+) -> Window {
+    if !declared.time_zone.is_empty() {
+        let message = "is only for the calendar windows Hour, Day, Week and Month, and has no \
+                       effect here; remove it";
+        let (condition, reason) = (ConditionType::Accepted, Reason::Accepted);
+        findings.warning(condition, reason, format!("{field}.timeZone"), message);
+    }
+    window
+}
+
+/// The database has a name for "nobody knows", which would pass for UTC.
+fn is_real(zone: &TimeZone) -> bool {
+    zone.name() != "Etc/Unknown"
+}
+
+#[cfg(test)]
+mod tests;
