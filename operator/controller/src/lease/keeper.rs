@@ -1,0 +1,272 @@
+//! Carries out the election against the API server, and tells everybody who asks whether we lead.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, PostParams};
+use kube::{Client, ResourceExt};
+use proxy_admin::clock;
+use proxy_admin::shutdown::Shutdown;
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use super::{Elector, Record, Step, Timing};
+use crate::metrics::Metrics;
+
+/// The Lease, in the installation's own namespace.
+pub(crate) const LEASE: &str = "tundish-operator";
+
+/// Whether this replica may write, for those who do.
+#[derive(Clone, Debug)]
+pub(crate) struct Leadership {
+    until_ms: Arc<AtomicU64>,
+    changes: watch::Receiver<bool>,
+}
+
+impl Leadership {
+    /// Whether we lead right now. Also right after a pause of the machine: it compares the deadline.
+    pub(crate) fn holds(&self) -> bool {
+        clock::now().monotonic_ms < self.until_ms.load(Ordering::Acquire)
+    }
+
+    /// Waits until we lead.
+    pub(crate) async fn gained(&mut self) {
+        if self.changes.wait_for(|leads| *leads).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until we do not lead.
+    pub(crate) async fn lost(&mut self) {
+        // An error means that the keeper is gone, and the leadership with it.
+        self.changes.wait_for(|leads| !*leads).await.ok();
+    }
+}
+
+/// Takes part in the election until told to stop, then gives the lease back.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    leases: Api<Lease>,
+    namespace: String,
+    identity: String,
+    timing: Timing,
+    elector: Elector,
+    acquired: Option<MicroTime>,
+    until_ms: Arc<AtomicU64>,
+    leads: watch::Sender<bool>,
+    metrics: Metrics,
+}
+
+// === impl Keeper ===
+
+impl Keeper {
+    pub(crate) fn new(
+        client: Client,
+        namespace: &str,
+        identity: &str,
+        timing: Timing,
+        metrics: Metrics,
+    ) -> (Self, Leadership) {
+        let (leads, changes) = watch::channel(false);
+        let until_ms = Arc::<AtomicU64>::default();
+        let leadership = Leadership {
+            until_ms: Arc::clone(&until_ms),
+            changes,
+        };
+        let keeper = Self {
+            leases: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
+            identity: identity.to_owned(),
+            timing,
+            elector: Elector::new(identity.to_owned(), timing),
+            acquired: None,
+            until_ms,
+            leads,
+            metrics,
+        };
+        (keeper, leadership)
+    }
+
+    /// Runs until `shutdown`. `quiet` is awaited before the lease is released: whoever takes it over
+    /// must not find us still writing.
+    pub(crate) async fn run(mut self, mut shutdown: Shutdown, quiet: impl Future<Output = ()>) {
+        loop {
+            tokio::select! {
+                () = self.round() => {}
+                () = shutdown.requested() => break,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.pause()) => {}
+                () = shutdown.requested() => break,
+            }
+        }
+        let released = self.elector.release();
+        self.tell();
+        quiet.await;
+        if let Some(record) = released {
+            // A failure costs the others the wait for the expiry, no more.
+            match tokio::time::timeout(self.timing.retry, self.store(&record, 1)).await {
+                Ok(Ok(_)) => info!("gave the lease back"),
+                Ok(Err(error)) => warn!(%error, "could not give the lease back"),
+                Err(_elapsed) => warn!("could not give the lease back in time"),
+            }
+        }
+    }
+
+    /// One look, and one write if it is our turn. Bounded: a leader that cannot reach the API server
+    /// steps down at its deadline.
+    async fn round(&mut self) {
+        let now = clock::now().monotonic_ms;
+        let led = self.elector.leads_until_ms().filter(|until| now < *until);
+        let limit = led.map_or(self.timing.renew_deadline, |until| {
+            Duration::from_millis(until.saturating_sub(now))
+        });
+        match tokio::time::timeout(limit, self.attempt()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                self.metrics.lease_errors.inc();
+                warn!(%error, "the lease could not be read or written");
+            }
+            Err(_elapsed) => {
+                self.metrics.lease_errors.inc();
+                warn!("the API server does not answer about the lease");
+            }
+        }
+        self.tell();
+    }
+
+    async fn attempt(&mut self) -> kube::Result<()> {
+        let now = clock::now().monotonic_ms;
+        if !self.elector.leads(now) {
+            let lease = self.leases.get_opt(LEASE).await?;
+            let now = clock::now().monotonic_ms;
+            self.elector.observe(lease.as_ref().map(record), now);
+        }
+        let sent = clock::now().monotonic_ms;
+        let outcome = match self.elector.step(sent) {
+            Step::Wait => return Ok(()),
+            Step::Create => {
+                self.acquired = Some(wall());
+                self.create().await
+            }
+            Step::Write {
+                version,
+                transitions,
+                renewal,
+            } => {
+                let record = Record {
+                    version,
+                    holder: self.identity.clone(),
+                    transitions,
+                };
+                if !renewal || self.acquired.is_none() {
+                    self.acquired = Some(wall());
+                }
+                self.store(&record, self.seconds()).await
+            }
+        };
+        match outcome {
+            Ok(lease) => {
+                let now = clock::now().monotonic_ms;
+                self.elector.written(record(&lease), sent, now);
+                Ok(())
+            }
+            // Somebody was faster; look again who.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                debug!("somebody else wrote the lease");
+                let lease = self.leases.get_opt(LEASE).await?;
+                let now = clock::now().monotonic_ms;
+                self.elector.observe(lease.as_ref().map(record), now);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn create(&self) -> kube::Result<Lease> {
+        let lease = Lease {
+            metadata: ObjectMeta {
+                name: Some(LEASE.to_owned()),
+                namespace: Some(self.namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(self.spec(&self.identity, 0, self.seconds())),
+        };
+        self.leases.create(&PostParams::default(), &lease).await
+    }
+
+    async fn store(&self, record: &Record, seconds: i32) -> kube::Result<Lease> {
+        let lease = Lease {
+            metadata: ObjectMeta {
+                name: Some(LEASE.to_owned()),
+                namespace: Some(self.namespace.clone()),
+                resource_version: Some(record.version.clone()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(self.spec(&record.holder, record.transitions, seconds)),
+        };
+        self.leases
+            .replace(LEASE, &PostParams::default(), &lease)
+            .await
+    }
+
+    fn seconds(&self) -> i32 {
+        i32::try_from(self.timing.duration.as_secs()).unwrap_or(i32::MAX)
+    }
+
+    fn spec(&self, holder: &str, transitions: i32, seconds: i32) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: Some(holder.to_owned()),
+            lease_duration_seconds: Some(seconds),
+            lease_transitions: Some(transitions),
+            acquire_time: self.acquired.clone(),
+            renew_time: Some(wall()),
+            ..LeaseSpec::default()
+        }
+    }
+
+    /// Tells what is so now.
+    fn tell(&self) {
+        let now = clock::now().monotonic_ms;
+        let until = self.elector.leads_until_ms().filter(|until| now < *until);
+        self.until_ms.store(until.unwrap_or(0), Ordering::Release);
+        let leads = until.is_some();
+        self.metrics.is_leader.set(i64::from(leads));
+        let changed = self.leads.send_if_modified(|was| {
+            let changed = *was != leads;
+            *was = leads;
+            changed
+        });
+        if changed {
+            self.metrics.leader_transitions.inc();
+            info!(identity = %self.identity, leads, "leadership changed");
+        }
+    }
+
+    /// The retry period, up to a fifth longer: candidates that started together drift apart.
+    fn pause(&self) -> Duration {
+        self.timing
+            .retry
+            .mul_f64(1.0 + rand::random_range(0.0..0.2))
+    }
+}
+
+fn record(lease: &Lease) -> Record {
+    let spec = lease.spec.as_ref();
+    Record {
+        version: lease.resource_version().unwrap_or_default(),
+        holder: spec
+            .and_then(|spec| spec.holder_identity.clone())
+            .unwrap_or_default(),
+        transitions: spec.and_then(|spec| spec.lease_transitions).unwrap_or(0),
+    }
+}
+
+/// The wall clock, for people who read the lease; nothing here decides by it.
+fn wall() -> MicroTime {
+    MicroTime(Timestamp::from_millisecond(clock::now().unix_ms).unwrap_or_default())
+}

@@ -1,0 +1,291 @@
+//! What a status should say. Pure.
+
+use crds::{Condition, ConditionStatus, ConditionType, Reason};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use operator_compile::{Diagnostic, Kind, ObjectRef, Severity, Verdict};
+use serde_json::{Value, json};
+
+use super::Fleet;
+use crate::known::{Known, StoredStatus};
+
+/// Longest message that is stored; the schema allows 32 KiB, and nobody reads that.
+const MESSAGE: usize = 4_096;
+
+/// Longest part of a proxy's own words in a message.
+const REFUSAL: usize = 512;
+
+/// How far the fleet is with one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Acknowledged {
+    /// Whether the published table has an entry for it.
+    published: bool,
+    /// Replicas that have its present form in force.
+    have: usize,
+    /// Live replicas.
+    of: usize,
+    /// A replica that refused it, and its words.
+    refused: Option<(String, String)>,
+}
+
+/// A status to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    generation: i64,
+    conditions: Vec<Draft>,
+    /// `k/n`, for the kinds that have the field.
+    programmed: Option<String>,
+}
+
+/// A condition without its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Draft {
+    condition: ConditionType,
+    status: ConditionStatus,
+    reason: Reason,
+    message: String,
+}
+
+// === impl Acknowledged ===
+
+impl Acknowledged {
+    /// Counts the replicas that have the publication of `sequence` or a newer one.
+    pub(crate) fn count(sequence: Option<u64>, fleet: &Fleet) -> Self {
+        let Some(sequence) = sequence else {
+            return Self {
+                published: false,
+                have: 0,
+                of: fleet.replicas.len(),
+                refused: None,
+            };
+        };
+        let has = |acked: Option<u64>| acked.is_some_and(|acked| acked >= sequence);
+        let behind = fleet.replicas.iter().filter(|one| !has(one.acked));
+        let mut refusals = behind.filter_map(|replica| {
+            let (at, words) = replica.refused.as_ref()?;
+            (*at >= sequence).then(|| (replica.id.clone(), cut(words, REFUSAL)))
+        });
+        Self {
+            published: true,
+            have: fleet.replicas.iter().filter(|one| has(one.acked)).count(),
+            of: fleet.replicas.len(),
+            refused: refusals.next(),
+        }
+    }
+
+    fn draft(&self) -> Draft {
+        let Self { have, of, .. } = self;
+        let (holds, reason, message) = match &self.refused {
+            _ if !self.published => (
+                false,
+                Reason::NotReady,
+                "the object is not in the table; see Accepted".to_owned(),
+            ),
+            _ if *of == 0 => (false, Reason::Pending, "no proxy is connected".to_owned()),
+            Some((replica, words)) => (
+                false,
+                Reason::Rejected,
+                format!("proxy {replica} refused the table and keeps its last good one: {words}"),
+            ),
+            None if have < of => (
+                false,
+                Reason::ProxiesBehind,
+                format!("in force on {have} of {of} proxies"),
+            ),
+            None => (
+                true,
+                Reason::Programmed,
+                format!("in force on {have} of {of} proxies"),
+            ),
+        };
+        Draft {
+            condition: ConditionType::Programmed,
+            status: holds.into(),
+            reason,
+            message,
+        }
+    }
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    pub(crate) fn new(
+        object: &ObjectRef,
+        verdict: &Verdict,
+        generation: i64,
+        acknowledged: Option<&Acknowledged>,
+    ) -> Self {
+        let judged = verdict.conditions.iter().map(|judgement| Draft {
+            condition: judgement.condition,
+            status: judgement.holds.into(),
+            reason: judgement.reason,
+            message: cut(&judgement.message, MESSAGE),
+        });
+        let mut conditions: Vec<Draft> = judged.collect();
+        let sound = conditions.iter().all(Draft::holds);
+        conditions.extend(acknowledged.map(Acknowledged::draft));
+        conditions.push(ready(&conditions));
+        // An error that leaves the object working in part is no reason to give up on it.
+        let mut errors = verdict.diagnostics.iter();
+        if !sound && let Some(error) = errors.find(|found| found.severity == Severity::Error) {
+            conditions.push(Draft {
+                condition: ConditionType::Stalled,
+                status: ConditionStatus::True,
+                reason: error.reason,
+                message: cut(&located(error), MESSAGE),
+            });
+        }
+        let programmed = acknowledged
+            .filter(|_| object.kind == Kind::AiRoute)
+            .map(|fleet| format!("{}/{}", fleet.have, fleet.of));
+        Self {
+            generation,
+            conditions,
+            programmed,
+        }
+    }
+
+    /// Keeps `Programmed` as stored if it was true of this generation and we only have not heard of
+    /// all replicas yet.
+    pub(crate) fn keep_programmed(&mut self, object: &ObjectRef, stored: &StoredStatus) {
+        let was = stored.condition(ConditionType::Programmed.as_str());
+        let Some(was) = was.filter(|was| {
+            was.status == ConditionStatus::True && was.observed_generation == Some(self.generation)
+        }) else {
+            return;
+        };
+        let mut drafts = self.conditions.iter_mut();
+        let draft = drafts.find(|draft| {
+            draft.condition == ConditionType::Programmed
+                && matches!(draft.reason, Reason::Pending | Reason::ProxiesBehind)
+        });
+        let Some(draft) = draft else { return };
+        draft.status = ConditionStatus::True;
+        draft.reason = Reason::Programmed;
+        draft.message.clone_from(&was.message);
+        if object.kind == Kind::AiRoute {
+            self.programmed = Some(stored.programmed.clone());
+        }
+        self.conditions
+            .retain(|draft| draft.condition != ConditionType::Ready);
+        let stalled = self
+            .conditions
+            .iter()
+            .position(|draft| draft.condition == ConditionType::Stalled);
+        let at = stalled.unwrap_or(self.conditions.len());
+        let of = self.conditions.get(..at).unwrap_or_default();
+        let ready = ready(of);
+        self.conditions.insert(at, ready);
+    }
+
+    /// Whether anything but the time differs from what is stored.
+    pub(crate) fn differs(&self, stored: &StoredStatus) -> bool {
+        let same = |draft: &Draft| {
+            stored
+                .condition(draft.condition.as_str())
+                .is_some_and(|one| {
+                    one.status == draft.status
+                        && one.reason == draft.reason.as_str()
+                        && one.message == draft.message
+                        && one.observed_generation == Some(self.generation)
+                })
+        };
+        let left_over = ConditionType::ALL.iter().any(|condition| {
+            stored.condition(condition.as_str()).is_some()
+                && self
+                    .conditions
+                    .iter()
+                    .all(|draft| draft.condition != *condition)
+        });
+        let programmed = self.programmed.as_ref();
+        stored.observed_generation != Some(self.generation)
+            || left_over
+            || !self.conditions.iter().all(same)
+            || programmed.is_some_and(|wanted| *wanted != stored.programmed)
+    }
+
+    /// The patch that stores it. Only a condition whose status flipped gets a new time.
+    pub(crate) fn patch(&self, object: &ObjectRef, known: &Known, now_ms: i64) -> Value {
+        // Whole seconds, as everybody writes them.
+        let now = Timestamp::from_second(now_ms.div_euclid(1_000)).unwrap_or_default();
+        let conditions: Vec<Condition> = self
+            .conditions
+            .iter()
+            .map(|draft| {
+                let stored = known.status.condition(draft.condition.as_str());
+                let kept = stored.filter(|stored| stored.status == draft.status);
+                Condition {
+                    type_: draft.condition.as_str().to_owned(),
+                    status: draft.status,
+                    observed_generation: Some(self.generation),
+                    last_transition_time: kept
+                        .map_or(Time(now), |stored| stored.last_transition_time.clone()),
+                    reason: draft.reason.as_str().to_owned(),
+                    message: draft.message.clone(),
+                }
+            })
+            .collect();
+        let mut status = json!({
+            "observedGeneration": self.generation,
+            "conditions": conditions,
+        });
+        if let (Some(programmed), Some(fields)) = (&self.programmed, status.as_object_mut()) {
+            fields.insert("programmed".to_owned(), Value::from(programmed.as_str()));
+        }
+        json!({
+            "apiVersion": format!("{}/{}", crds::GROUP, crds::VERSION),
+            "kind": object.kind.as_str(),
+            // The uid keeps us from writing to a new object of the same name.
+            "metadata": {
+                "name": object.name.name(),
+                "namespace": object.name.namespace(),
+                "uid": known.uid,
+            },
+            "status": status,
+        })
+    }
+}
+
+// === impl Draft ===
+
+impl Draft {
+    fn holds(&self) -> bool {
+        self.status == ConditionStatus::True
+    }
+}
+
+/// The summary of `conditions`.
+fn ready(conditions: &[Draft]) -> Draft {
+    let failing = conditions.iter().find(|draft| !draft.holds());
+    let (reason, message) = failing.map_or_else(
+        || (Reason::Ready, "the object is in force".to_owned()),
+        |draft| {
+            let condition = draft.condition;
+            let message = format!("{condition}: {}: {}", draft.reason, draft.message);
+            (Reason::NotReady, cut(&message, MESSAGE))
+        },
+    );
+    Draft {
+        condition: ConditionType::Ready,
+        status: failing.is_none().into(),
+        reason,
+        message,
+    }
+}
+
+/// What is wrong and where.
+pub(crate) fn located(found: &Diagnostic) -> String {
+    if found.field.is_empty() {
+        found.message.clone()
+    } else {
+        format!("{}: {}", found.field, found.message)
+    }
+}
+
+fn cut(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
