@@ -1,2 +1,40 @@
-//! `tundish-operator`.
-fn main() {}
+//! `tundish-operator`: parse, start, run until a signal, drain.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use proxy_admin::{exit, telemetry};
+
+mod app;
+mod args;
+mod certificates;
+mod config;
+mod reviewer;
+
+fn main() -> ExitCode {
+    let config = match args::Args::try_parse().and_then(config::Config::try_from) {
+        Ok(config) => config,
+        Err(error) => {
+            error.print().ok();
+            return if error.use_stderr() {
+                exit::usage()
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "tundish-operator failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(config: config::Config) -> anyhow::Result<()> {
+    telemetry::start(&config.log_level, config.log_format).context("set up logging")?;
+    app::App::start(config).await?.run().await
+}

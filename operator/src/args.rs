@@ -1,0 +1,128 @@
+//! The command line. Defaults live here and nowhere else.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use proxy_admin::telemetry::Format;
+
+const AFTER_HELP: &str = "\
+Every flag can come from the environment; lists are separated by ','.
+
+The admin port answers /livez, /readyz (200 once every object was listed and a table is published)
+and /metrics.
+
+Exit codes: 0 stopped by a signal, 1 failure, 64 wrong usage.";
+
+/// Compiles AIBackends, AIRoutes and AIQuotas into a table, gives it to the proxies and reports in
+/// each object's status what came of it.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "tundish-operator", version, after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// Kubeconfig to use; without it the pod's service account, then the usual kubeconfig
+    #[arg(long, env = "TUNDISH_KUBECONFIG", value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+
+    /// The installation's own namespace, of its lease and its CA; quotas without targets here cover
+    /// the whole gateway [default: that of the service account, else tundish-system]
+    #[arg(long, env = "TUNDISH_NAMESPACE", value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+
+    /// A namespace to watch; repeatable; none = all
+    #[arg(
+        long = "watch-namespace",
+        env = "TUNDISH_WATCH_NAMESPACE",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub(crate) watch_namespaces: Vec<String>,
+
+    /// Address on which proxies fetch the table
+    #[arg(
+        long,
+        env = "TUNDISH_CHANNEL_LISTEN",
+        value_name = "ADDR",
+        default_value = "0.0.0.0:8443"
+    )]
+    pub(crate) channel_listen: SocketAddr,
+
+    /// A name under which proxies reach that address, for its certificate; repeatable [default:
+    /// tundish-operator.NAMESPACE.svc, *.tundish-operator.NAMESPACE.svc, localhost, 127.0.0.1]
+    #[arg(
+        long = "channel-dns-name",
+        env = "TUNDISH_CHANNEL_DNS_NAME",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub(crate) channel_dns_names: Vec<String>,
+
+    /// Seconds between signs of life on the channel
+    #[arg(
+        long,
+        env = "TUNDISH_CHANNEL_HEARTBEAT_SECONDS",
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..=300),
+        default_value_t = 5
+    )]
+    pub(crate) channel_heartbeat_seconds: u64,
+
+    /// Seconds after which a proxy has to come again, with a fresh token
+    #[arg(
+        long,
+        env = "TUNDISH_CHANNEL_SUBSCRIPTION_SECONDS",
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(10..=86_400),
+        default_value_t = 1_800
+    )]
+    pub(crate) channel_subscription_seconds: u64,
+
+    /// The service account of the proxies, NAME in the own namespace or NAMESPACE/NAME
+    #[arg(
+        long,
+        env = "TUNDISH_PROXY_SERVICE_ACCOUNT",
+        value_name = "ACCOUNT",
+        default_value = "tundish-proxy"
+    )]
+    pub(crate) proxy_service_account: String,
+
+    /// The audience that tokens of proxies must be meant for
+    #[arg(
+        long,
+        env = "TUNDISH_AUDIENCE",
+        value_name = "TEXT",
+        default_value = "tundish"
+    )]
+    pub(crate) audience: String,
+
+    /// Address of the admin port
+    #[arg(
+        long,
+        env = "TUNDISH_ADMIN",
+        value_name = "ADDR",
+        default_value = "0.0.0.0:8081"
+    )]
+    pub(crate) admin: SocketAddr,
+
+    /// The name of this replica in the lease, different for each: pod name and uid [default: the
+    /// host name and a random number]
+    #[arg(long, env = "TUNDISH_IDENTITY", value_name = "TEXT")]
+    pub(crate) identity: Option<String>,
+
+    /// What to log: a level, or a filter such as info,operator_controller=debug
+    #[arg(
+        long,
+        env = "TUNDISH_LOG_LEVEL",
+        value_name = "FILTER",
+        default_value = "info"
+    )]
+    pub(crate) log_level: String,
+
+    /// How log lines look: json or text
+    #[arg(
+        long,
+        env = "TUNDISH_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "json"
+    )]
+    pub(crate) log_format: Format,
+}

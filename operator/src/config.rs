@@ -1,0 +1,148 @@
+//! From flags to what the parts need; every problem is reported, not the first only.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::CommandFactory as _;
+use clap::error::ErrorKind;
+use operator_controller::Timing;
+use proxy_admin::telemetry::Format;
+
+use crate::args::Args;
+
+#[cfg(test)]
+mod tests;
+
+/// Where the kubelet tells a pod its namespace.
+const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// Where the kernel tells the host name, in a pod the pod's name.
+const HOST_NAME: &str = "/proc/sys/kernel/hostname";
+
+/// The namespace of an operator outside of the cluster.
+const NAMESPACE: &str = "tundish-system";
+
+/// A name in a lease may have as many bytes.
+const IDENTITY: usize = 253;
+
+/// What the operator needs, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) kubeconfig: Option<PathBuf>,
+    pub(crate) controller: operator_controller::Config,
+    pub(crate) channel: operator_publish::Config,
+    pub(crate) channel_names: Vec<String>,
+    /// Namespace and name.
+    pub(crate) proxy_account: (String, String),
+    pub(crate) audience: String,
+    pub(crate) admin: SocketAddr,
+    pub(crate) log_level: String,
+    pub(crate) log_format: Format,
+}
+
+impl TryFrom<Args> for Config {
+    type Error = clap::Error;
+
+    fn try_from(args: Args) -> Result<Self, clap::Error> {
+        let mut problems = Vec::new();
+        let namespace = args.namespace.or_else(|| read(Path::new(POD_NAMESPACE)));
+        let namespace = namespace.unwrap_or_else(|| NAMESPACE.to_owned());
+        let mut check = |flag: &str, name: &str, valid: bool| {
+            if !valid {
+                problems.push(format!(
+                    "--{flag}: {name:?} is not a name that Kubernetes allows"
+                ));
+            }
+        };
+        check("namespace", &namespace, is_label(&namespace));
+        for watched in &args.watch_namespaces {
+            check("watch-namespace", watched, is_label(watched));
+        }
+        let account = &args.proxy_service_account;
+        let (account_namespace, account_name) =
+            account.split_once('/').unwrap_or((&namespace, account));
+        let valid = is_label(account_namespace) && is_subdomain(account_name);
+        check("proxy-service-account", account, valid);
+        for name in &args.channel_dns_names {
+            let plain = name.strip_prefix("*.").unwrap_or(name);
+            let address = plain.parse::<std::net::IpAddr>().is_ok();
+            check("channel-dns-name", name, address || is_subdomain(plain));
+        }
+        if args.audience.is_empty() {
+            problems.push("--audience: must not be empty".to_owned());
+        }
+        let identity = args.identity.unwrap_or_else(random_identity);
+        if identity.is_empty() || identity.len() > IDENTITY {
+            problems.push(format!("--identity: must have 1 to {IDENTITY} bytes"));
+        }
+        let ports = (args.admin.port(), args.channel_listen.port());
+        if ports.0 == ports.1 && ports.0 != 0 && args.admin.ip() == args.channel_listen.ip() {
+            problems.push("--admin and --channel-listen: must differ".to_owned());
+        }
+        if !problems.is_empty() {
+            let text = problems.join("\n  ");
+            return Err(Args::command().error(ErrorKind::ValueValidation, text));
+        }
+        Ok(Self {
+            kubeconfig: args.kubeconfig,
+            channel: operator_publish::Config {
+                listen: args.channel_listen,
+                heartbeat: Duration::from_secs(args.channel_heartbeat_seconds),
+                subscription_life: Duration::from_secs(args.channel_subscription_seconds),
+            },
+            channel_names: channel_names(args.channel_dns_names, &namespace),
+            proxy_account: (account_namespace.to_owned(), account_name.to_owned()),
+            controller: operator_controller::Config {
+                own_namespace: namespace,
+                watch_namespaces: args.watch_namespaces,
+                identity,
+                lease: Timing::KUBERNETES,
+            },
+            audience: args.audience,
+            admin: args.admin,
+            log_level: args.log_level,
+            log_format: args.log_format,
+        })
+    }
+}
+
+fn channel_names(given: Vec<String>, namespace: &str) -> Vec<String> {
+    if !given.is_empty() {
+        return given;
+    }
+    let service = format!("tundish-operator.{namespace}.svc");
+    let pods = format!("*.{service}");
+    vec![
+        service,
+        pods,
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+    ]
+}
+
+fn random_identity() -> String {
+    let host = read(Path::new(HOST_NAME)).unwrap_or_else(|| "operator".to_owned());
+    format!("{host}_{:016x}", rand::random::<u64>())
+}
+
+fn read(path: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// RFC 1123 label, as namespaces are.
+fn is_label(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !text.is_empty()
+        && text.len() <= 63
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// RFC 1123 subdomain, as most names are.
+fn is_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_label)
+}
