@@ -1,2 +1,29 @@
-//! `tundish`.
-fn main() {}
+//! `tundish`: the gateway without a cluster, and what helps to write its objects.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::args::{Args, Command};
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let usage = error.use_stderr();
+            error.print().ok();
+            return if usage {
+                proxy_admin::exit::usage()
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let done = match &args.command {
+        Command::Run(run) => cli::run::run(run),
+        Command::Check(check) => cli::check::check(check),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => cli::report::failure(&error),
+    }
+}

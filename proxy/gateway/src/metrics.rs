@@ -13,6 +13,9 @@ use prometheus_client::registry::{Registry, Unit};
 use proxy_core::quota::LimitName;
 use proxy_core::table::{Route, Rule};
 
+#[cfg(test)]
+mod tests;
+
 /// Seconds. The upper buckets go beyond `OTel`'s, since Azure lets a call last 29 minutes.
 const SECONDS: [f64; 18] = [
     0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
@@ -111,7 +114,7 @@ impl Metrics {
         );
         registry.register(
             "upstream_responses",
-            "Tries sent to a deployment, by status; connect_failed, timeout or failed without one",
+            "Tries sent to a deployment, by status, or by an upstream_ word of docs/errors.md without one",
             m.upstream.clone(),
         );
         registry.register(
@@ -208,9 +211,13 @@ impl Metrics {
     }
 
     pub(crate) fn rule(&self, route: &Route, rule: &Rule) -> RuleMetrics {
+        self.rule_named(&route.name.to_string(), &rule.name)
+    }
+
+    fn rule_named(&self, route: &str, rule: &str) -> RuleMetrics {
         let labels = RuleLabels {
-            route: route.name.to_string(),
-            rule: rule.name.to_string(),
+            route: route.to_owned(),
+            rule: rule.to_owned(),
         };
         let ok = OutcomeLabels {
             route: labels.route.clone(),

@@ -1,0 +1,52 @@
+//! `tundish check DIR`.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use operator_compile::Severity;
+
+use crate::args::CheckArgs;
+use crate::manifests::Folder;
+use crate::report;
+
+/// Prints every mistake; fails if one is an error.
+///
+/// # Errors
+/// The folder cannot be read, or holds nothing of ours.
+pub fn check(args: &CheckArgs) -> Result<ExitCode> {
+    let mut folder = Folder::new(&args.manifests, &args.namespace);
+    folder.refresh()?;
+    let outcome = folder.compile();
+    report::findings(&outcome.findings);
+    let contents = &outcome.compiled.contents;
+    let objects = outcome.compiled.verdicts.len();
+    ensure!(
+        objects > 0 || !outcome.findings.is_empty(),
+        "no AIBackend, AIRoute or AIQuota in the *.yaml and *.yml files of {}",
+        args.manifests.display()
+    );
+    let count = |severity| {
+        outcome
+            .findings
+            .iter()
+            .filter(|f| f.severity == severity)
+            .count()
+    };
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    report::line(&format!(
+        "{} backends, {} routes, {} quotas, {} keys usable; {errors} errors, {warnings} warnings",
+        contents.backends.len(),
+        contents
+            .routes
+            .iter()
+            .filter(|route| route.rejected.is_none())
+            .count(),
+        contents.quotas.len(),
+        contents.keys.len(),
+    ));
+    Ok(if errors > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}

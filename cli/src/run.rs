@@ -1,0 +1,112 @@
+//! `tundish run`: the operator's compile and the proxy's gateway in one process.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use operator_compile::Severity;
+use prometheus_client::registry::Registry;
+use proxy::app::{App, Sink};
+use proxy_admin::shutdown::Shutdown;
+use proxy_admin::{task, telemetry};
+use proxy_core::table::{Contents, Table};
+use tracing::{error, info, warn};
+
+use crate::args::RunArgs;
+use crate::manifests::{Finding, Folder};
+
+/// How often the folder is looked at. Looking is a directory listing; unlike a watch it works on
+/// every file system, and a change is in force well within a second.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Serves until it is told to stop.
+///
+/// # Errors
+/// The folder cannot be read, or a port cannot be opened.
+pub fn run(args: &RunArgs) -> Result<ExitCode> {
+    telemetry::start(&args.observability.log_level, args.observability.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(serve(args))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(args: &RunArgs) -> Result<()> {
+    let mut follower = Follower {
+        folder: Folder::new(&args.manifests, &args.namespace),
+        live: None,
+        told: Vec::new(),
+    };
+    follower.folder.refresh()?;
+    let app = App::start(
+        args.gateway.config(),
+        args.observability.admin,
+        Registry::with_prefix("tundish"),
+    )
+    .await?;
+    let sink = app.sink();
+    sink.share_among(args.replicas);
+    follower.put_in_force(&sink);
+    info!(
+        address = %app.address(),
+        manifests = %args.manifests.display(),
+        "serving; GET /v1/models lists what a key can reach"
+    );
+    task::spawn("manifests", follower.follow(sink, app.shutdown.clone()));
+    app.run().await
+}
+
+struct Follower {
+    folder: Folder,
+    live: Option<Contents>,
+    told: Vec<Finding>,
+}
+
+impl Follower {
+    async fn follow(mut self, sink: Sink, mut shutdown: Shutdown) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = shutdown.requested() => return,
+            }
+            match self.folder.refresh() {
+                Ok(true) => self.put_in_force(&sink),
+                Ok(false) => {}
+                // Renamed or unmounted for a moment: what is in force stays.
+                Err(error) => warn!("{error:#}; keeping what is in force"),
+            }
+        }
+    }
+
+    /// Compiles the folder and publishes its table, if it means something else than before.
+    fn put_in_force(&mut self, sink: &Sink) {
+        let outcome = self.folder.compile();
+        for finding in &outcome.findings {
+            if self.told.contains(finding) {
+                continue;
+            }
+            match finding.severity {
+                Severity::Error => error!("{finding}"),
+                Severity::Warning => warn!("{finding}"),
+            }
+        }
+        self.told = outcome.findings;
+        let contents = outcome.compiled.contents;
+        if self.live.as_ref() == Some(&contents) {
+            return;
+        }
+        info!(
+            backends = contents.backends.len(),
+            routes = contents.routes.len(),
+            quotas = contents.quotas.len(),
+            keys = contents.keys.len(),
+            "table in force"
+        );
+        sink.publish(Arc::new(Table::new(contents.clone())));
+        self.live = Some(contents);
+    }
+}

@@ -1,0 +1,89 @@
+use std::fmt::Write;
+
+use expect_test::expect_file;
+use prometheus_client::registry::Registry;
+use proxy_core::names::{Code, ObjectName};
+use proxy_core::quota::LimitName;
+
+use super::Metrics;
+
+/// Every family with a sample, or the encoder leaves it out.
+fn touched() -> String {
+    let mut registry = Registry::with_prefix("tundish");
+    let metrics = Metrics::register(&mut registry);
+    metrics.unrouted("ok");
+    metrics.tried("ns/b", "d", "200");
+    let _tokens = metrics.tokens("ns/r", "c");
+    let _settlements = metrics.settlements();
+    let _limit = metrics.limit(&LimitName {
+        quota: ObjectName::new("ns", "q"),
+        limit: "l".into(),
+    });
+    metrics.rule_named("ns/r", "rule");
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
+    text
+}
+
+#[test]
+fn the_page_of_metrics_is_current() {
+    let mut page = String::from(
+        "# Metrics of the gateway\n\nGenerated from the code. On the admin port at `/metrics`, in \
+         OpenMetrics form: counters end in `_total`, histograms are in seconds.\n\n\
+         | metric | type | labels | meaning |\n|---|---|---|---|\n",
+    );
+    let text = touched();
+    for line in text.lines() {
+        let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|l| l.split_once(' '))
+        else {
+            continue;
+        };
+        let kind = text
+            .lines()
+            .find_map(|line| {
+                line.strip_prefix("# TYPE ")?
+                    .strip_prefix(name)?
+                    .strip_prefix(' ')
+            })
+            .expect("every family has a type");
+        let labels = text
+            .lines()
+            .find(|line| line.starts_with(name) && !line.starts_with('#'))
+            .and_then(|line| line.split_once('{')?.1.rsplit_once('}'))
+            .map_or(String::new(), |(labels, _)| {
+                let names = labels.split(',').filter_map(|label| label.split_once('='));
+                let names = names.map(|(name, _)| name).filter(|name| *name != "le");
+                names
+                    .map(|name| format!("`{name}`"))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            });
+        writeln!(page, "| `{name}` | {kind} | {labels} | {help} |").expect("a string");
+    }
+    expect_file!["../../../../docs/metrics.md"].assert_eq(&page);
+}
+
+#[test]
+fn the_page_of_errors_is_current() {
+    let mut page = String::from(
+        "# Errors of the gateway\n\nGenerated from the code. Every error that the gateway itself \
+         answers is JSON in the client's dialect, with one of these words as `error.code`; the same \
+         word is the label `code` of `tundish_requests_total` and the field `code` of the access log. \
+         Errors of a backend pass through untouched and count as `upstream_error`; a client that hung \
+         up counts as `client_aborted`.\n\nA 429 names the limit in `error.param` \
+         (`namespace/quota/limit`) and tells in `retry-after-ms` and `retry-after` when this request \
+         would fit every limit, up to a tenth later; beyond 60 s, or if it never fits, \
+         `x-should-retry: false` keeps SDKs from trying.\n\n| code | status | meaning |\n|---|---|---|\n",
+    );
+    for code in Code::ALL {
+        writeln!(
+            page,
+            "| `{}` | {} | {} |",
+            code.as_str(),
+            code.status(),
+            code.help()
+        )
+        .expect("a string");
+    }
+    expect_file!["../../../../docs/errors.md"].assert_eq(&page);
+}

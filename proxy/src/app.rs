@@ -1,0 +1,108 @@
+//! A gateway with its admin port: what every process that serves clients is made of.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use prometheus_client::registry::Registry;
+use proxy_admin::http::{Admin, Readiness};
+use proxy_admin::shutdown::{Shutdown, Trigger};
+use proxy_admin::{shutdown, task};
+use proxy_core::table::Table;
+use proxy_gateway::{Config, Gateway, Metrics, Serving};
+
+/// A serving gateway.
+#[derive(Debug)]
+pub struct App {
+    gateway: Gateway,
+    readiness: Readiness,
+    serving: Serving,
+    trigger: Trigger,
+    /// For everything else that runs as long as the gateway.
+    pub shutdown: Shutdown,
+}
+
+/// Where tables are given to the gateway. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    gateway: Gateway,
+    readiness: Readiness,
+    shutdown: Shutdown,
+}
+
+impl Sink {
+    /// Puts a table in force; from the first one on the process is ready.
+    pub fn publish(&self, table: Arc<Table>) {
+        self.gateway.publish(table);
+        if !self.shutdown.is_requested() {
+            self.readiness.set(true);
+        }
+    }
+
+    /// Says how many replicas share the limits.
+    pub fn share_among(&self, replicas: u64) {
+        self.gateway.share_among(replicas);
+    }
+}
+
+impl App {
+    /// Opens both ports. `registry` may hold metrics of others already.
+    ///
+    /// # Errors
+    /// A port cannot be opened, or the certificate cannot be used.
+    pub async fn start(config: Config, admin: SocketAddr, mut registry: Registry) -> Result<Self> {
+        let metrics = Metrics::register(&mut registry);
+        let gateway = Gateway::new(config, metrics);
+        let readiness = Readiness::default();
+        let (trigger, shutdown) = shutdown::channel();
+        let admin = Admin::new(registry, readiness.clone())
+            .bind(admin)
+            .await
+            .with_context(|| format!("cannot open the admin port {admin}"))?;
+        let serving = gateway.start(&shutdown)?;
+        task::spawn("admin port", admin.serve(shutdown.clone()));
+        Ok(Self {
+            gateway,
+            readiness,
+            serving,
+            trigger,
+            shutdown,
+        })
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.serving.address()
+    }
+
+    /// Where tables go.
+    #[must_use]
+    pub fn sink(&self) -> Sink {
+        Sink {
+            gateway: self.gateway.clone(),
+            readiness: self.readiness.clone(),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain.
+    ///
+    /// # Errors
+    /// Signals cannot be received.
+    pub async fn run(self) -> Result<()> {
+        shutdown::signalled()
+            .await
+            .context("cannot wait for signals")?;
+        tracing::info!("stopping: no new connections; running requests may end");
+        self.trigger.stop();
+        let serving = self.serving;
+        let drained = tokio::task::spawn_blocking(move || serving.join());
+        tokio::select! {
+            ended = drained => ended.context("the drain failed")?,
+            signalled = shutdown::signalled() => signalled.context("cannot wait for signals")?,
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}

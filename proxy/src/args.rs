@@ -1,0 +1,116 @@
+//! Flags of everything that runs a gateway. Defaults live here and nowhere else.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use proxy_admin::telemetry::Format;
+use proxy_gateway::{Config, TlsFiles};
+
+/// How the gateway listens and what it takes.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Gateway")]
+pub struct GatewayArgs {
+    /// Address that clients connect to
+    #[arg(
+        long,
+        env = "TUNDISH_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub listen: SocketAddr,
+    /// Threads, each with its own listener and connections; 0 = one per core
+    #[arg(long, env = "TUNDISH_THREADS", value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// PEM file with the certificate chain for HTTPS; read again when it changes
+    #[arg(
+        long,
+        env = "TUNDISH_TLS_CERT",
+        value_name = "FILE",
+        requires = "tls_key"
+    )]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with the private key for HTTPS
+    #[arg(
+        long,
+        env = "TUNDISH_TLS_KEY",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
+    pub tls_key: Option<PathBuf>,
+    /// Largest request body in bytes; bodies are held in memory for a retry
+    #[arg(long, env = "TUNDISH_MAX_BODY", value_name = "BYTES", default_value_t = 32 << 20)]
+    pub max_body: usize,
+    /// Output tokens held for a request that sets no bound of its own
+    #[arg(
+        long,
+        env = "TUNDISH_DEFAULT_OUTPUT_TOKENS",
+        value_name = "N",
+        default_value_t = 512
+    )]
+    pub default_output_tokens: u64,
+    /// Seconds that running requests may go on after SIGTERM
+    #[arg(
+        long,
+        env = "TUNDISH_DRAIN_GRACE",
+        value_name = "SECONDS",
+        default_value_t = 300
+    )]
+    pub drain_grace: u64,
+    /// Write no access log
+    #[arg(long, env = "TUNDISH_NO_ACCESS_LOG")]
+    pub no_access_log: bool,
+}
+
+impl GatewayArgs {
+    /// The settings of the gateway.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let tls = self.tls_cert.clone().zip(self.tls_key.clone());
+        Config {
+            listen: self.listen,
+            threads: if self.threads == 0 {
+                cores()
+            } else {
+                self.threads
+            },
+            tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
+            max_body: self.max_body,
+            default_output_tokens: self.default_output_tokens,
+            drain_grace: Duration::from_secs(self.drain_grace),
+            access_log: !self.no_access_log,
+        }
+    }
+}
+
+/// Where the process itself is looked at, and how it logs.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Observability")]
+pub struct ObservabilityArgs {
+    /// Address of /livez, /readyz and /metrics
+    #[arg(
+        long,
+        env = "TUNDISH_ADMIN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8081"
+    )]
+    pub admin: SocketAddr,
+    /// What is logged: error, warn, info, debug, or a filter such as warn,access=info
+    #[arg(
+        long,
+        env = "TUNDISH_LOG_LEVEL",
+        value_name = "FILTER",
+        default_value = "info"
+    )]
+    pub log_level: String,
+    /// json or text
+    #[arg(
+        long,
+        env = "TUNDISH_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "json"
+    )]
+    pub log_format: Format,
+}
