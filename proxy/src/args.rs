@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Parser};
 use proxy_admin::telemetry::Format;
 use proxy_gateway::{Config, TlsFiles};
 
@@ -113,4 +113,43 @@ pub struct ObservabilityArgs {
         default_value = "json"
     )]
     pub log_format: Format,
+}
+
+/// A replica of the gateway: serves clients by the tables of Tundish operators
+#[derive(Clone, Debug, Parser)]
+#[command(name = "tundish-proxy", version, about, max_term_width = 100)]
+pub struct ProxyArgs {
+    /// Operators to follow, as https://HOST:PORT; a name with several addresses is followed at each
+    #[arg(
+        long = "operator",
+        env = "TUNDISH_OPERATORS",
+        value_name = "URL",
+        required = true,
+        value_delimiter = ','
+    )]
+    pub operators: Vec<String>,
+    /// PEM file with the CA of the operators; read again for every connection
+    #[arg(long, env = "TUNDISH_OPERATOR_CA", value_name = "FILE")]
+    pub operator_ca: Option<PathBuf>,
+    /// Allow http:// for the operators: for tests on one machine
+    #[arg(long, env = "TUNDISH_OPERATOR_PLAINTEXT")]
+    pub operator_plaintext: bool,
+    /// File with the ServiceAccount token to show to the operators; read again for every request
+    #[arg(long, env = "TUNDISH_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Identity of this replica: the UID of its pod
+    #[arg(long, env = "TUNDISH_REPLICA", value_name = "ID")]
+    pub replica: String,
+    /// File in which the last good table is kept, to serve after a restart without an operator
+    #[arg(long, env = "TUNDISH_LAST_GOOD", value_name = "FILE")]
+    pub last_good: Option<PathBuf>,
+    /// The file of --last-good is on a volume in memory and may hold the backends' credentials
+    #[arg(long, env = "TUNDISH_LAST_GOOD_IN_MEMORY", requires = "last_good")]
+    pub last_good_in_memory: bool,
+    /// The gateway
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// Admin port and logs
+    #[command(flatten)]
+    pub observability: ObservabilityArgs,
 }
