@@ -1,0 +1,61 @@
+//! What the channel tells about itself.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use proxy_wire::v1::AckResult;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+/// Metrics of the channel's serving side. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    pub(crate) subscribers: Gauge,
+    pub(crate) publications: Counter,
+    pub(crate) revision: Gauge<u64, AtomicU64>,
+    acks: Family<ResultLabel, Counter>,
+}
+
+impl Metrics {
+    /// Registers them.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "channel_subscribers",
+            "Open subscriptions of proxies to the table",
+            metrics.subscribers.clone(),
+        );
+        registry.register(
+            "channel_publications",
+            "Tables published because they differed from the one before",
+            metrics.publications.clone(),
+        );
+        registry.register(
+            "table_revision",
+            "Revision of the newest published table",
+            metrics.revision.clone(),
+        );
+        registry.register(
+            "channel_acks",
+            "Acknowledgements received from proxies, by result",
+            metrics.acks.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn acked(&self, result: AckResult) {
+        let result = match result {
+            AckResult::Applied => "applied",
+            AckResult::Refused => "refused",
+        };
+        self.acks.get_or_create(&ResultLabel { result }).inc();
+    }
+}

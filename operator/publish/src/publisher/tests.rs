@@ -1,0 +1,184 @@
+use std::time::Duration;
+
+use proxy_admin::shutdown;
+use proxy_core::auth::{Key, KeyDigest};
+use proxy_core::names::ObjectName;
+
+use super::*;
+
+/// A table of these keys, sorted.
+fn keys(names: &[&str]) -> Contents {
+    let key = |name: &&str| Key {
+        secret: ObjectName::new("a", *name),
+        consumer: (*name).into(),
+        digest: KeyDigest::of(name),
+        attributes: Vec::new(),
+        expires_ms: None,
+    };
+    Contents {
+        keys: names.iter().map(key).collect(),
+        ..Contents::default()
+    }
+}
+
+fn publisher() -> Publisher {
+    Publisher::new(Metrics::default())
+}
+
+fn follow(publisher: &Publisher, have: Option<&str>) -> (shutdown::Trigger, Subscription) {
+    let (trigger, shutdown) = shutdown::channel();
+    let times = (Duration::from_secs(5), Duration::from_secs(3_600));
+    let replica = Some("p1".to_owned());
+    let subscription = Subscription::new(publisher, replica, have, times, shutdown);
+    (trigger, subscription)
+}
+
+async fn line(subscription: &mut Subscription) -> Line {
+    Line::parse(&subscription.next().await.unwrap()).unwrap()
+}
+
+fn ack(digest: &str, result: AckResult) -> Ack {
+    Ack {
+        replica: "p1".to_owned(),
+        revision: 1,
+        digest: digest.to_owned(),
+        result,
+        error: (result == AckResult::Refused).then(|| "x".repeat(5_000)),
+    }
+}
+
+#[test]
+fn the_same_table_is_published_once() {
+    let publisher = publisher();
+    let first = publisher.publish(1, &keys(&["x"]));
+    assert_eq!(publisher.publish(2, &keys(&["x"])), first);
+    let empty = self::publisher();
+    assert_eq!(empty.publish(1, &Contents::default()).sequence, 1);
+}
+
+#[test]
+fn knows_when_each_entry_last_changed() {
+    let publisher = publisher();
+    publisher.publish(1, &keys(&["x", "y"]));
+    publisher.publish(2, &keys(&["x", "z"]));
+    assert_eq!(publisher.changed_at("key/a/x"), Some(1));
+    assert_eq!(publisher.changed_at("key/a/y"), None);
+    assert_eq!(publisher.changed_at("key/a/z"), Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_was_away_gets_one_delta_for_everything_it_missed() {
+    let publisher = publisher();
+    let first = publisher.publish(1, &keys(&["x"]));
+    let (_trigger, mut subscription) = follow(&publisher, Some(&first.digest));
+    assert!(matches!(line(&mut subscription).await, Line::Heartbeat(_)));
+    publisher.publish(2, &keys(&["x", "y"]));
+    let third = publisher.publish(3, &keys(&["x", "y", "z"]));
+    let Line::Delta(delta) = line(&mut subscription).await else {
+        panic!("a delta");
+    };
+    assert_eq!(
+        (&*delta.base, &*delta.digest),
+        (&*first.digest, &*third.digest)
+    );
+    assert_eq!(delta.changed.len(), 2);
+    assert!(matches!(line(&mut subscription).await, Line::Heartbeat(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_missed_too_much_gets_a_snapshot() {
+    let publisher = publisher();
+    let first = publisher.publish(0, &keys(&["x"]));
+    let (_trigger, mut subscription) = follow(&publisher, Some(&first.digest));
+    line(&mut subscription).await;
+    for revision in 1..=16 {
+        publisher.publish(revision, &keys(&["x", &format!("y{revision}")]));
+    }
+    assert!(matches!(line(&mut subscription).await, Line::Snapshot(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscribers_share_the_bytes_of_a_line() {
+    let publisher = publisher();
+    publisher.publish(1, &keys(&["x"]));
+    let (_one, mut first) = follow(&publisher, None);
+    let (_two, mut second) = follow(&publisher, None);
+    let (one, two) = (first.next().await.unwrap(), second.next().await.unwrap());
+    assert_eq!(one.as_ptr(), two.as_ptr());
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_come_regularly_and_a_subscription_ends() {
+    let publisher = publisher();
+    publisher.publish(1, &keys(&["x"]));
+    let (_trigger, mut subscription) = follow(&publisher, None);
+    let start = tokio::time::Instant::now();
+    line(&mut subscription).await;
+    for beat in 1..=10u32 {
+        assert!(matches!(line(&mut subscription).await, Line::Heartbeat(_)));
+        assert_eq!(start.elapsed().as_secs(), u64::from(beat) * 5);
+    }
+    while subscription.next().await.is_some() {}
+    assert_eq!(start.elapsed().as_secs(), 3_600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_ends_subscriptions() {
+    let publisher = publisher();
+    publisher.publish(1, &keys(&["x"]));
+    let (trigger, mut subscription) = follow(&publisher, None);
+    line(&mut subscription).await;
+    trigger.stop();
+    assert!(subscription.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_replica_stays_in_the_fleet_over_a_reconnect() {
+    let publisher = publisher();
+    let first = publisher.publish(1, &keys(&["x"]));
+    let (_trigger, subscription) = follow(&publisher, None);
+    assert!(publisher.acknowledge("p1", ack(&first.digest, AckResult::Applied)));
+    drop(subscription);
+    publisher.sweep();
+    let fleet = publisher.fleet().borrow().clone();
+    assert_eq!(fleet.replicas[0].acked, Some(1));
+    let (_trigger, _again) = follow(&publisher, None);
+    publisher.change_members(|members| members.sweep(clock::instant() + crate::fleet::GRACE * 2));
+    assert_eq!(publisher.fleet().borrow().replicas.len(), 1);
+}
+
+#[tokio::test]
+async fn a_replica_that_stays_away_is_forgotten() {
+    let publisher = publisher();
+    publisher.publish(1, &keys(&["x"]));
+    let (_trigger, subscription) = follow(&publisher, None);
+    drop(subscription);
+    publisher.change_members(|members| members.sweep(clock::instant() + crate::fleet::GRACE * 2));
+    assert!(publisher.fleet().borrow().replicas.is_empty());
+}
+
+#[tokio::test]
+async fn late_acknowledgements_never_take_a_replica_back() {
+    let publisher = publisher();
+    let first = publisher.publish(1, &keys(&["x"]));
+    let second = publisher.publish(2, &keys(&["y"]));
+    let (_trigger, _subscription) = follow(&publisher, None);
+    publisher.acknowledge("p1", ack(&second.digest, AckResult::Applied));
+    publisher.acknowledge("p1", ack(&first.digest, AckResult::Applied));
+    publisher.acknowledge("p1", ack("unknown", AckResult::Applied));
+    assert_eq!(publisher.fleet().borrow().replicas[0].acked, Some(2));
+}
+
+#[tokio::test]
+async fn the_error_of_a_replica_is_cut() {
+    let publisher = publisher();
+    let first = publisher.publish(1, &keys(&["x"]));
+    let (_trigger, _subscription) = follow(&publisher, None);
+    publisher.acknowledge("p1", ack(&first.digest, AckResult::Refused));
+    let refused = publisher.fleet().borrow().replicas[0]
+        .refused
+        .clone()
+        .unwrap();
+    assert_eq!((refused.0, refused.1.len()), (1, ERROR_CHARS));
+    assert!(!publisher.acknowledge("stranger", ack(&first.digest, AckResult::Applied)));
+}

@@ -1,0 +1,33 @@
+//! How long to wait before the next connection: exponential, with full jitter, so that a fleet does
+//! not come back all at once.
+
+use std::time::Duration;
+
+use rand::{Rng, RngExt};
+
+#[cfg(test)]
+mod tests;
+
+/// A cut connection to a live operator is made again at once, as far as anybody notices.
+const FIRST: Duration = Duration::from_millis(50);
+
+/// A returning operator is found within this.
+const LAST: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The next wait: anything up to a bound that doubles with every failure.
+    pub(crate) fn next(&mut self, rng: &mut impl Rng) -> Duration {
+        let bound = FIRST.saturating_mul(2u32.saturating_pow(self.failures));
+        self.failures = self.failures.saturating_add(1);
+        rng.random_range(Duration::ZERO..=bound.min(LAST))
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+}

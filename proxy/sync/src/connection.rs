@@ -1,0 +1,238 @@
+//! One HTTP/2 connection to one operator, and its two requests.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use proxy_admin::task;
+use proxy_wire::v1::Ack;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tracing::debug;
+
+use crate::config::{Config, Operator};
+
+/// Connecting and the TLS handshake each; within a cluster they take milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest wait for an answer's headers. The operator may have to ask the API server who we are.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A dead peer is noticed by an unanswered ping, also while nothing is to be read.
+const PING: Duration = Duration::from_secs(10);
+
+/// A table of a thousand routes is about a megabyte; it comes without waiting for window updates.
+const WINDOW: u32 = 4 * 1024 * 1024;
+
+/// An error body is a line.
+const ERROR_LIMIT: usize = 4 * 1024;
+
+/// The channel could not be opened, or broke.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChannelError {
+    /// The token or the CA could not be read.
+    #[error("read {what}: {reason}")]
+    File { what: &'static str, reason: String },
+    /// Connecting failed.
+    #[error("connect: {0}")]
+    Connect(String),
+    /// A request failed, or the answer broke off.
+    #[error("channel: {0}")]
+    Http(#[from] hyper::Error),
+    /// A request could not be written.
+    #[error("request: {0}")]
+    Request(#[from] http::Error),
+    /// A wait had an end.
+    #[error("too slow: {0}")]
+    TooSlow(&'static str),
+    /// The operator said no.
+    #[error("the operator answered {status}: {message}")]
+    Refused { status: StatusCode, message: String },
+    /// What came cannot be followed any further from here.
+    #[error("out of step: {0}")]
+    OutOfStep(String),
+}
+
+/// An open connection. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    sender: http2::SendRequest<Full<Bytes>>,
+    authority: Arc<str>,
+    scheme: &'static str,
+    config: Arc<Config>,
+}
+
+impl Connection {
+    pub(crate) async fn open(
+        config: &Arc<Config>,
+        operator: &Operator,
+        address: SocketAddr,
+    ) -> Result<Self, ChannelError> {
+        let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
+            .await
+            .map_err(|_elapsed| ChannelError::TooSlow("connecting"))?
+            .map_err(|error| ChannelError::Connect(error.to_string()))?;
+        stream
+            .set_nodelay(true)
+            .map_err(|error| ChannelError::Connect(error.to_string()))?;
+        let sender = match &config.ca_file {
+            Some(ca) if operator.tls => {
+                let name = ServerName::try_from(operator.host.clone())
+                    .map_err(|error| ChannelError::Connect(error.to_string()))?;
+                let tls = TlsConnector::from(Arc::new(client_config(ca)?));
+                let stream = timeout(CONNECT_TIMEOUT, tls.connect(name, stream))
+                    .await
+                    .map_err(|_elapsed| ChannelError::TooSlow("TLS handshake"))?
+                    .map_err(|error| ChannelError::Connect(error.to_string()))?;
+                handshake(stream).await?
+            }
+            Some(_) | None => handshake(stream).await?,
+        };
+        let host = match operator.host.contains(':') {
+            true => format!("[{}]", operator.host),
+            false => operator.host.clone(),
+        };
+        Ok(Self {
+            sender,
+            authority: format!("{host}:{}", operator.port).into(),
+            scheme: if operator.tls { "https" } else { "http" },
+            config: Arc::clone(config),
+        })
+    }
+
+    /// Subscribes; `have` is the digest of the table that we have.
+    pub(crate) async fn subscribe(&mut self, have: Option<&str>) -> Result<Incoming, ChannelError> {
+        let path = table_path(&self.config.replica, have);
+        let answer = self.send(Method::GET, &path, Bytes::new()).await?;
+        Ok(answer.into_body())
+    }
+
+    /// Tells what became of a table.
+    pub(crate) async fn acknowledge(mut self, ack: Ack) -> Result<(), ChannelError> {
+        let body =
+            serde_json::to_vec(&ack).map_err(|error| ChannelError::OutOfStep(error.to_string()))?;
+        self.send(Method::POST, "/v1/ack", Bytes::from(body))
+            .await?;
+        Ok(())
+    }
+
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ChannelError> {
+        let uri = Uri::builder()
+            .scheme(self.scheme)
+            .authority(&*self.authority)
+            .path_and_query(path)
+            .build()?;
+        let mut request = Request::builder().method(method).uri(uri);
+        if let Some(file) = &self.config.token_file {
+            request = request.header(AUTHORIZATION, bearer(file)?);
+        }
+        if !body.is_empty() {
+            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let request = request.body(Full::new(body))?;
+        let answer = timeout(ANSWER_TIMEOUT, self.sender.send_request(request))
+            .await
+            .map_err(|_elapsed| ChannelError::TooSlow("the operator's answer"))??;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let body = timeout(
+            ANSWER_TIMEOUT,
+            Limited::new(answer.into_body(), ERROR_LIMIT).collect(),
+        );
+        let message = match body.await {
+            Ok(Ok(body)) => String::from_utf8_lossy(&body.to_bytes()).trim().to_owned(),
+            Ok(Err(_)) | Err(_) => String::new(),
+        };
+        Err(ChannelError::Refused { status, message })
+    }
+}
+
+fn table_path(replica: &str, have: Option<&str>) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("replica", replica);
+    if let Some(have) = have {
+        query.append_pair("have", have);
+    }
+    format!("/v1/table?{}", query.finish())
+}
+
+async fn handshake<S>(stream: S) -> Result<http2::SendRequest<Full<Bytes>>, ChannelError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    task::spawn("channel connection", async move {
+        // Whoever waits for an answer sees the error, too.
+        if let Err(error) = connection.await {
+            debug!(%error, "channel connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+fn bearer(file: &Path) -> Result<HeaderValue, ChannelError> {
+    let wrong = |reason: String| ChannelError::File {
+        what: "token",
+        reason,
+    };
+    let token = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim()))
+        .map_err(|error| wrong(error.to_string()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Trusts the certificates of `ca` and no others; there may be several while one CA follows another.
+fn client_config(ca: &Path) -> Result<ClientConfig, ChannelError> {
+    let wrong = |reason: String| ChannelError::File {
+        what: "the operators' CA",
+        reason,
+    };
+    let mut roots = RootCertStore::empty();
+    let found = CertificateDer::pem_file_iter(ca).map_err(|error| wrong(error.to_string()))?;
+    for certificate in found {
+        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| wrong(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong("no certificate in it".to_owned()));
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ChannelError::Connect(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}

@@ -1,0 +1,100 @@
+use proxy_core::auth::{Key, KeyDigest};
+use proxy_core::names::ObjectName;
+use proxy_core::table::Contents;
+
+use super::*;
+
+type Told = Arc<Mutex<Vec<String>>>;
+
+fn live() -> (Live, Told) {
+    let told = Told::default();
+    let sink = {
+        let told = Arc::clone(&told);
+        move |update: Update| {
+            told.lock().push(match update {
+                Update::Table {
+                    table, revision, ..
+                } => format!("{revision}: {} keys", table.contents().keys.len()),
+                Update::Replicas(replicas) => format!("{replicas} replicas"),
+            });
+        }
+    };
+    let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+    (Live::new(Box::new(sink), metrics), told)
+}
+
+fn version(revision: u64, keys: usize) -> Version {
+    let key = |n: usize| Key {
+        secret: ObjectName::new("a", format!("k{n}")),
+        consumer: "c".into(),
+        digest: KeyDigest::of("k"),
+        attributes: Vec::new(),
+        expires_ms: None,
+    };
+    let objects = v1::encode(&Contents {
+        keys: (0..keys).map(key).collect(),
+        ..Contents::default()
+    });
+    Version {
+        revision,
+        digest: v1::digest(&objects).into(),
+        objects: Arc::new(objects),
+    }
+}
+
+fn broken(revision: u64) -> Version {
+    let objects: Objects = serde_json::from_str(r#"{"route/a/b": {"rules": 7}}"#).unwrap();
+    Version {
+        revision,
+        digest: v1::digest(&objects).into(),
+        objects: Arc::new(objects),
+    }
+}
+
+#[test]
+fn the_revision_never_moves_back() {
+    let (live, told) = live();
+    assert_eq!(live.offer(version(5, 1)), Outcome::Live);
+    assert_eq!(live.offer(version(4, 2)), Outcome::Older);
+    assert_eq!(live.offer(version(5, 3)), Outcome::Live, "another digest");
+    assert_eq!(live.offer(version(9, 3)), Outcome::Live, "the same digest");
+    assert_eq!(live.offer(version(8, 4)), Outcome::Older);
+    assert_eq!(*told.lock(), ["5: 1 keys", "5: 3 keys"]);
+}
+
+#[test]
+fn what_is_on_disk_counts_as_a_revision() {
+    let (live, told) = live();
+    assert_eq!(live.restore(version(5, 1), 3), Outcome::Live);
+    assert_eq!(live.offer(version(4, 2)), Outcome::Older);
+    assert_eq!(*told.lock(), ["5: 1 keys", "3 replicas"]);
+    assert!(
+        !live.newest().has_changed().unwrap(),
+        "it is on disk already"
+    );
+}
+
+#[test]
+fn what_is_not_a_table_is_refused_and_the_live_one_stays() {
+    let (live, _told) = live();
+    live.offer(version(5, 1));
+    let Outcome::Refused(error) = live.offer(broken(6)) else {
+        panic!("refused");
+    };
+    assert!(error.contains("route/a/b"), "{error}");
+    assert_eq!(live.current().unwrap().revision, 5);
+    assert_eq!(live.offer(version(5, 2)), Outcome::Live);
+}
+
+#[test]
+fn the_largest_count_of_a_connected_operator_is_told_and_the_last_one_stays() {
+    let (live, told) = live();
+    let [one, two] = [1, 2].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    live.count(one, Some(4));
+    live.count(two, Some(1));
+    live.count(two, Some(4));
+    live.count(one, Some(3));
+    live.count(two, None);
+    live.count(one, None);
+    assert_eq!(*told.lock(), ["4 replicas", "3 replicas"]);
+}

@@ -1,0 +1,82 @@
+//! What the following side tells about itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::{Registry, Unit};
+use proxy_admin::clock;
+
+/// Metrics of the following side. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    pub(crate) connected: Gauge,
+    pub(crate) refused: Counter,
+    pub(crate) ignored: Counter,
+    pub(crate) revision: Gauge<u64, AtomicU64>,
+    contact: Arc<AtomicU64>,
+}
+
+/// Tells the age at scrape.
+#[derive(Debug)]
+struct ContactAge(Arc<AtomicU64>);
+
+impl Metrics {
+    /// Registers them.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            connected: Gauge::default(),
+            refused: Counter::default(),
+            ignored: Counter::default(),
+            revision: Gauge::default(),
+            contact: Arc::new(AtomicU64::new(clock::now().monotonic_ms)),
+        };
+        registry.register(
+            "channel_connected",
+            "Operators whose channel is open",
+            metrics.connected.clone(),
+        );
+        registry.register(
+            "channel_refused",
+            "Tables refused because they were not understood",
+            metrics.refused.clone(),
+        );
+        registry.register(
+            "channel_ignored",
+            "Tables ignored because they were older than the live one",
+            metrics.ignored.clone(),
+        );
+        registry.register(
+            "table_revision",
+            "Revision of the live table",
+            metrics.revision.clone(),
+        );
+        registry.register_collector(Box::new(ContactAge(Arc::clone(&metrics.contact))));
+        metrics
+    }
+
+    /// An operator has just been heard.
+    pub(crate) fn heard(&self) {
+        let now = clock::now().monotonic_ms;
+        self.contact.fetch_max(now, Ordering::Relaxed);
+    }
+}
+
+impl Collector for ContactAge {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let then = self.0.load(Ordering::Relaxed);
+        let age_ms = clock::now().monotonic_ms.saturating_sub(then);
+        let age = ConstGauge::new(std::time::Duration::from_millis(age_ms).as_secs_f64());
+        let metric = encoder.encode_descriptor(
+            "channel_contact_age",
+            "Time since an operator was heard, or since the start if none was",
+            Some(&Unit::Seconds),
+            age.metric_type(),
+        )?;
+        age.encode(metric)
+    }
+}
