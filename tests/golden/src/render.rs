@@ -1,0 +1,364 @@
+//! A table and its verdicts as text that a person can read and compare. Every field is named, so a
+//! new one does not build until it is shown. No credential is shown.
+
+use std::fmt::{Display, Write};
+
+use operator_compile::Compiled;
+use proxy_core::auth::Key;
+use proxy_core::names::{Attributes, ConsumerMatch};
+use proxy_core::quota::{Limit, Window};
+use proxy_core::route::Match;
+use proxy_core::table::{
+    Authentication, Backend, BackendAuth, Contents, Deployment, Quota, Retry, Route, Rule, Scope,
+    Target,
+};
+use proxy_core::tokens::Price;
+
+/// The table.
+#[must_use]
+pub fn contents(contents: &Contents) -> String {
+    let Contents {
+        backends,
+        routes,
+        quotas,
+        keys,
+    } = contents;
+    let mut out = String::new();
+    for each in backends {
+        backend(&mut out, each);
+    }
+    for each in routes {
+        route(&mut out, each);
+    }
+    for each in quotas {
+        quota(&mut out, each);
+    }
+    for each in keys {
+        key(&mut out, each);
+    }
+    if out.is_empty() {
+        line(&mut out, 0, "nothing");
+    }
+    out
+}
+
+/// The conditions and the diagnostics of every object.
+#[must_use]
+pub fn verdicts(compiled: &Compiled) -> String {
+    let mut out = String::new();
+    for (object, verdict) in &compiled.verdicts {
+        line(
+            &mut out,
+            0,
+            format_args!("{object} generation {}", verdict.generation),
+        );
+        for judgement in &verdict.conditions {
+            let holds = if judgement.holds { "True" } else { "False" };
+            line(
+                &mut out,
+                1,
+                format_args!("{}={holds} {}", judgement.condition, judgement.reason),
+            );
+            if !judgement.message.is_empty() {
+                line(&mut out, 2, &judgement.message);
+            }
+        }
+        for diagnostic in &verdict.diagnostics {
+            assert_eq!(&diagnostic.object, object, "a diagnostic of another object");
+            line(
+                &mut out,
+                1,
+                format_args!(
+                    "{} {} {} at {:?}",
+                    diagnostic.severity, diagnostic.condition, diagnostic.reason, diagnostic.field
+                ),
+            );
+            line(&mut out, 2, &diagnostic.message);
+        }
+    }
+    out
+}
+
+fn line(out: &mut String, depth: usize, text: impl Display) {
+    writeln!(out, "{:width$}{text}", "", width = depth.saturating_mul(2))
+        .expect("text can be written to a string");
+}
+
+fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    if items.is_empty() {
+        "any".to_owned()
+    } else {
+        items.join(", ")
+    }
+}
+
+fn backend(out: &mut String, backend: &Backend) {
+    let Backend {
+        name,
+        kind,
+        endpoint,
+        api_version,
+        auth,
+        deployments,
+        ca_pem,
+        server_name,
+        connect_timeout,
+        first_byte_timeout,
+        idle_timeout,
+    } = backend;
+    line(out, 0, format_args!("backend {name}"));
+    line(
+        out,
+        1,
+        format_args!("{kind:?} at {endpoint}, api version {api_version:?}"),
+    );
+    let auth = match auth {
+        BackendAuth::ApiKey(_) => "API key",
+        BackendAuth::PassThrough => "pass through",
+        BackendAuth::None => "none",
+    };
+    line(out, 1, format_args!("auth: {auth}"));
+    if ca_pem.is_some() || server_name.is_some() {
+        let roots = ca_pem.as_ref().map_or(0, |pem| pem.len());
+        line(
+            out,
+            1,
+            format_args!("tls: {roots} bytes of roots, server name {server_name:?}"),
+        );
+    }
+    line(
+        out,
+        1,
+        format_args!(
+            "timeouts: connect {connect_timeout:?}, first byte {first_byte_timeout:?}, idle \
+             {idle_timeout:?}"
+        ),
+    );
+    for deployment in deployments {
+        let Deployment { name, model, price } = deployment;
+        let Price {
+            input_per_million,
+            cached_input_per_million,
+            output_per_million,
+        } = price;
+        line(
+            out,
+            1,
+            format_args!(
+                "deployment {name}: {model}, price {input_per_million}/\
+                 {cached_input_per_million}/{output_per_million}"
+            ),
+        );
+    }
+}
+
+fn route(out: &mut String, route: &Route) {
+    let Route {
+        name,
+        created_s,
+        hostnames,
+        authentication,
+        rejected,
+        rules,
+    } = route;
+    line(out, 0, format_args!("route {name}"));
+    line(
+        out,
+        1,
+        format_args!("created {created_s}, hosts: {}", list(hostnames)),
+    );
+    let Authentication {
+        keys,
+        anonymous,
+        pass_through,
+    } = authentication;
+    let keys = if keys.is_empty() {
+        "none".to_owned()
+    } else {
+        list(keys)
+    };
+    line(
+        out,
+        1,
+        format_args!("keys: {keys}; anonymous: {anonymous}; pass through: {pass_through}"),
+    );
+    if let Some(why) = rejected {
+        line(out, 1, format_args!("rejected: {why}"));
+    }
+    for each in rules {
+        rule(out, each);
+    }
+}
+
+fn rule(out: &mut String, rule: &Rule) {
+    let Rule {
+        name,
+        matches,
+        targets,
+        retry,
+        request_timeout,
+        first_token_timeout,
+    } = rule;
+    line(out, 1, format_args!("rule {name}"));
+    for alternative in matches {
+        let Match {
+            models,
+            operations,
+            headers,
+            consumers,
+        } = alternative;
+        let operations = operations.iter().map(|operation| operation.as_str());
+        let headers = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}"));
+        line(
+            out,
+            2,
+            format_args!(
+                "match models: {}; operations: {}; headers: {}; {}",
+                list(models),
+                list(operations),
+                list(headers),
+                consumer_match(consumers)
+            ),
+        );
+    }
+    for target in targets {
+        let Target {
+            backend,
+            deployment,
+            weight,
+            priority,
+        } = target;
+        let deployment = deployment.as_deref().unwrap_or("by model");
+        line(
+            out,
+            2,
+            format_args!("-> {backend} {deployment}, weight {weight}, priority {priority}"),
+        );
+    }
+    let Retry {
+        attempts,
+        on_too_many_requests,
+        on_server_error,
+        on_connect_failure,
+        on_timeout,
+    } = retry;
+    let on = [
+        (on_too_many_requests, "429"),
+        (on_server_error, "5xx"),
+        (on_connect_failure, "connect"),
+        (on_timeout, "timeout"),
+    ];
+    let on: Vec<&str> = on
+        .into_iter()
+        .filter(|(on, _)| **on)
+        .map(|(_, word)| word)
+        .collect();
+    line(
+        out,
+        2,
+        format_args!(
+            "retry {attempts} on {}; request {request_timeout:?}, first token \
+             {first_token_timeout:?}",
+            on.join(" ")
+        ),
+    );
+}
+
+fn quota(out: &mut String, quota: &Quota) {
+    let Quota {
+        name,
+        scope,
+        models,
+        consumers,
+        per,
+        attribute,
+        mode,
+        on_store_loss,
+        limits,
+    } = quota;
+    line(out, 0, format_args!("quota {name}"));
+    let scope = match scope {
+        Scope::Gateway => "the gateway".to_owned(),
+        Scope::Namespace(namespace) => format!("namespace {namespace}"),
+        Scope::Targets(targets) => list(
+            targets
+                .iter()
+                .map(|(route, section)| format!("{route}#{}", section.as_deref().unwrap_or("*"))),
+        ),
+    };
+    line(
+        out,
+        1,
+        format_args!(
+            "covers {scope}; models: {}; {}",
+            list(models),
+            consumer_match(consumers)
+        ),
+    );
+    line(
+        out,
+        1,
+        format_args!(
+            "per {per:?} attribute {attribute:?}; {mode:?}; without store: {on_store_loss:?}"
+        ),
+    );
+    for limit in limits {
+        let Limit {
+            name,
+            unit,
+            amount,
+            window,
+        } = limit;
+        let window = match window {
+            Window::Second => "any second".to_owned(),
+            Window::Minute => "any minute".to_owned(),
+            Window::Calendar(period, zone) => format!("{period:?} in {}", zone.name()),
+            Window::Held => "at once".to_owned(),
+        };
+        line(
+            out,
+            1,
+            format_args!("limit {name}: {amount} {} {window}", unit.as_str()),
+        );
+    }
+}
+
+fn key(out: &mut String, key: &Key) {
+    let Key {
+        secret,
+        consumer,
+        digest,
+        attributes,
+        expires_ms,
+    } = key;
+    line(out, 0, format_args!("key {secret}"));
+    line(
+        out,
+        1,
+        format_args!(
+            "{} is {consumer}; attributes: {}; expires {expires_ms:?}",
+            digest.fingerprint(),
+            pairs(attributes)
+        ),
+    );
+}
+
+fn consumer_match(consumers: &ConsumerMatch) -> String {
+    let ConsumerMatch { names, attributes } = consumers;
+    format!(
+        "consumers: {}; attributes: {}",
+        list(names),
+        pairs(attributes)
+    )
+}
+
+fn pairs(attributes: &Attributes) -> String {
+    list(
+        attributes
+            .iter()
+            .map(|(name, value)| format!("{name}={value}")),
+    )
+}
