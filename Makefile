@@ -54,9 +54,10 @@ clients: ## install the official client packages into the cache
 packages: ## install the missing system packages, or name the command
 	@tests/tools/packages.sh
 
-gen: ## write what is generated: the CRDs and their copy in the chart
+gen: ## write what is generated: the CRDs, their copy in the chart, the pages of errors and metrics
 	cargo run --bin crdgen -- --out crds/yaml
-	@if [ -d charts ]; then cp crds/yaml/*.yaml charts/tundish-crds/templates/; fi
+	cp crds/yaml/*.yaml charts/tundish-crds/files/
+	UPDATE_EXPECT=1 cargo test -p proxy-gateway --lib metrics::tests
 
 golden: ## accept the present output as the expected one
 	UPDATE_EXPECT=1 cargo test -p tests-golden

@@ -109,6 +109,7 @@ const TABLE: &[Row] = &[
         ours: &[
             "crds",
             "operator-compile",
+            "proxy",
             "proxy-core",
             "proxy-gateway",
             "proxy-admin",
