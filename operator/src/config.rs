@@ -62,7 +62,9 @@ impl TryFrom<Args> for Config {
         let account = &args.proxy_service_account;
         let (account_namespace, account_name) =
             account.split_once('/').unwrap_or((&namespace, account));
-        let valid = is_label(account_namespace) && is_subdomain(account_name);
+        // A wrong own namespace is reported already.
+        let own = account_namespace == namespace;
+        let valid = (own || is_label(account_namespace)) && is_subdomain(account_name);
         check("proxy-service-account", account, valid);
         for name in &args.channel_dns_names {
             let plain = name.strip_prefix("*.").unwrap_or(name);

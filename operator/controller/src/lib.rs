@@ -8,7 +8,6 @@
 //! table is the newest resource version that is in it.
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -210,17 +209,18 @@ fn scopes(namespaces: &[String]) -> Vec<Scope> {
     }
 }
 
-/// An error with everything below it, for one line of a log.
+/// An error with everything below it, on one line of a log.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
         let part = error.to_string();
         // Some libraries repeat the source in their own words.
-        if !text.ends_with(&part) && write!(text, ": {part}").is_err() {
-            return text;
+        if !text.contains(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
         }
         source = error.source();
     }
-    text
+    text.replace('\n', " ")
 }

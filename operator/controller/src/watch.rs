@@ -26,6 +26,7 @@ const SECRETS: &str = "type!=helm.sh/release.v1";
 
 /// The group and the versions of ReferenceGrant that a Gateway API installation may serve.
 const GRANT_GROUP: &str = "gateway.networking.k8s.io";
+const GRANT_PLURAL: &str = "referencegrants";
 const GRANT_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 
 /// How soon a Gateway API installation that comes after us is noticed.
@@ -139,23 +140,21 @@ impl Watches {
     }
 
     async fn grant_resource(&self) -> Result<Option<ApiResource>, WatchError> {
+        // The list of groups first: a group that is not served has no page to ask.
+        let groups = answered(self.client.list_api_groups()).await?.groups;
+        let Some(group) = groups.into_iter().find(|group| group.name == GRANT_GROUP) else {
+            return Ok(None);
+        };
         for version in GRANT_VERSIONS {
             let api_version = format!("{GRANT_GROUP}/{version}");
+            let mut versions = group.versions.iter();
+            if !versions.any(|served| served.group_version == api_version) {
+                continue;
+            }
             let asked = self.client.list_api_group_resources(&api_version);
-            let served = match tokio::time::timeout(PATIENCE, asked).await {
-                Ok(Ok(list)) => list.resources,
-                Ok(Err(kube::Error::Api(status))) if status.is_not_found() => continue,
-                Ok(Err(error)) => return Err(WatchError::Ask(error)),
-                Err(_elapsed) => return Err(WatchError::Silent),
-            };
-            if served.iter().any(|one| one.name == "referencegrants") {
-                return Ok(Some(ApiResource {
-                    group: GRANT_GROUP.to_owned(),
-                    version: version.to_owned(),
-                    api_version,
-                    kind: Kind::ReferenceGrant.as_str().to_owned(),
-                    plural: "referencegrants".to_owned(),
-                }));
+            let resources = answered(asked).await?.resources;
+            if resources.iter().any(|one| one.name == GRANT_PLURAL) {
+                return Ok(Some(grant_resource(version)));
             }
         }
         Ok(None)
@@ -228,13 +227,12 @@ impl Watches {
     async fn version_now(&self, kind: Kind, api: &Api<DynamicObject>) -> u64 {
         loop {
             let parameters = ListParams::default().limit(1);
-            match tokio::time::timeout(PATIENCE, api.list(&parameters)).await {
-                Ok(Ok(list)) => {
+            match answered(api.list(&parameters)).await {
+                Ok(list) => {
                     let version = list.metadata.resource_version;
                     return version.and_then(|text| text.parse().ok()).unwrap_or(0);
                 }
-                Ok(Err(error)) => self.failed(kind, &WatchError::Ask(error)),
-                Err(_elapsed) => self.failed(kind, &WatchError::Silent),
+                Err(error) => self.failed(kind, &error),
             }
             tokio::time::sleep(RETRY).await;
         }
@@ -275,12 +273,23 @@ pub(crate) fn resource(kind: Kind) -> ApiResource {
         Kind::AiRoute => ApiResource::erase::<crds::AiRoute>(&()),
         Kind::AiQuota => ApiResource::erase::<crds::AiQuota>(&()),
         Kind::Secret => ApiResource::erase::<k8s_openapi::api::core::v1::Secret>(&()),
-        Kind::ReferenceGrant => ApiResource {
-            group: GRANT_GROUP.to_owned(),
-            version: "v1".to_owned(),
-            api_version: format!("{GRANT_GROUP}/v1"),
-            kind: Kind::ReferenceGrant.as_str().to_owned(),
-            plural: "referencegrants".to_owned(),
-        },
+        Kind::ReferenceGrant => grant_resource("v1"),
+    }
+}
+
+fn grant_resource(version: &str) -> ApiResource {
+    ApiResource {
+        group: GRANT_GROUP.to_owned(),
+        version: version.to_owned(),
+        api_version: format!("{GRANT_GROUP}/{version}"),
+        kind: Kind::ReferenceGrant.as_str().to_owned(),
+        plural: GRANT_PLURAL.to_owned(),
+    }
+}
+
+async fn answered<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, WatchError> {
+    match tokio::time::timeout(PATIENCE, call).await {
+        Ok(answer) => answer.map_err(WatchError::Ask),
+        Err(_elapsed) => Err(WatchError::Silent),
     }
 }
