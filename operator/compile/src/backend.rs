@@ -312,7 +312,7 @@ fn deployments(spec: &AiBackendSpec, findings: &mut Findings) -> Vec<table::Depl
                            deployment's name from the Foundry portal, and put the model into model";
             findings.invalid(format!("{FIELD}[{i}].name"), message);
         }
-        if !is_model(deployment.model_or_name()) {
+        if !deployment.model.is_empty() && !is_model(&deployment.model) {
             let message = "must be 1 to 128 letters, digits and '._:/@+-', or empty";
             findings.invalid(format!("{FIELD}[{i}].model"), message);
         }

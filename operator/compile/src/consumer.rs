@@ -7,13 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use crds::{ConditionType, Reason};
+use crds::Reason;
 use k8s_openapi::api::core::v1::Secret;
 use proxy_core::auth::{Key, KeyDigest};
 use proxy_core::names::{Attributes, ObjectName};
 
 use crate::bounds::is_graphic;
-use crate::diagnostic::Findings;
 
 /// The annotation that names the consumer.
 const CONSUMER: &str = "tundish.dev/consumer";
@@ -37,16 +36,30 @@ pub(crate) struct StoredSecret {
 }
 
 /// A Secret by its name.
-pub(crate) type Named<'a> = (&'a ObjectName, &'a StoredSecret);
+type Named<'a> = (&'a ObjectName, &'a StoredSecret);
 
-/// Finds Secrets by their labels.
+/// Finds Secrets by their labels. Many routes ask the same, so each question is answered once.
 pub(crate) struct Selector<'a> {
     /// Namespace, label, value.
     by_label: HashMap<(&'a str, &'a str, &'a str), Vec<Named<'a>>>,
+    /// Namespace, labels.
+    asked: HashMap<(&'a str, &'a BTreeMap<String, String>), usize>,
+    selections: Vec<Vec<Named<'a>>>,
+}
+
+/// The Secrets that a selector selects, judged.
+#[derive(Debug, Default)]
+pub(crate) struct Admitted {
+    /// Whether any Secret was selected.
+    pub(crate) any_selected: bool,
+    /// Secrets whose keys are good. Sorted, for the gateway looks them up by binary search.
+    pub(crate) secrets: Vec<ObjectName>,
+    /// Why others are left out.
+    pub(crate) warnings: Vec<(Reason, String)>,
 }
 
 /// Which of the selected Secrets stands for each key.
-pub(crate) struct Keys<'a> {
+struct Keys<'a> {
     winners: HashMap<KeyDigest, Named<'a>>,
 }
 
@@ -195,15 +208,31 @@ impl<'a> Selector<'a> {
                     .push((name, secret));
             }
         }
-        Self { by_label }
+        Self {
+            by_label,
+            asked: HashMap::new(),
+            selections: Vec::new(),
+        }
     }
 
-    /// The Secrets of `namespace` with all of `labels`, sorted by name; none if `labels` is empty.
+    /// Selects the Secrets of `namespace` with all of `labels`; none if `labels` is empty. The
+    /// answer is a place in what [`Selector::judge`] gives.
     pub(crate) fn select(
-        &self,
-        namespace: &str,
-        labels: &BTreeMap<String, String>,
-    ) -> Vec<Named<'a>> {
+        &mut self,
+        namespace: &'a str,
+        labels: &'a BTreeMap<String, String>,
+    ) -> usize {
+        if let Some(&known) = self.asked.get(&(namespace, labels)) {
+            return known;
+        }
+        let place = self.selections.len();
+        let selection = self.search(namespace, labels);
+        self.selections.push(selection);
+        self.asked.insert((namespace, labels), place);
+        place
+    }
+
+    fn search(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<Named<'a>> {
         let lists = labels.iter().map(|(label, value)| {
             let key = (namespace, label.as_str(), value.as_str());
             self.by_label.get(&key).map_or(&[][..], Vec::as_slice)
@@ -218,13 +247,23 @@ impl<'a> Selector<'a> {
         let found = shortest.iter().filter(|(_, secret)| has_all(secret));
         found.copied().collect()
     }
+
+    /// Every key in force, sorted by Secret, and what became of each selection.
+    pub(crate) fn judge(self) -> (Vec<Key>, Vec<Admitted>) {
+        let keys = Keys::new(self.selections.iter().flatten().copied());
+        let admitted = self
+            .selections
+            .iter()
+            .map(|selection| keys.admit(selection));
+        (keys.list(), admitted.collect())
+    }
 }
 
 // === impl Keys ===
 
 impl<'a> Keys<'a> {
     /// Of several Secrets with the same key the oldest stands for it, then the first by name.
-    pub(crate) fn new(selected: impl Iterator<Item = Named<'a>>) -> Self {
+    fn new(selected: impl Iterator<Item = Named<'a>>) -> Self {
         let mut winners: HashMap<KeyDigest, Named<'a>> = HashMap::new();
         for (name, secret) in selected {
             let Ok(key) = &secret.key else {
@@ -238,8 +277,8 @@ impl<'a> Keys<'a> {
         Self { winners }
     }
 
-    /// Every key in force, sorted by Secret.
-    pub(crate) fn list(&self) -> Vec<Key> {
+    /// Every key, sorted by Secret.
+    fn list(&self) -> Vec<Key> {
         let winners = self.winners.values();
         let mut keys: Vec<Key> = winners
             .filter_map(|(_, secret)| secret.key.as_ref().ok().cloned())
@@ -248,24 +287,15 @@ impl<'a> Keys<'a> {
         keys
     }
 
-    /// The Secrets whose keys are good on a route that selects `selected`. Sorted, for the gateway
-    /// looks them up by binary search. What is left out is told at `field`.
-    pub(crate) fn admitted(
-        &self,
-        selected: &[Named<'a>],
-        field: &str,
-        findings: &mut Findings,
-    ) -> Vec<ObjectName> {
-        let mut admitted = Vec::with_capacity(selected.len());
-        let mut warn = |reason: Reason, message: String| {
-            findings.warning(ConditionType::ResolvedRefs, reason, field, message);
-        };
+    fn admit(&self, selected: &[Named<'a>]) -> Admitted {
+        let mut secrets = Vec::with_capacity(selected.len());
+        let mut warnings = Vec::new();
         for (name, secret) in selected {
             let key = match &secret.key {
                 Ok(key) => key,
                 Err(problem) => {
                     let message = format!("Secret {} is left out: it {problem}", name.name());
-                    warn(Reason::SecretKeyMissing, message);
+                    warnings.push((Reason::SecretKeyMissing, message));
                     continue;
                 }
             };
@@ -277,25 +307,32 @@ impl<'a> Keys<'a> {
                 .as_ref()
                 .is_ok_and(|other| same_meaning(key, other));
             if winner == name || same {
-                admitted.push((*winner).clone());
+                secrets.push((*winner).clone());
             } else {
-                let holder = if winner.namespace() == name.namespace() {
-                    format!("Secret {}", winner.name())
-                } else {
-                    "a Secret of another namespace".to_owned()
-                };
-                let message = format!(
-                    "Secret {} is left out: {holder} holds the same key for another consumer or \
-                     with other attributes, and comes first; give each consumer a key of its own",
-                    name.name()
-                );
-                warn(Reason::Conflicted, message);
+                warnings.push((Reason::Conflicted, same_key(name, winner)));
             }
         }
-        admitted.sort();
-        admitted.dedup();
-        admitted
+        secrets.sort();
+        secrets.dedup();
+        Admitted {
+            any_selected: !selected.is_empty(),
+            secrets,
+            warnings,
+        }
     }
+}
+
+fn same_key(loser: &ObjectName, winner: &ObjectName) -> String {
+    let holder = if winner.namespace() == loser.namespace() {
+        format!("Secret {}", winner.name())
+    } else {
+        "a Secret of another namespace".to_owned()
+    };
+    format!(
+        "Secret {} is left out: {holder} comes first, holds the same key and says something else \
+         about its consumer; give each consumer a key of its own",
+        loser.name()
+    )
 }
 
 /// Whether two Secrets with one key say the same about its consumer.

@@ -3,16 +3,13 @@
 use std::fmt;
 
 use crds::{GROUP, VERSION};
-use k8s_openapi::api::core::v1::Secret;
 use proxy_core::names::ObjectName;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::bounds::{is_label, is_object_name};
 use crate::grant::Grant;
-use crate::object::{Kind, Object, ObjectRef};
-
-/// Where an object lives that names no namespace.
-const DEFAULT_NAMESPACE: &str = "default";
+use crate::object::{DEFAULT_NAMESPACE, Kind, Object, ObjectRef};
 
 /// The group of ReferenceGrants.
 const GRANT_GROUP: &str = "gateway.networking.k8s.io";
@@ -51,44 +48,46 @@ pub fn decode(
         _ => return Ok(None),
     };
     let object = identify(kind, &mut value)?;
-    let wrong = |field: &str, message: String| DecodeProblem {
-        object: Some(object.clone()),
-        created_s: created_s(&value),
-        field: field.to_owned(),
+    let created_s = created_s(&value);
+    drop_nulls(&mut value);
+    let decoded = if group == GROUP && version != VERSION {
+        Err(PathError {
+            field: "apiVersion".to_owned(),
+            message: format!("version {version:?} is not known here; write {GROUP}/{VERSION}"),
+        })
+    } else {
+        decode_kind(kind, value)
+    };
+    let problem = |PathError { field, message }| DecodeProblem {
+        object: Some(object),
+        created_s,
+        field,
         message,
     };
-    if group == GROUP && version != VERSION {
-        let message = format!("version {version:?} is not known here; write {GROUP}/{VERSION}");
-        return Err(wrong("apiVersion", message));
-    }
-    if let Kind::ReferenceGrant = kind {
-        return match Grant::from_json(&value) {
-            Some(grant) => Ok(Some(Object::Grant(grant))),
-            None => Err(wrong(
-                "spec",
-                "from and to must be lists with group, kind and namespace or name".to_owned(),
-            )),
-        };
-    }
-    let problem = |error: PathError| {
-        let message = match kind {
-            // What serde says may quote the value.
-            Kind::Secret => {
-                "is not as in a Secret: data holds base64 text, stringData plain text".to_owned()
-            }
-            Kind::AiBackend | Kind::AiRoute | Kind::AiQuota | Kind::ReferenceGrant => error.message,
-        };
-        wrong(&error.field, message)
-    };
-    let mut clean = value.clone();
-    drop_nulls(&mut clean);
-    let decoded = match kind {
-        Kind::AiBackend => read(clean).map(Object::Backend),
-        Kind::AiRoute => read(clean).map(Object::Route),
-        Kind::AiQuota => read(clean).map(Object::Quota),
-        Kind::Secret | Kind::ReferenceGrant => read::<Secret>(clean).map(Object::Secret),
-    };
     decoded.map(Some).map_err(problem)
+}
+
+fn decode_kind(kind: Kind, value: Value) -> Result<Object, PathError> {
+    match kind {
+        Kind::AiBackend => read(value).map(Object::Backend),
+        Kind::AiRoute => read(value).map(Object::Route),
+        Kind::AiQuota => read(value).map(Object::Quota),
+        // What serde says may quote the value.
+        Kind::Secret => read(value).map(Object::Secret).map_err(|error| PathError {
+            message: "is not as in a Secret; data holds base64 text, stringData plain text"
+                .to_owned(),
+            ..error
+        }),
+        Kind::ReferenceGrant => {
+            let grant = Grant::from_json(&value).map(Object::Grant);
+            grant.ok_or_else(|| PathError {
+                field: "spec".to_owned(),
+                message: "from needs entries with group, kind and namespace, and to needs entries \
+                          with group and kind"
+                    .to_owned(),
+            })
+        }
+    }
 }
 
 struct PathError {
@@ -125,12 +124,12 @@ fn identify(kind: Kind, value: &mut Value) -> Result<ObjectRef, DecodeProblem> {
         None => DEFAULT_NAMESPACE.to_owned(),
         Some(namespace) => namespace.as_str().unwrap_or_default().to_owned(),
     };
-    if !crate::bounds::is_label(&namespace) {
+    if !is_label(&namespace) {
         let message = "must be lower-case letters, digits and '-', at most 63 characters";
         return Err(nameless("metadata.namespace", message));
     }
     let name = metadata.get("name").and_then(Value::as_str);
-    let Some(name) = name.filter(|name| crate::bounds::is_object_name(name)) else {
+    let Some(name) = name.filter(|name| is_object_name(name)) else {
         let message = "must be lower-case letters, digits, '-' and '.', 1 to 253 characters";
         return Err(nameless("metadata.name", message));
     };

@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use proxy_core::names::ObjectName;
 use serde_json::Value;
 
+use crate::object::DEFAULT_NAMESPACE;
+
 /// What a ReferenceGrant says: who may refer to what in the grant's own namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
@@ -72,7 +74,7 @@ impl Grant {
             })
         });
         Some(Self {
-            name: ObjectName::new(namespace.unwrap_or_else(|| "default".to_owned()), name),
+            name: ObjectName::new(namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE), name),
             from: from.collect::<Option<_>>()?,
             to: to.collect::<Option<_>>()?,
         })

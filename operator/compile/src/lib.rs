@@ -16,6 +16,8 @@ mod compile;
 mod consumer;
 mod decode;
 mod diagnostic;
+#[cfg(test)]
+mod fixture;
 mod grant;
 mod index;
 mod object;

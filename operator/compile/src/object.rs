@@ -9,8 +9,8 @@ use proxy_core::names::ObjectName;
 
 use crate::grant::Grant;
 
-/// Where an object lives that names no namespace: what `kubectl` does without a context.
-const DEFAULT_NAMESPACE: &str = "default";
+/// Where an object lives that names no namespace: what `kubectl` does unless told otherwise.
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 
 /// The kinds that take part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

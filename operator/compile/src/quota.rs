@@ -19,6 +19,9 @@ const CONDITIONS: [ConditionType; 1] = [ConditionType::Accepted];
 /// The limit of a quota that has none that could be told.
 const NOTHING: &str = "invalid";
 
+/// The time zone database's own name for "nobody knows", which would pass for UTC.
+const UNKNOWN_ZONE: &str = "Etc/Unknown";
+
 /// Compiles every AIQuota.
 pub(crate) fn compile(
     index: &Index,
@@ -305,7 +308,8 @@ fn window(declared: &crds::Limit, field: &str, findings: &mut Findings) -> Resul
         crds::Window::Week => Period::Week,
         crds::Window::Month => Period::Month,
     };
-    match TimeZone::named(&declared.time_zone).filter(is_real) {
+    let zone = TimeZone::named(&declared.time_zone);
+    match zone.filter(|_| !declared.time_zone.eq_ignore_ascii_case(UNKNOWN_ZONE)) {
         Some(zone) => Ok(Window::Calendar(period, zone)),
         None => {
             let message = format!(
@@ -320,12 +324,7 @@ fn window(declared: &crds::Limit, field: &str, findings: &mut Findings) -> Resul
 }
 
 /// A rolling window is the same everywhere, so a time zone does no harm.
-fn rolling(
-    window: Window,
-    declared: &crds::Limit,
-    field: &str,
-    findings: &mut Findings,
-) -> Window {
+fn rolling(window: Window, declared: &crds::Limit, field: &str, findings: &mut Findings) -> Window {
     if !declared.time_zone.is_empty() {
         let message = "is only for the calendar windows Hour, Day, Week and Month, and has no \
                        effect here; remove it";
@@ -333,11 +332,6 @@ fn rolling(
         findings.warning(condition, reason, format!("{field}.timeZone"), message);
     }
     window
-}
-
-/// The database has a name for "nobody knows", which would pass for UTC.
-fn is_real(zone: &TimeZone) -> bool {
-    zone.name() != "Etc/Unknown"
 }
 
 #[cfg(test)]

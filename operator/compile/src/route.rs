@@ -12,7 +12,7 @@ use proxy_core::table::{Authentication, Route, Rule};
 
 use crate::bounds::{duplicate, is_hostname};
 use crate::collision;
-use crate::consumer::{Keys, Named, Selector};
+use crate::consumer::{Admitted, Selector};
 use crate::diagnostic::{Findings, Verdict};
 use crate::index::{Index, Stored};
 use crate::object::{Kind, ObjectRef, created_s};
@@ -36,7 +36,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) findings: Findings,
     spec: &'a AiRouteSpec,
     generation: i64,
-    selected: Vec<Named<'a>>,
+    /// Its place among the selections of Secrets.
+    selection: Option<usize>,
     /// A part of the route was left out.
     partial: bool,
 }
@@ -56,11 +57,11 @@ pub(crate) fn compile(
     references: &References<'_>,
     verdicts: &mut BTreeMap<ObjectRef, Verdict>,
 ) -> (Vec<Route>, Vec<Key>) {
-    let selector = Selector::new(&index.secrets);
+    let mut selector = Selector::new(&index.secrets);
     let mut drafts = Vec::with_capacity(index.routes.len());
     for (name, stored) in &index.routes {
         match stored {
-            Stored::Decoded(route) => drafts.push(draft(name, route, references, &selector)),
+            Stored::Decoded(route) => drafts.push(draft(name, route, references, &mut selector)),
             Stored::Undecodable(message) => {
                 let object = ObjectRef::new(Kind::AiRoute, name.clone());
                 let mut findings = Findings::new(object.clone());
@@ -71,26 +72,24 @@ pub(crate) fn compile(
         }
     }
     collision::find(&mut drafts);
-    let keys = Keys::new(
-        drafts
-            .iter()
-            .flat_map(|draft| draft.selected.iter().copied()),
-    );
+    let (keys, admitted) = selector.judge();
+    let nobody = Admitted::default();
     let mut routes = Vec::with_capacity(drafts.len());
     for draft in drafts {
         let object = ObjectRef::new(Kind::AiRoute, draft.name.clone());
-        let (route, verdict) = draft.finish(&keys);
+        let admitted = draft.selection.and_then(|place| admitted.get(place));
+        let (route, verdict) = draft.finish(admitted.unwrap_or(&nobody));
         routes.extend(route);
         verdicts.insert(object, verdict);
     }
-    (routes, keys.list())
+    (routes, keys)
 }
 
 fn draft<'a>(
     name: &'a ObjectName,
     route: &'a AiRoute,
     references: &References<'_>,
-    selector: &Selector<'a>,
+    selector: &mut Selector<'a>,
 ) -> Draft<'a> {
     let spec = &route.spec;
     let mut findings = Findings::new(ObjectRef::new(Kind::AiRoute, name.clone()));
@@ -101,13 +100,11 @@ fn draft<'a>(
     }
     let hostnames = hostnames(spec, &mut findings);
     authentication(spec, &mut findings);
-    let selected = spec
-        .authentication
-        .api_keys
-        .as_ref()
-        .map_or_else(Vec::new, |keys| {
-            selector.select(name.namespace(), &keys.secret_selector.match_labels)
-        });
+    let keys = spec.authentication.api_keys.as_ref();
+    let labels = keys.map(|keys| &keys.secret_selector.match_labels);
+    let selection = labels
+        .filter(|labels| !labels.is_empty())
+        .map(|labels| selector.select(name.namespace(), labels));
     if spec.rules.is_empty() {
         findings.invalid("spec.rules", "is empty; add at least one rule");
     }
@@ -137,7 +134,7 @@ fn draft<'a>(
         findings,
         spec,
         generation: route.metadata.generation.unwrap_or(0),
-        selected,
+        selection,
         partial: targets < declared_targets || !spec.authentication.jwt.is_empty(),
     }
 }
@@ -199,19 +196,20 @@ fn authentication(spec: &AiRouteSpec, findings: &mut Findings) {
 
 impl Draft<'_> {
     /// The route as the gateway follows it; `None` if nobody can tell what it would match.
-    fn finish(mut self, keys: &Keys<'_>) -> (Option<Route>, Verdict) {
-        let selects = self.spec.authentication.api_keys.as_ref();
-        let selects = selects.is_some_and(|k| !k.secret_selector.match_labels.is_empty());
-        if selects && self.selected.is_empty() {
+    fn finish(mut self, admitted: &Admitted) -> (Option<Route>, Verdict) {
+        let condition = ConditionType::ResolvedRefs;
+        if self.selection.is_some() && !admitted.any_selected {
             let message = format!(
                 "no Secret in namespace {} has these labels, so no key is good here; create one, \
                  or correct the labels",
                 self.name.namespace()
             );
-            let (condition, reason) = (ConditionType::ResolvedRefs, Reason::SecretNotFound);
+            let reason = Reason::SecretNotFound;
             self.findings.warning(condition, reason, SELECTOR, message);
         }
-        let admitted = keys.admitted(&self.selected, SELECTOR, &mut self.findings);
+        for (reason, message) in &admitted.warnings {
+            self.findings.warning(condition, *reason, SELECTOR, message);
+        }
         let rejected = self.findings.first_error(ConditionType::Accepted);
         let rejected: Option<Arc<str>> = rejected.map(|error| {
             let text = format!("{}: {}: {}", error.reason, error.field, error.message);
@@ -228,7 +226,7 @@ impl Draft<'_> {
             created_s: self.created_s,
             hostnames: self.hostnames,
             authentication: Authentication {
-                keys: admitted,
+                keys: admitted.secrets.clone(),
                 anonymous: self.spec.authentication.anonymous.is_some(),
                 pass_through: self.spec.authentication.pass_through.is_some(),
             },

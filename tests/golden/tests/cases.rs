@@ -42,6 +42,17 @@ fn every_case_compiles_to_what_is_written_beside_it() {
 }
 
 #[test]
+fn what_is_compiled_can_be_sent_and_read() {
+    for case in cases() {
+        let yaml = fs::read_to_string(case.join("input.yaml")).expect("every case has an input");
+        let contents = compile_yaml(&yaml).contents;
+        let read = proxy_wire::v1::decode(&proxy_wire::v1::encode(&contents));
+        let read = read.unwrap_or_else(|error| panic!("{}: {error}", case.display()));
+        assert_eq!(read, contents, "{}", case.display());
+    }
+}
+
+#[test]
 fn no_case_shows_a_credential() {
     for case in cases() {
         for file in ["contents.txt", "diagnostics.txt"] {

@@ -1,1 +1,90 @@
+use proxy_core::table::Scope;
+use serde_json::{Value, json};
 
+use crate::fixture::{self, compiled, found};
+use crate::{Compiled, Kind};
+
+fn with(change: impl FnOnce(&mut Value)) -> Compiled {
+    let mut quota = fixture::quota("team/q");
+    change(&mut quota["spec"]);
+    compiled([
+        quota,
+        fixture::route("team/chat"),
+        fixture::backend("team/eu"),
+    ])
+}
+
+#[test]
+fn without_targets_a_quota_covers_its_namespace_or_the_gateway() {
+    let compiled = compiled([fixture::quota("team/q"), fixture::quota("tundish-system/q")]);
+    let scopes: Vec<&Scope> = compiled.contents.quotas.iter().map(|q| &q.scope).collect();
+    assert_eq!(scopes, [&Scope::Namespace("team".into()), &Scope::Gateway]);
+}
+
+#[test]
+fn a_missing_target_stays_in_the_scope_and_is_told() {
+    let compiled = with(|spec| spec["targetRefs"] = json!([{"name": "missing"}]));
+    assert!(matches!(&compiled.contents.quotas[0].scope, Scope::Targets(t) if t.len() == 1));
+    assert_eq!(
+        found(&compiled, Kind::AiQuota, "team/q"),
+        ["TargetNotFound at spec.targetRefs[0]"]
+    );
+}
+
+#[test]
+fn what_can_not_be_told_of_a_scope_widens_it() {
+    for target in [
+        json!({"name": "chat", "kind": "Gateway"}),
+        json!({"name": "chat", "group": "example.com"}),
+        json!({"name": "a/b"}),
+        json!({"name": ""}),
+        json!({"name": "chat", "sectionName": "A/B"}),
+    ] {
+        let compiled = with(|spec| spec["targetRefs"] = json!([{"name": "chat"}, target]));
+        let quota = &compiled.contents.quotas[0];
+        assert_eq!(quota.scope, Scope::Namespace("team".into()), "{target}");
+        assert_eq!(quota.limits[0].amount, 10);
+    }
+    let compiled = with(|spec| spec["match"] = json!({"models": ["gpt-4o", "*-mini"]}));
+    assert!(compiled.contents.quotas[0].models.is_empty());
+    assert_eq!(
+        found(&compiled, Kind::AiQuota, "team/q"),
+        ["Invalid at spec.match.models[1]"]
+    );
+}
+
+#[test]
+fn a_limit_that_can_not_be_measured_admits_nothing() {
+    for (field, value) in [
+        ("limit", json!(0)),
+        ("limit", json!(i64::MIN)),
+        ("window", json!(null)),
+        ("unit", json!("Concurrency")),
+    ] {
+        let compiled = with(|spec| {
+            let other = json!({"name": "fine", "unit": "Requests", "limit": 5, "window": "Second"});
+            spec["limits"].as_array_mut().unwrap().push(other);
+            spec["limits"][0][field] = value;
+        });
+        let amounts: Vec<u64> = compiled.contents.quotas[0]
+            .limits
+            .iter()
+            .map(|l| l.amount)
+            .collect();
+        assert_eq!(amounts, [0, 5], "{field}");
+        let verdict = fixture::verdict(&compiled, Kind::AiQuota, "team/q");
+        assert!(!verdict.conditions[0].holds, "{field}");
+    }
+}
+
+#[test]
+fn a_shadowed_quota_in_error_still_refuses_nothing() {
+    let compiled = with(|spec| {
+        spec["mode"] = json!("Shadow");
+        spec["limits"][0]["limit"] = json!(0);
+    });
+    assert_eq!(
+        compiled.contents.quotas[0].mode,
+        proxy_core::quota::Mode::Shadow
+    );
+}

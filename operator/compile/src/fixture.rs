@@ -1,0 +1,112 @@
+//! Objects for tests, short enough to read.
+
+use serde_json::{Value, json};
+
+use crate::{Compiled, Index, Kind, Object, ObjectRef, Settings, Verdict, compile, decode};
+use proxy_core::names::ObjectName;
+
+/// Decodes an object; one that can't be read becomes [`Object::Undecodable`].
+pub(crate) fn object(value: Value) -> Object {
+    let word = |field: &str| value[field].as_str().unwrap().to_owned();
+    let (kind, api_version) = (word("kind"), word("apiVersion"));
+    match decode(&kind, &api_version, value) {
+        Ok(object) => object.expect("the kind takes part"),
+        Err(problem) => problem.into_object().expect("the object has a name"),
+    }
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        own_namespace: "tundish-system".to_owned(),
+        grants_served: true,
+    }
+}
+
+pub(crate) fn compiled(objects: impl IntoIterator<Item = Value>) -> Compiled {
+    let mut index = Index::default();
+    for value in objects {
+        index.apply(object(value));
+    }
+    compile(&index, &settings())
+}
+
+pub(crate) fn ours(kind: &str, name: &str, spec: &Value) -> Value {
+    let (namespace, name) = name.split_once('/').unwrap();
+    json!({
+        "apiVersion": "tundish.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": spec,
+    })
+}
+
+pub(crate) fn backend(name: &str) -> Value {
+    ours(
+        "AIBackend",
+        name,
+        &json!({
+            "type": "Foundry",
+            "endpoint": "https://contoso.example",
+            "auth": {"type": "None"},
+            "deployments": [{"name": "gpt-4o"}],
+        }),
+    )
+}
+
+/// A route for everybody, with one rule `all` to the AIBackend `eu` of its namespace.
+pub(crate) fn route(name: &str) -> Value {
+    ours(
+        "AIRoute",
+        name,
+        &json!({
+            "authentication": {"anonymous": {}},
+            "rules": [{"name": "all", "backendRefs": [{"name": "eu"}]}],
+        }),
+    )
+}
+
+pub(crate) fn quota(name: &str) -> Value {
+    let limit = json!({"name": "minute", "unit": "Requests", "limit": 10, "window": "Minute"});
+    ours("AIQuota", name, &json!({"limits": [limit]}))
+}
+
+/// A Secret with the label `keys: chat`.
+pub(crate) fn secret(name: &str, key: &str) -> Value {
+    let (namespace, name) = name.split_once('/').unwrap();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"namespace": namespace, "name": name, "labels": {"keys": "chat"}},
+        "stringData": {"key": key},
+    })
+}
+
+/// Lets AIRoutes of `from` refer to every AIBackend of the grant's namespace.
+pub(crate) fn grant(name: &str, from: &str) -> Value {
+    let (namespace, name) = name.split_once('/').unwrap();
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1beta1",
+        "kind": "ReferenceGrant",
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {
+            "from": [{"group": "tundish.dev", "kind": "AIRoute", "namespace": from}],
+            "to": [{"group": "tundish.dev", "kind": "AIBackend"}],
+        },
+    })
+}
+
+pub(crate) fn named(kind: Kind, name: &str) -> ObjectRef {
+    ObjectRef::new(kind, ObjectName::parse(name).unwrap())
+}
+
+pub(crate) fn verdict<'a>(compiled: &'a Compiled, kind: Kind, name: &str) -> &'a Verdict {
+    &compiled.verdicts[&named(kind, name)]
+}
+
+/// `REASON at FIELD` of everything that was found out about an object.
+pub(crate) fn found(compiled: &Compiled, kind: Kind, name: &str) -> Vec<String> {
+    let diagnostics = verdict(compiled, kind, name).diagnostics.iter();
+    diagnostics
+        .map(|d| format!("{} at {}", d.reason, d.field))
+        .collect()
+}
