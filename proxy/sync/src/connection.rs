@@ -89,7 +89,7 @@ impl Connection {
         stream
             .set_nodelay(true)
             .map_err(|error| ChannelError::Connect(error.to_string()))?;
-        let sender = match &config.ca_file {
+        match &config.ca_file {
             Some(ca) if operator.tls => {
                 let name = ServerName::try_from(operator.host.clone())
                     .map_err(|error| ChannelError::Connect(error.to_string()))?;
@@ -98,16 +98,28 @@ impl Connection {
                     .await
                     .map_err(|_elapsed| ChannelError::TooSlow("TLS handshake"))?
                     .map_err(|error| ChannelError::Connect(error.to_string()))?;
-                handshake(stream).await?
+                Self::over(config, operator, stream).await
             }
-            Some(_) | None => handshake(stream).await?,
-        };
-        let host = match operator.host.contains(':') {
-            true => format!("[{}]", operator.host),
-            false => operator.host.clone(),
+            Some(_) | None => Self::over(config, operator, stream).await,
+        }
+    }
+
+    /// Speaks over a stream that is connected, and secured if need be.
+    pub(crate) async fn over<S>(
+        config: &Arc<Config>,
+        operator: &Operator,
+        stream: S,
+    ) -> Result<Self, ChannelError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let host = if operator.host.contains(':') {
+            format!("[{}]", operator.host)
+        } else {
+            operator.host.clone()
         };
         Ok(Self {
-            sender,
+            sender: handshake(stream).await?,
             authority: format!("{host}:{}", operator.port).into(),
             scheme: if operator.tls { "https" } else { "http" },
             config: Arc::clone(config),

@@ -10,6 +10,9 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 use proxy_admin::clock;
 
+#[cfg(test)]
+mod tests;
+
 /// Metrics of the following side. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {

@@ -18,6 +18,9 @@ use crate::connection::{ChannelError, Connection};
 use crate::lines::Lines;
 use crate::live::{Live, Outcome, Version};
 
+#[cfg(test)]
+mod tests;
+
 /// Three heartbeats: a peer that is silent for so long is gone, whatever TCP believes.
 const SILENCE: Duration = Duration::from_secs(15);
 

@@ -1,0 +1,89 @@
+use std::convert::Infallible;
+
+use futures::{StreamExt, stream};
+use http::{Request, Response};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prometheus_client::registry::Registry;
+use proxy_admin::task;
+use tokio::io::duplex;
+use tokio::time::Instant;
+
+use super::*;
+use crate::config::{Config, Operator};
+use crate::metrics::Metrics;
+
+/// A session with a peer that sends `lines`, `pause` before each, and then nothing: how it ends,
+/// and after how long.
+async fn check(lines: &'static [&'static str], pause: Duration) -> (ChannelError, Duration) {
+    let (ours, theirs) = duplex(64 * 1024);
+    task::spawn("peer", async move {
+        let service = service_fn(move |_request: Request<Incoming>| async move {
+            let lines: Vec<Bytes> = lines
+                .iter()
+                .map(|line| Bytes::from_static(line.as_bytes()))
+                .collect();
+            let lines = stream::iter(lines).then(move |line: Bytes| async move {
+                tokio::time::sleep(pause).await;
+                Ok::<_, Infallible>(Frame::data(line))
+            });
+            let silence = stream::pending();
+            Ok::<_, Infallible>(Response::new(StreamBody::new(lines.chain(silence))))
+        });
+        // It ends when the session hangs up.
+        http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(theirs), service)
+            .await
+            .ok();
+    });
+    let config = Arc::new(Config {
+        operators: Vec::new(),
+        ca_file: None,
+        token_file: None,
+        replica: "p1".to_owned(),
+        last_good: None,
+        keep_credentials: false,
+        allow_plaintext: true,
+    });
+    let operator = Operator {
+        host: "operator".to_owned(),
+        port: 80,
+        tls: false,
+    };
+    let mut connection = Connection::over(&config, &operator, ours).await.unwrap();
+    let body = connection.subscribe(None).await.unwrap();
+    let metrics = Metrics::register(&mut Registry::default());
+    let live = Live::new(Box::new(|_update| {}), metrics);
+    let address = SocketAddr::from(([127, 0, 0, 1], 80));
+    let mut session = Session::new(&live, address, "p1", None);
+    let start = Instant::now();
+    let ended = session.run(&connection, body).await.unwrap_err();
+    (ended, start.elapsed())
+}
+
+const BEAT: &str = "{\"type\":\"heartbeat\",\"revision\":1,\"digest\":\"d\",\"replicas\":1}\n";
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_falls_silent_is_left() {
+    let (ended, after) = check(&[], Duration::ZERO).await;
+    assert!(matches!(ended, ChannelError::TooSlow(_)), "{ended}");
+    assert_eq!(after.as_secs(), 15);
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_keep_a_session() {
+    let (_ended, after) = check(&[BEAT, BEAT, BEAT, BEAT], Duration::from_secs(10)).await;
+    assert_eq!(after.as_secs(), 4 * 10 + 15);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delta_without_a_table_ends_the_session_at_once() {
+    const DELTA: &str =
+        "{\"type\":\"delta\",\"base\":\"b\",\"revision\":1,\"digest\":\"d\",\"replicas\":1}\n";
+    let (ended, after) = check(&[DELTA], Duration::ZERO).await;
+    assert!(matches!(ended, ChannelError::OutOfStep(_)), "{ended}");
+    assert!(after.as_secs() < 1);
+}
