@@ -32,6 +32,13 @@ fn targets(package: &Package, sources: &[PathBuf]) -> Vec<PathBuf> {
             .parent()
             .and_then(|place| place.strip_prefix(&folder).ok());
         let places = ["src/bin", "tests", "benches", "examples"].map(Path::new);
+        // A target may be a folder with a `main.rs`.
+        let is_main = file.file_name().is_some_and(|name| name == "main.rs");
+        let place = if is_main {
+            place.and_then(Path::parent)
+        } else {
+            place
+        };
         if place.is_some_and(|place| places.contains(&place)) {
             found.push(file.clone());
         }

@@ -1,0 +1,35 @@
+//! What a process has used, by `/proc`.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// CPU time of all threads of a process, user and system.
+pub(crate) fn cpu(pid: u32) -> Result<Duration> {
+    let text =
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the process is gone")?;
+    // Fields after the command name, which may hold anything (proc_pid_stat(5)).
+    let fields: Vec<&str> = text
+        .rsplit_once(')')
+        .context("no stat")?
+        .1
+        .split_ascii_whitespace()
+        .collect();
+    let ticks =
+        |index: usize| -> Result<u64> { Ok(fields.get(index).context("too short")?.parse()?) };
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    Ok(Duration::from_micros(
+        (ticks(11)? + ticks(12)?) * 1_000_000 / per_second,
+    ))
+}
+
+/// Resident memory of a process in bytes.
+pub(crate) fn resident(pid: u32) -> Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("no VmRSS")?;
+    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kilobytes * 1024)
+}
