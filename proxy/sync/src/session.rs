@@ -149,8 +149,12 @@ impl<'a> Session<'a> {
         }
         let live = self.live.current();
         let same = live.is_some_and(|current| *current.digest == *heartbeat.digest);
+        // A table that came back after another one that we never saw is a publication of its own:
+        // same digest, newer revision.
         let known = self.ack.as_ref();
-        let acked = known.is_some_and(|ack| ack.digest == heartbeat.digest);
+        let acked = known.is_some_and(|ack| {
+            ack.digest == heartbeat.digest && ack.revision == heartbeat.revision
+        });
         if same && !acked {
             self.applied(heartbeat.revision, &heartbeat.digest);
         }

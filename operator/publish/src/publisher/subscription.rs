@@ -21,8 +21,8 @@ pub(crate) struct Subscription {
     ends: Instant,
     /// Digest of the table that the follower has.
     has: Option<Arc<str>>,
-    /// When the last line was given, and the number of replicas it told.
-    told: Option<(Instant, u64)>,
+    /// When the last line was given, and the publication and the number of replicas it told of.
+    told: Option<(Instant, (u64, u64))>,
 }
 
 impl Subscription {
@@ -73,11 +73,11 @@ impl Subscription {
         let mut state = self.publisher.0.state.lock();
         let newest = Arc::clone(&state.kept.back()?.digest);
         let now = Instant::now();
-        let replicas = state.members.count();
+        let news = (state.newest_sequence(), state.members.count());
         let line = if self.has.as_ref() == Some(&newest) {
             let quiet = self
                 .told
-                .is_some_and(|(at, told)| now < at + self.heartbeat && told == replicas);
+                .is_some_and(|(at, told)| now < at + self.heartbeat && told == news);
             if quiet {
                 return None;
             }
@@ -87,7 +87,7 @@ impl Subscription {
         };
         drop(state);
         self.has = Some(newest);
-        self.told = Some((now, replicas));
+        self.told = Some((now, news));
         Some(line)
     }
 }

@@ -57,6 +57,15 @@ fn the_same_table_is_published_once() {
 }
 
 #[test]
+fn a_difference_that_does_not_travel_is_no_publication() {
+    let publisher = publisher();
+    let first = publisher.publish(1, &keys(&["x", "y"]));
+    let mut reversed = keys(&["x", "y"]);
+    reversed.keys.reverse();
+    assert_eq!(publisher.publish(2, &reversed), first);
+}
+
+#[test]
 fn knows_when_each_entry_last_changed() {
     let publisher = publisher();
     publisher.publish(1, &keys(&["x", "y"]));
@@ -120,6 +129,19 @@ async fn heartbeats_come_regularly_and_a_subscription_ends() {
     }
     while subscription.next().await.is_some() {}
     assert_eq!(start.elapsed().as_secs(), 3_600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_came_back_is_told_at_once() {
+    let publisher = publisher();
+    publisher.publish(1, &keys(&["x"]));
+    let (_trigger, mut subscription) = follow(&publisher, None);
+    line(&mut subscription).await;
+    publisher.publish(2, &keys(&["y"]));
+    publisher.publish(3, &keys(&["x"]));
+    let start = tokio::time::Instant::now();
+    assert!(matches!(line(&mut subscription).await, Line::Heartbeat(beat) if beat.revision == 3));
+    assert!(start.elapsed().is_zero());
 }
 
 #[tokio::test(start_paused = true)]

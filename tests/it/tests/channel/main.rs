@@ -89,6 +89,21 @@ async fn a_table_and_then_its_changes_reach_the_proxy_and_are_acknowledged() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn changes_that_are_taken_back_at_once_are_acknowledged_too() -> Result<()> {
+    let operator = Operator::start().await?;
+    let (x, y) = (contents(vec![route("x", 1)]), contents(vec![route("y", 1)]));
+    operator.publisher.publish(1, &x);
+    let proxy = Proxy::start("p1", &[operator.url()])?;
+    for revision in 1..=20 {
+        operator.publisher.publish(revision * 2, &y);
+        let back = operator.publisher.publish(revision * 2 + 1, &x);
+        operator.acked("p1", back.sequence).await?;
+        assert_eq!(proxy.table(1).await?, x);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_first_line_is_what_the_follower_lacks() -> Result<()> {
     let operator = Operator::start().await?;
     let early = subscribe(&operator, "", "anyone").await?.whole().await?;

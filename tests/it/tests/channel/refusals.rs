@@ -139,3 +139,21 @@ async fn after_a_damaged_or_unfitting_change_a_whole_table_is_asked_for() -> Res
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_came_back_is_acknowledged_again() -> Result<()> {
+    let table = snapshot(1, &contents(vec![route("x", 1)]));
+    let again = Heartbeat {
+        revision: 3,
+        digest: table.digest.clone(),
+        replicas: 1,
+    };
+    let lines = vec![
+        line(&Line::Snapshot(table))?,
+        line(&Line::Heartbeat(again))?,
+    ];
+    let liar = Liar::start(vec![lines]).await?;
+    let _proxy = Proxy::start("p1", &[liar.url()])?;
+    assert_eq!(liar.ack(3).await?.result, AckResult::Applied);
+    Ok(())
+}
