@@ -17,9 +17,6 @@ use crate::metrics::{Metrics, ResultLabel, WriteResult};
 use crate::status::located;
 use crate::{FIELD_MANAGER, watch};
 
-#[cfg(test)]
-mod tests;
-
 /// The API server refuses notes above 1 kB.
 const NOTE: usize = 1_000;
 

@@ -1,1 +1,298 @@
+use std::sync::Arc;
+use std::time::Duration;
 
+use kube::api::DynamicObject;
+use operator_compile::{Kind, ObjectRef};
+use parking_lot::Mutex;
+use proxy_admin::shutdown;
+use proxy_core::names::ObjectName;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::{Compilation, Compiler, Due, KINDS, LONGEST, QUIET};
+use crate::known::KnownObjects;
+use crate::scenario::metrics;
+use crate::watch::{Scope, Seen, Update};
+
+struct Bench {
+    updates: mpsc::Sender<Update>,
+    compilations: watch::Receiver<Option<Compilation>>,
+    known: Arc<Mutex<KnownObjects>>,
+    _trigger: shutdown::Trigger,
+}
+
+/// A running compiler for these scopes.
+fn bench(scopes: Vec<Scope>) -> Bench {
+    let known = Arc::<Mutex<KnownObjects>>::default();
+    let (changed, _) = watch::channel(0);
+    let (compiler, compilations) =
+        Compiler::new("gateway", scopes, Arc::clone(&known), changed, metrics());
+    let (updates, receiver) = mpsc::channel(1_024);
+    let (trigger, shutdown) = shutdown::channel();
+    proxy_admin::task::spawn("compiler", compiler.run(receiver, shutdown));
+    Bench {
+        updates,
+        compilations,
+        known,
+        _trigger: trigger,
+    }
+}
+
+impl Bench {
+    async fn send(&self, update: Update) {
+        self.updates.send(update).await.expect("the compiler runs");
+    }
+
+    /// Everything listed, with nothing there.
+    async fn listed(&self, version: u64) {
+        for kind in KINDS {
+            self.send(listed(kind, None, Vec::new(), version)).await;
+        }
+    }
+
+    /// The next compilation.
+    async fn next(&mut self) -> Compilation {
+        self.compilations
+            .changed()
+            .await
+            .expect("the compiler runs");
+        let compilation = self.compilations.borrow_and_update().clone();
+        compilation.expect("a change is a compilation")
+    }
+
+    /// Whether nothing is compiled for a long time. The clock is paused, so that costs none.
+    async fn rests(&mut self) -> bool {
+        let changed = self.compilations.changed();
+        tokio::time::timeout(Duration::from_secs(3_600), changed)
+            .await
+            .is_err()
+    }
+}
+
+fn listed(kind: Kind, scope: Scope, objects: Vec<Seen>, version: u64) -> Update {
+    Update::Listed {
+        kind,
+        scope,
+        objects,
+        version,
+    }
+}
+
+fn seen(kind: Kind, namespace: &str, name: &str, generation: i64, version: u64) -> Seen {
+    let spec = match kind {
+        Kind::AiRoute => json!({"authentication": {"anonymous": {}}, "rules": [
+            {"name": "chat", "backendRefs": [{"name": "foundry"}]},
+        ]}),
+        _ => json!({}),
+    };
+    read(kind, namespace, name, generation, version, &spec)
+}
+
+fn read(
+    kind: Kind,
+    namespace: &str,
+    name: &str,
+    generation: i64,
+    version: u64,
+    spec: &Value,
+) -> Seen {
+    let object: DynamicObject = serde_json::from_value(json!({
+        "metadata": {
+            "name": name, "namespace": namespace, "uid": "u",
+            "generation": generation, "resourceVersion": version.to_string(),
+        },
+        "spec": spec,
+    }))
+    .expect("it has metadata");
+    Seen::read(kind, object).expect("it has a name")
+}
+
+fn applied(seen: Seen) -> Update {
+    Update::Applied(Box::new(seen))
+}
+
+fn reference(kind: Kind, name: &str) -> ObjectRef {
+    ObjectRef::new(kind, ObjectName::new("team", name))
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_compiled_before_every_kind_was_listed() {
+    let mut bench = bench(vec![None]);
+    let (last, first) = KINDS.split_last().expect("there are kinds");
+    for kind in first {
+        bench.send(listed(*kind, None, Vec::new(), 10)).await;
+    }
+    assert!(bench.rests().await);
+    bench.send(listed(*last, None, Vec::new(), 12)).await;
+    assert_eq!(bench.next().await.revision, 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_reference_grants_nothing_waits_for_them() {
+    let mut bench = bench(vec![None]);
+    for kind in &KINDS[..4] {
+        bench.send(listed(*kind, None, Vec::new(), 10)).await;
+    }
+    bench.send(Update::GrantsServed(false)).await;
+    assert_eq!(bench.next().await.revision, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_is_compiled_once() {
+    let mut bench = bench(vec![None]);
+    bench.listed(10).await;
+    bench.next().await;
+    for version in 11..=50 {
+        let name = format!("route-{version}");
+        bench
+            .send(applied(seen(Kind::AiRoute, "team", &name, 1, version)))
+            .await;
+    }
+    let compilation = bench.next().await;
+    assert_eq!(compilation.revision, 50);
+    assert_eq!(compilation.compiled.verdicts.len(), 40);
+    assert!(bench.rests().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_changes_does_not_put_the_compile_off() {
+    let mut bench = bench(vec![None]);
+    bench.listed(10).await;
+    bench.next().await;
+    let start = Instant::now();
+    let updates = bench.updates.clone();
+    proxy_admin::task::spawn("changes", async move {
+        for version in 11..=1_000 {
+            let change = applied(seen(Kind::AiRoute, "team", "chat", 1_000, version));
+            let mut change = change;
+            if let Update::Applied(seen) = &mut change {
+                seen.known.generation = i64::try_from(version).expect("it is small");
+            }
+            if updates.send(change).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(QUIET / 2).await;
+        }
+    });
+    bench.next().await;
+    assert!(start.elapsed() <= LONGEST + QUIET, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_status_of_the_same_generation_is_noted_and_not_compiled() {
+    let mut bench = bench(vec![None]);
+    bench.listed(10).await;
+    bench
+        .send(applied(seen(Kind::AiRoute, "team", "chat", 1, 11)))
+        .await;
+    bench.next().await;
+    let mut again = seen(Kind::AiRoute, "team", "chat", 1, 12);
+    again.known.status.programmed = "1/1".to_owned();
+    bench.send(applied(again)).await;
+    assert!(bench.rests().await);
+    let known = bench.known.lock();
+    let known = &known[&reference(Kind::AiRoute, "chat")];
+    assert_eq!(
+        (known.version, known.status.programmed.as_str()),
+        (12, "1/1")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_made_anew_under_its_old_name_is_compiled() {
+    let mut bench = bench(vec![None]);
+    bench.listed(10).await;
+    bench
+        .send(applied(seen(Kind::AiRoute, "team", "chat", 1, 11)))
+        .await;
+    bench.next().await;
+    let mut anew = seen(Kind::AiRoute, "team", "chat", 1, 12);
+    anew.known.uid = "another".to_owned();
+    bench.send(applied(anew)).await;
+    assert_eq!(bench.next().await.revision, 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_revision_never_goes_back_and_counts_deletions() {
+    let mut bench = bench(vec![None]);
+    bench.listed(100).await;
+    bench
+        .send(applied(seen(Kind::AiRoute, "team", "chat", 1, 60)))
+        .await;
+    assert_eq!(bench.next().await.revision, 100);
+    let gone = seen(Kind::AiRoute, "team", "chat", 1, 120);
+    bench.send(Update::Deleted(Box::new(gone))).await;
+    let compilation = bench.next().await;
+    assert_eq!(compilation.revision, 120);
+    assert!(compilation.compiled.verdicts.is_empty());
+    assert!(bench.known.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_removes_what_is_gone_from_its_own_scope_only() {
+    let scopes = vec![Some("team".to_owned()), Some("other".to_owned())];
+    let mut bench = bench(scopes.clone());
+    for kind in KINDS {
+        for scope in &scopes {
+            bench
+                .send(listed(kind, scope.clone(), Vec::new(), 10))
+                .await;
+        }
+    }
+    for (namespace, version) in [("team", 11), ("other", 12)] {
+        let route = seen(Kind::AiRoute, namespace, "chat", 1, version);
+        bench.send(applied(route)).await;
+    }
+    assert_eq!(bench.next().await.compiled.verdicts.len(), 2);
+    let relisted = listed(Kind::AiRoute, Some("team".to_owned()), Vec::new(), 20);
+    bench.send(relisted).await;
+    let compilation = bench.next().await;
+    let left: Vec<String> = compilation
+        .compiled
+        .verdicts
+        .keys()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(left, ["AIRoute other/chat"]);
+    assert_eq!(compilation.revision, 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undecodable_object_is_judged_and_the_others_go_on() {
+    let mut bench = bench(vec![None]);
+    bench.listed(10).await;
+    let broken = read(Kind::AiRoute, "team", "broken", 7, 11, &json!({"rules": 5}));
+    bench.send(applied(broken)).await;
+    bench
+        .send(applied(seen(Kind::AiRoute, "team", "chat", 1, 12)))
+        .await;
+    let compilation = bench.next().await;
+    let broken = reference(Kind::AiRoute, "broken");
+    assert!(
+        !compilation.compiled.verdicts[&broken]
+            .diagnostics
+            .is_empty()
+    );
+    assert_eq!(compilation.undecodable.get(&broken), Some(&7));
+    assert!(
+        compilation
+            .compiled
+            .verdicts
+            .contains_key(&reference(Kind::AiRoute, "chat"))
+    );
+    // Mended, it is like any other.
+    bench
+        .send(applied(seen(Kind::AiRoute, "team", "broken", 8, 13)))
+        .await;
+    assert!(bench.next().await.undecodable.is_empty());
+}
+
+#[test]
+fn the_first_change_bounds_the_wait_and_the_last_one_sets_it() {
+    let start = Instant::now();
+    let once = Due::after(None, start);
+    assert_eq!(once.at(), start + QUIET);
+    let late = Due::after(Some(once), start + LONGEST);
+    assert_eq!(late.at(), start + LONGEST);
+}

@@ -270,3 +270,40 @@ fn record(lease: &Lease) -> Record {
 fn wall() -> MicroTime {
     MicroTime(Timestamp::from_millisecond(clock::now().unix_ms).unwrap_or_default())
 }
+
+/// A leadership that a test gives and takes.
+#[cfg(test)]
+pub(crate) mod tests_support {
+    use super::{Arc, AtomicU64, Leadership, Ordering, watch};
+
+    #[derive(Debug)]
+    pub(crate) struct Lead {
+        until_ms: Arc<AtomicU64>,
+        leads: watch::Sender<bool>,
+    }
+
+    impl Lead {
+        pub(crate) fn lose(&mut self) {
+            self.until_ms.store(0, Ordering::Release);
+            self.leads.send_replace(false);
+        }
+
+        pub(crate) fn gain(&mut self) {
+            self.until_ms.store(u64::MAX, Ordering::Release);
+            self.leads.send_replace(true);
+        }
+    }
+
+    impl Leadership {
+        /// One that holds, and the way to change that.
+        pub(crate) fn for_tests() -> (Lead, Self) {
+            let (leads, changes) = watch::channel(true);
+            let until_ms = Arc::new(AtomicU64::new(u64::MAX));
+            let leadership = Self {
+                until_ms: Arc::clone(&until_ms),
+                changes,
+            };
+            (Lead { until_ms, leads }, leadership)
+        }
+    }
+}

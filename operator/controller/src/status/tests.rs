@@ -1,1 +1,525 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crds::{ConditionType, Reason};
+use http::{Method, StatusCode};
+use kube::api::DynamicObject;
+use operator_compile::{Compiled, Diagnostic, Judgement, Kind, ObjectRef, Severity, Verdict};
+use parking_lot::Mutex;
+use proxy_admin::shutdown;
+use proxy_core::names::ObjectName;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::judge::{Acknowledged, Wanted};
+use super::{Fleet, Inputs, Publication, Replica, StatusWriter};
+use crate::compiler::Compilation;
+use crate::events::Announcer;
+use crate::known::{Known, KnownObjects, StoredStatus};
+use crate::lease::keeper::Leadership;
+use crate::scenario::{Scenario, eventually, metrics};
+use crate::watch::Seen;
+
+// === the pure part ===
+
+fn route() -> ObjectRef {
+    ObjectRef::new(Kind::AiRoute, ObjectName::new("team", "chat"))
+}
+
+fn judgement(condition: ConditionType, holds: bool, reason: Reason) -> Judgement {
+    Judgement {
+        condition,
+        holds,
+        reason,
+        message: String::new(),
+    }
+}
+
+fn sound(generation: i64) -> Verdict {
+    Verdict {
+        generation,
+        conditions: vec![
+            judgement(ConditionType::Accepted, true, Reason::Accepted),
+            judgement(ConditionType::ResolvedRefs, true, Reason::ResolvedRefs),
+        ],
+        diagnostics: Vec::new(),
+    }
+}
+
+fn unresolved(generation: i64) -> Verdict {
+    Verdict {
+        generation,
+        conditions: vec![
+            judgement(ConditionType::Accepted, true, Reason::Accepted),
+            judgement(ConditionType::ResolvedRefs, false, Reason::BackendNotFound),
+        ],
+        diagnostics: vec![Diagnostic {
+            object: route(),
+            severity: Severity::Error,
+            condition: ConditionType::ResolvedRefs,
+            reason: Reason::BackendNotFound,
+            field: "spec.rules[0].backendRefs[0].name".to_owned(),
+            message: "there is no AIBackend \"missing\"".to_owned(),
+        }],
+    }
+}
+
+fn fleet(acked: &[Option<u64>]) -> Fleet {
+    let replicas = acked.iter().enumerate().map(|(index, acked)| Replica {
+        id: format!("proxy-{index}"),
+        acked: *acked,
+        refused: None,
+    });
+    Fleet {
+        replicas: replicas.collect(),
+    }
+}
+
+fn wanted(verdict: &Verdict, fleet: &Fleet) -> Wanted {
+    let acknowledged = Acknowledged::count(Some(5), fleet);
+    Wanted::new(&route(), verdict, verdict.generation, Some(&acknowledged))
+}
+
+/// The status that is stored after `wanted` was.
+fn stored(wanted: &Wanted, known: &Known, now_ms: i64) -> (Value, StoredStatus) {
+    let patch = wanted.patch(&route(), known, now_ms);
+    let status = StoredStatus::read(patch.get("status"));
+    (patch["status"].clone(), status)
+}
+
+fn words(status: &Value) -> Vec<String> {
+    let conditions = status["conditions"].as_array().expect("there are some");
+    let word = |one: &Value, field: &str| one[field].as_str().unwrap_or_default().to_owned();
+    conditions
+        .iter()
+        .map(|one| {
+            let field = |name| word(one, name);
+            format!("{}={}/{}", field("type"), field("status"), field("reason"))
+        })
+        .collect()
+}
+
+#[test]
+fn a_route_that_every_replica_has_is_ready() {
+    let wanted = wanted(&sound(3), &fleet(&[Some(5), Some(9)]));
+    let (status, _) = stored(&wanted, &Known::default(), 0);
+    assert_eq!(
+        words(&status),
+        [
+            "Accepted=True/Accepted",
+            "ResolvedRefs=True/ResolvedRefs",
+            "Programmed=True/Programmed",
+            "Ready=True/Ready"
+        ]
+    );
+    assert_eq!(status["programmed"], "2/2");
+    assert_eq!(status["observedGeneration"], 3);
+    let conditions = status["conditions"].as_array().expect("there are some");
+    assert!(conditions.iter().all(|one| one["observedGeneration"] == 3));
+}
+
+#[test]
+fn programmed_comes_only_from_acknowledgements() {
+    let check = |acked: &[Option<u64>], expect: &str, programmed: &str| {
+        let (status, _) = stored(&wanted(&sound(1), &fleet(acked)), &Known::default(), 0);
+        assert_eq!(words(&status)[2], expect, "{acked:?}");
+        assert_eq!(words(&status)[3], "Ready=False/NotReady", "{acked:?}");
+        assert_eq!(status["programmed"], programmed, "{acked:?}");
+    };
+    check(&[], "Programmed=False/Pending", "0/0");
+    check(&[None], "Programmed=False/ProxiesBehind", "0/1");
+    check(&[Some(4), Some(5)], "Programmed=False/ProxiesBehind", "1/2");
+}
+
+#[test]
+fn a_refusal_is_told_in_the_replicas_words_until_it_has_the_table() {
+    let mut fleet = fleet(&[Some(5), Some(4)]);
+    fleet.replicas[1].refused = Some((6, "unknown field".to_owned()));
+    let (status, _) = stored(&wanted(&sound(1), &fleet), &Known::default(), 0);
+    assert_eq!(words(&status)[2], "Programmed=False/Rejected");
+    let message = status["conditions"][2]["message"].as_str().expect("text");
+    assert!(
+        message.contains("proxy-1") && message.contains("unknown field"),
+        "{message}"
+    );
+    // A refusal of something older than this object's form says nothing about it.
+    fleet.replicas[1].refused = Some((4, "unknown field".to_owned()));
+    let (status, _) = stored(&wanted(&sound(1), &fleet), &Known::default(), 0);
+    assert_eq!(words(&status)[2], "Programmed=False/ProxiesBehind");
+}
+
+#[test]
+fn an_error_of_the_user_stalls_the_object() {
+    let (status, _) = stored(
+        &wanted(&unresolved(1), &fleet(&[Some(5)])),
+        &Known::default(),
+        0,
+    );
+    assert_eq!(
+        words(&status),
+        [
+            "Accepted=True/Accepted",
+            "ResolvedRefs=False/BackendNotFound",
+            "Programmed=True/Programmed",
+            "Ready=False/NotReady",
+            "Stalled=True/BackendNotFound"
+        ]
+    );
+}
+
+#[test]
+fn a_backend_is_ready_without_any_replica() {
+    let backend = ObjectRef::new(Kind::AiBackend, ObjectName::new("team", "foundry"));
+    let wanted = Wanted::new(&backend, &sound(1), 1, None);
+    let patch = wanted.patch(&backend, &Known::default(), 0);
+    assert_eq!(
+        words(&patch["status"]).last().map(String::as_str),
+        Some("Ready=True/Ready")
+    );
+    assert_eq!(patch["status"].get("programmed"), None);
+}
+
+#[test]
+fn what_is_stored_already_does_not_differ_whatever_the_time() {
+    let wanted = wanted(&unresolved(1), &fleet(&[Some(5)]));
+    let (_, status) = stored(&wanted, &Known::default(), 1_000_000);
+    assert!(wanted.differs(&StoredStatus::default()));
+    assert!(!wanted.differs(&status));
+}
+
+#[test]
+fn a_condition_that_is_left_over_is_a_difference() {
+    let (_, status) = stored(
+        &wanted(&unresolved(1), &fleet(&[Some(5)])),
+        &Known::default(),
+        0,
+    );
+    let mut without = status.clone();
+    without.conditions.retain(|one| one.type_ != "Stalled");
+    let broken = wanted(&unresolved(1), &fleet(&[Some(5)]));
+    assert!(broken.differs(&without));
+    // And one of somebody else is none of ours.
+    let mut foreign = status.clone();
+    let mut other = foreign.conditions[0].clone();
+    other.type_ = "example.com/Audited".to_owned();
+    foreign.conditions.push(other);
+    assert!(!broken.differs(&foreign));
+    let mended = wanted(&sound(1), &fleet(&[Some(5)]));
+    assert!(mended.differs(&status));
+}
+
+#[test]
+fn only_a_flip_of_the_status_moves_its_time() {
+    let behind = wanted(&sound(1), &fleet(&[Some(4)]));
+    let (first, status) = stored(&behind, &Known::default(), 1_000_000);
+    let known = Known {
+        status,
+        ..Known::default()
+    };
+    let done = wanted(&sound(2), &fleet(&[Some(5)]));
+    let (second, _) = stored(&done, &known, 2_000_000);
+    let time =
+        |status: &Value, index: usize| status["conditions"][index]["lastTransitionTime"].clone();
+    assert_eq!(time(&first, 0), time(&second, 0), "Accepted stayed true");
+    assert_eq!(
+        time(&second, 2),
+        "1970-01-01T00:33:20Z",
+        "Programmed flipped"
+    );
+}
+
+#[test]
+fn after_a_restart_a_programmed_route_stays_so_until_replicas_had_time_to_come() {
+    let (before, status) = stored(
+        &wanted(&sound(1), &fleet(&[Some(5), Some(5)])),
+        &Known::default(),
+        0,
+    );
+    let mut restarted = wanted(&sound(1), &fleet(&[]));
+    restarted.keep_programmed(&route(), &status);
+    assert!(!restarted.differs(&status));
+    let known = Known {
+        status: status.clone(),
+        ..Known::default()
+    };
+    assert_eq!(stored(&restarted, &known, 99_000).0, before);
+    // But not for another generation, and not against a refusal.
+    let mut newer = wanted(&sound(2), &fleet(&[]));
+    newer.keep_programmed(&route(), &status);
+    assert_eq!(
+        words(&stored(&newer, &known, 0).0)[2],
+        "Programmed=False/Pending"
+    );
+    let mut refusing = fleet(&[None]);
+    refusing.replicas[0].refused = Some((5, "no".to_owned()));
+    let mut refused = wanted(&sound(1), &refusing);
+    refused.keep_programmed(&route(), &status);
+    assert_eq!(
+        words(&stored(&refused, &known, 0).0)[2],
+        "Programmed=False/Rejected"
+    );
+}
+
+#[test]
+fn an_object_without_an_entry_in_the_table_is_not_programmed() {
+    let acknowledged = Acknowledged::count(None, &fleet(&[Some(9)]));
+    let wanted = Wanted::new(&route(), &sound(1), 1, Some(&acknowledged));
+    let (status, _) = stored(&wanted, &Known::default(), 0);
+    assert_eq!(words(&status)[2], "Programmed=False/NotReady");
+    assert_eq!(status["programmed"], "0/1");
+}
+
+// === the writer, on a fake API server ===
+
+struct Bench {
+    scenario: Scenario,
+    known: Arc<Mutex<KnownObjects>>,
+    publications: watch::Sender<Option<Publication>>,
+    fleet: watch::Sender<Fleet>,
+    status_changes: watch::Sender<u64>,
+    leadership: crate::lease::keeper::tests_support::Lead,
+    _trigger: shutdown::Trigger,
+}
+
+/// A running writer that leads, and an API server that stores what is applied.
+fn bench(verdicts: BTreeMap<ObjectRef, Verdict>) -> Bench {
+    let known = Arc::<Mutex<KnownObjects>>::default();
+    for (object, verdict) in &verdicts {
+        let one = Known {
+            uid: "u".to_owned(),
+            generation: verdict.generation,
+            version: 1,
+            status: StoredStatus::default(),
+        };
+        known.lock().insert(object.clone(), one);
+    }
+    let scenario = Scenario::default()
+        .storing("/apis/events.k8s.io/v1/namespaces/team/events")
+        .rule(|call| {
+            let mut object = call.body.clone();
+            object["metadata"]["resourceVersion"] = json!("2");
+            call.path
+                .ends_with("/status")
+                .then_some((StatusCode::OK, object))
+        });
+    let (publications, published) = watch::channel(Some(publication(verdicts)));
+    let (fleet, fleets) = watch::channel(fleet(&[Some(5)]));
+    let (status_changes, changes) = watch::channel(0);
+    let (leadership, leads) = Leadership::for_tests();
+    let inputs = Inputs {
+        publications: published,
+        fleet: fleets,
+        status_changes: changes,
+        known: Arc::clone(&known),
+    };
+    let announcer = Announcer::new(scenario.client(), "operator-0", metrics());
+    let writer = StatusWriter::new(scenario.client(), inputs, announcer, metrics());
+    let (trigger, shutdown) = shutdown::channel();
+    proxy_admin::task::spawn("status", writer.run(leads, shutdown));
+    Bench {
+        scenario,
+        known,
+        publications,
+        fleet,
+        status_changes,
+        leadership,
+        _trigger: trigger,
+    }
+}
+
+fn publication(verdicts: BTreeMap<ObjectRef, Verdict>) -> Publication {
+    let compiled = Compiled {
+        contents: proxy_core::table::Contents::default(),
+        verdicts,
+    };
+    Publication {
+        compilation: Compilation {
+            revision: 1,
+            compiled: Arc::new(compiled),
+            undecodable: Arc::default(),
+        },
+        // The route "late" was published later than all others.
+        changed_at: Arc::new(|key| Some(if key == "route/team/late" { 6 } else { 5 })),
+    }
+}
+
+fn named(name: &str, verdict: Verdict) -> (ObjectRef, Verdict) {
+    let object = ObjectRef::new(Kind::AiRoute, ObjectName::new("team", name));
+    (object, verdict)
+}
+
+impl Bench {
+    fn writes(&self) -> usize {
+        self.scenario.calls(&Method::PATCH).len()
+    }
+
+    fn events(&self) -> usize {
+        self.scenario.calls(&Method::POST).len()
+    }
+
+    async fn wrote(&self, count: usize) {
+        eventually(
+            &format!("{count} writes, there are {}", self.writes()),
+            || (self.writes() >= count).then_some(()),
+        )
+        .await;
+    }
+
+    /// Lets the writer do all that it wants to. The clock is paused, so that costs no time.
+    async fn rest(&self) {
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_is_written_once_with_one_manager_and_the_uid() {
+    let bench = bench(BTreeMap::from([named("chat", sound(1))]));
+    bench.wrote(1).await;
+    bench.rest().await;
+    bench.status_changes.send_modify(|count| *count += 1);
+    bench.rest().await;
+    assert_eq!(bench.writes(), 1);
+    let call = &bench.scenario.calls(&Method::PATCH)[0];
+    assert!(
+        call.path.ends_with("/namespaces/team/airoutes/chat/status"),
+        "{}",
+        call.path
+    );
+    assert_eq!(call.body["metadata"]["uid"], "u");
+    assert!(call.body.get("spec").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_if_it_is_stored_already() {
+    let wanted = wanted(&sound(1), &fleet(&[Some(5)]));
+    let (_, status) = stored(&wanted, &Known::default(), 0);
+    let bench = bench(BTreeMap::new());
+    let (object, verdict) = named("chat", sound(1));
+    let known = Known {
+        uid: "u".to_owned(),
+        generation: 1,
+        version: 1,
+        status,
+    };
+    bench.known.lock().insert(object.clone(), known);
+    let verdicts = BTreeMap::from([(object, verdict)]);
+    bench.publications.send_replace(Some(publication(verdicts)));
+    bench.rest().await;
+    assert_eq!(bench.writes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_objects_whose_count_changes_are_written_when_the_fleet_changes() {
+    let routes = ["a", "b", "late"].map(|name| named(name, sound(1)));
+    let bench = bench(BTreeMap::from(routes));
+    bench.wrote(3).await;
+    bench.rest().await;
+    // The replica now has the newest table; the others' entries did not change in it.
+    bench.fleet.send_replace(fleet(&[Some(6)]));
+    bench.wrote(4).await;
+    bench.rest().await;
+    assert_eq!(bench.writes(), 4);
+    let call = bench
+        .scenario
+        .calls(&Method::PATCH)
+        .pop()
+        .expect("there are four");
+    assert!(
+        call.path.ends_with("/airoutes/late/status"),
+        "{}",
+        call.path
+    );
+    assert_eq!(call.body["status"]["programmed"], "1/1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_operators_status_is_left_alone() {
+    let bench = bench(BTreeMap::new());
+    let (object, verdict) = named("chat", sound(1));
+    let newer = wanted(&sound(2), &fleet(&[]));
+    let (_, status) = stored(&newer, &Known::default(), 0);
+    let known = Known {
+        uid: "u".to_owned(),
+        generation: 1,
+        version: 1,
+        status,
+    };
+    bench.known.lock().insert(object.clone(), known);
+    let verdicts = BTreeMap::from([(object, verdict)]);
+    bench.publications.send_replace(Some(publication(verdicts)));
+    bench.rest().await;
+    assert_eq!(bench.writes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_writes_nothing() {
+    let mut bench = bench(BTreeMap::new());
+    bench.leadership.lose();
+    bench.rest().await;
+    let (object, verdict) = named("chat", unresolved(1));
+    let known = Known {
+        uid: "u".to_owned(),
+        generation: 1,
+        ..Known::default()
+    };
+    bench.known.lock().insert(object.clone(), known);
+    let verdicts = BTreeMap::from([(object, verdict)]);
+    bench.publications.send_replace(Some(publication(verdicts)));
+    bench.rest().await;
+    assert_eq!((bench.writes(), bench.events()), (0, 0));
+    bench.leadership.gain();
+    bench.wrote(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_is_told_once_and_again_only_if_it_changes() {
+    let bench = bench(BTreeMap::from([named("chat", unresolved(1))]));
+    bench.wrote(1).await;
+    bench.rest().await;
+    assert_eq!(bench.events(), 1);
+    let event = bench.scenario.calls(&Method::POST)[0].body.clone();
+    assert_eq!(event["reason"], "BackendNotFound");
+    assert_eq!(event["type"], "Warning");
+    assert_eq!(event["regarding"]["uid"], "u");
+    assert!(
+        event["note"]
+            .as_str()
+            .is_some_and(|note| note.contains("backendRefs[0]")),
+        "{event}"
+    );
+    let again = BTreeMap::from([named("chat", unresolved(1))]);
+    bench.publications.send_replace(Some(publication(again)));
+    bench.rest().await;
+    assert_eq!(bench.events(), 1);
+    let mut other = unresolved(1);
+    other.diagnostics[0].message = "there is no AIBackend \"gone\"".to_owned();
+    let other = BTreeMap::from([named("chat", other)]);
+    bench.publications.send_replace(Some(publication(other)));
+    bench.rest().await;
+    assert_eq!(bench.events(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_leader_does_not_repeat_what_the_status_says_already() {
+    let mut bench = bench(BTreeMap::from([named("chat", unresolved(1))]));
+    bench.wrote(1).await;
+    bench.rest().await;
+    assert_eq!(bench.events(), 1);
+    bench.leadership.lose();
+    bench.rest().await;
+    bench.leadership.gain();
+    bench.rest().await;
+    assert_eq!((bench.writes(), bench.events()), (1, 1));
+}
+
+#[test]
+fn a_status_of_another_shape_is_read_as_far_as_it_goes() {
+    let object: DynamicObject = serde_json::from_value(json!({
+        "metadata": {"name": "chat", "namespace": "team"},
+        "status": {"conditions": [{"type": "Ready"}], "observedGeneration": 4},
+    }))
+    .expect("it has metadata");
+    let seen = Seen::read(Kind::AiRoute, object).expect("it has a name");
+    assert_eq!(seen.known.status.newest_generation(), Some(4));
+    assert!(seen.known.status.conditions.is_empty());
+}
