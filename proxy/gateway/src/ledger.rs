@@ -90,14 +90,6 @@ impl Ledger {
         clock: fn() -> Moment,
     ) -> Result<Charge, Box<Refusal>> {
         let now = clock();
-        let mut charge = Charge {
-            live: Arc::clone(live),
-            held: Vec::new(),
-            settled: false,
-            estimate: cost,
-            clock,
-            settlements: self.settlements.clone(),
-        };
         let mut asked: Vec<(Arc<Slot>, Applied<'_>)> = permit
             .limits(caller, model)
             .filter_map(|applied| {
@@ -105,8 +97,16 @@ impl Ledger {
                 Some((self.slot(key, live, applied.index, now)?, applied))
             })
             .collect();
+        let charge = |held| Charge {
+            live: Arc::clone(live),
+            held,
+            settled: false,
+            estimate: cost,
+            clock,
+            settlements: self.settlements.clone(),
+        };
         if asked.is_empty() {
-            return Ok(charge);
+            return Ok(charge(Vec::new()));
         }
         // One order for all requests, or two of them could wait for each other.
         asked.sort_unstable_by_key(|(slot, _)| slot.key);
