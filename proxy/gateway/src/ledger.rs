@@ -130,19 +130,22 @@ impl Ledger {
             Ok(stamps) => {
                 drop(entries);
                 drop(guards);
-                for ((slot, applied), stamp) in asked.into_iter().zip(stamps) {
-                    if stamp.over && applied.quota.mode == Mode::Shadow {
-                        count(live, applied.index, |limit| {
-                            limit.counters.shadow_denials.inc()
-                        });
-                    }
-                    charge.held.push(Held {
-                        slot,
-                        limit: applied.index,
-                        stamp,
+                let held = asked
+                    .into_iter()
+                    .zip(stamps)
+                    .map(|((slot, applied), stamp)| {
+                        if stamp.over && applied.quota.mode == Mode::Shadow {
+                            count(live, applied.index, |limit| {
+                                limit.counters.shadow_denials.inc()
+                            });
+                        }
+                        Held {
+                            slot,
+                            limit: applied.index,
+                            stamp,
+                        }
                     });
-                }
-                Ok(charge)
+                Ok(charge(held.collect()))
             }
             Err(exceeded) => {
                 let refusal = refusal(live, &asked, &mut entries, exceeded, &cost, now);
