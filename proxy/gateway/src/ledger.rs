@@ -23,14 +23,24 @@ mod tests;
 
 /// Locks over the map of counters: requests of different subjects rarely meet.
 const SHARDS: usize = 16;
+/// Counters of one shard at which those that count nothing any more are swept out; callers whom no
+/// Secret names can make new ones without end. A counter takes about 600 bytes.
+const SWEEP_AT: usize = 4096;
 
 /// Counters by limit and subject. They outlive tables, so a changed limit keeps what was used.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    shards: Vec<RwLock<HashMap<u128, Arc<Slot>, RandomState>>>,
+    shards: Vec<RwLock<Shard>>,
     /// Two independent keyed hashes make the 128 bits that name a counter.
     hashers: [RandomState; 2],
     settlements: SettlementCounters,
+}
+
+#[derive(Debug)]
+struct Shard {
+    counters: HashMap<u128, Arc<Slot>, RandomState>,
+    /// How many counters there may be before the next sweep.
+    sweep_at: usize,
 }
 
 #[derive(Debug)]
@@ -173,19 +183,44 @@ impl Ledger {
     }
 
     fn slot(&self, key: u128, live: &Live, limit: usize, now: Moment) -> Option<Arc<Slot>> {
-        let index = usize::try_from(key % 16).ok()?;
-        let shard = self.shards.get(index)?;
-        if let Some(slot) = shard.read().get(&key) {
+        let index = usize::try_from(key >> 64).ok()?;
+        let shard = self.shards.get(index.checked_rem(self.shards.len())?)?;
+        if let Some(slot) = shard.read().counters.get(&key) {
             return Some(Arc::clone(slot));
         }
         let limit = &live.limits.get(limit)?.limit;
+        let mut shard = shard.write();
+        shard.sweep(now);
         let slot = || {
             Arc::new(Slot {
                 key,
                 counter: Mutex::new(Counter::new(limit, now)),
             })
         };
-        Some(Arc::clone(shard.write().entry(key).or_insert_with(slot)))
+        Some(Arc::clone(shard.counters.entry(key).or_insert_with(slot)))
+    }
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        Self {
+            counters: HashMap::default(),
+            sweep_at: SWEEP_AT,
+        }
+    }
+}
+
+impl Shard {
+    /// Forgets what counts nothing any more, each time the number has doubled.
+    fn sweep(&mut self, now: Moment) {
+        if self.counters.len() < self.sweep_at {
+            return;
+        }
+        // Whoever holds a slot is about to charge it, or has charged it.
+        self.counters.retain(|_, slot| {
+            Arc::strong_count(slot) > 1 || !slot.counter.lock().is_untouched(now)
+        });
+        self.sweep_at = self.counters.len().saturating_mul(2).max(SWEEP_AT);
     }
 }
 

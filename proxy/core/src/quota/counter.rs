@@ -156,6 +156,20 @@ impl Counter {
         self.settle(limit, stamp, 0, now);
     }
 
+    /// Whether nothing is used or owed at `now`: the counter may be forgotten.
+    pub fn is_untouched(&mut self, now: Moment) -> bool {
+        match &mut self.state {
+            State::Rolling(ring) => {
+                ring.advance(now.monotonic_ms);
+                ring.used() == 0
+            }
+            State::Calendar { span, used, debt } => {
+                *debt == 0 && (*used == 0 || now.unix_ms >= span.end)
+            }
+            State::Held { running } => *running == 0,
+        }
+    }
+
     /// Whether this counter counts by the window of `limit`; if not, it must be made anew.
     #[must_use]
     pub fn suits(&self, limit: &Limit) -> bool {

@@ -1,4 +1,7 @@
-#![expect(clippy::arithmetic_side_effects, reason = "a test may overflow: it fails")]
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "a test may overflow: it fails"
+)]
 
 use std::sync::Arc;
 
@@ -164,6 +167,23 @@ fn concurrency_is_held_until_it_is_settled() {
     assert!(take(&two, &mut counter, 0, 900_000).is_err());
     counter.settle(&two, first, 5, at(900_000));
     assert!(take(&two, &mut counter, 0, 900_000).is_ok());
+}
+
+#[test]
+fn a_counter_is_forgotten_only_when_nothing_counts_any_more() {
+    let day = Window::Calendar(Period::Day, TimeZone::UTC);
+    for (window, gone) in [
+        (Window::Second, 1_100),
+        (Window::Minute, 61_000),
+        (day, 86_400_000),
+    ] {
+        let rule = limit(Unit::Tokens, 100, window);
+        let mut counter = Counter::new(&rule, at(0));
+        assert!(counter.is_untouched(at(0)));
+        take(&rule, &mut counter, 1, 0).expect("fits");
+        assert!(!counter.is_untouched(at(gone - 1)), "{rule:?}");
+        assert!(counter.is_untouched(at(gone)), "{rule:?}");
+    }
 }
 
 fn check_period(period: Period, zone: &str, at: &str, start: &str, end: &str) {

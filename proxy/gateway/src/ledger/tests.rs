@@ -275,6 +275,41 @@ fn a_request_beyond_the_whole_limit_is_told_that_it_never_fits() {
 }
 
 #[test]
+fn counters_of_strangers_that_count_nothing_are_forgotten() {
+    let bench = Bench::new();
+    let live = bench.live(
+        contents(
+            Mode::Enforce,
+            vec![Per::Consumer],
+            vec![limit("l", Unit::Concurrency, 1)],
+        ),
+        1,
+    );
+    let held = bench.take(&live, "stays", 1).expect("fits");
+    for caller in 0..200_000 {
+        bench
+            .take(&live, &format!("k{caller}"), 1)
+            .expect("its own counter")
+            .release();
+    }
+    let counters: usize = bench
+        .ledger
+        .shards
+        .iter()
+        .map(|shard| shard.read().counters.len())
+        .sum();
+    assert!(
+        counters <= 2 * super::SHARDS * super::SWEEP_AT,
+        "{counters}"
+    );
+    assert!(
+        bench.take(&live, "stays", 1).is_err(),
+        "what is held is kept"
+    );
+    drop(held);
+}
+
+#[test]
 fn ten_thousand_concurrent_reservations_over_three_limits_admit_exactly_the_tightest() {
     let bench = Arc::new(Bench::new());
     let limits = vec![
