@@ -3,6 +3,7 @@
 //! A closed list: a path that is not on it is not served, so nothing reaches a backend unjudged.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use proxy_core::names::Operation;
 
@@ -24,7 +25,7 @@ pub(crate) struct Target {
     pub(crate) dialect: Dialect,
     pub(crate) operation: Operation,
     /// The model, where the path names it; percent-decoded.
-    pub(crate) model: Option<String>,
+    pub(crate) model: Option<Arc<str>>,
     /// For [`Operation::Models`]: the one model asked for.
     pub(crate) one_model: bool,
 }
@@ -70,7 +71,7 @@ pub(crate) fn target(path: &str) -> Result<Target, Unserved> {
         return match operation {
             "chat/completions" => {
                 let dialect = if v1 { Dialect::V1 } else { Dialect::Dated };
-                Ok(chat(dialect, Some(model.into_owned())))
+                Ok(chat(dialect, Some(model.into())))
             }
             _ => Err(Unserved::Unknown),
         };
@@ -80,7 +81,7 @@ pub(crate) fn target(path: &str) -> Result<Target, Unserved> {
         dialect,
         operation: Operation::Models,
         one_model: model.is_some(),
-        model: model.map(str::to_owned),
+        model: model.map(Into::into),
     };
     match rest {
         "chat/completions" if v1 => Ok(chat(Dialect::V1, None)),

@@ -25,12 +25,12 @@ pub(crate) struct Exchange {
     pub(crate) request_id: HeaderValue,
     started: Instant,
     pub(crate) operation: Option<Operation>,
-    pub(crate) model: Option<String>,
+    pub(crate) model: Option<Arc<str>>,
     pub(crate) caller: Option<Arc<Caller>>,
     /// Index of the rule in the table.
     pub(crate) rule: Option<usize>,
     /// `namespace/name` of the backend that was asked last.
-    pub(crate) backend: Option<String>,
+    pub(crate) backend: Option<Arc<str>>,
     pub(crate) deployment: Option<Arc<str>>,
     pub(crate) price: Price,
     pub(crate) charge: Option<Charge>,

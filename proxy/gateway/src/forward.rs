@@ -19,7 +19,7 @@ use crate::answer::{Refusal, X_REQUEST_ID};
 use crate::credential::Shown;
 use crate::dialect::Target;
 use crate::exchange::Exchange;
-use crate::live::Live;
+use crate::live::{Live, LiveBackend};
 use crate::relay::{Payload, Relay, Watch};
 use crate::request::refuse;
 use crate::scan::Body;
@@ -43,6 +43,14 @@ pub(crate) struct Sending<'a> {
     pub(crate) bytes: Bytes,
     pub(crate) scanned: &'a Body,
     pub(crate) deadline: Instant,
+}
+
+/// Everything about one target of the rule.
+struct Resolved<'a> {
+    backend: &'a Backend,
+    deployment: &'a Deployment,
+    origin: &'a Origin,
+    live: &'a LiveBackend,
 }
 
 /// What one try came to.
@@ -157,32 +165,37 @@ impl Sending<'_> {
             .collect()
     }
 
-    fn resolve(&self, target: usize) -> Option<(&Backend, &Deployment, &Origin)> {
+    fn resolve(&self, target: usize) -> Option<Resolved<'_>> {
         let target = self.permit.flat.targets.get(target)?;
         let backend = self.live.table.contents().backends.get(target.backend)?;
-        let origin = self.live.origins.get(target.backend)?.as_ref().ok()?;
+        let live = self.live.backends.get(target.backend)?;
+        let origin = live.origin.as_ref().ok()?;
         let deployment = backend.deployment(target.deployment.as_deref(), Some(self.model))?;
-        Some((backend, deployment, origin))
+        Some(Resolved {
+            backend,
+            deployment,
+            origin,
+            live,
+        })
     }
 
     async fn attempt(&self, target: usize, exchange: &mut Exchange) -> Option<(&Backend, Tried)> {
-        let (backend, deployment, origin) = self.resolve(target)?;
-        let name = backend.name.to_string();
+        let Resolved {
+            backend,
+            deployment,
+            origin,
+            live,
+        } = self.resolve(target)?;
+        exchange.backend = Some(Arc::clone(&live.name));
         exchange.deployment = Some(Arc::clone(&deployment.name));
         exchange.price = deployment.price;
         let call = origin.chat(self.target.dialect, &deployment.name, self.version);
-        let body = splice(&self.bytes, self.scanned, &call, &deployment.name);
-        let shown = self.shown.filter(|_| origin.passes_credential());
-        let request = upstream::request(
-            origin,
-            &call,
-            self.client,
-            shown,
-            &exchange.request_id,
-            body,
-        );
-        let tried = match request {
-            Ok(request) => {
+        let tried = match call {
+            Ok(call) => {
+                let body = splice(&self.bytes, self.scanned, &call, &deployment.name);
+                let shown = self.shown.filter(|_| origin.passes_credential());
+                let id = &exchange.request_id;
+                let request = upstream::request(origin, call, self.client, shown, id, body);
                 let wait = self.first_byte(backend);
                 match self.core.connections.send(origin, request, wait).await {
                     Ok(response) => Tried::Answered(response),
@@ -194,15 +207,27 @@ impl Sending<'_> {
                 cause: format!("the request cannot be built: {error}"),
             }),
         };
-        let status = match &tried {
-            Tried::Answered(response) => response.status().as_str().to_owned(),
-            Tried::Failed(failed) => failed.how.code().as_str().to_owned(),
+        let tries = |status| {
+            self.core
+                .shared
+                .metrics
+                .tries(&live.name, &deployment.name, status)
         };
-        self.core
-            .shared
-            .metrics
-            .tried(&name, &deployment.name, &status);
-        exchange.backend = Some(name);
+        match &tried {
+            Tried::Answered(response) if response.status() == StatusCode::OK => {
+                let same = |other: &&Deployment| std::ptr::eq(*other, deployment);
+                let index = backend.deployments.iter().position(|other| same(&other));
+                if let Some(answered) = index.and_then(|index| live.answered.get(index)) {
+                    answered.inc();
+                }
+            }
+            Tried::Answered(response) => {
+                tries(response.status().as_str()).inc();
+            }
+            Tried::Failed(failed) => {
+                tries(failed.how.code().as_str()).inc();
+            }
+        }
         Some((backend, tried))
     }
 

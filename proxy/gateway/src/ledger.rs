@@ -14,6 +14,8 @@ use proxy_core::auth::Caller;
 use proxy_core::names::{Code, Moment};
 use proxy_core::quota::{Cost, Counter, Entry, Exceeded, Mode, Stamp, Unit, Wait, Window, reserve};
 
+use smallvec::SmallVec;
+
 use crate::answer::{Refusal, Spent};
 use crate::live::Live;
 use crate::metrics::SettlementCounters;
@@ -53,7 +55,7 @@ struct Slot {
 #[derive(Debug)]
 pub(crate) struct Charge {
     live: Arc<Live>,
-    held: Vec<Held>,
+    held: SmallVec<[Held; 4]>,
     settled: bool,
     /// What to settle at if nobody settles: the reservation, narrowed as the answer goes on.
     pub(crate) estimate: Cost,
@@ -100,7 +102,7 @@ impl Ledger {
         clock: fn() -> Moment,
     ) -> Result<Charge, Box<Refusal>> {
         let now = clock();
-        let mut asked: Vec<(Arc<Slot>, Applied<'_>)> = permit
+        let mut asked: SmallVec<[(Arc<Slot>, Applied<'_>); 4]> = permit
             .limits(caller, model)
             .filter_map(|applied| {
                 let key = self.key(&applied, caller, model, permit);
@@ -116,12 +118,13 @@ impl Ledger {
             settlements: self.settlements.clone(),
         };
         if asked.is_empty() {
-            return Ok(charge(Vec::new()));
+            return Ok(charge(SmallVec::new()));
         }
         // One order for all requests, or two of them could wait for each other.
         asked.sort_unstable_by_key(|(slot, _)| slot.key);
-        let mut guards: Vec<_> = asked.iter().map(|(slot, _)| slot.counter.lock()).collect();
-        let mut entries: Vec<Entry<'_>> = guards
+        let mut guards: SmallVec<[_; 4]> =
+            asked.iter().map(|(slot, _)| slot.counter.lock()).collect();
+        let mut entries: SmallVec<[Entry<'_>; 4]> = guards
             .iter_mut()
             .zip(&asked)
             .filter_map(|(guard, (_, applied))| {

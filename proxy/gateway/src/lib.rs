@@ -19,6 +19,8 @@ mod scan;
 mod server;
 mod splice;
 mod sse;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 mod tls;
 mod upstream;
 mod usage;

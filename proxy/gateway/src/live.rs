@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use prometheus_client::metrics::counter::Counter;
 use proxy_core::auth::{Caller, Standing};
 use proxy_core::quota::Limit;
-use proxy_core::table::Table;
+use proxy_core::table::{Backend, Deployment, Table};
 
 use crate::metrics::{LimitCounters, Metrics, RuleMetrics, TokenCounters};
 use crate::upstream::Origin;
@@ -20,9 +21,20 @@ pub(crate) struct Live {
     /// Parallel to the table's limits.
     pub(crate) limits: Vec<LiveLimit>,
     /// Parallel to the table's backends.
-    pub(crate) origins: Vec<Result<Origin, String>>,
+    pub(crate) backends: Vec<LiveBackend>,
     tokens: RwLock<HashMap<(usize, Arc<str>), TokenCounters, foldhash::fast::RandomState>>,
     metrics: Metrics,
+}
+
+/// A backend, ready to be sent to.
+#[derive(Debug)]
+pub(crate) struct LiveBackend {
+    /// `namespace/name`.
+    pub(crate) name: Arc<str>,
+    /// Its address and credential, or why there is none.
+    pub(crate) origin: Result<Origin, String>,
+    /// Answers with status 200, parallel to its deployments.
+    pub(crate) answered: Vec<Counter>,
 }
 
 /// A limit as this replica enforces it.
@@ -31,6 +43,19 @@ pub(crate) struct LiveLimit {
     /// The declared limit, its amount divided by the number of replicas.
     pub(crate) limit: Limit,
     pub(crate) counters: LimitCounters,
+}
+
+impl LiveBackend {
+    fn new(backend: &Backend, metrics: &Metrics) -> Self {
+        let name: Arc<str> = backend.name.to_string().into();
+        let answered = |deployment: &Deployment| metrics.tries(&name, &deployment.name, "200");
+        let answered = backend.deployments.iter().map(answered).collect();
+        Self {
+            origin: Origin::of(backend),
+            answered,
+            name,
+        }
+    }
 }
 
 impl Live {
@@ -57,12 +82,13 @@ impl Live {
                 }
             })
             .collect();
-        let origins = table.contents().backends.iter().map(Origin::of).collect();
+        let backends = table.contents().backends.iter();
+        let backends = backends.map(|b| LiveBackend::new(b, metrics)).collect();
         Self {
             table,
             rules,
             limits,
-            origins,
+            backends,
             tokens: RwLock::default(),
             metrics: metrics.clone(),
         }

@@ -161,14 +161,14 @@ impl Metrics {
         self.requests.get_or_create(&labels).inc();
     }
 
-    /// Counts a try.
-    pub(crate) fn tried(&self, backend: &str, deployment: &str, status: &str) {
+    /// Tries of a deployment that came to `status`.
+    pub(crate) fn tries(&self, backend: &str, deployment: &str, status: &str) -> Counter {
         let labels = BackendLabels {
             backend: backend.to_owned(),
             deployment: deployment.to_owned(),
             status: status.to_owned(),
         };
-        self.upstream.get_or_create(&labels).inc();
+        self.upstream.get_or_create_owned(&labels)
     }
 
     pub(crate) fn tokens(&self, route: &str, consumer: &str) -> TokenCounters {

@@ -69,22 +69,13 @@ struct Limits {
 impl Limits {
     fn new(idle: Duration, deadline: Option<Instant>) -> Self {
         let progress = clock::instant();
-        let mut limits = Self {
+        let first = deadline_of(progress, idle, deadline);
+        Self {
             idle,
             deadline,
             progress,
-            timer: Box::pin(tokio::time::sleep(idle)),
-        };
-        let next = limits.next();
-        limits.timer.as_mut().reset(next);
-        limits
-    }
-
-    fn next(&self) -> tokio::time::Instant {
-        let idle = self.progress + self.idle;
-        self.deadline
-            .map_or(idle, |deadline| deadline.min(idle))
-            .into()
+            timer: Box::pin(tokio::time::sleep_until(first)),
+        }
     }
 
     /// Ready when the answer has been silent or has lasted too long. The timer is moved when it
@@ -99,10 +90,19 @@ impl Limits {
             if now.saturating_duration_since(self.progress) >= self.idle {
                 return Poll::Ready("the backend has fallen silent");
             }
-            let next = self.next();
+            let next = deadline_of(self.progress, self.idle, self.deadline);
             self.timer.as_mut().reset(next);
         }
     }
+}
+
+fn deadline_of(
+    progress: Instant,
+    idle: Duration,
+    deadline: Option<Instant>,
+) -> tokio::time::Instant {
+    let idle = progress + idle;
+    deadline.map_or(idle, |deadline| deadline.min(idle)).into()
 }
 
 impl Relay {

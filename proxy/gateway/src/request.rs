@@ -128,10 +128,10 @@ async fn serve(
     let bytes = read_body(&parts.headers, body, core.shared.config.max_body).await?;
     let scanned = scan::body(&bytes).map_err(|why| refuse(Code::InvalidRequest, why.0))?;
     let model = match (&target.model, &scanned.model) {
-        (Some(model), _) | (None, Some((model, _))) => model.clone(),
+        (Some(model), _) | (None, Some((model, _))) => Arc::clone(model),
         (None, None) => return Err(refuse(Code::InvalidRequest, "\"model\" is missing")),
     };
-    exchange.model = Some(model.clone());
+    exchange.model = Some(Arc::clone(&model));
     exchange.streamed = scanned.stream;
     let ask = Ask {
         host: &host,

@@ -11,6 +11,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use memchr::memchr2;
 
@@ -28,7 +29,7 @@ pub(crate) struct Body {
     /// The object has no members.
     pub(crate) empty: bool,
     /// `model` and where its value stands, quotes included.
-    pub(crate) model: Option<(String, Range<usize>)>,
+    pub(crate) model: Option<(Arc<str>, Range<usize>)>,
     /// `stream`.
     pub(crate) stream: bool,
     /// `stream_options`.
@@ -120,11 +121,11 @@ fn field(
             if cursor.peek() != Some(b'"') {
                 return malformed("\"model\" must be a string");
             }
-            let text = cursor.string()?.into_owned();
+            let text = cursor.string()?;
             if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
                 return malformed("\"model\" must be 1 to 256 printable characters");
             }
-            found.model = Some((text, start..cursor.at));
+            found.model = Some((text.into(), start..cursor.at));
         }
         "stream" => {
             seen.once("stream")?;
@@ -323,10 +324,13 @@ impl<'a> Cursor<'a> {
                 return Ok(escaped);
             }
             escaped = true;
-            self.at += 2;
-            if self.at > self.bytes.len() {
-                return malformed("a string in the body is not closed");
-            }
+            let hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+            self.at += match self.bytes.get(self.at + 1) {
+                Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
+                Some(b'u') if self.bytes.get(self.at + 2..self.at + 6).is_some_and(hex) => 6,
+                Some(_) => return malformed(format!("byte {} begins an invalid escape", self.at)),
+                None => return malformed("a string in the body is not closed"),
+            };
         }
     }
 

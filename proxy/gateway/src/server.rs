@@ -156,8 +156,8 @@ impl Gateway {
             return;
         };
         let live = Live::new(Arc::clone(table), published.replicas, &self.0.metrics);
-        for (backend, origin) in table.contents().backends.iter().zip(&live.origins) {
-            if let Err(cause) = origin {
+        for backend in &live.backends {
+            if let Err(cause) = &backend.origin {
                 error!(backend = %backend.name, cause, "a backend cannot be used");
             }
         }

@@ -25,7 +25,7 @@ pub(crate) fn splice(bytes: &Bytes, scanned: &Body, call: &Call, deployment: &st
     let mut inserted: Vec<String> = Vec::new();
     if call.model_in_body {
         match &scanned.model {
-            Some((model, _)) if model == deployment => {}
+            Some((model, _)) if **model == *deployment => {}
             Some((_, range)) => edits.push((range.start, range.end, quoted(deployment))),
             None => inserted.push(format!("\"model\":{}", quoted(deployment))),
         }

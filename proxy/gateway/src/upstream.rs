@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
-use http::uri::{Authority, Scheme};
+use http::uri::{Authority, InvalidUri, Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -65,6 +65,8 @@ pub(crate) struct Origin {
     /// Ready headers; `None` for pass-through, and nothing to add for no authentication.
     credential: Option<Option<(HeaderName, HeaderValue)>>,
     api_version: Option<Arc<str>>,
+    /// The path of chats by the undated API.
+    v1_chat: PathAndQuery,
     /// What tells connections apart: never shared beyond equal trust.
     pool: PoolKey,
 }
@@ -90,6 +92,16 @@ impl Origin {
         let path = parts
             .path_and_query
             .map_or(String::new(), |path| path.path().to_owned());
+        let prefix = path.trim_end_matches('/').to_owned();
+        let v1 = match backend.kind {
+            BackendKind::Foundry => "/openai/v1",
+            BackendKind::OpenAiCompatible if prefix.ends_with("/v1") => "",
+            BackendKind::OpenAiCompatible => "/v1",
+        };
+        let v1_chat = format!("{prefix}{v1}/chat/completions");
+        let v1_chat = v1_chat
+            .parse()
+            .map_err(|error| format!("endpoint: {error}"))?;
         let credential = match (&backend.auth, backend.kind) {
             (BackendAuth::PassThrough, _) => None,
             (BackendAuth::None, _) => Some(None),
@@ -104,7 +116,8 @@ impl Origin {
         Ok(Self {
             scheme,
             authority,
-            prefix: path.trim_end_matches('/').to_owned(),
+            prefix,
+            v1_chat,
             kind: backend.kind,
             credential,
             api_version: backend.api_version.clone(),
@@ -122,38 +135,40 @@ impl Origin {
     }
 
     /// How a chat request of `dialect` is put to this backend.
-    pub(crate) fn chat(&self, dialect: Dialect, deployment: &str, version: Option<&str>) -> Call {
-        let v1 = |query| Call {
-            path: format!("{}/openai/v1/chat/completions{query}", self.prefix),
+    pub(crate) fn chat(
+        &self,
+        dialect: Dialect,
+        deployment: &str,
+        version: Option<&str>,
+    ) -> Result<Call, InvalidUri> {
+        let by_body = |path| Call {
+            path,
             model_in_body: true,
             takes_stream_options: true,
         };
         if self.kind == BackendKind::OpenAiCompatible {
-            let version = if self.prefix.ends_with("/v1") {
-                ""
-            } else {
-                "/v1"
-            };
-            return Call {
-                path: format!("{}{version}/chat/completions", self.prefix),
-                model_in_body: true,
-                takes_stream_options: true,
-            };
+            return Ok(by_body(self.v1_chat.clone()));
         }
         let pinned = self.api_version.as_deref();
         match (pinned.or(version), dialect) {
-            (Some(dated), _) if dated.starts_with(|first: char| first.is_ascii_digit()) => Call {
-                path: format!(
+            (Some(dated), _) if dated.starts_with(|first: char| first.is_ascii_digit()) => {
+                let path = format!(
                     "{}/openai/deployments/{}/chat/completions?api-version={}",
                     self.prefix,
                     encode(deployment),
                     encode(dated)
-                ),
-                model_in_body: false,
-                takes_stream_options: dated >= STREAM_OPTIONS_SINCE,
-            },
-            (Some(word), _) => v1(format!("?api-version={}", encode(word))),
-            (None, Dialect::V1 | Dialect::Dated) => v1(String::new()),
+                );
+                Ok(Call {
+                    path: path.parse()?,
+                    model_in_body: false,
+                    takes_stream_options: dated >= STREAM_OPTIONS_SINCE,
+                })
+            }
+            (Some(word), _) => {
+                let path = format!("{}?api-version={}", self.v1_chat, encode(word));
+                Ok(by_body(path.parse()?))
+            }
+            (None, Dialect::V1 | Dialect::Dated) => Ok(by_body(self.v1_chat.clone())),
         }
     }
 }
@@ -168,18 +183,19 @@ fn sensitive(text: &str) -> Result<HeaderValue, String> {
 /// Where one request goes, and what its body must look like there.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Call {
-    path: String,
+    path: PathAndQuery,
     /// The deployment is named in the body.
     pub(crate) model_in_body: bool,
     /// `stream_options` is known there.
     pub(crate) takes_stream_options: bool,
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "test-util"))]
 impl Call {
     pub(crate) fn to(path: &str, model_in_body: bool, takes_stream_options: bool) -> Self {
+        let path = PathAndQuery::try_from(path).expect("a path");
         Self {
-            path: path.to_owned(),
+            path,
             model_in_body,
             takes_stream_options,
         }
@@ -189,20 +205,20 @@ impl Call {
 /// Builds the request that leaves.
 pub(crate) fn request(
     origin: &Origin,
-    call: &Call,
+    call: Call,
     client: &HeaderMap,
     shown: Option<&Shown<'_>>,
     request_id: &HeaderValue,
     body: Bytes,
-) -> Result<Request<Full<Bytes>>, http::Error> {
-    let uri = Uri::builder()
-        .scheme(origin.scheme.clone())
-        .authority(origin.authority.clone())
-        .path_and_query(call.path.as_str())
-        .build()?;
+) -> Request<Full<Bytes>> {
+    let mut parts = Parts::default();
+    parts.scheme = Some(origin.scheme.clone());
+    parts.authority = Some(origin.authority.clone());
+    parts.path_and_query = Some(call.path);
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = uri;
+    // With all three parts there is nothing left to refuse.
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
     *request.version_mut() = Version::HTTP_11;
     let headers = request.headers_mut();
     headers.reserve(8);
@@ -228,7 +244,7 @@ pub(crate) fn request(
             }
         }
     }
-    Ok(request)
+    request
 }
 
 /// Headers that `Connection` declares to end here (RFC 9110, 7.6.1).

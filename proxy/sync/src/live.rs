@@ -86,7 +86,7 @@ impl Live {
         self.state.lock().current.clone()
     }
 
-    /// Changes with every table that went live from the channel.
+    /// Changes with every table that went live from the channel, and with the number of replicas.
     pub(crate) fn newest(&self) -> watch::Receiver<Option<(Version, u64)>> {
         self.newest.subscribe()
     }
@@ -172,6 +172,10 @@ impl Live {
         {
             state.told_replicas = most;
             (self.sink)(Update::Replicas(most));
+            // What is on disk must not be more permissive: it would serve with an older, larger part.
+            if let Some(current) = state.current.clone() {
+                self.newest.send_replace(Some((current, most)));
+            }
         }
     }
 }

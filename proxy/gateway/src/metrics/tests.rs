@@ -12,7 +12,7 @@ fn touched() -> String {
     let mut registry = Registry::with_prefix("tundish");
     let metrics = Metrics::register(&mut registry);
     metrics.unrouted("ok");
-    metrics.tried("ns/b", "d", "200");
+    let _tries = metrics.tries("ns/b", "d", "200");
     let _tokens = metrics.tokens("ns/r", "c");
     let _settlements = metrics.settlements();
     let _limit = metrics.limit(&LimitName {

@@ -19,7 +19,7 @@ fn finds_what_is_decided_on_with_its_place() {
         "stream_options":{"include_usage":false},"max_tokens":5,"n":2,"max_completion_tokens":9} "#;
     let found = ok(text);
     let (model, range) = found.model.expect("a model");
-    assert_eq!((model.as_str(), &text[range]), ("gpt-4o", "\"gpt-4o\""));
+    assert_eq!((&*model, &text[range]), ("gpt-4o", "\"gpt-4o\""));
     assert!(found.stream);
     assert_eq!((found.max_output_tokens, found.choices), (Some(9), 2));
     let StreamOptions::UsageOff(range) = found.stream_options else {
@@ -80,7 +80,8 @@ fn unescapes_the_model() {
         ok(r#"{"model":"gpt\u002d4o\/x"}"#)
             .model
             .expect("a model")
-            .0,
+            .0
+            .as_ref(),
         "gpt-4o/x"
     );
     assert!(refused(r#"{"model":"\ud800"}"#).contains("escape"));
@@ -177,7 +178,7 @@ proptest! {
         let found = body(text.as_bytes());
         let found = found.map_err(|e| TestCaseError::fail(e.0))?;
         let (read, range) = found.model.expect("a model");
-        prop_assert_eq!(&read, &model);
+        prop_assert_eq!(&*read, &*model);
         let at_range: String = serde_json::from_str(&text[range]).expect("a JSON string");
         prop_assert_eq!(at_range, model);
         let other = member(text.as_bytes(), "other").expect("is there");

@@ -38,25 +38,32 @@ fn foundry(version: Option<&str>) -> Origin {
 
 #[test]
 fn speaks_as_the_client_did_or_as_pinned() {
-    let dated = foundry(None).chat(Dialect::Dated, "a/b", Some("2024-10-21"));
+    let dated = foundry(None)
+        .chat(Dialect::Dated, "a/b", Some("2024-10-21"))
+        .expect("a path");
     assert_eq!(
         dated.path,
         "/openai/deployments/a%2Fb/chat/completions?api-version=2024-10-21"
     );
     assert!(!dated.model_in_body && dated.takes_stream_options);
-    let v1 = foundry(None).chat(Dialect::V1, "d", None);
+    let v1 = foundry(None).chat(Dialect::V1, "d", None).expect("a path");
     assert_eq!(
         (v1.path.as_str(), v1.model_in_body),
         ("/openai/v1/chat/completions", true)
     );
-    let pinned = foundry(Some("2024-06-01")).chat(Dialect::V1, "d", Some("preview"));
+    let pinned = foundry(Some("2024-06-01"))
+        .chat(Dialect::V1, "d", Some("preview"))
+        .expect("a path");
     assert!(
         pinned
             .path
+            .as_str()
             .ends_with("/deployments/d/chat/completions?api-version=2024-06-01")
     );
     assert!(!pinned.takes_stream_options, "older than stream_options");
-    let preview = foundry(None).chat(Dialect::V1, "d", Some("preview"));
+    let preview = foundry(None)
+        .chat(Dialect::V1, "d", Some("preview"))
+        .expect("a path");
     assert_eq!(
         preview.path,
         "/openai/v1/chat/completions?api-version=preview"
@@ -69,6 +76,7 @@ fn an_openai_compatible_server_gets_its_one_path() {
         let kind = BackendKind::OpenAiCompatible;
         backend(kind, endpoint, None, BackendAuth::None)
             .chat(Dialect::Dated, "d", Some("2024-10-21"))
+            .expect("a path")
             .path
     };
     assert_eq!(path("http://vllm:8000"), "/v1/chat/completions");
@@ -80,8 +88,8 @@ fn sent(origin: &Origin, client: &HeaderMap) -> HeaderMap {
     let call = Call::to("/x", true, true);
     let shown = credential::shown(client).expect("good headers");
     let id = HeaderValue::from_static("id");
-    let request = request(origin, &call, client, shown.as_ref(), &id, Bytes::new());
-    request.expect("builds").headers().clone()
+    let request = request(origin, call, client, shown.as_ref(), &id, Bytes::new());
+    request.headers().clone()
 }
 
 #[test]

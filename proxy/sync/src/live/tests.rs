@@ -98,3 +98,17 @@ fn the_largest_count_of_a_connected_operator_is_told_and_the_last_one_stays() {
     live.count(one, None);
     assert_eq!(*told.lock(), ["4 replicas", "3 replicas"]);
 }
+
+#[test]
+fn a_new_number_of_replicas_goes_to_the_disk_too() {
+    let (live, _told) = live();
+    let newest = live.newest();
+    let one = SocketAddr::from(([127, 0, 0, 1], 1));
+    live.count(one, Some(1));
+    assert!(newest.borrow().is_none(), "there is no table yet");
+    live.offer(version(5, 1));
+    live.count(one, Some(2));
+    let kept = newest.borrow().clone();
+    let (kept, replicas) = kept.unwrap();
+    assert_eq!((kept.revision, replicas), (5, 2));
+}
