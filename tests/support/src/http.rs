@@ -1,6 +1,6 @@
-//! A small HTTP/1.1 client for tests: one connection per request, nothing pooled, nothing retried, so
-//! that what a test sees is what the server did. Dropping a [`Streaming`] closes its connection, which
-//! is how tests play a client that hangs up.
+//! A small HTTP/1.1 client for tests: one connection per request (or a [`Connection`] that the test
+//! keeps), nothing pooled, nothing retried, so that what a test sees is what the server did. Dropping
+//! a [`Streaming`] closes its connection, which is how tests play a client that hangs up.
 
 use std::time::Duration;
 
@@ -14,6 +14,10 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+
+mod connection;
+
+pub use connection::Connection;
 
 /// No answer of anything under test may take longer; a hang is a failure with a name.
 const PATIENCE: Duration = Duration::from_secs(60);
