@@ -34,6 +34,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct App {
     controller: JoinHandle<()>,
+    publishing: JoinHandle<()>,
     trigger: Trigger,
 }
 
@@ -86,18 +87,24 @@ impl App {
             readiness,
             shutdown.clone(),
         );
-        spawn("publish", publishing);
+        let publishing = spawn("publish", publishing);
         let authority = (ChannelAuthority(certificates), ca);
         let running = controller.run(publications, fleet, authority, shutdown);
         Ok(Self {
             controller: spawn("controller", running),
+            publishing,
             trigger,
         })
     }
 
     /// Works until SIGTERM or SIGINT, then stops in order. A second signal ends it at once.
-    pub(crate) async fn run(self) -> Result<()> {
-        shutdown::signalled().await.context("wait for signals")?;
+    pub(crate) async fn run(mut self) -> Result<()> {
+        tokio::select! {
+            signalled = shutdown::signalled() => signalled.context("wait for signals")?,
+            // Whatever ends on its own is broken; a restart may help.
+            _ended = &mut self.controller => bail!("the controller ended"),
+            _ended = &mut self.publishing => bail!("the publisher ended"),
+        }
         info!("stopping");
         self.trigger.stop();
         tokio::select! {

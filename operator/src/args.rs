@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, env = "TUNDISH_NAMESPACE", value_name = "NAME")]
     pub(crate) namespace: Option<String>,
 
-    /// A namespace to watch; repeatable; none = all
+    /// A namespace to watch beside the own one; repeatable; none = every namespace
     #[arg(
         long = "watch-namespace",
         env = "TUNDISH_WATCH_NAMESPACE",

@@ -7,8 +7,10 @@
 //! Nothing here trusts order between kinds: the watches are independent, and the `revision` of a
 //! table is the newest resource version that is in it.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -27,6 +29,8 @@ mod review;
 #[cfg(test)]
 mod scenario;
 mod status;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use authority::{Authority, CaError, CaPem, load_or_create_ca};
@@ -70,7 +74,7 @@ pub enum ConnectError {
 pub struct Config {
     /// Where the installation lives: its lease, its CA, and quotas for the whole gateway.
     pub own_namespace: String,
-    /// Namespaces to watch; none = all.
+    /// Namespaces to watch beside the own one, whose quotas hold for all; none = every namespace.
     pub watch_namespaces: Vec<String>,
     /// The name of this replica in the lease; different for each.
     pub identity: String,
@@ -121,7 +125,7 @@ impl Controller {
     /// Prepares a controller; nothing is called yet.
     #[must_use]
     pub fn new(client: Client, config: Config, metrics: Metrics) -> Self {
-        let scopes = scopes(&config.watch_namespaces);
+        let scopes = scopes(&config);
         let known = Arc::<Mutex<known::KnownObjects>>::default();
         let (status_changed, status_changes) = channel::channel(0);
         let (compiler, compilations) = Compiler::new(
@@ -148,7 +152,7 @@ impl Controller {
         self.compilations.clone()
     }
 
-    /// Works until `shutdown`, then gives the lease back. `authority` looks after the CA that was
+    /// Works until `shutdown`, then gives the lease back; an end before that is a failure. `authority` looks after the CA that was
     /// loaded as `ca`.
     pub async fn run<A: Authority>(
         self,
@@ -160,7 +164,7 @@ impl Controller {
         let (sender, updates) = mpsc::channel::<Update>(UPDATES);
         let watches = Watches {
             client: self.client.clone(),
-            scopes: scopes(&self.config.watch_namespaces),
+            scopes: scopes(&self.config),
             updates: sender,
             metrics: self.metrics.clone(),
             shutdown: shutdown.clone(),
@@ -191,22 +195,29 @@ impl Controller {
         let (authority, ca) = authority;
         let ca = CaKeeper::new(self.client, &self.config.own_namespace, authority, ca);
         spawn("ca", ca.run(leadership, shutdown.clone()));
-        spawn("compiler", self.compiler.run(updates, shutdown.clone()));
-        keeper
-            .run(shutdown, async {
-                // A panic of the writer is logged where it is; there is nothing left to wait for.
-                writing.await.ok();
-            })
-            .await;
+        let compiling = spawn("compiler", self.compiler.run(updates, shutdown.clone()));
+        let asked = shutdown.clone();
+        let mut keeping = pin!(keeper.run(shutdown, async {
+            // A panic of the writer is logged where it is; there is nothing left to wait for.
+            writing.await.ok();
+        }));
+        tokio::select! {
+            () = &mut keeping => {}
+            // Without the compiler there is nothing worth leading.
+            _ended = compiling => if asked.is_requested() { keeping.await; },
+        }
     }
 }
 
-fn scopes(namespaces: &[String]) -> Vec<Scope> {
-    if namespaces.is_empty() {
-        vec![None]
-    } else {
-        namespaces.iter().cloned().map(Some).collect()
+/// Each namespace once. The own one always: its quotas are the platform's ceiling.
+fn scopes(config: &Config) -> Vec<Scope> {
+    if config.watch_namespaces.is_empty() {
+        return vec![None];
     }
+    let own = [&config.own_namespace];
+    let namespaces = config.watch_namespaces.iter().chain(own);
+    let namespaces: BTreeSet<&String> = namespaces.collect();
+    namespaces.into_iter().cloned().map(Some).collect()
 }
 
 /// An error with everything below it, on one line of a log.

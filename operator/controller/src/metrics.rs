@@ -122,7 +122,7 @@ impl Metrics {
         );
         registry.register(
             "watch_synced",
-            "1 if every watch of the kind has listed its objects and did not fail since",
+            "1 if the kind's last watch event was no failure",
             self.watch_synced.clone(),
         );
         registry.register(

@@ -23,6 +23,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) path: String,
+    pub(crate) query: String,
     pub(crate) body: Value,
 }
 
@@ -34,6 +35,7 @@ type Rule = Arc<dyn Fn(&Call) -> Option<Answer> + Send + Sync>;
 pub(crate) struct Scenario {
     rules: Vec<Rule>,
     calls: Arc<Mutex<Vec<Call>>>,
+    hanging_watches: bool,
     /// Objects by path, for rules that store.
     pub(crate) stored: Arc<Mutex<BTreeMap<String, Value>>>,
 }
@@ -47,6 +49,12 @@ impl Scenario {
         rule: impl Fn(&Call) -> Option<Answer> + Send + Sync + 'static,
     ) -> Self {
         self.rules.push(Arc::new(rule));
+        self
+    }
+
+    /// Answers no watch, as a cluster in which nothing happens.
+    pub(crate) fn hanging_watches(mut self) -> Self {
+        self.hanging_watches = true;
         self
     }
 
@@ -90,9 +98,13 @@ impl Scenario {
         let call = Call {
             method: head.method,
             path: head.uri.path().to_owned(),
+            query: head.uri.query().unwrap_or_default().to_owned(),
             body: serde_json::from_slice(&bytes).unwrap_or_default(),
         };
         self.calls.lock().push(call.clone());
+        if self.hanging_watches && call.query.contains("watch=true") {
+            std::future::pending::<()>().await;
+        }
         let (status, value) = self
             .rules
             .iter()

@@ -20,6 +20,8 @@ use crate::metrics::{KindLabel, Metrics};
 pub(crate) use self::seen::Seen;
 
 mod seen;
+#[cfg(test)]
+mod tests;
 
 /// Helm keeps its releases in Secrets of up to a megabyte that change with every upgrade.
 const SECRETS: &str = "type!=helm.sh/release.v1";

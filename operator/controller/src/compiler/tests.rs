@@ -84,7 +84,7 @@ fn seen(kind: Kind, namespace: &str, name: &str, generation: i64, version: u64) 
         Kind::AiRoute => json!({"authentication": {"anonymous": {}}, "rules": [
             {"name": "chat", "backendRefs": [{"name": "foundry"}]},
         ]}),
-        _ => json!({}),
+        Kind::AiBackend | Kind::AiQuota | Kind::Secret | Kind::ReferenceGrant => json!({}),
     };
     read(kind, namespace, name, generation, version, &spec)
 }

@@ -17,6 +17,9 @@ use tracing::{debug, info, warn};
 use super::{Elector, Record, Step, Timing};
 use crate::metrics::Metrics;
 
+#[cfg(test)]
+mod tests;
+
 /// The Lease, in the installation's own namespace.
 pub(crate) const LEASE: &str = "tundish-operator";
 
@@ -247,11 +250,16 @@ impl Keeper {
         }
     }
 
-    /// The retry period, up to a fifth longer: candidates that started together drift apart.
+    /// The retry period, up to a fifth longer: candidates that started together drift apart. A leader
+    /// is awake at its deadline, to step down.
     fn pause(&self) -> Duration {
-        self.timing
-            .retry
-            .mul_f64(1.0 + rand::random_range(0.0..0.2))
+        let longer = 1.0 + rand::random_range(0.0..0.2);
+        let pause = self.timing.retry.mul_f64(longer);
+        let now = clock::now().monotonic_ms;
+        let until = self.elector.leads_until_ms().filter(|until| now < *until);
+        until.map_or(pause, |until| {
+            pause.min(Duration::from_millis(until.saturating_sub(now)))
+        })
     }
 }
 

@@ -23,7 +23,7 @@ fn answering(status: Value) -> Scenario {
         });
         call.path
             .ends_with("/tokenreviews")
-            .then(|| (StatusCode::CREATED, review))
+            .then_some((StatusCode::CREATED, review))
     })
 }
 

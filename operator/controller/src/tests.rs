@@ -1,0 +1,21 @@
+use super::{Config, Timing, scopes};
+
+fn config(watched: &[&str]) -> Config {
+    Config {
+        own_namespace: "gateway".to_owned(),
+        watch_namespaces: watched.iter().map(|one| (*one).to_owned()).collect(),
+        identity: "a".to_owned(),
+        lease: Timing::KUBERNETES,
+    }
+}
+
+#[test]
+fn the_own_namespace_is_always_watched_and_none_is_watched_twice() {
+    assert_eq!(scopes(&config(&[])), [None]);
+    let some = |name: &str| Some(name.to_owned());
+    assert_eq!(
+        scopes(&config(&["b", "a", "b"])),
+        [some("a"), some("b"), some("gateway")]
+    );
+    assert_eq!(scopes(&config(&["gateway"])), [some("gateway")]);
+}
