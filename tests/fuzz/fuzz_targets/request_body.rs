@@ -1,0 +1,4 @@
+//! Bodies of clients.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tests_it::fuzzing::request_body(data));

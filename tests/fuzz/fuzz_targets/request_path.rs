@@ -1,0 +1,4 @@
+//! Paths of clients.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tests_it::fuzzing::request_path(data));

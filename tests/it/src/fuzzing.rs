@@ -1,0 +1,221 @@
+//! One function for each parser of foreign bytes: it panics if the parser breaks its word. The fuzz
+//! targets of `tests/fuzz` call them with what the fuzzer makes up, and a test of this package with
+//! the seeds, so they do not rot between two runs of the fuzzer.
+
+use std::collections::BTreeSet;
+
+use operator_compile::{Index, Object, ObjectRef, Settings, compile, decode};
+use proxy_gateway::test_util;
+use proxy_wire::v1::{self, Line};
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+
+/// The deployment that is put into bodies: its name needs escapes.
+const DEPLOYMENT: &str = "a \"b\"\\c";
+
+/// What a target does with the bytes that it is given.
+pub type Check = fn(&[u8]);
+
+/// Every check by the name of its target.
+pub const CHECKS: [(&str, Check); 6] = [
+    ("request_body", request_body),
+    ("event_stream", event_stream),
+    ("request_path", request_path),
+    ("channel_line", channel_line),
+    ("objects", objects),
+    ("duration", duration),
+];
+
+/// A body that the scanner takes is JSON; and the edited body says what the client's body said, but
+/// for the model and the usage asked for.
+///
+/// # Panics
+/// It is not so.
+pub fn request_body(data: &[u8]) {
+    if !test_util::scan_body(data) {
+        return;
+    }
+    // The scanner lets control characters stand in strings: finding them would cost every request,
+    // and they cannot end a string for any reader.
+    let strict = without_control_characters(data);
+    serde_json::from_slice::<IgnoredAny>(&strict).expect("what is taken is JSON");
+    let edited = test_util::splice_body(data, DEPLOYMENT).expect("it was taken");
+    // A number above the range of f64, or half a surrogate: JSON, but no `Value`.
+    let Ok(mut before) = serde_json::from_slice::<Value>(&strict) else {
+        return;
+    };
+    let edited = without_control_characters(&edited);
+    let after: Value = serde_json::from_slice(&edited).expect("an edited body stays JSON");
+    let body = before.as_object_mut().expect("only objects are taken");
+    body.insert("model".to_owned(), json!(DEPLOYMENT));
+    if body.get("stream") == Some(&json!(true)) {
+        match body.get_mut("stream_options") {
+            Some(Value::Object(options)) => {
+                options.insert("include_usage".to_owned(), json!(true));
+            }
+            _ => {
+                body.insert("stream_options".to_owned(), json!({"include_usage": true}));
+            }
+        }
+    }
+    assert_eq!(after, before);
+}
+
+/// Replaces control characters in strings.
+fn without_control_characters(json: &[u8]) -> Vec<u8> {
+    let (mut inside, mut escaped) = (false, false);
+    let replaced = json.iter().map(|&byte| {
+        let before = (inside, escaped);
+        escaped = inside && !escaped && byte == b'\\';
+        if byte == b'"' && !before.1 {
+            inside = !inside;
+        }
+        match (before, byte) {
+            ((true, _), ..0x20) => b' ',
+            _ => byte,
+        }
+    });
+    replaced.collect()
+}
+
+/// A stream says the same however it is cut; all of it arrives, but for what is taken out on demand.
+///
+/// The first byte decides on the cuts.
+///
+/// # Panics
+/// It is not so.
+pub fn event_stream(data: &[u8]) {
+    let Some((&seed, stream)) = data.split_first() else {
+        return;
+    };
+    let cut = chunks(stream, seed);
+    for strip in [false, true] {
+        let whole = test_util::watch_stream(&[stream], strip);
+        let pieces = test_util::watch_stream(&cut, strip);
+        assert_eq!(pieces, whole, "strip: {strip}, cut: {cut:?}");
+        if !strip {
+            assert!(whole.bytes == stream, "bytes were lost or made up");
+        }
+    }
+}
+
+/// Cuts into pieces of 1 to 16 bytes: SplitMix64's increments, seeded.
+fn chunks(mut bytes: &[u8], seed: u8) -> Vec<&[u8]> {
+    let mut state = u64::from(seed);
+    let mut pieces = Vec::new();
+    while !bytes.is_empty() {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let size = usize::try_from(state >> 60).unwrap_or(0) + 1;
+        let (piece, rest) = bytes.split_at(size.min(bytes.len()));
+        pieces.push(piece);
+        bytes = rest;
+    }
+    pieces
+}
+
+/// A path that is served has the same segments for a reader that follows the URL standard.
+///
+/// # Panics
+/// It is not so.
+pub fn request_path(data: &[u8]) {
+    let Ok(path) = std::str::from_utf8(data) else {
+        return;
+    };
+    // These end a path: they cannot be part of one.
+    if path.contains(['?', '#']) || !test_util::read_path(path) {
+        return;
+    }
+    let url = format!("http://gateway{path}");
+    let url = url::Url::parse(&url).expect("a path that is served can be part of a URL");
+    assert_eq!(url.host_str(), Some("gateway"));
+    assert_eq!(
+        url.path().matches('/').count(),
+        path.matches('/').count(),
+        "read as {}",
+        url.path()
+    );
+}
+
+/// A line that is understood can be written and is understood again; the table of a snapshot
+/// survives that as well.
+///
+/// # Panics
+/// It is not so.
+pub fn channel_line(data: &[u8]) {
+    // Lines are cut at their ends before they are read.
+    if data.contains(&b'\n') {
+        return;
+    }
+    let Ok(line) = Line::parse(data) else { return };
+    let written = line.to_bytes().expect("what was read can be written");
+    assert_eq!(Line::parse(&written).ok().as_ref(), Some(&line));
+    let objects = match line {
+        Line::Snapshot(snapshot) => snapshot.objects,
+        Line::Delta(delta) => {
+            drop(v1::apply(&v1::Objects::default(), &delta.base, &delta));
+            delta.changed
+        }
+        Line::Heartbeat(_) => return,
+    };
+    let Ok(contents) = v1::decode(&objects) else {
+        return;
+    };
+    let again = v1::decode(&v1::encode(&contents));
+    assert_eq!(again.ok().as_ref(), Some(&contents));
+    let bare = v1::decode(&v1::without_credentials(&objects));
+    assert!(bare.is_ok(), "without credentials: {bare:?}");
+}
+
+/// Objects compile to the same table in either order, and the table can be sent.
+///
+/// # Panics
+/// It is not so.
+pub fn objects(data: &[u8]) {
+    let Ok(values) = serde_json::from_slice::<Vec<Value>>(data) else {
+        return;
+    };
+    let read = values.into_iter().filter_map(|value| {
+        let word = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+        let (kind, version) = (word("kind").to_owned(), word("apiVersion").to_owned());
+        match decode(&kind, &version, value) {
+            Ok(object) => object,
+            Err(problem) => problem.into_object(),
+        }
+    });
+    let objects: Vec<Object> = read.collect();
+    let names: BTreeSet<ObjectRef> = objects.iter().map(Object::object_ref).collect();
+    if names.len() < objects.len() {
+        // Of two with one name, the later one counts.
+        return;
+    }
+    let settings = Settings {
+        own_namespace: "tundish-system".to_owned(),
+        grants_served: true,
+    };
+    let mut forward = Index::default();
+    objects.iter().cloned().for_each(|o| forward.apply(o));
+    let mut backward = Index::default();
+    objects.into_iter().rev().for_each(|o| backward.apply(o));
+    let compiled = compile(&forward, &settings);
+    assert_eq!(compile(&backward, &settings), compiled);
+    let sent = v1::decode(&v1::encode(&compiled.contents));
+    assert_eq!(sent.ok().as_ref(), Some(&compiled.contents));
+    drop(proxy_core::table::Table::new(compiled.contents));
+}
+
+/// A duration that is taken is written so that it is read again as the same.
+///
+/// # Panics
+/// It is not so.
+pub fn duration(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(duration) = text.parse::<crds::Duration>() else {
+        return;
+    };
+    let known = |c: char| c.is_ascii_digit() || matches!(c, 'h' | 'm' | 's');
+    assert!(text.chars().all(known), "{text:?}");
+    assert!(!duration.as_std().is_zero());
+    assert_eq!(duration.to_string().parse(), Ok(duration));
+}
