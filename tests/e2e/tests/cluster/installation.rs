@@ -1,0 +1,410 @@
+//! One installation in a namespace of its own: operators and proxies as local processes with the
+//! accounts and the RBAC of the chart, and a simulated Foundry.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tests_support::http::Answer;
+use tests_support::{
+    ControlPlane, Output, Process, binary, eventually_ok, free_port, http, tool, workspace,
+};
+
+/// For everything that has no promise of its own: a start beside a build takes long.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// What the design promises of every change.
+pub(crate) const PROMISED: Duration = Duration::from_secs(1);
+
+/// The key that the simulated Foundry takes at first.
+pub(crate) const SIM_KEY: &str = "sim-key";
+
+/// The key of the one consumer of [`GOOD`].
+pub(crate) const ANN: &str = "ann-key";
+
+/// A backend with its Secret, a consumer, and a route.
+pub(crate) const GOOD: &str = r"
+apiVersion: tundish.dev/v1alpha1
+kind: AIBackend
+metadata: {name: sim}
+spec:
+  type: Foundry
+  endpoint: SIM
+  allowPlaintext: true
+  auth: {type: APIKey, apiKey: {secretRef: {name: sim, key: api-key}}}
+  deployments: [{name: gpt-4o, model: gpt-4o}]
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: sim}
+stringData: {api-key: sim-key}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: ann, labels: {tundish.dev/keys: chat}}
+stringData: {key: ann-key}
+---
+apiVersion: tundish.dev/v1alpha1
+kind: AIRoute
+metadata: {name: chat}
+spec:
+  authentication: {apiKeys: {secretSelector: {matchLabels: {tundish.dev/keys: chat}}}}
+  rules:
+  - name: chat
+    matches: [{models: [gpt-4o]}]
+    backendRefs: [{name: sim}]
+";
+
+/// A namespace with accounts, and what runs for it.
+pub(crate) struct Installation {
+    pub(crate) plane: Arc<ControlPlane>,
+    pub(crate) namespace: String,
+    pub(crate) sim: Sim,
+    /// Channel addresses of the operators, which every proxy follows.
+    channels: [String; 2],
+    kubeconfig: PathBuf,
+    /// Dropped last: the logs are in it.
+    folder: TempDir,
+}
+
+/// The simulated Foundry.
+pub(crate) struct Sim {
+    pub(crate) url: String,
+    _process: Process,
+}
+
+/// One operator.
+pub(crate) struct Operator {
+    pub(crate) process: Process,
+}
+
+/// One proxy.
+pub(crate) struct Proxy {
+    pub(crate) url: String,
+    pub(crate) admin: String,
+    pub(crate) process: Process,
+}
+
+/// With what a proxy says who it is.
+pub(crate) enum Token<'a> {
+    /// Its account, for the operators.
+    Own,
+    /// Another account, or for another audience.
+    Other(&'a str, &'a str),
+    /// Nothing.
+    Missing,
+}
+
+// === impl Installation ===
+
+impl Installation {
+    /// Prepares the namespace `name`: CRDs, accounts, RBAC, and the simulated Foundry.
+    pub(crate) async fn prepare(
+        plane: Arc<ControlPlane>,
+        name: &str,
+        sim: &[&str],
+    ) -> Result<Self> {
+        let folder = TempDir::with_prefix(format!("tundish-{name}-"))?;
+        let crds = workspace().join("crds/yaml");
+        let crds = crds.to_str().context("the path is not text")?;
+        // The first of several tests makes them, the others change nothing.
+        let made = ["apply", "--server-side", "--force-conflicts", "-f", crds];
+        plane.kubectl(&made).await?.success()?;
+        for kind in ["aibackends", "airoutes", "aiquotas"] {
+            let crd = format!("crd/{kind}.tundish.dev");
+            let established = "condition=Established";
+            plane.wait("default", &crd, established, LIMIT).await?;
+        }
+        plane.namespace(name, &[]).await?;
+        plane.apply(&rbac(name)?).await?;
+        let kubeconfig = plane.account_kubeconfig("tundish-operator", name).await?;
+        let channels = [free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
+        let sim = Sim::start(sim, folder.path()).await?;
+        Ok(Self {
+            plane,
+            namespace: name.to_owned(),
+            sim,
+            channels,
+            kubeconfig,
+            folder,
+        })
+    }
+
+    /// Prepares `name` on the shared control plane, and starts an operator and two proxies.
+    pub(crate) async fn start(name: &str, sim: &[&str]) -> Result<(Self, Operator, [Proxy; 2])> {
+        let installation = Self::prepare(ControlPlane::shared().await?, name, sim).await?;
+        let operator = installation.operator(0).await?;
+        let proxies = installation.proxies().await?;
+        Ok((installation, operator, proxies))
+    }
+
+    /// Starts the operator of this index, 0 or 1, and waits until it is ready.
+    pub(crate) async fn operator(&self, index: usize) -> Result<Operator> {
+        let channel = self.channels.get(index).context("no such operator")?;
+        let admin = format!("127.0.0.1:{}", free_port()?);
+        let mut command = Command::new(binary("tundish-operator")?);
+        command
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(["--namespace", &self.namespace])
+            .args(["--watch-namespace", &self.namespace])
+            .args(["--identity", &format!("operator-{index}")])
+            .args(["--channel-listen", channel, "--admin", &admin])
+            .args(["--log-format", "text"]);
+        let name = format!("operator-{index}");
+        let mut process = Process::spawn(&name, &mut command, self.folder.path())?;
+        let ready = format!("http://{admin}/readyz");
+        process.wait_for_http(&ready, LIMIT).await?;
+        Ok(Operator { process })
+    }
+
+    /// Starts two proxies, and waits until both are ready.
+    pub(crate) async fn proxies(&self) -> Result<[Proxy; 2]> {
+        let mut proxies = [
+            self.proxy("proxy-0", &Token::Own).await?,
+            self.proxy("proxy-1", &Token::Own).await?,
+        ];
+        for proxy in &mut proxies {
+            proxy.ready().await?;
+        }
+        Ok(proxies)
+    }
+
+    /// Starts a proxy. One of the same name serves the last good table of its predecessor.
+    pub(crate) async fn proxy(&self, name: &str, token: &Token<'_>) -> Result<Proxy> {
+        let folder = self.folder.path();
+        let address = || Ok::<_, anyhow::Error>(format!("127.0.0.1:{}", free_port()?));
+        let (listen, admin) = (address()?, address()?);
+        let mut command = Command::new(binary("tundish-proxy")?);
+        command.args(["--listen", &listen, "--admin", &admin, "--threads", "1"]);
+        command.args(["--replica", name, "--log-format", "text"]);
+        for channel in &self.channels {
+            command.args(["--operator", &format!("https://{channel}")]);
+        }
+        let file = |ending: &str| folder.join(format!("{name}.{ending}"));
+        std::fs::write(file("ca"), self.authority().await?)?;
+        command.arg("--operator-ca").arg(file("ca"));
+        command.arg("--last-good").arg(file("last-good"));
+        command.arg("--last-good-in-memory");
+        let (account, audience) = match token {
+            Token::Own | Token::Missing => ("tundish-proxy", "tundish"),
+            Token::Other(account, audience) => (*account, *audience),
+        };
+        if !matches!(token, Token::Missing) {
+            let token = self.plane.create_token(account, &self.namespace, audience);
+            std::fs::write(file("token"), token.await?)?;
+            command.arg("--token-file").arg(file("token"));
+        }
+        Ok(Proxy {
+            process: Process::spawn(name, &mut command, folder)?,
+            url: format!("http://{listen}"),
+            admin: format!("http://{admin}"),
+        })
+    }
+
+    /// The file that a proxy of this name keeps.
+    pub(crate) fn last_good(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.last-good"))
+    }
+
+    /// The CA certificates of the operators, as the chart mounts them. The API server may be away
+    /// later, so they are kept.
+    async fn authority(&self) -> Result<String> {
+        let kept = self.folder.path().join("ca.pem");
+        if let Ok(pem) = std::fs::read_to_string(&kept) {
+            return Ok(pem);
+        }
+        let path = "jsonpath={.data.ca\\.crt}";
+        let get = [
+            "get",
+            "configmap",
+            "tundish-ca",
+            "-n",
+            &self.namespace,
+            "-o",
+            path,
+        ];
+        let pem = eventually_ok("the operators' CA", LIMIT, async || {
+            let pem = self.plane.kubectl(&get).await?.success()?;
+            ensure!(pem.contains("BEGIN CERTIFICATE"), "it is {pem:?}");
+            Ok(pem)
+        })
+        .await?;
+        std::fs::write(kept, &pem)?;
+        Ok(pem)
+    }
+
+    /// `kubectl apply` of manifests without a namespace; `SIM` stands for the simulated Foundry.
+    pub(crate) async fn try_apply(&self, manifests: &str) -> Result<Output> {
+        let file = tempfile::Builder::new()
+            .suffix(".yaml")
+            .tempfile_in(self.folder.path())?;
+        std::fs::write(file.path(), manifests.replace("SIM", &self.sim.url))?;
+        let path = file.path().to_str().context("the path is not text")?;
+        self.kubectl(&["apply", "-f", path]).await
+    }
+
+    /// [`Self::try_apply`] that must succeed.
+    pub(crate) async fn apply(&self, manifests: &str) -> Result<String> {
+        self.try_apply(manifests).await?.success()
+    }
+
+    /// Runs kubectl in the namespace.
+    pub(crate) async fn kubectl(&self, args: &[&str]) -> Result<Output> {
+        let args = [&["-n", &self.namespace], args].concat();
+        self.plane.kubectl(&args).await
+    }
+
+    /// `kubectl wait --for=CONDITION OBJECT`.
+    pub(crate) async fn wait(&self, object: &str, condition: &str) -> Result<()> {
+        self.plane
+            .wait(&self.namespace, object, condition, LIMIT)
+            .await
+    }
+
+    /// An object as it is stored.
+    pub(crate) async fn get(&self, object: &str) -> Result<Value> {
+        let json = self
+            .kubectl(&["get", object, "-o", "json"])
+            .await?
+            .success()?;
+        serde_json::from_str(&json).context("read the object")
+    }
+}
+
+/// Accounts and RBAC as the chart makes them; kubectl applies what helm would install.
+fn rbac(namespace: &str) -> Result<String> {
+    let output = Command::new(tool("helm")?)
+        .args(["template", "tundish"])
+        .arg(workspace().join("charts/tundish"))
+        .args([
+            "--namespace",
+            namespace,
+            "--show-only",
+            "templates/rbac.yaml",
+        ])
+        .output()
+        .context("run helm")?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "helm template: {told}");
+    String::from_utf8(output.stdout).context("read what helm wrote")
+}
+
+// === impl Sim ===
+
+impl Sim {
+    async fn start(args: &[&str], logs: &Path) -> Result<Self> {
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let mut command = Command::new(binary("foundry-sim")?);
+        command.args(["--listen", &address, "--api-key", SIM_KEY]);
+        let mut process = Process::spawn("foundry-sim", command.args(args), logs)?;
+        let url = format!("http://{address}");
+        let billed = format!("{url}/_sim/billed");
+        process.wait_for_http(&billed, LIMIT).await?;
+        Ok(Self {
+            url,
+            _process: process,
+        })
+    }
+
+    /// From now on only these keys are taken.
+    pub(crate) async fn take_only(&self, keys: &[&str]) -> Result<()> {
+        let url = format!("{}/_sim/keys", self.url);
+        let put = http::request("PUT".parse()?, &url, &[], json!(keys).to_string()).await?;
+        ensure!(put.status == 204, "{}: {}", put.status, put.text());
+        Ok(())
+    }
+
+    /// Chat completions that a model has answered.
+    pub(crate) async fn answered(&self) -> Result<u64> {
+        let url = format!("{}/_sim/billed", self.url);
+        let billed: Value = http::get(&url).await?.json()?;
+        let deployments = billed
+            .get("deployments")
+            .and_then(Value::as_object)
+            .context("no deployments")?;
+        Ok(deployments
+            .values()
+            .filter_map(|one| one["requests"].as_u64())
+            .sum())
+    }
+}
+
+// === impl Proxy ===
+
+impl Proxy {
+    /// Waits until it has a table.
+    pub(crate) async fn ready(&mut self) -> Result<()> {
+        let ready = format!("{}/readyz", self.admin);
+        self.process.wait_for_http(&ready, LIMIT).await
+    }
+
+    /// One chat completion over a connection of its own.
+    pub(crate) async fn ask(&self, key: &str, model: &str) -> Result<Answer> {
+        let url = format!("{}/v1/chat/completions", self.url);
+        http::post_json(&url, &[("api-key", key)], chat(model)).await
+    }
+
+    /// Waits until a request is answered with `status`.
+    pub(crate) async fn answers(
+        &self,
+        (key, model): (&str, &str),
+        status: u16,
+        limit: Duration,
+    ) -> Result<()> {
+        let what = format!("{} to answer {status} for {model}", self.url);
+        eventually_ok(&what, limit, async || {
+            let answer = self.ask(key, model).await?;
+            ensure!(
+                answer.status == status,
+                "{}: {}",
+                answer.status,
+                answer.text()
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// The sum of the metrics whose line begins with `name`; 0 if there is none.
+    pub(crate) async fn metric(&self, name: &str) -> Result<f64> {
+        let page = http::get(&format!("{}/metrics", self.admin)).await?.text();
+        let lines = page.lines().filter(|line| line.starts_with(name));
+        lines
+            .filter_map(|line| line.rsplit(' ').next())
+            .map(|value| value.parse::<f64>().context("read a metric"))
+            .sum()
+    }
+}
+
+/// The body of a chat completion.
+pub(crate) fn chat(model: &str) -> String {
+    json!({
+        "model": model,
+        "max_tokens": 4,
+        "messages": [{"role": "user", "content": "What is a tundish?"}],
+    })
+    .to_string()
+}
+
+/// [`GOOD`]'s route under another name, for another model.
+pub(crate) fn route(name: &str, model: &str, backend: &str) -> String {
+    json!({
+        "apiVersion": "tundish.dev/v1alpha1",
+        "kind": "AIRoute",
+        "metadata": {"name": name},
+        "spec": {
+            "authentication": {"apiKeys": {"secretSelector": {"matchLabels": {"tundish.dev/keys": "chat"}}}},
+            "rules": [{
+                "name": "chat",
+                "matches": [{"models": [model]}],
+                "backendRefs": [{"name": backend, "deployment": "gpt-4o"}],
+            }],
+        },
+    })
+    .to_string()
+}

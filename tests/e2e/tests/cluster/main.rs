@@ -1,0 +1,10 @@
+//! The whole product on real parts: objects applied with kubectl to a real API server, operators and
+//! proxies as processes under the chart's own RBAC, official SDKs as clients, and outages of
+//! everything that can fail.
+
+mod enforcement;
+mod installation;
+mod load;
+mod outages;
+mod quotas;
+mod secrets;

@@ -1,0 +1,141 @@
+//! Everything that can fail, fails here: operators, their leader, a proxy, and the API server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tests_support::{ControlPlane, eventually_ok};
+
+use crate::installation::{ANN, GOOD, Installation, LIMIT, PROMISED, Proxy, Token, route};
+use crate::load::Load;
+
+/// A leader that was killed is replaced within this time: the lease's fifteen seconds and two looks.
+const TAKEOVER: Duration = Duration::from_secs(20);
+
+/// Waits until the proxy follows so many operators.
+async fn follows(proxy: &Proxy, operators: f64) -> Result<()> {
+    eventually_ok("the proxy to follow its operators", LIMIT, async || {
+        let now = proxy.metric("tundish_channel_connected").await?;
+        ensure!(now.to_bits() == operators.to_bits(), "it follows {now}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn traffic_and_restarts_go_on_without_operators_and_changes_follow_later() -> Result<()> {
+    let (installation, operator, [first, second]) =
+        Installation::start("no-operators", &[]).await?;
+    installation.apply(GOOD).await?;
+    installation.wait("air/chat", "condition=Ready").await?;
+    let other = installation.operator(1).await?;
+    let mut proxies = [first, second];
+    for proxy in &proxies {
+        follows(proxy, 2.0).await?;
+    }
+    let load = Load::start(&proxies);
+    load.goes_on(20).await?;
+    operator.process.kill();
+    other.process.kill();
+    for proxy in &proxies {
+        follows(proxy, 0.0).await?;
+    }
+    load.goes_on(200).await?;
+    load.end().await?;
+
+    // A proxy that dies now comes back with what it had.
+    let load = Load::start(&proxies[..1]);
+    eventually_ok("the last good table", LIMIT, async || {
+        let kept = std::fs::read_to_string(installation.last_good("proxy-1"))?;
+        ensure!(kept.contains("route/no-operators/chat"), "it is {kept}");
+        Ok(())
+    })
+    .await?;
+    let [_, second] = &mut proxies;
+    let restarted = installation.proxy("proxy-1", &Token::Own).await?;
+    std::mem::replace(second, restarted).process.kill();
+    second.ready().await?;
+    second.answers((ANN, "gpt-4o"), 200, PROMISED).await?;
+    assert_eq!(second.ask("guessed", "gpt-4o").await?.status, 401);
+    assert_eq!(second.ask(ANN, "gpt-5").await?.status, 404);
+    load.goes_on(20).await?;
+    load.end().await?;
+
+    // Whatever was applied meanwhile is enforced once an operator is back, and so is the next change.
+    let load = Load::start(&proxies);
+    installation
+        .apply(&route("meanwhile", "gpt-5", "sim"))
+        .await?;
+    let _operator = installation.operator(0).await?;
+    for proxy in &proxies {
+        proxy.answers((ANN, "gpt-5"), 200, LIMIT).await?;
+    }
+    installation
+        .apply(&route("afterwards", "gpt-6", "sim"))
+        .await?;
+    for proxy in &proxies {
+        proxy.answers((ANN, "gpt-6"), 200, PROMISED).await?;
+    }
+    load.goes_on(20).await?;
+    load.end().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn when_the_leader_is_killed_changes_arrive_at_once_and_the_status_soon() -> Result<()> {
+    let (installation, leader, proxies) = Installation::start("takeover", &[]).await?;
+    installation.apply(GOOD).await?;
+    installation.wait("air/chat", "condition=Ready").await?;
+    let _second = installation.operator(1).await?;
+    for proxy in &proxies {
+        follows(proxy, 2.0).await?;
+    }
+    let holder = "jsonpath={.spec.holderIdentity}";
+    let lease = ["get", "lease", "tundish-operator", "-o", holder];
+    assert_eq!(installation.kubectl(&lease).await?.success()?, "operator-0");
+    let load = Load::start(&proxies);
+    leader.process.kill();
+
+    installation.apply(&route("orphan", "gpt-5", "sim")).await?;
+    for proxy in &proxies {
+        proxy.answers((ANN, "gpt-5"), 200, PROMISED).await?;
+    }
+    let ready = "condition=Ready";
+    let plane = &installation.plane;
+    plane
+        .wait("takeover", "air/orphan", ready, TAKEOVER)
+        .await?;
+    assert_eq!(installation.kubectl(&lease).await?.success()?, "operator-1");
+    let orphan = installation.get("air/orphan").await?;
+    assert_eq!(orphan["status"]["programmed"], "2/2");
+    load.end().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_outage_of_the_api_server_is_not_noticed_by_clients() -> Result<()> {
+    // Not the shared one: others need it.
+    let plane = Arc::new(ControlPlane::start().await?);
+    let installation = Installation::prepare(plane, "api-outage", &[]).await?;
+    let operator = installation.operator(0).await?;
+    let proxies = installation.proxies().await?;
+    installation.apply(GOOD).await?;
+    for proxy in &proxies {
+        proxy.answers((ANN, "gpt-4o"), 200, LIMIT).await?;
+    }
+    let load = Load::start(&proxies);
+    load.goes_on(20).await?;
+    installation.plane.stop_api_server();
+    load.goes_on(200).await?;
+    installation.plane.start_api_server().await?;
+    installation.apply(&route("later", "gpt-5", "sim")).await?;
+    for proxy in &proxies {
+        proxy.answers((ANN, "gpt-5"), 200, LIMIT).await?;
+    }
+    // It caught up by itself, and all of it.
+    installation.wait("air/later", "condition=Ready").await?;
+    load.end().await?;
+    let ended = operator.process.terminate(LIMIT).await;
+    assert!(ended.context("stop the operator")?.success());
+    Ok(())
+}
