@@ -17,6 +17,9 @@ use tracing::{info, warn};
 
 use crate::config::TlsFiles;
 
+#[cfg(test)]
+mod tests;
+
 /// How often the files are looked at: kubelet renews a mounted Secret within a minute or two.
 const LOOK_EVERY_MS: u64 = 5_000;
 
@@ -49,22 +52,21 @@ impl Acceptor {
     }
 
     pub(crate) async fn accept(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
-        self.renew();
+        self.renew(clock::now().monotonic_ms);
         TlsAcceptor::from(self.0.current.load_full())
             .accept(stream)
             .await
     }
 
     /// Reads the files again if they have changed; a broken pair leaves the old one in use.
-    fn renew(&self) {
+    fn renew(&self, now_ms: u64) {
         let Some(mut looked) = self.0.looked.try_lock() else {
             return;
         };
-        let now = clock::now().monotonic_ms;
-        if now.saturating_sub(looked.at_ms) < LOOK_EVERY_MS {
+        if now_ms.saturating_sub(looked.at_ms) < LOOK_EVERY_MS {
             return;
         }
-        looked.at_ms = now;
+        looked.at_ms = now_ms;
         let changed = modified(&self.0.files);
         if changed == looked.changed {
             return;
