@@ -7,25 +7,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests_support::{ControlPlane, eventually_ok, http, paths, workspace};
 
-use crate::installation::{ANN, GOOD, Installation, LIMIT, PROMISED, route};
+use crate::installation::{ANN, GOOD, INTERN, INTERNS, Installation, LIMIT, PROMISED, route};
 use crate::load::Load;
-
-/// Four a minute for one consumer, two from each of two replicas.
-const INTERNS: &str = r"
-apiVersion: v1
-kind: Secret
-metadata: {name: intern, labels: {tundish.dev/keys: chat}}
-stringData: {key: intern-key}
----
-apiVersion: tundish.dev/v1alpha1
-kind: AIQuota
-metadata: {name: interns}
-spec:
-  targetRefs: [{name: chat}]
-  match: {consumers: {names: [intern]}}
-  per: [Consumer]
-  limits: [{name: four-a-minute, unit: Requests, limit: 4, window: Minute}]
-";
 
 #[tokio::test]
 async fn what_kubectl_applies_is_enforced_by_both_proxies_and_told_in_the_status() -> Result<()> {
@@ -77,7 +60,7 @@ async fn a_bad_object_is_refused_or_told_and_disturbs_nobody() -> Result<()> {
     for proxy in &proxies {
         proxy.answers((ANN, "gpt-4o"), 200, LIMIT).await?;
     }
-    let load = Load::start(&proxies);
+    let mut load = Load::start(&proxies);
 
     // What one object can tell, the API server refuses, with the field.
     let negative = route("negative", "gpt-5", "sim").replace(
@@ -136,7 +119,7 @@ async fn client(program: &Path, script: &str, gateway: &str) -> Result<Value> {
     let script = workspace().join("tests/e2e/clients").join(script);
     let mut command = tokio::process::Command::new(program);
     command.current_dir(clients).arg(script);
-    command.args([gateway, ANN, "intern-key", "gpt-4o"]);
+    command.args([gateway, ANN, INTERN, "gpt-4o"]);
     let output = command.kill_on_drop(true).output();
     let output = tokio::time::timeout(Duration::from_secs(60), output).await??;
     let told = String::from_utf8_lossy(&output.stderr);

@@ -1,7 +1,7 @@
 //! One installation in a namespace of its own: operators and proxies as local processes with the
 //! accounts and the RBAC of the chart, and a simulated Foundry.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests_support::http::Answer;
 use tests_support::{
-    ControlPlane, Output, Process, binary, eventually_ok, free_port, http, tool, workspace,
+    ControlPlane, Output, Process, binary, eventually_ok, free_port, tool, workspace,
 };
+
+use crate::parts::{Proxy, Sim};
 
 /// For everything that has no promise of its own: a start beside a build takes long.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -59,6 +60,26 @@ spec:
     backendRefs: [{name: sim}]
 ";
 
+/// The key of the one consumer of [`INTERNS`].
+pub(crate) const INTERN: &str = "intern-key";
+
+/// Four a minute for one consumer, two from each of two replicas.
+pub(crate) const INTERNS: &str = r"
+apiVersion: v1
+kind: Secret
+metadata: {name: intern, labels: {tundish.dev/keys: chat}}
+stringData: {key: intern-key}
+---
+apiVersion: tundish.dev/v1alpha1
+kind: AIQuota
+metadata: {name: interns}
+spec:
+  targetRefs: [{name: chat}]
+  match: {consumers: {names: [intern]}}
+  per: [Consumer]
+  limits: [{name: four-a-minute, unit: Requests, limit: 4, window: Minute}]
+";
+
 /// A namespace with accounts, and what runs for it.
 pub(crate) struct Installation {
     pub(crate) plane: Arc<ControlPlane>,
@@ -71,21 +92,8 @@ pub(crate) struct Installation {
     folder: TempDir,
 }
 
-/// The simulated Foundry.
-pub(crate) struct Sim {
-    pub(crate) url: String,
-    _process: Process,
-}
-
 /// One operator.
 pub(crate) struct Operator {
-    pub(crate) process: Process,
-}
-
-/// One proxy.
-pub(crate) struct Proxy {
-    pub(crate) url: String,
-    pub(crate) admin: String,
     pub(crate) process: Process,
 }
 
@@ -292,93 +300,6 @@ fn rbac(namespace: &str) -> Result<String> {
     let told = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "helm template: {told}");
     String::from_utf8(output.stdout).context("read what helm wrote")
-}
-
-// === impl Sim ===
-
-impl Sim {
-    async fn start(args: &[&str], logs: &Path) -> Result<Self> {
-        let address = format!("127.0.0.1:{}", free_port()?);
-        let mut command = Command::new(binary("foundry-sim")?);
-        command.args(["--listen", &address, "--api-key", SIM_KEY]);
-        let mut process = Process::spawn("foundry-sim", command.args(args), logs)?;
-        let url = format!("http://{address}");
-        let billed = format!("{url}/_sim/billed");
-        process.wait_for_http(&billed, LIMIT).await?;
-        Ok(Self {
-            url,
-            _process: process,
-        })
-    }
-
-    /// From now on only these keys are taken.
-    pub(crate) async fn take_only(&self, keys: &[&str]) -> Result<()> {
-        let url = format!("{}/_sim/keys", self.url);
-        let put = http::request("PUT".parse()?, &url, &[], json!(keys).to_string()).await?;
-        ensure!(put.status == 204, "{}: {}", put.status, put.text());
-        Ok(())
-    }
-
-    /// Chat completions that a model has answered.
-    pub(crate) async fn answered(&self) -> Result<u64> {
-        let url = format!("{}/_sim/billed", self.url);
-        let billed: Value = http::get(&url).await?.json()?;
-        let deployments = billed
-            .get("deployments")
-            .and_then(Value::as_object)
-            .context("no deployments")?;
-        Ok(deployments
-            .values()
-            .filter_map(|one| one["requests"].as_u64())
-            .sum())
-    }
-}
-
-// === impl Proxy ===
-
-impl Proxy {
-    /// Waits until it has a table.
-    pub(crate) async fn ready(&mut self) -> Result<()> {
-        let ready = format!("{}/readyz", self.admin);
-        self.process.wait_for_http(&ready, LIMIT).await
-    }
-
-    /// One chat completion over a connection of its own.
-    pub(crate) async fn ask(&self, key: &str, model: &str) -> Result<Answer> {
-        let url = format!("{}/v1/chat/completions", self.url);
-        http::post_json(&url, &[("api-key", key)], chat(model)).await
-    }
-
-    /// Waits until a request is answered with `status`.
-    pub(crate) async fn answers(
-        &self,
-        (key, model): (&str, &str),
-        status: u16,
-        limit: Duration,
-    ) -> Result<()> {
-        let what = format!("{} to answer {status} for {model}", self.url);
-        eventually_ok(&what, limit, async || {
-            let answer = self.ask(key, model).await?;
-            ensure!(
-                answer.status == status,
-                "{}: {}",
-                answer.status,
-                answer.text()
-            );
-            Ok(())
-        })
-        .await
-    }
-
-    /// The sum of the metrics whose line begins with `name`; 0 if there is none.
-    pub(crate) async fn metric(&self, name: &str) -> Result<f64> {
-        let page = http::get(&format!("{}/metrics", self.admin)).await?.text();
-        let lines = page.lines().filter(|line| line.starts_with(name));
-        lines
-            .filter_map(|line| line.rsplit(' ').next())
-            .map(|value| value.parse::<f64>().context("read a metric"))
-            .sum()
-    }
 }
 
 /// The body of a chat completion.

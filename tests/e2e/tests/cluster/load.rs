@@ -7,10 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tests_support::eventually;
 use tests_support::http::Connection;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::installation::{ANN, LIMIT, Proxy, chat};
+use crate::installation::{ANN, LIMIT, chat};
+use crate::parts::Proxy;
 
 /// The path of the requests.
 pub(crate) const PATH: &str = "/v1/chat/completions";
@@ -43,12 +44,18 @@ impl Load {
     }
 
     /// Waits until `count` more requests were answered.
-    pub(crate) async fn goes_on(&self, count: u64) -> Result<()> {
+    ///
+    /// # Errors
+    /// One of them was not.
+    pub(crate) async fn goes_on(&mut self, count: u64) -> Result<()> {
         let goal = self.answered.load(Ordering::Relaxed) + count;
         eventually("the load to go on", LIMIT, async || {
-            (self.answered.load(Ordering::Relaxed) >= goal).then_some(())
+            if let Some(ended) = self.tasks.try_join_next() {
+                return Some(outcome(ended));
+            }
+            (self.answered.load(Ordering::Relaxed) >= goal).then_some(Ok(()))
         })
-        .await
+        .await?
     }
 
     /// Ends it, and says how many requests were answered.
@@ -58,10 +65,14 @@ impl Load {
     pub(crate) async fn end(mut self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(ended) = self.tasks.join_next().await {
-            ended.context("the load")?.context("a request failed")?;
+            outcome(ended)?;
         }
         Ok(self.answered.load(Ordering::Relaxed))
     }
+}
+
+fn outcome(ended: Result<Result<()>, JoinError>) -> Result<()> {
+    ended.context("the load")?.context("a request failed")
 }
 
 async fn drive(url: String, stop: Arc<AtomicBool>, answered: Arc<AtomicU64>) -> Result<()> {

@@ -6,5 +6,6 @@ mod enforcement;
 mod installation;
 mod load;
 mod outages;
+mod parts;
 mod quotas;
 mod secrets;

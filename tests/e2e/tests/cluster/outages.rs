@@ -6,8 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tests_support::{ControlPlane, eventually_ok};
 
-use crate::installation::{ANN, GOOD, Installation, LIMIT, PROMISED, Proxy, Token, route};
+use crate::installation::{
+    ANN, GOOD, INTERN, INTERNS, Installation, LIMIT, PROMISED, Token, route,
+};
 use crate::load::Load;
+use crate::parts::Proxy;
 
 /// A leader that was killed is replaced within this time: the lease's fifteen seconds and two looks.
 const TAKEOVER: Duration = Duration::from_secs(20);
@@ -26,14 +29,16 @@ async fn follows(proxy: &Proxy, operators: f64) -> Result<()> {
 async fn traffic_and_restarts_go_on_without_operators_and_changes_follow_later() -> Result<()> {
     let (installation, operator, [first, second]) =
         Installation::start("no-operators", &[]).await?;
-    installation.apply(GOOD).await?;
-    installation.wait("air/chat", "condition=Ready").await?;
+    installation.apply(&format!("{GOOD}---{INTERNS}")).await?;
+    for object in ["air/chat", "aiq/interns"] {
+        installation.wait(object, "condition=Ready").await?;
+    }
     let other = installation.operator(1).await?;
     let mut proxies = [first, second];
     for proxy in &proxies {
         follows(proxy, 2.0).await?;
     }
-    let load = Load::start(&proxies);
+    let mut load = Load::start(&proxies);
     load.goes_on(20).await?;
     operator.process.kill();
     other.process.kill();
@@ -44,10 +49,11 @@ async fn traffic_and_restarts_go_on_without_operators_and_changes_follow_later()
     load.end().await?;
 
     // A proxy that dies now comes back with what it had.
-    let load = Load::start(&proxies[..1]);
+    let mut load = Load::start(&proxies[..1]);
     eventually_ok("the last good table", LIMIT, async || {
         let kept = std::fs::read_to_string(installation.last_good("proxy-1"))?;
-        ensure!(kept.contains("route/no-operators/chat"), "it is {kept}");
+        let whole = kept.contains("interns") && kept.contains("\"replicas\":2");
+        ensure!(whole, "it is {kept}");
         Ok(())
     })
     .await?;
@@ -58,11 +64,16 @@ async fn traffic_and_restarts_go_on_without_operators_and_changes_follow_later()
     second.answers((ANN, "gpt-4o"), 200, PROMISED).await?;
     assert_eq!(second.ask("guessed", "gpt-4o").await?.status, 401);
     assert_eq!(second.ask(ANN, "gpt-5").await?.status, 404);
+    // Its part of a limit is still the half.
+    for status in [200, 200, 429] {
+        let answer = second.ask(INTERN, "gpt-4o").await?;
+        assert_eq!(answer.status, status, "{}", answer.text());
+    }
     load.goes_on(20).await?;
     load.end().await?;
 
     // Whatever was applied meanwhile is enforced once an operator is back, and so is the next change.
-    let load = Load::start(&proxies);
+    let mut load = Load::start(&proxies);
     installation
         .apply(&route("meanwhile", "gpt-5", "sim"))
         .await?;
@@ -93,7 +104,7 @@ async fn when_the_leader_is_killed_changes_arrive_at_once_and_the_status_soon() 
     let holder = "jsonpath={.spec.holderIdentity}";
     let lease = ["get", "lease", "tundish-operator", "-o", holder];
     assert_eq!(installation.kubectl(&lease).await?.success()?, "operator-0");
-    let load = Load::start(&proxies);
+    let mut load = Load::start(&proxies);
     leader.process.kill();
 
     installation.apply(&route("orphan", "gpt-5", "sim")).await?;
@@ -108,6 +119,7 @@ async fn when_the_leader_is_killed_changes_arrive_at_once_and_the_status_soon() 
     assert_eq!(installation.kubectl(&lease).await?.success()?, "operator-1");
     let orphan = installation.get("air/orphan").await?;
     assert_eq!(orphan["status"]["programmed"], "2/2");
+    load.goes_on(20).await?;
     load.end().await?;
     Ok(())
 }
@@ -123,7 +135,7 @@ async fn an_outage_of_the_api_server_is_not_noticed_by_clients() -> Result<()> {
     for proxy in &proxies {
         proxy.answers((ANN, "gpt-4o"), 200, LIMIT).await?;
     }
-    let load = Load::start(&proxies);
+    let mut load = Load::start(&proxies);
     load.goes_on(20).await?;
     installation.plane.stop_api_server();
     load.goes_on(200).await?;
