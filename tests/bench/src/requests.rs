@@ -282,16 +282,16 @@ fn float(count: u64) -> f64 {
     count as f64
 }
 
-fn mega(bytes: u64) -> f64 {
+pub(crate) fn mega(bytes: u64) -> f64 {
     float(bytes) / 1e6
 }
 
 #[expect(clippy::print_stdout, reason = "the output of a command")]
-fn line(text: &str) {
+pub(crate) fn line(text: &str) {
     println!("{text}");
 }
 
 #[expect(clippy::print_stderr, reason = "progress of a command")]
-fn progress(text: &str) {
+pub(crate) fn progress(text: &str) {
     eprintln!("{text}");
 }
