@@ -33,49 +33,49 @@ Exit codes: 0 stopped by a signal, 1 failure, 64 wrong usage.";
 #[command(name = "foundry-sim", version, after_help = AFTER_HELP)]
 pub struct Args {
     /// Address to listen on; port 0 takes a free one
-    #[arg(long, env = "FOUNDRY_SIM_LISTEN", default_value = "127.0.0.1:8082")]
+    #[arg(long, env = "TUNDISH_SIM_LISTEN", default_value = "127.0.0.1:8082")]
     pub listen: SocketAddr,
 
     /// Accepted API key; repeatable, or separated by ';'
-    #[arg(long = "api-key", env = "FOUNDRY_SIM_API_KEY", value_name = "KEY", value_delimiter = ';',
+    #[arg(long = "api-key", env = "TUNDISH_SIM_API_KEY", value_name = "KEY", value_delimiter = ';',
           default_value = DEFAULT_KEY, hide_env_values = true)]
     pub api_keys: Vec<String>,
 
     /// A deployment; repeatable, or separated by ';'. tpm and rpm limit tokens and requests per
     /// minute (rpm defaults to 6 per 1,000 tpm), ptu makes it provisioned
-    #[arg(long = "deployment", env = "FOUNDRY_SIM_DEPLOYMENT", value_delimiter = ';',
+    #[arg(long = "deployment", env = "TUNDISH_SIM_DEPLOYMENT", value_delimiter = ';',
           value_name = "NAME[=MODEL][,tpm=N][,rpm=N][,ptu=N]", default_values = DEFAULT_DEPLOYMENTS)]
     pub deployments: Vec<DeploymentConfig>,
 
     /// Time to the first byte of an answer, such as 300ms
-    #[arg(long, env = "FOUNDRY_SIM_LATENCY", value_parser = duration, default_value = "0ms")]
+    #[arg(long, env = "TUNDISH_SIM_LATENCY", value_parser = duration, default_value = "0ms")]
     pub latency: Duration,
 
     /// Time between two token chunks of a stream, such as 20ms
-    #[arg(long, env = "FOUNDRY_SIM_TOKEN_INTERVAL", value_parser = duration,
+    #[arg(long, env = "TUNDISH_SIM_TOKEN_INTERVAL", value_parser = duration,
           default_value = "0ms")]
     pub token_interval: Duration,
 
     /// Tokens of an answer that the caller does not cap
-    #[arg(long, env = "FOUNDRY_SIM_COMPLETION_TOKENS", value_name = "N",
+    #[arg(long, env = "TUNDISH_SIM_COMPLETION_TOKENS", value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_COMPLETION_TOKENS)),
           default_value_t = DEFAULT_COMPLETION_TOKENS)]
     pub completion_tokens: u32,
 
     /// Threads that serve connections
-    #[arg(long, env = "FOUNDRY_SIM_THREADS", value_name = "N", default_value_t = NonZeroUsize::MIN)]
+    #[arg(long, env = "TUNDISH_SIM_THREADS", value_name = "N", default_value_t = NonZeroUsize::MIN)]
     pub threads: NonZeroUsize,
 
     /// Requests to remember for /_sim/requests; 0 remembers none, for benchmarks
-    #[arg(long, env = "FOUNDRY_SIM_RECORD", value_name = "N", default_value_t = DEFAULT_RECORD)]
+    #[arg(long, env = "TUNDISH_SIM_RECORD", value_name = "N", default_value_t = DEFAULT_RECORD)]
     pub record: usize,
 
     /// Span over which rpm is judged; Azure uses 1s or 10s
-    #[arg(long, env = "FOUNDRY_SIM_REQUEST_WINDOW", value_parser = duration, default_value = "60s")]
+    #[arg(long, env = "TUNDISH_SIM_REQUEST_WINDOW", value_parser = duration, default_value = "60s")]
     pub request_window: Duration,
 
     /// The value of the x-ms-region header
-    #[arg(long, env = "FOUNDRY_SIM_REGION", default_value = DEFAULT_REGION)]
+    #[arg(long, env = "TUNDISH_SIM_REGION", default_value = DEFAULT_REGION)]
     pub region: String,
 }
 

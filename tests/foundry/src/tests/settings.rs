@@ -61,7 +61,7 @@ fn every_flag_has_its_variable() {
     let command = <Args as clap::CommandFactory>::command();
     for argument in command.get_arguments().filter(|a| !a.is_global_set()) {
         let flag = argument.get_long().unwrap();
-        let expect = format!("FOUNDRY_SIM_{}", flag.replace('-', "_").to_uppercase());
+        let expect = format!("TUNDISH_SIM_{}", flag.replace('-', "_").to_uppercase());
         let variable = argument.get_env().map(|name| name.to_str().unwrap());
         assert_eq!(variable, Some(expect.as_str()), "--{flag}");
     }
