@@ -55,7 +55,7 @@ async fn what_kubectl_applies_is_enforced_by_both_proxies_and_told_in_the_status
 
 #[tokio::test]
 async fn a_bad_object_is_refused_or_told_and_disturbs_nobody() -> Result<()> {
-    let (installation, _operator, proxies) = Installation::start("bad-objects", &[]).await?;
+    let (installation, operator, proxies) = Installation::start("bad-objects", &[]).await?;
     installation.apply(GOOD).await?;
     for proxy in &proxies {
         proxy.answers((ANN, "gpt-4o"), 200, LIMIT).await?;
@@ -108,8 +108,10 @@ async fn a_bad_object_is_refused_or_told_and_disturbs_nobody() -> Result<()> {
     }
 
     load.goes_on(100).await?;
-    let answered = load.end().await?;
-    assert!(answered > 100, "{answered}");
+    load.end().await?;
+    // The rights that the chart gives were enough for all of this.
+    let log = operator.process.log().to_lowercase();
+    assert!(!log.contains("forbidden"), "{log}");
     Ok(())
 }
 
