@@ -57,7 +57,8 @@ packages: ## install the missing system packages, or name the command
 gen: ## write what is generated: the CRDs, their copy in the chart, the pages of errors and metrics
 	cargo run --bin crdgen -- --out crds/yaml
 	cp crds/yaml/*.yaml charts/tundish-crds/files/
-	UPDATE_EXPECT=1 cargo test -p proxy-gateway --lib metrics::tests
+	UPDATE_EXPECT=1 cargo test -p proxy-gateway -p proxy-sync -p operator-publish -p operator-controller \
+	  --lib metrics::tests
 
 golden: ## accept the present output as the expected one
 	UPDATE_EXPECT=1 cargo test -p tests-golden

@@ -11,6 +11,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::review::ReviewDenied;
 
+#[cfg(test)]
+mod tests;
+
 /// The controller's metrics. Clones count into the same places.
 #[derive(Clone, Debug)]
 pub struct Metrics {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, HOST, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::BodyExt;
@@ -48,7 +48,10 @@ pub(crate) async fn handle(core: Arc<Core>, request: Request<Incoming>) -> Answe
     match serve(&core, &parts, &mut body, &mut exchange).await {
         Ok(answer) => answer,
         Err(mut refusal) => {
-            refusal.close |= !drained(&mut body).await;
+            // Who was too slow already would be waited for once more.
+            if refusal.denial.code != Code::RequestTimeout {
+                refusal.close |= !drained(&mut body).await;
+            }
             let answer = answer::refuse(&refusal, &id);
             if let Some(mut exchange) = exchange {
                 exchange.status = answer.status().as_u16();
@@ -101,6 +104,7 @@ async fn serve(
     let Some(exchange) = slot.as_mut() else {
         return Err(refuse(Code::Internal, "the request has no record"));
     };
+    framing_of(&parts.headers)?;
     let target = target_of(parts)?;
     exchange.operation = Some(target.operation);
     let host = host_of(parts)?;
@@ -180,6 +184,32 @@ pub(crate) fn refuse(code: Code, message: impl Into<String>) -> Box<Refusal> {
     Box::new(Refusal::new(code, message))
 }
 
+/// One coding, `chunked`, or one length without leading zeros. hyper takes every list of codings that
+/// ends in `chunked`; a server before or behind it may read another end of the body.
+fn framing_of(headers: &HeaderMap) -> Result<(), Box<Refusal>> {
+    let one = |name, good: fn(&[u8]) -> bool| {
+        let mut values = headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (None, _) => true,
+            (Some(value), None) => good(value.as_bytes()),
+            (Some(_), Some(_)) => false,
+        }
+    };
+    let chunked = one(TRANSFER_ENCODING, |coding| {
+        coding.eq_ignore_ascii_case(b"chunked")
+    });
+    let counted = one(CONTENT_LENGTH, |length| {
+        length == b"0" || length.first() != Some(&b'0')
+    });
+    if chunked && counted {
+        return Ok(());
+    }
+    let message = "send one Content-Length, or the one Transfer-Encoding chunked";
+    Err(Box::new(
+        Refusal::new(Code::InvalidRequest, message).closing(),
+    ))
+}
+
 fn target_of(parts: &Parts) -> Result<Target, Box<Refusal>> {
     let target = dialect::target(parts.uri.path()).map_err(|why| match why {
         Unserved::Ambiguous => refuse(Code::InvalidRequest, "the path is ambiguous or malformed"),
@@ -217,7 +247,8 @@ fn host_of(parts: &Parts) -> Result<String, Box<Refusal>> {
         (None, None) => return Err(bad()),
     };
     let parsed: http::uri::Authority = text.parse().map_err(|_error| bad())?;
-    if text.contains('@') || parsed.host().is_empty() {
+    let has_port = text.len() > parsed.host().len();
+    if text.contains('@') || parsed.host().is_empty() || (has_port && parsed.port_u16().is_none()) {
         return Err(bad());
     }
     Ok(parsed.host().to_ascii_lowercase())

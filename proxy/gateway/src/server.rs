@@ -39,8 +39,10 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// hyper counts the idle time of a kept-alive connection as header time, and a pool of an SDK
 /// keeps connections for up to a minute: shorter, and a request meets a closing connection.
 const HEADERS: Duration = Duration::from_secs(65);
-/// Largest head of a request: `max_headers` (100) of hyper bounds the number.
-const HEAD_BYTES: usize = 64 * 1024;
+/// Largest head of a request; hyper bounds the number of headers (100).
+const HEAD_BYTES: usize = 32 * 1024;
+/// Read at once from a connection on HTTP/1.1.
+const READ_BYTES: usize = 64 * 1024;
 /// HTTP/2 as Envoy advises for an edge.
 const H2_STREAMS: u32 = 100;
 const H2_STREAM_WINDOW: u32 = 64 * 1024;
@@ -376,7 +378,8 @@ impl Connection {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADERS)
-                .max_buf_size(HEAD_BYTES)
+                .max_header_size(HEAD_BYTES)
+                .max_buf_size(READ_BYTES)
                 .serve_connection(io, service);
             let mut connection = std::pin::pin!(connection);
             tokio::select! {

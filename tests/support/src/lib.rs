@@ -7,11 +7,13 @@
 
 mod control_plane;
 pub mod http;
+mod metrics_page;
 pub mod paths;
 mod process;
 mod wait;
 
 pub use control_plane::{ControlPlane, Output};
+pub use metrics_page::metrics_page;
 pub use paths::{binary, free_port, tool, workspace};
 pub use process::Process;
 pub use wait::{eventually, eventually_ok};

@@ -27,40 +27,8 @@ fn touched() -> String {
 
 #[test]
 fn the_page_of_metrics_is_current() {
-    let mut page = String::from(
-        "# Metrics of the gateway\n\nGenerated from the code. On the admin port at `/metrics`, in \
-         OpenMetrics form: counters end in `_total`, histograms are in seconds.\n\n\
-         | metric | type | labels | meaning |\n|---|---|---|---|\n",
-    );
-    let text = touched();
-    for line in text.lines() {
-        let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|l| l.split_once(' '))
-        else {
-            continue;
-        };
-        let kind = text
-            .lines()
-            .find_map(|line| {
-                line.strip_prefix("# TYPE ")?
-                    .strip_prefix(name)?
-                    .strip_prefix(' ')
-            })
-            .expect("every family has a type");
-        let labels = text
-            .lines()
-            .find(|line| line.starts_with(name) && !line.starts_with('#'))
-            .and_then(|line| line.split_once('{')?.1.rsplit_once('}'))
-            .map_or(String::new(), |(labels, _)| {
-                let names = labels.split(',').filter_map(|label| label.split_once('='));
-                let names = names.map(|(name, _)| name).filter(|name| *name != "le");
-                names
-                    .map(|name| format!("`{name}`"))
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            });
-        writeln!(page, "| `{name}` | {kind} | {labels} | {help} |").expect("a string");
-    }
-    expect_file!["../../../../docs/metrics.md"].assert_eq(&page);
+    let page = tests_support::metrics_page("Metrics of the gateway", &touched());
+    expect_file!["../../../../docs/metrics/gateway.md"].assert_eq(&page);
 }
 
 #[test]

@@ -15,3 +15,13 @@ fn the_age_of_the_last_contact_is_told_at_scrape() {
     let age: f64 = line.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
     assert!((0.0..60.0).contains(&age), "{text}");
 }
+
+#[test]
+fn the_page_of_metrics_is_current() {
+    let mut registry = Registry::with_prefix("tundish");
+    drop(Metrics::register(&mut registry));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
+    let page = tests_support::metrics_page("Metrics of the proxy's side of the channel", &text);
+    expect_test::expect_file!["../../../../docs/metrics/sync.md"].assert_eq(&page);
+}
