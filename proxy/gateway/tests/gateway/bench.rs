@@ -1,0 +1,222 @@
+//! A gateway on a real socket, in front of simulated Foundries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use prometheus_client::registry::Registry;
+use proxy_admin::shutdown::{self, Trigger};
+use proxy_core::auth::{Key, KeyDigest};
+use proxy_core::names::{ConsumerMatch, ObjectName, Secret};
+use proxy_core::quota::{Limit, Mode, OnStoreLoss, Unit, Window};
+use proxy_core::table::{
+    Authentication, Backend, BackendAuth, BackendKind, Contents, Deployment, Quota, Retry, Route,
+    Rule, Scope, Table, Target,
+};
+use proxy_core::tokens::Price;
+use proxy_gateway::{Config, Gateway, Metrics};
+use serde_json::{Value, json};
+use tests_foundry::{Record, Sim};
+use tests_support::http::{self, Answer};
+
+/// A gateway with one route, whose only key is `ann-key`.
+pub(crate) struct Bench {
+    pub(crate) sims: Vec<Sim>,
+    pub(crate) gateway: Gateway,
+    pub(crate) url: String,
+    pub(crate) trigger: Trigger,
+    registry: Registry,
+    serving: Option<proxy_gateway::Serving>,
+}
+
+pub(crate) fn name(text: &str) -> ObjectName {
+    ObjectName::new("ns", text)
+}
+
+/// One backend per simulated Foundry, in tiers of their order.
+pub(crate) fn contents(sims: &[Sim], limits: Vec<Limit>) -> Contents {
+    let backends = sims.iter().enumerate().map(|(index, sim)| Backend {
+        name: name(&format!("b{index}")),
+        kind: BackendKind::Foundry,
+        endpoint: sim.url().into(),
+        api_version: None,
+        auth: BackendAuth::ApiKey(Secret::new("sim-key")),
+        deployments: vec![Deployment {
+            name: "gpt-4o-mini".into(),
+            model: "mini".into(),
+            price: Price::default(),
+        }],
+        ca_pem: None,
+        server_name: None,
+        connect_timeout: Duration::from_secs(2),
+        first_byte_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_secs(2),
+    });
+    let targets = (0..sims.len()).map(|index| Target {
+        backend: name(&format!("b{index}")),
+        deployment: Some("gpt-4o-mini".into()),
+        weight: 1,
+        priority: u8::try_from(index).expect("few"),
+    });
+    Contents {
+        backends: backends.collect(),
+        routes: vec![Route {
+            name: name("chat"),
+            created_s: 0,
+            hostnames: Vec::new(),
+            authentication: Authentication {
+                keys: vec![name("ann")],
+                ..Authentication::default()
+            },
+            rejected: None,
+            rules: vec![Rule {
+                name: "all".into(),
+                matches: Vec::new(),
+                targets: targets.collect(),
+                retry: Retry {
+                    attempts: 2,
+                    on_too_many_requests: true,
+                    on_server_error: true,
+                    on_connect_failure: true,
+                    on_timeout: false,
+                },
+                request_timeout: None,
+                first_token_timeout: None,
+            }],
+        }],
+        quotas: vec![Quota {
+            name: name("q"),
+            scope: Scope::Gateway,
+            models: Vec::new(),
+            consumers: ConsumerMatch::default(),
+            per: Vec::new(),
+            attribute: "".into(),
+            mode: Mode::Enforce,
+            on_store_loss: OnStoreLoss::Share,
+            limits,
+        }],
+        keys: vec![Key {
+            secret: name("ann"),
+            consumer: "ann".into(),
+            digest: KeyDigest::of("ann-key"),
+            attributes: Vec::new(),
+            expires_ms: None,
+        }],
+    }
+}
+
+pub(crate) fn minute(unit: Unit, amount: u64) -> Limit {
+    Limit {
+        name: "minute".into(),
+        unit,
+        amount,
+        window: Window::Minute,
+    }
+}
+
+impl Bench {
+    pub(crate) fn start(backends: usize, limits: Vec<Limit>) -> Result<Self> {
+        Self::with(backends, limits, &tests_foundry::Config::default())
+    }
+
+    pub(crate) fn with(
+        backends: usize,
+        limits: Vec<Limit>,
+        sim: &tests_foundry::Config,
+    ) -> Result<Self> {
+        let sims = (0..backends)
+            .map(|_| Ok(Sim::start(sim)?))
+            .collect::<Result<Vec<_>>>()?;
+        let mut registry = Registry::default();
+        let config = Config {
+            listen: "127.0.0.1:0".parse()?,
+            threads: 2,
+            tls: None,
+            max_body: 1 << 20,
+            default_output_tokens: 100,
+            drain_grace: Duration::from_secs(10),
+            access_log: false,
+        };
+        let gateway = Gateway::new(config, Metrics::register(&mut registry));
+        gateway.publish(Arc::new(Table::new(contents(&sims, limits))));
+        let (trigger, shutdown) = shutdown::channel();
+        let serving = gateway.start(&shutdown)?;
+        let url = format!("http://{}", serving.address());
+        Ok(Self {
+            sims,
+            gateway,
+            url,
+            registry,
+            trigger,
+            serving: Some(serving),
+        })
+    }
+
+    pub(crate) async fn ask(&self, body: &Value) -> Result<Answer> {
+        self.post(
+            "/v1/chat/completions",
+            &[("api-key", "ann-key")],
+            &body.to_string(),
+        )
+        .await
+    }
+
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<Answer> {
+        http::post_json(&format!("{}{path}", self.url), headers, body.to_owned()).await
+    }
+
+    pub(crate) fn metric(&self, line: &str) -> Option<u64> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).ok()?;
+        text.lines()
+            .find_map(|l| l.strip_prefix(line)?.trim().parse().ok())
+    }
+
+    /// What all backends were sent.
+    pub(crate) fn upstream(&self) -> Vec<Record> {
+        self.sims.iter().flat_map(Sim::requests).collect()
+    }
+
+    /// The lines of a counter that is not 0.
+    pub(crate) fn counted(&self, counter: &str) -> Vec<String> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("it is text");
+        let lines = text.lines().filter(|line| line.starts_with(counter));
+        lines
+            .filter(|line| !line.ends_with(" 0"))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Waits until every request that was begun has been settled and recorded.
+    pub(crate) async fn quiet(&self) -> Result<()> {
+        tests_support::eventually(
+            "no request in flight",
+            Duration::from_secs(10),
+            async || (self.metric("in_flight_requests") == Some(0)).then_some(()),
+        )
+        .await
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.trigger.stop();
+        if let Some(serving) = self.serving.take() {
+            serving.join();
+        }
+    }
+}
+
+pub(crate) fn chat(stream: bool) -> Value {
+    json!({
+        "model": "mini",
+        "messages": [{"role": "user", "content": "Say something"}],
+        "stream": stream,
+    })
+}

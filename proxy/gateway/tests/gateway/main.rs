@@ -1,0 +1,5 @@
+//! The gateway on real sockets, in front of a simulated Foundry.
+
+mod bench;
+mod chat;
+mod wire;
