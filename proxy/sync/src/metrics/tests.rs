@@ -21,7 +21,7 @@ fn the_page_of_metrics_is_current() {
     let mut registry = Registry::with_prefix("tundish");
     drop(Metrics::register(&mut registry));
     let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
+    encode(&mut text, &registry).expect("encodes");
     let page = tests_support::metrics_page("Metrics of the proxy's side of the channel", &text);
     expect_test::expect_file!["../../../../docs/metrics/sync.md"].assert_eq(&page);
 }
