@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use proxy_admin::shutdown::Shutdown;
+use proxy_admin::stall::Stall;
 use proxy_admin::task;
 use proxy_core::table::Table;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -350,7 +351,7 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let io = TokioIo::new(stream);
+        let io = TokioIo::new(Stall::new(stream));
         let core = Arc::clone(&self.core);
         let service = service_fn(move |request: Request<Incoming>| {
             let core = Arc::clone(&core);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use http::header::{self, AUTHORIZATION, HeaderName, HeaderValue};
 use http::uri::{Authority, InvalidUri, Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use http_body_util::Full;
@@ -250,7 +250,7 @@ pub(crate) fn request(
 /// Headers that `Connection` declares to end here (RFC 9110, 7.6.1).
 fn nominated(headers: &HeaderMap) -> Vec<String> {
     headers
-        .get_all(http::header::CONNECTION)
+        .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
@@ -260,19 +260,20 @@ fn nominated(headers: &HeaderMap) -> Vec<String> {
 
 /// Headers of one connection that must not travel on.
 pub(crate) fn strip_connection_headers(headers: &mut HeaderMap) {
+    const ENDING: [HeaderName; 7] = [
+        header::TRANSFER_ENCODING,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::PROXY_AUTHENTICATE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+    ];
     for name in nominated(headers) {
         headers.remove(name.as_str());
     }
-    for name in [
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "transfer-encoding",
-        "te",
-        "trailer",
-        "upgrade",
-        "proxy-authenticate",
-    ] {
+    headers.remove(header::CONNECTION);
+    for name in &ENDING {
         headers.remove(name);
     }
 }

@@ -2,10 +2,16 @@
 //!
 //! Missing usage is unknown, never 0.
 
+use memchr::memmem::FinderRev;
 use proxy_core::names::Usage;
 use serde::Deserialize;
 
-use crate::scan;
+#[cfg(test)]
+mod tests;
+
+/// The member's name as it stands in JSON. Within a string its quotes would be escaped, so these
+/// bytes are a name, or a whole string that no colon follows.
+const NAME: &[u8] = b"\"usage\"";
 
 #[derive(Deserialize)]
 struct Reported {
@@ -23,8 +29,28 @@ struct Details {
 }
 
 /// The usage of a whole JSON answer, or of the data of one stream event.
+///
+/// Looks from the end, where backends put it, and reads nothing else: an answer of many small
+/// members would cost more to walk than to relay.
 pub(crate) fn of_answer(body: &[u8]) -> Option<Usage> {
-    let reported: Reported = serde_json::from_slice(scan::member(body, "usage")?).ok()?;
+    let names = FinderRev::new(NAME);
+    names
+        .rfind_iter(body)
+        .find_map(|at| reported(body.get(at + NAME.len()..)?))
+}
+
+/// Reads the value after the name, if it is a usage object.
+fn reported(rest: &[u8]) -> Option<Usage> {
+    let rest = rest
+        .trim_ascii_start()
+        .strip_prefix(b":")?
+        .trim_ascii_start();
+    if !rest.starts_with(b"{") {
+        return None;
+    }
+    // A stream of values, of which the first is wanted: what follows it is the rest of the answer.
+    let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<Reported>();
+    let reported = values.next()?.ok()?;
     Some(Usage {
         input_tokens: reported.prompt_tokens?,
         cached_input_tokens: reported
