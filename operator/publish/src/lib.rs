@@ -10,7 +10,6 @@ mod metrics;
 mod publisher;
 mod review;
 mod server;
-mod stall;
 pub mod tls;
 
 pub use fleet::{Fleet, Replica};

@@ -1,5 +1,6 @@
 //! What every long-running process of the project needs around its work: the admin port
-//! (`/livez`, `/readyz`, `/metrics`), logging, signals, a clock, and tasks that report a panic.
+//! (`/livez`, `/readyz`, `/metrics`), logging, signals, a clock, tasks that report a panic, and
+//! streams that give up a peer which reads nothing.
 //!
 //! Refuses to know what the process does.
 
@@ -7,5 +8,6 @@ pub mod clock;
 pub mod exit;
 pub mod http;
 pub mod shutdown;
+pub mod stall;
 pub mod task;
 pub mod telemetry;

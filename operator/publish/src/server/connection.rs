@@ -9,6 +9,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use proxy_admin::shutdown::Shutdown;
+use proxy_admin::stall::Stall;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -16,7 +17,6 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::Channel;
-use crate::stall::Stall;
 use crate::tls::ALPN_H2;
 
 /// Longest TLS handshake.

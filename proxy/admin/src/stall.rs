@@ -1,6 +1,6 @@
 //! A stream that fails when its peer takes nothing for too long.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -8,12 +8,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Longer than any pause of a live peer (heartbeats are written every few seconds, and a socket's
-/// buffer holds many), short enough that a dead one does not hold its memory.
+/// Longer than any pause of a live peer (a socket's buffer holds seconds of a stream of events), short
+/// enough that a dead one does not hold its memory, its quota and its backend.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Wraps a stream with the deadline.
-pub(crate) struct Stall<S> {
+/// A stream whose writes fail after 30 seconds in which the peer took nothing.
+#[derive(Debug)]
+pub struct Stall<S> {
     stream: S,
     limit: Duration,
     /// Set while a write waits.
@@ -21,7 +22,8 @@ pub(crate) struct Stall<S> {
 }
 
 impl<S> Stall<S> {
-    pub(crate) const fn new(stream: S) -> Self {
+    /// Wraps a stream.
+    pub const fn new(stream: S) -> Self {
         Self {
             stream,
             limit: LIMIT,
@@ -70,6 +72,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stall<S> {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.judge(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.judge(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
