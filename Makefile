@@ -63,6 +63,7 @@ gen: ## write what is generated: the CRDs, their copy in the chart, the pages of
 golden: ## accept the present output as the expected one
 	UPDATE_EXPECT=1 cargo test -p tests-golden
 
+bench: export TUNDISH_TEST_PROFILE := release
 bench: ## measure the gateway against a simulated Foundry
 	cargo build --release --bins
 	cargo run --release -p tests-bench
