@@ -155,11 +155,7 @@ fn event_end(bytes: &[u8], start: usize) -> Option<usize> {
         if line_end == at && at > start {
             // A CR at the very end may be half of a CRLF: wait for the other half.
             let undecided = bytes.get(line_end) == Some(&b'\r') && after == bytes.len();
-            return if undecided && bytes.get(start..at).is_some_and(ends_with_crlf) {
-                None
-            } else {
-                Some(after)
-            };
+            return (!undecided).then_some(after);
         }
         if line_end == at {
             // Blank lines before an event belong to it.
@@ -169,10 +165,6 @@ fn event_end(bytes: &[u8], start: usize) -> Option<usize> {
         }
         at = after;
     }
-}
-
-fn ends_with_crlf(bytes: &[u8]) -> bool {
-    bytes.ends_with(b"\r\n")
 }
 
 fn after_line_end(bytes: &[u8], at: usize) -> usize {
