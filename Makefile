@@ -68,9 +68,15 @@ bench: ## measure the gateway against a simulated Foundry
 	cargo build --release --bins
 	cargo run --release -p tests-bench
 
+# Needs the toolchain `nightly`; cargo-fuzz is built once, beside the tools.
 fuzz: ## fuzz what reads bytes of others, a minute for each target
-	cd tests/fuzz && for target in $$(cargo +nightly fuzz list); do \
-	  cargo +nightly fuzz run "$$target" -- -max_total_time=60; done
+	@export PATH="$${TUNDISH_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/tundish}/cargo-fuzz/bin:$$PATH"; \
+	command -v cargo-fuzz >/dev/null || cargo +nightly install cargo-fuzz --locked --version 0.13.2 \
+	  --root "$${TUNDISH_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/tundish}/cargo-fuzz"; \
+	cd tests/fuzz; for target in $$(cargo +nightly fuzz list --fuzz-dir .); do \
+	  mkdir -p "corpus/$$target"; \
+	  cargo +nightly fuzz run --fuzz-dir . "$$target" "corpus/$$target" "corpus-seeds/$$target" \
+	    -- -max_total_time=60; done
 
 e2e: tools clients packages ## only the end-to-end tests
 	cargo build --workspace --bins
