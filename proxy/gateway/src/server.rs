@@ -33,7 +33,7 @@ use crate::upstream::Connections;
 
 /// Connections waiting to be accepted, per core.
 const BACKLOG: i32 = 1024;
-/// A peer must say something within this time, or it is gone (hyper waits for ever).
+/// A peer must say what it speaks within this time, or it is gone (hyper waits for ever).
 const FIRST_BYTE: Duration = Duration::from_secs(10);
 /// From the first byte to a finished TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -52,6 +52,8 @@ const H2_PING: Duration = Duration::from_secs(20);
 const H2_PONG: Duration = Duration::from_secs(10);
 /// What a client on HTTP/2 sends first (RFC 9113, 3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
+/// How often a client is looked at that has sent a part of that.
+const PEEK_AGAIN: Duration = Duration::from_millis(5);
 /// How often a draining core looks whether its last request has ended.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
@@ -323,18 +325,13 @@ impl Connection {
             debug!(%error, "a connection could not be prepared");
             return;
         }
-        let mut first = [0; 16];
         let shutdown = &mut self.shutdown.clone();
-        let peeked = tokio::select! {
-            peeked = tokio::time::timeout(FIRST_BYTE, stream.peek(&mut first)) => peeked,
+        let greeted = tokio::select! {
+            greeted = tokio::time::timeout(FIRST_BYTE, greets_in_h2(&stream)) => greeted,
             () = shutdown.requested() => return,
         };
-        let Ok(Ok(length @ 1..)) = peeked else { return };
+        let Ok(Some(h2)) = greeted else { return };
         let Some(tls) = tls else {
-            let begun = first
-                .get(..length.min(H2_PREFACE.len()))
-                .unwrap_or_default();
-            let h2 = begun.len() == H2_PREFACE.len() && begun == H2_PREFACE;
             return self.http(stream, h2).await;
         };
         match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
@@ -394,6 +391,21 @@ impl Connection {
         if let Err(error) = ended {
             debug!(%error, "client connection ended");
         }
+    }
+}
+
+/// Whether the client begins with HTTP/2's preface; `None` if it went away. Nothing is taken from the
+/// stream. A preface may come in pieces.
+async fn greets_in_h2(stream: &TcpStream) -> Option<bool> {
+    let mut first = [0; H2_PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut first).await.ok()?;
+        let begun = first.get(..length).filter(|begun| !begun.is_empty())?;
+        if length == H2_PREFACE.len() || !H2_PREFACE.starts_with(begun) {
+            return Some(begun == H2_PREFACE);
+        }
+        // The socket stays readable: there is nothing else to wait for.
+        tokio::time::sleep(PEEK_AGAIN).await;
     }
 }
 

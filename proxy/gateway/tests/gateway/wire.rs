@@ -438,23 +438,44 @@ async fn http2_without_tls_is_served_and_judged_alike() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_greeting_in_pieces_is_understood() -> Result<()> {
+    /// The rest is an empty SETTINGS frame.
+    const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let bench = Bench::start(1, Vec::new())?;
+    let mut stream = connect(&bench).await?;
+    let (head, tail) = GREETING.split_at(3);
+    stream.write_all(head).await?;
+    let accepted = async || (bench.metric("downstream_connections") == Some(1)).then_some(());
+    tests_support::eventually("the connection", PATIENCE, accepted).await?;
+    stream.write_all(tail).await?;
+    let mut frame = [0; 9];
+    let answer = tokio::time::timeout(PATIENCE, stream.read_exact(&mut frame)).await;
+    answer.context("it answers")?.context("read")?;
+    assert_eq!(frame.get(3), Some(&4), "SETTINGS come first: {frame:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_peer_that_is_silent_or_stops_halfway_is_left() -> Result<()> {
     let bench = Bench::start(1, Vec::new())?;
     let started = Instant::now();
     let mut silent = connect(&bench).await?;
+    let mut undecided = connect(&bench).await?;
+    undecided.write_all(b"P").await?;
     let mut halfway = connect(&bench).await?;
     halfway
         .write_all(&chat(&["content-length: 100"], "{\"model\""))
         .await?;
     let limit = Duration::from_secs(14);
-    let (mut nothing, mut answer) = (Vec::new(), Vec::new());
-    let both = async {
+    let (mut nothing, mut neither, mut answer) = (Vec::new(), Vec::new(), Vec::new());
+    let all = async {
         tokio::join!(
             silent.read_to_end(&mut nothing),
+            undecided.read_to_end(&mut neither),
             halfway.read_to_end(&mut answer)
         )
     };
-    let (silent, halfway) = tokio::time::timeout(limit, both)
+    let (silent, undecided, halfway) = tokio::time::timeout(limit, all)
         .await
         .context("they are left")?;
     ensure!(
@@ -462,6 +483,9 @@ async fn a_peer_that_is_silent_or_stops_halfway_is_left() -> Result<()> {
         "a slow client is not waited for"
     );
     assert_eq!((silent?, nothing.as_slice()), (0, &b""[..]));
+    // A reset, since a byte was left unread.
+    drop(undecided);
+    assert_eq!(neither, b"");
     halfway?;
     let answer = String::from_utf8(answer)?;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
