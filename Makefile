@@ -64,9 +64,10 @@ golden: ## accept the present output as the expected one
 	UPDATE_EXPECT=1 cargo test -p tests-golden
 
 bench: export TUNDISH_TEST_PROFILE := release
-bench: ## measure the gateway against a simulated Foundry
+bench: tools ## measure the gateway, and how fast a change reaches the proxies
 	cargo build --release --bins
 	cargo run --release -p tests-bench
+	cargo run --release -p tests-bench -- propagation
 
 # Needs the toolchain `nightly`; cargo-fuzz is built once, beside the tools.
 fuzz: ## fuzz what reads bytes of others, a minute for each target
