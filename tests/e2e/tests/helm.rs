@@ -453,8 +453,7 @@ async fn rights(plane: &ControlPlane, account: &str, namespaces: &[&str]) -> Res
             &user,
         ];
         let list = plane.kubectl(&args).await?.success()?;
-        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-        let lines: BTreeSet<String> = list.lines().map(words).collect();
+        let lines: BTreeSet<String> = list.lines().map(in_order).collect();
         text.push_str(&format!("# in {namespace}\n"));
         for line in lines {
             text.push_str(&line);
@@ -462,6 +461,20 @@ async fn rights(plane: &ControlPlane, account: &str, namespaces: &[&str]) -> Res
         }
     }
     Ok(text)
+}
+
+/// A line of `can-i --list` with its verbs sorted: the API server names them in the order in which it
+/// comes by the roles.
+fn in_order(line: &str) -> String {
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let Some((right, verbs)) = line.trim_end_matches(']').rsplit_once('[') else {
+        return line;
+    };
+    let verbs: BTreeSet<&str> = verbs.split(' ').collect();
+    format!(
+        "{right}[{}]",
+        verbs.into_iter().collect::<Vec<_>>().join(" ")
+    )
 }
 
 /// A real operator, as the chart's account, becomes ready, makes its CA and reports.
