@@ -1,14 +1,18 @@
 //! What a request will cost, guessed before it is sent, and what it did cost.
 //!
 //! Refuses to be exact where the provider is not: the estimate is bytes by a ratio, the truth is
-//! the provider's `usage`. Words: `estimate` before, `usage` after, `cost` in either case.
+//! the provider's `usage`. Words: `estimate` before, `usage` after, `cost` in either case,
+//! `expected` for what earlier requests taught.
 
 use crate::names::Usage;
 
+mod learned;
 #[cfg(test)]
 mod tests;
 
-/// Bytes of JSON per input token in the estimate: English and code lie near four characters per
+pub use learned::{Distribution, Learned};
+
+/// Bytes of JSON per input token as long as nothing is known: English and code lie near four characters per
 /// token, and Azure's own admission counts characters too (foundry documentation, "quota").
 const BYTES_PER_TOKEN: u64 = 4;
 
@@ -64,19 +68,37 @@ impl Price {
     }
 }
 
+/// What requests of one kind are expected to need, as far as it is known; see [`Learned`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Tokens of one answer that its client did not bound.
+    pub output_tokens: Option<u64>,
+    /// Input tokens per thousand bytes of body, all that a chat adds included.
+    pub input_per_mille: Option<u64>,
+}
+
 /// The tokens to hold for a request of this shape. Never 0 of either kind.
 ///
-/// `default_output` is held when the client set no bound of its own.
+/// `default_output` is held when the client set no bound of its own and nothing is known yet.
 #[must_use]
-pub fn estimate(shape: Shape, default_output: u64) -> Usage {
-    let input = shape
-        .body_bytes
-        .div_ceil(BYTES_PER_TOKEN)
-        .saturating_add(CHAT_OVERHEAD);
-    let per_choice = shape.max_output_tokens.unwrap_or(default_output).max(1);
+pub fn estimate(shape: Shape, expected: Expected, default_output: u64) -> Usage {
+    let input = match expected.input_per_mille {
+        Some(ratio) => {
+            let tokens = u128::from(shape.body_bytes).saturating_mul(u128::from(ratio));
+            u64::try_from(tokens.div_ceil(1_000)).unwrap_or(u64::MAX)
+        }
+        None => shape
+            .body_bytes
+            .div_ceil(BYTES_PER_TOKEN)
+            .saturating_add(CHAT_OVERHEAD),
+    };
+    let per_choice = shape
+        .max_output_tokens
+        .or(expected.output_tokens)
+        .unwrap_or(default_output);
     Usage {
-        input_tokens: input,
+        input_tokens: input.max(1),
         cached_input_tokens: 0,
-        output_tokens: per_choice.saturating_mul(shape.choices.max(1)),
+        output_tokens: per_choice.max(1).saturating_mul(shape.choices.max(1)),
     }
 }

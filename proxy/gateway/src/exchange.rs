@@ -11,7 +11,7 @@ use proxy_admin::clock;
 use proxy_core::auth::Caller;
 use proxy_core::names::{Operation, Usage};
 use proxy_core::quota::Cost;
-use proxy_core::tokens::Price;
+use proxy_core::tokens::{Price, Shape};
 use tracing::info;
 
 use crate::ledger::{Charge, Settled};
@@ -33,6 +33,7 @@ pub(crate) struct Exchange {
     pub(crate) backend: Option<Arc<str>>,
     pub(crate) deployment: Option<Arc<str>>,
     pub(crate) price: Price,
+    pub(crate) shape: Shape,
     pub(crate) charge: Option<Charge>,
     pub(crate) tries: u8,
     pub(crate) first_byte: Option<Duration>,
@@ -58,6 +59,7 @@ impl Exchange {
             backend: None,
             deployment: None,
             price: Price::default(),
+            shape: Shape::default(),
             charge: None,
             tries: 0,
             first_byte: None,
@@ -155,6 +157,13 @@ impl Exchange {
         rule.duration.observe(self.elapsed().as_secs_f64());
         if let Some(first_byte) = self.first_byte {
             rule.first_byte.observe(first_byte.as_secs_f64());
+        }
+        // What was cut or only counted says little of what the next request needs.
+        if code == "ok"
+            && self.settled == Some(Settled::Measured)
+            && let (Some(sizes), Some(model)) = (live.sizes.get(index), &self.model)
+        {
+            sizes.observe(model, self.shape, self.usage);
         }
         if let Some(caller) = &self.caller
             && self.usage != Usage::default()

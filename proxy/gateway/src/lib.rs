@@ -10,6 +10,7 @@ mod credential;
 mod dialect;
 mod exchange;
 mod forward;
+mod learned;
 mod ledger;
 mod live;
 mod metrics;

@@ -9,6 +9,7 @@ use proxy_core::auth::{Caller, Standing};
 use proxy_core::quota::Limit;
 use proxy_core::table::{Backend, Deployment, Table};
 
+use crate::learned::{Learned, RuleSizes};
 use crate::metrics::{LimitCounters, Metrics, RuleMetrics, TokenCounters};
 use crate::upstream::Origin;
 
@@ -18,6 +19,8 @@ pub(crate) struct Live {
     pub(crate) table: Arc<Table>,
     /// Parallel to the table's rules.
     pub(crate) rules: Vec<RuleMetrics>,
+    /// Parallel to the table's rules; what earlier tables learned of the same rules is kept.
+    pub(crate) sizes: Vec<Arc<RuleSizes>>,
     /// Parallel to the table's limits.
     pub(crate) limits: Vec<LiveLimit>,
     /// Parallel to the table's backends.
@@ -60,15 +63,22 @@ impl LiveBackend {
 
 impl Live {
     /// Prepares a table for a gateway of `replicas` replicas without a shared store.
-    pub(crate) fn new(table: Arc<Table>, replicas: u64, metrics: &Metrics) -> Self {
-        let rules = table
+    pub(crate) fn new(
+        table: Arc<Table>,
+        replicas: u64,
+        metrics: &Metrics,
+        learned: &Learned,
+    ) -> Self {
+        let (rules, sizes) = table
             .rules()
             .iter()
             .filter_map(|flat| {
                 let route = table.contents().routes.get(flat.route)?;
-                Some(metrics.rule(route, route.rules.get(flat.rule)?))
+                let rule = route.rules.get(flat.rule)?;
+                let sizes = learned.rule(&route.name, &rule.name);
+                Some((metrics.rule(route, rule), sizes))
             })
-            .collect();
+            .unzip();
         let limits = table
             .limits()
             .iter()
@@ -87,6 +97,7 @@ impl Live {
         Self {
             table,
             rules,
+            sizes,
             limits,
             backends,
             tokens: RwLock::default(),

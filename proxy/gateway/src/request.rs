@@ -15,7 +15,7 @@ use proxy_core::admit::{self, Ask};
 use proxy_core::auth::Caller;
 use proxy_core::names::{Code, Operation};
 use proxy_core::quota::Cost;
-use proxy_core::tokens::{Shape, estimate};
+use proxy_core::tokens::{Expected, Shape, estimate};
 
 use crate::answer::{self, Refusal, X_REQUEST_ID};
 use crate::credential;
@@ -152,7 +152,10 @@ async fn serve(
         max_output_tokens: scanned.max_output_tokens,
         choices: scanned.choices,
     };
-    let usage = estimate(shape, core.shared.config.default_output_tokens);
+    let sizes = live.sizes.get(permit.index);
+    let expected = sizes.map_or_else(Expected::default, |sizes| sizes.expected(&model));
+    let usage = estimate(shape, expected, core.shared.config.default_output_tokens);
+    exchange.shape = shape;
     let cost = Cost {
         usage,
         cost_micros: permit.flat.max_price.cost_micros(usage),

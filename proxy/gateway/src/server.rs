@@ -24,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, error, info};
 
 use crate::config::Config;
+use crate::learned::Learned;
 use crate::ledger::Ledger;
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -63,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) metrics: Metrics,
     pub(crate) ledger: Ledger,
+    learned: Learned,
     live: ArcSwapOption<Live>,
     published: Mutex<Published>,
 }
@@ -132,6 +134,7 @@ impl Gateway {
             config,
             metrics,
             ledger,
+            learned: Learned::default(),
             live: ArcSwapOption::empty(),
             published: Mutex::new(Published {
                 table: None,
@@ -160,7 +163,13 @@ impl Gateway {
         let Some(table) = &published.table else {
             return;
         };
-        let live = Live::new(Arc::clone(table), published.replicas, &self.0.metrics);
+        let shared = &self.0;
+        let live = Live::new(
+            Arc::clone(table),
+            published.replicas,
+            &shared.metrics,
+            &shared.learned,
+        );
         for backend in &live.backends {
             if let Err(cause) = &backend.origin {
                 error!(backend = %backend.name, cause, "a backend cannot be used");

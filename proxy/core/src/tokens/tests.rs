@@ -1,4 +1,4 @@
-use super::{Price, Shape, estimate};
+use super::{Expected, Price, Shape, estimate};
 use crate::names::Usage;
 use proptest::prelude::*;
 
@@ -9,13 +9,14 @@ fn holds_the_clients_bound_for_every_choice() {
         max_output_tokens: Some(50),
         choices: 3,
     };
-    let held = estimate(shape, 1000);
+    let held = estimate(shape, Expected::default(), 1000);
     assert_eq!((held.input_tokens, held.output_tokens), (106, 150));
 }
 
 #[test]
 fn holds_the_default_without_a_bound() {
-    assert_eq!(estimate(Shape::default(), 700).output_tokens, 700);
+    let held = estimate(Shape::default(), Expected::default(), 700);
+    assert_eq!(held.output_tokens, 700);
 }
 
 #[test]
@@ -50,7 +51,8 @@ proptest! {
     fn an_estimate_is_never_zero_and_never_overflows(
         body_bytes: u64, max: Option<u64>, choices: u64, default: u64,
     ) {
-        let held = estimate(Shape { body_bytes, max_output_tokens: max, choices }, default);
+        let shape = Shape { body_bytes, max_output_tokens: max, choices };
+        let held = estimate(shape, Expected::default(), default);
         prop_assert!(held.input_tokens > 0 && held.output_tokens > 0);
         prop_assert!(held.total_tokens() >= held.input_tokens);
     }

@@ -14,6 +14,7 @@ use proxy_core::table::{
 
 use super::{Charge, Ledger, Settled};
 use crate::answer::Refusal;
+use crate::learned::Learned;
 use crate::live::Live;
 use crate::metrics::Metrics;
 
@@ -105,6 +106,7 @@ impl Bench {
             Arc::new(Table::new(contents)),
             replicas,
             &self.metrics,
+            &Learned::default(),
         ))
     }
 

@@ -2,4 +2,5 @@
 
 mod bench;
 mod chat;
+mod estimates;
 mod wire;
