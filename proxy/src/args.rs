@@ -8,6 +8,10 @@ use clap::{Args, Parser};
 use proxy_admin::telemetry::Format;
 use proxy_gateway::{Config, TlsFiles};
 
+/// Output tokens held for a request without a bound of its own, as long as nobody says otherwise:
+/// a long paragraph, which most answers of a chat stay below.
+pub const DEFAULT_OUTPUT_TOKENS: u64 = 512;
+
 /// How the gateway listens and what it takes.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Gateway")]
@@ -42,12 +46,13 @@ pub struct GatewayArgs {
     /// Largest request body in bytes; bodies are held in memory for a retry
     #[arg(long, env = "TUNDISH_MAX_BODY", value_name = "BYTES", default_value_t = 32 << 20)]
     pub max_body: usize,
-    /// Output tokens held for a request that sets no bound of its own
+    /// Output tokens held for a request that sets no bound of its own, until 20 answers of its rule
+    /// and model were seen
     #[arg(
         long,
         env = "TUNDISH_DEFAULT_OUTPUT_TOKENS",
         value_name = "N",
-        default_value_t = 512
+        default_value_t = DEFAULT_OUTPUT_TOKENS
     )]
     pub default_output_tokens: u64,
     /// Seconds that running requests may go on after SIGTERM

@@ -2,7 +2,7 @@
 //!
 //! Missing usage is unknown, never 0.
 
-use memchr::memmem::FinderRev;
+use memchr::memmem;
 use proxy_core::names::Usage;
 use serde::Deserialize;
 
@@ -28,15 +28,15 @@ struct Details {
     cached_tokens: Option<u64>,
 }
 
-/// The usage of a whole JSON answer, or of the data of one stream event.
+/// The usage of a whole JSON answer, or of the data of one stream event; the last, if several
+/// members are named so.
 ///
-/// Looks from the end, where backends put it, and reads nothing else: an answer of many small
-/// members would cost more to walk than to relay.
+/// Reads nothing but that: an answer of many small members would cost more to walk than to relay.
 pub(crate) fn of_answer(body: &[u8]) -> Option<Usage> {
-    let names = FinderRev::new(NAME);
-    names
-        .rfind_iter(body)
-        .find_map(|at| reported(body.get(at + NAME.len()..)?))
+    let named = memmem::find_iter(body, NAME);
+    named
+        .filter_map(|at| reported(body.get(at + NAME.len()..)?))
+        .last()
 }
 
 /// Reads the value after the name, if it is a usage object.
