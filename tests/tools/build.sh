@@ -2,8 +2,10 @@
 # Builds the real parts that tests run against into a cache outside the tree, and prints its path
 # on the last line of standard output. Progress goes to standard error. Nothing is done when warm.
 #
-#   TUNDISH_CACHE   where the cache lives (default: ${XDG_CACHE_HOME:-$HOME/.cache}/tundish)
+#   TUNDISH_CACHE        where the cache lives (default: ${XDG_CACHE_HOME:-$HOME/.cache}/tundish)
+#   KUBEBUILDER_ASSETS   a folder with kube-apiserver, etcd and kubectl, which are then not built
 set -euo pipefail
+export LC_ALL=C
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${TUNDISH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tundish}
 started=$(date +%s)
@@ -51,7 +53,7 @@ n=0
 for part in "${parts[@]}"; do
   read -r folder package binary <<<"$part"
   n=$((n + 1))
-  [ -x "$out/$binary" ] && continue
+  [ -x "$out/$binary" ] || [ -x "${KUBEBUILDER_ASSETS:-/nowhere}/$binary" ] && continue
   say "building $binary ($n of ${#parts[@]}); about ten minutes for all of them on two cores, once"
   (cd "$here/$folder" && go build -trimpath -ldflags "-s -w $(stamp "$folder")" -o "$out/$binary.part" "$package")
   mv "$out/$binary.part" "$out/$binary"

@@ -13,7 +13,6 @@ need() { # PACKAGE COMMAND...: the package is needed when the command fails
 need build-essential cc --version
 need build-essential make --version
 need curl curl --version
-need redis-server redis-server --version
 need python3-venv python3 -c 'import ensurepip, venv'
 need nodejs node --version
 need npm npm --version
