@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
-use proxy::args::{GatewayArgs, ObservabilityArgs};
+use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
+use proxy::args::{DEFAULT_OUTPUT_TOKENS, GatewayArgs, ObservabilityArgs};
+use proxy_core::names::Operation;
+
+use crate::admin::AdminUrl;
 
 /// An AI gateway for Microsoft Foundry, without a cluster
 #[derive(Debug, Parser)]
@@ -27,6 +30,16 @@ pub enum Command {
     ///
     /// Exits with 0 if all is well or there are warnings only, with 1 if there are errors.
     Check(CheckArgs),
+    /// Show who has used how much of which limit, live
+    ///
+    /// Asks the admin port of one gateway process. Sorted by the share that is used.
+    Quota(QuotaArgs),
+    /// Tell what would become of a request: its rule, its limits, its backends, and the verdict
+    ///
+    /// A forecast: nothing is sent and no quota is taken. With a folder every limit is unused; with
+    /// a gateway its counters are asked. Exits with 0 if the request would be admitted, with 1 if it
+    /// would be refused.
+    Explain(ExplainArgs),
 }
 
 /// Flags of `tundish run`.
@@ -69,4 +82,86 @@ pub struct CheckArgs {
         default_value = "tundish-system"
     )]
     pub namespace: String,
+}
+
+/// How a command answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Tables for people.
+    #[default]
+    Text,
+    /// JSON for machines.
+    Json,
+}
+
+/// Flags of `tundish quota`.
+#[derive(clap::Args, Debug)]
+pub struct QuotaArgs {
+    /// Admin port of a gateway: of tundish run, or of one tundish-proxy
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    pub admin: AdminUrl,
+    /// How to answer
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Output,
+}
+
+/// Flags of `tundish explain`.
+#[derive(clap::Args, Debug)]
+#[command(group(ArgGroup::new("who").required(true).args(["consumer", "anonymous"])))]
+#[command(group(ArgGroup::new("whom").required(true).args(["manifests", "admin"])))]
+pub struct ExplainArgs {
+    /// Model that the client names
+    #[arg(long, value_name = "MODEL")]
+    pub model: String,
+    /// Consumer that calls, as NAME or NAMESPACE/NAME; or the fingerprint key-xxxxxxxx of a
+    /// credential that no Secret names
+    #[arg(long, value_name = "NAME")]
+    pub consumer: Option<String>,
+    /// Call without a credential
+    #[arg(long)]
+    pub anonymous: bool,
+    /// Tokens of the input
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub input_tokens: u64,
+    /// The request's bound on output tokens; the gateway's default if it sets none
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<u64>,
+    /// Operation: ChatCompletions, Embeddings, Responses, ...
+    #[arg(long, value_name = "NAME", default_value = "ChatCompletions", value_parser = operation)]
+    pub operation: Operation,
+    /// Host that the client asks for
+    #[arg(long, value_name = "HOST", default_value = "localhost")]
+    pub host: String,
+    /// Folder with YAML manifests
+    #[arg(long, value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+    /// Admin port of a gateway
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<AdminUrl>,
+    /// Namespace whose AIQuotas without targetRefs bind every route of the gateway
+    #[arg(
+        long,
+        env = "TUNDISH_NAMESPACE",
+        value_name = "NAME",
+        default_value = "tundish-system"
+    )]
+    pub namespace: String,
+    /// Output tokens that a gateway of the folder would hold for a request without a bound
+    #[arg(
+        long,
+        env = "TUNDISH_DEFAULT_OUTPUT_TOKENS",
+        value_name = "N",
+        default_value_t = DEFAULT_OUTPUT_TOKENS
+    )]
+    pub default_output_tokens: u64,
+    /// How to answer
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Output,
+}
+
+fn operation(word: &str) -> Result<Operation, String> {
+    Operation::parse(word).ok_or_else(|| {
+        let known: Vec<&str> = Operation::ALL.map(Operation::as_str).into();
+        format!("there are {}", known.join(", "))
+    })
 }

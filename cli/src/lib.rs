@@ -1,8 +1,12 @@
 //! The commands of `tundish`. Each is a module of its name.
 
+pub mod admin;
 pub mod args;
 pub mod check;
+mod columns;
+pub mod explain;
 pub mod manifests;
+pub mod quota;
 pub mod report;
 pub mod run;
 mod yaml;

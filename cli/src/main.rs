@@ -21,6 +21,8 @@ fn main() -> ExitCode {
     let done = match &args.command {
         Command::Run(run) => cli::run::run(run),
         Command::Check(check) => cli::check::check(check),
+        Command::Quota(quota) => cli::quota::quota(quota),
+        Command::Explain(explain) => cli::explain::explain(explain),
     };
     match done {
         Ok(code) => code,

@@ -53,9 +53,13 @@ impl App {
     pub async fn start(config: Config, admin: SocketAddr, mut registry: Registry) -> Result<Self> {
         let metrics = Metrics::register(&mut registry);
         let gateway = Gateway::new(config, metrics);
+        gateway.register_limits(&mut registry);
         let readiness = Readiness::default();
         let (trigger, shutdown) = shutdown::channel();
+        let (quota, explain) = (gateway.clone(), gateway.clone());
         let admin = Admin::new(registry, readiness.clone())
+            .with_page("/quota", move |_query| quota.standing_page())
+            .with_page("/explain", move |query| explain.explain_page(query))
             .bind(admin)
             .await
             .with_context(|| format!("cannot open the admin port {admin}"))?;

@@ -94,7 +94,7 @@ impl GatewayArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Observability")]
 pub struct ObservabilityArgs {
-    /// Address of /livez, /readyz and /metrics
+    /// Address of /livez, /readyz, /metrics, /quota and /explain
     #[arg(
         long,
         env = "TUNDISH_ADMIN",

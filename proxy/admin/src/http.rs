@@ -47,7 +47,7 @@ impl Readiness {
     }
 }
 
-type Page = Box<dyn Fn() -> String + Send + Sync>;
+type Page = Box<dyn Fn(&str) -> Result<String, String> + Send + Sync>;
 
 /// What the admin port serves.
 pub struct Admin {
@@ -75,12 +75,13 @@ impl Admin {
         }
     }
 
-    /// Adds a JSON page at `path`.
+    /// Adds a JSON page at `path`. It sees the query as it was sent, without the `?`; an error is
+    /// what is wrong with the question, and is answered as plain text with 400.
     #[must_use]
     pub fn with_page(
         mut self,
         path: &'static str,
-        page: impl Fn() -> String + Send + Sync + 'static,
+        page: impl Fn(&str) -> Result<String, String> + Send + Sync + 'static,
     ) -> Self {
         self.pages.insert(path, Box::new(page));
         self
@@ -101,7 +102,7 @@ impl Admin {
         })
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    fn answer(&self, method: &Method, path: &str, query: &str) -> Response<Full<Bytes>> {
         if method != Method::GET && method != Method::HEAD {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".to_owned());
         }
@@ -111,11 +112,19 @@ impl Admin {
             "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
             "/metrics" => self.metrics(),
             other => match self.pages.get(other) {
-                Some(page) => with_type(StatusCode::OK, page(), "application/json"),
-                None => plain(
-                    StatusCode::NOT_FOUND,
-                    "see /livez /readyz /metrics\n".to_owned(),
-                ),
+                Some(page) => match page(query) {
+                    Ok(json) => with_type(StatusCode::OK, json, "application/json"),
+                    Err(why) => plain(StatusCode::BAD_REQUEST, format!("{why}\n")),
+                },
+                None => {
+                    let mut known = String::from("see /livez /readyz /metrics");
+                    for path in self.pages.keys() {
+                        known.push(' ');
+                        known.push_str(path);
+                    }
+                    known.push('\n');
+                    plain(StatusCode::NOT_FOUND, known)
+                }
             },
         }
     }
@@ -168,7 +177,8 @@ impl Bound {
             };
             let admin = Arc::clone(&self.admin);
             let service = service_fn(move |request: Request<Incoming>| {
-                let answer = admin.answer(request.method(), request.uri().path());
+                let uri = request.uri();
+                let answer = admin.answer(request.method(), uri.path(), uri.query().unwrap_or(""));
                 async move { Ok::<_, Infallible>(answer) }
             });
             task::spawn("admin connection", async move {

@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use parking_lot::{Mutex, RwLock};
-use proxy_core::admit::{Applied, Denial, Permit};
+use proxy_core::admit::{Applied, Denial, Permit, SubjectPart};
 use proxy_core::auth::Caller;
 use proxy_core::names::{Code, Moment};
-use proxy_core::quota::{Cost, Counter, Entry, Exceeded, Mode, Stamp, Unit, Wait, Window, reserve};
+use proxy_core::quota::{
+    Cost, Counter, Entry, Exceeded, Limit, LimitName, Mode, Stamp, Unit, Wait, Window, reserve,
+};
 
 use smallvec::SmallVec;
 
@@ -21,13 +23,15 @@ use crate::live::Live;
 use crate::metrics::SettlementCounters;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Locks over the map of counters: requests of different subjects rarely meet.
 const SHARDS: usize = 16;
 /// Counters of one shard at which those that count nothing any more are swept out; callers whom no
 /// Secret names can make new ones without end. A counter takes about 600 bytes.
 const SWEEP_AT: usize = 4096;
+/// Characters shown of one part of a subject: models are named by callers, at any length.
+const SHOWN: usize = 128;
 
 /// Counters by limit and subject. They outlive tables, so a changed limit keeps what was used.
 #[derive(Debug)]
@@ -45,10 +49,32 @@ struct Shard {
     sweep_at: usize,
 }
 
+/// One counter, and what it is called.
 #[derive(Debug)]
-struct Slot {
+pub(crate) struct Slot {
     key: u128,
-    counter: Mutex<Counter>,
+    pub(crate) limit: LimitName,
+    /// `consumer=ns/name model=gpt-4o`, by the quota's `per`; empty if it does not split.
+    pub(crate) subject: Box<str>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    counter: Counter,
+    /// What running requests have reserved and not settled.
+    reserved: u64,
+}
+
+/// What a counter says at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// Used in the window, what is reserved and debt included.
+    pub(crate) used: u64,
+    /// The part of it that running requests hold.
+    pub(crate) reserved: u64,
+    /// Until all of it has left the window, at the latest.
+    pub(crate) reset_ms: u64,
 }
 
 /// What one request has reserved. Dropping it settles at `estimate`.
@@ -69,6 +95,7 @@ struct Held {
     /// Index of the limit in the table.
     limit: usize,
     stamp: Stamp,
+    asked: u64,
 }
 
 /// How a reservation ended.
@@ -106,7 +133,8 @@ impl Ledger {
             .limits(caller, model)
             .filter_map(|applied| {
                 let key = self.key(&applied, caller, model, permit);
-                Some((self.slot(key, live, applied.index, now)?, applied))
+                let subject = || subject(&applied, caller, model, permit);
+                Some((self.slot(key, live, &applied, subject, now)?, applied))
             })
             .collect();
         let charge = |held| Charge {
@@ -123,25 +151,29 @@ impl Ledger {
         // One order for all requests, or two of them could wait for each other.
         asked.sort_unstable_by_key(|(slot, _)| slot.key);
         let mut guards: SmallVec<[_; 4]> =
-            asked.iter().map(|(slot, _)| slot.counter.lock()).collect();
+            asked.iter().map(|(slot, _)| slot.state.lock()).collect();
         let mut entries: SmallVec<[Entry<'_>; 4]> = guards
             .iter_mut()
             .zip(&asked)
             .filter_map(|(guard, (_, applied))| {
                 let limit = &live.limits.get(applied.index)?.limit;
-                if !guard.suits(limit) {
-                    **guard = Counter::new(limit, now);
+                if !guard.counter.suits(limit) {
+                    guard.counter = Counter::new(limit, now);
                 }
                 Some(Entry {
                     limit,
                     mode: applied.quota.mode,
-                    counter: guard,
+                    counter: &mut guard.counter,
                 })
             })
             .collect();
         match reserve(&mut entries, &cost, now) {
             Ok(stamps) => {
                 drop(entries);
+                for (guard, (_, applied)) in guards.iter_mut().zip(&asked) {
+                    let ask = cost.of(applied.flat.limit.unit);
+                    guard.reserved = guard.reserved.saturating_add(ask);
+                }
                 drop(guards);
                 let held = asked
                     .into_iter()
@@ -156,6 +188,7 @@ impl Ledger {
                             slot,
                             limit: applied.index,
                             stamp,
+                            asked: cost.of(applied.flat.limit.unit),
                         }
                     });
                 Ok(charge(held.collect()))
@@ -185,22 +218,127 @@ impl Ledger {
         (high << 64) | low
     }
 
-    fn slot(&self, key: u128, live: &Live, limit: usize, now: Moment) -> Option<Arc<Slot>> {
+    fn shard(&self, key: u128) -> Option<&RwLock<Shard>> {
         let index = usize::try_from(key >> 64).ok()?;
-        let shard = self.shards.get(index.checked_rem(self.shards.len())?)?;
+        self.shards.get(index.checked_rem(self.shards.len())?)
+    }
+
+    fn slot(
+        &self,
+        key: u128,
+        live: &Live,
+        applied: &Applied<'_>,
+        subject: impl Fn() -> Box<str>,
+        now: Moment,
+    ) -> Option<Arc<Slot>> {
+        let shard = self.shard(key)?;
         if let Some(slot) = shard.read().counters.get(&key) {
             return Some(Arc::clone(slot));
         }
-        let limit = &live.limits.get(limit)?.limit;
+        let limit = &live.limits.get(applied.index)?.limit;
         let mut shard = shard.write();
         shard.sweep(now);
         let slot = || {
             Arc::new(Slot {
                 key,
-                counter: Mutex::new(Counter::new(limit, now)),
+                limit: applied.flat.name.clone(),
+                subject: subject(),
+                state: Mutex::new(State {
+                    counter: Counter::new(limit, now),
+                    reserved: 0,
+                }),
             })
         };
         Some(Arc::clone(shard.counters.entry(key).or_insert_with(slot)))
+    }
+
+    /// Every counter, for a look from outside. Waits for no request.
+    pub(crate) fn slots(&self) -> Vec<Arc<Slot>> {
+        let shards = self.shards.iter();
+        shards
+            .flat_map(|shard| {
+                shard
+                    .read()
+                    .counters
+                    .values()
+                    .map(Arc::clone)
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// The counter that a request would charge; `None` if nobody has charged it.
+    pub(crate) fn find(
+        &self,
+        applied: &Applied<'_>,
+        caller: &Caller,
+        model: Option<&str>,
+        permit: &Permit<'_>,
+    ) -> Option<Arc<Slot>> {
+        let key = self.key(applied, caller, model, permit);
+        self.shard(key)?.read().counters.get(&key).map(Arc::clone)
+    }
+}
+
+impl Slot {
+    /// What is used at `now`, counted as `limit` counts.
+    pub(crate) fn counted(&self, limit: &Limit, now: Moment) -> Counted {
+        let mut state = self.state.lock();
+        if !state.counter.suits(limit) {
+            // The next request begins it anew.
+            return Counted::default();
+        }
+        let used = state.counter.used(limit, now);
+        Counted {
+            used,
+            // A request may have begun in a window that has ended.
+            reserved: state.reserved.min(used),
+            reset_ms: state.counter.reset_ms(limit, now),
+        }
+    }
+}
+
+/// Names what a counter counts for, for people.
+pub(crate) fn subject(
+    applied: &Applied<'_>,
+    caller: &Caller,
+    model: Option<&str>,
+    permit: &Permit<'_>,
+) -> Box<str> {
+    let mut text = String::new();
+    for part in applied.subject(caller, model, permit.route) {
+        let (name, namespace, value) = match part {
+            SubjectPart::Consumer(namespace, name) => ("consumer", namespace, name),
+            SubjectPart::Model(model) => ("model", "", model),
+            SubjectPart::Route(namespace, name) => ("route", namespace, name),
+            SubjectPart::Attribute(value) => (&*applied.quota.attribute, "", value),
+        };
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.extend([name, "=", namespace]);
+        if !namespace.is_empty() {
+            text.push('/');
+        }
+        // A name of the caller's must not look like another part, nor steer a terminal.
+        let plain = |c: char| {
+            if c.is_control() || c.is_whitespace() {
+                '?'
+            } else {
+                c
+            }
+        };
+        text.extend(value.chars().take(SHOWN).map(plain));
+    }
+    text.into()
+}
+
+/// The reason word of a refusal by `limit`.
+pub(crate) const fn code(limit: &Limit) -> Code {
+    match (limit.unit, &limit.window) {
+        (Unit::Concurrency, _) => Code::ConcurrencyExceeded,
+        (Unit::Requests, Window::Second | Window::Minute) => Code::RateLimited,
+        _ => Code::QuotaExceeded,
     }
 }
 
@@ -221,7 +359,7 @@ impl Shard {
         }
         // Whoever holds a slot is about to charge it, or has charged it.
         self.counters.retain(|_, slot| {
-            Arc::strong_count(slot) > 1 || !slot.counter.lock().is_untouched(now)
+            Arc::strong_count(slot) > 1 || !slot.state.lock().counter.is_untouched(now)
         });
         self.sweep_at = self.counters.len().saturating_mul(2).max(SWEEP_AT);
     }
@@ -248,11 +386,7 @@ fn refusal(
     };
     count(live, applied.index, |limit| limit.counters.denials.inc());
     let limit = entry.limit;
-    let code = match (limit.unit, &limit.window) {
-        (Unit::Concurrency, _) => Code::ConcurrencyExceeded,
-        (Unit::Requests, Window::Second | Window::Minute) => Code::RateLimited,
-        _ => Code::QuotaExceeded,
-    };
+    let code = code(limit);
     let name = applied.flat.name.clone();
     let (used, ask) = (entry.counter.used(limit, now), cost.of(limit.unit));
     let (amount, unit) = (limit.amount, limit.unit.as_str());
@@ -297,7 +431,9 @@ impl Charge {
             let Some(live) = self.live.limits.get(held.limit) else {
                 continue;
             };
-            let mut counter = held.slot.counter.lock();
+            let mut state = held.slot.state.lock();
+            state.reserved = state.reserved.saturating_sub(held.asked);
+            let counter = &mut state.counter;
             if !counter.suits(&live.limit) {
                 // Another table counts by another window, and began anew.
                 continue;

@@ -9,6 +9,7 @@ mod config;
 mod credential;
 mod dialect;
 mod exchange;
+pub mod explain;
 mod forward;
 mod learned;
 mod ledger;
@@ -20,6 +21,9 @@ mod scan;
 mod server;
 mod splice;
 mod sse;
+pub mod standing;
+#[cfg(test)]
+mod test_support;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod tls;

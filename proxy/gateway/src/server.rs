@@ -78,6 +78,11 @@ impl Shared {
     pub(crate) fn live(&self) -> Option<Arc<Live>> {
         self.live.load_full()
     }
+
+    /// How many replicas share the limits.
+    pub(crate) fn replicas(&self) -> u64 {
+        self.published.lock().replicas
+    }
 }
 
 /// What one core has for itself.
@@ -141,6 +146,10 @@ impl Gateway {
                 replicas: 1,
             }),
         }))
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0
     }
 
     /// Puts a table in force: for requests that begin after this returns. Counters stay.

@@ -11,14 +11,17 @@ fn admin() -> (Admin, Readiness, Counter) {
         Counter::default(),
     );
     registry.register("things", "Things.", counter.clone());
-    let admin = Admin::new(registry, readiness.clone()).with_page("/page", || "{}".to_owned());
+    let admin = Admin::new(registry, readiness.clone()).with_page("/page", |query| match query {
+        "" => Ok("{}".to_owned()),
+        other => Err(format!("no {other}")),
+    });
     (admin, readiness, counter)
 }
 
 #[test]
 fn is_alive_at_once_and_ready_when_told() {
     let (admin, readiness, _) = admin();
-    let status = |path: &str| admin.answer(&Method::GET, path).status();
+    let status = |path: &str| admin.answer(&Method::GET, path, "").status();
     assert_eq!(status("/livez"), StatusCode::OK);
     assert_eq!(status("/readyz"), StatusCode::SERVICE_UNAVAILABLE);
     readiness.set(true);
@@ -26,9 +29,19 @@ fn is_alive_at_once_and_ready_when_told() {
     assert_eq!(status("/page"), StatusCode::OK);
     assert_eq!(status("/nothing"), StatusCode::NOT_FOUND);
     assert_eq!(
-        admin.answer(&Method::POST, "/livez").status(),
+        admin.answer(&Method::POST, "/livez", "").status(),
         StatusCode::METHOD_NOT_ALLOWED
     );
+}
+
+#[test]
+fn a_page_sees_the_query_and_may_find_it_wrong() {
+    let (admin, _, _) = admin();
+    let answer = |query| admin.answer(&Method::GET, "/page", query);
+    assert_eq!(answer("").headers()["content-type"], "application/json");
+    let wrong = answer("a=b");
+    assert_eq!(wrong.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(wrong.headers()["content-type"], "text/plain; charset=utf-8");
 }
 
 #[test]
@@ -39,7 +52,7 @@ fn shows_registered_metrics_at_scrape() {
     prometheus_client::encoding::text::encode(&mut text, &admin.registry.lock()).expect("encodes");
     assert!(text.contains("things_total 3"), "{text}");
     assert_eq!(
-        admin.answer(&Method::GET, "/metrics").status(),
+        admin.answer(&Method::GET, "/metrics", "").status(),
         StatusCode::OK
     );
 }

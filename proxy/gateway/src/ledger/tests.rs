@@ -18,7 +18,7 @@ use crate::learned::Learned;
 use crate::live::Live;
 use crate::metrics::Metrics;
 
-fn limit(name: &str, unit: Unit, amount: u64) -> Limit {
+pub(crate) fn limit(name: &str, unit: Unit, amount: u64) -> Limit {
     let window = if unit == Unit::Concurrency {
         Window::Held
     } else {
@@ -32,7 +32,7 @@ fn limit(name: &str, unit: Unit, amount: u64) -> Limit {
     }
 }
 
-fn contents(mode: Mode, per: Vec<Per>, limits: Vec<Limit>) -> Contents {
+pub(crate) fn contents(mode: Mode, per: Vec<Per>, limits: Vec<Limit>) -> Contents {
     let name = |text: &str| ObjectName::new("ns", text);
     let second = Duration::from_secs(1);
     Contents {
@@ -87,13 +87,13 @@ fn contents(mode: Mode, per: Vec<Per>, limits: Vec<Limit>) -> Contents {
     }
 }
 
-struct Bench {
-    ledger: Arc<Ledger>,
+pub(crate) struct Bench {
+    pub(crate) ledger: Arc<Ledger>,
     metrics: Metrics,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let metrics = Metrics::register(&mut Registry::default());
         Self {
             ledger: Arc::new(Ledger::new(metrics.settlements())),
@@ -101,7 +101,7 @@ impl Bench {
         }
     }
 
-    fn live(&self, contents: Contents, replicas: u64) -> Arc<Live> {
+    pub(crate) fn live(&self, contents: Contents, replicas: u64) -> Arc<Live> {
         Arc::new(Live::new(
             Arc::new(Table::new(contents)),
             replicas,
@@ -111,7 +111,12 @@ impl Bench {
     }
 
     #[expect(clippy::unwrap_in_result, reason = "only the reservation may fail")]
-    fn take(&self, live: &Arc<Live>, key: &str, tokens: u64) -> Result<Charge, Box<Refusal>> {
+    pub(crate) fn take(
+        &self,
+        live: &Arc<Live>,
+        key: &str,
+        tokens: u64,
+    ) -> Result<Charge, Box<Refusal>> {
         let headers = HeaderMap::new();
         let caller = authenticate(&live.table, "h", Some(key), clock()).expect("passes through");
         let operation = Operation::ChatCompletions;
@@ -127,7 +132,7 @@ impl Bench {
     }
 }
 
-fn cost(tokens: u64) -> Cost {
+pub(crate) fn cost(tokens: u64) -> Cost {
     let usage = Usage {
         input_tokens: tokens,
         ..Usage::default()
@@ -138,7 +143,7 @@ fn cost(tokens: u64) -> Cost {
     }
 }
 
-fn clock() -> Moment {
+pub(crate) fn clock() -> Moment {
     Moment {
         monotonic_ms: 10,
         unix_ms: 10,

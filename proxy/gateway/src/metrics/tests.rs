@@ -1,16 +1,25 @@
 use std::fmt::Write;
+use std::sync::Arc;
 
 use expect_test::expect_file;
 use prometheus_client::registry::Registry;
 use proxy_core::names::{Code, ObjectName};
-use proxy_core::quota::LimitName;
+use proxy_core::quota::{LimitName, Mode, Unit};
+use proxy_core::table::Table;
 
 use super::Metrics;
+use crate::ledger::tests::{contents, limit};
+use crate::test_support::gateway;
 
 /// Every family with a sample, or the encoder leaves it out.
 fn touched() -> String {
     let mut registry = Registry::with_prefix("tundish");
     let metrics = Metrics::register(&mut registry);
+    let limited = gateway(&mut Registry::default());
+    let limits = vec![limit("l", Unit::Tokens, 1)];
+    let contents = contents(Mode::Enforce, Vec::new(), limits);
+    limited.publish(Arc::new(Table::new(contents)));
+    limited.register_limits(&mut registry);
     metrics.unrouted("ok");
     let _tries = metrics.tries("ns/b", "d", "200");
     let _tokens = metrics.tokens("ns/r", "c");

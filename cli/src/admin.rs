@@ -1,0 +1,116 @@
+//! Asks the admin port of a gateway.
+//!
+//! Plain HTTP/1.1 over one connection: the port speaks nothing else, and is reached on the same
+//! machine or through a port-forward.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+
+#[cfg(test)]
+mod tests;
+
+/// A gateway that does not answer within this time is not well.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A thousand subjects of each of a few hundred limits stay below this.
+const LARGEST: u64 = 256 << 20;
+
+/// `http://host:port` of an admin port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminUrl(String);
+
+impl FromStr for AdminUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let authority = text.strip_prefix("http://").unwrap_or(text);
+        let authority = authority.strip_suffix('/').unwrap_or(authority);
+        let port = authority
+            .rsplit_once(':')
+            .map(|(host, port)| (host, port.parse::<u16>()));
+        match port {
+            Some((host, Ok(_))) if !host.is_empty() && !host.contains(['/', '@', '?', '#']) => {
+                Ok(Self(authority.to_owned()))
+            }
+            Some(_) | None => Err("wanted http://HOST:PORT".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for AdminUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.0)
+    }
+}
+
+impl AdminUrl {
+    /// Gets a JSON page.
+    ///
+    /// # Errors
+    /// Nobody answers, or the answer is not the page; says what the port said.
+    pub fn page<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let context = || format!("cannot ask {self}{path}");
+        let answer = self.ask(path).with_context(context)?;
+        let (status, body) = split(&answer).with_context(context)?;
+        match status {
+            200 => serde_json::from_slice(body)
+                .with_context(|| format!("{self}{path} is of another version")),
+            404 => bail!("{self} has no {path}: not a gateway, or one of an older version"),
+            _ => bail!("{}", String::from_utf8_lossy(body).trim_end()),
+        }
+    }
+
+    fn ask(&self, path: &str) -> Result<Vec<u8>> {
+        let mut failure = None;
+        for address in self.0.to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, PATIENCE) {
+                Ok(mut stream) => {
+                    stream.set_read_timeout(Some(PATIENCE))?;
+                    stream.set_write_timeout(Some(PATIENCE))?;
+                    let head = format!(
+                        "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
+                        self.0
+                    );
+                    stream.write_all(head.as_bytes())?;
+                    let mut answer = Vec::new();
+                    stream.take(LARGEST).read_to_end(&mut answer)?;
+                    return Ok(answer);
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) => Err(error.into()),
+            None => bail!("the name has no address"),
+        }
+    }
+}
+
+/// The status and the body of an answer; the port never answers in chunks.
+fn split(answer: &[u8]) -> Result<(u16, &[u8])> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    let end = end.context("no HTTP answer came")?;
+    let (head, body) = answer
+        .split_at_checked(end)
+        .context("no HTTP answer came")?;
+    let body = body.get(4..).unwrap_or_default();
+    let head = std::str::from_utf8(head).context("no HTTP answer came")?;
+    let status = head
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3));
+    let status = status.and_then(|status| status.parse().ok());
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        let length = name.eq_ignore_ascii_case("content-length");
+        length.then(|| value.trim().parse::<usize>().ok()).flatten()
+    });
+    if length.is_some_and(|length| length != body.len()) {
+        bail!("the answer broke off");
+    }
+    Ok((status.context("no HTTP answer came")?, body))
+}

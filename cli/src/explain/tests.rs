@@ -1,0 +1,65 @@
+use std::path::Path;
+
+use proxy_core::names::Operation;
+use proxy_core::table::Table;
+use proxy_gateway::explain::{Explanation, Question, unused};
+
+use super::lines;
+use crate::manifests::Folder;
+
+fn question(consumer: &str, model: &str) -> Question {
+    Question {
+        host: "localhost".to_owned(),
+        operation: Operation::ChatCompletions,
+        model: model.to_owned(),
+        consumer: Some(consumer.to_owned()),
+        input_tokens: 10,
+        max_tokens: Some(20),
+    }
+}
+
+fn quickstart(question: &Question) -> Result<Explanation, String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/quickstart");
+    let mut folder = Folder::new(&path, "tundish-system");
+    folder.refresh().map_err(|error| format!("{error:#}"))?;
+    let table = Table::new(folder.compile().compiled.contents);
+    unused(&table, question, 512)
+}
+
+#[test]
+fn the_quickstart_is_explained_for_people() {
+    let question = question("intern", "gpt-4o");
+    let told = lines(&question, &quickstart(&question).expect("known"));
+    let expected = [
+        "request   ChatCompletions of gpt-4o by default/intern on localhost",
+        "route     default/chat, rule chat",
+        "reserves  10 input tokens, 20 output tokens",
+        "",
+        "LIMIT                         UNIT         WINDOW  SUBJECT                  ASKS  REMAINING  ALLOWED  RESERVED  FITS",
+        "default/fair-use/minute       Tokens       Minute  consumer=default/intern  30    100000     100000   0         yes",
+        "default/fair-use/at-once      Concurrency  Held    consumer=default/intern  1     50         50       0         yes",
+        "default/interns/two-a-minute  Requests     Minute  consumer=default/intern  1     2          2        0         yes",
+        "",
+        "TIER  BACKEND          DEPLOYMENT  WEIGHT  SHARE",
+        "0     default/foundry  gpt-4o      1       100%",
+        "",
+        "admitted: every limit has room, and a backend serves it",
+    ];
+    assert_eq!(told, expected, "{told:#?}");
+}
+
+#[test]
+fn a_refusal_is_told_with_its_word() {
+    let question = question("intern", "llama");
+    let told = lines(&question, &quickstart(&question).expect("known"));
+    assert_eq!(
+        told.last().map(String::as_str),
+        Some("refused: model_not_found: no rule serves model \"llama\" for ChatCompletions")
+    );
+}
+
+#[test]
+fn an_unknown_consumer_is_an_error_that_names_near_ones() {
+    let error = quickstart(&question("interm", "gpt-4o")).expect_err("unknown");
+    assert!(error.contains("near it: intern"), "{error}");
+}

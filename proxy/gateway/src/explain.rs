@@ -1,0 +1,521 @@
+//! What would become of a request: the rule, the limits, the backends and the verdict.
+//!
+//! A **forecast**: it takes no quota and holds none, so another request may come first. Whether a
+//! request fits is derived from what remains; only reserving decides. The wait that it tells is when
+//! everything used has left the window, which is the latest; a refusal tells the exact one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use proxy_admin::clock;
+use proxy_core::admit::{Applied, Ask, Denial, Permit, admit, authenticate};
+use proxy_core::auth::{Caller, Key, Standing};
+use proxy_core::names::{Code, Moment, Usage};
+use proxy_core::quota::{Cost, Mode, Unit};
+use proxy_core::table::{Contents, Table};
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::{self, Counted};
+use crate::live::Live;
+use crate::server::{Gateway, Shared};
+use crate::standing;
+
+mod question;
+#[cfg(test)]
+mod tests;
+
+pub use question::Question;
+
+/// What would become of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The consumer, by namespace and name where a Secret names it.
+    pub consumer: String,
+    /// The rule that serves it; none if there is none, or if it does not admit the consumer.
+    pub rule: Option<RuleName>,
+    /// Tokens of the input, as asked.
+    pub input_tokens: u64,
+    /// Tokens held for the output: as asked, else what the gateway has learned, or its default.
+    pub output_tokens: u64,
+    /// Every limit that applies, by name.
+    pub limits: Vec<LimitForecast>,
+    /// The rule's backends in the order in which they are tried, by tier.
+    pub backends: Vec<Choice>,
+    /// What would be answered.
+    pub verdict: Verdict,
+}
+
+/// A rule of an AIRoute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleName {
+    /// `namespace/name`.
+    pub route: String,
+    /// Its name within the route.
+    pub rule: String,
+}
+
+/// One limit that applies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitForecast {
+    /// `namespace/quota/limit`.
+    pub limit: String,
+    /// What it counts.
+    pub unit: String,
+    /// The window.
+    pub window: String,
+    /// `Enforce` or `Shadow`, which never refuses.
+    pub mode: String,
+    /// Whose counter the request would charge; empty if the quota does not split.
+    pub subject: String,
+    /// What the request asks for.
+    pub asks: u64,
+    /// Used, what is reserved included.
+    pub used: u64,
+    /// The part of it that running requests hold.
+    pub reserved: u64,
+    /// How much is allowed.
+    pub amount: u64,
+    /// What is left.
+    pub remaining: u64,
+    /// Whether the request fits now.
+    pub fits: bool,
+    /// If it does not: in how many seconds at the latest; none if it never does.
+    pub fits_in_seconds: Option<u64>,
+}
+
+/// One backend of the rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// The tier; lower ones are tried first.
+    pub priority: u8,
+    /// `namespace/name`.
+    pub backend: String,
+    /// The deployment; none if it has none for the model, and is passed over.
+    pub deployment: Option<String>,
+    /// Its weight, as declared.
+    pub weight: u32,
+    /// Its share of the tier's requests in percent, rounded down.
+    pub share_percent: u64,
+}
+
+/// What would be answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether it would be sent to a backend.
+    pub admitted: bool,
+    /// The reason word, if not.
+    pub code: Option<String>,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// The limit that refuses, if one does.
+    pub limit: Option<String>,
+    /// When it would fit every limit, at the latest; none if never, or if no limit refuses.
+    pub fits_in_seconds: Option<u64>,
+}
+
+/// Whose counter of which limit is asked for.
+#[derive(Clone, Copy, Debug)]
+struct Probe<'a> {
+    applied: &'a Applied<'a>,
+    caller: &'a Caller,
+    model: &'a str,
+    permit: &'a Permit<'a>,
+}
+
+/// What a limit allows, and what is used of it.
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    amount: u64,
+    counted: Counted,
+}
+
+/// Where the numbers come from: a live gateway, or nowhere.
+trait Counters {
+    /// How the counter stands that the request would charge.
+    fn level(&self, probe: &Probe<'_>) -> Level;
+
+    /// Output tokens held for a request of the rule that sets no bound.
+    fn output_tokens(&self, permit: &Permit<'_>, model: &str) -> u64;
+}
+
+struct Now<'a> {
+    shared: &'a Shared,
+    live: &'a Live,
+    now: Moment,
+}
+
+impl Counters for Now<'_> {
+    fn level(&self, probe: &Probe<'_>) -> Level {
+        let limit = self.live.limits.get(probe.applied.index);
+        let limit = limit.map_or(&probe.applied.flat.limit, |limit| &limit.limit);
+        let (caller, model) = (probe.caller, Some(probe.model));
+        let ledger = &self.shared.ledger;
+        let slot = ledger.find(probe.applied, caller, model, probe.permit);
+        Level {
+            amount: limit.amount,
+            counted: slot
+                .map(|slot| slot.counted(limit, self.now))
+                .unwrap_or_default(),
+        }
+    }
+
+    fn output_tokens(&self, permit: &Permit<'_>, model: &str) -> u64 {
+        let sizes = self.live.sizes.get(permit.index);
+        sizes
+            .and_then(|sizes| sizes.expected(model).output_tokens)
+            .unwrap_or(self.shared.config.default_output_tokens)
+    }
+}
+
+struct Unused {
+    default_output_tokens: u64,
+}
+
+impl Counters for Unused {
+    fn level(&self, probe: &Probe<'_>) -> Level {
+        Level {
+            amount: probe.applied.flat.limit.amount,
+            counted: Counted::default(),
+        }
+    }
+
+    fn output_tokens(&self, _permit: &Permit<'_>, _model: &str) -> u64 {
+        self.default_output_tokens
+    }
+}
+
+impl Gateway {
+    /// Forecasts a request by the table and the counters of now.
+    ///
+    /// # Errors
+    /// The consumer is not known; says who is.
+    pub fn explain(&self, question: &Question) -> Result<Explanation, String> {
+        let shared = self.shared();
+        let live = shared.live().ok_or("the gateway has no table yet")?;
+        let counters = Now {
+            shared,
+            live: &live,
+            now: clock::now(),
+        };
+        forecast(&live.table, question, &counters, counters.now)
+    }
+
+    /// The same for the admin port: the question is the query, the answer JSON.
+    ///
+    /// # Errors
+    /// The question cannot be read, or the consumer is not known.
+    pub fn explain_page(&self, query: &str) -> Result<String, String> {
+        let explanation = self.explain(&Question::parse(query)?)?;
+        serde_json::to_string(&explanation).map_err(|error| error.to_string())
+    }
+}
+
+/// Forecasts a request by a table of which nothing is used.
+///
+/// # Errors
+/// The consumer is not known; says who is.
+pub fn unused(
+    table: &Table,
+    question: &Question,
+    default_output_tokens: u64,
+) -> Result<Explanation, String> {
+    let counters = Unused {
+        default_output_tokens,
+    };
+    forecast(table, question, &counters, clock::now())
+}
+
+fn forecast(
+    table: &Table,
+    question: &Question,
+    counters: &impl Counters,
+    now: Moment,
+) -> Result<Explanation, String> {
+    let headers = HeaderMap::new();
+    let (caller, permit) = judge(table, question, &headers, now)?;
+    let mut explanation = Explanation {
+        consumer: if caller.namespace.is_empty() {
+            caller.name.to_string()
+        } else {
+            format!("{}/{}", caller.namespace, caller.name)
+        },
+        rule: None,
+        input_tokens: question.input_tokens,
+        output_tokens: question.max_tokens.unwrap_or(0),
+        limits: Vec::new(),
+        backends: Vec::new(),
+        verdict: Verdict::admitted(),
+    };
+    let permit = match permit {
+        Ok(permit) => permit,
+        Err(denial) => {
+            explanation.verdict = Verdict::denied(denial);
+            return Ok(explanation);
+        }
+    };
+    explanation.rule = Some(RuleName {
+        route: permit.route.name.to_string(),
+        rule: permit.rule.name.to_string(),
+    });
+    explanation.backends = choices(table.contents(), &permit, &question.model);
+    if !explanation.backends.iter().any(Choice::is_usable) {
+        let message = "no backend of the rule has a deployment for the model";
+        explanation.verdict = Verdict::denied(Denial::new(Code::NoBackend, message));
+    }
+    let held = || counters.output_tokens(&permit, &question.model);
+    let usage = Usage {
+        input_tokens: question.input_tokens,
+        cached_input_tokens: 0,
+        output_tokens: question.max_tokens.unwrap_or_else(held),
+    };
+    explanation.output_tokens = usage.output_tokens;
+    let cost = Cost {
+        usage,
+        cost_micros: permit.flat.max_price.cost_micros(usage),
+    };
+    // Quota is taken before a backend is chosen, so a limit refuses first.
+    let mut worst: Option<(Waits, Verdict)> = None;
+    for applied in permit.limits(&caller, Some(&question.model)) {
+        let probe = Probe {
+            applied: &applied,
+            caller: &caller,
+            model: &question.model,
+            permit: &permit,
+        };
+        let limit = limit_forecast(&probe, &cost, counters.level(&probe));
+        let waits = limit.fits_in_seconds.map_or(Waits::Forever, Waits::Seconds);
+        let refuses = !limit.fits && applied.quota.mode == Mode::Enforce;
+        if refuses && worst.as_ref().is_none_or(|(before, _)| waits > *before) {
+            worst = Some((waits, Verdict::over(&applied, &limit)));
+        }
+        explanation.limits.push(limit);
+    }
+    if let Some((_, verdict)) = worst {
+        explanation.verdict = verdict;
+    }
+    Ok(explanation)
+}
+
+/// Who calls, and whether a rule takes the request. A consumer may have several keys: any that is
+/// admitted does.
+fn judge<'t>(
+    table: &'t Table,
+    question: &Question,
+    headers: &HeaderMap,
+    now: Moment,
+) -> Result<(Caller, Result<Permit<'t>, Denial>), String> {
+    let ask = Ask {
+        host: &question.host,
+        operation: question.operation,
+        model: Some(&question.model),
+        headers,
+    };
+    let mut judged = None;
+    for key in keys_of(table.contents(), question)? {
+        let caller = caller_of(key, question);
+        let permit = may_call(table, key, question, now).and_then(|()| admit(table, &caller, &ask));
+        if permit.is_ok() {
+            return Ok((caller, permit));
+        }
+        judged.get_or_insert((caller, permit));
+    }
+    judged.ok_or_else(|| "no consumer is named".to_owned())
+}
+
+/// Ordered as the ledger orders refusals: the longest wait is told.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Waits {
+    Seconds(u64),
+    Forever,
+}
+
+fn limit_forecast(probe: &Probe<'_>, cost: &Cost, level: Level) -> LimitForecast {
+    let flat = probe.applied.flat;
+    let asks = cost.of(flat.limit.unit);
+    let remaining = level.amount.saturating_sub(level.counted.used);
+    let fits = level.counted.used.saturating_add(asks) <= level.amount;
+    // Nobody can foresee when a running request ends: soon is as good as any.
+    let wait = level.counted.reset_ms.div_ceil(1_000).max(1);
+    LimitForecast {
+        limit: flat.name.to_string(),
+        unit: flat.limit.unit.as_str().to_owned(),
+        window: standing::window(&flat.limit.window),
+        mode: standing::mode(probe.applied.quota.mode).to_owned(),
+        subject: ledger::subject(probe.applied, probe.caller, Some(probe.model), probe.permit)
+            .into(),
+        asks,
+        used: level.counted.used,
+        reserved: level.counted.reserved,
+        amount: level.amount,
+        remaining,
+        fits,
+        fits_in_seconds: (!fits && asks <= level.amount).then_some(wait),
+    }
+}
+
+fn choices(contents: &Contents, permit: &Permit<'_>, model: &str) -> Vec<Choice> {
+    let mut totals: BTreeMap<u8, u64> = BTreeMap::new();
+    let mut choices = Vec::new();
+    for target in &permit.flat.targets {
+        let Some(backend) = contents.backends.get(target.backend) else {
+            continue;
+        };
+        let deployment = backend.deployment(target.deployment.as_deref(), Some(model));
+        let choice = Choice {
+            priority: target.priority,
+            backend: backend.name.to_string(),
+            deployment: deployment.map(|deployment| deployment.name.to_string()),
+            weight: target.weight,
+            share_percent: 0,
+        };
+        if choice.is_usable() {
+            *totals.entry(target.priority).or_default() += u64::from(target.weight);
+        }
+        choices.push(choice);
+    }
+    for choice in &mut choices {
+        let total = totals.get(&choice.priority).copied().unwrap_or(0);
+        if choice.is_usable() {
+            let part = u64::from(choice.weight).saturating_mul(100);
+            choice.share_percent = part.checked_div(total).unwrap_or(0);
+        }
+    }
+    choices.sort_by_key(|choice| choice.priority);
+    choices
+}
+
+impl Choice {
+    /// Whether a request may be sent there.
+    #[must_use]
+    pub const fn is_usable(&self) -> bool {
+        self.deployment.is_some() && self.weight > 0
+    }
+}
+
+impl Verdict {
+    fn admitted() -> Self {
+        Self {
+            admitted: true,
+            code: None,
+            reason: "every limit has room, and a backend serves it".to_owned(),
+            limit: None,
+            fits_in_seconds: None,
+        }
+    }
+
+    fn denied(denial: Denial) -> Self {
+        Self {
+            admitted: false,
+            code: Some(denial.code.as_str().to_owned()),
+            reason: denial.message,
+            limit: None,
+            fits_in_seconds: None,
+        }
+    }
+
+    fn over(applied: &Applied<'_>, limit: &LimitForecast) -> Self {
+        let LimitForecast {
+            limit: name,
+            unit,
+            asks,
+            used,
+            amount,
+            ..
+        } = limit;
+        let reason = match limit.fits_in_seconds {
+            None => {
+                format!("limit {name} allows {amount} {unit} in all, this request needs {asks}")
+            }
+            Some(_) if applied.flat.limit.unit == Unit::Concurrency => {
+                format!("limit {name}: {used} of {amount} run; it fits when one of them ends")
+            }
+            Some(wait) => format!(
+                "limit {name} is spent: {used} of {amount} {unit} used, this request needs {asks}; \
+                 it fits within {wait} s"
+            ),
+        };
+        Self {
+            admitted: false,
+            code: Some(ledger::code(&applied.flat.limit).as_str().to_owned()),
+            reason,
+            limit: Some(name.clone()),
+            fits_in_seconds: limit.fits_in_seconds,
+        }
+    }
+}
+
+/// The keys of the consumer that is asked about; one `None` for a caller without a key of ours.
+fn keys_of<'t>(
+    contents: &'t Contents,
+    question: &Question,
+) -> Result<Vec<Option<&'t Key>>, String> {
+    let Some(wanted) = &question.consumer else {
+        return Ok(vec![None]);
+    };
+    let full = |key: &Key| format!("{}/{}", key.secret.namespace(), key.consumer);
+    let found: Vec<&Key> = contents
+        .keys
+        .iter()
+        .filter(|key| *key.consumer == **wanted || full(key) == **wanted)
+        .collect();
+    let mut names: Vec<String> = found.iter().map(|key| full(key)).collect();
+    names.sort();
+    names.dedup();
+    match names.len() {
+        0 if question::is_fingerprint(wanted) => Ok(vec![None]),
+        0 => {
+            let all = contents.keys.iter().map(|key| &*key.consumer);
+            Err(question::unknown_consumer(wanted, all))
+        }
+        1 => Ok(found.into_iter().map(Some).collect()),
+        _ => Err(format!(
+            "several consumers are named {wanted:?}; say which: {}",
+            names.join(", ")
+        )),
+    }
+}
+
+fn caller_of(key: Option<&Key>, question: &Question) -> Caller {
+    match (key, &question.consumer) {
+        (Some(key), _) => Caller {
+            name: Arc::clone(&key.consumer),
+            namespace: key.secret.namespace().into(),
+            attributes: key.attributes.clone(),
+            standing: Standing::Known(key.secret.clone()),
+        },
+        (None, Some(fingerprint)) => Caller {
+            name: fingerprint.as_str().into(),
+            standing: Standing::Unknown,
+            ..Caller::anonymous()
+        },
+        (None, None) => Caller::anonymous(),
+    }
+}
+
+/// What is judged before the body of a request is read.
+fn may_call(
+    table: &Table,
+    key: Option<&Key>,
+    question: &Question,
+    now: Moment,
+) -> Result<(), Denial> {
+    match (key, &question.consumer) {
+        (Some(key), _) if key.expires_ms.is_some_and(|end| now.unix_ms >= end) => Err(Denial::new(
+            Code::ExpiredCredential,
+            "the API key has expired",
+        )),
+        (Some(_), _) => Ok(()),
+        (None, None) => authenticate(table, &question.host, None, now).map(|_caller| ()),
+        (None, Some(_)) => {
+            let routes = &table.contents().routes;
+            let admits = routes.iter().any(|route| {
+                let accepted = &route.authentication;
+                (accepted.pass_through || accepted.anonymous) && route.serves(&question.host)
+            });
+            admits
+                .then_some(())
+                .ok_or_else(|| Denial::new(Code::InvalidCredential, "the API key is not known"))
+        }
+    }
+}

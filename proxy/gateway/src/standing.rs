@@ -1,0 +1,231 @@
+//! Who has used how much of which limit: what `/quota` answers and what is told at a scrape.
+//!
+//! A look from outside: it takes no quota, holds no request up, and never shows a key.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use proxy_admin::clock;
+use proxy_core::names::Moment;
+use proxy_core::quota::{LimitName, Mode, Period, Unit, Window};
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::{Counted, Ledger, Slot};
+use crate::live::Live;
+use crate::server::Gateway;
+
+#[cfg(test)]
+mod tests;
+
+/// Subjects told of one limit, the most used first: pass-through callers have no bound.
+const SUBJECTS: usize = 1_000;
+
+/// All limits of one proxy at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// How many replicas share the limits; this one enforces and tells its part only.
+    pub replicas: u64,
+    /// Every limit, by name.
+    pub limits: Vec<LimitStanding>,
+}
+
+/// One limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitStanding {
+    /// `namespace/quota/limit`.
+    pub limit: String,
+    /// What it counts.
+    pub unit: String,
+    /// The window, with its time zone unless that is UTC.
+    pub window: String,
+    /// `Enforce` or `Shadow`.
+    pub mode: String,
+    /// How much is allowed over all replicas.
+    pub declared: u64,
+    /// This replica's part of that.
+    pub amount: u64,
+    /// Requests refused by it since the process began.
+    pub denials: u64,
+    /// Requests that it would have refused, in mode `Shadow`.
+    pub shadow_denials: u64,
+    /// How many subjects have used something.
+    pub counters: u64,
+    /// The most used of them, at most 1,000.
+    pub subjects: Vec<SubjectStanding>,
+}
+
+/// What one subject has used of one limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubjectStanding {
+    /// Such as `consumer=ns/name model=gpt-4o`; empty if the quota does not split its counters.
+    pub subject: String,
+    /// Used in the window, what is reserved included.
+    pub used: u64,
+    /// The part of it that running requests hold.
+    pub reserved: u64,
+    /// What is left.
+    pub remaining: u64,
+    /// Until everything used now has left the window, at the latest; none for `Concurrency`.
+    pub reset_seconds: Option<u64>,
+}
+
+impl LimitStanding {
+    /// How many subjects were left out.
+    #[must_use]
+    pub fn cut(&self) -> u64 {
+        let shown = u64::try_from(self.subjects.len()).unwrap_or(u64::MAX);
+        self.counters.saturating_sub(shown)
+    }
+}
+
+impl Gateway {
+    /// What is used of every limit; nothing before the first table.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let shared = self.shared();
+        let limits = shared
+            .live()
+            .map(|live| limits(&live, &shared.ledger, clock::now()));
+        Standing {
+            replicas: shared.replicas(),
+            limits: limits.unwrap_or_default(),
+        }
+    }
+
+    /// The same as JSON, for the admin port.
+    ///
+    /// # Errors
+    /// It cannot be written, which does not happen.
+    pub fn standing_page(&self) -> Result<String, String> {
+        serde_json::to_string(&self.standing()).map_err(|error| error.to_string())
+    }
+
+    /// Tells at each scrape how the limits stand.
+    pub fn register_limits(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(AtScrape(self.clone())));
+    }
+}
+
+pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<LimitStanding> {
+    let flat = live.table.limits();
+    let by_name: HashMap<&LimitName, usize> =
+        flat.iter().enumerate().map(|(i, f)| (&f.name, i)).collect();
+    let mut used: Vec<Vec<(Counted, Arc<Slot>)>> = flat.iter().map(|_| Vec::new()).collect();
+    for slot in ledger.slots() {
+        // A counter of a limit that is gone is kept: it may come back within the window.
+        let Some(&index) = by_name.get(&slot.limit) else {
+            continue;
+        };
+        let (Some(limit), Some(used)) = (live.limits.get(index), used.get_mut(index)) else {
+            continue;
+        };
+        let counted = slot.counted(&limit.limit, now);
+        if counted.used > 0 {
+            used.push((counted, slot));
+        }
+    }
+    let told = flat.iter().zip(&live.limits).zip(used);
+    told.map(|((flat, limit), mut used)| {
+        used.sort_by(|(a, slot), (b, other)| {
+            let by_use = b.used.cmp(&a.used);
+            by_use.then_with(|| slot.subject.cmp(&other.subject))
+        });
+        let quota = live.table.contents().quotas.get(flat.quota);
+        LimitStanding {
+            limit: flat.name.to_string(),
+            unit: flat.limit.unit.as_str().to_owned(),
+            window: window(&flat.limit.window),
+            mode: mode(quota.map(|quota| quota.mode).unwrap_or_default()).to_owned(),
+            declared: flat.limit.amount,
+            amount: limit.limit.amount,
+            denials: limit.counters.denials.get(),
+            shadow_denials: limit.counters.shadow_denials.get(),
+            counters: u64::try_from(used.len()).unwrap_or(u64::MAX),
+            subjects: used
+                .iter()
+                .take(SUBJECTS)
+                .map(|(counted, slot)| SubjectStanding {
+                    subject: slot.subject.to_string(),
+                    used: counted.used,
+                    reserved: counted.reserved,
+                    remaining: limit.limit.amount.saturating_sub(counted.used),
+                    reset_seconds: (flat.limit.unit != Unit::Concurrency)
+                        .then(|| counted.reset_ms.div_ceil(1_000)),
+                })
+                .collect(),
+        }
+    })
+    .collect()
+}
+
+pub(crate) const fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "Enforce",
+        Mode::Shadow => "Shadow",
+    }
+}
+
+pub(crate) fn window(window: &Window) -> String {
+    let (period, zone) = match window {
+        Window::Second => return "Second".to_owned(),
+        Window::Minute => return "Minute".to_owned(),
+        Window::Held => return "Held".to_owned(),
+        Window::Calendar(period, zone) => (period, zone.name()),
+    };
+    let period = match period {
+        Period::Hour => "Hour",
+        Period::Day => "Day",
+        Period::Week => "Week",
+        Period::Month => "Month",
+    };
+    if zone == "UTC" {
+        period.to_owned()
+    } else {
+        format!("{period} {zone}")
+    }
+}
+
+/// Not a series per subject: callers whom no Secret names could make as many as they like.
+#[derive(Debug)]
+struct AtScrape(Gateway);
+
+type Reading = fn(&LimitStanding) -> u64;
+
+impl Collector for AtScrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let standing = self.0.standing();
+        let amount: Reading = |limit| limit.amount;
+        let highest: Reading = |limit| limit.subjects.first().map_or(0, |subject| subject.used);
+        let subjects: Reading = |limit| limit.counters;
+        let families = [
+            (
+                "limit_amount",
+                "What this replica allows per window, or at once.",
+                amount,
+            ),
+            (
+                "limit_highest_used",
+                "Used by the subject that has used most, what is reserved included.",
+                highest,
+            ),
+            (
+                "limit_subjects",
+                "Subjects that have used something in the window.",
+                subjects,
+            ),
+        ];
+        for (name, help, value) in families {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for limit in &standing.limits {
+                let labels = [("limit", &*limit.limit), ("unit", &*limit.unit)];
+                ConstGauge::new(value(limit)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,22 @@
+//! A gateway that serves nobody, for the tests of what it tells about itself.
+
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::server::Gateway;
+
+pub(crate) fn gateway(registry: &mut Registry) -> Gateway {
+    let config = Config {
+        listen: ([127, 0, 0, 1], 0).into(),
+        threads: 1,
+        tls: None,
+        max_body: 1_024,
+        default_output_tokens: 20,
+        drain_grace: Duration::from_secs(1),
+        access_log: false,
+    };
+    Gateway::new(config, Metrics::register(registry))
+}
