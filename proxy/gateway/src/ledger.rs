@@ -8,12 +8,12 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
-use parking_lot::{Mutex, RwLock};
-use proxy_core::admit::{Applied, Denial, Permit, SubjectPart};
+use parking_lot::RwLock;
+use proxy_core::admit::{Applied, Denial, Permit};
 use proxy_core::auth::Caller;
 use proxy_core::names::{Code, Moment};
 use proxy_core::quota::{
-    Cost, Counter, Entry, Exceeded, Limit, LimitName, Mode, Stamp, Unit, Wait, Window, reserve,
+    Cost, Counter, Entry, Exceeded, Limit, Mode, Stamp, Unit, Wait, Window, reserve,
 };
 
 use smallvec::SmallVec;
@@ -22,16 +22,17 @@ use crate::answer::{Refusal, Spent};
 use crate::live::Live;
 use crate::metrics::SettlementCounters;
 
+mod slot;
 #[cfg(test)]
 pub(crate) mod tests;
+
+pub(crate) use slot::{Counted, Slot, subject};
 
 /// Locks over the map of counters: requests of different subjects rarely meet.
 const SHARDS: usize = 16;
 /// Counters of one shard at which those that count nothing any more are swept out; callers whom no
 /// Secret names can make new ones without end. A counter takes about 600 bytes.
 const SWEEP_AT: usize = 4096;
-/// Characters shown of one part of a subject: models are named by callers, at any length.
-const SHOWN: usize = 128;
 
 /// Counters by limit and subject. They outlive tables, so a changed limit keeps what was used.
 #[derive(Debug)]
@@ -47,34 +48,6 @@ struct Shard {
     counters: HashMap<u128, Arc<Slot>, RandomState>,
     /// How many counters there may be before the next sweep.
     sweep_at: usize,
-}
-
-/// One counter, and what it is called.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    key: u128,
-    pub(crate) limit: LimitName,
-    /// `consumer=ns/name model=gpt-4o`, by the quota's `per`; empty if it does not split.
-    pub(crate) subject: Box<str>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    counter: Counter,
-    /// What running requests have reserved and not settled.
-    reserved: u64,
-}
-
-/// What a counter says at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counted {
-    /// Used in the window, what is reserved and debt included.
-    pub(crate) used: u64,
-    /// The part of it that running requests hold.
-    pub(crate) reserved: u64,
-    /// Until all of it has left the window, at the latest.
-    pub(crate) reset_ms: u64,
 }
 
 /// What one request has reserved. Dropping it settles at `estimate`.
@@ -239,15 +212,13 @@ impl Ledger {
         let mut shard = shard.write();
         shard.sweep(now);
         let slot = || {
-            Arc::new(Slot {
+            let counter = Counter::new(limit, now);
+            Arc::new(Slot::new(
                 key,
-                limit: applied.flat.name.clone(),
-                subject: subject(),
-                state: Mutex::new(State {
-                    counter: Counter::new(limit, now),
-                    reserved: 0,
-                }),
-            })
+                applied.flat.name.clone(),
+                subject(),
+                counter,
+            ))
         };
         Some(Arc::clone(shard.counters.entry(key).or_insert_with(slot)))
     }
@@ -278,59 +249,6 @@ impl Ledger {
         let key = self.key(applied, caller, model, permit);
         self.shard(key)?.read().counters.get(&key).map(Arc::clone)
     }
-}
-
-impl Slot {
-    /// What is used at `now`, counted as `limit` counts.
-    pub(crate) fn counted(&self, limit: &Limit, now: Moment) -> Counted {
-        let mut state = self.state.lock();
-        if !state.counter.suits(limit) {
-            // The next request begins it anew.
-            return Counted::default();
-        }
-        let used = state.counter.used(limit, now);
-        Counted {
-            used,
-            // A request may have begun in a window that has ended.
-            reserved: state.reserved.min(used),
-            reset_ms: state.counter.reset_ms(limit, now),
-        }
-    }
-}
-
-/// Names what a counter counts for, for people.
-pub(crate) fn subject(
-    applied: &Applied<'_>,
-    caller: &Caller,
-    model: Option<&str>,
-    permit: &Permit<'_>,
-) -> Box<str> {
-    let mut text = String::new();
-    for part in applied.subject(caller, model, permit.route) {
-        let (name, namespace, value) = match part {
-            SubjectPart::Consumer(namespace, name) => ("consumer", namespace, name),
-            SubjectPart::Model(model) => ("model", "", model),
-            SubjectPart::Route(namespace, name) => ("route", namespace, name),
-            SubjectPart::Attribute(value) => (&*applied.quota.attribute, "", value),
-        };
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        text.extend([name, "=", namespace]);
-        if !namespace.is_empty() {
-            text.push('/');
-        }
-        // A name of the caller's must not look like another part, nor steer a terminal.
-        let plain = |c: char| {
-            if c.is_control() || c.is_whitespace() {
-                '?'
-            } else {
-                c
-            }
-        };
-        text.extend(value.chars().take(SHOWN).map(plain));
-    }
-    text.into()
 }
 
 /// The reason word of a refusal by `limit`.
