@@ -40,6 +40,14 @@ pub enum Command {
     /// a gateway its counters are asked. Exits with 0 if the request would be admitted, with 1 if it
     /// would be refused.
     Explain(ExplainArgs),
+    /// Replay an access log against other manifests: who would be denied, when, by which limit
+    ///
+    /// The log has neither max_tokens nor estimates, so each request asks for the tokens that it
+    /// used, which is the least that it could have asked for: a gateway denies these and maybe
+    /// more. Requests that a limit denied in the log ask for the median of their consumer's others
+    /// on that model. Host and headers are not in the log either: those are assumed with which the
+    /// logged rule is found. Exits with 0, whoever is denied; with 1 if something cannot be read.
+    Simulate(SimulateArgs),
 }
 
 /// Flags of `tundish run`.
@@ -154,6 +162,41 @@ pub struct ExplainArgs {
         default_value_t = DEFAULT_OUTPUT_TOKENS
     )]
     pub default_output_tokens: u64,
+    /// How to answer
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Output,
+}
+
+/// Flags of `tundish simulate`.
+#[derive(clap::Args, Debug)]
+pub struct SimulateArgs {
+    /// Access log, as written with `--log-format json`; a file, since it is read twice
+    #[arg(long, value_name = "FILE")]
+    pub log: PathBuf,
+    /// Folder with YAML manifests
+    #[arg(long, env = "TUNDISH_MANIFESTS", value_name = "DIR")]
+    pub manifests: PathBuf,
+    /// Namespace whose AIQuotas without targetRefs bind every route of the gateway
+    #[arg(
+        long,
+        env = "TUNDISH_NAMESPACE",
+        value_name = "NAME",
+        default_value = "tundish-system"
+    )]
+    pub namespace: String,
+    /// Host of every request, which the log lacks [default: one that the logged route serves]
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// The log is that of one of so many replicas, each of which enforces its part
+    #[arg(long, env = "TUNDISH_REPLICAS", value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub replicas: u64,
+    /// How many denials to list
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub denials: usize,
+    /// Tell on stderr how far it is, each second
+    #[arg(long)]
+    pub progress: bool,
     /// How to answer
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Output,

@@ -9,4 +9,5 @@ pub mod manifests;
 pub mod quota;
 pub mod report;
 pub mod run;
+pub mod simulate;
 mod yaml;

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Check(check) => cli::check::check(check),
         Command::Quota(quota) => cli::quota::quota(quota),
         Command::Explain(explain) => cli::explain::explain(explain),
+        Command::Simulate(simulate) => cli::simulate::simulate(simulate),
     };
     match done {
         Ok(code) => code,

@@ -1,0 +1,231 @@
+//! `tundish simulate`: an access log, replayed against other manifests.
+//!
+//! Two passes over the log. The first finds how far it is out of order and what requests usually
+//! take, the second replays. Neither holds more than the requests that are open at one time.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use proxy_admin::clock;
+use proxy_core::names::{Code, Operation};
+use proxy_core::table::Table;
+
+use self::log::{Line, Lines, Record};
+use self::replay::{Replay, Settings};
+use self::report::{BrokenReport, LogReport, Report, Skipped};
+use self::sample::Samples;
+use crate::args::{Output, SimulateArgs};
+use crate::manifests::Folder;
+
+mod caller;
+mod log;
+mod replay;
+mod report;
+mod sample;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+/// Requests wait this long, in the log's time, for earlier ones on later lines. A log is in the order
+/// of ends, so this is for how long a request may last and still be replayed when it began.
+const MAX_LAG_US: i64 = 10 * 60 * 1_000_000;
+/// Broken lines that are told with their number.
+const BROKEN_TOLD: usize = 5;
+/// How often `--progress` tells, and how many lines are read between two looks at the clock.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+const PROGRESS_LINES: u64 = 4_096;
+
+/// Replays the log and prints who would have been denied, when and by which limit.
+///
+/// # Errors
+/// The log or the folder cannot be read.
+pub fn simulate(args: &SimulateArgs) -> Result<ExitCode> {
+    let mut folder = Folder::new(&args.manifests, &args.namespace);
+    folder.refresh()?;
+    let outcome = folder.compile();
+    for finding in &outcome.findings {
+        tell(&finding.to_string());
+    }
+    ensure!(
+        !outcome.compiled.verdicts.is_empty(),
+        "no AIBackend, AIRoute or AIQuota in the *.yaml and *.yml files of {}",
+        args.manifests.display()
+    );
+    let table = Table::new(outcome.compiled.contents);
+    let report = replay(args, &table)?;
+    match args.output {
+        Output::Text => crate::report::line(report.to_string().trim_end()),
+        Output::Json => crate::report::line(&serde_json::to_string_pretty(&report)?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn replay(args: &SimulateArgs, table: &Table) -> Result<Report> {
+    let context = || format!("cannot read the log {}", args.log.display());
+    let mut progress = Progress::new(args.progress, &args.log).with_context(context)?;
+    let survey = survey(&args.log, &mut progress).with_context(context)?;
+    let settings = Settings {
+        host: args.host.as_ref().map(|host| host.to_ascii_lowercase()),
+        replicas: args.replicas,
+        denials: args.denials,
+        lag_us: survey.lag_us.min(MAX_LAG_US),
+    };
+    let mut replay = Replay::new(table, settings);
+    let mut log = LogReport::default();
+    let mut skipped: BTreeMap<(Skipped, String), u64> = BTreeMap::new();
+    let mut ends: Option<(i64, i64)> = None;
+    let mut lines = Lines::new(File::open(&args.log).with_context(context)?);
+    progress.pass("replaying");
+    while let Some(line) = lines.read().with_context(context)? {
+        progress.look(&lines);
+        match line {
+            Line::Other => log.other_lines = log.other_lines.saturating_add(1),
+            Line::Broken(error) => {
+                log.broken_lines = log.broken_lines.saturating_add(1);
+                if log.broken.len() < BROKEN_TOLD {
+                    let line = lines.number;
+                    log.broken.push(BrokenReport { line, error });
+                }
+            }
+            Line::Request(record) => {
+                log.requests = log.requests.saturating_add(1);
+                let (first, last) = ends.unwrap_or((record.start_us, record.end_us));
+                ends = Some((first.min(record.start_us), last.max(record.end_us)));
+                let seen_us = record.end_us;
+                let code = record.code.clone();
+                match replayable(*record, &survey.samples) {
+                    Ok(record) => replay.push(record, seen_us),
+                    Err(reason) => {
+                        let count = skipped.entry((reason, code)).or_default();
+                        *count = count.saturating_add(1);
+                    }
+                }
+            }
+        }
+    }
+    replay.finish();
+    log.lines = lines.number;
+    log.first = ends.map(|(first, _)| report::time(first.div_euclid(1_000)));
+    log.last = ends.map(|(_, last)| report::time(last.div_euclid(1_000)));
+    Ok(Report::new(
+        log,
+        &skipped,
+        &replay.tally,
+        table,
+        replay.limits(),
+    ))
+}
+
+/// What the first pass finds out.
+struct Survey {
+    samples: Samples,
+    /// How much later than it begins a request is logged, at most, by the log's own time.
+    lag_us: i64,
+}
+
+fn survey(log: &Path, progress: &mut Progress) -> Result<Survey> {
+    let mut samples = Samples::default();
+    let (mut lag_us, mut latest_us) = (0, i64::MIN);
+    let mut lines = Lines::new(File::open(log)?);
+    progress.pass("reading");
+    while let Some(line) = lines.read()? {
+        progress.look(&lines);
+        let Line::Request(record) = line else {
+            continue;
+        };
+        latest_us = record.end_us.max(latest_us);
+        lag_us = latest_us.saturating_sub(record.start_us).max(lag_us);
+        if record.code == "ok" && record.operation != Some(Operation::Models) {
+            samples.add(&record);
+        }
+    }
+    samples.sort();
+    Ok(Survey { samples, lag_us })
+}
+
+/// The request as it is replayed, or why it is not.
+fn replayable(mut record: Record, samples: &Samples) -> Result<Record, Skipped> {
+    if record.operation == Some(Operation::Models) {
+        return Err(Skipped::AnsweredByGateway);
+    }
+    let by_limit = [
+        Code::RateLimited,
+        Code::QuotaExceeded,
+        Code::ConcurrencyExceeded,
+    ];
+    let code = Code::ALL
+        .into_iter()
+        .find(|code| code.as_str() == record.code);
+    if code.is_some_and(|code| by_limit.contains(&code)) {
+        let usual = record
+            .consumer
+            .as_ref()
+            .zip(record.model.as_ref())
+            .and_then(|(consumer, model)| samples.median(consumer, model))
+            .ok_or(Skipped::NoUsageKnown)?;
+        record.usage = usual.usage;
+        record.end_us = record.start_us.saturating_add(usual.lasted_us);
+        "ok".clone_into(&mut record.code);
+        return Ok(record);
+    }
+    let used = record.usage.total_tokens() > 0 || record.estimated;
+    if code.is_some() && !used {
+        return Err(Skipped::RefusedInLog);
+    }
+    if record.consumer.is_none() || record.operation.is_none() || record.rule.is_none() {
+        return Err(Skipped::NotAdmitted);
+    }
+    Ok(record)
+}
+
+/// Tells how far the replay is.
+struct Progress {
+    wanted: bool,
+    told: Instant,
+    size: u64,
+    pass: &'static str,
+}
+
+impl Progress {
+    fn new(wanted: bool, log: &Path) -> Result<Self> {
+        let metadata = std::fs::metadata(log)?;
+        ensure!(metadata.is_file(), "it is not a file, and is read twice");
+        Ok(Self {
+            wanted,
+            told: clock::instant(),
+            size: metadata.len(),
+            pass: "",
+        })
+    }
+
+    fn pass(&mut self, pass: &'static str) {
+        self.pass = pass;
+    }
+
+    fn look<R>(&mut self, lines: &Lines<R>) {
+        if !self.wanted || !lines.number.is_multiple_of(PROGRESS_LINES) {
+            return;
+        }
+        let now = clock::instant();
+        if now.saturating_duration_since(self.told) < PROGRESS_EVERY {
+            return;
+        }
+        self.told = now;
+        let percent = lines
+            .bytes
+            .saturating_mul(100)
+            .checked_div(self.size)
+            .map_or(100, |percent| percent.min(100));
+        let (pass, number) = (self.pass, lines.number);
+        tell(&format!("{pass}: {number} lines, {percent} %"));
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the output of a command")]
+fn tell(text: &str) {
+    eprintln!("{text}");
+}

@@ -1,0 +1,189 @@
+//! The access log, line by line.
+//!
+//! Reads what `proxy_gateway` writes with `--log-format json`: an object a line, of which those with
+//! the target `access` are requests. Lines of other targets and broken lines are told apart, since the
+//! first are normal and the second are not.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use proxy_core::names::{ObjectName, Operation, Usage};
+use serde::Deserialize;
+
+/// A line of the access log has less than 1 KB; what is longer than this is not one.
+const MAX_LINE: u64 = 1 << 20;
+/// No request lasts longer than a day, so a longer duration is a mistake of the log.
+const MAX_DURATION_MS: u64 = 86_400_000;
+
+/// One request as it was logged.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    /// The line, from 1.
+    pub(super) line: u64,
+    pub(super) request_id: String,
+    /// When it began, in microseconds since the Unix epoch; at most 1 ms late, since the log's
+    /// duration is rounded down. Never before the end of a request that the caller waited for.
+    pub(super) start_us: i64,
+    /// When it ended.
+    pub(super) end_us: i64,
+    pub(super) operation: Option<Operation>,
+    pub(super) model: Option<Arc<str>>,
+    pub(super) consumer: Option<Arc<str>>,
+    pub(super) route: Option<ObjectName>,
+    pub(super) rule: Option<String>,
+    pub(super) backend: Option<ObjectName>,
+    pub(super) deployment: Option<String>,
+    pub(super) code: String,
+    pub(super) usage: Usage,
+    pub(super) estimated: bool,
+}
+
+/// What a line is.
+#[derive(Debug)]
+pub(super) enum Line {
+    /// A request.
+    Request(Box<Record>),
+    /// An event that is not a request.
+    Other,
+    /// Not an event, or a request that lacks what every request has.
+    Broken(String),
+}
+
+/// The lines of a log.
+#[derive(Debug)]
+pub(super) struct Lines<R> {
+    reader: BufReader<R>,
+    buffer: Vec<u8>,
+    /// How many were read.
+    pub(super) number: u64,
+    /// How long they are.
+    pub(super) bytes: u64,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    target: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Access {
+    timestamp: String,
+    duration_ms: u64,
+    code: String,
+    request_id: Option<String>,
+    operation: Option<String>,
+    model: Option<String>,
+    consumer: Option<String>,
+    route: Option<String>,
+    rule: Option<String>,
+    backend: Option<String>,
+    deployment: Option<String>,
+    #[serde(default)]
+    input_tokens: u64,
+    #[serde(default)]
+    cached_input_tokens: u64,
+    #[serde(default)]
+    output_tokens: u64,
+    #[serde(default)]
+    estimated: bool,
+}
+
+impl<R: Read> Lines<R> {
+    pub(super) fn new(reader: R) -> Self {
+        Self {
+            reader: BufReader::with_capacity(1 << 16, reader),
+            buffer: Vec::new(),
+            number: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Reads the next line that is not blank.
+    pub(super) fn read(&mut self) -> io::Result<Option<Line>> {
+        loop {
+            self.buffer.clear();
+            let mut limited = self.reader.by_ref().take(MAX_LINE);
+            let read = limited.read_until(b'\n', &mut self.buffer)?;
+            if read == 0 {
+                return Ok(None);
+            }
+            self.number = self.number.saturating_add(1);
+            let mut length = u64::try_from(read).unwrap_or(u64::MAX);
+            let cut = length == MAX_LINE && self.buffer.last() != Some(&b'\n');
+            if cut {
+                let rest = self.reader.skip_until(b'\n')?;
+                length = length.saturating_add(u64::try_from(rest).unwrap_or(u64::MAX));
+            }
+            self.bytes = self.bytes.saturating_add(length);
+            if cut {
+                return Ok(Some(Line::Broken("longer than 1 MiB".to_owned())));
+            }
+            if !self.buffer.trim_ascii().is_empty() {
+                return Ok(Some(parse(&self.buffer, self.number)));
+            }
+        }
+    }
+}
+
+fn parse(text: &[u8], number: u64) -> Line {
+    let head: Head = match serde_json::from_slice(text) {
+        Ok(head) => head,
+        Err(error) => return Line::Broken(without_line(&error)),
+    };
+    if head.target.as_deref() != Some("access") {
+        return Line::Other;
+    }
+    let access: Access = match serde_json::from_slice(text) {
+        Ok(access) => access,
+        Err(error) => return Line::Broken(without_line(&error)),
+    };
+    match record(access, number) {
+        Ok(record) => Line::Request(Box::new(record)),
+        Err(why) => Line::Broken(why),
+    }
+}
+
+fn record(access: Access, line: u64) -> Result<Record, String> {
+    let end: Timestamp = access
+        .timestamp
+        .parse()
+        .map_err(|error| format!("timestamp {:?}: {error}", access.timestamp))?;
+    if access.duration_ms > MAX_DURATION_MS {
+        return Err(format!(
+            "duration_ms {} is beyond a day",
+            access.duration_ms
+        ));
+    }
+    let end_us = end.as_microsecond();
+    let lasted_us = i64::try_from(access.duration_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
+    let object = |text: Option<String>| text.as_deref().and_then(ObjectName::parse);
+    Ok(Record {
+        line,
+        request_id: access.request_id.unwrap_or_default(),
+        start_us: end_us.saturating_sub(lasted_us),
+        end_us,
+        operation: access.operation.as_deref().and_then(Operation::parse),
+        model: access.model.map(Arc::from),
+        consumer: access.consumer.map(Arc::from),
+        route: object(access.route),
+        rule: access.rule,
+        backend: object(access.backend),
+        deployment: access.deployment,
+        code: access.code,
+        usage: Usage {
+            input_tokens: access.input_tokens,
+            cached_input_tokens: access.cached_input_tokens,
+            output_tokens: access.output_tokens,
+        },
+        estimated: access.estimated,
+    })
+}
+
+/// The message without serde's own place, whose line is always 1.
+fn without_line(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let end = text.rfind(" at line 1 ").unwrap_or(text.len());
+    let what = text.get(..end).unwrap_or(&text);
+    format!("{what} (column {})", error.column())
+}

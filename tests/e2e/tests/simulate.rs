@@ -1,0 +1,145 @@
+//! `tundish simulate` on the log of a gateway that really ran.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tests_support::{Process, binary, free_port, http, workspace};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Copies the quickstart's manifests, each text changed.
+fn manifests(into: &Path, change: impl Fn(String) -> String) -> Result<()> {
+    std::fs::create_dir(into)?;
+    for entry in std::fs::read_dir(workspace().join("examples/quickstart"))? {
+        let path = entry?.path();
+        let text = change(std::fs::read_to_string(&path)?);
+        std::fs::write(into.join(path.file_name().context("a name")?), text)?;
+    }
+    Ok(())
+}
+
+fn simulate(log: &Path, manifests: &Path, more: &[&str]) -> Result<String> {
+    let output = Command::new(binary("tundish")?)
+        .arg("simulate")
+        .arg("--log")
+        .arg(log)
+        .arg("--manifests")
+        .arg(manifests)
+        .args(more)
+        .output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(0), "{}: {told}", output.status);
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The requests that the replay denies, by their ids.
+fn denied(report: &Value) -> Vec<&str> {
+    let all = report.pointer("/denials").and_then(Value::as_array);
+    let ids = all.into_iter().flatten();
+    ids.filter_map(|one| one.get("request_id")?.as_str())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_gateways_own_log_gives_the_denials_that_happened_and_a_tighter_quota_more() -> Result<()>
+{
+    let folder = tempfile::tempdir()?;
+    let [gateway, admin, sim] =
+        [free_port()?, free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
+    let same = folder.path().join("manifests");
+    manifests(&same, |text| text.replace("127.0.0.1:8082", &sim))?;
+    let mut simulated = Process::spawn(
+        "foundry-sim",
+        Command::new(binary("foundry-sim")?).args(["--listen", &sim]),
+        folder.path(),
+    )?;
+    simulated
+        .wait_for_http(&format!("http://{sim}/_sim/billed"), LIMIT)
+        .await?;
+    let mut command = Command::new(binary("tundish")?);
+    command
+        .args(["run", "--listen", &gateway, "--admin", &admin])
+        .arg("--manifests")
+        .arg(&same);
+    let mut run = Process::spawn("tundish", &mut command, folder.path())?;
+    run.wait_for_http(&format!("http://{admin}/readyz"), LIMIT)
+        .await?;
+
+    let url = format!("http://{gateway}/v1/chat/completions");
+    let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]});
+    let mut happened = Vec::new();
+    for turn in 0..8 {
+        let key = ["intern-key", "search-team-key"][turn % 2];
+        let id = format!("turn-{turn}");
+        let headers = [("api-key", key), ("x-request-id", id.as_str())];
+        let answer = http::post_json(&url, &headers, body.to_string()).await?;
+        if answer.status == 429 {
+            happened.push(id);
+        } else {
+            ensure!(answer.status == 200, "{}: {}", answer.status, answer.text());
+        }
+    }
+    assert_eq!(
+        http::post_json(&url, &[], body.to_string()).await?.status,
+        401
+    );
+    assert_eq!(happened, ["turn-4", "turn-6"]);
+    let log = run.log_file().to_owned();
+    let ended = run.terminate(LIMIT).await?;
+    ensure!(ended.success(), "{ended}");
+
+    let report: Value = serde_json::from_str(&simulate(&log, &same, &["-o", "json"])?)?;
+    assert_eq!(denied(&report), happened, "{report}");
+    for (field, value) in [
+        ("/replayed", json!(8)),
+        ("/admitted", json!(6)),
+        ("/denied", json!(2)),
+        ("/skipped/0/code", json!("missing_credential")),
+        ("/denials/0/limit", json!("default/interns/two-a-minute")),
+        ("/denials/0/code", json!("rate_limited")),
+        ("/log/broken_lines", json!(0)),
+    ] {
+        assert_eq!(report.pointer(field), Some(&value), "{field}: {report}");
+    }
+
+    let tighter = folder.path().join("tighter");
+    manifests(&tighter, |text| text.replace("limit: 2,", "limit: 1,"))?;
+    let report: Value = serde_json::from_str(&simulate(&log, &tighter, &["-o", "json"])?)?;
+    assert_eq!(denied(&report), ["turn-2", "turn-4", "turn-6"], "{report}");
+    let told = simulate(&log, &tighter, &["--progress"])?;
+    assert!(
+        told.contains("\n  denied                 3  by a limit\n"),
+        "{told}"
+    );
+    assert!(
+        told.contains("default/interns/two-a-minute  Enforce  3       intern 3"),
+        "{told}"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_read_exits_with_1() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("access.log");
+    std::fs::write(&log, "")?;
+    let quickstart = workspace().join("examples/quickstart");
+    let gone = folder.path().join("gone");
+    for (log, manifests) in [
+        (&log, &gone),
+        (&gone, &quickstart),
+        (&quickstart, &quickstart),
+    ] {
+        let error = simulate(log, manifests, &[]).expect_err("unreadable");
+        assert!(
+            error.to_string().contains("exit status: 1: tundish: "),
+            "{error}"
+        );
+    }
+    let told = simulate(&log, &quickstart, &[])?;
+    assert!(told.starts_with("no request in the log"), "{told}");
+    Ok(())
+}
