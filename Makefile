@@ -18,7 +18,8 @@ build: ## release build of tundish, tundish-operator, tundish-proxy and foundry-
 	cargo build --release --bins
 	@ls -l target/release/{tundish,tundish-operator,tundish-proxy,foundry-sim}
 
-run: build ## gateway and simulated Foundry on this machine, with calls to try; Ctrl-C ends both
+run: ## gateway and simulated Foundry on this machine, with calls to try; Ctrl-C ends both
+	cargo build --release -p cli -p tests-foundry
 	@command -v curl >/dev/null || { echo "curl is needed: apt-get install curl" >&2; exit 1; }
 	@trap 'kill $$(jobs -p) 2>/dev/null || true; wait' EXIT; trap 'exit 0' INT TERM; \
 	target/release/foundry-sim & \
