@@ -106,10 +106,21 @@ pub enum Output {
 #[derive(clap::Args, Debug)]
 pub struct QuotaArgs {
     /// Admin port of a gateway: of tundish run, or of one tundish-proxy
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    #[arg(
+        long,
+        env = "TUNDISH_ADMIN_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8081"
+    )]
     pub admin: AdminUrl,
     /// How to answer
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    #[arg(
+        short,
+        long,
+        env = "TUNDISH_OUTPUT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
     pub output: Output,
 }
 
@@ -119,32 +130,42 @@ pub struct QuotaArgs {
 #[command(group(ArgGroup::new("whom").required(true).args(["manifests", "admin"])))]
 pub struct ExplainArgs {
     /// Model that the client names
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, env = "TUNDISH_EXPLAIN_MODEL", value_name = "MODEL")]
     pub model: String,
     /// Consumer that calls, as NAME or NAMESPACE/NAME; or the fingerprint key-xxxxxxxx of a
     /// credential that no Secret names
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, env = "TUNDISH_EXPLAIN_CONSUMER", value_name = "NAME")]
     pub consumer: Option<String>,
     /// Call without a credential
-    #[arg(long)]
+    #[arg(long, env = "TUNDISH_EXPLAIN_ANONYMOUS")]
     pub anonymous: bool,
     /// Tokens of the input
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(
+        long,
+        env = "TUNDISH_EXPLAIN_INPUT_TOKENS",
+        value_name = "N",
+        default_value_t = 1
+    )]
     pub input_tokens: u64,
     /// The request's bound on output tokens; the gateway's default if it sets none
-    #[arg(long, value_name = "N")]
+    #[arg(long, env = "TUNDISH_EXPLAIN_MAX_TOKENS", value_name = "N")]
     pub max_tokens: Option<u64>,
     /// Operation: ChatCompletions, Embeddings, Responses, ...
-    #[arg(long, value_name = "NAME", default_value = "ChatCompletions", value_parser = operation)]
+    #[arg(long, env = "TUNDISH_EXPLAIN_OPERATION", value_name = "NAME", default_value = "ChatCompletions", value_parser = operation)]
     pub operation: Operation,
     /// Host that the client asks for
-    #[arg(long, value_name = "HOST", default_value = "localhost")]
+    #[arg(
+        long,
+        env = "TUNDISH_EXPLAIN_HOST",
+        value_name = "HOST",
+        default_value = "localhost"
+    )]
     pub host: String,
     /// Folder with YAML manifests
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, env = "TUNDISH_EXPLAIN_MANIFESTS", value_name = "DIR")]
     pub manifests: Option<PathBuf>,
     /// Admin port of a gateway
-    #[arg(long, value_name = "URL")]
+    #[arg(long, env = "TUNDISH_EXPLAIN_ADMIN", value_name = "URL")]
     pub admin: Option<AdminUrl>,
     /// Namespace whose AIQuotas without targetRefs bind every route of the gateway
     #[arg(
@@ -163,7 +184,13 @@ pub struct ExplainArgs {
     )]
     pub default_output_tokens: u64,
     /// How to answer
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    #[arg(
+        short,
+        long,
+        env = "TUNDISH_OUTPUT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
     pub output: Output,
 }
 
@@ -171,7 +198,7 @@ pub struct ExplainArgs {
 #[derive(clap::Args, Debug)]
 pub struct SimulateArgs {
     /// Access log, as written with `--log-format json`; a file, since it is read twice
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "TUNDISH_SIMULATE_LOG", value_name = "FILE")]
     pub log: PathBuf,
     /// Folder with YAML manifests
     #[arg(long, env = "TUNDISH_MANIFESTS", value_name = "DIR")]
@@ -185,20 +212,31 @@ pub struct SimulateArgs {
     )]
     pub namespace: String,
     /// Host of every request, which the log lacks [default: one that the logged route serves]
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, env = "TUNDISH_SIMULATE_HOST", value_name = "HOST")]
     pub host: Option<String>,
     /// The log is that of one of so many replicas, each of which enforces its part
     #[arg(long, env = "TUNDISH_REPLICAS", value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..))]
     pub replicas: u64,
     /// How many denials to list
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(
+        long,
+        env = "TUNDISH_SIMULATE_DENIALS",
+        value_name = "N",
+        default_value_t = 20
+    )]
     pub denials: usize,
     /// Tell on stderr how far it is, each second
-    #[arg(long)]
+    #[arg(long, env = "TUNDISH_SIMULATE_PROGRESS")]
     pub progress: bool,
     /// How to answer
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    #[arg(
+        short,
+        long,
+        env = "TUNDISH_OUTPUT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
     pub output: Output,
 }
 
