@@ -352,3 +352,90 @@ async fn an_operator_outlives_an_outage_of_the_api_server() -> Result<()> {
     assert_eq!(ready.status, 200, "it stays ready: proxies need its table");
     Ok(())
 }
+
+/// What the operator needs of Gateway API's ReferenceGrant. The name's domain is protected, so the
+/// API server asks where it was approved.
+const GRANT_CRD: &str = r"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: referencegrants.gateway.networking.k8s.io
+  annotations:
+    api-approved.kubernetes.io: https://github.com/kubernetes-sigs/gateway-api/pull/1538
+spec:
+  group: gateway.networking.k8s.io
+  names: {kind: ReferenceGrant, plural: referencegrants, singular: referencegrant}
+  scope: Namespaced
+  versions:
+  - name: v1beta1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}
+";
+
+/// A route of one namespace that wants the backend of another.
+const ABROAD: &str = r"
+apiVersion: tundish.dev/v1alpha1
+kind: AIRoute
+metadata: {name: abroad, namespace: team}
+spec:
+  authentication: {anonymous: {}}
+  rules:
+  - name: chat
+    backendRefs: [{name: shared, namespace: other, deployment: gpt-4o}]
+";
+
+const SHARED: &str = r"
+apiVersion: tundish.dev/v1alpha1
+kind: AIBackend
+metadata: {name: shared, namespace: other}
+spec:
+  type: Foundry
+  endpoint: https://contoso.services.ai.azure.com
+  auth: {type: None}
+  deployments: [{name: gpt-4o, model: gpt-4o}]
+";
+
+const GRANT: &str = r"
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: {name: routes-of-team, namespace: other}
+spec:
+  from: [{group: tundish.dev, kind: AIRoute, namespace: team}]
+  to: [{group: tundish.dev, kind: AIBackend, name: shared}]
+";
+
+#[tokio::test]
+async fn another_namespaces_backend_needs_a_grant_and_loses_it_with_the_grant() -> Result<()> {
+    let plane = plane().await?;
+    plane.namespace("other", &[]).await?;
+    plane.apply(GRANT_CRD).await?;
+    let crd = "crd/referencegrants.gateway.networking.k8s.io";
+    plane
+        .wait("default", crd, "condition=Established", LIMIT)
+        .await?;
+    plane.apply(ABROAD).await?;
+    let _operator = Operator::start(&plane, "operator").await?;
+    let resolved = async |status: &str| {
+        let wanted = format!("condition=ResolvedRefs={status}");
+        plane.wait("team", "air/abroad", &wanted, LIMIT).await?;
+        condition(&plane, "air/abroad", "ResolvedRefs").await
+    };
+    let before = resolved("False").await?;
+    assert_eq!(before["reason"], "RefNotPermitted", "{before}");
+    // Whether the backend exists must not be told without a grant.
+    plane.apply(SHARED).await?;
+    plane
+        .wait("other", "aib/shared", "condition=Ready", LIMIT)
+        .await?;
+    let exists = condition(&plane, "air/abroad", "ResolvedRefs").await?;
+    assert_eq!(exists["message"], before["message"], "{exists}");
+    plane.apply(GRANT).await?;
+    resolved("True").await?;
+    let grant = ["delete", "referencegrant", "routes-of-team", "-n", "other"];
+    plane.kubectl(&grant).await?.success()?;
+    let revoked = resolved("False").await?;
+    assert_eq!(revoked["reason"], "RefNotPermitted", "{revoked}");
+    Ok(())
+}

@@ -6,69 +6,30 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tests_support::{Process, binary, eventually, free_port, http, workspace};
+use tests_support::{Quickstart, binary, eventually, free_port, http, workspace};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// The quickstart, and one consumer whom no route admits.
-struct Gateway {
-    url: String,
-    admin: String,
-    _run: Process,
-    _sim: Process,
-    /// Dropped last: the processes' logs are in it.
-    folder: tempfile::TempDir,
-}
+struct Gateway(Quickstart);
 
 impl Gateway {
     async fn start() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let [gateway, admin, sim] =
-            [free_port()?, free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
-        let manifests = folder.path().join("manifests");
-        std::fs::create_dir(&manifests)?;
-        for entry in std::fs::read_dir(workspace().join("examples/quickstart"))? {
-            let path = entry?.path();
-            let text = std::fs::read_to_string(&path)?.replace("127.0.0.1:8082", &sim);
-            std::fs::write(manifests.join(path.file_name().context("a name")?), text)?;
-        }
         // A route of its own makes the outsider a consumer, on another host.
-        std::fs::write(manifests.join("outsider.yaml"), OUTSIDER)?;
-        let mut command = Command::new(binary("foundry-sim")?);
-        let mut simulated = Process::spawn(
-            "foundry-sim",
-            command.args(["--listen", &sim]),
-            folder.path(),
-        )?;
-        simulated
-            .wait_for_http(&format!("http://{sim}/_sim/billed"), LIMIT)
-            .await?;
-        let mut command = Command::new(binary("tundish")?);
-        command
-            .args(["run", "--listen", &gateway, "--admin", &admin])
-            .arg("--manifests")
-            .arg(&manifests);
-        let mut run = Process::spawn("tundish", &mut command, folder.path())?;
-        let admin = format!("http://{admin}");
-        run.wait_for_http(&format!("{admin}/readyz"), LIMIT).await?;
-        Ok(Self {
-            url: format!("http://{gateway}/v1/chat/completions"),
-            admin,
-            _run: run,
-            _sim: simulated,
-            folder,
-        })
+        Ok(Self(
+            Quickstart::start(&[("outsider.yaml", OUTSIDER)]).await?,
+        ))
     }
 
     async fn ask(&self, key: &str, model: &str) -> Result<http::Answer> {
         let body = json!({
             "model": model, "max_tokens": 20, "messages": [{"role": "user", "content": "Hi"}],
         });
-        http::post_json(&self.url, &[("api-key", key)], body.to_string()).await
+        http::post_json(&self.0.chat_url(), &[("api-key", key)], body.to_string()).await
     }
 
     fn quota(&self) -> Result<Value> {
-        let output = tundish(&["quota", "--admin", &self.admin, "-o", "json"])?;
+        let output = tundish(&["quota", "--admin", &self.0.admin, "-o", "json"])?;
         ensure!(output.status.success(), "{output:?}");
         Ok(serde_json::from_slice(&output.stdout)?)
     }
@@ -88,7 +49,7 @@ impl Gateway {
             "--host",
             "127.0.0.1",
             "--admin",
-            &self.admin,
+            &self.0.admin,
             "-o",
             "json",
         ])?;
@@ -171,7 +132,7 @@ async fn quota_tells_what_was_used_to_the_token() -> Result<()> {
         "nothing runs any more"
     );
 
-    let table = tundish(&["quota", "--admin", &gateway.admin])?;
+    let table = tundish(&["quota", "--admin", &gateway.0.admin])?;
     let table = String::from_utf8(table.stdout)?;
     let row = table.lines().nth(1).context("a row")?;
     assert!(
@@ -179,7 +140,7 @@ async fn quota_tells_what_was_used_to_the_token() -> Result<()> {
         "{table}"
     );
     assert!(!table.contains("search-team-key"), "no key is shown");
-    let metrics = http::get(&format!("{}/metrics", gateway.admin))
+    let metrics = http::get(&format!("{}/metrics", gateway.0.admin))
         .await?
         .text();
     let sample = format!(
@@ -268,7 +229,7 @@ async fn asking_takes_nothing_and_a_folder_answers_as_a_fresh_gateway() -> Resul
     );
 
     // The folder says the same of a fresh gateway.
-    let manifests = gateway.folder.path().join("manifests");
+    let manifests = gateway.0.manifests();
     let manifests = manifests.to_str().context("UTF-8")?;
     let asked = [
         "explain",

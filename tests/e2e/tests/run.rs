@@ -1,7 +1,7 @@
 //! `tundish run` and `tundish check` as a newcomer meets them: the quickstart, the official SDKs, and
 //! a folder that changes under load.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,72 +9,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tests_support::{Process, binary, eventually, free_port, http, paths, workspace};
+use tests_support::{Quickstart, binary, eventually, http, paths, workspace};
 use tokio::task::JoinSet;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The quickstart's gateway and its simulated Foundry, on ports of their own.
-struct Quickstart {
-    gateway: String,
-    admin: String,
-    sim: String,
-    run: Process,
-    _sim: Process,
-    /// Dropped last: the processes' logs are in it.
-    folder: tempfile::TempDir,
-}
-
-impl Quickstart {
-    async fn start() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let [gateway, admin, sim] =
-            [free_port()?, free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
-        let manifests = folder.path().join("manifests");
-        std::fs::create_dir(&manifests)?;
-        for entry in std::fs::read_dir(workspace().join("examples/quickstart"))? {
-            let path = entry?.path();
-            let text = std::fs::read_to_string(&path)?.replace("127.0.0.1:8082", &sim);
-            std::fs::write(manifests.join(path.file_name().context("a name")?), text)?;
-        }
-        let mut command = Command::new(binary("foundry-sim")?);
-        let mut simulated = Process::spawn(
-            "foundry-sim",
-            command.args(["--listen", &sim]),
-            folder.path(),
-        )?;
-        let sim = format!("http://{sim}");
-        simulated
-            .wait_for_http(&format!("{sim}/_sim/billed"), LIMIT)
-            .await?;
-        let mut command = Command::new(binary("tundish")?);
-        command
-            .args(["run", "--listen", &gateway, "--admin", &admin])
-            .arg("--manifests")
-            .arg(&manifests);
-        let mut run = Process::spawn("tundish", &mut command, folder.path())?;
-        run.wait_for_http(&format!("http://{admin}/readyz"), LIMIT)
-            .await?;
-        let (gateway, admin) = (format!("http://{gateway}"), format!("http://{admin}"));
-        Ok(Self {
-            folder,
-            gateway,
-            admin,
-            sim,
-            run,
-            _sim: simulated,
-        })
-    }
-
-    fn manifest(&self, name: &str) -> PathBuf {
-        self.folder.path().join("manifests").join(name)
-    }
-
-    async fn ask(&self, key: &str) -> Result<http::Answer> {
-        let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]});
-        let url = format!("{}/v1/chat/completions", self.gateway);
-        http::post_json(&url, &[("api-key", key)], body.to_string()).await
-    }
+async fn ask(quickstart: &Quickstart, key: &str) -> Result<http::Answer> {
+    let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]});
+    http::post_json(
+        &quickstart.chat_url(),
+        &[("api-key", key)],
+        body.to_string(),
+    )
+    .await
 }
 
 /// Runs a client of `tests/e2e/clients` and reads what it saw.
@@ -133,7 +80,7 @@ fn check_client(seen: &Value, clients: usize) {
 
 #[tokio::test]
 async fn the_python_sdk_works_unchanged() -> Result<()> {
-    let quickstart = Quickstart::start().await?;
+    let quickstart = Quickstart::start(&[]).await?;
     let clients = paths::clients()?;
     let python = clients.join("venv/bin/python");
     let seen = client(&python, &clients, "openai_client.py", &quickstart.gateway).await?;
@@ -170,7 +117,7 @@ async fn the_python_sdk_works_unchanged() -> Result<()> {
 
 #[tokio::test]
 async fn the_node_sdk_works_unchanged() -> Result<()> {
-    let quickstart = Quickstart::start().await?;
+    let quickstart = Quickstart::start(&[]).await?;
     let clients = paths::clients()?;
     let node = Path::new("node");
     let seen = client(node, &clients, "openai_client.mjs", &quickstart.gateway).await?;
@@ -180,7 +127,7 @@ async fn the_node_sdk_works_unchanged() -> Result<()> {
 
 #[tokio::test]
 async fn a_change_on_disk_is_in_force_within_a_second_and_drops_no_request() -> Result<()> {
-    let quickstart = Arc::new(Quickstart::start().await?);
+    let quickstart = Arc::new(Quickstart::start(&[]).await?);
     let stop = Arc::new(AtomicBool::new(false));
     let answered = Arc::new(AtomicUsize::new(0));
     let mut load = JoinSet::new();
@@ -192,27 +139,30 @@ async fn a_change_on_disk_is_in_force_within_a_second_and_drops_no_request() -> 
         );
         load.spawn(async move {
             while !stop.load(Ordering::Relaxed) {
-                let answer = quickstart.ask("search-team-key").await?;
+                let answer = ask(&quickstart, "search-team-key").await?;
                 ensure!(answer.status == 200, "{}: {}", answer.status, answer.text());
                 answered.fetch_add(1, Ordering::Relaxed);
             }
             Ok(())
         });
     }
-    let consumers = quickstart.manifest("consumers.yaml");
+    let consumers = quickstart.manifests().join("consumers.yaml");
     let original = std::fs::read_to_string(&consumers)?;
     for turn in 0..5 {
         let key = format!("key-of-turn-{turn}");
-        assert_eq!(quickstart.ask(&key).await?.status, 401);
+        assert_eq!(ask(&quickstart, &key).await?.status, 401);
         std::fs::write(&consumers, original.replace("intern-key", &key))?;
         eventually("the new key is taken", Duration::from_secs(1), async || {
-            (quickstart.ask(&key).await.ok()?.status != 401).then_some(())
+            (ask(&quickstart, &key).await.ok()?.status != 401).then_some(())
         })
         .await
         .with_context(|| format!("turn {turn}"))?;
     }
     // A file that is broken for a moment changes nothing, and is told with its line.
-    std::fs::write(quickstart.manifest("route.yaml"), "kind: AIRoute\nspec: [")?;
+    std::fs::write(
+        quickstart.manifests().join("route.yaml"),
+        "kind: AIRoute\nspec: [",
+    )?;
     eventually("the mistake is told", LIMIT, async || {
         quickstart.run.log().contains("route.yaml:2").then_some(())
     })

@@ -4,22 +4,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use tests_support::{Process, binary, free_port, http, workspace};
+use tests_support::{Quickstart, binary, http, workspace};
 
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// Copies the quickstart's manifests, each text changed.
-fn manifests(into: &Path, change: impl Fn(String) -> String) -> Result<()> {
-    std::fs::create_dir(into)?;
-    for entry in std::fs::read_dir(workspace().join("examples/quickstart"))? {
-        let path = entry?.path();
-        let text = change(std::fs::read_to_string(&path)?);
-        std::fs::write(into.join(path.file_name().context("a name")?), text)?;
-    }
-    Ok(())
-}
 
 fn simulate(log: &Path, manifests: &Path, more: &[&str]) -> Result<String> {
     let output = Command::new(binary("tundish")?)
@@ -46,29 +35,8 @@ fn denied(report: &Value) -> Vec<&str> {
 #[tokio::test]
 async fn a_gateways_own_log_gives_the_denials_that_happened_and_a_tighter_quota_more() -> Result<()>
 {
-    let folder = tempfile::tempdir()?;
-    let [gateway, admin, sim] =
-        [free_port()?, free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
-    let same = folder.path().join("manifests");
-    manifests(&same, |text| text.replace("127.0.0.1:8082", &sim))?;
-    let mut simulated = Process::spawn(
-        "foundry-sim",
-        Command::new(binary("foundry-sim")?).args(["--listen", &sim]),
-        folder.path(),
-    )?;
-    simulated
-        .wait_for_http(&format!("http://{sim}/_sim/billed"), LIMIT)
-        .await?;
-    let mut command = Command::new(binary("tundish")?);
-    command
-        .args(["run", "--listen", &gateway, "--admin", &admin])
-        .arg("--manifests")
-        .arg(&same);
-    let mut run = Process::spawn("tundish", &mut command, folder.path())?;
-    run.wait_for_http(&format!("http://{admin}/readyz"), LIMIT)
-        .await?;
-
-    let url = format!("http://{gateway}/v1/chat/completions");
+    let quickstart = Quickstart::start(&[]).await?;
+    let (same, url) = (quickstart.manifests(), quickstart.chat_url());
     let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]});
     let mut happened = Vec::new();
     for turn in 0..8 {
@@ -87,8 +55,8 @@ async fn a_gateways_own_log_gives_the_denials_that_happened_and_a_tighter_quota_
         401
     );
     assert_eq!(happened, ["turn-4", "turn-6"]);
-    let log = run.log_file().to_owned();
-    let ended = run.terminate(LIMIT).await?;
+    let log = quickstart.run.log_file().to_owned();
+    let ended = quickstart.run.terminate(LIMIT).await?;
     ensure!(ended.success(), "{ended}");
 
     let report: Value = serde_json::from_str(&simulate(&log, &same, &["-o", "json"])?)?;
@@ -105,8 +73,10 @@ async fn a_gateways_own_log_gives_the_denials_that_happened_and_a_tighter_quota_
         assert_eq!(report.pointer(field), Some(&value), "{field}: {report}");
     }
 
-    let tighter = folder.path().join("tighter");
-    manifests(&tighter, |text| text.replace("limit: 2,", "limit: 1,"))?;
+    let quota = same.join("quota.yaml");
+    let text = std::fs::read_to_string(&quota)?;
+    std::fs::write(&quota, text.replace("limit: 2,", "limit: 1,"))?;
+    let tighter = same;
     let report: Value = serde_json::from_str(&simulate(&log, &tighter, &["-o", "json"])?)?;
     assert_eq!(denied(&report), ["turn-2", "turn-4", "turn-6"], "{report}");
     let told = simulate(&log, &tighter, &["--progress"])?;

@@ -10,10 +10,12 @@ pub mod http;
 mod metrics_page;
 pub mod paths;
 mod process;
+mod quickstart;
 mod wait;
 
 pub use control_plane::{ControlPlane, Output};
 pub use metrics_page::metrics_page;
 pub use paths::{binary, free_port, tool, workspace};
 pub use process::Process;
+pub use quickstart::Quickstart;
 pub use wait::{eventually, eventually_ok};

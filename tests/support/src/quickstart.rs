@@ -1,0 +1,84 @@
+//! The quickstart of the README as real processes: `foundry-sim`, and `tundish run` in front of it.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::{Process, binary, free_port, workspace};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// The quickstart's gateway and its simulated Foundry, on ports of their own and with a copy of the
+/// manifests that a test may change. Both end when it is dropped.
+#[derive(Debug)]
+pub struct Quickstart {
+    /// `http://host:port` of the gateway.
+    pub gateway: String,
+    /// `http://host:port` of its admin port.
+    pub admin: String,
+    /// `http://host:port` of the simulated Foundry.
+    pub sim: String,
+    /// `tundish run`.
+    pub run: Process,
+    _sim: Process,
+    /// Dropped last: the processes' logs are in it.
+    folder: tempfile::TempDir,
+}
+
+impl Quickstart {
+    /// Starts both, with `more` manifests beside the quickstart's own, each a file name and its text.
+    ///
+    /// # Errors
+    /// A binary is not built, or a process does not become ready.
+    pub async fn start(more: &[(&str, &str)]) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let [gateway, admin, sim] =
+            [free_port()?, free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
+        let manifests = folder.path().join("manifests");
+        std::fs::create_dir(&manifests)?;
+        for entry in std::fs::read_dir(workspace().join("examples/quickstart"))? {
+            let path = entry?.path();
+            let text = std::fs::read_to_string(&path)?.replace("127.0.0.1:8082", &sim);
+            std::fs::write(manifests.join(path.file_name().context("a name")?), text)?;
+        }
+        for (name, text) in more {
+            std::fs::write(manifests.join(name), text)?;
+        }
+        let mut command = Command::new(binary("foundry-sim")?);
+        command.args(["--listen", &sim]);
+        let mut simulated = Process::spawn("foundry-sim", &mut command, folder.path())?;
+        let [gateway_url, admin_url, sim_url] =
+            [&gateway, &admin, &sim].map(|address| format!("http://{address}"));
+        simulated
+            .wait_for_http(&format!("{sim_url}/_sim/billed"), LIMIT)
+            .await?;
+        let mut command = Command::new(binary("tundish")?);
+        command.args(["run", "--listen", &gateway, "--admin", &admin]);
+        command.arg("--manifests").arg(&manifests);
+        let mut run = Process::spawn("tundish", &mut command, folder.path())?;
+        run.wait_for_http(&format!("{admin_url}/readyz"), LIMIT)
+            .await?;
+        Ok(Self {
+            gateway: gateway_url,
+            admin: admin_url,
+            sim: sim_url,
+            run,
+            _sim: simulated,
+            folder,
+        })
+    }
+
+    /// The folder of the manifests.
+    #[must_use]
+    pub fn manifests(&self) -> PathBuf {
+        self.folder.path().join("manifests")
+    }
+
+    /// Where the chats go of a client that speaks `/v1`.
+    #[must_use]
+    pub fn chat_url(&self) -> String {
+        format!("{}/v1/chat/completions", self.gateway)
+    }
+}
