@@ -1,6 +1,6 @@
 //! What the integration and end-to-end tests share: processes that cannot outlive their test, waits
-//! that are bounded and level-triggered, a small HTTP client that keeps the time of each chunk, and a
-//! real Kubernetes control plane on loopback.
+//! that are bounded and level-triggered, a small HTTP client that keeps the time of each chunk, a real
+//! Redis server, and a real Kubernetes control plane on loopback.
 //!
 //! It refuses to hide anything: no retry of a failed step, no default for a missing tool, and no wait
 //! without a name, since the name is all that a failed run leaves to read.
@@ -11,6 +11,7 @@ mod metrics_page;
 pub mod paths;
 mod process;
 mod quickstart;
+mod redis;
 mod wait;
 
 pub use control_plane::{ControlPlane, Output};
@@ -18,4 +19,5 @@ pub use metrics_page::metrics_page;
 pub use paths::{binary, free_port, tool, workspace};
 pub use process::Process;
 pub use quickstart::Quickstart;
+pub use redis::Redis;
 pub use wait::{eventually, eventually_ok};
