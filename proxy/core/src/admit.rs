@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
+use sha2::{Digest, Sha256};
 
 use crate::auth::{Caller, KeyDigest, Rejected, Standing};
 use crate::names::{Code, ModelPattern, Moment, Operation};
-use crate::quota::Per;
+use crate::quota::{Per, SubjectKey};
 use crate::route::Facts;
 use crate::table::{FlatLimit, FlatRule, Quota, Route, Rule, Table};
 
@@ -298,6 +299,36 @@ impl<'t> Permit<'t> {
 }
 
 impl Applied<'_> {
+    /// Whom the counter counts, under the same name in every replica. It hashes: not for every request.
+    #[must_use]
+    pub fn subject_key(&self, caller: &Caller, model: Option<&str>, route: &Route) -> SubjectKey {
+        let mut hash = Sha256::new();
+        let mut feed = |tag: u8, text: &str| {
+            hash.update([tag]);
+            hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hash.update(text.as_bytes());
+        };
+        for part in self.subject(caller, model, route) {
+            match part {
+                SubjectPart::Consumer(namespace, name) => {
+                    feed(1, namespace);
+                    feed(1, name);
+                }
+                SubjectPart::Model(model) => feed(2, model),
+                SubjectPart::Route(namespace, name) => {
+                    feed(3, namespace);
+                    feed(3, name);
+                }
+                SubjectPart::Attribute(value) => feed(4, value),
+            }
+        }
+        let mut key = [0; 16];
+        for (byte, hashed) in key.iter_mut().zip(hash.finalize()) {
+            *byte = hashed;
+        }
+        SubjectKey(key)
+    }
+
     /// What splits this limit's counters, for one request.
     pub fn subject<'a>(
         &'a self,

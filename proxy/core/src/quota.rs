@@ -37,6 +37,53 @@ impl fmt::Display for LimitName {
     }
 }
 
+/// Whom a counter counts, under the same name in every replica: the beginning of a SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubjectKey(pub [u8; 16]);
+
+/// What one replica has counted, for others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CounterReading {
+    /// The limit.
+    pub limit: LimitName,
+    /// Whom it counts.
+    pub key: SubjectKey,
+    /// The same for people, such as `consumer=ns/name`; empty if the quota does not split.
+    pub subject: Arc<str>,
+    /// When the calendar period began; none for rolling windows and `Concurrency`.
+    pub period_start_ms: Option<i64>,
+    /// Used, what is reserved and debt included. Without a shared store: by this replica alone.
+    pub used: u64,
+    /// The part of it that running requests hold in this replica.
+    pub reserved: u64,
+    /// What this replica allows: with a shared store the whole limit, without its part.
+    pub amount: u64,
+}
+
+/// A replica's part of what replicas that are gone used of a calendar period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// The limit.
+    pub limit: LimitName,
+    /// Whom it counts.
+    pub key: SubjectKey,
+    /// When the period began.
+    pub period_start_ms: i64,
+    /// What counts as used here besides this replica's own use.
+    pub amount: u64,
+}
+
+/// How the shared store of a replica's counters stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreState {
+    /// There is none: counters are this replica's own.
+    None,
+    /// It answers.
+    Ok,
+    /// It does not answer; each limit does what its `onStoreLoss` says.
+    Lost,
+}
+
 /// What a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Unit {

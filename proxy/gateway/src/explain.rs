@@ -257,7 +257,7 @@ fn limit_forecast(probe: &Probe<'_>, cost: &Cost, level: Level) -> LimitForecast
         window: standing::window(&flat.limit.window),
         mode: standing::mode(probe.applied.quota.mode).to_owned(),
         subject: ledger::subject(probe.applied, probe.caller, Some(probe.model), probe.permit)
-            .into(),
+            .to_string(),
         asks,
         used: level.counted.used,
         reserved: level.counted.reserved,

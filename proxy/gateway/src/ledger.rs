@@ -13,7 +13,8 @@ use proxy_core::admit::{Applied, Denial, Permit};
 use proxy_core::auth::Caller;
 use proxy_core::names::{Code, Moment};
 use proxy_core::quota::{
-    Cost, Counter, Entry, Exceeded, Limit, Mode, Stamp, Unit, Wait, Window, reserve,
+    Carried, Cost, Counter, Entry, Exceeded, Limit, Mode, Stamp, StoreState, Unit, Wait, Window,
+    reserve,
 };
 
 use smallvec::SmallVec;
@@ -22,11 +23,15 @@ use crate::answer::{Refusal, Spent};
 use crate::live::Live;
 use crate::metrics::SettlementCounters;
 
+mod carried;
 mod slot;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub(crate) use slot::{Counted, Slot, subject};
+
+use carried::CarriedUse;
+use slot::Whom;
 
 /// Locks over the map of counters: requests of different subjects rarely meet.
 const SHARDS: usize = 16;
@@ -41,6 +46,7 @@ pub(crate) struct Ledger {
     /// Two independent keyed hashes make the 128 bits that name a counter.
     hashers: [RandomState; 2],
     settlements: SettlementCounters,
+    carried: CarriedUse,
 }
 
 #[derive(Debug)]
@@ -88,6 +94,21 @@ impl Ledger {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hashers: [RandomState::default(), RandomState::default()],
             settlements,
+            carried: CarriedUse::default(),
+        }
+    }
+
+    /// Whether the shared store answers.
+    pub(crate) const fn store_state(&self) -> StoreState {
+        StoreState::None
+    }
+
+    /// Takes over what replicas that are gone used; it counts here from now on.
+    pub(crate) fn carry(&self, carried: Vec<Carried>) {
+        self.carried.replace(carried);
+        for slot in self.slots() {
+            let counter = &mut slot.state.lock().counter;
+            self.carried.apply(&slot.limit, slot.key, counter);
         }
     }
 
@@ -105,9 +126,12 @@ impl Ledger {
         let mut asked: SmallVec<[(Arc<Slot>, Applied<'_>); 4]> = permit
             .limits(caller, model)
             .filter_map(|applied| {
-                let key = self.key(&applied, caller, model, permit);
-                let subject = || subject(&applied, caller, model, permit);
-                Some((self.slot(key, live, &applied, subject, now)?, applied))
+                let place = self.place(&applied, caller, model, permit);
+                let whom = || Whom {
+                    key: applied.subject_key(caller, model, permit.route),
+                    subject: subject(&applied, caller, model, permit),
+                };
+                Some((self.slot(place, live, &applied, whom, now)?, applied))
             })
             .collect();
         let charge = |held| Charge {
@@ -122,16 +146,18 @@ impl Ledger {
             return Ok(charge(SmallVec::new()));
         }
         // One order for all requests, or two of them could wait for each other.
-        asked.sort_unstable_by_key(|(slot, _)| slot.key);
+        asked.sort_unstable_by_key(|(slot, _)| slot.place);
         let mut guards: SmallVec<[_; 4]> =
             asked.iter().map(|(slot, _)| slot.state.lock()).collect();
         let mut entries: SmallVec<[Entry<'_>; 4]> = guards
             .iter_mut()
             .zip(&asked)
-            .filter_map(|(guard, (_, applied))| {
+            .filter_map(|(guard, (slot, applied))| {
                 let limit = &live.limits.get(applied.index)?.limit;
                 if !guard.counter.suits(limit) {
                     guard.counter = Counter::new(limit, now);
+                    let name = &applied.flat.name;
+                    self.carried.apply(name, slot.key, &mut guard.counter);
                 }
                 Some(Entry {
                     limit,
@@ -173,7 +199,7 @@ impl Ledger {
         }
     }
 
-    fn key(
+    fn place(
         &self,
         applied: &Applied<'_>,
         caller: &Caller,
@@ -191,36 +217,34 @@ impl Ledger {
         (high << 64) | low
     }
 
-    fn shard(&self, key: u128) -> Option<&RwLock<Shard>> {
-        let index = usize::try_from(key >> 64).ok()?;
+    fn shard(&self, place: u128) -> Option<&RwLock<Shard>> {
+        let index = usize::try_from(place >> 64).ok()?;
         self.shards.get(index.checked_rem(self.shards.len())?)
     }
 
     fn slot(
         &self,
-        key: u128,
+        place: u128,
         live: &Live,
         applied: &Applied<'_>,
-        subject: impl Fn() -> Box<str>,
+        whom: impl Fn() -> Whom,
         now: Moment,
     ) -> Option<Arc<Slot>> {
-        let shard = self.shard(key)?;
-        if let Some(slot) = shard.read().counters.get(&key) {
+        let shard = self.shard(place)?;
+        if let Some(slot) = shard.read().counters.get(&place) {
             return Some(Arc::clone(slot));
         }
         let limit = &live.limits.get(applied.index)?.limit;
         let mut shard = shard.write();
         shard.sweep(now);
         let slot = || {
-            let counter = Counter::new(limit, now);
-            Arc::new(Slot::new(
-                key,
-                applied.flat.name.clone(),
-                subject(),
-                counter,
-            ))
+            let whom = whom();
+            let mut counter = Counter::new(limit, now);
+            self.carried
+                .apply(&applied.flat.name, whom.key, &mut counter);
+            Arc::new(Slot::new(place, applied.flat.name.clone(), whom, counter))
         };
-        Some(Arc::clone(shard.counters.entry(key).or_insert_with(slot)))
+        Some(Arc::clone(shard.counters.entry(place).or_insert_with(slot)))
     }
 
     /// Every counter, for a look from outside. Waits for no request.
@@ -246,8 +270,12 @@ impl Ledger {
         model: Option<&str>,
         permit: &Permit<'_>,
     ) -> Option<Arc<Slot>> {
-        let key = self.key(applied, caller, model, permit);
-        self.shard(key)?.read().counters.get(&key).map(Arc::clone)
+        let place = self.place(applied, caller, model, permit);
+        self.shard(place)?
+            .read()
+            .counters
+            .get(&place)
+            .map(Arc::clone)
     }
 }
 

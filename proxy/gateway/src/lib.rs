@@ -15,6 +15,7 @@ mod learned;
 mod ledger;
 mod live;
 mod metrics;
+mod reading;
 mod relay;
 mod request;
 mod scan;

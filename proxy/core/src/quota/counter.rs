@@ -28,8 +28,16 @@ pub struct Counter {
 #[derive(Debug)]
 enum State {
     Rolling(Ring),
-    Calendar { span: Span, used: u64, debt: u64 },
-    Held { running: u64 },
+    Calendar {
+        span: Span,
+        used: u64,
+        debt: u64,
+        /// What replicas that are gone used of the period, as far as this one answers for it.
+        carried: u64,
+    },
+    Held {
+        running: u64,
+    },
 }
 
 impl Counter {
@@ -43,19 +51,48 @@ impl Counter {
                 span: period.around(zone, now.unix_ms),
                 used: 0,
                 debt: 0,
+                carried: 0,
             },
             Window::Held => State::Held { running: 0 },
         };
         Self { state }
     }
 
-    /// What is used or held at `now`, debt included.
+    /// What is used or held at `now`, debt and what is carried included.
     pub fn used(&mut self, limit: &Limit, now: Moment) -> u64 {
+        let own = self.own_used(limit, now);
+        match &self.state {
+            State::Calendar { carried, .. } => own.saturating_add(*carried),
+            State::Rolling(_) | State::Held { .. } => own,
+        }
+    }
+
+    /// What was used or is held here at `now`, debt included.
+    pub fn own_used(&mut self, limit: &Limit, now: Moment) -> u64 {
         self.advance(limit, now);
         match &self.state {
             State::Rolling(ring) => ring.used(),
             State::Calendar { used, debt, .. } => used.saturating_add(*debt),
             State::Held { running } => *running,
+        }
+    }
+
+    /// When the calendar period began that is counted at `now`.
+    pub fn period_start_ms(&mut self, limit: &Limit, now: Moment) -> Option<i64> {
+        self.advance(limit, now);
+        match &self.state {
+            State::Calendar { span, .. } => Some(span.start),
+            State::Rolling(_) | State::Held { .. } => None,
+        }
+    }
+
+    /// Takes over what replicas that are gone used of the period that began then. It never shrinks
+    /// within a period: who tells less knows less.
+    pub fn carry(&mut self, period_start_ms: i64, amount: u64) {
+        if let State::Calendar { span, carried, .. } = &mut self.state
+            && span.start == period_start_ms
+        {
+            *carried = amount.max(*carried);
         }
     }
 
@@ -74,12 +111,21 @@ impl Counter {
     fn advance(&mut self, limit: &Limit, now: Moment) {
         match (&mut self.state, &limit.window) {
             (State::Rolling(ring), _) => ring.advance(now.monotonic_ms),
-            (State::Calendar { span, used, debt }, Window::Calendar(period, zone)) => {
+            (
+                State::Calendar {
+                    span,
+                    used,
+                    debt,
+                    carried,
+                },
+                Window::Calendar(period, zone),
+            ) => {
                 // Only forwards: a wall clock that was set back must not open a spent period again.
                 if now.unix_ms >= span.end {
                     *span = period.around(zone, now.unix_ms);
                     *used = (*debt).min(limit.amount);
                     *debt = debt.saturating_sub(*used);
+                    *carried = 0;
                 }
             }
             (State::Calendar { .. } | State::Held { .. }, _) => {}
@@ -138,11 +184,17 @@ impl Counter {
                     ring.overspend(more, limit.amount);
                 }
             }
-            State::Calendar { span, used, debt } => {
+            State::Calendar {
+                span,
+                used,
+                debt,
+                carried,
+            } => {
                 if span.start == stamp.at {
                     *used = used.saturating_sub(back);
                 }
-                let room = limit.amount.saturating_sub(used.saturating_add(*debt));
+                let taken = used.saturating_add(*debt).saturating_add(*carried);
+                let room = limit.amount.saturating_sub(taken);
                 let fits = more.min(room);
                 *used = used.saturating_add(fits);
                 *debt = debt.saturating_add(more.saturating_sub(fits));
@@ -163,9 +215,12 @@ impl Counter {
                 ring.advance(now.monotonic_ms);
                 ring.used() == 0
             }
-            State::Calendar { span, used, debt } => {
-                *debt == 0 && (*used == 0 || now.unix_ms >= span.end)
-            }
+            State::Calendar {
+                span,
+                used,
+                debt,
+                carried,
+            } => *debt == 0 && ((*used == 0 && *carried == 0) || now.unix_ms >= span.end),
             State::Held { running } => *running == 0,
         }
     }

@@ -269,6 +269,32 @@ fn a_wall_clock_set_back_does_not_open_a_spent_period_again() {
     assert!(take(&hour, &mut counter, 1, 10_800_000).is_ok());
 }
 
+#[test]
+fn what_replicas_that_are_gone_used_counts_until_the_period_ends() {
+    let hour = limit(
+        Unit::Tokens,
+        100,
+        Window::Calendar(Period::Hour, TimeZone::UTC),
+    );
+    let mut counter = Counter::new(&hour, at(0));
+    counter.carry(0, 60);
+    counter.carry(0, 40);
+    counter.carry(3_600_000, 90);
+    assert_eq!(
+        (counter.used(&hour, at(0)), counter.own_used(&hour, at(0))),
+        (60, 0)
+    );
+    assert!(take(&hour, &mut counter, 41, 1).is_err());
+    let stamp = take(&hour, &mut counter, 40, 1).expect("what is left");
+    counter.settle(&hour, stamp, 70, at(2));
+    assert_eq!(counter.used(&hour, at(2)), 130);
+    assert_eq!(
+        counter.used(&hour, at(3_600_000)),
+        30,
+        "only the debt goes on"
+    );
+}
+
 #[derive(Clone, Debug)]
 struct Step {
     pause_ms: u64,

@@ -1,21 +1,32 @@
 //! One counter of the ledger: what it is called, and what it says to those who look.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 use proxy_core::admit::{Applied, Permit, SubjectPart};
 use proxy_core::auth::Caller;
 use proxy_core::names::Moment;
-use proxy_core::quota::{Counter, Limit, LimitName};
+use proxy_core::quota::{Counter, CounterReading, Limit, LimitName, SubjectKey};
 
 /// Characters shown of one part of a subject: models are named by callers, at any length.
 const SHOWN: usize = 128;
 
+/// Whom a counter counts, for machines and for people.
+#[derive(Debug)]
+pub(super) struct Whom {
+    pub(super) key: SubjectKey,
+    pub(super) subject: Arc<str>,
+}
+
 /// One counter, and what it is called.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    pub(super) key: u128,
+    /// Where the ledger keeps it; of this process only.
+    pub(super) place: u128,
     pub(crate) limit: LimitName,
+    pub(crate) key: SubjectKey,
     /// `consumer=ns/name model=gpt-4o`, by the quota's `per`; empty if it does not split.
-    pub(crate) subject: Box<str>,
+    pub(crate) subject: Arc<str>,
     pub(super) state: Mutex<State>,
 }
 
@@ -38,15 +49,16 @@ pub(crate) struct Counted {
 }
 
 impl Slot {
-    pub(super) fn new(key: u128, limit: LimitName, subject: Box<str>, counter: Counter) -> Self {
+    pub(super) fn new(place: u128, limit: LimitName, whom: Whom, counter: Counter) -> Self {
         let state = State {
             counter,
             reserved: 0,
         };
         Self {
-            key,
+            place,
             limit,
-            subject,
+            key: whom.key,
+            subject: whom.subject,
             state: Mutex::new(state),
         }
     }
@@ -68,13 +80,33 @@ impl Slot {
     }
 }
 
+impl Slot {
+    /// What other replicas should know of it; none if nothing counts.
+    pub(crate) fn reading(&self, limit: &Limit, now: Moment) -> Option<CounterReading> {
+        let mut state = self.state.lock();
+        if !state.counter.suits(limit) {
+            return None;
+        }
+        let used = state.counter.own_used(limit, now);
+        (used > 0).then(|| CounterReading {
+            limit: self.limit.clone(),
+            key: self.key,
+            subject: Arc::clone(&self.subject),
+            period_start_ms: state.counter.period_start_ms(limit, now),
+            used,
+            reserved: state.reserved.min(used),
+            amount: limit.amount,
+        })
+    }
+}
+
 /// Names what a counter counts for, for people.
 pub(crate) fn subject(
     applied: &Applied<'_>,
     caller: &Caller,
     model: Option<&str>,
     permit: &Permit<'_>,
-) -> Box<str> {
+) -> Arc<str> {
     let mut text = String::new();
     for part in applied.subject(caller, model, permit.route) {
         let (name, namespace, value) = match part {
