@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test check lint tools clients packages gen golden bench fuzz e2e image
+.PHONY: help build run test check lint tools clients peers packages gen golden bench bench-quota fuzz e2e image
 
 # The cache keys of tests/tools hash files in the order of their names.
 export LC_ALL := C
@@ -12,7 +12,7 @@ export LC_ALL := C
 ADMIN := http://127.0.0.1:8081
 
 help: ## list the recipes
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## release build of tundish, tundish-operator, tundish-proxy and foundry-sim
 	cargo build --release --bins
@@ -52,6 +52,9 @@ tools: ## build the API server, etcd, controllers, kwok and helm into the cache 
 clients: ## install the official client packages into the cache
 	@tests/tools/clients.sh
 
+peers: ## install the gateways that benchmarks compare with into the cache
+	@tests/tools/peers.sh
+
 packages: ## install the missing system packages, or name the command
 	@tests/tools/packages.sh
 
@@ -69,6 +72,13 @@ bench: tools ## measure the gateway, and how fast a change reaches the proxies
 	cargo build --release --bins
 	cargo run --release -p tests-bench
 	cargo run --release -p tests-bench -- propagation
+
+# A machine that cannot install the peers still measures the rest.
+bench-quota: export TUNDISH_TEST_PROFILE := release
+bench-quota: packages ## measure what quotas admit and cost, into docs/quotas.md (12 minutes; QUICK=1: 2)
+	@tests/tools/peers.sh >/dev/null || echo "[bench-quota] without LiteLLM" >&2
+	cargo build --release --bins
+	cargo run --release -p tests-bench -- quota $(if $(QUICK),--quick)
 
 # Needs the toolchain `nightly`; cargo-fuzz is built once, beside the tools.
 fuzz: ## fuzz what reads bytes of others, a minute for each target

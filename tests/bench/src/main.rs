@@ -13,6 +13,7 @@ mod latency;
 mod load;
 mod process;
 mod propagation;
+mod quota;
 mod requests;
 
 #[derive(Debug, Parser)]
@@ -28,6 +29,8 @@ enum Command {
     Requests(requests::Args),
     /// From `kubectl apply` to enforcement on two proxies, with 1,000 routes loaded
     Propagation(propagation::Args),
+    /// What quotas admit and cost, with and without a store, through failures, beside a peer
+    Quota(quota::Args),
     /// The bare proxy itself, as a process of its own
     #[command(hide = true)]
     Bare(bare::Args),
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         None => requests::run(&requests::Args::default()),
         Some(Command::Requests(args)) => requests::run(&args),
         Some(Command::Propagation(args)) => propagation::run(&args),
+        Some(Command::Quota(args)) => quota::run(&args),
         Some(Command::Bare(args)) => bare::run(&args),
     };
     match done {

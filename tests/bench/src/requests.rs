@@ -251,7 +251,7 @@ fn report(rows: &[Row], args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn spread(values: &[f64], digits: usize) -> String {
+pub(crate) fn spread(values: &[f64], digits: usize) -> String {
     let sorted = sorted(values);
     let (least, most) = (
         sorted.first().unwrap_or(&0.0),
@@ -269,7 +269,7 @@ fn sorted(values: &[f64]) -> Vec<f64> {
     sorted
 }
 
-fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     sorted(values).get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
@@ -278,7 +278,7 @@ fn median(values: &[f64]) -> f64 {
     clippy::cast_precision_loss,
     reason = "figures for people"
 )]
-fn float(count: u64) -> f64 {
+pub(crate) fn float(count: u64) -> f64 {
     count as f64
 }
 

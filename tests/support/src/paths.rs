@@ -89,6 +89,23 @@ pub fn clients() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// The folder with the gateways to compare with: `venv/bin/litellm`.
+///
+/// # Errors
+/// They are not installed; the error says how to do that.
+pub fn peers() -> Result<PathBuf> {
+    let tools = workspace().join("tests/tools");
+    let files = ["peers/requirements.lock", "peers.sh"];
+    let folder = cached("peers", files.map(|file| tools.join(file)))?;
+    if !folder.join("ready").exists() {
+        bail!(
+            "the peers are missing ({}): `make peers` installs them",
+            folder.display()
+        );
+    }
+    Ok(folder)
+}
+
 /// A TCP port of 127.0.0.1 that nothing listens on, never given twice in this process.
 ///
 /// It is below the range from which the kernel takes the ports of outgoing connections, so that only

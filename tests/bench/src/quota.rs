@@ -1,0 +1,161 @@
+//! `make bench-quota`: what quotas admit, what they cost, and how right their refusals are, on real
+//! processes. It prints the tables and writes them into docs/quotas.md.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use proxy_admin::clock;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tests_support::workspace;
+
+use self::page::Section;
+use self::rig::Counters;
+use crate::requests::{float, line, progress};
+use crate::runtime;
+
+mod admitted;
+mod call;
+mod cost;
+mod demand;
+mod failures;
+mod page;
+mod peer;
+mod rig;
+mod steady;
+mod wait;
+
+/// Connections of 3,000 callers, on both sides of a gateway, and some.
+const FILES: u64 = 16_384;
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Rounds of the measurement of CPU; the rows of a round are interleaved
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Less of everything, in two minutes; the page is left as it is
+    #[arg(long)]
+    quick: bool,
+    /// Only this part; the page is left as it is
+    #[arg(long, value_name = "NAME")]
+    only: Option<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Admitted,
+    Failures,
+    Cost,
+    Store,
+    Wait,
+    Peer,
+}
+
+const PARTS: [Part; 6] = [
+    Part::Admitted,
+    Part::Failures,
+    Part::Cost,
+    Part::Store,
+    Part::Wait,
+    Part::Peer,
+];
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+struct Scope {
+    quick: bool,
+    rounds: usize,
+    store: bool,
+}
+
+impl Scope {
+    fn counters(&self) -> Vec<Counters> {
+        match self.store {
+            true => vec![Counters::Memory, Counters::Store],
+            false => vec![Counters::Memory],
+        }
+    }
+}
+
+/// Says on standard error what is going on, since when.
+#[derive(Debug)]
+struct Progress(Instant);
+
+impl Progress {
+    fn tell(&self, text: &str) {
+        let elapsed = clock::instant().saturating_duration_since(self.0);
+        progress(&format!("[quota {:4} s] {text}", elapsed.as_secs()));
+    }
+}
+
+/// Measures, prints, and writes the page after a whole run.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    open_files()?;
+    let started = Progress(clock::instant());
+    let scope = Scope {
+        quick: args.quick,
+        rounds: if args.quick { 1 } else { args.rounds },
+        store: rig::has_store()?,
+    };
+    if !scope.store {
+        started.tell("this build of tundish has no --quota-store: rows with a store are left out");
+    }
+    let parts = PARTS
+        .into_iter()
+        .filter(|part| args.only.is_none_or(|only| only == *part));
+    let mut sections = Vec::new();
+    for part in parts {
+        // A runtime of its own: what a part leaves behind ends with it.
+        let runtime = runtime(1)?;
+        let section = runtime.block_on(measure(part, &scope, &started));
+        sections.extend(section.with_context(|| format!("measure {part:?}"))?);
+        runtime.shutdown_timeout(Duration::from_secs(1));
+    }
+    let cores = std::thread::available_parallelism()?;
+    let text = page::markdown(
+        &format!(
+            "`make bench-quota` repeats and rewrites this. Real processes over loopback on one machine of \
+             {cores} cores, `foundry-sim` as the backend, which tells what it billed."
+        ),
+        &sections,
+    );
+    line(&text);
+    if args.only.is_none() && !args.quick {
+        page::write(&workspace().join("docs/quotas.md"), &text)?;
+        started.tell("docs/quotas.md is written");
+    }
+    Ok(())
+}
+
+async fn measure(part: Part, scope: &Scope, progress: &Progress) -> Result<Option<Section>> {
+    Ok(match part {
+        Part::Admitted => Some(admitted::measure(scope, progress).await?),
+        Part::Failures => Some(failures::measure(scope, progress).await?),
+        Part::Cost => Some(cost::measure(scope, progress).await?),
+        Part::Store if !scope.store => None,
+        Part::Store => Some(steady::measure(scope, progress).await?),
+        Part::Wait => Some(wait::measure(scope, progress).await?),
+        Part::Peer => Some(peer::measure(scope, progress).await?),
+    })
+}
+
+/// Allows this process and its children the connections that they need.
+fn open_files() -> Result<()> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= FILES) {
+        return Ok(());
+    }
+    ensure!(
+        maximum.is_none_or(|maximum| maximum >= FILES),
+        "{FILES} open files are needed, and the limit is {maximum:?}: raise it with ulimit -Hn"
+    );
+    let more = Rlimit {
+        current: Some(FILES),
+        maximum,
+    };
+    setrlimit(Resource::Nofile, more).context("raise the limit of open files")
+}
+
+/// A part of a limit, to three digits.
+fn ratio(part: u64, limit: u64) -> String {
+    format!("{:.3}", float(part) / float(limit))
+}

@@ -1,0 +1,102 @@
+//! The tables, as markdown on standard output and between the markers of a page.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+const BEGIN: &str = "<!-- bench-quota:begin -->";
+const END: &str = "<!-- bench-quota:end -->";
+
+/// A table with what must be known to read it.
+#[derive(Debug)]
+pub(super) struct Section {
+    pub(super) title: &'static str,
+    /// Markdown above the table.
+    pub(super) text: String,
+    /// Empty for a section that has only text.
+    pub(super) header: Vec<&'static str>,
+    pub(super) rows: Vec<Vec<String>>,
+}
+
+impl Section {
+    fn markdown(&self) -> String {
+        let mut text = format!("### {}\n\n{}\n", self.title, self.text.trim());
+        if self.rows.is_empty() {
+            return text;
+        }
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        let header: Vec<String> = self.header.iter().copied().map(str::to_owned).collect();
+        text.push('\n');
+        text.push_str(&line(&header));
+        text.push_str(&format!("|{}\n", "---|".repeat(header.len())));
+        for row in &self.rows {
+            text.push_str(&line(row));
+        }
+        text
+    }
+}
+
+/// All sections as one text.
+pub(super) fn markdown(introduction: &str, sections: &[Section]) -> String {
+    let mut text = format!("{}\n", introduction.trim());
+    for section in sections {
+        let _ok = write!(text, "\n{}", section.markdown());
+    }
+    text
+}
+
+/// Puts the text between the markers of a page, or at its end under a heading if it has none.
+pub(super) fn write(path: &Path, text: &str) -> Result<()> {
+    let page = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    std::fs::write(path, placed(&page, text)).with_context(|| path.display().to_string())
+}
+
+fn placed(page: &str, text: &str) -> String {
+    let block = format!("{BEGIN}\n{}\n{END}", text.trim());
+    let found = page
+        .split_once(BEGIN)
+        .and_then(|(before, rest)| rest.split_once(END).map(|(_, after)| (before, after)));
+    match found {
+        Some((before, after)) => format!("{before}{block}{after}"),
+        None => format!("{}\n\n## Measured\n\n{block}\n", page.trim_end()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_stands_between_the_markers_is_replaced() {
+        let page =
+            "# Page\n\n<!-- bench-quota:begin -->\nold\n<!-- bench-quota:end -->\n\n## Next\n";
+        let expected =
+            "# Page\n\n<!-- bench-quota:begin -->\nnew\n<!-- bench-quota:end -->\n\n## Next\n";
+        assert_eq!(placed(page, "new\n"), expected);
+    }
+
+    #[test]
+    fn a_page_without_markers_gets_a_section_at_its_end_once() {
+        let once = placed("# Page\n\nText.\n", "new");
+        assert_eq!(
+            once,
+            "# Page\n\nText.\n\n## Measured\n\n<!-- bench-quota:begin -->\nnew\n<!-- bench-quota:end -->\n"
+        );
+        assert_eq!(placed(&once, "new"), once);
+    }
+
+    #[test]
+    fn a_section_is_a_heading_a_text_and_a_table() {
+        let section = Section {
+            title: "Title",
+            text: "Text.".to_owned(),
+            header: vec!["a", "b"],
+            rows: vec![vec!["1".to_owned(), "2".to_owned()]],
+        };
+        assert_eq!(
+            section.markdown(),
+            "### Title\n\nText.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
+        );
+    }
+}
