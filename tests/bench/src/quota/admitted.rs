@@ -65,6 +65,9 @@ pub(super) const CASES: [Case; 6] = [
     case("requests", "Requests", "given", false),
 ];
 
+/// Bounded JSON calls with a consumer of their own, for another shape than a crowd at once.
+pub(super) const DYING: Case = case("dying", "Tokens", "given", false);
+
 /// Not given, for a model of which nothing was learned.
 const NEW: &str = "not given, new model";
 
@@ -155,7 +158,7 @@ pub(super) async fn start(counters: Counters, replicas: usize) -> Result<Rig> {
                 format!("[{{name: minute, unit: {unit}, limit: {amount}, window: Minute}}]");
             manifests.push_str(&quota(&group, "Share", &limits));
         }
-        for case in CASES {
+        for case in CASES.into_iter().chain([DYING]) {
             manifests.push_str(&consumer(&key(case, size), &group(size, case.unit)));
         }
     }

@@ -67,6 +67,10 @@ impl Caller {
     }
 
     async fn exchange(&mut self) -> Result<(Outcome, bool)> {
+        // A server may end a connection that rests, and whoever dies does.
+        if self.stream.as_ref().is_some_and(is_closed) {
+            self.stream = None;
+        }
         let stream = match &mut self.stream {
             Some(stream) => stream,
             None => self.stream.insert(connect(&self.targets).await?),
@@ -80,6 +84,12 @@ impl Caller {
         };
         Ok((outcome, answer.keep))
     }
+}
+
+/// Whether the other side has closed a connection on which nothing is awaited.
+fn is_closed(stream: &TcpStream) -> bool {
+    let nothing_yet = |error: std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
+    !stream.try_read(&mut [0]).is_err_and(nothing_yet)
 }
 
 async fn connect(targets: &[SocketAddr]) -> Result<TcpStream> {
@@ -222,6 +232,25 @@ mod tests {
             length: Length::Known(7),
         };
         assert_eq!(head(text).unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_server_closed_is_replaced() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut caller = Caller::new(vec![address], Arc::from(*b"x"));
+        caller.connect().await.unwrap();
+        drop(listener.accept().await.unwrap());
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            stream
+        };
+        // Until the end of the old one has arrived.
+        caller.stream.as_ref().unwrap().readable().await.unwrap();
+        let (outcome, _stream) = tokio::join!(caller.call(), server);
+        assert_eq!(outcome, Outcome::Answered);
     }
 
     #[tokio::test]

@@ -39,14 +39,28 @@ impl Tally {
         }
     }
 
-    /// Neither answered nor refused.
-    pub(super) fn broken(&self) -> u64 {
-        self.cut + self.failed.values().sum::<u64>()
+    /// How many were neither answered nor refused, and what became of them.
+    pub(super) fn told_broken(&self) -> String {
+        let failed = self
+            .failed
+            .iter()
+            .map(|(status, count)| (status.to_string(), *count));
+        let cut = [("cut".to_owned(), self.cut)];
+        let told: Vec<String> = failed
+            .chain(cut)
+            .filter(|(_, count)| *count > 0)
+            .map(|(what, count)| format!("{count} ({what})"))
+            .collect();
+        if told.is_empty() {
+            return "0".to_owned();
+        }
+        told.join(", ")
     }
 
     /// Fails when a call was neither answered nor refused.
     pub(super) fn sound(&self) -> Result<()> {
-        ensure!(self.broken() == 0, "calls were cut or failed: {self:?}");
+        let sound = self.cut == 0 && self.failed.is_empty();
+        ensure!(sound, "calls were cut or failed: {self:?}");
         Ok(())
     }
 }

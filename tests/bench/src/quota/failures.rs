@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tests_support::Redis;
 use tokio::time::sleep;
 
 use super::demand::{Asked, Crowd};
@@ -19,7 +20,7 @@ const DIES: Duration = Duration::from_secs(3);
 /// How long the store is away.
 const AWAY: Duration = Duration::from_secs(5);
 /// The run; the limit would be reached after two fifths of it.
-const TIME: Duration = Duration::from_secs(12);
+pub(super) const TIME: Duration = Duration::from_secs(12);
 /// Calls of a caller are so far apart.
 const EVERY: Duration = Duration::from_millis(1200);
 
@@ -47,6 +48,17 @@ const CASES: [Case; 7] = [
     case(Dies::Store, Counters::Store, "Allow"),
 ];
 
+impl Case {
+    /// Whether it is the one to look at when there is little time.
+    fn quick(self) -> bool {
+        match self.dies {
+            Dies::Nothing => false,
+            Dies::Store => self.on_store_loss == "Share",
+            Dies::Replica => true,
+        }
+    }
+}
+
 const fn case(dies: Dies, counters: Counters, on_store_loss: &'static str) -> Case {
     Case {
         dies,
@@ -59,8 +71,7 @@ const fn case(dies: Dies, counters: Counters, on_store_loss: &'static str) -> Ca
 pub(super) async fn measure(scope: &Scope, progress: &Progress) -> Result<Section> {
     let mut rows = Vec::new();
     for case in CASES {
-        let skipped = scope.quick && matches!(case.dies, Dies::Nothing);
-        if skipped || !scope.counters().contains(&case.counters) {
+        if (scope.quick && !case.quick()) || !scope.counters().contains(&case.counters) {
             continue;
         }
         let what = match case.dies {
@@ -91,7 +102,7 @@ pub(super) async fn measure(scope: &Scope, progress: &Progress) -> Result<Sectio
             "admitted / limit",
             "answered",
             "refused",
-            "cut",
+            "cut or failed",
         ],
         rows,
     })
@@ -139,23 +150,27 @@ async fn one(case: Case) -> Result<[String; 4]> {
         ratio(billed.tokens, LIMIT),
         tally.answered.to_string(),
         tally.refused.to_string(),
-        tally.broken().to_string(),
+        tally.told_broken(),
     ])
 }
 
 async fn die(rig: &mut Rig, what: Dies) -> Result<()> {
-    sleep(DIES).await;
     match what {
         Dies::Nothing => {}
+        Dies::Store => store_dies(rig.store()?).await?,
         Dies::Replica => {
+            sleep(DIES).await;
             let first = rig.replicas.first_mut().context("there is a replica")?;
             drop(first.take());
         }
-        Dies::Store => {
-            rig.store()?.kill();
-            sleep(AWAY).await;
-            rig.store()?.restart()?;
-        }
     }
     Ok(())
+}
+
+/// Kills the store after a while, and brings it back empty.
+pub(super) async fn store_dies(store: &mut Redis) -> Result<()> {
+    sleep(DIES).await;
+    store.kill();
+    sleep(AWAY).await;
+    store.restart()
 }

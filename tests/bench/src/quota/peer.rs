@@ -4,7 +4,7 @@
 //! hands them over instead, so the limiter and its store are the real ones.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,11 +13,12 @@ use tempfile::TempDir;
 use tests_support::paths::peers;
 use tests_support::{Process, Redis, free_port};
 
-use super::admitted::{CASES, Case, SMALL, crowd, key, learn};
+use super::admitted::{Admitted, CASES, Case, SMALL, crowd, key, learn};
 use super::call::Chat;
+use super::demand::{Asked, Crowd};
 use super::page::Section;
-use super::rig::{Counters, Foundry, local};
-use super::{Progress, Scope, admitted, float, ratio};
+use super::rig::{Billed, Counters, Foundry, local};
+use super::{Progress, Scope, admitted, failures, float, ratio};
 use crate::{load, process};
 
 /// It imports for ten seconds on idle cores.
@@ -25,6 +26,8 @@ const START: Duration = Duration::from_secs(90);
 
 /// Connections of the measurement of CPU: enough to keep one core busy.
 const CONNECTIONS: usize = 16;
+
+const DIES: &str = "JSON, max_tokens given; store killed";
 
 /// Words of a prompt of about 1 KB.
 const WORDS: usize = 190;
@@ -83,8 +86,7 @@ pub(super) async fn measure(scope: &Scope, progress: &Progress) -> Result<Sectio
             "gateway",
             "instances",
             "counters",
-            "max_tokens",
-            "answers",
+            "calls",
             "300 at once",
             "300, window",
             "failed",
@@ -98,7 +100,8 @@ const TEXT: &str = "
 LiteLLM VERSION, one worker each, with its limit of tokens per minute and key (`tpm_limit`) and Redis, set by a
 custom authentication hook instead of its database; the same callers and limit as above, seven of ten
 callers on the first of two instances. Its calls take longer, so its window is longer too, and still shorter than
-its minute. CPU: JSON chats of 1 KB over 16 connections, key and one limit, no other load.";
+its minute. Store killed: no call at once, but all of them spread over 12 s, and Redis is away from second 3 to
+second 8 and then empty. Failed: calls with another status than 200 and 429, or cut. CPU: JSON chats of 1 KB over 16 connections, key and one limit, no other load.";
 
 fn version(program: &Path) -> Result<String> {
     let python = program.with_file_name("python");
@@ -108,15 +111,18 @@ fn version(program: &Path) -> Result<String> {
 }
 
 /// The measured cases: those with a token limit on a model that is known.
-fn cases() -> impl Iterator<Item = Case> {
-    CASES.into_iter().take(4)
+fn cases(scope: &Scope) -> impl Iterator<Item = Case> {
+    CASES
+        .into_iter()
+        .take(4)
+        .step_by(if scope.quick { 3 } else { 1 })
 }
 
-async fn litellm(scope: &Scope, program: &PathBuf, count: usize) -> Result<Vec<Vec<String>>> {
+async fn litellm(scope: &Scope, program: &Path, count: usize) -> Result<Vec<Vec<String>>> {
     let folder = TempDir::with_prefix("tundish-bench-")?;
     let more = ["--completion-tokens", "64", "--token-interval", "5ms"];
     let foundry = Foundry::start(folder.path(), &more).await?;
-    let store = Redis::start()?;
+    let mut store = Redis::start()?;
     let config = CONFIG
         .replace("UPSTREAM", &foundry.address.to_string())
         .replace("STORE", &store.port().to_string());
@@ -125,7 +131,12 @@ async fn litellm(scope: &Scope, program: &PathBuf, count: usize) -> Result<Vec<V
     std::fs::write(folder.path().join("hook.py"), hook)?;
     let mut instances = Vec::new();
     for number in 0..count {
-        instances.push(instance(program, number, folder.path()).await?);
+        instances.push(instance(program, number, folder.path())?);
+    }
+    // All of them start at the same time.
+    for (process, address) in &mut instances {
+        let url = format!("http://{address}/health/liveliness");
+        process.wait_for_http(&url, START).await?;
     }
     let addresses: Vec<SocketAddr> = instances.iter().map(|(_, address)| *address).collect();
     // Its first calls load what it needs.
@@ -142,19 +153,24 @@ async fn litellm(scope: &Scope, program: &PathBuf, count: usize) -> Result<Vec<V
         "-".to_owned()
     };
     let mut rows = Vec::new();
-    for case in cases() {
+    for case in cases(scope) {
         let key = format!("sk-small-{}", case.name);
         let admitted = crowd(&foundry, &addresses, &key, case, SMALL).await?;
-        rows.push(row("LiteLLM", count, "store", case, &admitted, &cpu));
+        rows.push(row(
+            &name(case),
+            ("LiteLLM", count, "store"),
+            &admitted,
+            &cpu,
+        ));
+    }
+    if count > 1 {
+        let admitted = store_dies(&foundry, &addresses, "sk-small-dies", &mut store).await?;
+        rows.push(row(DIES, ("LiteLLM", count, "store"), &admitted, &cpu));
     }
     Ok(rows)
 }
 
-async fn instance(
-    program: &PathBuf,
-    number: usize,
-    folder: &Path,
-) -> Result<(Process, SocketAddr)> {
+fn instance(program: &Path, number: usize, folder: &Path) -> Result<(Process, SocketAddr)> {
     let address = local(free_port()?);
     let mut command = Command::new(program);
     command.args(["--config", "config.yaml", "--host", "127.0.0.1"]);
@@ -169,14 +185,12 @@ async fn instance(
             "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY",
             "true",
         );
-    let mut process = Process::spawn(&format!("litellm-{number}"), &mut command, folder)?;
-    let url = format!("http://{address}/health/liveliness");
-    process.wait_for_http(&url, START).await?;
+    let process = Process::spawn(&format!("litellm-{number}"), &mut command, folder)?;
     Ok((process, address))
 }
 
 async fn tundish(scope: &Scope, counters: Counters, count: usize) -> Result<Vec<Vec<String>>> {
-    let rig = admitted::start(counters, count).await?;
+    let mut rig = admitted::start(counters, count).await?;
     learn(&rig).await?;
     let replica = rig.replicas.first().and_then(Option::as_ref);
     let replica = replica.context("there is a replica")?;
@@ -190,17 +204,18 @@ async fn tundish(scope: &Scope, counters: Counters, count: usize) -> Result<Vec<
         "-".to_owned()
     };
     let mut rows = Vec::new();
-    for case in cases() {
+    for case in cases(scope) {
         let key = key(case, SMALL);
         let admitted = crowd(&rig.foundry, &rig.addresses(), &key, case, SMALL).await?;
-        rows.push(row(
-            "tundish",
-            count,
-            counters.name(),
-            case,
-            &admitted,
-            &cpu,
-        ));
+        let gateway = ("tundish", count, counters.name());
+        rows.push(row(&name(case), gateway, &admitted, &cpu));
+    }
+    let addresses = rig.addresses();
+    if let Some(store) = &mut rig.store {
+        let key = key(admitted::DYING, SMALL);
+        let admitted = store_dies(&rig.foundry, &addresses, &key, store).await?;
+        let gateway = ("tundish", count, counters.name());
+        rows.push(row(DIES, gateway, &admitted, &cpu));
     }
     Ok(rows)
 }
@@ -224,23 +239,57 @@ async fn cpu(process: &Process, address: SocketAddr, request: &[u8], scope: &Sco
     Ok(used.as_secs_f64() * 1e6 / float(outcome.latencies.count()))
 }
 
+/// The calls of the crowd spread over a time in which the store dies and comes back.
+async fn store_dies(
+    foundry: &Foundry,
+    addresses: &[SocketAddr],
+    key: &str,
+    store: &mut Redis,
+) -> Result<Admitted> {
+    let asked = Asked {
+        key,
+        model: "gpt-4o",
+        bounded: true,
+        stream: false,
+    };
+    let before = foundry.billed().await?;
+    let mut crowd = Crowd::connect(addresses, asked, SMALL.callers).await?;
+    let (tally, died) = tokio::join!(
+        crowd.paced(failures::TIME, failures::TIME),
+        failures::store_dies(store)
+    );
+    died?;
+    Ok(Admitted {
+        at_once: Billed::default(),
+        window: foundry.billed().await?.since(before),
+        tally: tally?,
+    })
+}
+
+/// What is asked for.
+fn name(case: Case) -> String {
+    let answers = if case.stream { "stream" } else { "JSON" };
+    format!("{answers}, max_tokens {}", case.max_tokens)
+}
+
 fn row(
-    gateway: &str,
-    count: usize,
-    counters: &str,
-    case: Case,
-    admitted: &admitted::Admitted,
+    what: &str,
+    (gateway, count, counters): (&str, usize, &str),
+    admitted: &Admitted,
     cpu: &str,
 ) -> Vec<String> {
+    let at_once = match admitted.at_once.requests {
+        0 => "-".to_owned(),
+        _ => ratio(admitted.at_once.tokens, SMALL.tokens),
+    };
     vec![
         gateway.to_owned(),
         count.to_string(),
         counters.to_owned(),
-        case.max_tokens.to_owned(),
-        if case.stream { "stream" } else { "JSON" }.to_owned(),
-        ratio(admitted.at_once.tokens, SMALL.tokens),
+        what.to_owned(),
+        at_once,
         ratio(admitted.window.tokens, SMALL.tokens),
-        admitted.tally.broken().to_string(),
+        admitted.tally.told_broken(),
         cpu.to_owned(),
     ]
 }
