@@ -1,15 +1,19 @@
 //! What a request will cost, guessed before it is sent, and what it did cost.
 //!
-//! Refuses to be exact where the provider is not: the estimate is bytes by a ratio, the truth is
-//! the provider's `usage`. Words: `estimate` before, `usage` after, `cost` in either case,
-//! `expected` for what earlier requests taught.
+//! Refuses to be exact where the provider is not: the estimate is a count or bytes by a ratio, the
+//! truth is the provider's `usage`. Words: `estimate` before, `usage` after, `cost` in either case,
+//! `expected` for what is known of a request beyond its shape.
 
 use crate::names::Usage;
 
+mod ceiling;
+mod encoding;
 mod learned;
 #[cfg(test)]
 mod tests;
 
+pub use ceiling::max_output_tokens;
+pub use encoding::Encoding;
 pub use learned::{Distribution, Learned};
 
 /// Bytes of JSON per input token as long as nothing is known: English and code lie near four characters per
@@ -68,26 +72,33 @@ impl Price {
     }
 }
 
-/// What requests of one kind are expected to need, as far as it is known; see [`Learned`].
+/// What a request is expected to need, as far as it is known: what its kind taught ([`Learned`]),
+/// what was counted of itself ([`Encoding`]), and its model ([`max_output_tokens`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
     /// Tokens of one answer that its client did not bound.
     pub output_tokens: Option<u64>,
     /// Input tokens per thousand bytes of body, all that a chat adds included.
     pub input_per_mille: Option<u64>,
+    /// Input tokens counted in the request itself; these count instead of any ratio.
+    pub input_tokens: Option<u64>,
+    /// What its model never passes in one answer; a hold is not above it.
+    pub max_output_tokens: Option<u64>,
 }
 
 /// The tokens to hold for a request of this shape. Never 0 of either kind.
 ///
-/// `default_output` is held when the client set no bound of its own and nothing is known yet.
+/// `default_output` is held when the client set no bound of its own and nothing is known yet. What
+/// the model cannot answer is not held, even if the client allows it.
 #[must_use]
 pub fn estimate(shape: Shape, expected: Expected, default_output: u64) -> Usage {
-    let input = match expected.input_per_mille {
-        Some(ratio) => {
+    let input = match (expected.input_tokens, expected.input_per_mille) {
+        (Some(counted), _) => counted,
+        (None, Some(ratio)) => {
             let tokens = u128::from(shape.body_bytes).saturating_mul(u128::from(ratio));
             u64::try_from(tokens.div_ceil(1_000)).unwrap_or(u64::MAX)
         }
-        None => shape
+        (None, None) => shape
             .body_bytes
             .div_ceil(BYTES_PER_TOKEN)
             .saturating_add(CHAT_OVERHEAD),
@@ -95,7 +106,8 @@ pub fn estimate(shape: Shape, expected: Expected, default_output: u64) -> Usage 
     let per_choice = shape
         .max_output_tokens
         .or(expected.output_tokens)
-        .unwrap_or(default_output);
+        .unwrap_or(default_output)
+        .min(expected.max_output_tokens.unwrap_or(u64::MAX));
     Usage {
         input_tokens: input.max(1),
         cached_input_tokens: 0,

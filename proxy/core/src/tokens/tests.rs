@@ -1,4 +1,4 @@
-use super::{Expected, Price, Shape, estimate};
+use super::{Expected, Price, Shape, estimate, max_output_tokens};
 use crate::names::Usage;
 use proptest::prelude::*;
 
@@ -64,4 +64,47 @@ proptest! {
         let usage = Usage { input_tokens: tokens, ..Usage::default() };
         prop_assert!(cheap.cost_micros(usage) <= dear.cost_micros(usage));
     }
+}
+
+#[test]
+fn a_count_of_the_request_itself_beats_every_ratio() {
+    let shape = Shape {
+        body_bytes: 4_000,
+        ..Shape::default()
+    };
+    let expected = Expected {
+        input_per_mille: Some(300),
+        input_tokens: Some(77),
+        ..Expected::default()
+    };
+    assert_eq!(estimate(shape, expected, 1).input_tokens, 77);
+}
+
+#[test]
+fn holds_no_more_than_the_model_answers() {
+    let check = |model: &str, asked: Option<u64>, expect: u64| {
+        let shape = Shape {
+            max_output_tokens: asked,
+            choices: 2,
+            ..Shape::default()
+        };
+        let expected = Expected {
+            output_tokens: Some(20_000),
+            max_output_tokens: max_output_tokens(model),
+            ..Expected::default()
+        };
+        let held = estimate(shape, expected, 512).output_tokens;
+        assert_eq!(held, 2 * expect, "{model}");
+    };
+    check("gpt-4o-2024-08-06", Some(1_000_000), 16_384);
+    check("gpt-4o-2024-08-06", Some(100), 100);
+    check("gpt-4o-mini", None, 16_384);
+    check("gpt-4o-2024-05-13", None, 4_096);
+    check("gpt-5-chat", None, 16_384);
+    check("gpt-5.4", Some(1_000_000), 128_000);
+    check("o1-mini", Some(1_000_000), 65_536);
+    check("o1", Some(1_000_000), 100_000);
+    check("gpt-4", Some(1_000_000), 8_192);
+    check("text-embedding-3-small", None, 1);
+    check("claude-sonnet-4-5", Some(1_000_000), 1_000_000);
 }
