@@ -15,6 +15,11 @@ mod learned;
 mod ledger;
 mod live;
 mod metrics;
+#[cfg_attr(
+    not(any(test, feature = "test-util")),
+    expect(dead_code, reason = "the estimate of requests does not call it yet")
+)]
+mod prompt;
 mod reading;
 mod relay;
 mod request;

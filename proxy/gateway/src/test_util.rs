@@ -1,10 +1,10 @@
 //! The parsers of foreign bytes as functions, for fuzzing. Not part of the gateway's interface.
 
 use bytes::Bytes;
-use proxy_core::names::Usage;
+use proxy_core::names::{Operation, Usage};
 
 use crate::upstream::Call;
-use crate::{dialect, scan, splice, sse};
+use crate::{dialect, prompt, scan, splice, sse};
 
 /// Whether the scanner takes this body.
 #[must_use]
@@ -55,4 +55,10 @@ pub fn watch_stream(chunks: &[&[u8]], strip: bool) -> Watched {
 #[must_use]
 pub fn read_path(path: &str) -> bool {
     dialect::target(path).is_ok()
+}
+
+/// The input tokens of a body, as they are counted for an estimate.
+#[must_use]
+pub fn count_prompt(body: &[u8], operation: Operation, model: &str, budget: u64) -> Option<u64> {
+    prompt::count(body, operation, model, budget)
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use operator_compile::{Index, Object, ObjectRef, Settings, compile, decode};
+use proxy_core::names::Operation;
 use proxy_gateway::test_util;
 use proxy_wire::v1::{self, Line};
 use serde::de::IgnoredAny;
@@ -17,8 +18,9 @@ const DEPLOYMENT: &str = "a \"b\"\\c";
 pub type Check = fn(&[u8]);
 
 /// Every check by the name of its target.
-pub const CHECKS: [(&str, Check); 6] = [
+pub const CHECKS: [(&str, Check); 7] = [
     ("request_body", request_body),
+    ("prompt", prompt),
     ("event_stream", event_stream),
     ("request_path", request_path),
     ("channel_line", channel_line),
@@ -76,6 +78,34 @@ fn without_control_characters(json: &[u8]) -> Vec<u8> {
         }
     });
     replaced.collect()
+}
+
+/// Any body is counted or refused; a budget only stops the count early.
+///
+/// The first byte is the budget.
+///
+/// # Panics
+/// It is not so.
+pub fn prompt(data: &[u8]) {
+    let Some((&budget, body)) = data.split_first() else {
+        return;
+    };
+    let budget = u64::from(budget);
+    let operations = [
+        Operation::ChatCompletions,
+        Operation::Responses,
+        Operation::Completions,
+        Operation::Embeddings,
+    ];
+    for operation in operations {
+        let count = |budget| test_util::count_prompt(body, operation, "gpt-4o", budget);
+        let (whole, stopped) = (count(u64::MAX), count(budget));
+        if stopped != whole {
+            // What surprises may come after the place where the count stopped.
+            let stopped = stopped.expect("a budget refuses nothing");
+            assert!(stopped > budget && whole.is_none_or(|whole| stopped <= whole));
+        }
+    }
 }
 
 /// A stream says the same however it is cut; all of it arrives, but for what is taken out on demand.
@@ -155,7 +185,7 @@ pub fn channel_line(data: &[u8]) {
             drop(v1::apply(&v1::Objects::default(), &delta.base, &delta));
             delta.changed
         }
-        Line::Heartbeat(_) => return,
+        Line::Heartbeat(_) | Line::Carried(_) => return,
     };
     let Ok(contents) = v1::decode(&objects) else {
         return;
