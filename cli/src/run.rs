@@ -43,7 +43,7 @@ async fn serve(args: &RunArgs) -> Result<()> {
     };
     follower.folder.refresh()?;
     let app = App::start(
-        args.gateway.config(),
+        args.gateway.config("run"),
         args.observability.admin,
         Registry::with_prefix("tundish"),
     )

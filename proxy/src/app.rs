@@ -9,7 +9,7 @@ use proxy_admin::http::{Admin, Readiness};
 use proxy_admin::shutdown::{Shutdown, Trigger};
 use proxy_admin::{shutdown, task};
 use proxy_core::table::Table;
-use proxy_gateway::{Config, Gateway, Metrics, Serving};
+use proxy_gateway::{Config, Gateway, Metrics, Serving, StoreLink};
 
 /// A serving gateway.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub struct App {
     gateway: Gateway,
     readiness: Readiness,
     serving: Serving,
+    store: Option<StoreLink>,
     trigger: Trigger,
     /// For everything else that runs as long as the gateway.
     pub shutdown: Shutdown,
@@ -63,12 +64,14 @@ impl App {
             .bind(admin)
             .await
             .with_context(|| format!("cannot open the admin port {admin}"))?;
+        let store = gateway.connect_store();
         let serving = gateway.start(&shutdown)?;
         task::spawn("admin port", admin.serve(shutdown.clone()));
         Ok(Self {
             gateway,
             readiness,
             serving,
+            store,
             trigger,
             shutdown,
         })
@@ -78,6 +81,12 @@ impl App {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.serving.address()
+    }
+
+    /// The gateway itself, for whoever tells others what it has counted.
+    #[must_use]
+    pub fn gateway(&self) -> Gateway {
+        self.gateway.clone()
     }
 
     /// Where tables go.
@@ -105,6 +114,10 @@ impl App {
         tokio::select! {
             ended = drained => ended.context("the drain failed")?,
             signalled = shutdown::signalled() => signalled.context("cannot wait for signals")?,
+        }
+        // Not before: what running requests hold is settled there.
+        if let Some(store) = self.store {
+            store.close().await;
         }
         tracing::info!("stopped");
         Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser};
 use proxy_admin::telemetry::Format;
-use proxy_gateway::{Config, TlsFiles};
+use proxy_gateway::{Config, StoreAddress, StoreConfig, TlsFiles};
 
 /// Output tokens held for a request without a bound of its own, as long as nobody says otherwise:
 /// a long paragraph, which most answers of a chat stay below.
@@ -66,12 +66,57 @@ pub struct GatewayArgs {
     /// Write no access log
     #[arg(long, env = "TUNDISH_NO_ACCESS_LOG")]
     pub no_access_log: bool,
+    /// The store that counts for all replicas of this gateway
+    #[command(flatten)]
+    pub quota_store: QuotaStoreArgs,
+}
+
+/// The store that replicas share.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Quota store")]
+pub struct QuotaStoreArgs {
+    /// Redis or Valkey that counts for all replicas: redis://[user:password@]host:port[/db],
+    /// rediss:// for TLS, several hosts with commas for a cluster, or
+    /// redis+sentinel://[user:password@]host:port,.../primary[/db]; none: each replica counts alone
+    #[arg(
+        long = "quota-store",
+        env = "TUNDISH_QUOTA_STORE",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub url: Option<StoreAddress>,
+    /// PEM file with the CA of the store's certificate; without it the public ones are trusted
+    #[arg(
+        long = "quota-store-ca",
+        env = "TUNDISH_QUOTA_STORE_CA",
+        value_name = "FILE",
+        requires = "url"
+    )]
+    pub ca: Option<PathBuf>,
+    /// What the keys in the store begin with: gateways that share a database need different ones
+    #[arg(
+        long = "quota-store-prefix",
+        env = "TUNDISH_QUOTA_STORE_PREFIX",
+        value_name = "TEXT",
+        default_value = "tundish",
+        value_parser = prefix
+    )]
+    pub prefix: String,
+}
+
+fn prefix(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
+    if text.is_empty() || text.len() > 128 || !text.chars().all(good) {
+        return Err("use 1 to 128 letters, digits, and - _ . / :".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 impl GatewayArgs {
-    /// The settings of the gateway.
+    /// The settings of the gateway. The shared store knows it as `replica`.
     #[must_use]
-    pub fn config(&self) -> Config {
+    pub fn config(&self, replica: impl Into<String>) -> Config {
+        let QuotaStoreArgs { url, ca, prefix } = self.quota_store.clone();
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let tls = self.tls_cert.clone().zip(self.tls_key.clone());
         Config {
@@ -86,6 +131,12 @@ impl GatewayArgs {
             default_output_tokens: self.default_output_tokens,
             drain_grace: Duration::from_secs(self.drain_grace),
             access_log: !self.no_access_log,
+            store: url.map(|address| StoreConfig {
+                address,
+                ca_file: ca,
+                prefix,
+                replica: replica.into(),
+            }),
         }
     }
 }

@@ -15,12 +15,17 @@ use crate::names::{Moment, ObjectName, Usage};
 
 mod calendar;
 mod counter;
+mod escrow;
 mod ring;
 #[cfg(test)]
 mod tests;
 
+use counter::Stamp;
+use escrow::Loan;
+
 pub use calendar::{Period, TimeZone};
-pub use counter::{Counter, Stamp};
+pub use counter::Counter;
+pub use escrow::{Answer, Ask, Escrow, Part, Profile, Reckoning, Trip};
 
 /// `namespace/quota/limit`: what a refusal names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -219,6 +224,26 @@ pub enum Wait {
     Never,
 }
 
+/// How a limit counts that the shared store lends, while the store is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// What the quota says.
+    pub on: OnStoreLoss,
+    /// The limit divided by the replicas that lived when the store was last seen.
+    pub share: u64,
+}
+
+/// Who counts for a limit.
+#[derive(Debug)]
+pub enum Backing<'a> {
+    /// This replica, alone: the counter says what fits.
+    Own,
+    /// The shared store: what it lent says what fits.
+    Lent(&'a mut Escrow),
+    /// The shared store, which is away.
+    Cut(&'a mut Escrow, Loss),
+}
+
 /// A counter taking part in one reservation.
 #[derive(Debug)]
 pub struct Entry<'a> {
@@ -226,8 +251,21 @@ pub struct Entry<'a> {
     pub limit: &'a Limit,
     /// Whether it refuses.
     pub mode: Mode,
-    /// Its state for the request's subject.
+    /// What this replica has used for the request's subject.
     pub counter: &'a mut Counter,
+    /// Who decides whether more fits.
+    pub backing: Backing<'a>,
+}
+
+/// Where one reservation was debited in one counter. Give it to [`Entry::settle`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct Taken {
+    stamp: Stamp,
+    reserved: u64,
+    /// Boxed: without a store there is none, and every request holds some of these.
+    loan: Option<Box<Loan>>,
+    /// A shadowed limit would have refused it.
+    pub over: bool,
 }
 
 /// Why a reservation was refused.
@@ -237,42 +275,149 @@ pub struct Exceeded {
     pub entry: usize,
     /// When the request would fit **every** enforced limit.
     pub wait: Wait,
+    /// The store is away, and the quota says `Deny` or this replica's share is spent.
+    pub store_lost: bool,
+}
+
+/// Why nothing was debited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shortfall {
+    /// A limit is spent.
+    Exceeded(Exceeded),
+    /// More must be borrowed for these entries.
+    Lacking(Vec<usize>),
+}
+
+/// When a request may come again that was refused since the store is away.
+const STORE_WAIT_MS: u64 = 1_000;
+
+enum Check {
+    Fits,
+    Lacks,
+    Refuses(Wait),
 }
 
 /// Debits `cost` from all entries, or from none if an enforced one does not fit.
 ///
-/// Returns a stamp for each entry, in order. `Stamp::over` tells that a shadowed limit would have
-/// refused. Cost: one pass over the entries, no allocation besides the answer.
+/// Returns what was taken of each entry, in order. Cost: one pass over the entries, no allocation
+/// besides the answer.
 ///
 /// # Errors
-/// [`Exceeded`] names the limit with the longest wait; no counter has changed.
+/// [`Shortfall`]; no counter has changed. That a limit is spent goes before a lack, so nothing is
+/// borrowed for a request that is refused anyway.
 pub fn reserve(
     entries: &mut [Entry<'_>],
     cost: &Cost,
     now: Moment,
-) -> Result<Vec<Stamp>, Exceeded> {
+) -> Result<Vec<Taken>, Shortfall> {
     let mut refused: Option<Exceeded> = None;
+    let mut lacking = Vec::new();
     for (index, entry) in entries.iter_mut().enumerate() {
-        if entry.mode == Mode::Shadow {
-            continue;
-        }
-        if let Err(wait) = entry
-            .counter
-            .fits(entry.limit, cost.of(entry.limit.unit), now)
-            && refused.is_none_or(|worst| wait > worst.wait)
-        {
-            refused = Some(Exceeded { entry: index, wait });
+        match entry.check(cost.of(entry.limit.unit), now) {
+            Check::Fits => {}
+            Check::Lacks => lacking.push(index),
+            Check::Refuses(wait) => {
+                if refused.is_none_or(|worst| wait > worst.wait) {
+                    refused = Some(Exceeded {
+                        entry: index,
+                        wait,
+                        store_lost: matches!(entry.backing, Backing::Cut(..)),
+                    });
+                }
+            }
         }
     }
-    match refused {
-        Some(exceeded) => Err(exceeded),
-        None => Ok(entries
-            .iter_mut()
-            .map(|entry| {
-                entry
-                    .counter
-                    .debit(entry.limit, cost.of(entry.limit.unit), now)
-            })
-            .collect()),
+    if let Some(exceeded) = refused {
+        return Err(Shortfall::Exceeded(exceeded));
+    }
+    if !lacking.is_empty() {
+        return Err(Shortfall::Lacking(lacking));
+    }
+    Ok(entries
+        .iter_mut()
+        .map(|entry| entry.debit(cost.of(entry.limit.unit), now))
+        .collect())
+}
+
+impl Entry<'_> {
+    fn check(&mut self, ask: u64, now: Moment) -> Check {
+        if let Backing::Lent(escrow) | Backing::Cut(escrow, _) = &mut self.backing {
+            escrow.adapt(self.limit.amount);
+        }
+        if self.mode == Mode::Shadow {
+            return Check::Fits;
+        }
+        let judged = |fits: Result<(), Wait>| fits.map_or_else(Check::Refuses, |()| Check::Fits);
+        match &self.backing {
+            Backing::Own => judged(self.counter.fits(self.limit, ask, now)),
+            Backing::Lent(_) | Backing::Cut(..) if ask > self.limit.amount => {
+                Check::Refuses(Wait::Never)
+            }
+            Backing::Lent(escrow) | Backing::Cut(escrow, _) if escrow.available(now) >= ask => {
+                Check::Fits
+            }
+            Backing::Lent(escrow) => escrow
+                .refusal(ask, now)
+                .map_or(Check::Lacks, Check::Refuses),
+            Backing::Cut(_, loss) => match loss.on {
+                OnStoreLoss::Allow => Check::Fits,
+                OnStoreLoss::Deny => Check::Refuses(Wait::Millis(STORE_WAIT_MS)),
+                OnStoreLoss::Share => {
+                    let share = Limit {
+                        amount: loss.share,
+                        ..self.limit.clone()
+                    };
+                    // What never fits a share fits when the store is back.
+                    judged(self.counter.fits(&share, ask, now).map_err(|wait| {
+                        if wait == Wait::Never {
+                            Wait::Millis(STORE_WAIT_MS)
+                        } else {
+                            wait
+                        }
+                    }))
+                }
+            },
+        }
+    }
+
+    fn debit(&mut self, ask: u64, now: Moment) -> Taken {
+        let stamp = self.counter.debit(self.limit, ask, now);
+        let shadow = self.mode == Mode::Shadow;
+        let (loan, over) = match &mut self.backing {
+            Backing::Own => (None, stamp.over),
+            Backing::Lent(escrow) | Backing::Cut(escrow, _) if shadow => {
+                let used = escrow.used_by_all(now).unwrap_or(0);
+                let over = used.saturating_add(ask) > self.limit.amount;
+                (Some(escrow.watch(ask)), over || stamp.over)
+            }
+            Backing::Lent(escrow) => (Some(escrow.take(ask, now)), false),
+            Backing::Cut(escrow, _) => {
+                let lent = escrow.available(now) >= ask;
+                let loan = if lent {
+                    escrow.take(ask, now)
+                } else {
+                    escrow.overdraw(ask)
+                };
+                (Some(loan), false)
+            }
+        };
+        Taken {
+            stamp,
+            reserved: ask,
+            loan: loan.map(Box::new),
+            over,
+        }
+    }
+
+    /// Replaces what was `taken` by what was used; a held place is freed. The backing may be another
+    /// one than when it was taken.
+    #[expect(clippy::needless_pass_by_value, reason = "it is settled once")]
+    pub fn settle(&mut self, taken: Taken, actual: u64, now: Moment) {
+        self.counter.settle(self.limit, taken.stamp, actual, now);
+        if let (Some(loan), Backing::Lent(escrow) | Backing::Cut(escrow, _)) =
+            (&taken.loan, &mut self.backing)
+        {
+            escrow.settle(loan, taken.reserved, actual, now);
+        }
     }
 }

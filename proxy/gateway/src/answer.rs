@@ -20,6 +20,17 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
+const FOR_REQUESTS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+const FOR_TOKENS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
+
 /// A request that the gateway answers with an error.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
@@ -35,11 +46,71 @@ pub(crate) struct Refusal {
 /// The state of the limit that refused a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Spent {
+    /// Its index in the table.
+    pub(crate) index: usize,
     pub(crate) name: LimitName,
     pub(crate) unit: Unit,
+    pub(crate) level: Level,
+}
+
+/// How a limit stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Level {
     pub(crate) amount: u64,
     pub(crate) used: u64,
+    /// Until all that is used has left the window.
     pub(crate) reset_ms: u64,
+}
+
+/// The tightest limits of the kinds that clients know headers for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Levels {
+    requests: Option<Level>,
+    tokens: Option<Level>,
+}
+
+impl Level {
+    const fn remaining(&self) -> u64 {
+        self.amount.saturating_sub(self.used)
+    }
+
+    /// Whether a smaller part of it is left; of equal parts less.
+    fn is_tighter(&self, other: &Self) -> bool {
+        let part = |level: &Self, whole: &Self| {
+            u128::from(level.remaining()).saturating_mul(u128::from(whole.amount.max(1)))
+        };
+        (part(self, other), self.remaining()) < (part(other, self), other.remaining())
+    }
+}
+
+impl Levels {
+    /// Keeps `level` if it is the tightest of its kind so far.
+    pub(crate) fn add(&mut self, unit: Unit, level: Level) {
+        let tightest = match unit {
+            Unit::Requests => &mut self.requests,
+            Unit::InputTokens | Unit::OutputTokens | Unit::Tokens => &mut self.tokens,
+            // No client knows a header for these.
+            Unit::CostMicros | Unit::Concurrency => return,
+        };
+        if tightest.is_none_or(|known| level.is_tighter(&known)) {
+            *tightest = Some(level);
+        }
+    }
+
+    /// Sets `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, in place of a backend's own.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
+        for (level, names) in [(self.requests, &FOR_REQUESTS), (self.tokens, &FOR_TOKENS)] {
+            let Some(level) = level else { continue };
+            let values = [
+                level.amount,
+                level.remaining(),
+                level.reset_ms.div_ceil(1_000),
+            ];
+            for (name, value) in names.iter().zip(values) {
+                headers.insert(name.clone(), HeaderValue::from(value));
+            }
+        }
+    }
 }
 
 impl Refusal {
@@ -129,7 +200,9 @@ pub(crate) fn refuse(refusal: &Refusal, request_id: &HeaderValue) -> Response<By
         come_back(headers, wait);
     }
     if let Some(spent) = &refusal.limit {
-        rate_limit(headers, spent);
+        let mut levels = Levels::default();
+        levels.add(spent.unit, spent.level);
+        levels.tell(headers);
     }
     response
 }
@@ -146,28 +219,6 @@ fn come_back(headers: &mut HeaderMap, wait: Wait) {
     headers.insert(RETRY_AFTER, HeaderValue::from(wait.div_ceil(1_000)));
     if wait > LONGEST_RETRY_MS {
         headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
-    }
-}
-
-fn rate_limit(headers: &mut HeaderMap, spent: &Spent) {
-    let names = match spent.unit {
-        Unit::Requests => [
-            "x-ratelimit-limit-requests",
-            "x-ratelimit-remaining-requests",
-            "x-ratelimit-reset-requests",
-        ],
-        Unit::InputTokens | Unit::OutputTokens | Unit::Tokens => [
-            "x-ratelimit-limit-tokens",
-            "x-ratelimit-remaining-tokens",
-            "x-ratelimit-reset-tokens",
-        ],
-        // No client knows a header for these.
-        Unit::CostMicros | Unit::Concurrency => return,
-    };
-    let remaining = spent.amount.saturating_sub(spent.used);
-    let values = [spent.amount, remaining, spent.reset_ms.div_ceil(1_000)];
-    for (name, value) in names.into_iter().zip(values) {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
     }
 }
 

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::store::StoreConfig;
+
 /// Settings of one gateway.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -22,6 +24,8 @@ pub struct Config {
     pub drain_grace: Duration,
     /// One log line per request.
     pub access_log: bool,
+    /// The store that replicas share; without one each counts for itself.
+    pub store: Option<StoreConfig>,
 }
 
 /// PEM files, read again when they change.

@@ -250,6 +250,9 @@ impl Sending<'_> {
         upstream::strip_connection_headers(&mut parts.headers);
         let id = exchange.request_id.clone();
         parts.headers.entry(X_REQUEST_ID).or_insert(id);
+        if let Some(charge) = &exchange.charge {
+            charge.levels.tell(&mut parts.headers);
+        }
         let watch = if !parts.status.is_success() {
             Watch::Error {
                 kept: Vec::new(),

@@ -1,7 +1,6 @@
-//! The counters of all limits, and the guard that settles what a request has reserved.
+//! The counters of all limits: which there are, and where one is found.
 //!
-//! A [`Charge`] is settled exactly once: by its request's end, or by its `Drop` at the estimate
-//! when nobody else did (an aborted client, a cut stream, a panic).
+//! `reserve` takes from them, a [`Charge`] settles what was taken, a [`Slot`] is one of them.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -9,29 +8,28 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use parking_lot::RwLock;
-use proxy_core::admit::{Applied, Denial, Permit};
+use proxy_core::admit::{Applied, Permit};
 use proxy_core::auth::Caller;
 use proxy_core::names::{Code, Moment};
-use proxy_core::quota::{
-    Carried, Cost, Counter, Entry, Exceeded, Limit, Mode, Stamp, StoreState, Unit, Wait, Window,
-    reserve,
-};
+use proxy_core::quota::{Carried, Counter, Escrow, Limit, StoreState, Unit, Window};
 
-use smallvec::SmallVec;
-
-use crate::answer::{Refusal, Spent};
 use crate::live::Live;
 use crate::metrics::SettlementCounters;
+use crate::store::Store;
 
 mod carried;
+mod charge;
+mod reserve;
 mod slot;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use charge::{Charge, Settled};
+pub(crate) use reserve::Asking;
 pub(crate) use slot::{Counted, Slot, subject};
 
 use carried::CarriedUse;
-use slot::Whom;
+use slot::{State, Whom};
 
 /// Locks over the map of counters: requests of different subjects rarely meet.
 const SHARDS: usize = 16;
@@ -47,6 +45,7 @@ pub(crate) struct Ledger {
     hashers: [RandomState; 2],
     settlements: SettlementCounters,
     carried: CarriedUse,
+    store: Option<Arc<Store>>,
 }
 
 #[derive(Debug)]
@@ -56,51 +55,22 @@ struct Shard {
     sweep_at: usize,
 }
 
-/// What one request has reserved. Dropping it settles at `estimate`.
-#[derive(Debug)]
-pub(crate) struct Charge {
-    live: Arc<Live>,
-    held: SmallVec<[Held; 4]>,
-    settled: bool,
-    /// What to settle at if nobody settles: the reservation, narrowed as the answer goes on.
-    pub(crate) estimate: Cost,
-    clock: fn() -> Moment,
-    settlements: SettlementCounters,
-}
-
-#[derive(Debug)]
-struct Held {
-    slot: Arc<Slot>,
-    /// Index of the limit in the table.
-    limit: usize,
-    stamp: Stamp,
-    asked: u64,
-}
-
-/// How a reservation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Settled {
-    /// By the usage that the backend told.
-    Measured,
-    /// By an estimate: the usage is unknown.
-    Estimated,
-    /// Given back: the backend bills nothing.
-    Released,
-}
-
 impl Ledger {
-    pub(crate) fn new(settlements: SettlementCounters) -> Self {
+    /// Counters of this replica's own, or lent by a shared store.
+    pub(crate) fn new(settlements: SettlementCounters, store: Option<Arc<Store>>) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hashers: [RandomState::default(), RandomState::default()],
             settlements,
             carried: CarriedUse::default(),
+            store,
         }
     }
 
     /// Whether the shared store answers.
-    pub(crate) const fn store_state(&self) -> StoreState {
-        StoreState::None
+    pub(crate) fn store_state(&self) -> StoreState {
+        let store = self.store.as_ref();
+        store.map_or(StoreState::None, |store| store.state())
     }
 
     /// Takes over what replicas that are gone used; it counts here from now on.
@@ -109,93 +79,6 @@ impl Ledger {
         for slot in self.slots() {
             let counter = &mut slot.state.lock().counter;
             self.carried.apply(&slot.limit, slot.key, counter);
-        }
-    }
-
-    /// Reserves `cost` from every limit that applies, or refuses and reserves nothing.
-    pub(crate) fn reserve(
-        &self,
-        live: &Arc<Live>,
-        permit: &Permit<'_>,
-        caller: &Caller,
-        model: Option<&str>,
-        cost: Cost,
-        clock: fn() -> Moment,
-    ) -> Result<Charge, Box<Refusal>> {
-        let now = clock();
-        let mut asked: SmallVec<[(Arc<Slot>, Applied<'_>); 4]> = permit
-            .limits(caller, model)
-            .filter_map(|applied| {
-                let place = self.place(&applied, caller, model, permit);
-                let whom = || Whom {
-                    key: applied.subject_key(caller, model, permit.route),
-                    subject: subject(&applied, caller, model, permit),
-                };
-                Some((self.slot(place, live, &applied, whom, now)?, applied))
-            })
-            .collect();
-        let charge = |held| Charge {
-            live: Arc::clone(live),
-            held,
-            settled: false,
-            estimate: cost,
-            clock,
-            settlements: self.settlements.clone(),
-        };
-        if asked.is_empty() {
-            return Ok(charge(SmallVec::new()));
-        }
-        // One order for all requests, or two of them could wait for each other.
-        asked.sort_unstable_by_key(|(slot, _)| slot.place);
-        let mut guards: SmallVec<[_; 4]> =
-            asked.iter().map(|(slot, _)| slot.state.lock()).collect();
-        let mut entries: SmallVec<[Entry<'_>; 4]> = guards
-            .iter_mut()
-            .zip(&asked)
-            .filter_map(|(guard, (slot, applied))| {
-                let limit = &live.limits.get(applied.index)?.limit;
-                if !guard.counter.suits(limit) {
-                    guard.counter = Counter::new(limit, now);
-                    let name = &applied.flat.name;
-                    self.carried.apply(name, slot.key, &mut guard.counter);
-                }
-                Some(Entry {
-                    limit,
-                    mode: applied.quota.mode,
-                    counter: &mut guard.counter,
-                })
-            })
-            .collect();
-        match reserve(&mut entries, &cost, now) {
-            Ok(stamps) => {
-                drop(entries);
-                for (guard, (_, applied)) in guards.iter_mut().zip(&asked) {
-                    let ask = cost.of(applied.flat.limit.unit);
-                    guard.reserved = guard.reserved.saturating_add(ask);
-                }
-                drop(guards);
-                let held = asked
-                    .into_iter()
-                    .zip(stamps)
-                    .map(|((slot, applied), stamp)| {
-                        if stamp.over && applied.quota.mode == Mode::Shadow {
-                            count(live, applied.index, |limit| {
-                                limit.counters.shadow_denials.inc()
-                            });
-                        }
-                        Held {
-                            slot,
-                            limit: applied.index,
-                            stamp,
-                            asked: cost.of(applied.flat.limit.unit),
-                        }
-                    });
-                Ok(charge(held.collect()))
-            }
-            Err(exceeded) => {
-                let refusal = refusal(live, &asked, &mut entries, exceeded, &cost, now);
-                Err(Box::new(refusal))
-            }
         }
     }
 
@@ -242,7 +125,9 @@ impl Ledger {
             let mut counter = Counter::new(limit, now);
             self.carried
                 .apply(&applied.flat.name, whom.key, &mut counter);
-            Arc::new(Slot::new(place, applied.flat.name.clone(), whom, counter))
+            let escrow = self.store.is_some().then(|| Escrow::new(limit));
+            let state = State::new(counter, limit.clone(), escrow);
+            Arc::new(Slot::new(place, applied.flat.name.clone(), whom, state))
         };
         Some(Arc::clone(shard.counters.entry(place).or_insert_with(slot)))
     }
@@ -304,103 +189,8 @@ impl Shard {
             return;
         }
         // Whoever holds a slot is about to charge it, or has charged it.
-        self.counters.retain(|_, slot| {
-            Arc::strong_count(slot) > 1 || !slot.state.lock().counter.is_untouched(now)
-        });
+        self.counters
+            .retain(|_, slot| Arc::strong_count(slot) > 1 || !slot.state.lock().is_untouched(now));
         self.sweep_at = self.counters.len().saturating_mul(2).max(SWEEP_AT);
-    }
-}
-
-fn count(live: &Live, limit: usize, counter: impl FnOnce(&crate::live::LiveLimit) -> u64) {
-    if let Some(limit) = live.limits.get(limit) {
-        counter(limit);
-    }
-}
-
-fn refusal(
-    live: &Live,
-    asked: &[(Arc<Slot>, Applied<'_>)],
-    entries: &mut [Entry<'_>],
-    exceeded: Exceeded,
-    cost: &Cost,
-    now: Moment,
-) -> Refusal {
-    let (Some((_, applied)), Some(entry)) =
-        (asked.get(exceeded.entry), entries.get_mut(exceeded.entry))
-    else {
-        return Refusal::new(Code::QuotaExceeded, "a limit is spent");
-    };
-    count(live, applied.index, |limit| limit.counters.denials.inc());
-    let limit = entry.limit;
-    let code = code(limit);
-    let name = applied.flat.name.clone();
-    let (used, ask) = (entry.counter.used(limit, now), cost.of(limit.unit));
-    let (amount, unit) = (limit.amount, limit.unit.as_str());
-    let message = match exceeded.wait {
-        Wait::Never => format!(
-            "limit {name} allows {amount} {unit} in all, this request needs {ask}; lower max_tokens \
-             or shorten the input"
-        ),
-        Wait::Millis(wait) => format!(
-            "limit {name} is spent: {used} of {amount} {unit} used, this request needs {ask}; \
-             retry in {} s",
-            wait.div_ceil(1_000)
-        ),
-    };
-    Refusal {
-        denial: Denial::new(code, message),
-        limit: Some(Spent {
-            name,
-            unit: limit.unit,
-            amount,
-            used,
-            reset_ms: entry.counter.reset_ms(limit, now),
-        }),
-        wait: Some(exceeded.wait),
-        close: false,
-    }
-}
-
-impl Charge {
-    /// Replaces the reservation by what was used. Later calls and the drop do nothing.
-    pub(crate) fn settle(&mut self, actual: Cost, how: Settled) {
-        if std::mem::replace(&mut self.settled, true) {
-            return;
-        }
-        match how {
-            Settled::Measured => self.settlements.measured.inc(),
-            Settled::Estimated => self.settlements.estimated.inc(),
-            Settled::Released => self.settlements.released.inc(),
-        };
-        let now = (self.clock)();
-        for held in self.held.drain(..) {
-            let Some(live) = self.live.limits.get(held.limit) else {
-                continue;
-            };
-            let mut state = held.slot.state.lock();
-            state.reserved = state.reserved.saturating_sub(held.asked);
-            let counter = &mut state.counter;
-            if !counter.suits(&live.limit) {
-                // Another table counts by another window, and began anew.
-                continue;
-            }
-            match how {
-                Settled::Released => counter.release(&live.limit, held.stamp, now),
-                Settled::Measured | Settled::Estimated => {
-                    counter.settle(&live.limit, held.stamp, actual.of(live.limit.unit), now);
-                }
-            }
-        }
-    }
-
-    /// Gives everything back: nothing was sent, or the backend bills nothing.
-    pub(crate) fn release(&mut self) {
-        self.settle(Cost::default(), Settled::Released);
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.settle(self.estimate, Settled::Estimated);
     }
 }

@@ -28,6 +28,7 @@ mod server;
 mod splice;
 mod sse;
 pub mod standing;
+mod store;
 #[cfg(test)]
 mod test_support;
 #[cfg(feature = "test-util")]
@@ -38,4 +39,5 @@ mod usage;
 
 pub use config::{Config, TlsFiles};
 pub use metrics::Metrics;
-pub use server::{Gateway, Serving, StartError};
+pub use server::{Gateway, Serving, StartError, StoreLink};
+pub use store::{InvalidAddress, StoreAddress, StoreConfig};

@@ -13,6 +13,8 @@ use prometheus_client::registry::{Registry, Unit};
 use proxy_core::quota::LimitName;
 use proxy_core::table::{Route, Rule};
 
+use crate::store;
+
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +72,7 @@ pub struct Metrics {
     settlements: Family<SettlementLabels, Counter>,
     duration: Family<RuleLabels, Histogram, fn() -> Histogram>,
     first_byte: Family<RuleLabels, Histogram, fn() -> Histogram>,
+    pub(crate) store: store::Metrics,
     /// Requests that are running.
     pub(crate) in_flight: Gauge,
     /// Open connections of clients.
@@ -92,6 +95,7 @@ impl Metrics {
             settlements: Family::default(),
             duration: Family::new_with_constructor(histogram),
             first_byte: Family::new_with_constructor(histogram),
+            store: store::Metrics::register(registry),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
         };

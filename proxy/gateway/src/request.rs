@@ -22,10 +22,11 @@ use crate::credential;
 use crate::dialect::{self, Target, Unserved, parameter};
 use crate::exchange::Exchange;
 use crate::forward::Sending;
+use crate::ledger::{Asking, Charge};
 use crate::live::Live;
 use crate::relay::Payload;
 use crate::scan;
-use crate::server::Core;
+use crate::server::{Core, Shared};
 
 /// Silence within a request's body after which the client is given up.
 const BODY_PROGRESS: Duration = Duration::from_secs(10);
@@ -147,25 +148,20 @@ async fn serve(
         .map_err(|denial| Box::new(Refusal::from(denial)))?;
     exchange.rule = Some(permit.index);
 
-    let shape = Shape {
+    exchange.shape = Shape {
         body_bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
         max_output_tokens: scanned.max_output_tokens,
         choices: scanned.choices,
     };
-    let sizes = live.sizes.get(permit.index);
-    let expected = sizes.map_or_else(Expected::default, |sizes| sizes.expected(&model));
-    let usage = estimate(shape, expected, core.shared.config.default_output_tokens);
-    exchange.shape = shape;
-    let cost = Cost {
-        usage,
-        cost_micros: permit.flat.max_price.cost_micros(usage),
-    };
     exchange.price = permit.flat.max_price;
-    let charge =
-        core.shared
-            .ledger
-            .reserve(&live, &permit, &caller, Some(&model), cost, clock::now)?;
-    exchange.charge = Some(charge);
+    let asking = Asking {
+        live: &live,
+        permit: &permit,
+        caller: &caller,
+        model: &model,
+        clock: clock::now,
+    };
+    exchange.charge = Some(reserve(core, &asking, exchange.shape).await?);
 
     let sending = Sending {
         core,
@@ -181,6 +177,19 @@ async fn serve(
         deadline: clock::instant() + permit.rule.request_timeout.unwrap_or(DEFAULT_TIMEOUT),
     };
     sending.forward(slot).await
+}
+
+/// Reserves what a request of this shape is expected to need.
+async fn reserve(core: &Core, asking: &Asking<'_>, shape: Shape) -> Result<Charge, Box<Refusal>> {
+    let Shared { config, ledger, .. } = &*core.shared;
+    let sizes = asking.live.sizes.get(asking.permit.index);
+    let expected = sizes.map_or_else(Expected::default, |sizes| sizes.expected(asking.model));
+    let usage = estimate(shape, expected, config.default_output_tokens);
+    let cost = Cost {
+        usage,
+        cost_micros: asking.permit.flat.max_price.cost_micros(usage),
+    };
+    ledger.reserve(asking, cost, || None).await
 }
 
 pub(crate) fn refuse(code: Code, message: impl Into<String>) -> Box<Refusal> {

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -14,13 +14,14 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use proxy_admin::shutdown::Shutdown;
+use proxy_admin::shutdown::{self, Shutdown, Trigger};
 use proxy_admin::stall::Stall;
 use proxy_admin::task;
 use proxy_core::table::Table;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tracing::{debug, error, info};
 
 use crate::config::Config;
@@ -29,6 +30,7 @@ use crate::ledger::Ledger;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::request;
+use crate::store::{Agent, Store};
 use crate::tls::Acceptor;
 use crate::upstream::Connections;
 
@@ -65,6 +67,9 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) ledger: Ledger,
     learned: Learned,
+    store: Option<Arc<Store>>,
+    /// Until it is started.
+    agent: Mutex<Option<Agent>>,
     live: ArcSwapOption<Live>,
     published: Mutex<Published>,
 }
@@ -81,7 +86,10 @@ impl Shared {
 
     /// How many replicas share the limits.
     pub(crate) fn replicas(&self) -> u64 {
-        self.published.lock().replicas
+        match &self.store {
+            Some(store) => store.replicas(),
+            None => self.published.lock().replicas,
+        }
     }
 }
 
@@ -127,15 +135,22 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Serving {
     address: SocketAddr,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<thread::JoinHandle<()>>,
 }
 
 impl Gateway {
     /// A gateway without a table, which answers `not_ready`.
     #[must_use]
     pub fn new(config: Config, metrics: Metrics) -> Self {
-        let ledger = Ledger::new(metrics.settlements());
+        let (store, agent) = config
+            .store
+            .clone()
+            .map(|config| Store::new(config, metrics.store.clone()))
+            .unzip();
+        let ledger = Ledger::new(metrics.settlements(), store.clone());
         Self(Arc::new(Shared {
+            store,
+            agent: Mutex::new(agent),
             config,
             metrics,
             ledger,
@@ -161,6 +176,11 @@ impl Gateway {
 
     /// Says how many replicas share the limits; each enforces its part.
     pub fn share_among(&self, replicas: u64) {
+        if let Some(store) = &self.0.store {
+            // Limits are whole, as long as the store answers.
+            store.replicas_told(replicas.max(1));
+            return;
+        }
         let mut published = self.0.published.lock();
         if published.replicas != replicas.max(1) {
             published.replicas = replicas.max(1);
@@ -187,6 +207,19 @@ impl Gateway {
         self.0.live.store(Some(Arc::new(live)));
     }
 
+    /// Connects to the shared store, if one is configured, and stays connected until the link is
+    /// closed: not before the last request has ended. Call it within a runtime, before
+    /// [`Gateway::start`].
+    #[must_use]
+    pub fn connect_store(&self) -> Option<StoreLink> {
+        let agent = self.0.agent.lock().take()?;
+        let (trigger, shutdown) = shutdown::channel();
+        let shared = Arc::clone(&self.0);
+        let slots = move || shared.ledger.slots();
+        let task = task::spawn("quota store", agent.run(slots, shutdown));
+        Some(StoreLink { trigger, task })
+    }
+
     /// Opens the port and serves until `shutdown`, then lets running requests end within the
     /// grace period. The port is open when this returns.
     ///
@@ -211,7 +244,7 @@ impl Gateway {
                 connections: Connections::default(),
             });
             let (tls, shutdown) = (tls.clone(), shutdown.clone());
-            let thread = std::thread::Builder::new()
+            let thread = thread::Builder::new()
                 .name(format!("gateway-{index}"))
                 .spawn(move || run(core, listener, tls, shutdown))
                 .map_err(StartError::Thread)?;
@@ -219,6 +252,23 @@ impl Gateway {
         }
         info!(%address, threads = threads.len(), tls = config.tls.is_some(), "gateway port open");
         Ok(Serving { address, threads })
+    }
+}
+
+/// The connection to the shared store of counters.
+#[derive(Debug)]
+pub struct StoreLink {
+    trigger: Trigger,
+    task: JoinHandle<()>,
+}
+
+impl StoreLink {
+    /// Gives back what is lent and unused, and ends the connection.
+    pub async fn close(self) {
+        self.trigger.stop();
+        if self.task.await.is_err() {
+            error!("the task of the quota store was cut short");
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) fn gateway(registry: &mut Registry) -> Gateway {
         default_output_tokens: 20,
         drain_grace: Duration::from_secs(1),
         access_log: false,
+        store: None,
     };
     Gateway::new(config, Metrics::register(registry))
 }

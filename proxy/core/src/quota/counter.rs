@@ -10,13 +10,13 @@ const CONCURRENCY_WAIT_MS: u64 = 1_000;
 
 /// Where and how much a reservation was debited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub(super) struct Stamp {
     /// Rolling: the bucket. Calendar: the start of the period.
     at: i64,
     /// What was debited.
     reserved: u64,
     /// The counter was beyond the limit after it, which only a shadowed limit lets happen.
-    pub over: bool,
+    pub(super) over: bool,
 }
 
 /// How much of a limit a subject has used; not `Clone`, since a copy would count twice.
@@ -107,6 +107,17 @@ impl Counter {
         }
     }
 
+    /// Milliseconds until all that is used has left the window, if something is used at `now`. One
+    /// look, unlike [`Counter::reset_ms`]: exact for what was debited just now.
+    pub fn empty_in_ms(&mut self, limit: &Limit, now: Moment) -> u64 {
+        self.advance(limit, now);
+        match &self.state {
+            State::Rolling(ring) => ring.head_leaves_in_ms(now.monotonic_ms),
+            State::Calendar { span, .. } => until(span.end, now),
+            State::Held { .. } => 0,
+        }
+    }
+
     /// Leaves expired time behind.
     fn advance(&mut self, limit: &Limit, now: Moment) {
         match (&mut self.state, &limit.window) {
@@ -171,7 +182,7 @@ impl Counter {
     }
 
     /// Replaces what `stamp` reserved by what was used; a held place is freed. Call it once.
-    pub fn settle(&mut self, limit: &Limit, stamp: Stamp, actual: u64, now: Moment) {
+    pub(super) fn settle(&mut self, limit: &Limit, stamp: Stamp, actual: u64, now: Moment) {
         self.advance(limit, now);
         let back = stamp.reserved.saturating_sub(actual);
         let more = actual.saturating_sub(stamp.reserved);
@@ -201,11 +212,6 @@ impl Counter {
             }
             State::Held { running } => *running = running.saturating_sub(stamp.reserved),
         }
-    }
-
-    /// Takes a reservation back whole: the request was never sent.
-    pub fn release(&mut self, limit: &Limit, stamp: Stamp, now: Moment) {
-        self.settle(limit, stamp, 0, now);
     }
 
     /// Whether nothing is used or owed at `now`: the counter may be forgotten.

@@ -5,9 +5,9 @@
 //! limit keeps **every** interval of length W below it. The price is at most 1/(K+1) of the limit.
 
 /// Sub-buckets of one second in a minute: under-use is at most 1/61.
-const MINUTE_BUCKETS: u64 = 60;
+pub(super) const MINUTE_BUCKETS: u64 = 60;
 /// Sub-buckets of 100 ms in a second: under-use is at most 1/11.
-const SECOND_BUCKETS: u64 = 10;
+pub(super) const SECOND_BUCKETS: u64 = 10;
 
 /// Counts of the last K + 1 sub-buckets.
 #[derive(Clone, Debug)]
@@ -92,6 +92,12 @@ impl Ring {
     /// The newest bucket, to be given back to [`Ring::refund`].
     pub(super) const fn head(&self) -> u64 {
         self.head
+    }
+
+    /// Milliseconds until the newest bucket leaves.
+    pub(super) fn head_leaves_in_ms(&self, now_ms: u64) -> u64 {
+        let leaves = self.head.saturating_add(self.len());
+        leaves.saturating_mul(self.tau_ms).saturating_sub(now_ms)
     }
 
     pub(super) fn charge(&mut self, amount: u64) {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{
-    Cost, Counter, Entry, Limit, Mode, Period, Stamp, TimeZone, Unit, Wait, Window, reserve,
+    Backing, Cost, Counter, Entry, Exceeded, Limit, Mode, Period, Shortfall, Taken, TimeZone, Unit,
+    Wait, Window, reserve,
 };
 use crate::names::{Moment, Usage};
 
@@ -38,15 +39,34 @@ fn tokens(input: u64) -> Cost {
     }
 }
 
-fn take(limit: &Limit, counter: &mut Counter, ask: u64, ms: u64) -> Result<Stamp, Wait> {
+fn take(limit: &Limit, counter: &mut Counter, ask: u64, ms: u64) -> Result<Taken, Wait> {
     let mut entries = [Entry {
         limit,
         mode: Mode::Enforce,
         counter,
+        backing: Backing::Own,
     }];
-    reserve(&mut entries, &tokens(ask), at(ms))
-        .map(|stamps| stamps[0])
-        .map_err(|e| e.wait)
+    match reserve(&mut entries, &tokens(ask), at(ms)) {
+        Ok(mut taken) => Ok(taken.remove(0)),
+        Err(shortfall) => Err(exceeded(&shortfall).wait),
+    }
+}
+
+fn exceeded(shortfall: &Shortfall) -> Exceeded {
+    match shortfall {
+        Shortfall::Exceeded(exceeded) => *exceeded,
+        Shortfall::Lacking(lacking) => panic!("nobody lends here: {lacking:?}"),
+    }
+}
+
+fn settle(limit: &Limit, counter: &mut Counter, taken: Taken, actual: u64, ms: u64) {
+    let mut entry = Entry {
+        limit,
+        mode: Mode::Enforce,
+        counter,
+        backing: Backing::Own,
+    };
+    entry.settle(taken, actual, at(ms));
 }
 
 #[test]
@@ -85,18 +105,20 @@ fn a_refusal_debits_no_sibling() {
                 limit: &wide,
                 mode: Mode::Enforce,
                 counter: a,
+                backing: Backing::Own,
             },
             Entry {
                 limit: &tight,
                 mode: Mode::Enforce,
                 counter: b,
+                backing: Backing::Own,
             },
         ];
         reserve(&mut entries, &tokens(10), at(0))
     };
     both(&mut a, &mut b).expect("the first fits");
     assert_eq!(
-        both(&mut a, &mut b).expect_err("the second does not").entry,
+        exceeded(&both(&mut a, &mut b).expect_err("the second does not")).entry,
         1
     );
     assert_eq!((a.used(&wide, at(0)), b.used(&tight, at(0))), (10, 1));
@@ -112,6 +134,7 @@ fn a_shadowed_limit_counts_tells_and_refuses_nothing() {
             limit: &tight,
             mode: Mode::Shadow,
             counter: &mut counter,
+            backing: Backing::Own,
         }];
         over.push(reserve(&mut entries, &tokens(1), at(0)).expect("never refuses")[0].over);
     }
@@ -124,7 +147,7 @@ fn settling_gives_back_what_was_not_used() {
     let minute = limit(Unit::Tokens, 100, Window::Minute);
     let mut counter = Counter::new(&minute, at(0));
     let stamp = take(&minute, &mut counter, 100, 0).expect("fits");
-    counter.settle(&minute, stamp, 30, at(2_000));
+    settle(&minute, &mut counter, stamp, 30, 2_000);
     assert_eq!(counter.used(&minute, at(2_000)), 30);
     assert!(take(&minute, &mut counter, 70, 2_000).is_ok());
 }
@@ -135,7 +158,7 @@ fn a_late_settlement_gives_nothing_back_to_another_window() {
     let mut counter = Counter::new(&minute, at(0));
     let stamp = take(&minute, &mut counter, 50, 0).expect("fits");
     take(&minute, &mut counter, 100, 61_000).expect("the first has left the window");
-    counter.settle(&minute, stamp, 0, at(61_500));
+    settle(&minute, &mut counter, stamp, 0, 61_500);
     assert_eq!(counter.used(&minute, at(61_500)), 100);
 }
 
@@ -144,7 +167,7 @@ fn debt_takes_the_place_of_what_expires() {
     let minute = limit(Unit::Tokens, 100, Window::Minute);
     let mut counter = Counter::new(&minute, at(0));
     let stamp = take(&minute, &mut counter, 10, 0).expect("fits");
-    counter.settle(&minute, stamp, 250, at(100));
+    settle(&minute, &mut counter, stamp, 250, 100);
     assert_eq!(counter.used(&minute, at(100)), 250);
     assert_eq!(
         counter.used(&minute, at(61_000)),
@@ -165,7 +188,7 @@ fn concurrency_is_held_until_it_is_settled() {
     let first = take(&two, &mut counter, 0, 0).expect("fits");
     take(&two, &mut counter, 0, 0).expect("fits");
     assert!(take(&two, &mut counter, 0, 900_000).is_err());
-    counter.settle(&two, first, 5, at(900_000));
+    settle(&two, &mut counter, first, 5, 900_000);
     assert!(take(&two, &mut counter, 0, 900_000).is_ok());
 }
 
@@ -264,6 +287,7 @@ fn a_wall_clock_set_back_does_not_open_a_spent_period_again() {
         limit: &hour,
         mode: Mode::Enforce,
         counter: &mut counter,
+        backing: Backing::Own,
     }];
     assert!(reserve(&mut entries, &tokens(1), back).is_err());
     assert!(take(&hour, &mut counter, 1, 10_800_000).is_ok());
@@ -286,7 +310,7 @@ fn what_replicas_that_are_gone_used_counts_until_the_period_ends() {
     );
     assert!(take(&hour, &mut counter, 41, 1).is_err());
     let stamp = take(&hour, &mut counter, 40, 1).expect("what is left");
-    counter.settle(&hour, stamp, 70, at(2));
+    settle(&hour, &mut counter, stamp, 70, 2);
     assert_eq!(counter.used(&hour, at(2)), 130);
     assert_eq!(
         counter.used(&hour, at(3_600_000)),
@@ -321,15 +345,15 @@ fn oracle(window: Window, length_ms: u64, all: &[Step]) -> Result<(), TestCaseEr
     let mut counter = Counter::new(&rule, at(0));
     // What counts of an admission: the reservation until it is settled, the use after that.
     let mut log: Vec<(u64, u64)> = Vec::new();
-    let mut pending: Vec<(usize, usize, Stamp, u64)> = Vec::new();
+    let mut pending: Vec<(usize, usize, Taken, u64)> = Vec::new();
     let mut now = 0;
     for (turn, step) in all.iter().enumerate() {
         now += step.pause_ms;
         let (due, later) = pending.into_iter().partition(|(when, ..)| *when <= turn);
         pending = later;
-        let due: Vec<(usize, usize, Stamp, u64)> = due;
+        let due: Vec<(usize, usize, Taken, u64)> = due;
         for (_, entry, stamp, used) in due {
-            counter.settle(&rule, stamp, used, at(now));
+            settle(&rule, &mut counter, stamp, used, now);
             log[entry].1 = used;
         }
         if let Ok(stamp) = take(&rule, &mut counter, step.ask, now) {
@@ -386,7 +410,7 @@ proptest! {
         let mut total = 0;
         for (ask, used) in uses {
             let stamp = take(&day, &mut counter, ask, 0).expect("a wide limit");
-            counter.settle(&day, stamp, used, at(1));
+            settle(&day, &mut counter, stamp, used, 1);
             total += used;
         }
         prop_assert_eq!(counter.used(&day, at(2)), total);
@@ -408,7 +432,7 @@ fn threads_neither_lose_nor_invent_tokens_and_never_pass_the_limit() {
                     let Ok(stamp) = taken else { continue };
                     assert!(counter.lock().used(&rule, at(10)) <= 1_000);
                     let used = if turn % 3 == 0 { ask } else { 0 };
-                    counter.lock().settle(&rule, stamp, used, at(10));
+                    settle(&rule, &mut counter.lock(), stamp, used, 10);
                     kept += used;
                 }
                 kept

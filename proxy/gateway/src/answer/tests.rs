@@ -3,7 +3,7 @@ use proxy_core::admit::Denial;
 use proxy_core::names::{Code, ObjectName};
 use proxy_core::quota::{LimitName, Unit, Wait};
 
-use super::{Refusal, Spent, refuse};
+use super::{Level, Refusal, Spent, refuse};
 
 fn spent(wait: Wait) -> Refusal {
     Refusal {
@@ -13,10 +13,13 @@ fn spent(wait: Wait) -> Refusal {
                 quota: ObjectName::new("ns", "q"),
                 limit: "l".into(),
             },
+            index: 0,
             unit: Unit::Tokens,
-            amount: 100,
-            used: 90,
-            reset_ms: 1_500,
+            level: Level {
+                amount: 100,
+                used: 90,
+                reset_ms: 1_500,
+            },
         }),
         wait: Some(wait),
         close: false,

@@ -6,7 +6,12 @@ use parking_lot::Mutex;
 use proxy_core::admit::{Applied, Permit, SubjectPart};
 use proxy_core::auth::Caller;
 use proxy_core::names::Moment;
-use proxy_core::quota::{Counter, CounterReading, Limit, LimitName, SubjectKey};
+use proxy_core::quota::{
+    Answer, Ask, Counter, CounterReading, Escrow, Limit, LimitName, SubjectKey, Trip,
+};
+use tokio::sync::Notify;
+
+use crate::standing;
 
 /// Characters shown of one part of a subject: models are named by callers, at any length.
 const SHOWN: usize = 128;
@@ -27,6 +32,8 @@ pub(crate) struct Slot {
     pub(crate) key: SubjectKey,
     /// `consumer=ns/name model=gpt-4o`, by the quota's `per`; empty if it does not split.
     pub(crate) subject: Arc<str>,
+    /// Wakes those who wait for an answer of the store.
+    pub(super) answered: Arc<Notify>,
     pub(super) state: Mutex<State>,
 }
 
@@ -35,6 +42,35 @@ pub(super) struct State {
     pub(super) counter: Counter,
     /// What running requests have reserved and not settled.
     pub(super) reserved: u64,
+    /// What the shared store has lent, if there is one.
+    pub(super) escrow: Option<Escrow>,
+    /// The limit by which it was counted last.
+    pub(super) limit: Limit,
+    /// The store looks after it.
+    pub(super) listed: bool,
+}
+
+impl State {
+    pub(super) const fn new(counter: Counter, limit: Limit, escrow: Option<Escrow>) -> Self {
+        Self {
+            counter,
+            reserved: 0,
+            escrow,
+            limit,
+            listed: false,
+        }
+    }
+
+    /// Whether `limit` is the one that was counted by. Looks at what can change under one name.
+    pub(super) fn counts_like(&self, limit: &Limit) -> bool {
+        self.limit.amount == limit.amount
+            && self.limit.unit == limit.unit
+            && self.limit.window == limit.window
+    }
+
+    pub(super) fn is_untouched(&mut self, now: Moment) -> bool {
+        self.counter.is_untouched(now) && self.escrow.as_ref().is_none_or(Escrow::is_idle)
+    }
 }
 
 /// What a counter says at one moment.
@@ -49,16 +85,13 @@ pub(crate) struct Counted {
 }
 
 impl Slot {
-    pub(super) fn new(place: u128, limit: LimitName, whom: Whom, counter: Counter) -> Self {
-        let state = State {
-            counter,
-            reserved: 0,
-        };
+    pub(super) fn new(place: u128, limit: LimitName, whom: Whom, state: State) -> Self {
         Self {
             place,
             limit,
             key: whom.key,
             subject: whom.subject,
+            answered: Arc::default(),
             state: Mutex::new(state),
         }
     }
@@ -70,7 +103,10 @@ impl Slot {
             // The next request begins it anew.
             return Counted::default();
         }
-        let used = state.counter.used(limit, now);
+        let here = state.counter.used(limit, now);
+        let escrow = state.escrow.as_ref();
+        let by_all = escrow.and_then(|escrow| escrow.used_by_all(now));
+        let used = by_all.unwrap_or(here).max(here);
         Counted {
             used,
             // A request may have begun in a window that has ended.
@@ -87,7 +123,10 @@ impl Slot {
         if !state.counter.suits(limit) {
             return None;
         }
-        let used = state.counter.own_used(limit, now);
+        let own = state.counter.own_used(limit, now);
+        let escrow = state.escrow.as_ref();
+        let by_all = escrow.and_then(|escrow| escrow.used_by_all(now));
+        let used = by_all.unwrap_or(own).max(own);
         (used > 0).then(|| CounterReading {
             limit: self.limit.clone(),
             key: self.key,
@@ -97,6 +136,80 @@ impl Slot {
             reserved: state.reserved.min(used),
             amount: limit.amount,
         })
+    }
+}
+
+/// What the agent of the store does.
+impl Slot {
+    /// The counter's key in the store: what counts differently has another one.
+    pub(crate) fn store_key(&self, limit: &Limit) -> String {
+        let Self {
+            limit: name, key, ..
+        } = self;
+        let (unit, window) = (limit.unit.as_str(), standing::window(&limit.window));
+        format!("{name}:{unit}:{window}:{}", hex::encode(key.0))
+    }
+
+    pub(crate) fn answered(&self, ask: &Ask, answer: Answer, trip: Trip) {
+        if let Some(escrow) = &mut self.state.lock().escrow {
+            escrow.answered(ask, answer, trip);
+        }
+        self.answered.notify_waiters();
+    }
+
+    pub(crate) fn unanswered(&self, ask: &Ask) {
+        if let Some(escrow) = &mut self.state.lock().escrow {
+            escrow.unanswered(ask);
+        }
+        self.answered.notify_waiters();
+    }
+
+    pub(super) fn wait_for(&self, ask: u64, waits: bool) {
+        if let Some(escrow) = &mut self.state.lock().escrow {
+            escrow.wait_for(ask, waits);
+        }
+    }
+
+    /// What is due to be told to the store, and whether to look after it any longer.
+    pub(crate) fn tend(&self, replicas: u64, now: Moment) -> (Option<(Limit, Ask)>, bool) {
+        let mut state = self.state.lock();
+        let State { escrow, limit, .. } = &mut *state;
+        let Some(escrow) = escrow else {
+            return (None, false);
+        };
+        if escrow.is_asking() {
+            return (None, true);
+        }
+        if escrow.tidy(replicas, now) {
+            return (Some((limit.clone(), escrow.tell(now))), true);
+        }
+        let idle = escrow.is_idle();
+        state.listed = !idle;
+        (None, !idle)
+    }
+
+    /// The store has lost its data: what to tell it of this counter.
+    pub(crate) fn retell(&self, now: Moment) -> Option<(Limit, Ask)> {
+        let mut state = self.state.lock();
+        let State {
+            counter,
+            escrow,
+            limit,
+            ..
+        } = &mut *state;
+        let escrow = escrow.as_mut()?;
+        escrow.forget(counter.own_used(limit, now));
+        if escrow.is_idle() {
+            return None;
+        }
+        Some((limit.clone(), escrow.tell(now)))
+    }
+
+    /// What is lent is to be given back.
+    pub(crate) fn surrender(&self) {
+        if let Some(escrow) = &mut self.state.lock().escrow {
+            escrow.surrender();
+        }
     }
 }
 

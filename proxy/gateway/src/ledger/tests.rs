@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use http::HeaderMap;
 use prometheus_client::registry::Registry;
 use proxy_core::admit::{Ask, admit, authenticate};
@@ -12,7 +13,7 @@ use proxy_core::table::{
     Table, Target,
 };
 
-use super::{Charge, Ledger, Settled};
+use super::{Asking, Charge, Ledger, Settled};
 use crate::answer::Refusal;
 use crate::learned::Learned;
 use crate::live::Live;
@@ -96,7 +97,7 @@ impl Bench {
     pub(crate) fn new() -> Self {
         let metrics = Metrics::register(&mut Registry::default());
         Self {
-            ledger: Arc::new(Ledger::new(metrics.settlements())),
+            ledger: Arc::new(Ledger::new(metrics.settlements(), None)),
             metrics,
         }
     }
@@ -127,8 +128,17 @@ impl Bench {
             headers: &headers,
         };
         let permit = admit(&live.table, &caller, &ask).expect("admitted");
+        let asking = Asking {
+            live,
+            permit: &permit,
+            caller: &caller,
+            model: "m",
+            clock,
+        };
         self.ledger
-            .reserve(live, &permit, &caller, Some("m"), cost(tokens), clock)
+            .reserve(&asking, cost(tokens), || None)
+            .now_or_never()
+            .expect("without a store nobody waits")
     }
 }
 
@@ -174,7 +184,7 @@ fn a_dropped_charge_is_settled_at_its_estimate_once() {
     drop(charge);
     let refusal = refused(bench.take(&live, "k", 1));
     assert_eq!(refusal.denial.code, Code::QuotaExceeded);
-    assert_eq!(refusal.limit.expect("named").used, 100);
+    assert_eq!(refusal.limit.expect("named").level.used, 100);
 }
 
 #[test]
@@ -230,6 +240,7 @@ fn replicas_together_admit_at_most_the_limit() {
         refused(bench.take(&live, "k", 1))
             .limit
             .expect("named")
+            .level
             .amount,
         33
     );
@@ -348,6 +359,7 @@ fn ten_thousand_concurrent_reservations_over_three_limits_admit_exactly_the_tigh
     let used = refused(bench.take(&live, "k", 5_000))
         .limit
         .expect("named")
+        .level
         .used;
     assert!(used == 4_900 || used == 700, "{used}");
 }

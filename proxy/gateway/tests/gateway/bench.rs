@@ -136,6 +136,7 @@ impl Bench {
             default_output_tokens: 100,
             drain_grace: Duration::from_secs(10),
             access_log: false,
+            store: None,
         };
         let gateway = Gateway::new(config, Metrics::register(&mut registry));
         gateway.publish(Arc::new(Table::new(contents(&sims, limits))));

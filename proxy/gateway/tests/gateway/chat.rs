@@ -415,6 +415,7 @@ async fn without_a_table_it_is_not_ready() -> Result<()> {
         default_output_tokens: 100,
         drain_grace: Duration::from_secs(1),
         access_log: false,
+        store: None,
     };
     let gateway = Gateway::new(config, Metrics::register(&mut registry));
     let (trigger, shutdown) = shutdown::channel();

@@ -1,0 +1,515 @@
+//! What a replica has borrowed of a limit from the shared store.
+//!
+//! The store keeps a ring of K + 2 sub-buckets of length tau for each counter. A **grant** is charged
+//! there when it is given, and may be spent until tau has passed since before it was asked for. So
+//! what is admitted in an interval of the window's length W was granted in an interval of W + tau,
+//! which touches at most K + 2 buckets: whose sum the store keeps at or below the limit. Nothing of
+//! this depends on the replica's clock, on its life or on whether an answer arrived.
+//!
+//! Words: a `grant` is what was lent, a `return` what is given back to the bucket that was charged,
+//! `owed` what was used without a grant and is still to be charged, `places` are grants of
+//! `Concurrency`, which come back when a request ends.
+
+use std::collections::VecDeque;
+
+use super::{Limit, Wait, Window};
+use crate::names::Moment;
+
+mod pace;
+mod places;
+mod reckoning;
+mod refused;
+
+use pace::Pace;
+use places::Places;
+pub use reckoning::Reckoning;
+pub use refused::Profile;
+use refused::Refused;
+
+/// A part of one bucket, or of one calendar period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The bucket's number by the store's clock; of a calendar period its start.
+    pub at: i64,
+    /// How much.
+    pub amount: u64,
+}
+
+/// What is told to the store, and asked of it, for one counter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// To be taken off the buckets that were charged.
+    pub returns: Vec<Part>,
+    /// Used without a grant: to be charged, fit or not.
+    pub owed: u64,
+    /// Grant at least this, or nothing.
+    pub need: u64,
+    /// Grant up to this.
+    pub want: u64,
+    /// `Concurrency`: what this replica holds now, which replaces what the store knew of it.
+    pub holds: u64,
+    /// `Concurrency`: grows with each call. A call that comes after a later one is void, since what
+    /// it holds is not true any more.
+    pub turn: u64,
+    /// The life of the store's data that this is about.
+    life: u64,
+}
+
+/// What the store answers for one counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What it granted, 0 if the need of this or of another counter of the call did not fit.
+    pub granted: u64,
+    /// The bucket that was charged.
+    pub at: i64,
+    /// How much of the limit is charged now, by all replicas, this grant included.
+    pub used: u64,
+    /// Milliseconds until the calendar period ends; none for others.
+    pub ends_in_ms: Option<u64>,
+    /// How the window looks, if this counter was why nothing was granted.
+    pub profile: Option<Profile>,
+}
+
+/// When a call was sent and its answer received, by this replica's monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trip {
+    /// Read before sending.
+    pub sent_ms: u64,
+    /// Read after receiving.
+    pub received_ms: u64,
+}
+
+/// What one reservation took out of an escrow. Give it back with [`Escrow::settle`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Loan {
+    /// Most reservations fit one grant.
+    first: Option<Part>,
+    more: Vec<Part>,
+    /// Used without a grant, and owed since then.
+    owed: u64,
+    /// The life of the store's data that it was taken in.
+    life: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Grant {
+    at: i64,
+    left: u64,
+    /// It may not be spent from then on, by the monotonic clock.
+    until_ms: u64,
+}
+
+/// What a replica may spend of one counter without asking.
+#[derive(Debug)]
+pub struct Escrow {
+    lease_ms: u64,
+    /// Oldest first.
+    grants: VecDeque<Grant>,
+    returns: Vec<Part>,
+    owed: u64,
+    /// `Concurrency` only.
+    places: Option<Places>,
+    pace: Pace,
+    /// A call is on its way: whoever lacks something waits for its answer.
+    asking: bool,
+    /// What those ask who wait for it.
+    waiting: u64,
+    /// The limit's amount when it was last looked at.
+    amount: u64,
+    /// What the store said last, and when.
+    seen: Option<(u64, u64)>,
+    refused: Option<Refused>,
+    /// Grows when the store lost its data.
+    life: u64,
+}
+
+impl Escrow {
+    /// Nothing yet, of `limit`.
+    #[must_use]
+    pub fn new(limit: &Limit) -> Self {
+        Self {
+            lease_ms: limit.window.lease_ms(),
+            grants: VecDeque::new(),
+            returns: Vec::new(),
+            owed: 0,
+            places: (limit.window == Window::Held).then(Places::default),
+            pace: Pace::default(),
+            asking: false,
+            waiting: 0,
+            amount: limit.amount,
+            seen: None,
+            refused: None,
+            life: 0,
+        }
+    }
+
+    /// What can be spent at `now` without asking.
+    #[must_use]
+    pub fn available(&self, now: Moment) -> u64 {
+        self.lasting(now.monotonic_ms)
+    }
+
+    /// What can still be spent at `when_ms`.
+    fn lasting(&self, when_ms: u64) -> u64 {
+        if let Some(places) = &self.places {
+            return places.idle(when_ms);
+        }
+        let valid = self.grants.iter().filter(|grant| grant.until_ms > when_ms);
+        valid.fold(0, |sum, grant| sum.saturating_add(grant.left))
+    }
+
+    /// How much of the limit all replicas use at `now`, as far as the store has told: what this
+    /// replica holds and does not use is left out. None if it has told nothing within a lease or two.
+    #[must_use]
+    pub fn used_by_all(&self, now: Moment) -> Option<u64> {
+        let (used, at) = self.seen?;
+        let fresh =
+            now.monotonic_ms.saturating_sub(at) <= self.lease_ms.saturating_mul(2).max(2_000);
+        let unknown = self.owed.saturating_sub(self.available(now));
+        let unused = self.available(now).saturating_sub(self.owed);
+        fresh.then(|| used.saturating_add(unknown).saturating_sub(unused))
+    }
+
+    /// Takes note of a changed amount: what was lent of a larger one is given back.
+    pub(super) fn adapt(&mut self, amount: u64) {
+        if amount == self.amount {
+            return;
+        }
+        if amount < self.amount {
+            self.surrender();
+        }
+        self.amount = amount;
+        self.refused = None;
+    }
+
+    /// Whether, and how long, a request for `ask` has to wait as far as the store has told; none if
+    /// it must be asked.
+    pub(super) fn refusal(&self, ask: u64, now: Moment) -> Option<Wait> {
+        let lacking = ask.saturating_sub(self.available(now));
+        let refused = self.refused.as_ref()?;
+        refused
+            .wait_ms(lacking, self.amount, now.monotonic_ms)
+            .map(Wait::Millis)
+    }
+
+    /// Takes `ask` out of what is lent, the oldest first; call it only if so much is available.
+    pub(super) fn take(&mut self, ask: u64, now: Moment) -> Loan {
+        self.pace.spend(ask, now.monotonic_ms, self.lease_ms);
+        let mut loan = Loan {
+            life: self.life,
+            ..Loan::default()
+        };
+        if let Some(places) = &mut self.places {
+            places.occupy(ask);
+            return loan;
+        }
+        let mut open = ask;
+        for grant in &mut self.grants {
+            if open == 0 {
+                break;
+            }
+            if grant.until_ms <= now.monotonic_ms || grant.left == 0 {
+                continue;
+            }
+            let amount = grant.left.min(open);
+            grant.left = grant.left.saturating_sub(amount);
+            open = open.saturating_sub(amount);
+            loan.push(Part {
+                at: grant.at,
+                amount,
+            });
+        }
+        self.grants.retain(|grant| grant.left > 0);
+        loan
+    }
+
+    /// Uses `ask` without a grant: the store is away, and learns of it when it is back.
+    pub(super) fn overdraw(&mut self, ask: u64) -> Loan {
+        match &mut self.places {
+            Some(places) => places.overfill(ask),
+            None => self.owed = self.owed.saturating_add(ask),
+        }
+        Loan {
+            owed: ask,
+            life: self.life,
+            ..Loan::default()
+        }
+    }
+
+    /// Takes note of what a shadowed limit would count; it is charged when it is settled.
+    pub(super) fn watch(&mut self, ask: u64) -> Loan {
+        if let Some(places) = &mut self.places {
+            places.overfill(ask);
+        }
+        Loan {
+            life: self.life,
+            ..Loan::default()
+        }
+    }
+
+    /// Replaces what `loan` took for `reserved` by what was used.
+    pub(super) fn settle(&mut self, loan: &Loan, reserved: u64, actual: u64, now: Moment) {
+        if let Some(places) = &mut self.places {
+            places.free(reserved);
+            return;
+        }
+        if loan.owed > 0 || loan.life != self.life {
+            // All of it is owed, or has been charged meanwhile, nobody knows in which bucket.
+            self.owed = self
+                .owed
+                .saturating_sub(reserved.saturating_sub(actual))
+                .saturating_add(actual.saturating_sub(reserved));
+            return;
+        }
+        let lent = loan.amount();
+        self.owed = self.owed.saturating_add(actual.saturating_sub(lent));
+        let mut back = lent.saturating_sub(actual);
+        for part in loan.newest_first() {
+            let amount = part.amount.min(back);
+            if amount > 0 {
+                self.put_back(
+                    Part {
+                        at: part.at,
+                        amount,
+                    },
+                    now,
+                );
+            }
+            back = back.saturating_sub(amount);
+        }
+    }
+
+    /// Keeps it for the next request while a grant of the same bucket lives, else gives it back.
+    fn put_back(&mut self, part: Part, now: Moment) {
+        let alive = |grant: &&mut Grant| grant.at == part.at && grant.until_ms > now.monotonic_ms;
+        match self.grants.iter_mut().rev().find(alive) {
+            Some(grant) => grant.left = grant.left.saturating_add(part.amount),
+            None => self.give_back(part),
+        }
+    }
+
+    fn give_back(&mut self, part: Part) {
+        match self.returns.iter_mut().find(|known| known.at == part.at) {
+            Some(known) => known.amount = known.amount.saturating_add(part.amount),
+            None => self.returns.push(part),
+        }
+    }
+
+    /// Everything that is lent and not used is to be given back.
+    pub fn surrender(&mut self) {
+        if let Some(places) = &mut self.places {
+            places.release_idle(0);
+        }
+        while let Some(grant) = self.grants.pop_front() {
+            self.give_back(Part {
+                at: grant.at,
+                amount: grant.left,
+            });
+        }
+    }
+
+    /// The store lost its data: what was lent is void, and what this replica `used` is to be told anew.
+    pub fn forget(&mut self, used: u64) {
+        self.life = self.life.saturating_add(1);
+        self.grants.clear();
+        self.returns.clear();
+        self.seen = None;
+        self.refused = None;
+        match &mut self.places {
+            Some(places) => places.release_idle(0),
+            None => self.owed = used,
+        }
+    }
+
+    /// Gives back what has expired. True if there is something to tell the store.
+    pub fn tidy(&mut self, replicas: u64, now: Moment) -> bool {
+        let (exact, lease_ms) = (self.is_exact(replicas), self.lease_ms);
+        if let Some(places) = &mut self.places {
+            let keep = if exact {
+                0
+            } else {
+                places.target(self.amount, replicas)
+            };
+            places.release_idle(if places.idle(now.monotonic_ms) > 0 {
+                keep
+            } else {
+                0
+            });
+            return places.is_due(now.monotonic_ms, lease_ms);
+        }
+        while let Some(grant) = self.grants.front().copied()
+            && grant.until_ms <= now.monotonic_ms
+        {
+            self.grants.pop_front();
+            self.give_back(Part {
+                at: grant.at,
+                amount: grant.left,
+            });
+        }
+        !self.returns.is_empty() || self.owed > 0
+    }
+
+    /// Whether nothing is lent, owed or to be given back: nobody needs to look after it.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        !self.asking
+            && self.grants.is_empty()
+            && self.returns.is_empty()
+            && self.owed == 0
+            && self.places.as_ref().is_none_or(Places::is_empty)
+    }
+
+    /// Whether a call for this counter is on its way.
+    #[must_use]
+    pub const fn is_asking(&self) -> bool {
+        self.asking
+    }
+
+    /// Adds what a request asks that waits for a call on its way, or takes it off again.
+    pub const fn wait_for(&mut self, ask: u64, waits: bool) {
+        self.waiting = if waits {
+            self.waiting.saturating_add(ask)
+        } else {
+            self.waiting.saturating_sub(ask)
+        };
+    }
+
+    /// Small limits are asked for one by one: what one replica kept would be missing to others.
+    const fn is_exact(&self, replicas: u64) -> bool {
+        let needs = self
+            .pace
+            .largest()
+            .saturating_mul(replicas)
+            .saturating_mul(EXACT_BELOW);
+        self.amount < needs
+    }
+
+    /// The most that is borrowed ahead.
+    fn chunk(&self, replicas: u64) -> u64 {
+        let cap = self
+            .amount
+            .checked_div(replicas.saturating_mul(4))
+            .unwrap_or(self.amount);
+        match &self.places {
+            Some(places) => places.target(self.amount, replicas),
+            None => self.pace.expected().min(cap),
+        }
+    }
+
+    /// Whether more should be borrowed before it is missing.
+    #[must_use]
+    pub fn runs_low(&self, replicas: u64, now: Moment) -> bool {
+        if self.asking
+            || self
+                .refused
+                .as_ref()
+                .is_some_and(|r| r.holds(now.monotonic_ms))
+        {
+            return false;
+        }
+        if self.is_exact(replicas) {
+            return false;
+        }
+        // What ends soon would be missing just when the answer comes.
+        let soon = now.monotonic_ms.saturating_add(self.lease_ms / 4);
+        self.lasting(soon) < self.chunk(replicas) / 2
+    }
+
+    /// What to tell the store, and to ask for a request that needs `ask` (0: for none yet). Follow
+    /// it by [`Escrow::answered`] or [`Escrow::unanswered`].
+    pub fn ask(&mut self, ask: u64, replicas: u64, now: Moment) -> Ask {
+        self.tidy(replicas, now);
+        self.asking = true;
+        let lacking = ask.saturating_sub(self.available(now));
+        let others = self.waiting;
+        let want = if self.is_exact(replicas) {
+            lacking.saturating_add(others)
+        } else {
+            let soon = now.monotonic_ms.saturating_add(self.lease_ms / 4);
+            let ahead = self.chunk(replicas).saturating_sub(self.lasting(soon));
+            let cap = self
+                .amount
+                .checked_div(replicas.saturating_mul(4))
+                .unwrap_or(self.amount);
+            ahead
+                .max(lacking.saturating_add(others).min(cap))
+                .max(lacking)
+        };
+        Ask {
+            returns: std::mem::take(&mut self.returns),
+            owed: std::mem::take(&mut self.owed),
+            need: lacking,
+            want: want.min(self.amount),
+            holds: self.places.as_ref().map_or(0, Places::held),
+            turn: self.places.as_mut().map_or(0, Places::turn),
+            life: self.life,
+        }
+    }
+
+    /// What to tell the store without asking for anything.
+    pub fn tell(&mut self, now: Moment) -> Ask {
+        let asked = self.ask(0, 1, now);
+        Ask { want: 0, ..asked }
+    }
+
+    /// Takes the store's answer to `ask`.
+    pub fn answered(&mut self, ask: &Ask, answer: Answer, trip: Trip) {
+        self.asking = false;
+        if ask.life != self.life {
+            return;
+        }
+        self.seen = Some((answer.used, trip.received_ms));
+        let lease = answer
+            .ends_in_ms
+            .map_or(self.lease_ms, |ends| ends.min(self.lease_ms));
+        let until_ms = trip.sent_ms.saturating_add(lease);
+        if let Some(places) = &mut self.places {
+            places.granted(answer.granted, until_ms, trip.received_ms);
+        } else if answer.granted > 0 {
+            self.grants.push_back(Grant {
+                at: answer.at,
+                left: answer.granted,
+                until_ms,
+            });
+        }
+        self.refused = answer.profile.filter(|_| ask.need > 0).map(|profile| {
+            let free = self.amount.saturating_sub(answer.used);
+            Refused::new(profile, free, answer.ends_in_ms, trip.received_ms)
+        });
+    }
+
+    /// No answer came to `ask`. What it returned may have been taken off or not, so it is not sent
+    /// again; what was owed may have been charged or not, so it is.
+    pub const fn unanswered(&mut self, ask: &Ask) {
+        self.asking = false;
+        if let Some(places) = &mut self.places {
+            places.doubt();
+        }
+        if ask.life == self.life {
+            self.owed = self.owed.saturating_add(ask.owed);
+        }
+    }
+}
+
+/// Below so many of the largest requests per replica a limit is asked for one by one.
+const EXACT_BELOW: u64 = 20;
+
+impl Loan {
+    fn push(&mut self, part: Part) {
+        match self.first {
+            None => self.first = Some(part),
+            Some(_) => self.more.push(part),
+        }
+    }
+
+    fn amount(&self) -> u64 {
+        let first = self.first.map_or(0, |part| part.amount);
+        self.more
+            .iter()
+            .fold(first, |sum, part| sum.saturating_add(part.amount))
+    }
+
+    fn newest_first(&self) -> impl Iterator<Item = Part> {
+        self.more.iter().rev().copied().chain(self.first)
+    }
+}

@@ -1,0 +1,38 @@
+//! How fast a replica spends, and in which portions.
+
+/// Use per lease, and the largest request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    /// The lease that is being spent, counted from the clock's zero.
+    turn: u64,
+    spent: u64,
+    average: u64,
+    largest: u64,
+}
+
+impl Pace {
+    pub(super) fn spend(&mut self, ask: u64, now_ms: u64, lease_ms: u64) {
+        let turn = now_ms.checked_div(lease_ms).unwrap_or(0);
+        // After some idle turns nothing is left of what it was.
+        for _ in 0..turn.saturating_sub(self.turn).min(16) {
+            // An average over the last four or so: it follows a burst, and outlives a pause.
+            let sum = self.average.saturating_mul(3).saturating_add(self.spent);
+            self.average = sum / 4;
+            self.spent = 0;
+            self.largest = self.largest.saturating_sub(self.largest / 16);
+        }
+        self.turn = self.turn.max(turn);
+        self.spent = self.spent.saturating_add(ask);
+        self.largest = self.largest.max(ask);
+    }
+
+    pub(super) const fn largest(&self) -> u64 {
+        self.largest
+    }
+
+    /// What the next lease will need, and a fifth more.
+    pub(super) fn expected(&self) -> u64 {
+        let use_per_lease = self.average.max(self.spent);
+        use_per_lease.saturating_add(use_per_lease.div_ceil(5))
+    }
+}

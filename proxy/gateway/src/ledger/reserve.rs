@@ -1,0 +1,452 @@
+//! Reserving: from every limit that applies to a request, or from none.
+//!
+//! Without a store this never waits. With one it waits only for a counter of which too little is
+//! lent, and then for the answer of one call, its own or another request's.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::MutexGuard;
+use proxy_core::admit::{Applied, Denial, Permit};
+use proxy_core::auth::Caller;
+use proxy_core::names::{Code, Moment};
+use proxy_core::quota::{
+    Backing, Cost, Counter, Entry, Escrow, Exceeded, Loss, Mode, Shortfall, Wait, reserve,
+};
+use smallvec::SmallVec;
+use tokio::sync::futures::OwnedNotified;
+
+use super::charge::{Charge, Held};
+use super::slot::{State, Whom};
+use super::{Ledger, Slot, code, subject};
+use crate::answer::{Level, Levels, Refusal, Spent};
+use crate::live::Live;
+use crate::store::{Asked, Call, Phase};
+
+/// A request waits so long for the store altogether, then it is treated as if the store were away.
+/// More than the deadline of one call: a lack may take several.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// For whom is to be reserved, and by which table.
+#[derive(Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    pub(crate) live: &'a Arc<Live>,
+    pub(crate) permit: &'a Permit<'a>,
+    pub(crate) caller: &'a Caller,
+    pub(crate) model: &'a str,
+    pub(crate) clock: fn() -> Moment,
+}
+
+/// The counters of a request, in the one order that all requests lock them in: otherwise two of them
+/// could wait for each other.
+type Counters<'a> = SmallVec<[(Arc<Slot>, Applied<'a>); 4]>;
+type Guards<'a> = SmallVec<[MutexGuard<'a, State>; 4]>;
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made and taken apart at once: a box costs more than the move"
+)]
+enum Attempt {
+    Reserved(Charge),
+    Exceeded(Box<Refusal>),
+    /// Too little is lent: try again after this.
+    Waits(Waiting),
+}
+
+/// A request that waits for the answer to a call.
+struct Waiting {
+    answered: Pin<Box<OwnedNotified>>,
+    /// What it lacks is counted there, so that the next call asks for all who wait.
+    counted: Option<(Arc<Slot>, u64)>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some((slot, ask)) = &self.counted {
+            slot.wait_for(*ask, false);
+        }
+    }
+}
+
+impl Ledger {
+    /// Reserves the cost from every limit that applies, or refuses and reserves nothing. `recount` is
+    /// asked for a better estimate before a request is refused for its cost.
+    pub(crate) async fn reserve(
+        &self,
+        asking: &Asking<'_>,
+        cost: Cost,
+        recount: impl FnOnce() -> Option<Cost>,
+    ) -> Result<Charge, Box<Refusal>> {
+        let mut cost = cost;
+        let counters = self.counters(asking);
+        if counters.is_empty() {
+            return Ok(self.charge(asking, cost, SmallVec::new(), Levels::default()));
+        }
+        let mut recount = Some(recount);
+        let mut deadline = None;
+        let mut patient = true;
+        loop {
+            match self.attempt(asking, &cost, &counters, patient) {
+                Attempt::Reserved(charge) => return Ok(charge),
+                Attempt::Exceeded(refusal) => match recount.take().and_then(|recount| recount()) {
+                    Some(better) if better != cost => cost = better,
+                    Some(_) | None => {
+                        denied(asking.live, &refusal);
+                        return Err(refusal);
+                    }
+                },
+                Attempt::Waits(mut waiting) => {
+                    let deadline =
+                        *deadline.get_or_insert_with(|| tokio::time::Instant::now() + PATIENCE);
+                    let answered = waiting.answered.as_mut();
+                    patient = tokio::time::timeout_at(deadline, answered).await.is_ok();
+                }
+            }
+        }
+    }
+
+    fn counters<'a>(&self, asking: &Asking<'a>) -> Counters<'a> {
+        let Asking {
+            live,
+            permit,
+            caller,
+            model,
+            clock,
+        } = *asking;
+        let model = Some(model);
+        let now = clock();
+        let mut counters: Counters<'_> = permit
+            .limits(caller, model)
+            .filter_map(|applied| {
+                let place = self.place(&applied, caller, model, permit);
+                let whom = || Whom {
+                    key: applied.subject_key(caller, model, permit.route),
+                    subject: subject(&applied, caller, model, permit),
+                };
+                Some((self.slot(place, live, &applied, whom, now)?, applied))
+            })
+            .collect();
+        counters.sort_unstable_by_key(|(slot, _)| slot.place);
+        counters
+    }
+
+    fn charge(
+        &self,
+        asking: &Asking<'_>,
+        cost: Cost,
+        held: SmallVec<[Held; 4]>,
+        levels: Levels,
+    ) -> Charge {
+        Charge {
+            live: Arc::clone(asking.live),
+            held,
+            settled: false,
+            estimate: cost,
+            levels,
+            clock: asking.clock,
+            settlements: self.settlements.clone(),
+            store: self.store.clone(),
+        }
+    }
+
+    fn attempt(
+        &self,
+        asking: &Asking<'_>,
+        cost: &Cost,
+        counters: &Counters<'_>,
+        patient: bool,
+    ) -> Attempt {
+        let now = (asking.clock)();
+        let mut guards: Guards<'_> = counters.iter().map(|(slot, _)| slot.state.lock()).collect();
+        self.adapt(asking, counters, &mut guards, now);
+        let mut entries = self.entries(counters, &mut guards, patient);
+        match reserve(&mut entries, cost, now) {
+            Ok(taken) => {
+                let levels = levels(&mut entries, now);
+                drop(entries);
+                let mut held = SmallVec::new();
+                for (((slot, applied), guard), taken) in counters.iter().zip(&mut guards).zip(taken)
+                {
+                    let ask = cost.of(applied.flat.limit.unit);
+                    guard.reserved = guard.reserved.saturating_add(ask);
+                    if taken.over && applied.quota.mode == Mode::Shadow {
+                        count(asking.live, applied.index, |limit| {
+                            limit.counters.shadow_denials.inc()
+                        });
+                    }
+                    held.push(Held {
+                        slot: Arc::clone(slot),
+                        limit: applied.index,
+                        mode: applied.quota.mode,
+                        taken,
+                        asked: ask,
+                    });
+                }
+                self.borrow_ahead(counters, guards, now);
+                Attempt::Reserved(self.charge(asking, *cost, held, levels))
+            }
+            Err(Shortfall::Exceeded(exceeded)) => {
+                let refusal = refusal(counters, &mut entries, exceeded, cost, now);
+                Attempt::Exceeded(Box::new(refusal))
+            }
+            Err(Shortfall::Lacking(lacking)) => {
+                drop(entries);
+                self.borrow(cost, counters, guards, &lacking, now)
+            }
+        }
+    }
+
+    /// Begins counters anew whose window is of another kind now, and takes note of new limits.
+    fn adapt(
+        &self,
+        asking: &Asking<'_>,
+        counters: &Counters<'_>,
+        guards: &mut Guards<'_>,
+        now: Moment,
+    ) {
+        for (guard, (slot, applied)) in guards.iter_mut().zip(counters) {
+            let Some(live) = asking.live.limits.get(applied.index) else {
+                continue;
+            };
+            if guard.counts_like(&live.limit) {
+                continue;
+            }
+            if !guard.counter.suits(&live.limit) {
+                guard.counter = Counter::new(&live.limit, now);
+                let counter = &mut guard.counter;
+                self.carried.apply(&applied.flat.name, slot.key, counter);
+                guard.escrow = self.store.is_some().then(|| Escrow::new(&live.limit));
+            }
+            guard.limit = live.limit.clone();
+        }
+    }
+
+    fn entries<'g>(
+        &self,
+        counters: &Counters<'_>,
+        guards: &'g mut Guards<'_>,
+        patient: bool,
+    ) -> SmallVec<[Entry<'g>; 4]> {
+        let store = self.store.as_ref();
+        let open = patient && store.is_some_and(|store| store.phase() == Phase::Open);
+        let replicas = store.map_or(1, |store| store.replicas());
+        guards
+            .iter_mut()
+            .zip(counters)
+            .map(|(guard, (_, applied))| {
+                let State {
+                    counter,
+                    escrow,
+                    limit,
+                    ..
+                } = &mut **guard;
+                let share = limit.amount.checked_div(replicas);
+                let loss = Loss {
+                    on: applied.quota.on_store_loss,
+                    share: share.unwrap_or(limit.amount),
+                };
+                let backing = match (escrow, open) {
+                    (None, _) => Backing::Own,
+                    (Some(escrow), true) => Backing::Lent(escrow),
+                    (Some(escrow), false) => Backing::Cut(escrow, loss),
+                };
+                Entry {
+                    limit,
+                    mode: applied.quota.mode,
+                    counter,
+                    backing,
+                }
+            })
+            .collect()
+    }
+
+    /// Asks for what is lacking, or waits for those who have asked already.
+    fn borrow(
+        &self,
+        cost: &Cost,
+        counters: &Counters<'_>,
+        mut guards: Guards<'_>,
+        lacking: &[usize],
+        now: Moment,
+    ) -> Attempt {
+        let mut waits: Option<Waiting> = None;
+        let mut asked = Vec::new();
+        let replicas = self.store.as_ref().map_or(1, |store| store.replicas());
+        let busy = lacking.iter().copied().find(|&index| {
+            let escrow = guards.get(index).and_then(|guard| guard.escrow.as_ref());
+            escrow.is_some_and(Escrow::is_asking)
+        });
+        for (index, ((slot, applied), guard)) in counters.iter().zip(&mut guards).enumerate() {
+            let ask = cost.of(applied.flat.limit.unit);
+            let State { escrow, limit, .. } = &mut **guard;
+            let Some(escrow) = escrow else { continue };
+            if Some(index) == busy {
+                escrow.wait_for(ask, true);
+                waits = Some(Waiting {
+                    answered: Box::pin(Arc::clone(&slot.answered).notified_owned()),
+                    counted: Some((Arc::clone(slot), ask)),
+                });
+            } else if busy.is_none() {
+                let lacks = lacking.contains(&index);
+                if !lacks && (applied.quota.mode == Mode::Shadow || !escrow.runs_low(replicas, now))
+                {
+                    continue;
+                }
+                if lacks && waits.is_none() {
+                    waits = Some(Waiting {
+                        answered: Box::pin(Arc::clone(&slot.answered).notified_owned()),
+                        counted: None,
+                    });
+                }
+                asked.push(Asked {
+                    ask: escrow.ask(if lacks { ask } else { 0 }, replicas, now),
+                    slot: Arc::clone(slot),
+                    limit: limit.clone(),
+                });
+            }
+        }
+        self.send(counters, guards, asked);
+        match waits {
+            Some(waiting) => Attempt::Waits(waiting),
+            // Nobody lends for what lacks: that cannot be, and must not let anything pass.
+            None => Attempt::Exceeded(Box::new(Refusal::new(
+                Code::QuotaExceeded,
+                "a limit cannot be counted",
+            ))),
+        }
+    }
+
+    /// Asks for more of what is running low, before it is missing. Nobody waits for it.
+    fn borrow_ahead(&self, counters: &Counters<'_>, mut guards: Guards<'_>, now: Moment) {
+        let Some(store) = &self.store else { return };
+        let mut asked = Vec::new();
+        if store.phase() == Phase::Open {
+            let replicas = store.replicas();
+            for ((slot, applied), guard) in counters.iter().zip(&mut guards) {
+                let State { escrow, limit, .. } = &mut **guard;
+                if let Some(escrow) = escrow
+                    && applied.quota.mode == Mode::Enforce
+                    && escrow.runs_low(replicas, now)
+                {
+                    asked.push(Asked {
+                        ask: escrow.ask(0, replicas, now),
+                        slot: Arc::clone(slot),
+                        limit: limit.clone(),
+                    });
+                }
+            }
+        }
+        self.send(counters, guards, asked);
+    }
+
+    fn send(&self, counters: &Counters<'_>, mut guards: Guards<'_>, asked: Vec<Asked>) {
+        let Some(store) = &self.store else { return };
+        let unlisted: SmallVec<[_; 4]> = counters
+            .iter()
+            .zip(&mut guards)
+            .filter_map(|((slot, _), guard)| {
+                let listed = std::mem::replace(&mut guard.listed, true);
+                (!listed).then_some(slot)
+            })
+            .collect();
+        drop(guards);
+        for slot in unlisted {
+            store.list(slot);
+        }
+        if !asked.is_empty() {
+            store.send(Call(asked));
+        }
+    }
+}
+
+fn count(live: &Live, limit: usize, counter: impl FnOnce(&crate::live::LiveLimit) -> u64) {
+    if let Some(limit) = live.limits.get(limit) {
+        counter(limit);
+    }
+}
+
+fn denied(live: &Live, refusal: &Refusal) {
+    if let Some(spent) = &refusal.limit {
+        count(live, spent.index, |limit| limit.counters.denials.inc());
+    }
+}
+
+/// What all replicas have used of an entry's limit, as far as this one knows.
+fn used(entry: &mut Entry<'_>, now: Moment) -> u64 {
+    let here = entry.counter.used(entry.limit, now);
+    match &entry.backing {
+        Backing::Own => here,
+        Backing::Lent(escrow) | Backing::Cut(escrow, _) => {
+            escrow.used_by_all(now).unwrap_or(here).max(here)
+        }
+    }
+}
+
+/// The tightest enforced limit of each kind that clients know headers for, after the reservation.
+fn levels(entries: &mut [Entry<'_>], now: Moment) -> Levels {
+    let mut levels = Levels::default();
+    for entry in entries {
+        if entry.mode == Mode::Shadow {
+            continue;
+        }
+        let level = Level {
+            amount: entry.limit.amount,
+            used: used(entry, now),
+            reset_ms: entry.counter.empty_in_ms(entry.limit, now),
+        };
+        levels.add(entry.limit.unit, level);
+    }
+    levels
+}
+
+fn refusal(
+    counters: &Counters<'_>,
+    entries: &mut [Entry<'_>],
+    exceeded: Exceeded,
+    cost: &Cost,
+    now: Moment,
+) -> Refusal {
+    let (Some((_, applied)), Some(entry)) = (
+        counters.get(exceeded.entry),
+        entries.get_mut(exceeded.entry),
+    ) else {
+        return Refusal::new(Code::QuotaExceeded, "a limit is spent");
+    };
+    let limit = entry.limit;
+    let name = applied.flat.name.clone();
+    let level = Level {
+        amount: limit.amount,
+        used: used(entry, now),
+        reset_ms: entry.counter.empty_in_ms(limit, now),
+    };
+    let (used, ask) = (level.used, cost.of(limit.unit));
+    let (amount, unit) = (limit.amount, limit.unit.as_str());
+    let message = match exceeded.wait {
+        Wait::Never => format!(
+            "limit {name} allows {amount} {unit} in all, this request needs {ask}; lower max_tokens \
+             or shorten the input"
+        ),
+        Wait::Millis(wait) if exceeded.store_lost => format!(
+            "limit {name} cannot be counted, since the quota store is away, and this replica's part is \
+             spent or nothing is admitted meanwhile; retry in {} s",
+            wait.div_ceil(1_000)
+        ),
+        Wait::Millis(wait) => format!(
+            "limit {name} is spent: {used} of {amount} {unit} used, this request needs {ask}; \
+             retry in {} s",
+            wait.div_ceil(1_000)
+        ),
+    };
+    Refusal {
+        denial: Denial::new(code(limit), message),
+        limit: Some(Spent {
+            index: applied.index,
+            name,
+            unit: limit.unit,
+            level,
+        }),
+        wait: Some(exceeded.wait),
+        close: false,
+    }
+}

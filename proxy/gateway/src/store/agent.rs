@@ -1,0 +1,428 @@
+//! Carries calls to the store and answers back, keeps the connection, and looks after counters that
+//! nobody asks for: what they do not use any more is given back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use proxy_admin::clock;
+use proxy_admin::shutdown::Shutdown;
+use proxy_core::quota::Trip;
+use redis::Script;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tracing::{info, warn};
+
+use super::link::Link;
+use super::script::{self, Caller, Item, Outcome, Reply};
+use super::{Asked, Call, Phase, Store, StoreConfig};
+use crate::ledger::Slot;
+
+/// How often the store is asked whether it is there, counters are looked after and replicas counted.
+const TICK: Duration = Duration::from_millis(250);
+/// After so long without an answer the store is away: with a tick, well within a second.
+const ANSWER: Duration = Duration::from_millis(250);
+/// Connecting may take longer: TLS, Sentinels, the nodes of a cluster.
+const CONNECT: Duration = Duration::from_millis(1_000);
+/// Counters of one call. A call of so many takes the store about 2 ms.
+const BATCH: usize = 64;
+/// What is unused is given back on shutdown within this time, or is left to expire.
+const FAREWELL: Duration = Duration::from_millis(1_000);
+/// Seconds of a call, from a fast network to the deadline.
+const SECONDS: [f64; 9] = [
+    0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.064, 0.256,
+];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CallLabels {
+    result: &'static str,
+}
+
+/// What is counted about the store.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    up: Gauge,
+    replicas: Gauge,
+    calls: Family<CallLabels, Counter>,
+    losses: Counter,
+    duration: Histogram,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            up: Gauge::default(),
+            replicas: Gauge::default(),
+            calls: Family::default(),
+            losses: Counter::default(),
+            duration: Histogram::new(SECONDS),
+        };
+        registry.register(
+            "quota_store_up",
+            "Whether the shared store of counters answers (1), or each limit does what onStoreLoss says (0)",
+            metrics.up.clone(),
+        );
+        registry.register(
+            "quota_store_replicas",
+            "Replicas that the store has heard of within 2 s",
+            metrics.replicas.clone(),
+        );
+        registry.register(
+            "quota_store_calls",
+            "Calls to the store: answered, or failed (late, refused or cut)",
+            metrics.calls.clone(),
+        );
+        registry.register(
+            "quota_store_losses",
+            "How often the store went away",
+            metrics.losses.clone(),
+        );
+        registry.register_with_unit(
+            "quota_store_call_duration",
+            "From sending a call to its answer",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        metrics
+    }
+
+    fn called(&self, result: &'static str) {
+        self.calls.get_or_create(&CallLabels { result }).inc();
+    }
+}
+
+/// The store's side of a replica; runs until it is told to stop.
+pub(crate) struct Agent {
+    config: StoreConfig,
+    store: Arc<Store>,
+    calls: mpsc::Receiver<Call>,
+    metrics: Metrics,
+    script: Arc<Script>,
+    /// The life of the data that we know; empty at first.
+    epoch: Arc<str>,
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A call that was sent, with its answer or without one.
+struct Returned {
+    call: Call,
+    trip: Trip,
+    took: Duration,
+    reply: Result<Reply, String>,
+}
+
+/// Why a connection is given up.
+enum Lost {
+    /// The process stops.
+    Stopped,
+    /// The store does not do what it should.
+    Broken(String),
+}
+
+impl Agent {
+    pub(super) fn new(
+        config: StoreConfig,
+        store: Arc<Store>,
+        calls: mpsc::Receiver<Call>,
+        metrics: Metrics,
+    ) -> Self {
+        // Another one each time: what an earlier process held is not this one's.
+        let replica = format!("{}-{:08x}", config.replica, rand::random::<u32>());
+        Self {
+            config: StoreConfig { replica, ..config },
+            store,
+            calls,
+            metrics,
+            script: Arc::new(Script::new(script::TEXT)),
+            epoch: "".into(),
+        }
+    }
+
+    /// Connects, serves, and connects again, until `shutdown`; then gives back what is left. `slots`
+    /// are all counters.
+    pub(crate) async fn run(
+        mut self,
+        slots: impl Fn() -> Vec<Arc<Slot>> + Send,
+        mut shutdown: Shutdown,
+    ) {
+        let mut told = String::new();
+        loop {
+            let opened = tokio::select! {
+                () = shutdown.requested() => return,
+                opened = self.open() => opened,
+            };
+            let broken = match opened {
+                Ok(link) => {
+                    info!(address = %self.config.address, "quota store connected");
+                    told.clear();
+                    match self.serve(&link, &slots, &mut shutdown).await {
+                        Lost::Stopped => return self.farewell(&link).await,
+                        Lost::Broken(why) => {
+                            self.metrics.losses.inc();
+                            why
+                        }
+                    }
+                }
+                Err(why) => why,
+            };
+            self.leave();
+            if told != broken {
+                let address = &self.config.address;
+                warn!(%address, error = %broken, "quota store lost; limits do what onStoreLoss says");
+                told = broken;
+            }
+            tokio::select! {
+                () = shutdown.requested() => return,
+                () = sleep(TICK) => {}
+            }
+            self.drop_calls();
+        }
+    }
+
+    async fn open(&self) -> Result<Link, String> {
+        let Self { config, .. } = self;
+        let opened = Link::open(&config.address, config.ca_file.as_deref(), CONNECT);
+        match timeout(CONNECT, opened).await {
+            Ok(link) => link.map_err(|error| error.to_string()),
+            Err(_elapsed) => Err("no connection in time".to_owned()),
+        }
+    }
+
+    fn leave(&mut self) {
+        self.store.enter(Phase::Away);
+        self.metrics.up.set(0);
+        self.drop_calls();
+    }
+
+    fn drop_calls(&mut self) {
+        while let Ok(call) = self.calls.try_recv() {
+            call.fail();
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        link: &Link,
+        slots: &(impl Fn() -> Vec<Arc<Slot>> + Send),
+        shutdown: &mut Shutdown,
+    ) -> Lost {
+        let mut sent: FuturesUnordered<BoxFuture<'static, Returned>> = FuturesUnordered::new();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let lost = loop {
+            tokio::select! {
+                biased;
+                Some(returned) = sent.next() => {
+                    match self.returned(returned) {
+                        Ok(None) => {}
+                        Ok(Some(epoch)) => {
+                            for call in self.begin(&epoch, slots()) {
+                                sent.push(self.send(call, true, link));
+                            }
+                        }
+                        Err(why) => break Lost::Broken(why),
+                    }
+                }
+                Some(call) = self.calls.recv() => sent.push(self.send(call, false, link)),
+                _ = ticks.tick() => {
+                    for (index, call) in self.round().into_iter().enumerate() {
+                        sent.push(self.send(call, index == 0, link));
+                    }
+                }
+                () = shutdown.requested() => break Lost::Stopped,
+            }
+        };
+        // Nobody waits for these any more, but each must be known to be lost or answered.
+        if let Lost::Broken(_) = lost {
+            self.store.enter(Phase::Away);
+        }
+        while let Some(returned) = sent.next().await {
+            match returned.reply {
+                Ok(Reply {
+                    outcome: Outcome::Done(answers, _),
+                    ..
+                }) => returned.call.answered(answers, returned.trip),
+                Ok(_) | Err(_) => returned.call.fail(),
+            }
+        }
+        lost
+    }
+
+    /// What is to be told without being asked: at least one call, which asks whether the store is
+    /// there.
+    fn round(&self) -> Vec<Call> {
+        let now = clock::now();
+        let replicas = self.store.replicas();
+        let mut asked = Vec::new();
+        // Not while it is locked: requests list counters that they have locked.
+        let mut listed = std::mem::take(&mut *self.store.listed.lock());
+        listed.retain(|slot| {
+            let (due, keep) = slot.tend(replicas, now);
+            asked.extend(due.map(|(limit, ask)| Asked {
+                slot: Arc::clone(slot),
+                limit,
+                ask,
+            }));
+            keep
+        });
+        self.store.listed.lock().append(&mut listed);
+        batches(asked)
+    }
+
+    fn send(&self, call: Call, counts: bool, link: &Link) -> BoxFuture<'static, Returned> {
+        let unix_ms = self.store.unix_ms();
+        let item = |asked: &Asked| Item {
+            key: asked.slot.store_key(&asked.limit),
+            amount: asked.limit.amount,
+            reckoning: asked.limit.window.reckoning(unix_ms),
+            ask: asked.ask.clone(),
+        };
+        let items: Vec<Item> = call.0.iter().map(item).collect();
+        let (mut link, script) = (link.clone(), Arc::clone(&self.script));
+        let (prefix, replica) = (self.config.prefix.clone(), self.config.replica.clone());
+        let (epoch, replicas) = (Arc::clone(&self.epoch), self.store.replicas());
+        Box::pin(async move {
+            let caller = Caller {
+                prefix: &prefix,
+                replica: &replica,
+                epoch: &epoch,
+                counts,
+                replicas,
+            };
+            let invocation = caller.fill(&script, &items);
+            let started = clock::instant();
+            let sent_ms = clock::now().monotonic_ms;
+            let answer = timeout(ANSWER, link.invoke(&invocation)).await;
+            let received_ms = clock::now().monotonic_ms;
+            let reply = match answer {
+                Err(_elapsed) => Err("no answer in time".to_owned()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Ok(Ok(value)) => Reply::read(&value, &items)
+                    .ok_or_else(|| "the answer cannot be read".to_owned()),
+            };
+            Returned {
+                call,
+                trip: Trip {
+                    sent_ms,
+                    received_ms,
+                },
+                took: clock::instant().saturating_duration_since(started),
+                reply,
+            }
+        })
+    }
+
+    /// Hands answers to the counters. Returns the epoch, if it is one that is not known.
+    ///
+    /// # Errors
+    /// The store is away.
+    fn returned(&self, returned: Returned) -> Result<Option<String>, String> {
+        let Returned {
+            call,
+            trip,
+            took,
+            reply,
+        } = returned;
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(why) => {
+                self.metrics.called("failed");
+                // Before anybody is told: who asks again must see that the store is away.
+                self.store.enter(Phase::Away);
+                call.fail();
+                return Err(why);
+            }
+        };
+        self.metrics.called("answered");
+        self.metrics.duration.observe(took.as_secs_f64());
+        let ahead = reply.unix_ms.saturating_sub(clock::now().unix_ms);
+        self.store.ahead_ms.store(ahead, Ordering::Relaxed);
+        self.store.counted.store(reply.replicas, Ordering::Relaxed);
+        self.metrics
+            .replicas
+            .set(i64::try_from(reply.replicas).unwrap_or(i64::MAX));
+        match reply.outcome {
+            Outcome::Done(answers, without_grants_ms) => {
+                call.answered(answers, trip);
+                let phase = if without_grants_ms > 0 {
+                    Phase::Settling
+                } else {
+                    Phase::Open
+                };
+                if self.store.phase() != phase {
+                    self.metrics.up.set(1);
+                    self.store.enter(phase);
+                }
+            }
+            Outcome::OtherPeriod => call.fail(),
+            Outcome::OtherEpoch => {
+                call.fail();
+                if *self.epoch != *reply.epoch {
+                    return Ok(Some(reply.epoch));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes note of another life of the data. What was lent is void, and what this replica has
+    /// used is told again.
+    fn begin(&mut self, epoch: &str, slots: Vec<Arc<Slot>>) -> Vec<Call> {
+        if !self.epoch.is_empty() {
+            warn!("the quota store has lost its data; telling it what was used here");
+        }
+        self.store.enter(Phase::Settling);
+        self.epoch = epoch.into();
+        let now = clock::now();
+        let told = slots.into_iter().filter_map(|slot| {
+            let (limit, ask) = slot.retell(now)?;
+            Some(Asked { slot, limit, ask })
+        });
+        batches(told.collect())
+    }
+
+    /// Gives back what is lent, so that others need not wait until it has expired.
+    async fn farewell(&self, link: &Link) {
+        self.store.enter(Phase::Away);
+        for slot in self.store.listed.lock().iter() {
+            slot.surrender();
+        }
+        let calls: FuturesUnordered<_> = self
+            .round()
+            .into_iter()
+            .map(|call| self.send(call, false, link))
+            .collect();
+        if timeout(FAREWELL, calls.collect::<Vec<_>>()).await.is_err() {
+            warn!("the quota store was not told what is left");
+        }
+    }
+}
+
+fn batches(asked: Vec<Asked>) -> Vec<Call> {
+    let mut calls = vec![Call(Vec::new())];
+    for asked in asked {
+        if calls.last().is_none_or(|call| call.0.len() >= BATCH) {
+            calls.push(Call(Vec::new()));
+        }
+        if let Some(call) = calls.last_mut() {
+            call.0.push(asked);
+        }
+    }
+    calls
+}

@@ -1,0 +1,315 @@
+//! A replica: it reserves from what it has borrowed, as the gateway does, without a network or threads.
+
+use std::collections::VecDeque;
+
+use proxy_core::names::{Moment, Usage};
+use proxy_core::quota::{
+    Ask, Backing, Cost, Counter, Entry, Escrow, Limit, Loss, Mode, OnStoreLoss, Shortfall, Taken,
+    Trip, reserve,
+};
+
+use crate::model::{Item, Outcome};
+
+/// A call on its way.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Which counters, by index.
+    pub indexes: Vec<usize>,
+    /// What is told and asked for each.
+    pub asks: Vec<Ask>,
+    /// The epoch that was known when it was sent.
+    pub epoch: String,
+    /// By the replica's monotonic clock.
+    pub sent_ms: u64,
+}
+
+/// One replica.
+#[derive(Debug)]
+pub struct Replica {
+    /// Another one for each life.
+    pub name: String,
+    /// Its monotonic clock less the true time, and its wall clock less the true time.
+    pub monotonic_ahead: i64,
+    /// May be far off, and jump.
+    pub wall_ahead: i64,
+    /// The store's clock less its own wall clock, as it knows it.
+    store_ahead: i64,
+    limits: Vec<Limit>,
+    counters: Vec<Counter>,
+    escrows: Vec<Escrow>,
+    on_loss: OnStoreLoss,
+    /// The epoch that it knows.
+    pub epoch: String,
+    /// It is connected, and may ask.
+    pub open: bool,
+    /// How many replicas it believes there are.
+    pub replicas: u64,
+    /// Requests that wait for an answer, by what they ask.
+    pub queue: VecDeque<u64>,
+    /// Until when nothing runs: it is paused.
+    pub paused_until: i64,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Fate {
+    /// It runs.
+    Admitted(Vec<Taken>),
+    /// It was refused.
+    Refused,
+    /// It waits for an answer; perhaps a call has to be sent first.
+    Waits(Option<Call>),
+}
+
+impl Replica {
+    /// A replica that has just started at the true time `now`.
+    #[must_use]
+    pub fn new(
+        name: String,
+        limits: &[Limit],
+        on_loss: OnStoreLoss,
+        clocks: (i64, i64),
+        (replicas, now): (u64, i64),
+    ) -> Self {
+        let mut replica = Self {
+            name,
+            monotonic_ahead: clocks.0,
+            wall_ahead: clocks.1,
+            store_ahead: -clocks.1,
+            limits: limits.to_vec(),
+            counters: Vec::new(),
+            escrows: limits.iter().map(Escrow::new).collect(),
+            on_loss,
+            epoch: String::new(),
+            open: false,
+            replicas,
+            queue: VecDeque::new(),
+            paused_until: 0,
+        };
+        let moment = replica.moment(now);
+        replica.counters = limits.iter().map(|l| Counter::new(l, moment)).collect();
+        replica
+    }
+
+    /// What its clocks show at the true time `now`.
+    #[must_use]
+    pub fn moment(&self, now: i64) -> Moment {
+        Moment {
+            monotonic_ms: u64::try_from(now + self.monotonic_ahead).unwrap_or(0),
+            unix_ms: now + self.wall_ahead,
+        }
+    }
+
+    /// A request for `tokens` comes.
+    pub fn arrives(&mut self, tokens: u64, now: i64) -> Fate {
+        let moment = self.moment(now);
+        let cost = cost(tokens);
+        let share = |limit: &Limit| limit.amount / self.replicas.max(1);
+        let mut entries: Vec<Entry<'_>> = self
+            .limits
+            .iter()
+            .zip(&mut self.counters)
+            .zip(&mut self.escrows)
+            .map(|((limit, counter), escrow)| Entry {
+                limit,
+                mode: Mode::Enforce,
+                counter,
+                backing: if self.open {
+                    Backing::Lent(escrow)
+                } else {
+                    Backing::Cut(
+                        escrow,
+                        Loss {
+                            on: self.on_loss,
+                            share: share(limit),
+                        },
+                    )
+                },
+            })
+            .collect();
+        match reserve(&mut entries, &cost, moment) {
+            Ok(taken) => Fate::Admitted(taken),
+            Err(Shortfall::Exceeded(_)) => Fate::Refused,
+            Err(Shortfall::Lacking(lacking)) => {
+                if lacking.iter().any(|&index| self.escrows[index].is_asking()) {
+                    for index in lacking {
+                        self.escrows[index].wait_for(cost.of(self.limits[index].unit), true);
+                    }
+                    self.queue.push_back(tokens);
+                    return Fate::Waits(None);
+                }
+                let mut call = self.call(moment);
+                for index in 0..self.limits.len() {
+                    let lacks = lacking.contains(&index);
+                    if lacks || self.escrows[index].runs_low(self.replicas, moment) {
+                        let need = if lacks {
+                            cost.of(self.limits[index].unit)
+                        } else {
+                            0
+                        };
+                        call.add(index, self.escrows[index].ask(need, self.replicas, moment));
+                    }
+                }
+                self.queue.push_back(tokens);
+                // Who asks needs no place in the queue's sum: its need is in the call.
+                Fate::Waits(Some(call))
+            }
+        }
+    }
+
+    /// What is asked for ahead of need.
+    pub fn borrows_ahead(&mut self, now: i64) -> Option<Call> {
+        let moment = self.moment(now);
+        let mut call = self.call(moment);
+        for index in 0..self.limits.len() {
+            if self.open && self.escrows[index].runs_low(self.replicas, moment) {
+                call.add(index, self.escrows[index].ask(0, self.replicas, moment));
+            }
+        }
+        (!call.indexes.is_empty()).then_some(call)
+    }
+
+    /// What is told without being asked, and the question whether the store is there.
+    pub fn ticks(&mut self, now: i64) -> Call {
+        let moment = self.moment(now);
+        let mut call = self.call(moment);
+        for index in 0..self.limits.len() {
+            let escrow = &mut self.escrows[index];
+            if !escrow.is_asking() && escrow.tidy(self.replicas, moment) {
+                call.add(index, escrow.tell(moment));
+            }
+        }
+        call
+    }
+
+    fn call(&self, moment: Moment) -> Call {
+        Call {
+            indexes: Vec::new(),
+            asks: Vec::new(),
+            epoch: self.epoch.clone(),
+            sent_ms: moment.monotonic_ms,
+        }
+    }
+
+    /// The items of a call, as the store gets them.
+    #[must_use]
+    pub fn items(&self, call: &Call, now: i64) -> Vec<Item> {
+        let store_time = self.moment(now).unix_ms + self.store_ahead;
+        let item = |(index, ask): (&usize, &Ask)| Item {
+            key: format!("limit {index}"),
+            amount: self.limits[*index].amount,
+            reckoning: self.limits[*index].window.reckoning(store_time),
+            ask: ask.clone(),
+        };
+        call.indexes.iter().zip(&call.asks).map(item).collect()
+    }
+
+    /// An answer comes, of a store whose clock showed `store_ms` and whose data has this epoch.
+    /// Returns a call that is to follow at once.
+    pub fn answered(
+        &mut self,
+        call: &Call,
+        outcome: &Outcome,
+        store: (i64, &str, u64),
+        now: i64,
+    ) -> Option<Call> {
+        let (store_ms, epoch, replicas) = store;
+        let moment = self.moment(now);
+        self.store_ahead = store_ms - moment.unix_ms;
+        self.replicas = replicas;
+        let trip = Trip {
+            sent_ms: call.sent_ms,
+            received_ms: moment.monotonic_ms,
+        };
+        match outcome {
+            Outcome::Done(answers, grace) => {
+                for ((index, ask), answer) in call.indexes.iter().zip(&call.asks).zip(answers) {
+                    self.escrows[*index].answered(ask, answer.clone(), trip);
+                }
+                if call.epoch == self.epoch {
+                    self.open = *grace == 0;
+                }
+                None
+            }
+            Outcome::OtherPeriod => {
+                self.unanswered(call);
+                None
+            }
+            Outcome::OtherEpoch => {
+                self.unanswered(call);
+                if epoch == self.epoch {
+                    return None;
+                }
+                epoch.clone_into(&mut self.epoch);
+                self.open = false;
+                let mut told = self.call(moment);
+                for index in 0..self.limits.len() {
+                    let used = self.counters[index].own_used(&self.limits[index], moment);
+                    let escrow = &mut self.escrows[index];
+                    escrow.forget(used);
+                    if !escrow.is_idle() {
+                        told.add(index, escrow.tell(moment));
+                    }
+                }
+                Some(told)
+            }
+        }
+    }
+
+    /// No answer came.
+    pub fn unanswered(&mut self, call: &Call) {
+        for (index, ask) in call.indexes.iter().zip(&call.asks) {
+            self.escrows[*index].unanswered(ask);
+        }
+    }
+
+    /// Those who wait try again.
+    pub fn waiting(&mut self) -> Vec<u64> {
+        let waiting: Vec<u64> = self.queue.drain(..).collect();
+        for index in 0..self.limits.len() {
+            // The whole queue leaves.
+            self.escrows[index].wait_for(u64::MAX, false);
+        }
+        waiting
+    }
+
+    /// A request ends, having used `tokens`.
+    pub fn settles(&mut self, running: Vec<Taken>, tokens: u64, now: i64) {
+        let moment = self.moment(now);
+        let used = cost(tokens);
+        for (((limit, counter), escrow), taken) in self
+            .limits
+            .iter()
+            .zip(&mut self.counters)
+            .zip(&mut self.escrows)
+            .zip(running)
+        {
+            let mut entry = Entry {
+                limit,
+                mode: Mode::Enforce,
+                counter,
+                backing: Backing::Lent(escrow),
+            };
+            entry.settle(taken, used.of(limit.unit), moment);
+        }
+    }
+}
+
+impl Call {
+    fn add(&mut self, index: usize, ask: Ask) {
+        self.indexes.push(index);
+        self.asks.push(ask);
+    }
+}
+
+/// Tokens as a cost.
+#[must_use]
+pub fn cost(tokens: u64) -> Cost {
+    Cost {
+        usage: Usage {
+            input_tokens: tokens,
+            ..Usage::default()
+        },
+        cost_micros: 0,
+    }
+}

@@ -1,0 +1,504 @@
+//! The world around the replicas: requests, the network, clocks and accidents, in the order of a
+//! seed.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use proxy_core::quota::{Limit, OnStoreLoss, Period, Taken, TimeZone, Unit, Window};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::model::{Model, Outcome};
+use crate::replica::{Call, Fate, Replica};
+
+/// When the story begins, in milliseconds since the Unix epoch: 20 s before a full hour.
+const START: i64 = 1_800_000_000_000 - 20_000;
+/// How often replicas look after their counters.
+const TICK: i64 = 250;
+/// How long they wait for an answer.
+const ANSWER: i64 = 250;
+/// A replica is counted for so long after a word.
+const COUNTED: i64 = 2_000;
+/// Nothing bad happens before all replicas know each other.
+const QUIET: i64 = 2_000;
+
+/// What may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accidents {
+    /// Nothing.
+    None,
+    /// Calls and answers are lost or late, clocks are wrong and jump, replicas pause, die and start
+    /// anew, the store is away for a while. Meanwhile everything is refused (`Deny`).
+    All,
+    /// The store is away for a while, and each replica enforces its share (`Share`).
+    Outages,
+    /// The store comes back empty (`Share`).
+    DataLoss,
+}
+
+/// A story.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// What may happen.
+    pub accidents: Accidents,
+    /// Sub-buckets by which the store's ring is too short.
+    pub buckets_short: u64,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// The first breach of a bound.
+    pub breach: Option<String>,
+    /// Requests.
+    pub admitted: u64,
+    /// Requests.
+    pub refused: u64,
+    /// Requests that got no answer: their replica died.
+    pub lost: u64,
+    /// Calls to the store.
+    pub calls: u64,
+    /// The largest part of the first limit that a window, or a moment, held.
+    pub peak: f64,
+}
+
+#[derive(Debug)]
+enum Event {
+    Arrives(usize),
+    AtStore(usize, u64, u64, Call),
+    Answered(usize, u64, u64, Call, Outcome, (i64, String, u64)),
+    GivenUp(usize, u64, u64, Call),
+    Settles(usize, u64, usize),
+    Ticks(usize, u64),
+    Dies(usize),
+    Pauses(usize, i64),
+    WallJumps(usize, i64),
+    StoreLeaves(i64, bool),
+}
+
+struct World {
+    rng: StdRng,
+    scenario: Scenario,
+    limits: Vec<Limit>,
+    largest: u64,
+    whole_use: bool,
+    replicas: Vec<Replica>,
+    /// Which life of each replica it is: what was meant for another one is void.
+    lives: Vec<u64>,
+    store: Model,
+    away_until: i64,
+    heard: BTreeMap<String, i64>,
+    events: BinaryHeap<Reverse<(i64, u64)>>,
+    pending: BTreeMap<u64, Event>,
+    next: u64,
+    /// Calls that were answered or given up.
+    ended: std::collections::BTreeSet<u64>,
+    /// What was admitted: when, how much it counts for each limit, and where it runs.
+    log: Vec<Entry>,
+    /// One for each limit.
+    recounts: Vec<Recount>,
+    found: Findings,
+    now: i64,
+    end: i64,
+}
+
+/// What one limit counts now, recounted from the log as time goes on.
+#[derive(Clone, Debug, Default)]
+struct Recount {
+    /// The first entry of the log that still counts.
+    from: usize,
+    sum: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    at: i64,
+    counts: u64,
+    taken: Option<Vec<Taken>>,
+}
+
+/// Lets the story of `scenario` happen.
+#[must_use]
+pub fn run(scenario: Scenario) -> Findings {
+    let mut world = World::new(scenario);
+    while let Some(Reverse((at, id))) = world.events.pop() {
+        if at > world.end || world.found.breach.is_some() {
+            break;
+        }
+        world.now = at;
+        if let Some(event) = world.pending.remove(&id) {
+            world.happens(event);
+        }
+    }
+    world.found
+}
+
+impl World {
+    fn new(scenario: Scenario) -> Self {
+        let mut rng = StdRng::seed_from_u64(scenario.seed);
+        let (window, length) = match scenario.seed % 3 {
+            0 => (Window::Second, 6_000),
+            1 => (Window::Minute, 130_000),
+            _ => (Window::Calendar(Period::Hour, TimeZone::UTC), 40_000),
+        };
+        let amount = *pick(&mut rng, &[60, 1_000, 9_000]);
+        let largest = *pick(&mut rng, &[1, 8, 40]);
+        let limit = |name: &str, unit, amount, window| Limit {
+            name: name.into(),
+            unit,
+            amount,
+            window,
+        };
+        let mut limits = vec![limit("tokens", Unit::Tokens, amount, window)];
+        match rng.random_range(0..3) {
+            0 => limits.push(limit("places", Unit::Concurrency, 12, Window::Held)),
+            1 => limits.push(limit("requests", Unit::Requests, 150, Window::Second)),
+            _ => {}
+        }
+        let on_loss = match scenario.accidents {
+            Accidents::None | Accidents::All => OnStoreLoss::Deny,
+            Accidents::Outages | Accidents::DataLoss => OnStoreLoss::Share,
+        };
+        let replicas = rng.random_range(1..=5);
+        let mut world = Self {
+            scenario,
+            largest,
+            whole_use: rng.random(),
+            replicas: Vec::new(),
+            lives: vec![0; replicas],
+            store: Model::short_by(scenario.buckets_short),
+            away_until: 0,
+            heard: BTreeMap::new(),
+            events: BinaryHeap::new(),
+            pending: BTreeMap::new(),
+            next: 0,
+            ended: std::collections::BTreeSet::new(),
+            recounts: vec![Recount::default(); limits.len()],
+            log: Vec::new(),
+            limits,
+            found: Findings::default(),
+            now: START,
+            end: START + length,
+            rng,
+        };
+        for index in 0..replicas {
+            let replica = world.started(index, on_loss);
+            world.replicas.push(replica);
+            let first = world.rng.random_range(0..TICK);
+            world.later(first, Event::Ticks(index, 0));
+            world.requests(index, length);
+        }
+        world.accidents(length);
+        world
+    }
+
+    fn started(&mut self, index: usize, on_loss: OnStoreLoss) -> Replica {
+        let monotonic = self.rng.random_range(1_000_000..9_000_000) - START;
+        let wall = match self.scenario.accidents {
+            Accidents::All => self.rng.random_range(-600_000..600_000),
+            Accidents::None | Accidents::Outages | Accidents::DataLoss => 0,
+        };
+        let name = format!("{index}-{}", self.lives[index]);
+        let known = (count(self.lives.len()), self.now);
+        Replica::new(name, &self.limits, on_loss, (monotonic, wall), known)
+    }
+
+    /// Pulses of demand between pauses, some of them at the edges of sub-buckets.
+    fn requests(&mut self, index: usize, length: i64) {
+        let tau = i64::try_from(self.limits[0].window.lease_ms().min(1_000)).unwrap_or(1_000);
+        let budget = self.limits[0].amount.saturating_mul(2) / self.largest.max(1);
+        let mut at = 0;
+        let mut made = 0;
+        while at < length && made < 1_200 {
+            at += self.rng.random_range(1..3 * tau);
+            if self.rng.random_range(0..3) == 0 {
+                at = (at / tau + 1) * tau + self.rng.random_range(-3..3);
+            }
+            let pulse = self.rng.random_range(1..=(budget / 6).clamp(2, 60));
+            let within = self.rng.random_range(1..=tau);
+            for _ in 0..pulse {
+                let after = (at + self.rng.random_range(0..within)).max(0);
+                self.later(after, Event::Arrives(index));
+                made += 1;
+            }
+        }
+    }
+
+    fn accidents(&mut self, length: i64) {
+        let kind = self.scenario.accidents;
+        if kind == Accidents::None {
+            return;
+        }
+        let outages = if kind == Accidents::All { 2 } else { 1 };
+        for _ in 0..self.rng.random_range(0..=outages) {
+            let at = self.rng.random_range(QUIET..length);
+            let lasts = self.rng.random_range(50..1_600);
+            self.later(at, Event::StoreLeaves(lasts, kind == Accidents::DataLoss));
+        }
+        if kind != Accidents::All {
+            return;
+        }
+        for index in 0..self.lives.len() {
+            for _ in 0..self.rng.random_range(0..3) {
+                let at = self.rng.random_range(0..length);
+                let event = match self.rng.random_range(0..4) {
+                    0 => Event::Dies(index),
+                    1 => Event::WallJumps(index, self.rng.random_range(-400_000..400_000)),
+                    _ => Event::Pauses(index, self.rng.random_range(1..3_500)),
+                };
+                self.later(at, event);
+            }
+        }
+    }
+
+    fn later(&mut self, after: i64, event: Event) {
+        self.next += 1;
+        self.pending.insert(self.next, event);
+        self.events.push(Reverse((self.now + after, self.next)));
+    }
+
+    /// Whether it waits until its replica runs again.
+    fn is_held_up(&mut self, index: usize, event: Event) -> Option<Event> {
+        let until = self.replicas[index].paused_until;
+        if until > self.now {
+            self.later(until - self.now, event);
+            return None;
+        }
+        Some(event)
+    }
+
+    fn happens(&mut self, event: Event) {
+        let owner = match &event {
+            Event::Arrives(index)
+            | Event::Answered(index, ..)
+            | Event::GivenUp(index, ..)
+            | Event::Settles(index, ..)
+            | Event::Ticks(index, _) => Some(*index),
+            Event::AtStore(..)
+            | Event::Dies(_)
+            | Event::Pauses(..)
+            | Event::WallJumps(..)
+            | Event::StoreLeaves(..) => None,
+        };
+        let Some(event) = (match owner {
+            Some(index) => self.is_held_up(index, event),
+            None => Some(event),
+        }) else {
+            return;
+        };
+        match event {
+            Event::Arrives(index) => {
+                let tokens = self.rng.random_range(1..=self.largest);
+                self.arrives(index, tokens);
+            }
+            Event::AtStore(index, life, number, call) => self.at_store(index, life, number, call),
+            Event::Answered(index, life, number, call, outcome, store) => {
+                if life == self.lives[index] && self.ended.insert(number) {
+                    let store = (store.0, store.1.as_str(), store.2);
+                    let replica = &mut self.replicas[index];
+                    let follows = replica.answered(&call, &outcome, store, self.now);
+                    self.send(index, follows);
+                    self.again(index);
+                }
+            }
+            Event::GivenUp(index, life, number, call) => {
+                if life == self.lives[index] && self.ended.insert(number) {
+                    self.replicas[index].unanswered(&call);
+                    self.replicas[index].open = false;
+                    self.again(index);
+                }
+            }
+            Event::Settles(index, life, entry) => self.settles(index, life, entry),
+            Event::Ticks(index, life) => {
+                if life == self.lives[index] {
+                    let call = self.replicas[index].ticks(self.now);
+                    self.send(index, Some(call));
+                    self.later(TICK, Event::Ticks(index, life));
+                }
+            }
+            Event::Dies(index) => {
+                self.found.lost += count(self.replicas[index].queue.len());
+                self.lives[index] += 1;
+                let replica = self.started(index, OnStoreLoss::Deny);
+                self.replicas[index] = replica;
+                self.later(TICK, Event::Ticks(index, self.lives[index]));
+            }
+            Event::Pauses(index, lasts) => self.replicas[index].paused_until = self.now + lasts,
+            Event::WallJumps(index, by) => self.replicas[index].wall_ahead += by,
+            Event::StoreLeaves(lasts, empties) => {
+                self.away_until = self.now + lasts;
+                if empties {
+                    self.store.empty();
+                }
+            }
+        }
+    }
+
+    fn arrives(&mut self, index: usize, tokens: u64) {
+        match self.replicas[index].arrives(tokens, self.now) {
+            Fate::Admitted(taken) => {
+                self.found.admitted += 1;
+                self.log.push(Entry {
+                    at: self.now,
+                    counts: tokens,
+                    taken: Some(taken),
+                });
+                let lasts = self.rng.random_range(0..900);
+                let number = self.log.len() - 1;
+                self.later(lasts, Event::Settles(index, self.lives[index], number));
+                for (recount, limit) in self.recounts.iter_mut().zip(&self.limits) {
+                    recount.sum += counted(limit, tokens);
+                }
+                self.check();
+                let ahead = self.replicas[index].borrows_ahead(self.now);
+                self.send(index, ahead);
+            }
+            Fate::Refused => self.found.refused += 1,
+            Fate::Waits(call) => self.send(index, call),
+        }
+    }
+
+    /// Those who waited for an answer.
+    fn again(&mut self, index: usize) {
+        for tokens in self.replicas[index].waiting() {
+            self.arrives(index, tokens);
+        }
+    }
+
+    fn send(&mut self, index: usize, call: Option<Call>) {
+        let Some(call) = call else { return };
+        self.next += 1;
+        let (number, life) = (self.next, self.lives[index]);
+        self.later(ANSWER, Event::GivenUp(index, life, number, call.clone()));
+        let hostile = self.scenario.accidents == Accidents::All;
+        if hostile && self.rng.random_range(0..200) == 0 {
+            return;
+        }
+        let travels = self.travel();
+        self.later(travels, Event::AtStore(index, life, number, call));
+    }
+
+    fn travel(&mut self) -> i64 {
+        let hostile = self.scenario.accidents == Accidents::All;
+        match self.rng.random_range(0..100) {
+            0 if hostile => self.rng.random_range(0..400),
+            1..4 if hostile => self.rng.random_range(0..60),
+            _ => self.rng.random_range(0..2),
+        }
+    }
+
+    fn at_store(&mut self, index: usize, life: u64, number: u64, call: Call) {
+        if self.now < self.away_until {
+            return;
+        }
+        self.found.calls += 1;
+        let name = format!("{index}-{life}");
+        self.heard.insert(name.clone(), self.now + COUNTED);
+        self.heard.retain(|_, until| *until > self.now);
+        let replicas = count(self.heard.len());
+        // What the replica sent does not change on its way, except that its clocks are read here.
+        let items = self.replicas[index].items(&call, self.now);
+        let outcome = self
+            .store
+            .call(&name, &call.epoch, replicas, &items, self.now);
+        let epoch = self
+            .store
+            .epoch
+            .clone()
+            .map_or(String::new(), |(name, _)| name);
+        let hostile = self.scenario.accidents == Accidents::All;
+        if hostile && self.rng.random_range(0..200) == 0 {
+            return;
+        }
+        let travels = self.travel();
+        let store = (self.now, epoch, replicas);
+        let event = Event::Answered(index, life, number, call, outcome, store);
+        self.later(travels, event);
+    }
+
+    fn settles(&mut self, index: usize, life: u64, number: usize) {
+        let entry = &mut self.log[number];
+        let Some(taken) = entry.taken.take() else {
+            return;
+        };
+        let before = entry.counts;
+        let lives = life == self.lives[index];
+        // If its replica is gone it counts whole.
+        if lives && !self.whole_use {
+            entry.counts = self.rng.random_range(0..=before);
+        }
+        let counts = entry.counts;
+        for (recount, limit) in self.recounts.iter_mut().zip(&self.limits) {
+            match limit.window {
+                Window::Held => recount.sum -= 1,
+                _ if number >= recount.from => {
+                    recount.sum -= counted(limit, before) - counted(limit, counts);
+                }
+                _ => {}
+            }
+        }
+        if lives {
+            self.replicas[index].settles(taken, counts, self.now);
+        }
+    }
+
+    /// Recounts every limit from the log.
+    fn check(&mut self) {
+        let replicas = count(self.lives.len());
+        for (index, limit) in self.limits.iter().enumerate() {
+            let since = match &limit.window {
+                Window::Second => self.now - 1_000,
+                Window::Minute => self.now - 60_000,
+                Window::Calendar(..) => self.now.div_euclid(3_600_000) * 3_600_000 - 1,
+                Window::Held => i64::MIN,
+            };
+            let recount = &mut self.recounts[index];
+            while self.log[recount.from].at <= since {
+                recount.sum -= counted(limit, self.log[recount.from].counts);
+                recount.from += 1;
+            }
+            let held = recount.sum;
+            let bound = match self.scenario.accidents {
+                Accidents::None | Accidents::All => limit.amount,
+                Accidents::Outages | Accidents::DataLoss => {
+                    limit.amount + (replicas - 1) * (limit.amount / replicas)
+                }
+            };
+            if index == 0 {
+                let part = fraction(held) / fraction(limit.amount);
+                self.found.peak = self.found.peak.max(part);
+            }
+            if held > bound && self.found.breach.is_none() {
+                self.found.breach = Some(format!(
+                    "{} holds {held} of {} (bound {bound}) after {} ms: {:?}",
+                    limit.name,
+                    limit.amount,
+                    self.now - START,
+                    self.scenario
+                ));
+            }
+        }
+    }
+}
+
+fn pick<'a, T>(rng: &mut StdRng, all: &'a [T]) -> &'a T {
+    &all[rng.random_range(0..all.len())]
+}
+
+/// How much of `limit` a request for `tokens` is.
+const fn counted(limit: &Limit, tokens: u64) -> u64 {
+    match limit.unit {
+        Unit::Tokens => tokens,
+        _ => 1,
+    }
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+fn fraction(number: u64) -> f64 {
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
+}
