@@ -10,7 +10,7 @@ use std::sync::Arc;
 use proxy_core::admit::{Ask, Permit, SubjectPart, admit};
 use proxy_core::auth::Caller;
 use proxy_core::names::{Code, Moment, Operation};
-use proxy_core::quota::{Cost, Counter, Entry, Limit, Mode, Stamp, reserve};
+use proxy_core::quota::{Cost, Counter, Entry, Limit, Mode, Taken, reserve};
 use proxy_core::table::Table;
 
 use super::caller::{Callers, NO_SUCH_CONSUMER, clues};
@@ -75,7 +75,7 @@ struct Running {
 struct Held {
     limit: usize,
     subject: Subject,
-    stamp: Stamp,
+    taken: Taken,
 }
 
 #[derive(Debug)]
@@ -143,7 +143,7 @@ impl<'t> Replay<'t> {
             if end <= start {
                 if let Some(next) = self.running.pop() {
                     let now = self.advance(next.at_us);
-                    self.end(&next.what, now);
+                    self.end(next.what, now);
                 }
             } else if let Some(next) = self.waiting.pop() {
                 if self.clock_us.is_some_and(|clock| next.at_us < clock) {
@@ -181,18 +181,18 @@ impl<'t> Replay<'t> {
             cost_micros: permit.flat.max_price.cost_micros(record.usage),
         };
         match self.reserve(&asked, &hold, now) {
-            Ok(stamps) => {
+            Ok(all) => {
                 let mut shadowed = false;
                 let mut held = Vec::with_capacity(asked.len());
-                for ((limit, mode, subject), stamp) in asked.into_iter().zip(stamps) {
-                    if stamp.over && mode == Mode::Shadow {
+                for ((limit, mode, subject), taken) in asked.into_iter().zip(all) {
+                    if taken.over && mode == Mode::Shadow {
                         shadowed = true;
                         self.tally.hit(limit, &consumer, now.unix_ms, None);
                     }
                     held.push(Held {
                         limit,
                         subject,
-                        stamp,
+                        taken,
                     });
                 }
                 self.tally.admitted(shadowed);
@@ -225,42 +225,39 @@ impl<'t> Replay<'t> {
         asked: &[(usize, Mode, Subject)],
         cost: &Cost,
         now: Moment,
-    ) -> Result<Vec<Stamp>, (usize, proxy_core::quota::Wait)> {
+    ) -> Result<Vec<Taken>, (usize, proxy_core::quota::Wait)> {
         // Limits come in the order of the table, so one pass over it finds them all.
         let mut wanted = asked.iter().peekable();
         let mut entries = Vec::with_capacity(asked.len());
         for (index, (limit, subjects)) in self.limits.iter().zip(&mut self.counters).enumerate() {
             if let Some((_, mode, subject)) = wanted.next_if(|(wanted, ..)| *wanted == index) {
-                entries.push(Entry {
-                    limit,
-                    mode: *mode,
-                    counter: subjects.counter(subject, limit, now),
-                });
+                let counter = subjects.counter(subject, limit, now);
+                entries.push(Entry::own(limit, *mode, counter));
             }
         }
-        reserve(&mut entries, cost, now).map_err(|exceeded| {
+        reserve(&mut entries, cost, now).map_err(|shortfall| {
+            let exceeded = shortfall.exceeded();
             let limit = asked.get(exceeded.entry).map_or(0, |(limit, ..)| *limit);
             (limit, exceeded.wait)
         })
     }
 
     /// Settles at what was logged.
-    fn end(&mut self, running: &Running, now: Moment) {
-        for held in &running.held {
+    fn end(&mut self, running: Running, now: Moment) {
+        for held in running.held {
             let found = self.limits.get(held.limit).zip(
                 self.counters
                     .get_mut(held.limit)
                     .and_then(|subjects| subjects.counters.get_mut(&held.subject)),
             );
-            match found {
-                Some((limit, counter)) if running.release => {
-                    counter.release(limit, held.stamp, now);
-                }
-                Some((limit, counter)) => {
-                    counter.settle(limit, held.stamp, running.actual.of(limit.unit), now);
-                }
-                // Swept out: nothing was held.
-                None => {}
+            // None was swept out: nothing was held.
+            if let Some((limit, counter)) = found {
+                let used = if running.release {
+                    0
+                } else {
+                    running.actual.of(limit.unit)
+                };
+                Entry::own(limit, Mode::Enforce, counter).settle(held.taken, used, now);
             }
         }
     }

@@ -339,6 +339,34 @@ pub fn reserve(
         .collect())
 }
 
+impl<'a> Entry<'a> {
+    /// A counter that nobody else counts for.
+    #[must_use]
+    pub const fn own(limit: &'a Limit, mode: Mode, counter: &'a mut Counter) -> Self {
+        Self {
+            limit,
+            mode,
+            counter,
+            backing: Backing::Own,
+        }
+    }
+}
+
+impl Shortfall {
+    /// Why a reservation was refused of whose entries nothing is borrowed.
+    #[must_use]
+    pub fn exceeded(&self) -> Exceeded {
+        match self {
+            Self::Exceeded(exceeded) => *exceeded,
+            Self::Lacking(lacking) => Exceeded {
+                entry: lacking.first().copied().unwrap_or(0),
+                wait: Wait::Never,
+                store_lost: false,
+            },
+        }
+    }
+}
+
 impl Entry<'_> {
     fn check(&mut self, ask: u64, now: Moment) -> Check {
         if let Backing::Lent(escrow) | Backing::Cut(escrow, _) = &mut self.backing {

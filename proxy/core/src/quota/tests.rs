@@ -8,8 +8,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{
-    Backing, Cost, Counter, Entry, Exceeded, Limit, Mode, Period, Shortfall, Taken, TimeZone, Unit,
-    Wait, Window, reserve,
+    Cost, Counter, Entry, Limit, Mode, Period, Taken, TimeZone, Unit, Wait, Window, reserve,
 };
 use crate::names::{Moment, Usage};
 
@@ -40,32 +39,15 @@ fn tokens(input: u64) -> Cost {
 }
 
 fn take(limit: &Limit, counter: &mut Counter, ask: u64, ms: u64) -> Result<Taken, Wait> {
-    let mut entries = [Entry {
-        limit,
-        mode: Mode::Enforce,
-        counter,
-        backing: Backing::Own,
-    }];
+    let mut entries = [Entry::own(limit, Mode::Enforce, counter)];
     match reserve(&mut entries, &tokens(ask), at(ms)) {
         Ok(mut taken) => Ok(taken.remove(0)),
-        Err(shortfall) => Err(exceeded(&shortfall).wait),
-    }
-}
-
-fn exceeded(shortfall: &Shortfall) -> Exceeded {
-    match shortfall {
-        Shortfall::Exceeded(exceeded) => *exceeded,
-        Shortfall::Lacking(lacking) => panic!("nobody lends here: {lacking:?}"),
+        Err(shortfall) => Err(shortfall.exceeded().wait),
     }
 }
 
 fn settle(limit: &Limit, counter: &mut Counter, taken: Taken, actual: u64, ms: u64) {
-    let mut entry = Entry {
-        limit,
-        mode: Mode::Enforce,
-        counter,
-        backing: Backing::Own,
-    };
+    let mut entry = Entry::own(limit, Mode::Enforce, counter);
     entry.settle(taken, actual, at(ms));
 }
 
@@ -101,24 +83,17 @@ fn a_refusal_debits_no_sibling() {
     let (mut a, mut b) = (Counter::new(&wide, at(0)), Counter::new(&tight, at(0)));
     let both = |a: &mut Counter, b: &mut Counter| {
         let mut entries = [
-            Entry {
-                limit: &wide,
-                mode: Mode::Enforce,
-                counter: a,
-                backing: Backing::Own,
-            },
-            Entry {
-                limit: &tight,
-                mode: Mode::Enforce,
-                counter: b,
-                backing: Backing::Own,
-            },
+            Entry::own(&wide, Mode::Enforce, a),
+            Entry::own(&tight, Mode::Enforce, b),
         ];
         reserve(&mut entries, &tokens(10), at(0))
     };
     both(&mut a, &mut b).expect("the first fits");
     assert_eq!(
-        exceeded(&both(&mut a, &mut b).expect_err("the second does not")).entry,
+        both(&mut a, &mut b)
+            .expect_err("the second does not")
+            .exceeded()
+            .entry,
         1
     );
     assert_eq!((a.used(&wide, at(0)), b.used(&tight, at(0))), (10, 1));
@@ -130,12 +105,7 @@ fn a_shadowed_limit_counts_tells_and_refuses_nothing() {
     let mut counter = Counter::new(&tight, at(0));
     let mut over = Vec::new();
     for _ in 0..3 {
-        let mut entries = [Entry {
-            limit: &tight,
-            mode: Mode::Shadow,
-            counter: &mut counter,
-            backing: Backing::Own,
-        }];
+        let mut entries = [Entry::own(&tight, Mode::Shadow, &mut counter)];
         over.push(reserve(&mut entries, &tokens(1), at(0)).expect("never refuses")[0].over);
     }
     assert_eq!(over, [false, true, true]);
@@ -283,12 +253,7 @@ fn a_wall_clock_set_back_does_not_open_a_spent_period_again() {
         monotonic_ms: 7_200_001,
         unix_ms: 3_600_000,
     };
-    let mut entries = [Entry {
-        limit: &hour,
-        mode: Mode::Enforce,
-        counter: &mut counter,
-        backing: Backing::Own,
-    }];
+    let mut entries = [Entry::own(&hour, Mode::Enforce, &mut counter)];
     assert!(reserve(&mut entries, &tokens(1), back).is_err());
     assert!(take(&hour, &mut counter, 1, 10_800_000).is_ok());
 }
