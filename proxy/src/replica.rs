@@ -1,14 +1,22 @@
-//! One proxy replica: a gateway that follows the operators.
+//! One proxy replica: a gateway that follows the operators and tells them what it has counted.
+
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use proxy_admin::{task, telemetry};
-use proxy_sync::{Config, Update};
+use proxy_core::names::ObjectName;
+use proxy_core::quota::LimitName;
+use proxy_gateway::Gateway;
+use proxy_sync::{Config, Counted, Denials, Update};
 use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::app::App;
 use crate::args::ProxyArgs;
+
+/// The last report has been sent when the drain began; this is for one that is still on its way.
+const LAST_REPORT: Duration = Duration::from_secs(3);
 
 /// Serves until it is told to stop.
 ///
@@ -27,8 +35,13 @@ pub fn run(args: &ProxyArgs) -> Result<()> {
 async fn serve(args: &ProxyArgs) -> Result<()> {
     let mut registry = Registry::with_prefix("tundish");
     let metrics = proxy_sync::Metrics::register(&mut registry);
-    let app = App::start(args.gateway.config(), args.observability.admin, registry).await?;
-    let sink = app.sink();
+    let app = App::start(
+        args.gateway.config(&*args.replica),
+        args.observability.admin,
+        registry,
+    )
+    .await?;
+    let (sink, carrying, counting) = (app.sink(), app.gateway(), app.gateway());
     let publish = move |update: Update| match update {
         Update::Table {
             table,
@@ -39,19 +52,49 @@ async fn serve(args: &ProxyArgs) -> Result<()> {
             sink.publish(table);
         }
         Update::Replicas(replicas) => sink.share_among(replicas),
+        Update::Carried(carried) => carrying.carry(carried),
     };
+    let counted = move || counted(&counting);
     let config = config(args);
     let shutdown = app.shutdown.clone();
     info!(address = %app.address(), replica = %config.replica, "serving");
     let (refused, refusal) = oneshot::channel();
-    task::spawn("operators", async move {
-        if let Err(error) = proxy_sync::follow(config, metrics, publish, shutdown).await {
+    let following = task::spawn("operators", async move {
+        let followed = proxy_sync::follow(config, metrics, publish, counted, shutdown);
+        if let Err(error) = followed.await {
             refused.send(error).ok();
         }
     });
     tokio::select! {
-        ended = app.run() => ended,
+        ended = app.run() => {
+            tokio::time::timeout(LAST_REPORT, following).await.ok();
+            ended
+        }
         Ok(error) = refusal => Err(error).context("the operators cannot be followed"),
+    }
+}
+
+/// What the operators are told.
+fn counted(gateway: &Gateway) -> Counted {
+    let limits = gateway.standing().limits.into_iter();
+    Counted {
+        store: gateway.store_state(),
+        counters: gateway.counters(),
+        limits: limits
+            .filter(|limit| limit.denials > 0 || limit.shadow_denials > 0)
+            .filter_map(|limit| {
+                let (quota, name) = limit.limit.rsplit_once('/')?;
+                let limit_name = LimitName {
+                    quota: ObjectName::parse(quota)?,
+                    limit: name.into(),
+                };
+                Some(Denials {
+                    limit: limit_name,
+                    denials: limit.denials,
+                    shadow_denials: limit.shadow_denials,
+                })
+            })
+            .collect(),
     }
 }
 

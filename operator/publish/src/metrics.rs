@@ -23,6 +23,10 @@ pub struct Metrics {
     pub(crate) subscribers: Gauge,
     pub(crate) publications: Counter,
     pub(crate) revision: Gauge<u64, AtomicU64>,
+    pub(crate) reports: Counter,
+    pub(crate) carried: Gauge,
+    pub(crate) carried_left_out: Gauge,
+    pub(crate) checkpoint_left_out: Gauge,
     acks: Family<ResultLabel, Counter>,
 }
 
@@ -50,6 +54,26 @@ impl Metrics {
             "channel_acks",
             "Acknowledgements received from proxies, by result",
             metrics.acks.clone(),
+        );
+        registry.register(
+            "quota_reports",
+            "Reports of counters received from proxies",
+            metrics.reports.clone(),
+        );
+        registry.register(
+            "quota_carried",
+            "Calendar counters of which proxies are told that others used a part",
+            metrics.carried.clone(),
+        );
+        registry.register(
+            "quota_carried_left_out",
+            "Calendar counters of which proxies are not told, since there are too many",
+            metrics.carried_left_out.clone(),
+        );
+        registry.register(
+            "quota_checkpoint_left_out",
+            "Calendar counters that did not fit the last checkpoint",
+            metrics.checkpoint_left_out.clone(),
         );
         metrics
     }

@@ -14,12 +14,15 @@ use tracing::{info, warn};
 
 use crate::fleet::{Fleet, Members};
 use crate::metrics::Metrics;
+use crate::usage::{self, Limits};
 
+mod counting;
 mod subscription;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use subscription::Subscription;
+use counting::Carries;
+pub(crate) use subscription::{Follower, Subscription};
 
 /// Publications kept as starting points of deltas. Entries are shared between them, so one costs its
 /// keys only; a proxy that missed more than sixteen changes gets a snapshot.
@@ -46,6 +49,8 @@ struct Shared {
     /// Counts changes of the table and of the number of replicas; the value itself means nothing.
     changes: watch::Sender<u64>,
     fleet: watch::Sender<Fleet>,
+    /// Counts the departures of replicas that had counted something.
+    departures: watch::Sender<u64>,
     metrics: Metrics,
 }
 
@@ -55,6 +60,9 @@ struct State {
     kept: VecDeque<Kept>,
     changed_at: HashMap<String, u64>,
     members: Members,
+    /// Every limit of `contents`.
+    limits: Limits,
+    carries: Carries,
     /// Lines that lead to the newest publication, by where they start. Each is built once and shared
     /// by all subscribers.
     lines: HashMap<Option<Arc<str>>, Bytes>,
@@ -87,6 +95,7 @@ impl Publisher {
             state: Mutex::default(),
             changes: watch::Sender::new(0),
             fleet: watch::Sender::new(Fleet::default()),
+            departures: watch::Sender::new(0),
             metrics,
         }))
     }
@@ -127,6 +136,8 @@ impl Publisher {
         };
         let publication = kept.publication();
         state.contents = contents.clone();
+        state.limits = usage::limits(contents);
+        state.carries.due = true;
         state.kept.push_back(kept);
         if state.kept.len() > KEPT {
             state.kept.pop_front();
@@ -190,13 +201,17 @@ impl Publisher {
         known
     }
 
-    /// Forgets replicas that have been gone for a while.
+    /// Forgets replicas that have been gone for a while, and sees to what follows from reports.
     pub(crate) fn sweep(&self) {
         self.change_members(|members| members.sweep(clock::instant()));
+        self.count_anew();
     }
 
-    fn join(&self, id: &str) {
-        self.change_members(|members| members.join(id));
+    fn join(&self, follower: &Follower) {
+        let instance = follower.instance.as_deref();
+        if let Some(id) = &follower.replica {
+            self.change_members(|members| members.join(id, instance, clock::instant()));
+        }
     }
 
     fn leave(&self, id: &str) {
@@ -205,14 +220,23 @@ impl Publisher {
 
     fn change_members(&self, change: impl FnOnce(&mut Members)) {
         let mut state = self.0.state.lock();
-        let before = state.members.count();
+        let (before, gone) = (state.members.count(), state.members.departed().count());
         change(&mut state.members);
+        let departed = gone != state.members.departed().count();
         let changed = before != state.members.count();
-        if changed {
+        if changed || departed {
+            // With the number of replicas what each has to carry changes, and nobody may hear of
+            // one without the other.
+            self.carry(&mut state);
             self.tell_fleet(&state);
         }
         drop(state);
-        if changed {
+        if departed {
+            self.0
+                .departures
+                .send_modify(|count| *count = count.wrapping_add(1));
+        }
+        if changed || departed {
             self.tell_subscribers();
         }
     }

@@ -1,4 +1,4 @@
-//! The channel's HTTP side: `GET /v1/table` and `POST /v1/ack`.
+//! The channel's HTTP side: `GET /v1/table`, `POST /v1/ack` and `POST /v1/report`.
 //!
 //! HTTP/1.1, and HTTP/2 where TLS has negotiated it. Every wait on a peer has a deadline.
 
@@ -16,21 +16,29 @@ use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use proxy_admin::shutdown::Shutdown;
 use proxy_admin::task;
-use proxy_wire::v1::Ack;
+use proxy_wire::v1::{Ack, Report};
 use rustls::ServerConfig;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{interval, sleep, timeout};
 use tracing::{debug, info};
 
-use crate::publisher::{Publisher, Subscription};
+use crate::publisher::{Follower, Publisher, Subscription};
 use crate::review::{Denial, Gate, Reviewer};
 
 mod connection;
-/// An acknowledgement is a few hundred bytes, and its error text is cut anyway.
-const BODY_LIMIT: usize = 64 * 1024;
 
-/// Longest wait for the body of an acknowledgement.
+/// An acknowledgement is a few hundred bytes, and its error text is cut anyway.
+const ACK_LIMIT: usize = 64 * 1024;
+
+/// A report of ten thousand counters with long names.
+const REPORT_LIMIT: usize = 8 * 1024 * 1024;
+
+/// What is asked for here, for whoever asks for something else.
+const PATHS: &str = "GET /v1/table, POST /v1/ack, POST /v1/report";
+
+/// Longest wait for the body of an acknowledgement or a report.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections at once. A proxy keeps two; beyond a few hundred proxies something is wrong.
@@ -153,15 +161,16 @@ impl Channel {
         let answered = match (request.method(), path) {
             (&Method::GET, "/v1/table") => self.table(&request, shutdown).await,
             (&Method::POST, "/v1/ack") => self.ack(request).await,
-            (_, "/v1/table" | "/v1/ack") => Err(Refusal {
+            (&Method::POST, "/v1/report") => self.report(request).await,
+            (_, "/v1/table" | "/v1/ack" | "/v1/report") => Err(Refusal {
                 status: StatusCode::METHOD_NOT_ALLOWED,
                 code: "MethodNotAllowed",
-                message: "GET /v1/table, POST /v1/ack".to_owned(),
+                message: PATHS.to_owned(),
             }),
             _ => Err(Refusal {
                 status: StatusCode::NOT_FOUND,
                 code: "NotFound",
-                message: "GET /v1/table, POST /v1/ack".to_owned(),
+                message: PATHS.to_owned(),
             }),
         };
         answered.unwrap_or_else(Refusal::into_response)
@@ -187,10 +196,14 @@ impl Channel {
                 message: "nothing has been compiled yet".to_owned(),
             });
         }
+        let follower = Follower {
+            replica,
+            instance: query("instance"),
+            have: query("have"),
+        };
         let subscription = Subscription::new(
             &self.publisher,
-            replica,
-            query("have").as_deref(),
+            follower,
             (self.config.heartbeat, self.config.subscription_life),
             shutdown,
         );
@@ -209,27 +222,34 @@ impl Channel {
     }
 
     async fn ack(&self, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+        let (reviewed, ack) = self.posted::<Ack>(request, ACK_LIMIT).await?;
+        let replica = identity(reviewed, Some(ack.replica.clone()))?.unwrap_or_default();
+        done(self.publisher.acknowledge(&replica, ack))
+    }
+
+    async fn report(&self, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+        let (reviewed, report) = self.posted::<Report>(request, REPORT_LIMIT).await?;
+        let replica = identity(reviewed, Some(report.replica.clone()))?.unwrap_or_default();
+        done(self.publisher.report(&replica, report))
+    }
+
+    /// Who posts, and what.
+    async fn posted<T: DeserializeOwned>(
+        &self,
+        request: Request<Incoming>,
+        limit: usize,
+    ) -> Result<(Option<String>, T), Refusal> {
         let (head, body) = request.into_parts();
         let reviewed = self.reviewed(&head.headers).await?;
-        let body = timeout(BODY_TIMEOUT, Limited::new(body, BODY_LIMIT).collect()).await;
+        let body = timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
         let body = match body {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) => return Err(Refusal::bad_request(format!("body: {error}"))),
             Err(_elapsed) => return Err(Refusal::bad_request("body: too slow".to_owned())),
         };
-        let ack: Ack = serde_json::from_slice(&body)
+        let posted = serde_json::from_slice(&body)
             .map_err(|error| Refusal::bad_request(format!("body: {error}")))?;
-        let replica = identity(reviewed, Some(ack.replica.clone()))?.unwrap_or_default();
-        if !self.publisher.acknowledge(&replica, ack) {
-            return Err(Refusal {
-                status: StatusCode::CONFLICT,
-                code: "NotSubscribed",
-                message: "this replica has no open subscription".to_owned(),
-            });
-        }
-        let mut response = Response::new(Empty::new().boxed_unsync());
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        Ok(response)
+        Ok((reviewed, posted))
     }
 
     async fn reviewed(&self, headers: &HeaderMap) -> Result<Option<String>, Refusal> {
@@ -258,6 +278,20 @@ impl Channel {
             message: denial.to_string(),
         })
     }
+}
+
+/// The answer to what was posted: only subscribers are listened to.
+fn done(known: bool) -> Result<Response<Body>, Refusal> {
+    if !known {
+        return Err(Refusal {
+            status: StatusCode::CONFLICT,
+            code: "NotSubscribed",
+            message: "this replica has no open subscription".to_owned(),
+        });
+    }
+    let mut response = Response::new(Empty::new().boxed_unsync());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
 }
 
 /// Whom to count: the reviewed identity, else what the caller says of itself.

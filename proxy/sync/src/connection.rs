@@ -1,4 +1,4 @@
-//! One HTTP/2 connection to one operator, and its two requests.
+//! One HTTP/2 connection to one operator, and its three requests.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -127,8 +127,12 @@ impl Connection {
     }
 
     /// Subscribes; `have` is the digest of the table that we have.
-    pub(crate) async fn subscribe(&mut self, have: Option<&str>) -> Result<Incoming, ChannelError> {
-        let path = table_path(&self.config.replica, have);
+    pub(crate) async fn subscribe(
+        &mut self,
+        instance: &str,
+        have: Option<&str>,
+    ) -> Result<Incoming, ChannelError> {
+        let path = table_path(&self.config.replica, instance, have);
         let answer = self.send(Method::GET, &path, Bytes::new()).await?;
         Ok(answer.into_body())
     }
@@ -139,6 +143,12 @@ impl Connection {
             serde_json::to_vec(&ack).map_err(|error| ChannelError::OutOfStep(error.to_string()))?;
         self.send(Method::POST, "/v1/ack", Bytes::from(body))
             .await?;
+        Ok(())
+    }
+
+    /// Tells what was counted.
+    pub(crate) async fn report(mut self, report: Bytes) -> Result<(), ChannelError> {
+        self.send(Method::POST, "/v1/report", report).await?;
         Ok(())
     }
 
@@ -180,9 +190,10 @@ impl Connection {
     }
 }
 
-fn table_path(replica: &str, have: Option<&str>) -> String {
+fn table_path(replica: &str, instance: &str, have: Option<&str>) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair("replica", replica);
+    query.append_pair("instance", instance);
     if let Some(have) = have {
         query.append_pair("have", have);
     }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use proxy_admin::shutdown::Shutdown;
 use proxy_admin::task;
 use tokio::net::lookup_host;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
@@ -19,6 +21,7 @@ use crate::connection::{ChannelError, Connection};
 use crate::last_good;
 use crate::live::{Live, Update};
 use crate::metrics::Metrics;
+use crate::reports::{self, Counted};
 use crate::session::Session;
 
 /// How often names are looked up again: a new operator replica is followed within this.
@@ -29,6 +32,9 @@ const RESOLVE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Longest look-up.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the last report may take once we are to stop.
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// One address that is followed.
 struct Followed {
@@ -41,7 +47,7 @@ struct Followed {
 /// there is one, then every newer table, from whichever operator has it first.
 ///
 /// The sink is called from this future's runtime, one call at a time; it should only store what it
-/// is given.
+/// is given. `counted` is asked every two seconds, and its answer told to every operator.
 ///
 /// # Errors
 /// The settings are wrong. Nothing that happens later ends it.
@@ -49,28 +55,42 @@ pub async fn follow(
     config: Config,
     metrics: Metrics,
     sink: impl Fn(Update) + Send + Sync + 'static,
+    counted: impl Fn() -> Counted + Send + Sync + 'static,
     mut shutdown: Shutdown,
 ) -> Result<(), ConfigError> {
     let operators = config.parsed()?;
     let config = Arc::new(config);
-    let live = Arc::new(Live::new(Box::new(sink), metrics));
+    let live = Arc::new(Live::new(Box::new(sink), metrics.clone()));
     let mut keeper = None;
     if let Some(path) = config.last_good.clone() {
         last_good::restore(&path, &live);
         let keep = last_good::keep(path, config.keep_credentials, live.newest());
         keeper = Some(task::spawn("last good table", keep));
     }
+    // A replica that starts again has the same name, and its counters begin anew.
+    let instance: Arc<str> = format!("{:016x}", rand::random::<u64>()).into();
+    let (newest, reports) = watch::channel(Bytes::new());
+    let collect = reports::collect(
+        Box::new(counted),
+        (config.replica.clone(), instance.as_ref().to_owned()),
+        newest,
+        live.replicas(),
+        (metrics, shutdown.clone()),
+    );
+    let collector = task::spawn("reports", collect);
     let mut resolvers = Vec::new();
     for operator in operators {
-        let resolve = resolve(
-            Arc::clone(&config),
-            operator,
-            Arc::clone(&live),
-            shutdown.clone(),
-        );
+        let following = Following {
+            config: Arc::clone(&config),
+            instance: Arc::clone(&instance),
+            live: Arc::clone(&live),
+            reports: reports.clone(),
+        };
+        let resolve = resolve(following, operator, shutdown.clone());
         resolvers.push(task::spawn("operator addresses", resolve));
     }
     shutdown.requested().await;
+    finished("reports", collector).await;
     for resolver in resolvers {
         finished("operator addresses", resolver).await;
     }
@@ -89,7 +109,17 @@ async fn finished(name: &'static str, task: JoinHandle<()>) {
     }
 }
 
-async fn resolve(config: Arc<Config>, operator: Operator, live: Arc<Live>, mut shutdown: Shutdown) {
+/// What every followed address has in common.
+#[derive(Clone)]
+struct Following {
+    config: Arc<Config>,
+    /// Which life of the replica this is.
+    instance: Arc<str>,
+    live: Arc<Live>,
+    reports: watch::Receiver<Bytes>,
+}
+
+async fn resolve(following: Following, operator: Operator, mut shutdown: Shutdown) {
     let mut followed: HashMap<SocketAddr, Followed> = HashMap::new();
     loop {
         let found = lookup(&operator).await;
@@ -107,10 +137,9 @@ async fn resolve(config: Arc<Config>, operator: Operator, live: Arc<Live>, mut s
                 followed.entry(address).or_insert_with(|| {
                     let wanted = Arc::new(AtomicBool::new(true));
                     let one = One {
-                        config: Arc::clone(&config),
+                        following: following.clone(),
                         operator: operator.clone(),
                         address,
-                        live: Arc::clone(&live),
                         wanted: Arc::clone(&wanted),
                     };
                     info!(host = operator.host, %address, "following an operator");
@@ -150,10 +179,9 @@ async fn lookup(operator: &Operator) -> Option<Vec<SocketAddr>> {
 
 /// One address of one operator.
 struct One {
-    config: Arc<Config>,
+    following: Following,
     operator: Operator,
     address: SocketAddr,
-    live: Arc<Live>,
     wanted: Arc<AtomicBool>,
 }
 
@@ -169,10 +197,10 @@ impl One {
         // Cleared when an operator's delta did not fit what we said that we have.
         let mut trusted = true;
         while self.wanted.load(Ordering::Relaxed) {
-            let subscribed = tokio::select! {
-                subscribed = self.subscribe(trusted, &mut backoff) => subscribed,
-                () = shutdown.requested() => return,
-            };
+            let subscribed = self.subscribe(trusted, &mut backoff, &mut shutdown).await;
+            if shutdown.is_requested() {
+                return;
+            }
             trusted = true;
             match subscribed {
                 Ok(()) => debug!(address = %self.address, "the operator ended the subscription"),
@@ -193,19 +221,46 @@ impl One {
         }
     }
 
-    async fn subscribe(&self, trusted: bool, backoff: &mut Backoff) -> Result<(), ChannelError> {
-        let mut connection = Connection::open(&self.config, &self.operator, self.address).await?;
-        let view = self.live.current().filter(|_| trusted);
-        let have = view.as_ref().map(|version| &*version.digest);
-        let body = connection.subscribe(have).await?;
-        self.live.metrics().connected.inc();
+    async fn subscribe(
+        &self,
+        trusted: bool,
+        backoff: &mut Backoff,
+        shutdown: &mut Shutdown,
+    ) -> Result<(), ChannelError> {
+        let Following {
+            config,
+            instance,
+            live,
+            reports,
+        } = &self.following;
+        let view = live.current().filter(|_| trusted);
+        let opening = async {
+            let mut connection = Connection::open(config, &self.operator, self.address).await?;
+            let have = view.as_ref().map(|version| &*version.digest);
+            let body = connection.subscribe(instance, have).await?;
+            Ok::<_, ChannelError>((connection, body))
+        };
+        let (connection, body) = tokio::select! {
+            opened = opening => opened?,
+            () = shutdown.requested() => return Ok(()),
+        };
+        live.metrics().connected.inc();
         let _connected = Connected {
-            live: &self.live,
+            live,
             address: self.address,
         };
         debug!(address = %self.address, "subscribed");
-        let mut session = Session::new(&self.live, self.address, &self.config.replica, view);
-        let ended = session.run(&connection, body).await;
+        let mut session = Session::new(live, self.address, &config.replica, view);
+        let late = async {
+            shutdown.requested().await;
+            sleep(LEAVE).await;
+        };
+        let ended = tokio::select! {
+            ended = session.run(&connection, body) => ended,
+            // It has delivered the last report.
+            () = reports::deliver(connection.clone(), reports.clone(), live.metrics()) => Ok(()),
+            () = late => Ok(()),
+        };
         if session.fruitful {
             backoff.reset();
         }
@@ -216,6 +271,6 @@ impl One {
 impl Drop for Connected<'_> {
     fn drop(&mut self) {
         self.live.metrics().connected.dec();
-        self.live.count(self.address, None);
+        self.live.gone(self.address);
     }
 }

@@ -1,4 +1,5 @@
-//! Follows the operators' channel, gives every new table to a sink, and keeps the last good one.
+//! Follows the operators' channel, gives every new table to a sink, and keeps the last good one. The
+//! other way it tells what the replica has counted.
 //!
 //! Every operator replica is followed at once; the newest revision wins, whoever sent it, and an
 //! older one is ignored. Refuses to lose a table: what cannot be understood is refused, and what is
@@ -13,9 +14,12 @@ mod last_good;
 mod lines;
 mod live;
 mod metrics;
+mod reports;
 mod session;
 
 pub use config::{Config, ConfigError};
 pub use follow::follow;
 pub use live::Update;
 pub use metrics::Metrics;
+pub use proxy_wire::v1::Denials;
+pub use reports::Counted;

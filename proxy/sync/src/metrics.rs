@@ -20,6 +20,9 @@ pub struct Metrics {
     pub(crate) refused: Counter,
     pub(crate) ignored: Counter,
     pub(crate) revision: Gauge<u64, AtomicU64>,
+    pub(crate) reports: Counter,
+    pub(crate) reports_failed: Counter,
+    pub(crate) unreported: Gauge,
     contact: Arc<AtomicU64>,
 }
 
@@ -36,6 +39,9 @@ impl Metrics {
             refused: Counter::default(),
             ignored: Counter::default(),
             revision: Gauge::default(),
+            reports: Counter::default(),
+            reports_failed: Counter::default(),
+            unreported: Gauge::default(),
             contact: Arc::new(AtomicU64::new(clock::now().monotonic_ms)),
         };
         registry.register(
@@ -57,6 +63,21 @@ impl Metrics {
             "table_revision",
             "Revision of the live table",
             metrics.revision.clone(),
+        );
+        registry.register(
+            "channel_reports",
+            "Reports of counters that an operator took",
+            metrics.reports.clone(),
+        );
+        registry.register(
+            "channel_reports_failed",
+            "Reports of counters that an operator did not take",
+            metrics.reports_failed.clone(),
+        );
+        registry.register(
+            "channel_counters_unreported",
+            "Counters that are in no report, since there are too many",
+            metrics.unreported.clone(),
         );
         registry.register_collector(Box::new(ContactAge(Arc::clone(&metrics.contact))));
         metrics

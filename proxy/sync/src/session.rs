@@ -128,6 +128,15 @@ impl<'a> Session<'a> {
                 Ok(())
             }
             Ok(Line::Delta(delta)) => self.delta(&delta),
+            Ok(Line::Carried(carried)) => {
+                self.live.carry(self.address, carried);
+                Ok(())
+            }
+            // Of a newer operator, and not about a table.
+            Err(DecodeError::Kind(kind)) if serde_json::from_slice::<Head>(line).is_err() => {
+                debug!(address = %self.address, kind, "line of an unknown kind ignored");
+                Ok(())
+            }
             Err(error) => {
                 // Perhaps a newer operator. It may send something better, so stay.
                 warn!(address = %self.address, %error, "line not understood");
@@ -142,7 +151,7 @@ impl<'a> Session<'a> {
     }
 
     fn heartbeat(&mut self, heartbeat: &Heartbeat) {
-        self.live.count(self.address, Some(heartbeat.replicas));
+        self.live.count(self.address, heartbeat.replicas);
         self.fruitful |= !self.damaged;
         if std::mem::take(&mut self.untold) {
             self.told = false;
@@ -162,7 +171,7 @@ impl<'a> Session<'a> {
 
     fn snapshot(&mut self, snapshot: Snapshot) {
         let (revision, digest) = (snapshot.revision, snapshot.digest.clone());
-        self.live.count(self.address, Some(snapshot.replicas));
+        self.live.count(self.address, snapshot.replicas);
         match snapshot.verified() {
             Ok(objects) => self.offer(Version {
                 revision,
@@ -174,7 +183,7 @@ impl<'a> Session<'a> {
     }
 
     fn delta(&mut self, delta: &Delta) -> Result<(), ChannelError> {
-        self.live.count(self.address, Some(delta.replicas));
+        self.live.count(self.address, delta.replicas);
         let Some(view) = &self.view else {
             return Err(ChannelError::OutOfStep("a delta from nothing".to_owned()));
         };

@@ -3,7 +3,7 @@
 //! A table travels as [`Objects`]: one piece of JSON per backend, route, quota and key, so that a
 //! change of one route is a delta of one piece. Lines ([`Line`]) are newline-delimited JSON. Words:
 //! a `digest` names the bytes of all objects, a `revision` orders tables in time, a `base` is the
-//! digest that a delta starts from.
+//! digest that a delta starts from. Counters travel the other way, as a [`Report`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,14 +17,18 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+mod checkpoint;
 mod fields;
 mod line;
 mod object;
 mod quota;
+mod report;
 #[cfg(test)]
 mod tests;
 
+pub use checkpoint::{Checkpoint, CheckpointCounter, CheckpointReplica};
 pub use line::{Ack, AckResult, Delta, Heartbeat, Line, Snapshot};
+pub use report::{Carried, CarriedEntry, Denials, Report};
 
 /// The number that a snapshot of this module carries.
 pub const VERSION: u32 = 1;
@@ -55,6 +59,9 @@ pub enum DecodeError {
     /// A line of the channel or a file is not what it should be.
     #[error("line: {0}")]
     Line(String),
+    /// The line is of a kind that this reader does not know.
+    #[error("line of the unknown kind {0:?}")]
+    Kind(String),
     /// The snapshot has a version that this reader does not speak.
     #[error("snapshot of version {0}, which is not spoken here")]
     Version(u32),

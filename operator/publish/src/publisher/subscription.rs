@@ -14,7 +14,7 @@ use super::Publisher;
 /// the one before has been taken, so a slow reader costs one line.
 pub(crate) struct Subscription {
     publisher: Publisher,
-    replica: Option<String>,
+    follower: Follower,
     changes: watch::Receiver<u64>,
     shutdown: Shutdown,
     heartbeat: Duration,
@@ -23,31 +23,41 @@ pub(crate) struct Subscription {
     has: Option<Arc<str>>,
     /// When the last line was given, and the publication and the number of replicas it told of.
     told: Option<(Instant, (u64, u64))>,
+    /// Which version of what is carried it was told.
+    told_carried: Option<u64>,
+}
+
+/// Who follows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Follower {
+    /// The identity to count; nobody is counted without one.
+    pub(crate) replica: Option<String>,
+    /// Which life of it. Who tells this knows what a `carried` line is.
+    pub(crate) instance: Option<String>,
+    /// Digest of the table that it has.
+    pub(crate) have: Option<String>,
 }
 
 impl Subscription {
-    /// `replica` is the identity to count, `have` the digest that the follower has; `life` bounds
-    /// the subscription, so that its credential is looked at again.
+    /// `life` bounds the subscription, so that the follower's credential is looked at again.
     pub(crate) fn new(
         publisher: &Publisher,
-        replica: Option<String>,
-        have: Option<&str>,
+        follower: Follower,
         (heartbeat, life): (Duration, Duration),
         shutdown: Shutdown,
     ) -> Self {
-        if let Some(replica) = &replica {
-            publisher.join(replica);
-        }
+        publisher.join(&follower);
         publisher.0.metrics.subscribers.inc();
         Self {
             changes: publisher.0.changes.subscribe(),
             publisher: publisher.clone(),
-            replica,
             shutdown,
             heartbeat,
             ends: Instant::now() + life,
-            has: have.map(Arc::from),
+            has: follower.have.as_deref().map(Arc::from),
+            follower,
             told: None,
+            told_carried: None,
         }
     }
 
@@ -72,6 +82,12 @@ impl Subscription {
     fn due(&mut self) -> Option<Bytes> {
         let mut state = self.publisher.0.state.lock();
         let newest = Arc::clone(&state.kept.back()?.digest);
+        // Before everything else: a table must not be in force without what belongs to it.
+        let carried = state.carries.version;
+        if self.follower.instance.is_some() && self.told_carried != Some(carried) {
+            self.told_carried = Some(carried);
+            return state.carries.line();
+        }
         let now = Instant::now();
         let news = (state.newest_sequence(), state.members.count());
         let line = if self.has.as_ref() == Some(&newest) {
@@ -94,7 +110,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        if let Some(replica) = &self.replica {
+        if let Some(replica) = &self.follower.replica {
             self.publisher.leave(replica);
         }
         self.publisher.0.metrics.subscribers.dec();

@@ -28,8 +28,12 @@ fn publisher() -> Publisher {
 fn follow(publisher: &Publisher, have: Option<&str>) -> (shutdown::Trigger, Subscription) {
     let (trigger, shutdown) = shutdown::channel();
     let times = (Duration::from_secs(5), Duration::from_secs(3_600));
-    let replica = Some("p1".to_owned());
-    let subscription = Subscription::new(publisher, replica, have, times, shutdown);
+    let follower = Follower {
+        replica: Some("p1".to_owned()),
+        have: have.map(str::to_owned),
+        ..Follower::default()
+    };
+    let subscription = Subscription::new(publisher, follower, times, shutdown);
     (trigger, subscription)
 }
 

@@ -16,6 +16,15 @@ fn live() -> (Live, Told) {
                     table, revision, ..
                 } => format!("{revision}: {} keys", table.contents().keys.len()),
                 Update::Replicas(replicas) => format!("{replicas} replicas"),
+                Update::Carried(carried) => {
+                    let each = carried.iter().map(|one| {
+                        format!(
+                            " {}@{}={}",
+                            one.limit.limit, one.period_start_ms, one.amount
+                        )
+                    });
+                    format!("carried{}", each.collect::<String>())
+                }
             });
         }
     };
@@ -90,12 +99,12 @@ fn what_is_not_a_table_is_refused_and_the_live_one_stays() {
 fn the_largest_count_of_a_connected_operator_is_told_and_the_last_one_stays() {
     let (live, told) = live();
     let [one, two] = [1, 2].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-    live.count(one, Some(4));
-    live.count(two, Some(1));
-    live.count(two, Some(4));
-    live.count(one, Some(3));
-    live.count(two, None);
-    live.count(one, None);
+    live.count(one, 4);
+    live.count(two, 1);
+    live.count(two, 4);
+    live.count(one, 3);
+    live.gone(two);
+    live.gone(one);
     assert_eq!(*told.lock(), ["4 replicas", "3 replicas"]);
 }
 
@@ -104,11 +113,70 @@ fn a_new_number_of_replicas_goes_to_the_disk_too() {
     let (live, _told) = live();
     let newest = live.newest();
     let one = SocketAddr::from(([127, 0, 0, 1], 1));
-    live.count(one, Some(1));
+    live.count(one, 1);
     assert!(newest.borrow().is_none(), "there is no table yet");
     live.offer(version(5, 1));
-    live.count(one, Some(2));
+    live.count(one, 2);
     let kept = newest.borrow().clone();
     let (kept, replicas) = kept.unwrap();
     assert_eq!((kept.revision, replicas), (5, 2));
+}
+
+fn carried(replicas: u64, entries: &[(&str, i64, u64)]) -> v1::Carried {
+    let entries = entries
+        .iter()
+        .map(|&(limit, period_start_ms, amount)| Carried {
+            limit: LimitName {
+                quota: ObjectName::new("a", "q"),
+                limit: limit.into(),
+            },
+            key: SubjectKey([0; 16]),
+            period_start_ms,
+            amount,
+        });
+    v1::Carried {
+        replicas,
+        entries: entries.map(Into::into).collect(),
+    }
+}
+
+#[test]
+fn of_what_operators_tell_to_carry_the_most_counts_and_the_last_one_stays() {
+    let (live, told) = live();
+    let [one, two] = [1, 2].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    live.carry(one, carried(2, &[("day", 7, 30), ("hour", 7, 5)]));
+    live.carry(two, carried(2, &[("day", 7, 10), ("hour", 8, 1)]));
+    live.carry(two, carried(2, &[("day", 7, 40)]));
+    live.gone(two);
+    live.carry(one, carried(2, &[]));
+    live.carry(one, carried(2, &[("day", 7, 9)]));
+    live.gone(one);
+    let expected = [
+        "2 replicas",
+        "carried day@7=30 hour@7=5",
+        "carried day@7=30 hour@8=1",
+        "carried day@7=40 hour@7=5",
+        "carried day@7=30 hour@7=5",
+        "carried",
+        "carried day@7=9",
+    ];
+    assert_eq!(*told.lock(), expected);
+}
+
+#[test]
+fn a_change_of_both_never_admits_more_than_before_or_after() {
+    let (live, told) = live();
+    let one = SocketAddr::from(([127, 0, 0, 1], 1));
+    live.carry(one, carried(2, &[("day", 7, 20)]));
+    live.carry(one, carried(1, &[("day", 7, 40)]));
+    live.carry(one, carried(4, &[("day", 7, 10)]));
+    let expected = [
+        "2 replicas",
+        "carried day@7=20",
+        "carried day@7=40",
+        "1 replicas",
+        "4 replicas",
+        "carried day@7=10",
+    ];
+    assert_eq!(*told.lock(), expected);
 }

@@ -54,7 +54,7 @@ async fn check(lines: &'static [&'static str], pause: Duration) -> (ChannelError
         tls: false,
     };
     let mut connection = Connection::over(&config, &operator, ours).await.unwrap();
-    let body = connection.subscribe(None).await.unwrap();
+    let body = connection.subscribe("1", None).await.unwrap();
     let metrics = Metrics::register(&mut Registry::default());
     let live = Live::new(Box::new(|_update| {}), metrics);
     let address = SocketAddr::from(([127, 0, 0, 1], 80));

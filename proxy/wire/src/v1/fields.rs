@@ -8,7 +8,9 @@ use std::time::Duration;
 use http::HeaderName;
 use proxy_core::auth::KeyDigest;
 use proxy_core::names::{ModelPattern, ObjectName, Operation, Secret};
-use proxy_core::quota::{Mode, OnStoreLoss, Per, Period, TimeZone, Unit};
+use proxy_core::quota::{
+    LimitName, Mode, OnStoreLoss, Per, Period, StoreState, SubjectKey, TimeZone, Unit,
+};
 use proxy_core::route::HostPattern;
 use proxy_core::table::BackendKind;
 use serde::de::Error as _;
@@ -23,7 +25,7 @@ pub(super) trait Word: Sized {
 }
 
 /// Carries a [`Word`] through serde.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Text<T>(pub(super) T);
 
 /// A duration in whole milliseconds, which is as fine as Kubernetes' durations are.
@@ -145,6 +147,37 @@ impl Word for KeyDigest {
     }
 }
 
+impl Word for LimitName {
+    const WHAT: &'static str = "namespace/quota/limit";
+
+    fn write(&self) -> Cow<'_, str> {
+        Cow::Owned(self.to_string())
+    }
+
+    fn read(word: &str) -> Option<Self> {
+        let (quota, limit) = word.rsplit_once('/')?;
+        let quota = ObjectName::parse(quota)?;
+        (!limit.is_empty()).then(|| Self {
+            quota,
+            limit: limit.into(),
+        })
+    }
+}
+
+impl Word for SubjectKey {
+    const WHAT: &'static str = "subject's key in hex";
+
+    fn write(&self) -> Cow<'_, str> {
+        Cow::Owned(hex::encode(self.0))
+    }
+
+    fn read(word: &str) -> Option<Self> {
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(word, &mut bytes).ok()?;
+        Some(Self(bytes))
+    }
+}
+
 impl Word for TimeZone {
     const WHAT: &'static str = "IANA time zone";
 
@@ -224,6 +257,13 @@ words!(
     Share = "Share",
     Deny = "Deny",
     Allow = "Allow"
+);
+words!(
+    StoreState,
+    "state of the store",
+    None = "none",
+    Ok = "ok",
+    Lost = "lost"
 );
 words!(
     Per,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DecodeError, Objects, VERSION, verify};
+use super::{Carried, DecodeError, Objects, VERSION, verify};
 
 /// One line that an operator sends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -14,6 +14,8 @@ pub enum Line {
     Delta(Delta),
     /// Nothing has changed; the operator lives.
     Heartbeat(Heartbeat),
+    /// What others have used.
+    Carried(Carried),
 }
 
 /// A whole table.
@@ -88,17 +90,9 @@ pub enum AckResult {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Snapshot,
-    Delta,
-    Heartbeat,
-}
-
-#[derive(Deserialize)]
 struct Tag {
     #[serde(rename = "type")]
-    kind: Kind,
+    kind: String,
 }
 
 // === impl Line ===
@@ -108,13 +102,14 @@ impl Line {
     /// [`apply`](super::apply).
     ///
     /// # Errors
-    /// It is not JSON of a known line, or of another version.
+    /// It is not JSON of a known line, or of another version. [`DecodeError::Kind`] if it is a line
+    /// of a kind to come.
     pub fn parse(line: &[u8]) -> Result<Self, DecodeError> {
         // In two passes: serde's tagged enums copy what they hold, and raw JSON cannot be copied.
         let wrong = |error: serde_json::Error| DecodeError::Line(error.to_string());
         let tag: Tag = serde_json::from_slice(line).map_err(wrong)?;
-        match tag.kind {
-            Kind::Snapshot => {
+        match &*tag.kind {
+            "snapshot" => {
                 // The version first: another version may have other objects.
                 let Version { version } = serde_json::from_slice(line).map_err(wrong)?;
                 if version != VERSION {
@@ -122,10 +117,12 @@ impl Line {
                 }
                 Ok(Self::Snapshot(serde_json::from_slice(line).map_err(wrong)?))
             }
-            Kind::Delta => Ok(Self::Delta(serde_json::from_slice(line).map_err(wrong)?)),
-            Kind::Heartbeat => Ok(Self::Heartbeat(
+            "delta" => Ok(Self::Delta(serde_json::from_slice(line).map_err(wrong)?)),
+            "heartbeat" => Ok(Self::Heartbeat(
                 serde_json::from_slice(line).map_err(wrong)?,
             )),
+            "carried" => Ok(Self::Carried(serde_json::from_slice(line).map_err(wrong)?)),
+            _ => Err(DecodeError::Kind(tag.kind)),
         }
     }
 

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -39,6 +40,7 @@ struct Seen {
     script: Vec<Vec<Bytes>>,
     subscriptions: Mutex<Vec<String>>,
     acks: Mutex<Vec<Ack>>,
+    reports: AtomicUsize,
 }
 
 /// The bytes of a line.
@@ -92,6 +94,11 @@ impl Liar {
         .await
     }
 
+    /// How many reports came; each was answered as an operator does that knows none.
+    pub(crate) fn reports(&self) -> usize {
+        self.seen.reports.load(Ordering::Relaxed)
+    }
+
     /// Waits for the n-th subscription, and gives its query.
     pub(crate) async fn subscription(&self, n: usize) -> Result<String> {
         eventually(&format!("subscription {n}"), PATIENCE, async || {
@@ -115,6 +122,12 @@ async fn answer(seen: &Seen, request: Request<Incoming>) -> Response<Body> {
         seen.acks.lock().push(ack);
         let mut response = Response::new(Empty::new().boxed_unsync());
         *response.status_mut() = StatusCode::NO_CONTENT;
+        return response;
+    }
+    if request.uri().path() == "/v1/report" {
+        seen.reports.fetch_add(1, Ordering::Relaxed);
+        let mut response = Response::new(Empty::new().boxed_unsync());
+        *response.status_mut() = StatusCode::NOT_FOUND;
         return response;
     }
     let query = request.uri().query().unwrap_or_default().to_owned();

@@ -1,5 +1,6 @@
 //! The control channel between real ends, on loopback.
 
+mod counting;
 mod liar;
 mod parts;
 mod refusals;

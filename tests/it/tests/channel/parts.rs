@@ -13,10 +13,11 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use proxy_admin::shutdown::{self, Trigger};
 use proxy_core::names::{ObjectName, Secret};
+use proxy_core::quota::{Carried, CounterReading, StoreState};
 use proxy_core::table::{
     Authentication, Backend, BackendAuth, BackendKind, Contents, Retry, Route, Rule, Table, Target,
 };
-use proxy_sync::{Config, Update, follow};
+use proxy_sync::{Config, Counted, Update, follow};
 use tempfile::TempDir;
 use tests_support::eventually;
 use tokio::task::JoinHandle;
@@ -107,11 +108,16 @@ impl Operator {
 pub(crate) struct Given {
     pub(crate) tables: Vec<(Arc<Table>, u64)>,
     pub(crate) replicas: Option<u64>,
+    pub(crate) carried: Vec<Carried>,
+    /// Whether a table was there before anything was carried.
+    pub(crate) early: bool,
 }
 
 /// A follower of the channel.
 pub(crate) struct Proxy {
     pub(crate) given: Arc<Mutex<Given>>,
+    /// What it says that it has counted.
+    pub(crate) counted: Arc<Mutex<Counted>>,
     pub(crate) folder: Arc<TempDir>,
     stop: Trigger,
     task: JoinHandle<()>,
@@ -151,21 +157,46 @@ impl Proxy {
                     table, revision, ..
                 } => given.lock().tables.push((table, revision)),
                 Update::Replicas(replicas) => given.lock().replicas = Some(replicas),
+                Update::Carried(carried) => {
+                    let mut given = given.lock();
+                    given.early |= !given.tables.is_empty() && given.carried.is_empty();
+                    given.carried = carried;
+                }
             }
+        };
+        let counted = Arc::new(Mutex::new(Counted {
+            store: StoreState::None,
+            counters: Vec::new(),
+            limits: Vec::new(),
+        }));
+        let source = {
+            let counted = Arc::clone(&counted);
+            move || counted.lock().clone()
         };
         let (stop, shutdown) = shutdown::channel();
         let metrics = proxy_sync::Metrics::register(&mut Registry::default());
         let task = proxy_admin::task::spawn("proxy under test", async move {
-            follow(config, metrics, sink, shutdown)
+            follow(config, metrics, sink, source, shutdown)
                 .await
                 .expect("the settings of the test are right");
         });
         Ok(Self {
             given,
+            counted,
             folder,
             stop,
             task,
         })
+    }
+
+    /// Says from now on that it has counted this.
+    pub(crate) fn count(&self, reading: CounterReading) {
+        self.counted.lock().counters = vec![reading];
+    }
+
+    /// Ends it as SIGKILL would: it says nothing any more.
+    pub(crate) fn kill(self) {
+        self.task.abort();
     }
 
     /// Ends it; its folder stays.

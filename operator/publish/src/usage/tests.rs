@@ -1,0 +1,274 @@
+use std::time::Instant;
+
+use proxy_admin::clock;
+use proxy_core::names::{ConsumerMatch, ObjectName};
+use proxy_core::quota::{self, CounterReading, OnStoreLoss, Period, TimeZone, Unit};
+use proxy_core::table::{Quota, Scope};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fleet::{GRACE, Members};
+
+const KEY: SubjectKey = SubjectKey([7; 16]);
+
+fn name(limit: &str) -> LimitName {
+    LimitName {
+        quota: ObjectName::new("team", "spend"),
+        limit: limit.into(),
+    }
+}
+
+/// A limit of 100 a day and one of 100 a minute.
+fn declared() -> Limits {
+    let limit = |name: &str, window| Limit {
+        name: name.into(),
+        unit: Unit::Tokens,
+        amount: 100,
+        window,
+    };
+    let day = Window::Calendar(Period::Day, TimeZone::UTC);
+    let quota = Quota {
+        name: ObjectName::new("team", "spend"),
+        scope: Scope::Gateway,
+        models: Vec::new(),
+        consumers: ConsumerMatch::default(),
+        per: Vec::new(),
+        attribute: "".into(),
+        mode: Mode::Enforce,
+        on_store_loss: OnStoreLoss::Share,
+        limits: vec![limit("day", day), limit("minute", Window::Minute)],
+    };
+    limits(&Contents {
+        quotas: vec![quota],
+        ..Contents::default()
+    })
+}
+
+fn now() -> Moment {
+    clock::now()
+}
+
+fn today() -> i64 {
+    let limits = declared();
+    period_start_ms(&limits[&name("day")].limit, now()).expect("it is a calendar limit")
+}
+
+fn reading(limit: &str, period_start_ms: Option<i64>, used: u64) -> CounterReading {
+    CounterReading {
+        limit: name(limit),
+        key: KEY,
+        subject: "consumer=team/ann".into(),
+        period_start_ms,
+        used,
+        reserved: 1,
+        amount: 50,
+    }
+}
+
+/// A report of `used` today and, as much, within a minute.
+fn report(replica: &str, instance: &str, store: StoreState, used: u64) -> Usage {
+    let counters = vec![
+        reading("day", Some(today()), used),
+        reading("minute", None, used),
+    ];
+    let denials = vec![Denials {
+        limit: name("day"),
+        denials: 2,
+        shadow_denials: 0,
+    }];
+    let id = (replica.to_owned(), instance.to_owned());
+    Usage::reported(Report::new(id, store, counters, denials))
+}
+
+/// Members that each used so much, without a store.
+fn members(used: &[(&str, u64)], at: Instant) -> Members {
+    let mut members = Members::default();
+    for (id, used) in used {
+        members.join(id, Some("a"), at);
+        assert!(members.reported(id, report(id, "a", StoreState::None, *used)));
+    }
+    members
+}
+
+/// What each member carries of the limit of a day; the limit of a minute is never carried.
+fn carried(members: &Members) -> u64 {
+    let (carried, left_out) = carried::carried(members, &declared(), now());
+    assert_eq!(left_out, 0);
+    let mut amount = 0;
+    for entry in carried.entries {
+        let entry = quota::Carried::from(entry);
+        assert_eq!((entry.limit, entry.period_start_ms), (name("day"), today()));
+        amount += entry.amount;
+    }
+    amount
+}
+
+fn standing(members: &Members) -> Value {
+    let standing = standing::standing(members, &declared(), now());
+    serde_json::to_value(standing).expect("it is JSON")
+}
+
+#[test]
+fn what_a_departed_replica_used_today_is_carried_by_the_others() {
+    let at = clock::instant();
+    let mut members = members(&[("p1", 40), ("p2", 10), ("p3", 0)], at);
+    assert_eq!(carried(&members), 3, "p1 has more than a third");
+    members.leave("p1", at);
+    members.sweep(at + GRACE / 2);
+    assert_eq!(
+        (members.count(), carried(&members)),
+        (3, 3),
+        "it may only be reconnecting"
+    );
+    members.sweep(at + GRACE);
+    assert_eq!((members.count(), carried(&members)), (2, 20));
+    members.leave("p2", at);
+    members.sweep(at + GRACE);
+    assert_eq!((members.count(), carried(&members)), (1, 50));
+}
+
+#[test]
+fn a_replica_that_comes_back_takes_its_use_with_it() {
+    let at = clock::instant();
+    let mut members = members(&[("p1", 40), ("p2", 10)], at);
+    members.leave("p1", at);
+    members.sweep(at + GRACE);
+    assert_eq!(carried(&members), 40);
+    members.join("p1", Some("a"), at + GRACE);
+    assert_eq!(carried(&members), 0);
+    members.leave("p1", at);
+    members.sweep(at + RETURNS);
+    members.sweep(at + RETURNS * 2);
+    members.join("p1", Some("a"), at + RETURNS * 2);
+    assert_eq!(
+        carried(&members),
+        20,
+        "too late: it is counted as somebody else's"
+    );
+}
+
+#[test]
+fn another_life_of_a_replica_begins_with_nothing_and_the_former_one_counts() {
+    let at = clock::instant();
+    let mut members = members(&[("p1", 40), ("p2", 10)], at);
+    members.join("p1", Some("b"), at);
+    assert_eq!((members.count(), carried(&members)), (2, 20));
+    assert!(
+        !members.reported("p1", report("p1", "a", StoreState::None, 45)),
+        "a ghost"
+    );
+    assert!(members.reported("p1", report("p1", "b", StoreState::None, 5)));
+    assert_eq!(carried(&members), 20);
+}
+
+#[test]
+fn a_period_that_has_ended_is_forgotten() {
+    let at = clock::instant();
+    let mut members = members(&[("p2", 0)], at);
+    members.join("p1", Some("a"), at);
+    let id = ("p1".to_owned(), "a".to_owned());
+    let yesterday = vec![reading("day", Some(today() - 86_400_000), 40)];
+    let usage = Usage::reported(Report::new(id, StoreState::None, yesterday, Vec::new()));
+    members.reported("p1", usage);
+    members.leave("p1", at);
+    members.sweep(at + GRACE);
+    assert_eq!(carried(&members), 0);
+    members.departed_mut().forget(&declared(), now());
+    assert_eq!(members.departed().of(&name("day")).count(), 0);
+}
+
+#[test]
+fn with_a_shared_store_nothing_is_carried_and_the_largest_number_is_told() {
+    let at = clock::instant();
+    let mut members = Members::default();
+    for (id, used) in [("p1", 70), ("p2", 72), ("p3", 69)] {
+        members.join(id, Some("a"), at);
+        members.reported(id, report(id, "a", StoreState::Ok, used));
+    }
+    members.leave("p3", at);
+    members.sweep(at + GRACE);
+    assert_eq!(carried(&members), 0);
+    let told = standing(&members);
+    assert_eq!(told["limits"][0]["subjects"][0]["used"], 72);
+    assert_eq!(told["limits"][0]["subjects"][0]["reserved"], 2);
+    assert!(
+        members
+            .snapshot(0)
+            .replicas
+            .iter()
+            .all(|one| !one.store_lost)
+    );
+    members.reported("p2", report("p2", "a", StoreState::Lost, 72));
+    let lost = members.snapshot(0).replicas;
+    assert_eq!(
+        lost.iter().map(|one| one.store_lost).collect::<Vec<_>>(),
+        [false, true]
+    );
+}
+
+#[test]
+fn the_page_tells_the_sum_of_all_replicas_and_of_those_that_are_gone() {
+    let at = clock::instant();
+    let mut members = members(&[("p1", 40), ("p2", 10), ("p3", 5)], at);
+    members.join("old", None, at);
+    members.leave("p1", at);
+    members.sweep(at + GRACE);
+    let mut told = standing(&members);
+    assert_eq!(
+        (&told["replicas"], &told["reporting"]),
+        (&json!(3), &json!(2))
+    );
+    let day = told["limits"][0].take();
+    let subject = &day["subjects"][0];
+    assert_eq!(subject["subject"], "consumer=team/ann");
+    assert_eq!(
+        (&subject["used"], &subject["reserved"]),
+        (&json!(55), &json!(2))
+    );
+    assert_eq!(
+        (&subject["remaining"], &day["denials"]),
+        (&json!(45), &json!(4))
+    );
+    assert_eq!(
+        (&day["limit"], &day["window"]),
+        (&json!("team/spend/day"), &json!("Day"))
+    );
+    let minute = &told["limits"][1]["subjects"][0];
+    assert_eq!(
+        (&minute["used"], &minute["reset_seconds"]),
+        (&json!(15), &json!(60))
+    );
+}
+
+#[test]
+fn a_checkpoint_makes_the_next_operator_know_what_this_one_knew() {
+    let at = clock::instant();
+    let mut before = members(&[("p1", 30), ("p2", 10), ("p3", 20), ("p4", 4)], at);
+    before.leave("p4", at);
+    before.sweep(at + RETURNS);
+    before.sweep(at + RETURNS * 2);
+    before.leave("p3", at + RETURNS * 2);
+    before.sweep(at + RETURNS * 2 + GRACE);
+    assert_eq!((before.count(), carried(&before)), (2, 12));
+
+    let (text, left_out) = before.checkpoint().to_json(100_000).expect("it is JSON");
+    assert_eq!(left_out, 0);
+    let mut next = Members::default();
+    next.restore(
+        &Checkpoint::from_json(&text).expect("it was written so"),
+        at,
+    );
+    assert_eq!((next.count(), carried(&next)), (2, 12));
+    assert!(next.snapshot(0).replicas.is_empty(), "nobody is here yet");
+    next.join("p1", Some("a"), at);
+    next.join("p3", Some("a"), at);
+    assert_eq!(
+        (next.count(), carried(&next)),
+        (3, 1),
+        "p3 is back; 36 are left, and 39 would fit"
+    );
+    next.sweep(at + Duration::from_secs(14));
+    assert_eq!(next.count(), 3);
+    next.sweep(at + Duration::from_secs(15));
+    assert_eq!((next.count(), carried(&next)), (2, 7), "p2 did not come");
+}

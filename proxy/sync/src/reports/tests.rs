@@ -1,0 +1,88 @@
+use prometheus_client::registry::Registry;
+use proxy_core::names::ObjectName;
+use proxy_core::quota::{LimitName, SubjectKey};
+
+use super::*;
+
+fn reading(n: u32, used: u64, limit: &str) -> CounterReading {
+    let mut key = [0; 16];
+    key[..4].copy_from_slice(&n.to_be_bytes());
+    CounterReading {
+        limit: LimitName {
+            quota: ObjectName::new("team", "spend"),
+            limit: limit.into(),
+        },
+        key: SubjectKey(key),
+        subject: format!("consumer=team/c{n}").into(),
+        period_start_ms: Some(0),
+        used,
+        reserved: 0,
+        amount: 100,
+    }
+}
+
+fn check(counters: Vec<CounterReading>) -> (Vec<CounterReading>, i64) {
+    let metrics = Metrics::register(&mut Registry::default());
+    let counted = Counted {
+        store: StoreState::None,
+        counters,
+        limits: Vec::new(),
+    };
+    let body = written(&("p1".to_owned(), "1".to_owned()), counted, &metrics);
+    assert!(body.len() <= LONGEST);
+    let report: Report = serde_json::from_slice(&body).unwrap();
+    (report.into_readings().0, metrics.unreported.get())
+}
+
+#[test]
+fn of_too_many_counters_those_nearest_to_their_limits_are_told() {
+    let many = (0..10_500).map(|n| reading(n, u64::from(n), "day"));
+    let (told, left_out) = check(many.collect());
+    assert_eq!((told.len(), left_out), (10_000, 500));
+    assert!(told.iter().all(|reading| reading.used >= 500));
+}
+
+#[test]
+fn a_report_stays_below_what_an_operator_takes() {
+    let long = "day".repeat(1_000);
+    let many = (0..5_000).map(|n| reading(n, 1, &long));
+    let (told, left_out) = check(many.collect());
+    assert_eq!((told.len(), left_out), (1_250, 3_750));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_follows_every_two_seconds_a_change_of_the_fleet_at_once_and_the_end() {
+    let (trigger, shutdown) = proxy_admin::shutdown::channel();
+    let (newest, mut reports) = watch::channel(Bytes::new());
+    let (fleet, replicas) = watch::channel(1);
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let source = {
+        let asked = std::sync::Arc::clone(&asked);
+        move || {
+            let n = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Counted {
+                store: StoreState::None,
+                // The second answer is as the first.
+                counters: vec![reading(0, u64::from(n.max(1)), "day")],
+                limits: Vec::new(),
+            }
+        }
+    };
+    let metrics = Metrics::register(&mut Registry::default());
+    let id = ("p1".to_owned(), "1".to_owned());
+    let collecting = collect(Box::new(source), id, newest, replicas, (metrics, shutdown));
+    let collecting = proxy_admin::task::spawn("reports", collecting);
+    let start = tokio::time::Instant::now();
+    let mut after = async || {
+        let changed = reports.changed().await;
+        changed.ok().map(|()| start.elapsed().as_secs())
+    };
+    assert_eq!(after().await, Some(0));
+    assert_eq!(after().await, Some(4), "nothing was new after two");
+    fleet.send_replace(2);
+    assert_eq!(after().await, Some(4));
+    trigger.stop();
+    assert_eq!(after().await, Some(4), "the last one");
+    assert_eq!(after().await, None, "there will be no more");
+    collecting.await.unwrap();
+}

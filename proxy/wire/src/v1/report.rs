@@ -1,0 +1,192 @@
+//! What replicas have counted, and what is carried over from those that are gone.
+
+use std::sync::Arc;
+
+use proxy_core::quota::{self, CounterReading, LimitName, StoreState, SubjectKey};
+use serde::{Deserialize, Serialize};
+
+use super::fields::Text;
+
+#[cfg(test)]
+mod tests;
+
+/// What a proxy has counted: the body of `POST /v1/report`. Each replaces the one before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Who says so.
+    pub replica: String,
+    /// Which life of it: a replica that starts again has the same name and counts from nothing.
+    pub instance: String,
+    store: Text<StoreState>,
+    #[serde(default)]
+    counters: Vec<Counter>,
+    #[serde(default)]
+    limits: Vec<Refused>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Counter {
+    limit: Text<LimitName>,
+    key: Text<SubjectKey>,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    subject: Arc<str>,
+    /// None: rolling, or held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    period_start_ms: Option<i64>,
+    used: u64,
+    #[serde(default)]
+    reserved: u64,
+    #[serde(default)]
+    amount: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Refused {
+    limit: Text<LimitName>,
+    #[serde(default)]
+    denials: u64,
+    #[serde(default)]
+    shadow_denials: u64,
+}
+
+/// How often a limit has refused since the process began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denials {
+    /// The limit.
+    pub limit: LimitName,
+    /// Requests refused.
+    pub denials: u64,
+    /// Requests that it would have refused, in mode `Shadow`.
+    pub shadow_denials: u64,
+}
+
+/// What a replica counts in addition to its own use, because others used it: everything that is
+/// carried, each time. For replicas that say which `instance` they are; older ones do not know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// The number of replicas that the amounts belong to.
+    pub replicas: u64,
+    /// By limit and subject.
+    #[serde(default)]
+    pub entries: Vec<CarriedEntry>,
+}
+
+/// One subject of one limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedEntry {
+    limit: Text<LimitName>,
+    key: Text<SubjectKey>,
+    period_start_ms: i64,
+    amount: u64,
+}
+
+// === impl Report ===
+
+impl Report {
+    /// What `instance` of `replica` has counted, and how often its limits have refused.
+    #[must_use]
+    pub fn new(
+        (replica, instance): (String, String),
+        store: StoreState,
+        counters: Vec<CounterReading>,
+        limits: Vec<Denials>,
+    ) -> Self {
+        Self {
+            replica,
+            instance,
+            store: Text(store),
+            counters: counters.into_iter().map(Counter::from).collect(),
+            limits: limits.into_iter().map(Refused::from).collect(),
+        }
+    }
+
+    /// How the shared store of its counters stands.
+    #[must_use]
+    pub const fn store(&self) -> StoreState {
+        self.store.0
+    }
+
+    /// Its counters, and how often its limits have refused.
+    #[must_use]
+    pub fn into_readings(self) -> (Vec<CounterReading>, Vec<Denials>) {
+        let counters = self.counters.into_iter().map(Counter::into_core).collect();
+        let limits = self.limits.into_iter().map(Refused::into_core).collect();
+        (counters, limits)
+    }
+}
+
+// === impl CarriedEntry ===
+
+impl From<quota::Carried> for CarriedEntry {
+    fn from(carried: quota::Carried) -> Self {
+        Self {
+            limit: Text(carried.limit),
+            key: Text(carried.key),
+            period_start_ms: carried.period_start_ms,
+            amount: carried.amount,
+        }
+    }
+}
+
+impl From<CarriedEntry> for quota::Carried {
+    fn from(entry: CarriedEntry) -> Self {
+        Self {
+            limit: entry.limit.0,
+            key: entry.key.0,
+            period_start_ms: entry.period_start_ms,
+            amount: entry.amount,
+        }
+    }
+}
+
+// === impl Counter ===
+
+impl From<CounterReading> for Counter {
+    fn from(reading: CounterReading) -> Self {
+        Self {
+            limit: Text(reading.limit),
+            key: Text(reading.key),
+            subject: reading.subject,
+            period_start_ms: reading.period_start_ms,
+            used: reading.used,
+            reserved: reading.reserved,
+            amount: reading.amount,
+        }
+    }
+}
+
+impl Counter {
+    fn into_core(self) -> CounterReading {
+        CounterReading {
+            limit: self.limit.0,
+            key: self.key.0,
+            subject: self.subject,
+            period_start_ms: self.period_start_ms,
+            used: self.used,
+            reserved: self.reserved,
+            amount: self.amount,
+        }
+    }
+}
+
+// === impl Refused ===
+
+impl From<Denials> for Refused {
+    fn from(denials: Denials) -> Self {
+        Self {
+            limit: Text(denials.limit),
+            denials: denials.denials,
+            shadow_denials: denials.shadow_denials,
+        }
+    }
+}
+
+impl Refused {
+    fn into_core(self) -> Denials {
+        Denials {
+            limit: self.limit.0,
+            denials: self.denials,
+            shadow_denials: self.shadow_denials,
+        }
+    }
+}

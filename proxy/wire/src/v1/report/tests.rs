@@ -1,0 +1,117 @@
+use proxy_core::names::ObjectName;
+use proxy_core::quota::{Carried as Told, CounterReading, LimitName, StoreState, SubjectKey};
+use serde_json::json;
+
+use super::*;
+use crate::v1::{DecodeError, Line};
+
+fn limit() -> LimitName {
+    LimitName {
+        quota: ObjectName::new("team", "spend"),
+        limit: "day".into(),
+    }
+}
+
+fn reading() -> CounterReading {
+    CounterReading {
+        limit: limit(),
+        key: SubjectKey([0xab; 16]),
+        subject: "consumer=team/ann".into(),
+        period_start_ms: Some(86_400_000),
+        used: 12,
+        reserved: 5,
+        amount: 50,
+    }
+}
+
+fn report() -> Report {
+    let denials = Denials {
+        limit: limit(),
+        denials: 3,
+        shadow_denials: 0,
+    };
+    Report::new(
+        ("p1".to_owned(), "4f".to_owned()),
+        StoreState::None,
+        vec![reading()],
+        vec![denials],
+    )
+}
+
+#[test]
+fn a_report_looks_as_it_was_agreed_and_comes_through() {
+    let written = serde_json::to_value(report()).unwrap();
+    let agreed = json!({
+        "replica": "p1",
+        "instance": "4f",
+        "store": "none",
+        "counters": [{
+            "limit": "team/spend/day",
+            "key": "abababababababababababababababab",
+            "subject": "consumer=team/ann",
+            "period_start_ms": 86_400_000,
+            "used": 12,
+            "reserved": 5,
+            "amount": 50,
+        }],
+        "limits": [{"limit": "team/spend/day", "denials": 3, "shadow_denials": 0}],
+    });
+    assert_eq!(written, agreed);
+    let read: Report = serde_json::from_value(agreed).unwrap();
+    assert_eq!(read, report());
+    assert_eq!(read.into_readings().0, [reading()]);
+}
+
+#[test]
+fn a_report_of_a_newer_proxy_is_read_and_of_a_novel_store_refused() {
+    let newer = json!({
+        "replica": "p1", "instance": "4f", "store": "ok", "mood": "good",
+        "counters": [{"limit": "a/b/c", "key": "00".repeat(16), "used": 1, "colour": "red"}],
+    });
+    let read: Report = serde_json::from_value(newer.clone()).unwrap();
+    assert_eq!(read.store(), StoreState::Ok);
+    let (counters, limits) = read.into_readings();
+    assert_eq!((counters[0].period_start_ms, limits.len()), (None, 0));
+    for (field, odd) in [
+        ("store", json!("haunted")),
+        ("counters", json!([{"limit": "a/b"}])),
+    ] {
+        let mut report = newer.clone();
+        report[field] = odd;
+        assert!(serde_json::from_value::<Report>(report).is_err(), "{field}");
+    }
+}
+
+#[test]
+fn a_carried_line_looks_as_it_was_agreed_and_comes_through() {
+    let told = Told {
+        limit: limit(),
+        key: SubjectKey([1; 16]),
+        period_start_ms: 7,
+        amount: 9,
+    };
+    let line = Line::Carried(Carried {
+        replicas: 2,
+        entries: vec![told.clone().into()],
+    });
+    let bytes = line.to_bytes().unwrap();
+    let agreed = concat!(
+        r#"{"type":"carried","replicas":2,"entries":[{"limit":"team/spend/day","#,
+        r#""key":"01010101010101010101010101010101","period_start_ms":7,"amount":9}]}"#,
+        "\n"
+    );
+    assert_eq!(std::str::from_utf8(&bytes).unwrap(), agreed);
+    let Line::Carried(read) = Line::parse(&bytes).unwrap() else {
+        panic!("what was carried");
+    };
+    assert_eq!(Told::from(read.entries[0].clone()), told);
+}
+
+#[test]
+fn a_line_of_a_kind_to_come_is_told_from_a_broken_one() {
+    let novel = br#"{"type":"poem","text":"the tundish is full"}"#;
+    assert!(matches!(Line::parse(novel), Err(DecodeError::Kind(kind)) if kind == "poem"));
+    for broken in [&b"{}"[..], b"{\"type\":7}", b"{\"type\":\"carried\"}"] {
+        assert!(matches!(Line::parse(broken), Err(DecodeError::Line(_))));
+    }
+}

@@ -1,0 +1,331 @@
+//! What replicas have counted, on its way to the operators and back to other replicas.
+
+use anyhow::{Context, Result, ensure};
+use proxy_admin::clock;
+use proxy_core::names::{ConsumerMatch, Moment, ObjectName};
+use proxy_core::quota::{
+    Carried, Counter, CounterReading, Limit, LimitName, Mode, OnStoreLoss, Period, StoreState,
+    SubjectKey, TimeZone, Unit, Window,
+};
+use proxy_core::table::{Contents, Quota, Scope};
+use proxy_gateway::standing::Standing;
+use proxy_sync::Denials;
+use proxy_wire::v1::{self, Line, Report};
+use tests_support::{eventually, eventually_ok, http};
+
+use crate::liar::{Liar, line};
+use crate::parts::{Operator, PATIENCE, Proxy, contents, route};
+use crate::{first_line, subscribe};
+
+fn day() -> Limit {
+    Limit {
+        name: "day".into(),
+        unit: Unit::Tokens,
+        amount: 100,
+        window: Window::Calendar(Period::Day, TimeZone::UTC),
+    }
+}
+
+fn name() -> LimitName {
+    LimitName {
+        quota: ObjectName::new("a", "spend"),
+        limit: "day".into(),
+    }
+}
+
+/// A table with a limit of 100 tokens a day.
+fn with_quota() -> Contents {
+    Contents {
+        quotas: vec![Quota {
+            name: ObjectName::new("a", "spend"),
+            scope: Scope::Gateway,
+            models: Vec::new(),
+            consumers: ConsumerMatch::default(),
+            per: Vec::new(),
+            attribute: "".into(),
+            mode: Mode::Enforce,
+            on_store_loss: OnStoreLoss::Share,
+            limits: vec![day()],
+        }],
+        ..contents(vec![route("x", 1)])
+    }
+}
+
+fn today() -> Result<i64> {
+    let now: Moment = clock::now();
+    let start = Counter::new(&day(), now).period_start_ms(&day(), now);
+    start.context("a calendar limit")
+}
+
+fn used(used: u64) -> Result<CounterReading> {
+    Ok(CounterReading {
+        limit: name(),
+        key: SubjectKey([5; 16]),
+        subject: "consumer=a/ann".into(),
+        period_start_ms: Some(today()?),
+        used,
+        reserved: 0,
+        amount: 50,
+    })
+}
+
+fn carried(amount: u64) -> Result<Carried> {
+    Ok(Carried {
+        limit: name(),
+        key: SubjectKey([5; 16]),
+        period_start_ms: today()?,
+        amount,
+    })
+}
+
+/// The operator's page, as `tundish quota` reads it.
+fn standing(operator: &Operator) -> Result<Standing> {
+    let page = operator.publisher.standing_page();
+    let page = page.map_err(|error| anyhow::anyhow!(error))?;
+    Ok(serde_json::from_str(&page)?)
+}
+
+/// Waits until the operator tells that so much was used over all replicas.
+async fn told(operator: &Operator, used: u64) -> Result<Standing> {
+    eventually_ok(&format!("{used} to be told"), PATIENCE, async || {
+        let standing = standing(operator)?;
+        let limit = standing.limits.first().context("a limit")?;
+        let sum: u64 = limit.subjects.iter().map(|one| one.used).sum();
+        ensure!(sum == used, "{sum} is told");
+        Ok(standing)
+    })
+    .await
+}
+
+/// Waits until the proxy carries so much among so many.
+async fn carries(proxy: &Proxy, replicas: u64, amount: u64) -> Result<()> {
+    let expected = match amount {
+        0 => Vec::new(),
+        amount => vec![carried(amount)?],
+    };
+    eventually_ok(&format!("{amount} to be carried"), PATIENCE, async || {
+        let given = proxy.given.lock();
+        ensure!(
+            given.carried == expected && given.replicas == Some(replicas),
+            "{:?} of {:?}",
+            given.carried,
+            given.replicas
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_replica_used_is_carried_by_the_others_and_told_in_the_sum() -> Result<()> {
+    let operator = Operator::start().await?;
+    operator.publisher.publish(1, &with_quota());
+    let one = Proxy::start("p1", &[operator.url()])?;
+    let two = Proxy::start("p2", &[operator.url()])?;
+    one.count(used(30)?);
+    two.count(used(5)?);
+    two.counted.lock().limits = vec![Denials {
+        limit: name(),
+        denials: 3,
+        shadow_denials: 0,
+    }];
+    let sum = told(&operator, 35).await?;
+    assert_eq!((sum.replicas, sum.limits[0].denials), (2, 3));
+    assert_eq!(sum.limits[0].declared, 100);
+    assert_eq!(sum.limits[0].subjects[0].subject, "consumer=a/ann");
+    carries(&two, 2, 0).await?;
+    one.kill();
+    carries(&two, 1, 30).await?;
+    told(&operator, 35).await?;
+
+    // A new one carries its part before it has a table.
+    let three = Proxy::start("p3", &[operator.url()])?;
+    three.table(1).await?;
+    assert!(!three.given.lock().early);
+    carries(&three, 2, 15).await?;
+    carries(&two, 2, 15).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_starts_again_under_its_name_carries_what_it_used_before() -> Result<()> {
+    let operator = Operator::start().await?;
+    operator.publisher.publish(1, &with_quota());
+    let first = Proxy::start("p1", &[operator.url()])?;
+    first.count(used(40)?);
+    told(&operator, 40).await?;
+    first.kill();
+    // As after a crash of a container: the pod is the same.
+    let again = Proxy::start("p1", &[operator.url()])?;
+    carries(&again, 1, 40).await?;
+    again.table(1).await?;
+    assert!(!again.given.lock().early);
+    again.count(used(7)?);
+    told(&operator, 47).await?;
+    carries(&again, 1, 40).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_told_to_stop_tells_the_last_token() -> Result<()> {
+    let operator = Operator::start().await?;
+    operator.publisher.publish(1, &with_quota());
+    let one = Proxy::start("p1", &[operator.url()])?;
+    let two = Proxy::start("p2", &[operator.url()])?;
+    one.count(used(10)?);
+    told(&operator, 10).await?;
+    one.count(used(11)?);
+    one.stop().await?;
+    told(&operator, 11).await?;
+    carries(&two, 1, 11).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_everything_restarts_the_checkpoint_brings_back_what_was_used() -> Result<()> {
+    let operator = Operator::start().await?;
+    operator.publisher.publish(1, &with_quota());
+    let [one, two] = ["p1", "p2"].map(|id| Proxy::start(id, &[operator.url()]));
+    let (one, two) = (one?, two?);
+    one.count(used(30)?);
+    two.count(used(5)?);
+    told(&operator, 35).await?;
+    let checkpoint = operator.publisher.checkpoint(900_000)?;
+    one.kill();
+    two.kill();
+    operator.kill().await?;
+
+    let back = Operator::start().await?;
+    back.publisher.restore(&checkpoint)?;
+    back.publisher.publish(1, &with_quota());
+    // As long as the others may still come, its part is a third.
+    let fresh = Proxy::start("p9", &[back.url()])?;
+    fresh.table(1).await?;
+    eventually("a third", PATIENCE, async || {
+        (fresh.given.lock().replicas == Some(3)).then_some(())
+    })
+    .await?;
+    told(&back, 35).await?;
+    carries(&fresh, 1, 35).await?;
+    assert!(back.publisher.restore("{}").is_err());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_operators_the_one_that_knows_more_counts() -> Result<()> {
+    let (old, new) = (Operator::start().await?, Operator::start().await?);
+    for operator in [&old, &new] {
+        operator.publisher.publish(1, &with_quota());
+    }
+    let gone = Proxy::start("p1", &[old.url()])?;
+    let proxy = Proxy::start("p2", &[old.url(), new.url()])?;
+    gone.count(used(20)?);
+    proxy.count(used(1)?);
+    told(&old, 21).await?;
+    told(&new, 1).await?;
+    gone.kill();
+    carries(&proxy, 1, 20).await?;
+    // The newer one tells again and again that there is nothing; a replica more, and it is divided.
+    let third = Proxy::start("p3", &[old.url(), new.url()])?;
+    carries(&third, 2, 10).await?;
+    carries(&proxy, 2, 10).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_store_is_known_of_each_replica_and_nothing_is_carried() -> Result<()> {
+    let operator = Operator::start().await?;
+    operator.publisher.publish(1, &with_quota());
+    let proxy = Proxy::start("p1", &[operator.url()])?;
+    proxy.counted.lock().store = StoreState::Lost;
+    let fleet = operator.publisher.fleet();
+    eventually("the loss to be told", PATIENCE, async || {
+        let fleet = fleet.borrow();
+        fleet.replicas.first()?.store_lost.then_some(())
+    })
+    .await?;
+    proxy.counted.lock().store = StoreState::Ok;
+    eventually("the store to be back", PATIENCE, async || {
+        let fleet = fleet.borrow();
+        (!fleet.replicas.first()?.store_lost).then_some(())
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_is_taken_from_subscribers_only_and_bounded() -> Result<()> {
+    let operator = Operator::start().await?;
+    operator.publisher.publish(1, &with_quota());
+    let post = async |token: &str, body: String| {
+        let bearer = format!("Bearer {token}");
+        let url = format!("{}/v1/report", operator.url());
+        let answer = http::post_json(&url, &[("authorization", &bearer)], body).await?;
+        Ok::<u16, anyhow::Error>(answer.status)
+    };
+    let report = |replica: &str, instance: &str| {
+        let id = (replica.to_owned(), instance.to_owned());
+        let report = Report::new(id, StoreState::None, Vec::new(), Vec::new());
+        serde_json::to_string(&report)
+    };
+    assert_eq!(post("good-p1", report("p1", "i")?).await?, 409);
+    let _open = subscribe(&operator, "?instance=i", "good-p1").await?;
+    assert_eq!(post("good-p1", report("p1", "i")?).await?, 204);
+    assert_eq!(post("good-p1", report("p1", "another")?).await?, 409);
+    assert_eq!(post("good-p1", report("p2", "i")?).await?, 403);
+    assert_eq!(post("unknown", report("p1", "i")?).await?, 401);
+    assert_eq!(post("good-p1", "x".repeat(9 << 20)).await?, 400);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_proxies_that_know_of_it_are_told_what_to_carry() -> Result<()> {
+    let operator = Operator::start().await?;
+    operator.publisher.publish(1, &with_quota());
+    let older = first_line(&operator, "", "good-p1").await?;
+    assert!(matches!(older, Line::Snapshot(_)));
+    let newer = first_line(&operator, "?instance=i", "good-p2").await?;
+    assert!(matches!(newer, Line::Carried(_)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_without_reports_is_asked_once_and_novel_lines_are_passed_over() -> Result<()> {
+    let objects = v1::encode(&contents(vec![route("x", 1)]));
+    let first = v1::Snapshot {
+        version: v1::VERSION,
+        revision: 1,
+        digest: v1::digest(&objects),
+        replicas: 1,
+        objects,
+    };
+    let next = v1::encode(&contents(vec![route("x", 2)]));
+    let (changed, removed) = v1::diff(&first.objects, &next);
+    let delta = v1::Delta {
+        base: first.digest.clone(),
+        revision: 2,
+        digest: v1::digest(&next),
+        replicas: 1,
+        changed,
+        removed,
+    };
+    let liar = Liar::start(vec![vec![
+        line(&Line::Snapshot(first))?,
+        "{\"type\":\"poem\",\"text\":\"of a time to come\"}\n".into(),
+        line(&Line::Delta(delta))?,
+    ]])
+    .await?;
+    let operator = Operator::start().await?;
+    operator.publisher.publish(1, &with_quota());
+    let proxy = Proxy::start("p1", &[liar.url(), operator.url()])?;
+    proxy.table(2).await?;
+    // Several reports later, as the other one sees.
+    for amount in 1..=2 {
+        proxy.count(used(amount)?);
+        told(&operator, amount).await?;
+    }
+    assert_eq!(liar.reports(), 1);
+    let subscribed = liar.subscription(0).await?;
+    assert!(subscribed.contains("instance="), "{subscribed}");
+    Ok(())
+}
