@@ -12,7 +12,7 @@ use crate::auth::{Caller, KeyDigest, Rejected, Standing};
 use crate::names::{Code, ModelPattern, Moment, Operation};
 use crate::quota::{Per, SubjectKey};
 use crate::route::Facts;
-use crate::table::{FlatLimit, FlatRule, Quota, Route, Rule, Table};
+use crate::table::{Deployment, FlatLimit, FlatRule, Quota, Route, Rule, Table};
 
 #[cfg(test)]
 mod tests;
@@ -287,13 +287,26 @@ impl<'t> Permit<'t> {
         })
     }
 
+    /// The model behind `model`, which clients name: that of the first deployment that may serve it,
+    /// else the name itself.
+    #[must_use]
+    pub fn deployed_model<'a>(&self, model: &'a str) -> &'a str
+    where
+        't: 'a,
+    {
+        let mut deployments = self.deployments(model);
+        deployments.next().map_or(model, |deployment| &*deployment.model)
+    }
+
     fn finds_deployment(&self, model: &str) -> bool {
-        self.flat.targets.iter().any(|target| {
-            let backend = self.table.contents().backends.get(target.backend);
-            backend.is_some_and(|b| {
-                b.deployment(target.deployment.as_deref(), Some(model))
-                    .is_some()
-            })
+        self.deployments(model).next().is_some()
+    }
+
+    fn deployments(&self, model: &str) -> impl Iterator<Item = &'t Deployment> {
+        let backends = &self.table.contents().backends;
+        self.flat.targets.iter().filter_map(move |target| {
+            let backend = backends.get(target.backend)?;
+            backend.deployment(target.deployment.as_deref(), Some(model))
         })
     }
 }

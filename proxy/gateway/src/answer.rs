@@ -15,6 +15,9 @@ mod tests;
 /// A wait beyond this is not worth a retry by an SDK: it would hammer or hang.
 const LONGEST_RETRY_MS: u64 = 60_000;
 
+/// Waits are told to a second.
+const LONGEST_JITTER_MS: u64 = 900;
+
 /// Names a request in the answer and in the log.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -207,13 +210,14 @@ pub(crate) fn refuse(refusal: &Refusal, request_id: &HeaderValue) -> Response<By
     response
 }
 
-/// `retry-after(-ms)`: the wait, and up to a tenth more, so that a herd does not return at once.
+/// `retry-after(-ms)`: the wait, and up to a tenth or a second more, so that a herd does not return
+/// at once and nobody returns much later than needed.
 fn come_back(headers: &mut HeaderMap, wait: Wait) {
     let Wait::Millis(wait) = wait else {
         headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
         return;
     };
-    let jitter = rand::rng().random_range(0..=wait.min(LONGEST_RETRY_MS) / 10);
+    let jitter = rand::rng().random_range(0..=(wait / 10).min(LONGEST_JITTER_MS));
     let wait = wait.saturating_add(jitter);
     headers.insert(RETRY_AFTER_MS, HeaderValue::from(wait));
     headers.insert(RETRY_AFTER, HeaderValue::from(wait.div_ceil(1_000)));

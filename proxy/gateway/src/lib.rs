@@ -11,14 +11,11 @@ mod dialect;
 mod exchange;
 pub mod explain;
 mod forward;
+mod guess;
 mod learned;
 mod ledger;
 mod live;
 mod metrics;
-#[cfg_attr(
-    not(any(test, feature = "test-util")),
-    expect(dead_code, reason = "the estimate of requests does not call it yet")
-)]
 mod prompt;
 mod reading;
 mod relay;

@@ -14,19 +14,19 @@ use proxy_admin::clock;
 use proxy_core::admit::{self, Ask};
 use proxy_core::auth::Caller;
 use proxy_core::names::{Code, Operation};
-use proxy_core::quota::Cost;
-use proxy_core::tokens::{Expected, Shape, estimate};
+use proxy_core::tokens::Shape;
 
 use crate::answer::{self, Refusal, X_REQUEST_ID};
 use crate::credential;
 use crate::dialect::{self, Target, Unserved, parameter};
 use crate::exchange::Exchange;
 use crate::forward::Sending;
-use crate::ledger::{Asking, Charge};
+use crate::guess::Guess;
+use crate::ledger::Asking;
 use crate::live::Live;
 use crate::relay::Payload;
 use crate::scan;
-use crate::server::{Core, Shared};
+use crate::server::Core;
 
 /// Silence within a request's body after which the client is given up.
 const BODY_PROGRESS: Duration = Duration::from_secs(10);
@@ -124,13 +124,9 @@ async fn serve(
     if target.operation == Operation::Models {
         return models(&live, &caller, &host, &parts.headers, &target, exchange);
     }
-    let version = parameter(parts.uri.query(), "api-version").map_err(|()| {
-        refuse(
-            Code::InvalidRequest,
-            "query parameter api-version is malformed or given twice",
-        )
-    })?;
-    let bytes = read_body(&parts.headers, body, core.shared.config.max_body).await?;
+    let version = version_of(parts)?;
+    let config = &core.shared.config;
+    let bytes = read_body(&parts.headers, body, config.max_body).await?;
     let scanned = scan::body(&bytes).map_err(|why| refuse(Code::InvalidRequest, why.0))?;
     let model = match (&target.model, &scanned.model) {
         (Some(model), _) | (None, Some((model, _))) => Arc::clone(model),
@@ -161,7 +157,15 @@ async fn serve(
         model: &model,
         clock: clock::now,
     };
-    exchange.charge = Some(reserve(core, &asking, exchange.shape).await?);
+    let default_output = config.default_output_tokens;
+    let guess = Guess::of(&asking, exchange.shape, &bytes, target.operation);
+    let reserved = core
+        .shared
+        .ledger
+        .reserve(&asking, guess.at_first(default_output), || {
+            guess.counted(default_output)
+        });
+    exchange.charge = Some(reserved.await?);
 
     let sending = Sending {
         core,
@@ -177,19 +181,6 @@ async fn serve(
         deadline: clock::instant() + permit.rule.request_timeout.unwrap_or(DEFAULT_TIMEOUT),
     };
     sending.forward(slot).await
-}
-
-/// Reserves what a request of this shape is expected to need.
-async fn reserve(core: &Core, asking: &Asking<'_>, shape: Shape) -> Result<Charge, Box<Refusal>> {
-    let Shared { config, ledger, .. } = &*core.shared;
-    let sizes = asking.live.sizes.get(asking.permit.index);
-    let expected = sizes.map_or_else(Expected::default, |sizes| sizes.expected(asking.model));
-    let usage = estimate(shape, expected, config.default_output_tokens);
-    let cost = Cost {
-        usage,
-        cost_micros: asking.permit.flat.max_price.cost_micros(usage),
-    };
-    ledger.reserve(asking, cost, || None).await
 }
 
 pub(crate) fn refuse(code: Code, message: impl Into<String>) -> Box<Refusal> {
@@ -239,6 +230,16 @@ fn target_of(parts: &Parts) -> Result<Target, Box<Refusal>> {
         return Err(refuse(Code::MethodNotAllowed, format!("use {wanted}")));
     }
     Ok(target)
+}
+
+/// The version of the API that the client speaks, if it says so.
+fn version_of(parts: &Parts) -> Result<Option<String>, Box<Refusal>> {
+    parameter(parts.uri.query(), "api-version").map_err(|()| {
+        refuse(
+            Code::InvalidRequest,
+            "query parameter api-version is malformed or given twice",
+        )
+    })
 }
 
 /// The one host that the request is for: lower case, without a port.

@@ -10,6 +10,7 @@ use proxy_core::quota::{Limit, Unit};
 use proxy_core::table::Table;
 use serde_json::{Value, json};
 use tests_foundry::{Config, Fault};
+use tests_support::eventually;
 use tests_support::http::Answer;
 
 use crate::bench::{Bench, chat, contents, minute};
@@ -151,4 +152,36 @@ async fn what_a_client_bounded_or_a_backend_cut_off_teaches_nothing_of_the_outpu
     assert_eq!(bench.ask(&chat(false)).await?.status, 429);
     assert_eq!(bench.ask(&bounded).await?.status, 200);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_request_is_counted_before_it_is_refused_for_what_others_needed() -> Result<()> {
+    let bench = Bench::start(1, Vec::new())?;
+    let limit = |amount| {
+        let mut contents = contents(&bench.sims, vec![minute(Unit::Tokens, amount)]);
+        contents.backends[0].deployments[0].model = "gpt-4o-mini".into();
+        bench.gateway.publish(Arc::new(Table::new(contents)));
+    };
+    limit(1_000_000);
+    let mut body = chat(false);
+    body["max_tokens"] = json!(1);
+    let costly = json!({
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "so"}}],
+        "usage": {"prompt_tokens": 2_000, "completion_tokens": 1},
+    });
+    bench.sims[0].faults(vec![Fault {
+        status: Some(200),
+        body: Some(costly),
+        ..Fault::default()
+    }])?;
+    assert_eq!(admitted(&bench.ask_at_once(30, &body).await?), 30);
+    let size = u64::try_from(body.to_string().len())?;
+    // Too little for a token per byte, as was learned; enough for the few that it has.
+    limit(bench.settled() + size - 20);
+    eventually(
+        "the vocabulary is loaded",
+        Duration::from_secs(20),
+        async || (bench.ask(&body).await.ok()?.status == 200).then_some(()),
+    )
+    .await
 }
