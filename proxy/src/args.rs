@@ -63,6 +63,15 @@ pub struct GatewayArgs {
         default_value_t = 300
     )]
     pub drain_grace: u64,
+    /// Subjects of each limit (consumers, mostly) that get a series of their own among the metrics, the
+    /// most used first
+    #[arg(
+        long,
+        env = "TUNDISH_LIMIT_SERIES",
+        value_name = "N",
+        default_value_t = 0
+    )]
+    pub limit_series: usize,
     /// Write no access log
     #[arg(long, env = "TUNDISH_NO_ACCESS_LOG")]
     pub no_access_log: bool,
@@ -130,6 +139,7 @@ impl GatewayArgs {
             max_body: self.max_body,
             default_output_tokens: self.default_output_tokens,
             drain_grace: Duration::from_secs(self.drain_grace),
+            limit_series: self.limit_series,
             access_log: !self.no_access_log,
             store: url.map(|address| StoreConfig {
                 address,

@@ -408,6 +408,28 @@ impl Entry<'_> {
         }
     }
 
+    /// Whether `ask` would fit, and when, as far as is known here. For people who ask: it takes
+    /// nothing, so the next request may have it. Only [`reserve`] decides.
+    ///
+    /// # Errors
+    /// The wait, if nobody else asks meanwhile: exact for counters of one's own, and for what the
+    /// store has refused just now; else the latest.
+    pub fn forecast(&mut self, ask: u64, now: Moment) -> Result<(), Wait> {
+        let (Backing::Lent(escrow) | Backing::Cut(escrow, _)) = &self.backing else {
+            return self.counter.fits(self.limit, ask, now);
+        };
+        if ask > self.limit.amount {
+            return Err(Wait::Never);
+        }
+        let here = self.counter.used(self.limit, now);
+        let used = escrow.used_by_all(now).unwrap_or(here).max(here);
+        if used.saturating_add(ask) <= self.limit.amount {
+            return Ok(());
+        }
+        let latest = self.counter.empty_in_ms(self.limit, now).max(1);
+        Err(escrow.refusal(ask, now).unwrap_or(Wait::Millis(latest)))
+    }
+
     fn debit(&mut self, ask: u64, now: Moment) -> Taken {
         let stamp = self.counter.debit(self.limit, ask, now);
         let shadow = self.mode == Mode::Shadow;

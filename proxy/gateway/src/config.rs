@@ -22,6 +22,8 @@ pub struct Config {
     pub default_output_tokens: u64,
     /// How long running requests may go on after a stop.
     pub drain_grace: Duration,
+    /// Subjects of each limit that have a series of their own among the metrics, the most used first.
+    pub limit_series: usize,
     /// One log line per request.
     pub access_log: bool,
     /// The store that replicas share; without one each counts for itself.

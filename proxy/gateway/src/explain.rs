@@ -1,8 +1,7 @@
 //! What would become of a request: the rule, the limits, the backends and the verdict.
 //!
 //! A **forecast**: it takes no quota and holds none, so another request may come first. Whether a
-//! request fits is derived from what remains; only reserving decides. The wait that it tells is when
-//! everything used has left the window, which is the latest; a refusal tells the exact one.
+//! request fits is derived from what remains; only reserving decides.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use proxy_admin::clock;
 use proxy_core::admit::{Applied, Ask, Denial, Permit, admit, authenticate};
 use proxy_core::auth::{Caller, Key, Standing};
 use proxy_core::names::{Code, Moment, Usage};
-use proxy_core::quota::{Cost, Mode};
+use proxy_core::quota::{Cost, Mode, Wait};
 use proxy_core::table::{Contents, Table};
 
 use crate::ledger::{self, Counted};
@@ -42,12 +41,24 @@ struct Probe<'a> {
 struct Level {
     amount: u64,
     counted: Counted,
+    /// Whether so much more fits, and when.
+    fits: Result<(), Wait>,
+}
+
+impl Level {
+    fn unused(amount: u64, asks: u64) -> Self {
+        Self {
+            amount,
+            counted: Counted::default(),
+            fits: (asks <= amount).then_some(()).ok_or(Wait::Never),
+        }
+    }
 }
 
 /// Where the numbers come from: a live gateway, or nowhere.
 trait Counters {
     /// How the counter stands that the request would charge.
-    fn level(&self, probe: &Probe<'_>) -> Level;
+    fn level(&self, probe: &Probe<'_>, asks: u64) -> Level;
 
     /// Output tokens held for a request of the rule that sets no bound.
     fn output_tokens(&self, permit: &Permit<'_>, model: &str) -> u64;
@@ -60,18 +71,18 @@ struct Now<'a> {
 }
 
 impl Counters for Now<'_> {
-    fn level(&self, probe: &Probe<'_>) -> Level {
+    fn level(&self, probe: &Probe<'_>, asks: u64) -> Level {
         let limit = self.live.limits.get(probe.applied.index);
         let limit = limit.map_or(&probe.applied.flat.limit, |limit| &limit.limit);
         let (caller, model) = (probe.caller, Some(probe.model));
         let ledger = &self.shared.ledger;
         let slot = ledger.find(probe.applied, caller, model, probe.permit);
-        Level {
-            amount: limit.amount,
-            counted: slot
-                .map(|slot| slot.counted(limit, self.now))
-                .unwrap_or_default(),
+        let mut level = Level::unused(limit.amount, asks);
+        if let Some(slot) = slot {
+            level.counted = slot.counted(limit, self.now);
+            level.fits = slot.forecast(limit, asks, self.now);
         }
+        level
     }
 
     fn output_tokens(&self, permit: &Permit<'_>, model: &str) -> u64 {
@@ -87,11 +98,8 @@ struct Unused {
 }
 
 impl Counters for Unused {
-    fn level(&self, probe: &Probe<'_>) -> Level {
-        Level {
-            amount: probe.applied.flat.limit.amount,
-            counted: Counted::default(),
-        }
+    fn level(&self, probe: &Probe<'_>, asks: u64) -> Level {
+        Level::unused(probe.applied.flat.limit.amount, asks)
     }
 
     fn output_tokens(&self, _permit: &Permit<'_>, _model: &str) -> u64 {
@@ -197,7 +205,7 @@ fn forecast(
             model: &question.model,
             permit: &permit,
         };
-        let limit = limit_forecast(&probe, &cost, counters.level(&probe));
+        let limit = limit_forecast(&probe, &cost, counters);
         let waits = limit.fits_in_seconds.map_or(Waits::Forever, Waits::Seconds);
         let refuses = !limit.fits && applied.quota.mode == Mode::Enforce;
         if refuses && worst.as_ref().is_none_or(|(before, _)| waits > *before) {
@@ -244,13 +252,11 @@ enum Waits {
     Forever,
 }
 
-fn limit_forecast(probe: &Probe<'_>, cost: &Cost, level: Level) -> LimitForecast {
+fn limit_forecast(probe: &Probe<'_>, cost: &Cost, counters: &impl Counters) -> LimitForecast {
     let flat = probe.applied.flat;
     let asks = cost.of(flat.limit.unit);
+    let level = counters.level(probe, asks);
     let remaining = level.amount.saturating_sub(level.counted.used);
-    let fits = level.counted.used.saturating_add(asks) <= level.amount;
-    // Nobody can foresee when a running request ends: soon is as good as any.
-    let wait = level.counted.reset_ms.div_ceil(1_000).max(1);
     LimitForecast {
         limit: flat.name.to_string(),
         unit: flat.limit.unit.as_str().to_owned(),
@@ -263,8 +269,11 @@ fn limit_forecast(probe: &Probe<'_>, cost: &Cost, level: Level) -> LimitForecast
         reserved: level.counted.reserved,
         amount: level.amount,
         remaining,
-        fits,
-        fits_in_seconds: (!fits && asks <= level.amount).then_some(wait),
+        fits: level.fits.is_ok(),
+        fits_in_seconds: match level.fits {
+            Err(Wait::Millis(wait)) => Some(wait.div_ceil(1_000)),
+            Ok(()) | Err(Wait::Never) => None,
+        },
     }
 }
 

@@ -88,13 +88,18 @@ impl Gateway {
     #[must_use]
     pub fn standing(&self) -> Standing {
         let shared = self.shared();
-        let limits = shared
-            .live()
-            .map(|live| limits(&live, &shared.ledger, clock::now()));
+        let summed = self.summed().into_iter();
         Standing {
             replicas: shared.replicas(),
-            limits: limits.unwrap_or_default(),
+            limits: summed.map(|summed| summed.limit).collect(),
         }
+    }
+
+    fn summed(&self) -> Vec<Summed> {
+        let shared = self.shared();
+        let live = shared.live();
+        live.map(|live| limits(&live, &shared.ledger, clock::now()))
+            .unwrap_or_default()
     }
 
     /// The same as JSON, for the admin port.
@@ -111,7 +116,15 @@ impl Gateway {
     }
 }
 
-pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<LimitStanding> {
+/// A limit with the sums over all of its subjects, also those that are not told.
+#[derive(Debug)]
+pub(crate) struct Summed {
+    pub(crate) limit: LimitStanding,
+    used: u64,
+    reserved: u64,
+}
+
+pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<Summed> {
     let flat = live.table.limits();
     let by_name: HashMap<&LimitName, usize> =
         flat.iter().enumerate().map(|(i, f)| (&f.name, i)).collect();
@@ -136,7 +149,11 @@ pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<LimitStan
             by_use.then_with(|| slot.subject.cmp(&other.subject))
         });
         let quota = live.table.contents().quotas.get(flat.quota);
-        LimitStanding {
+        let (all_used, all_reserved) = (
+            sum(&used, |counted| counted.used),
+            sum(&used, |counted| counted.reserved),
+        );
+        let limit = LimitStanding {
             limit: flat.name.to_string(),
             unit: flat.limit.unit.as_str().to_owned(),
             window: window(&flat.limit.window),
@@ -158,9 +175,19 @@ pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<LimitStan
                         .then(|| counted.reset_ms.div_ceil(1_000)),
                 })
                 .collect(),
+        };
+        Summed {
+            limit,
+            used: all_used,
+            reserved: all_reserved,
         }
     })
     .collect()
+}
+
+fn sum(used: &[(Counted, Arc<Slot>)], part: impl Fn(&Counted) -> u64) -> u64 {
+    let parts = used.iter().map(|(counted, _)| part(counted));
+    parts.fold(0, u64::saturating_add)
 }
 
 pub(crate) const fn mode(mode: Mode) -> &'static str {
@@ -190,23 +217,45 @@ pub(crate) fn window(window: &Window) -> String {
     }
 }
 
-/// Not a series per subject: callers whom no Secret names could make as many as they like.
+/// No series per subject unless so many are asked for: callers whom no Secret names could make as many
+/// as they like.
 #[derive(Debug)]
 struct AtScrape(Gateway);
 
-type Reading = fn(&LimitStanding) -> u64;
+type Reading = fn(&Summed) -> u64;
 
 impl Collector for AtScrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let standing = self.0.standing();
-        let amount: Reading = |limit| limit.amount;
-        let highest: Reading = |limit| limit.subjects.first().map_or(0, |subject| subject.used);
-        let subjects: Reading = |limit| limit.counters;
+        let all = self.0.summed();
+        let amount: Reading = |all| all.limit.amount;
+        let used: Reading = |all| all.used;
+        let reserved: Reading = |all| all.reserved;
+        let remaining: Reading = |all| {
+            let tightest = all.limit.subjects.first();
+            tightest.map_or(all.limit.amount, |subject| subject.remaining)
+        };
+        let highest: Reading = |all| all.limit.subjects.first().map_or(0, |subject| subject.used);
+        let subjects: Reading = |all| all.limit.counters;
         let families = [
             (
                 "limit_amount",
                 "What this replica allows per window, or at once.",
                 amount,
+            ),
+            (
+                "limit_used",
+                "Used by all subjects together, what is reserved included.",
+                used,
+            ),
+            (
+                "limit_reserved",
+                "The part of it that running requests of this replica hold.",
+                reserved,
+            ),
+            (
+                "limit_least_remaining",
+                "Left to the subject that has used most.",
+                remaining,
             ),
             (
                 "limit_highest_used",
@@ -221,9 +270,25 @@ impl Collector for AtScrape {
         ];
         for (name, help, value) in families {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for limit in &standing.limits {
-                let labels = [("limit", &*limit.limit), ("unit", &*limit.unit)];
-                ConstGauge::new(value(limit)).encode(family.encode_family(&labels)?)?;
+            for one in &all {
+                let labels = [("limit", &*one.limit.limit), ("unit", &*one.limit.unit)];
+                ConstGauge::new(value(one)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let series = self.0.shared().config.limit_series;
+        if series == 0 {
+            return Ok(());
+        }
+        let mut family = encoder.encode_descriptor(
+            "limit_subject_used",
+            "Used by one subject, of each limit the most used --limit-series.",
+            None,
+            MetricType::Gauge,
+        )?;
+        for one in &all {
+            for subject in one.limit.subjects.iter().take(series) {
+                let labels = [("limit", &*one.limit.limit), ("subject", &*subject.subject)];
+                ConstGauge::new(subject.used).encode(family.encode_family(&labels)?)?;
             }
         }
         Ok(())

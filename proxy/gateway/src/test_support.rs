@@ -16,6 +16,7 @@ pub(crate) fn gateway(registry: &mut Registry) -> Gateway {
         max_body: 1_024,
         default_output_tokens: 20,
         drain_grace: Duration::from_secs(1),
+        limit_series: 2,
         access_log: false,
         store: None,
     };

@@ -59,7 +59,7 @@ pub struct LimitForecast {
     pub remaining: u64,
     /// Whether the request fits now.
     pub fits: bool,
-    /// If it does not: in how many seconds at the latest; none if it never does.
+    /// If it does not: in how many seconds, if nobody else asks; none if it never does.
     pub fits_in_seconds: Option<u64>,
 }
 
@@ -89,7 +89,7 @@ pub struct Verdict {
     pub reason: String,
     /// The limit that refuses, if one does.
     pub limit: Option<String>,
-    /// When it would fit every limit, at the latest; none if never, or if no limit refuses.
+    /// When it would fit every limit, if nobody else asks; none if never, or if no limit refuses.
     pub fits_in_seconds: Option<u64>,
 }
 
@@ -140,7 +140,7 @@ impl Verdict {
             }
             Some(wait) => format!(
                 "limit {name} is spent: {used} of {amount} {unit} used, this request needs {asks}; \
-                 it fits within {wait} s"
+                 it fits in {wait} s"
             ),
         };
         Self {

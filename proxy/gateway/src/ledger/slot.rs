@@ -7,7 +7,8 @@ use proxy_core::admit::{Applied, Permit, SubjectPart};
 use proxy_core::auth::Caller;
 use proxy_core::names::Moment;
 use proxy_core::quota::{
-    Answer, Ask, Counter, CounterReading, Escrow, Limit, LimitName, SubjectKey, Trip,
+    Answer, Ask, Backing, Counter, CounterReading, Entry, Escrow, Limit, LimitName, Mode,
+    SubjectKey, Trip, Wait,
 };
 use tokio::sync::Notify;
 
@@ -117,6 +118,24 @@ impl Slot {
 }
 
 impl Slot {
+    /// Whether a request for `ask` would fit; takes nothing.
+    pub(crate) fn forecast(&self, limit: &Limit, ask: u64, now: Moment) -> Result<(), Wait> {
+        let mut state = self.state.lock();
+        let State {
+            counter, escrow, ..
+        } = &mut *state;
+        if !counter.suits(limit) {
+            // The next request begins it anew.
+            let mut counter = Counter::new(limit, now);
+            return Entry::own(limit, Mode::Enforce, &mut counter).forecast(ask, now);
+        }
+        let mut entry = Entry::own(limit, Mode::Enforce, counter);
+        if let Some(escrow) = escrow {
+            entry.backing = Backing::Lent(escrow);
+        }
+        entry.forecast(ask, now)
+    }
+
     /// What other replicas should know of it; none if nothing counts.
     pub(crate) fn reading(&self, limit: &Limit, now: Moment) -> Option<CounterReading> {
         let mut state = self.state.lock();

@@ -15,7 +15,7 @@ fn tells_what_is_reserved_and_then_what_was_used() {
     let bench = Bench::new();
     let tokens = vec![limit("l", Unit::Tokens, 100)];
     let live = bench.live(contents(Mode::Enforce, vec![Per::Model], tokens), 2);
-    let told = || limits(&live, &bench.ledger, clock()).remove(0);
+    let told = || limits(&live, &bench.ledger, clock()).remove(0).limit;
     assert_eq!((told().counters, told().subjects.len()), (0, 0));
     let mut charge = bench.take(&live, "k", 30).expect("fits");
     let running = bench.take(&live, "k", 5).expect("fits");
@@ -50,13 +50,13 @@ fn names_every_part_and_lets_no_caller_play_another() {
     let running = vec![limit("l", Unit::Concurrency, 5)];
     let live = bench.live(contents(Mode::Enforce, per, running), 1);
     let held = bench.take(&live, "k", 1).expect("fits");
-    let told = limits(&live, &bench.ledger, clock()).remove(0);
+    let told = limits(&live, &bench.ledger, clock()).remove(0).limit;
     let one = &told.subjects[0];
     assert!(one.subject.starts_with("consumer=key-"), "{}", one.subject);
     assert!(one.subject.ends_with(" route=ns/r ="), "{}", one.subject);
     assert_eq!((one.used, one.reset_seconds), (1, None));
     drop(held);
-    assert_eq!(limits(&live, &bench.ledger, clock())[0].counters, 0);
+    assert_eq!(limits(&live, &bench.ledger, clock())[0].limit.counters, 0);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn tells_the_most_used_and_how_many_it_left_out() {
     for index in 1..=1_005 {
         drop(bench.take(&live, &format!("k{index}"), index));
     }
-    let told = limits(&live, &bench.ledger, clock()).remove(0);
+    let told = limits(&live, &bench.ledger, clock()).remove(0).limit;
     assert_eq!(
         (told.counters, told.subjects.len(), told.cut()),
         (1_005, SUBJECTS, 5)
@@ -86,7 +86,7 @@ fn a_limit_that_is_gone_is_not_told() {
     drop(bench.take(&tokens("before"), "k", 1));
     let told = limits(&tokens("after"), &bench.ledger, clock());
     assert_eq!(
-        (told.len(), &*told[0].limit, told[0].counters),
+        (told.len(), &*told[0].limit.limit, told[0].limit.counters),
         (1, "ns/q/after", 0)
     );
 }
@@ -114,6 +114,7 @@ fn the_page_reads_back_and_the_scrape_has_a_sample_for_each_limit() {
         "tundish_limit_amount{limit=\"ns/q/l\",unit=\"Tokens\"} 30",
         "tundish_limit_highest_used{limit=\"ns/q/m\",unit=\"Requests\"} 0",
         "tundish_limit_subjects{limit=\"ns/q/m\",unit=\"Requests\"} 0",
+        "tundish_limit_least_remaining{limit=\"ns/q/m\",unit=\"Requests\"} 2",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }

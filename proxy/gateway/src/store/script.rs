@@ -7,7 +7,7 @@ use redis::Value;
 const LARGEST: u64 = 1 << 53;
 
 /// The script, as it is sent.
-pub(super) const TEXT: &str = include_str!("script.lua");
+pub(crate) const TEXT: &str = include_str!("script.lua");
 
 /// One counter of a call.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ pub(crate) struct Reply {
 
 impl Caller<'_> {
     /// Adds this call to `script`.
-    pub(super) fn fill<'s>(
+    pub(crate) fn fill<'s>(
         &self,
         script: &'s redis::Script,
         items: &[Item],
@@ -114,7 +114,7 @@ impl Caller<'_> {
 
 impl Reply {
     /// Reads what the script returns for `items`; none if it is not that.
-    pub(super) fn read(value: &Value, items: &[Item]) -> Option<Self> {
+    pub(crate) fn read(value: &Value, items: &[Item]) -> Option<Self> {
         let Value::Array(parts) = value else {
             return None;
         };

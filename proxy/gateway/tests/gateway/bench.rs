@@ -135,6 +135,7 @@ impl Bench {
             max_body: 1 << 20,
             default_output_tokens: 100,
             drain_grace: Duration::from_secs(10),
+            limit_series: 0,
             access_log: false,
             store: None,
         };

@@ -414,6 +414,7 @@ async fn without_a_table_it_is_not_ready() -> Result<()> {
         max_body: 1 << 20,
         default_output_tokens: 100,
         drain_grace: Duration::from_secs(1),
+        limit_series: 0,
         access_log: false,
         store: None,
     };
