@@ -125,6 +125,11 @@ impl Ring {
             let back = (*slot).min(amount);
             *slot = slot.saturating_sub(back);
             self.sum = self.sum.saturating_sub(back);
+            // Debt takes the place at once. It is paid by what expires, and if nothing were left to
+            // expire, it would lock the limit for ever.
+            let paid = self.debt.min(back);
+            self.charge(paid);
+            self.debt = self.debt.saturating_sub(paid);
         }
     }
 

@@ -152,6 +152,20 @@ fn debt_takes_the_place_of_what_expires() {
 }
 
 #[test]
+fn debt_is_worked_off_though_nothing_else_is_left_to_expire() {
+    let minute = limit(Unit::Tokens, 100, Window::Minute);
+    let mut counter = Counter::new(&minute, at(0));
+    let large = take(&minute, &mut counter, 90, 0).expect("fits");
+    let small = take(&minute, &mut counter, 10, 0).expect("fits");
+    settle(&minute, &mut counter, small, 210, 1);
+    settle(&minute, &mut counter, large, 0, 2);
+    assert_eq!(counter.used(&minute, at(2)), 210);
+    assert_eq!(counter.used(&minute, at(61_000)), 110);
+    assert_eq!(counter.used(&minute, at(200_000)), 0);
+    assert!(take(&minute, &mut counter, 100, 200_000).is_ok());
+}
+
+#[test]
 fn concurrency_is_held_until_it_is_settled() {
     let two = limit(Unit::Concurrency, 2, Window::Held);
     let mut counter = Counter::new(&two, at(0));
