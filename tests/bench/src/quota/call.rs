@@ -35,6 +35,7 @@ pub(super) struct Caller {
     request: Arc<[u8]>,
     stream: Option<TcpStream>,
     buffer: Vec<u8>,
+    broken: String,
 }
 
 impl Caller {
@@ -44,6 +45,7 @@ impl Caller {
             request,
             stream: None,
             buffer: Vec::new(),
+            broken: String::new(),
         }
     }
 
@@ -56,14 +58,28 @@ impl Caller {
     /// Sends the request once, and reads the answer to its end.
     pub(super) async fn call(&mut self) -> Outcome {
         let answer = tokio::time::timeout(PATIENCE, self.exchange()).await;
-        let Ok(Ok((outcome, keep))) = answer else {
-            self.stream = None;
-            return Outcome::Cut;
+        let broken = match answer {
+            Ok(Ok((outcome, keep))) => {
+                if !keep {
+                    self.stream = None;
+                }
+                return outcome;
+            }
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => format!("no whole answer within {PATIENCE:?}"),
         };
-        if !keep {
-            self.stream = None;
-        }
-        outcome
+        self.stream = None;
+        let begin = self.buffer.get(..self.buffer.len().min(200));
+        self.broken = format!(
+            "{broken}; so far: {:?}",
+            String::from_utf8_lossy(begin.unwrap_or_default())
+        );
+        Outcome::Cut
+    }
+
+    /// Why the last call was cut that was.
+    pub(super) fn broken(&self) -> &str {
+        &self.broken
     }
 
     async fn exchange(&mut self) -> Result<(Outcome, bool)> {
@@ -75,7 +91,8 @@ impl Caller {
             Some(stream) => stream,
             None => self.stream.insert(connect(&self.targets).await?),
         };
-        stream.write_all(&self.request).await?;
+        self.buffer.clear();
+        stream.write_all(&self.request).await.context("send")?;
         let answer = read(stream, &mut self.buffer).await?;
         let outcome = match answer.status {
             200 => Outcome::Answered,
@@ -117,7 +134,6 @@ enum Length {
 }
 
 async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Head> {
-    buffer.clear();
     let end = loop {
         if let Some(end) = memmem::find(buffer, b"\r\n\r\n") {
             break end + 4;
@@ -142,7 +158,8 @@ async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Head> {
 }
 
 async fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<()> {
-    ensure!(stream.read_buf(buffer).await? > 0, "the answer was cut");
+    let read = stream.read_buf(buffer).await.context("read")?;
+    ensure!(read > 0, "the answer was cut");
     Ok(())
 }
 

@@ -54,7 +54,7 @@ impl Case {
         match self.dies {
             Dies::Nothing => false,
             Dies::Store => self.on_store_loss == "Share",
-            Dies::Replica => true,
+            Dies::Replica => self.counters == Counters::Store,
         }
     }
 }

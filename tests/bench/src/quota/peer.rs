@@ -163,7 +163,7 @@ async fn litellm(scope: &Scope, program: &Path, count: usize) -> Result<Vec<Vec<
             &cpu,
         ));
     }
-    if count > 1 {
+    if count > 1 && !scope.quick {
         let admitted = store_dies(&foundry, &addresses, "sk-small-dies", &mut store).await?;
         rows.push(row(DIES, ("LiteLLM", count, "store"), &admitted, &cpu));
     }
@@ -211,7 +211,9 @@ async fn tundish(scope: &Scope, counters: Counters, count: usize) -> Result<Vec<
         rows.push(row(&name(case), gateway, &admitted, &cpu));
     }
     let addresses = rig.addresses();
-    if let Some(store) = &mut rig.store {
+    if !scope.quick
+        && let Some(store) = &mut rig.store
+    {
         let key = key(admitted::DYING, SMALL);
         let admitted = store_dies(&rig.foundry, &addresses, &key, store).await?;
         let gateway = ("tundish", count, counters.name());

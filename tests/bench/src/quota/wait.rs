@@ -200,7 +200,7 @@ async fn trial(caller: &mut Caller, window: Window, others: Others) -> Result<i6
                 break Instant::now() + wait.context("a 429 without a wait")?;
             }
             other @ (Outcome::Failed(_) | Outcome::Cut) => {
-                anyhow::bail!("a call that spends: {other:?}")
+                anyhow::bail!("a call that spends: {other:?} {}", caller.broken())
             }
         }
     };
@@ -213,7 +213,7 @@ async fn trial(caller: &mut Caller, window: Window, others: Others) -> Result<i6
             Outcome::Answered => break,
             Outcome::Refused(_) => sleep(window.look_every).await,
             other @ (Outcome::Failed(_) | Outcome::Cut) => {
-                anyhow::bail!("a call after the wait: {other:?}")
+                anyhow::bail!("a call after the wait: {other:?} {}", caller.broken())
             }
         }
         ensure!(Instant::now() < deadline, "no call succeeds after the wait");
