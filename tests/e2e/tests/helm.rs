@@ -20,7 +20,9 @@ const HELMS: [&str; 2] = ["helm", "helm3"];
 const OLDEST: &str = "--kube-version=v1.33.0";
 
 /// Everything that values can switch on.
-const EVERYTHING: [&str; 8] = [
+const EVERYTHING: [&str; 10] = [
+    "--set=quota.storeSecret.name=store",
+    "--set=quota.storeCASecret.name=store",
     "--set=networkPolicy.enabled=true",
     "--set=proxy.tls.secretName=certificate",
     "--set=proxy.accessLog=false",
