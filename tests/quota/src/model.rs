@@ -112,6 +112,10 @@ impl Model {
                 .min(item.amount.saturating_sub(counter.sum(item)));
             counter.charge(*at, fitting, item);
             counter.debt += item.ask.owed - fitting;
+            let charged = counter.sum(item) - counter.debt;
+            let paid = counter.debt.min(item.amount.saturating_sub(charged));
+            counter.charge(*at, paid, item);
+            counter.debt -= paid;
         }
         let fits = grace == 0
             && loaded.iter().zip(items).all(|((counter, _), item)| {

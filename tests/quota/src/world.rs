@@ -27,6 +27,8 @@ const QUIET: i64 = 2_000;
 pub enum Accidents {
     /// Nothing.
     None,
+    /// Requests use more than they had reserved.
+    Overuse,
     /// Calls and answers are lost or late, clocks are wrong and jump, replicas pause, die and start
     /// anew, the store is away for a while. Meanwhile everything is refused (`Deny`).
     All,
@@ -110,12 +112,16 @@ struct Recount {
     /// The first entry of the log that still counts.
     from: usize,
     sum: u64,
+    /// The part of it that nobody had reserved.
+    excess: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
     at: i64,
     counts: u64,
+    /// Used beyond what was reserved.
+    excess: u64,
     taken: Option<Vec<Taken>>,
 }
 
@@ -158,7 +164,7 @@ impl World {
             _ => {}
         }
         let on_loss = match scenario.accidents {
-            Accidents::None | Accidents::All => OnStoreLoss::Deny,
+            Accidents::None | Accidents::Overuse | Accidents::All => OnStoreLoss::Deny,
             Accidents::Outages | Accidents::DataLoss => OnStoreLoss::Share,
         };
         let replicas = rng.random_range(1..=5);
@@ -198,7 +204,7 @@ impl World {
         let monotonic = self.rng.random_range(1_000_000..9_000_000) - START;
         let wall = match self.scenario.accidents {
             Accidents::All => self.rng.random_range(-600_000..600_000),
-            Accidents::None | Accidents::Outages | Accidents::DataLoss => 0,
+            Accidents::None | Accidents::Overuse | Accidents::Outages | Accidents::DataLoss => 0,
         };
         let name = format!("{index}-{}", self.lives[index]);
         let known = (count(self.lives.len()), self.now);
@@ -228,7 +234,7 @@ impl World {
 
     fn accidents(&mut self, length: i64) {
         let kind = self.scenario.accidents;
-        if kind == Accidents::None {
+        if matches!(kind, Accidents::None | Accidents::Overuse) {
             return;
         }
         let outages = if kind == Accidents::All { 2 } else { 1 };
@@ -343,6 +349,7 @@ impl World {
                 self.log.push(Entry {
                     at: self.now,
                     counts: tokens,
+                    excess: 0,
                     taken: Some(taken),
                 });
                 let lasts = self.rng.random_range(0..900);
@@ -426,17 +433,24 @@ impl World {
         let before = entry.counts;
         let lives = life == self.lives[index];
         // If its replica is gone it counts whole.
+        let most = if self.scenario.accidents == Accidents::Overuse {
+            3 * before
+        } else {
+            before
+        };
         if lives && !self.whole_use {
-            entry.counts = self.rng.random_range(0..=before);
+            entry.counts = self.rng.random_range(0..=most);
         }
         let counts = entry.counts;
+        entry.excess = counts.saturating_sub(before);
         for (recount, limit) in self.recounts.iter_mut().zip(&self.limits) {
-            match limit.window {
-                Window::Held => recount.sum -= 1,
-                _ if number >= recount.from => {
-                    recount.sum -= counted(limit, before) - counted(limit, counts);
+            if limit.window == Window::Held {
+                recount.sum -= 1;
+            } else if number >= recount.from {
+                recount.sum = recount.sum + counted(limit, counts) - counted(limit, before);
+                if limit.unit == Unit::Tokens {
+                    recount.excess += self.log[number].excess;
                 }
-                _ => {}
             }
         }
         if lives {
@@ -457,11 +471,15 @@ impl World {
             let recount = &mut self.recounts[index];
             while self.log[recount.from].at <= since {
                 recount.sum -= counted(limit, self.log[recount.from].counts);
+                if limit.unit == Unit::Tokens {
+                    recount.excess -= self.log[recount.from].excess;
+                }
                 recount.from += 1;
             }
             let held = recount.sum;
             let bound = match self.scenario.accidents {
                 Accidents::None | Accidents::All => limit.amount,
+                Accidents::Overuse => limit.amount + recount.excess,
                 Accidents::Outages | Accidents::DataLoss => {
                     limit.amount + (replicas - 1) * (limit.amount / replicas)
                 }
@@ -489,9 +507,10 @@ fn pick<'a, T>(rng: &mut StdRng, all: &'a [T]) -> &'a T {
 
 /// How much of `limit` a request for `tokens` is.
 const fn counted(limit: &Limit, tokens: u64) -> u64 {
-    match limit.unit {
-        Unit::Tokens => tokens,
-        _ => 1,
+    if matches!(limit.unit, Unit::Tokens) {
+        tokens
+    } else {
+        1
     }
 }
 

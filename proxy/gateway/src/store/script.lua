@@ -196,13 +196,10 @@ places.used = rolling.used
 
 function places.save(c)
   if c.late then return end
-  if c.holds > 0 then
-    local value = written(c.holds) .. ':' .. written(now + c.lease) .. ':' .. written(c.turn)
-    redis.call('HSET', c.key, replica, value)
-    redis.call('PEXPIRE', c.key, written(2 * c.lease))
-  else
-    redis.call('HDEL', c.key, replica)
-  end
+  -- Also when nothing is held: a delayed call must not take again what was given back since.
+  local value = written(c.holds) .. ':' .. written(now + c.lease) .. ':' .. written(c.turn)
+  redis.call('HSET', c.key, replica, value)
+  redis.call('PEXPIRE', c.key, written(2 * c.lease))
 end
 
 function places.profile() end
@@ -232,6 +229,12 @@ for _, c in ipairs(counters) do
     local fitting = math.max(0, math.min(c.owed, c.amount - c:used()))
     c:charge(fitting)
     c.debt = c.debt + c.owed - fitting
+  end
+  -- Debt is paid by what expires, so it must not be left alone with nothing that could.
+  local paid = math.max(0, math.min(c.debt, c.amount - c.sum))
+  if paid > 0 then
+    c:charge(paid)
+    c.debt = c.debt - paid
   end
   c.free = c.amount - c:used()
   if c.need > c.free or c.late then fits = false end
