@@ -248,7 +248,8 @@ pub struct AiQuotaStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64", range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// Accepted, Programmed, Ready, and Stalled while only a person can help.
+    /// Accepted, Programmed, Ready, Stalled while only a person can help, and StoreUnavailable while a
+    /// proxy does not reach the shared store of counters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

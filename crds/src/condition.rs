@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Which aspect: Accepted, ResolvedRefs, Programmed, Ready or Stalled.
+    /// Which aspect: Accepted, ResolvedRefs, Programmed, Ready, Stalled or StoreUnavailable.
     #[serde(rename = "type")]
     #[schemars(
         length(min = 1, max = 316),
@@ -68,6 +68,8 @@ pub enum ConditionType {
     Ready,
     /// Present and True only when nothing will change until a person changes something.
     Stalled,
+    /// Present and True only while a proxy does not reach the shared store of counters.
+    StoreUnavailable,
 }
 
 /// Why a condition has its status. Closed: one list for status, events, logs and metrics.
@@ -111,6 +113,8 @@ pub enum Reason {
     NotReady,
     /// Unknown: seen, not judged yet.
     Pending,
+    /// StoreUnavailable=True: each limit does what `onStoreLoss` says.
+    StoreUnavailable,
 }
 
 // === impl ConditionStatus ===
@@ -136,12 +140,13 @@ impl From<bool> for ConditionStatus {
 
 impl ConditionType {
     /// Every type, in the order in which a status lists them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Accepted,
         Self::ResolvedRefs,
         Self::Programmed,
         Self::Ready,
         Self::Stalled,
+        Self::StoreUnavailable,
     ];
 
     /// The word in the status.
@@ -152,6 +157,7 @@ impl ConditionType {
             Self::Programmed => "Programmed",
             Self::Ready => "Ready",
             Self::Stalled => "Stalled",
+            Self::StoreUnavailable => "StoreUnavailable",
         }
     }
 }
@@ -166,7 +172,7 @@ impl fmt::Display for ConditionType {
 
 impl Reason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Accepted,
         Self::Invalid,
         Self::Conflicted,
@@ -186,6 +192,7 @@ impl Reason {
         Self::Ready,
         Self::NotReady,
         Self::Pending,
+        Self::StoreUnavailable,
     ];
 
     /// The word in the status, the event, the log and the metric.
@@ -210,6 +217,7 @@ impl Reason {
             Self::Ready => "Ready",
             Self::NotReady => "NotReady",
             Self::Pending => "Pending",
+            Self::StoreUnavailable => "StoreUnavailable",
         }
     }
 }

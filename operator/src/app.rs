@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::certificates::{ChannelAuthority, certificates, generate};
+use crate::checkpoint::{PublisherCheckpoint, restore};
 use crate::config::Config;
 use crate::reviewer::ClusterReviewer;
 
@@ -46,7 +47,9 @@ impl App {
         let publisher = Publisher::new(operator_publish::Metrics::register(&mut registry));
         let readiness = Readiness::default();
         let (trigger, shutdown) = shutdown::channel();
+        let quota = publisher.clone();
         let admin = Admin::new(registry, readiness.clone())
+            .with_page("/quota", move |_query| quota.standing_page())
             .bind(config.admin)
             .await;
         let admin = admin.with_context(|| format!("open the admin port {}", config.admin))?;
@@ -55,6 +58,7 @@ impl App {
         let client = connect(config.kubeconfig.as_deref()).await?;
         let namespace = config.controller.own_namespace.clone();
         let ca = load_ca(&client, &namespace).await?;
+        restore(&client, &config.controller, &publisher).await?;
         let certificates = certificates(&ca, config.channel_names).context("use the CA")?;
         let (account_namespace, account) = &config.proxy_account;
         let reviewer = ClusterReviewer(TokenReviewer::new(
@@ -80,6 +84,7 @@ impl App {
         let (fleet_sender, fleet) = watch::channel(Fleet::default());
         spawn("fleet", follow_fleet(publisher.fleet(), fleet_sender));
         let compilations = controller.compilations();
+        let checkpoint = PublisherCheckpoint(publisher.clone());
         let publishing = publish(
             publisher,
             compilations,
@@ -89,7 +94,7 @@ impl App {
         );
         let publishing = spawn("publish", publishing);
         let authority = (ChannelAuthority(certificates), ca);
-        let running = controller.run(publications, fleet, authority, shutdown);
+        let running = controller.run(publications, fleet, authority, checkpoint, shutdown);
         Ok(Self {
             controller: spawn("controller", running),
             publishing,
@@ -172,6 +177,7 @@ async fn follow_fleet(
             id: replica.id,
             acked: replica.acked,
             refused: replica.refused,
+            store_lost: replica.store_lost,
         });
         sender.send_replace(Fleet {
             replicas: replicas.collect(),

@@ -9,8 +9,8 @@ use proxy_admin::telemetry::Format;
 const AFTER_HELP: &str = "\
 Every flag can come from the environment; lists are separated by ','.
 
-The admin port answers /livez, /readyz (200 once every object was listed and a table is published)
-and /metrics.
+The admin port answers /livez, /readyz (200 once every object was listed and a table is published),
+/metrics and /quota.
 
 Exit codes: 0 stopped by a signal, 1 failure, 64 wrong usage.";
 
@@ -84,6 +84,16 @@ pub(crate) struct Args {
         default_value = "tundish-proxy"
     )]
     pub(crate) proxy_service_account: String,
+
+    /// The ConfigMap in the own namespace that keeps what was used of calendar quotas; the chart makes
+    /// it
+    #[arg(
+        long,
+        env = "TUNDISH_CHECKPOINT_CONFIG_MAP",
+        value_name = "NAME",
+        default_value = "tundish-quota-checkpoint"
+    )]
+    pub(crate) checkpoint_config_map: String,
 
     /// The audience that tokens of proxies must be meant for
     #[arg(

@@ -71,6 +71,8 @@ impl TryFrom<Args> for Config {
             let address = plain.parse::<std::net::IpAddr>().is_ok();
             check("channel-dns-name", name, address || is_subdomain(plain));
         }
+        let map = &args.checkpoint_config_map;
+        check("checkpoint-config-map", map, is_subdomain(map));
         if args.audience.is_empty() {
             problems.push("--audience: must not be empty".to_owned());
         }
@@ -100,6 +102,7 @@ impl TryFrom<Args> for Config {
                 watch_namespaces: args.watch_namespaces,
                 identity,
                 lease: Timing::KUBERNETES,
+                checkpoint: args.checkpoint_config_map,
             },
             audience: args.audience,
             admin: args.admin,

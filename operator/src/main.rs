@@ -9,6 +9,7 @@ use proxy_admin::{exit, telemetry};
 mod app;
 mod args;
 mod certificates;
+mod checkpoint;
 mod config;
 mod reviewer;
 

@@ -39,6 +39,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{- define "tundish.checkpoint" -}}
+{{- printf "%s-quota-checkpoint" (include "tundish.fullname" .) -}}
+{{- end -}}
+
 {{- define "tundish.operatorAccount" -}}
 {{- .Values.operator.serviceAccount.name | default (printf "%s-operator" (include "tundish.fullname" .)) -}}
 {{- end -}}

@@ -20,6 +20,7 @@ use proxy_admin::task::spawn;
 use tokio::sync::{mpsc, watch as channel};
 
 mod authority;
+mod checkpoint;
 mod compiler;
 mod events;
 mod known;
@@ -34,6 +35,7 @@ mod tests;
 mod watch;
 
 pub use authority::{Authority, CaError, CaPem, load_or_create_ca};
+pub use checkpoint::{Checkpoint, load_checkpoint};
 pub use compiler::Compilation;
 pub use kube::Client;
 pub use lease::Timing;
@@ -43,6 +45,7 @@ pub use review::{ReplicaIdentity, ReviewDenied, TokenReviewer};
 pub use status::{ChangedAt, Fleet, Publication, Replica};
 
 use crate::authority::CaKeeper;
+use crate::checkpoint::CheckpointKeeper;
 use crate::compiler::Compiler;
 use crate::events::Announcer;
 use crate::lease::keeper::Keeper;
@@ -80,6 +83,8 @@ pub struct Config {
     pub identity: String,
     /// The election's times.
     pub lease: Timing,
+    /// The ConfigMap for checkpoints of counters; it has to be there.
+    pub checkpoint: String,
 }
 
 /// The controller, about to run.
@@ -152,13 +157,15 @@ impl Controller {
         self.compilations.clone()
     }
 
-    /// Works until `shutdown`, then gives the lease back; an end before that is a failure. `authority` looks after the CA that was
-    /// loaded as `ca`.
+    /// Works until `shutdown`, then gives the lease back; an end before that is a failure.
+    /// `authority` looks after the CA that was loaded with it, and `checkpoint` tells what is to be
+    /// kept of the counters.
     pub async fn run<A: Authority>(
         self,
         publications: channel::Receiver<Option<Publication>>,
         fleet: channel::Receiver<Fleet>,
         authority: (A, CaPem),
+        checkpoint: impl Checkpoint,
         shutdown: Shutdown,
     ) {
         let (sender, updates) = mpsc::channel::<Update>(UPDATES);
@@ -190,6 +197,10 @@ impl Controller {
             &self.config.identity,
             self.metrics.clone(),
         );
+        let checkpoints =
+            CheckpointKeeper::new(&self.client, &self.config, checkpoint, self.metrics.clone());
+        let checkpoints = checkpoints.run(leadership.clone(), shutdown.clone());
+        let checkpoints = spawn("checkpoint", checkpoints);
         let writer = StatusWriter::new(self.client.clone(), inputs, announcer, self.metrics);
         let writing = spawn("status", writer.run(leadership.clone(), shutdown.clone()));
         let (authority, ca) = authority;
@@ -198,8 +209,9 @@ impl Controller {
         let compiling = spawn("compiler", self.compiler.run(updates, shutdown.clone()));
         let asked = shutdown.clone();
         let mut keeping = pin!(keeper.run(shutdown, async {
-            // A panic of the writer is logged where it is; there is nothing left to wait for.
+            // A panic of a writer is logged where it is; there is nothing left to wait for.
             writing.await.ok();
+            checkpoints.await.ok();
         }));
         tokio::select! {
             () = &mut keeping => {}

@@ -26,6 +26,7 @@ pub struct Metrics {
     pub(crate) watch_errors: Family<KindLabel, Counter>,
     pub(crate) status_writes: Family<WriteLabels, Counter>,
     pub(crate) event_writes: Family<ResultLabel, Counter>,
+    pub(crate) checkpoint_writes: Family<ResultLabel, Counter>,
     pub(crate) reviews: Family<ReviewLabel, Counter>,
     pub(crate) is_leader: Gauge,
     pub(crate) leader_transitions: Counter,
@@ -95,6 +96,7 @@ impl Metrics {
             watch_errors: Family::default(),
             status_writes: Family::default(),
             event_writes: Family::default(),
+            checkpoint_writes: Family::default(),
             reviews: Family::default(),
             is_leader: Gauge::default(),
             leader_transitions: Counter::default(),
@@ -142,6 +144,11 @@ impl Metrics {
             "event_writes",
             "Kubernetes events written, by result",
             self.event_writes.clone(),
+        );
+        registry.register(
+            "checkpoint_writes",
+            "Checkpoints of counters written, by result",
+            self.checkpoint_writes.clone(),
         );
         registry.register(
             "token_reviews",

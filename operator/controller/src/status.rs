@@ -76,6 +76,8 @@ pub struct Replica {
     pub acked: Option<u64>,
     /// The sequence of the newest publication that it refused, and why.
     pub refused: Option<(u64, String)>,
+    /// It does not reach the shared store of counters.
+    pub store_lost: bool,
 }
 
 /// Everything that a wanted status follows from.

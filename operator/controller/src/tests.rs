@@ -6,6 +6,7 @@ fn config(watched: &[&str]) -> Config {
         watch_namespaces: watched.iter().map(|one| (*one).to_owned()).collect(),
         identity: "a".to_owned(),
         lease: Timing::KUBERNETES,
+        checkpoint: "kept".to_owned(),
     }
 }
 

@@ -46,6 +46,7 @@ fn every_problem_is_reported_at_once() {
         "--proxy-service-account=a/b/c",
         "--channel-dns-name=*.*.x",
         "--audience=",
+        "--checkpoint-config-map=Two Words",
         "--identity=",
         "--admin=127.0.0.1:9000",
         "--channel-listen=127.0.0.1:9000",
@@ -56,6 +57,7 @@ fn every_problem_is_reported_at_once() {
         "watch-namespace",
         "proxy-service-account",
         "channel-dns-name",
+        "checkpoint-config-map",
     ] {
         assert!(
             error.contains(&format!("--{flag}: ")),

@@ -26,6 +26,8 @@ pub(crate) struct Acknowledged {
     of: usize,
     /// A replica that refused it, and its words.
     refused: Option<(String, String)>,
+    /// A replica does not reach the shared store of counters.
+    store_lost: bool,
 }
 
 /// A status to be stored.
@@ -57,6 +59,7 @@ impl Acknowledged {
                 have: 0,
                 of: fleet.replicas.len(),
                 refused: None,
+                store_lost: false,
             };
         };
         let has = |acked: Option<u64>| acked.is_some_and(|acked| acked >= sequence);
@@ -70,6 +73,7 @@ impl Acknowledged {
             have: fleet.replicas.iter().filter(|one| has(one.acked)).count(),
             of: fleet.replicas.len(),
             refused: refusals.next(),
+            store_lost: fleet.replicas.iter().any(|one| one.store_lost),
         }
     }
 
@@ -134,6 +138,18 @@ impl Wanted {
                 status: ConditionStatus::True,
                 reason: error.reason,
                 message: cut(&located(error), MESSAGE),
+            });
+        }
+        // How many proxies is left out: it would be written anew with each that comes or goes.
+        if object.kind == Kind::AiQuota && acknowledged.is_some_and(|fleet| fleet.store_lost) {
+            conditions.push(Draft {
+                condition: ConditionType::StoreUnavailable,
+                status: ConditionStatus::True,
+                reason: Reason::StoreUnavailable,
+                message:
+                    "a proxy does not reach the shared store of counters; until it does, each \
+                          limit there does what onStoreLoss says"
+                        .to_owned(),
             });
         }
         let programmed = acknowledged

@@ -69,6 +69,7 @@ fn fleet(acked: &[Option<u64>]) -> Fleet {
         id: format!("proxy-{index}"),
         acked: *acked,
         refused: None,
+        store_lost: false,
     });
     Fleet {
         replicas: replicas.collect(),
@@ -177,6 +178,39 @@ fn a_backend_is_ready_without_any_replica() {
         Some("Ready=True/Ready")
     );
     assert_eq!(patch["status"].get("programmed"), None);
+}
+
+#[test]
+fn a_quota_tells_of_a_lost_store_for_as_long_as_a_proxy_misses_it_and_stays_ready() {
+    let quota = ObjectRef::new(Kind::AiQuota, ObjectName::new("team", "spend"));
+    let check = |fleet: &Fleet, stored: Option<&StoredStatus>| {
+        let acknowledged = Acknowledged::count(Some(5), fleet);
+        let wanted = Wanted::new(&quota, &sound(1), 1, Some(&acknowledged));
+        let patch = wanted.patch(&quota, &Known::default(), 0);
+        let status = StoredStatus::read(patch.get("status"));
+        let differs = stored.is_none_or(|stored| wanted.differs(stored));
+        (words(&patch["status"]), differs, status)
+    };
+    let mut fleet = fleet(&[Some(5), Some(5), Some(5)]);
+    let (before, _, status) = check(&fleet, None);
+    fleet.replicas[1].store_lost = true;
+    let (words, differs, status) = check(&fleet, Some(&status));
+    assert!(differs);
+    assert_eq!(words[..4], before);
+    assert_eq!(words[3], "Ready=True/Ready");
+    assert_eq!(words[4], "StoreUnavailable=True/StoreUnavailable");
+    fleet.replicas[2].store_lost = true;
+    let (_, differs, status) = check(&fleet, Some(&status));
+    assert!(!differs, "one more is no reason to write");
+    fleet.replicas[1].store_lost = false;
+    fleet.replicas[2].store_lost = false;
+    let (words, differs, _) = check(&fleet, Some(&status));
+    assert!(differs);
+    assert_eq!(words, before);
+    // Of no interest to a route.
+    fleet.replicas[1].store_lost = true;
+    let (status, _) = stored(&wanted(&sound(1), &fleet), &Known::default(), 0);
+    assert_eq!(status["conditions"].as_array().map(Vec::len), Some(4));
 }
 
 #[test]

@@ -95,6 +95,7 @@ pub(crate) struct Installation {
 /// One operator.
 pub(crate) struct Operator {
     pub(crate) process: Process,
+    pub(crate) admin: String,
 }
 
 /// With what a proxy says who it is.
@@ -165,9 +166,10 @@ impl Installation {
             .args(["--log-format", "text"]);
         let name = format!("operator-{index}");
         let mut process = Process::spawn(&name, &mut command, self.folder.path())?;
-        let ready = format!("http://{admin}/readyz");
+        let admin = format!("http://{admin}");
+        let ready = format!("{admin}/readyz");
         process.wait_for_http(&ready, LIMIT).await?;
-        Ok(Operator { process })
+        Ok(Operator { process, admin })
     }
 
     /// Starts two proxies, and waits until both are ready.
@@ -284,7 +286,7 @@ impl Installation {
     }
 }
 
-/// Accounts and RBAC as the chart makes them; kubectl applies what helm would install.
+/// Accounts, RBAC and the object for checkpoints as the chart makes them; kubectl applies what helm would install.
 fn rbac(namespace: &str) -> Result<String> {
     let output = Command::new(tool("helm")?)
         .args(["template", "tundish"])
@@ -294,6 +296,8 @@ fn rbac(namespace: &str) -> Result<String> {
             namespace,
             "--show-only",
             "templates/rbac.yaml",
+            "--show-only",
+            "templates/checkpoint.yaml",
         ])
         .output()
         .context("run helm")?;
