@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use proxy_gateway::standing::{LimitStanding, Standing, SubjectStanding};
+use serde::{Deserialize, Serialize};
 
 use crate::args::{Output, QuotaArgs};
 use crate::columns::{Columns, or_dash, span};
@@ -13,16 +14,27 @@ use crate::report;
 #[cfg(test)]
 mod tests;
 
-/// Prints the limits of a gateway and who has used them.
+/// The page `/quota` of a proxy or of an operator.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Page {
+    #[serde(flatten)]
+    standing: Standing,
+    /// How many replicas have told the operator what they used; a proxy does not say this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reporting: Option<u64>,
+}
+
+/// Prints the limits of a gateway and who has used them: of all replicas if an operator is asked, of
+/// one if a proxy is.
 ///
 /// # Errors
-/// The gateway does not answer.
+/// The admin port does not answer.
 pub fn quota(args: &QuotaArgs) -> Result<ExitCode> {
-    let standing: Standing = args.admin.page("/quota")?;
+    let page: Page = args.admin.page("/quota")?;
     match args.output {
-        Output::Json => report::line(&serde_json::to_string_pretty(&standing)?),
+        Output::Json => report::line(&serde_json::to_string_pretty(&page)?),
         Output::Text => {
-            for line in lines(&standing) {
+            for line in lines(&page) {
                 report::line(&line);
             }
         }
@@ -30,7 +42,8 @@ pub fn quota(args: &QuotaArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn lines(standing: &Standing) -> Vec<String> {
+fn lines(page: &Page) -> Vec<String> {
+    let standing = &page.standing;
     if standing.limits.is_empty() {
         return vec!["no limits".to_owned()];
     }
@@ -94,11 +107,16 @@ fn lines(standing: &Standing) -> Vec<String> {
             limit.limit
         ));
     }
-    if standing.replicas > 1 {
-        lines.push(format!(
-            "this is one of {} replicas: it allows and tells its own part only; ask each",
+    match page.reporting {
+        Some(reporting) => lines.push(format!(
+            "over all replicas, as {reporting} of {} have told the operator",
             standing.replicas
-        ));
+        )),
+        None if standing.replicas > 1 => lines.push(format!(
+            "this is one of {} replicas: it allows and tells its own part only; ask each, or an operator",
+            standing.replicas
+        )),
+        None => {}
     }
     lines
 }

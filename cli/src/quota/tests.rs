@@ -1,6 +1,6 @@
 use proxy_gateway::standing::{LimitStanding, Standing, SubjectStanding};
 
-use super::lines;
+use super::{Page, lines};
 
 fn limit(name: &str, amount: u64, used: &[(&str, u64)]) -> LimitStanding {
     LimitStanding {
@@ -26,6 +26,13 @@ fn limit(name: &str, amount: u64, used: &[(&str, u64)]) -> LimitStanding {
     }
 }
 
+fn proxy(standing: Standing) -> Page {
+    Page {
+        standing,
+        reporting: None,
+    }
+}
+
 #[test]
 fn the_largest_share_comes_first_and_unused_limits_are_shown() {
     let limits = vec![
@@ -37,10 +44,10 @@ fn the_largest_share_comes_first_and_unused_limits_are_shown() {
         ),
         limit("ns/q/unused", 10, &[]),
     ];
-    let told = lines(&Standing {
+    let told = lines(&proxy(Standing {
         replicas: 1,
         limits,
-    });
+    }));
     let starts = [
         "LIMIT",
         "ns/q/small",
@@ -74,10 +81,10 @@ fn the_largest_share_comes_first_and_unused_limits_are_shown() {
 fn says_that_it_is_one_part_and_what_was_cut() {
     let mut one = limit("ns/q/l", 10, &[("consumer=ns/a", 1)]);
     one.counters = 5;
-    let told = lines(&Standing {
+    let told = lines(&proxy(Standing {
         replicas: 3,
         limits: vec![one],
-    });
+    }));
     assert!(
         told.iter().any(|line| line.contains("4 more are not")),
         "{told:#?}"
@@ -90,5 +97,21 @@ fn says_that_it_is_one_part_and_what_was_cut() {
         replicas: 1,
         limits: Vec::new(),
     };
-    assert_eq!(lines(&none), ["no limits"]);
+    assert_eq!(lines(&proxy(none)), ["no limits"]);
+}
+
+#[test]
+fn an_operators_page_says_of_how_many_replicas_it_is_the_sum() {
+    let page = r#"{"replicas": 3, "reporting": 2, "limits": [{
+        "limit": "ns/q/l", "unit": "Tokens", "window": "Day", "mode": "Enforce", "declared": 10, "amount": 10,
+        "denials": 0, "shadow_denials": 0, "counters": 0, "subjects": []}]}"#;
+    let page: Page = serde_json::from_str(page).expect("the page of an operator");
+    let told = lines(&page);
+    assert!(
+        told.iter()
+            .any(|line| line.contains("2 of 3 have told the operator")),
+        "{told:#?}"
+    );
+    let again = serde_json::to_string(&page).expect("it is JSON");
+    assert!(again.contains("\"reporting\":2"), "{again}");
 }
