@@ -363,3 +363,19 @@ fn ten_thousand_concurrent_reservations_over_three_limits_admit_exactly_the_tigh
         .used;
     assert!(used == 4_900 || used == 700, "{used}");
 }
+
+#[test]
+fn a_handler_that_panics_is_settled_once_at_what_was_known() {
+    let bench = Bench::new();
+    let limits = vec![limit("l", Unit::Tokens, 100)];
+    let live = bench.live(contents(Mode::Enforce, Vec::new(), limits), 1);
+    let mut charge = bench.take(&live, "k", 80).expect("fits");
+    let handler = std::thread::spawn(move || {
+        charge.estimate = cost(30);
+        panic!("a handler that panics");
+    });
+    assert!(handler.join().is_err());
+    let refusal = refused(bench.take(&live, "k", 71));
+    assert_eq!(refusal.limit.expect("named").level.used, 30);
+    bench.take(&live, "k", 70).expect("30 are used");
+}

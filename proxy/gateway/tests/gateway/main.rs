@@ -3,4 +3,5 @@
 mod bench;
 mod chat;
 mod estimates;
+mod settlement;
 mod wire;

@@ -1,0 +1,204 @@
+//! Every reservation is settled exactly once, whatever becomes of its request, and what is settled is
+//! what Foundry bills.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use futures::future::try_join_all;
+use proxy_core::quota::Unit;
+use serde_json::{Value, json};
+use tests_foundry::{Config, Fault};
+use tests_support::http;
+
+use crate::bench::{Bench, chat, minute};
+
+/// So wide that nothing is refused.
+const WIDE: u64 = 100_000_000;
+
+impl Bench {
+    fn tokens(&self, kind: &str) -> u64 {
+        let labels = format!("route=\"ns/chat\",consumer=\"ann\",token_type=\"{kind}\"");
+        let line = format!("tokens_total{{{labels}}}");
+        self.metric(&line).unwrap_or(0)
+    }
+
+    fn settlements(&self) -> [u64; 3] {
+        ["measured", "estimated", "released"].map(|kind| {
+            let line = format!("settlements_total{{kind=\"{kind}\"}}");
+            self.metric(&line).unwrap_or(0)
+        })
+    }
+
+    /// Input and output tokens on the bills of all backends.
+    fn billed(&self) -> (u64, u64) {
+        let bills = self.sims.iter().map(tests_foundry::Sim::billed);
+        bills.fold((0, 0), |(input, output), bill| {
+            let used = bill.deployments.get("gpt-4o-mini");
+            let of = |part: fn(&tests_foundry::Totals) -> u64| used.map_or(0, |u| part(u));
+            (
+                input + of(|u| u.prompt_tokens),
+                output + of(|u| u.completion_tokens),
+            )
+        })
+    }
+
+    /// What the limit counts, and what of it is reserved.
+    fn standing(&self) -> (u64, u64) {
+        let standing = self.gateway.standing();
+        let subjects = standing.limits.iter().flat_map(|limit| &limit.subjects);
+        subjects.fold((0, 0), |(used, reserved), subject| {
+            (used + subject.used, reserved + subject.reserved)
+        })
+    }
+
+    /// Reads a stream to its end, or to where it breaks off.
+    async fn stream(&self, body: &Value) -> Result<String> {
+        let url = format!("{}/v1/chat/completions", self.url);
+        let mut stream =
+            http::stream_json(&url, &[("api-key", "ann-key")], body.to_string()).await?;
+        let mut text = String::new();
+        while let Ok(Some(chunk)) = stream.next().await {
+            text.push_str(&String::from_utf8_lossy(&chunk.bytes));
+        }
+        Ok(text)
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_measured_is_settled_as_billed_to_the_token() -> Result<()> {
+    let bench = Bench::start(2, vec![minute(Unit::Tokens, WIDE)])?;
+    // The first backend fails every other way: each such request is tried at the second.
+    let failing = |status| Fault {
+        status: Some(status),
+        times: Some(10),
+        ..Fault::default()
+    };
+    bench.sims[0].faults(vec![failing(429), failing(500), failing(503)])?;
+    let mut bodies = Vec::new();
+    for turn in 0..300_u64 {
+        let mut body = chat(turn % 2 == 0);
+        body["messages"][0]["content"] = json!("word ".repeat(usize::try_from(turn % 40)? + 1));
+        if turn % 3 == 0 {
+            body["max_tokens"] = json!(turn % 50 + 1);
+        }
+        if turn % 4 == 0 {
+            // Of a stream; turns that divide by four are.
+            body["stream_options"] = json!({"include_usage": true});
+        }
+        bodies.push(body);
+    }
+    let answers = bodies.chunks(50);
+    for chunk in answers {
+        let all = try_join_all(chunk.iter().map(|body| bench.ask(body))).await?;
+        for answer in all {
+            ensure!(answer.status == 200, "{}", answer.text());
+        }
+    }
+    bench.quiet().await?;
+    assert_eq!(bench.settlements(), [300, 0, 0]);
+    let settled = (bench.tokens("input"), bench.tokens("output"));
+    assert_eq!(settled, bench.billed());
+    assert_eq!(bench.standing(), (settled.0 + settled.1, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn whatever_fails_is_settled_once_and_costs_what_was_billed() -> Result<()> {
+    let bench = Bench::start(1, vec![minute(Unit::Tokens, WIDE)])?;
+    let fault = |change: fn(&mut Fault)| {
+        let mut fault = Fault {
+            times: Some(1),
+            ..Fault::default()
+        };
+        change(&mut fault);
+        bench.sims[0].faults(vec![fault])
+    };
+    let usage_unknown = |bench: &Bench| {
+        let [_, estimated, _] = bench.settlements();
+        estimated
+    };
+
+    // Nothing was billed, so nothing is charged.
+    for status in [400, 401, 404, 429, 500, 503] {
+        let before = bench.standing();
+        bench.sims[0].faults(vec![Fault {
+            status: Some(status),
+            ..Fault::default()
+        }])?;
+        let answer = bench.ask(&chat(false)).await?;
+        assert!(answer.status >= 400, "{status}: {}", answer.status);
+        bench.quiet().await?;
+        assert_eq!(bench.standing(), before, "after {status}");
+    }
+    assert_eq!(bench.settlements(), [0, 0, 6]);
+    assert_eq!(bench.billed(), (0, 0));
+
+    // A stream that is cut is charged with the output that came.
+    fault(|fault| fault.cut_after_chunks = Some(6))?;
+    let text = bench.stream(&chat(true)).await?;
+    assert!(text.contains("upstream_failed"), "{text}");
+    bench.quiet().await?;
+    let near = |bench: &Bench| bench.tokens("output").abs_diff(bench.billed().1);
+    // Chunks and bytes are counted, which is not quite what a model counts.
+    assert!(near(&bench) <= 2, "{} after {text}", near(&bench));
+    assert_eq!(usage_unknown(&bench), 1);
+
+    // The same for one that ends in an error event of the backend's.
+    fault(|fault| {
+        fault.cut_after_chunks = Some(4);
+        fault.stream_error = true;
+    })?;
+    bench.stream(&chat(true)).await?;
+    bench.quiet().await?;
+    assert!(near(&bench) <= 4, "{}", near(&bench));
+    assert_eq!(usage_unknown(&bench), 2);
+
+    // An answer without usage, as of a response in the background, is charged as reserved.
+    let before = bench.standing().0;
+    bench.sims[0].faults(vec![Fault {
+        status: Some(200),
+        body: Some(json!({"id": "resp_1", "status": "queued", "output": []})),
+        ..Fault::default()
+    }])?;
+    let mut body = chat(false);
+    body["max_tokens"] = json!(77);
+    assert_eq!(bench.ask(&body).await?.status, 200);
+    bench.quiet().await?;
+    let charged = bench.standing().0 - before;
+    assert!((78..200).contains(&charged), "{charged}");
+    assert_eq!(usage_unknown(&bench), 3);
+    assert_eq!(bench.standing().1, 0, "nothing stays reserved");
+    let all: u64 = bench.settlements().iter().sum();
+    assert_eq!(all, 9, "one for each request");
+    Ok(())
+}
+
+#[tokio::test]
+async fn callers_who_leave_at_any_moment_are_settled_once() -> Result<()> {
+    let sim = Config {
+        latency: Duration::from_millis(30),
+        token_interval: Duration::from_millis(5),
+        ..Config::default()
+    };
+    let bench = Bench::with(1, vec![minute(Unit::Tokens, WIDE)], &sim)?;
+    let callers = (0..60_u64).map(|turn| {
+        let bench = &bench;
+        async move {
+            let body = chat(turn % 2 == 0);
+            let left = tokio::time::timeout(Duration::from_millis(turn * 5), bench.stream(&body));
+            Ok::<_, anyhow::Error>(left.await.is_err())
+        }
+    });
+    let left = try_join_all(callers).await?;
+    assert!(left.iter().filter(|left| **left).count() > 10, "{left:?}");
+    bench.quiet().await?;
+    let all: u64 = bench.settlements().iter().sum();
+    let recorded = bench.upstream().len();
+    assert!(
+        all >= u64::try_from(recorded)? && all <= 60,
+        "{all} settled, {recorded} sent upstream"
+    );
+    let settled = bench.tokens("input") + bench.tokens("output");
+    assert_eq!(bench.standing(), (settled, 0));
+    Ok(())
+}
