@@ -8,6 +8,9 @@ use anyhow::{Context, Result};
 const BEGIN: &str = "<!-- bench-quota:begin -->";
 const END: &str = "<!-- bench-quota:end -->";
 
+/// Columns of a line of prose.
+const WIDTH: usize = 105;
+
 /// A table with what must be known to read it.
 #[derive(Debug)]
 pub(super) struct Section {
@@ -21,7 +24,7 @@ pub(super) struct Section {
 
 impl Section {
     fn markdown(&self) -> String {
-        let mut text = format!("### {}\n\n{}\n", self.title, self.text.trim());
+        let mut text = format!("### {}\n\n{}\n", self.title, wrapped(&self.text));
         if self.rows.is_empty() {
             return text;
         }
@@ -39,11 +42,26 @@ impl Section {
 
 /// All sections as one text.
 pub(super) fn markdown(introduction: &str, sections: &[Section]) -> String {
-    let mut text = format!("{}\n", introduction.trim());
+    let mut text = format!("{}\n", wrapped(introduction));
     for section in sections {
         let _ok = write!(text, "\n{}", section.markdown());
     }
     text
+}
+
+/// One paragraph in lines of the page's width.
+fn wrapped(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 /// Puts the text between the markers of a page, or at its end under a heading if it has none.
@@ -84,6 +102,14 @@ mod tests {
             "# Page\n\nText.\n\n## Measured\n\n<!-- bench-quota:begin -->\nnew\n<!-- bench-quota:end -->\n"
         );
         assert_eq!(placed(&once, "new"), once);
+    }
+
+    #[test]
+    fn prose_is_wrapped_and_no_word_is_lost() {
+        let text = "word ".repeat(100);
+        let wrapped = wrapped(&text);
+        assert!(wrapped.lines().all(|line| line.len() <= WIDTH), "{wrapped}");
+        assert_eq!(wrapped.split_whitespace().count(), 100);
     }
 
     #[test]
