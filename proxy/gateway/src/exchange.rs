@@ -103,6 +103,14 @@ impl Exchange {
         );
     }
 
+    /// Settles an answer of `size` bytes that tells no usage: perhaps it goes on in the background.
+    pub(crate) fn unknown(&mut self, size: usize) {
+        let held = self.charge.as_ref();
+        let held = held.map_or(0, |charge| charge.estimate.usage.output_tokens);
+        let read = u64::try_from(size.div_ceil(4)).unwrap_or(u64::MAX);
+        self.estimated(held.max(read));
+    }
+
     /// Gives the reservation back.
     pub(crate) fn released(&mut self) {
         self.settle(Usage::default(), Settled::Released);

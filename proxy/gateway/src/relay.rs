@@ -167,10 +167,7 @@ impl Relay {
                     .flatten();
                 match found {
                     Some(usage) => exchange.measured(usage),
-                    None => {
-                        let tokens = size.div_ceil(4);
-                        exchange.estimated(u64::try_from(tokens).unwrap_or(u64::MAX));
-                    }
+                    None => exchange.unknown(*size),
                 }
                 exchange.end("ok");
                 None
@@ -213,8 +210,7 @@ impl Relay {
                 Some(event.freeze())
             }
             Watch::Json { size, .. } => {
-                let tokens = size.div_ceil(4);
-                exchange.estimated(u64::try_from(tokens).unwrap_or(u64::MAX));
+                exchange.unknown(*size);
                 exchange.end(code.as_str());
                 None
             }

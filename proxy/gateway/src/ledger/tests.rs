@@ -369,8 +369,9 @@ fn a_handler_that_panics_is_settled_once_at_what_was_known() {
     let bench = Bench::new();
     let limits = vec![limit("l", Unit::Tokens, 100)];
     let live = bench.live(contents(Mode::Enforce, Vec::new(), limits), 1);
-    let mut charge = bench.take(&live, "k", 80).expect("fits");
+    let charge = bench.take(&live, "k", 80).expect("fits");
     let handler = std::thread::spawn(move || {
+        let mut charge = charge;
         charge.estimate = cost(30);
         panic!("a handler that panics");
     });
