@@ -68,10 +68,11 @@ golden: ## accept the present output as the expected one
 	UPDATE_EXPECT=1 cargo test -p tests-golden
 
 bench: export TUNDISH_TEST_PROFILE := release
-bench: tools ## measure the gateway, and how fast a change reaches the proxies
+bench: tools ## measure the gateway, how fast a change reaches the proxies, and the bounds of quotas
 	cargo build --release --bins
 	cargo run --release -p tests-bench
 	cargo run --release -p tests-bench -- propagation
+	cargo run --release -p tests-bench -- simulation
 
 # A machine that cannot install the peers still measures the rest.
 bench-quota: export TUNDISH_TEST_PROFILE := release

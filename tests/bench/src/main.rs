@@ -15,6 +15,7 @@ mod process;
 mod propagation;
 mod quota;
 mod requests;
+mod simulation;
 
 #[derive(Debug, Parser)]
 #[command(name = "bench", about = "Measure the gateway on this machine")]
@@ -31,6 +32,8 @@ enum Command {
     Propagation(propagation::Args),
     /// What quotas admit and cost, with and without a store, through failures, beside a peer
     Quota(quota::Args),
+    /// Replicas, store and network simulated, with accidents: the bounds of quotas over many seeds
+    Simulation(simulation::Args),
     /// The bare proxy itself, as a process of its own
     #[command(hide = true)]
     Bare(bare::Args),
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Some(Command::Requests(args)) => requests::run(&args),
         Some(Command::Propagation(args)) => propagation::run(&args),
         Some(Command::Quota(args)) => quota::run(&args),
+        Some(Command::Simulation(args)) => simulation::run(&args),
         Some(Command::Bare(args)) => bare::run(&args),
     };
     match done {

@@ -34,7 +34,7 @@ impl Bench {
         let bills = self.sims.iter().map(tests_foundry::Sim::billed);
         bills.fold((0, 0), |(input, output), bill| {
             let used = bill.deployments.get("gpt-4o-mini");
-            let of = |part: fn(&tests_foundry::Totals) -> u64| used.map_or(0, |u| part(u));
+            let of = |part: fn(&tests_foundry::Totals) -> u64| used.map_or(0, part);
             (
                 input + of(|u| u.prompt_tokens),
                 output + of(|u| u.completion_tokens),
