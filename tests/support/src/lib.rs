@@ -12,6 +12,7 @@ pub mod paths;
 mod process;
 mod quickstart;
 mod redis;
+mod replicas;
 mod wait;
 
 pub use control_plane::{ControlPlane, Output};
@@ -20,4 +21,5 @@ pub use paths::{binary, free_port, tool, workspace};
 pub use process::Process;
 pub use quickstart::Quickstart;
 pub use redis::Redis;
+pub use replicas::{Replica, Replicas};
 pub use wait::{eventually, eventually_ok};

@@ -1,6 +1,6 @@
 //! The quickstart of the README as real processes: `foundry-sim`, and `tundish run` in front of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -37,12 +37,7 @@ impl Quickstart {
         let [gateway, admin, sim] =
             [free_port()?, free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
         let manifests = folder.path().join("manifests");
-        std::fs::create_dir(&manifests)?;
-        for entry in std::fs::read_dir(workspace().join("examples/quickstart"))? {
-            let path = entry?.path();
-            let text = std::fs::read_to_string(&path)?.replace("127.0.0.1:8082", &sim);
-            std::fs::write(manifests.join(path.file_name().context("a name")?), text)?;
-        }
+        copy_manifests(&manifests, &sim)?;
         for (name, text) in more {
             std::fs::write(manifests.join(name), text)?;
         }
@@ -81,4 +76,15 @@ impl Quickstart {
     pub fn chat_url(&self) -> String {
         format!("{}/v1/chat/completions", self.gateway)
     }
+}
+
+/// Copies the manifests of the quickstart to a new folder, with a simulated Foundry at `sim`.
+pub(crate) fn copy_manifests(folder: &Path, sim: &str) -> Result<()> {
+    std::fs::create_dir(folder)?;
+    for entry in std::fs::read_dir(workspace().join("examples/quickstart"))? {
+        let path = entry?.path();
+        let text = std::fs::read_to_string(&path)?.replace("127.0.0.1:8082", sim);
+        std::fs::write(folder.join(path.file_name().context("a name")?), text)?;
+    }
+    Ok(())
 }

@@ -1,0 +1,262 @@
+//! The store killed, stopped, or come back without its data, with requests on their way.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tests_support::{Redis, Replica, Replicas, eventually_ok, http};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::load::{
+    LIMIT, Outcomes, alone, burst, call, charged, down, light, quota, start, times, up,
+};
+
+const NOTICED: Duration = Duration::from_secs(1);
+/// A request waits half a second for the store; the rest is for cores that others use too.
+const ANSWERED: Duration = Duration::from_millis(600);
+const LIMIT_EACH: u64 = 40;
+
+fn quotas() -> String {
+    ["Share", "Deny", "Allow"]
+        .map(|loss| {
+            let limit =
+                format!("{{name: calls, unit: Requests, limit: {LIMIT_EACH}, window: Minute}}");
+            quota(&loss.to_lowercase(), loss, &limit)
+        })
+        .concat()
+}
+
+async fn ready(replica: &Replica) -> Result<()> {
+    let answer = http::get(&format!("{}/readyz", replica.admin)).await?;
+    ensure!(answer.status == 200, "{}", answer.text());
+    Ok(())
+}
+
+/// Calls without an end on both replicas, one after the other, of a consumer without a limit to
+/// reach: what an accident under load means. They end when the set is dropped.
+fn load(replicas: &Replicas) -> JoinSet<Result<()>> {
+    let mut running = JoinSet::new();
+    for replica in replicas.all() {
+        let url = replica.chat_url();
+        running.spawn(async move {
+            loop {
+                let called = call(&url, "busy", 1).await?;
+                ensure!([200, 429].contains(&called.status), "{called:?}");
+                ensure!(called.took < ANSWERED, "{called:?}");
+            }
+        });
+    }
+    running
+}
+
+/// What holds while the store is away, and what is counted once it is back.
+async fn outage(
+    redis: &mut Redis,
+    away: fn(&mut Redis) -> Result<()>,
+    back: fn(&mut Redis) -> Result<()>,
+) -> Result<()> {
+    let quotas = quotas()
+        + &quota(
+            "busy",
+            "Share",
+            "{name: calls, unit: Requests, limit: 1000000, window: Minute}",
+        );
+    let replicas = start(2, &redis.url(), &quotas, &["--no-access-log"], &[]).await?;
+    // A part is used before, on the first.
+    let before = burst(times(replicas.at(0), 10), "share", 1).await?;
+    assert_eq!(before.admitted(), 10);
+    // What was borrowed ahead would be lost with the call that gives it back.
+    eventually_ok("nothing is borrowed", LIMIT, async || {
+        let charged = charged(redis, "share")?;
+        ensure!(charged == 10, "{charged} are charged");
+        Ok(())
+    })
+    .await?;
+    let mut busy = load(&replicas);
+
+    let began = Instant::now();
+    away(redis)?;
+    for replica in replicas.all() {
+        down(replica, NOTICED.saturating_sub(began.elapsed())).await?;
+        ready(replica).await?;
+    }
+    println!("noticed within {:?}", began.elapsed());
+    while_away(&replicas).await?;
+    back(redis)?;
+    after(redis, &replicas).await?;
+    busy.abort_all();
+    while let Some(ended) = busy.join_next().await {
+        // Those that are aborted here have come to nothing else than 200 or 429, and soon.
+        if let Ok(result) = ended {
+            result?;
+        }
+    }
+    Ok(())
+}
+
+/// What is admitted meanwhile, and how soon it is answered.
+async fn while_away(replicas: &Replicas) -> Result<()> {
+    let mut slowest = Duration::ZERO;
+    let mut check = |outcomes: &Outcomes| {
+        slowest = slowest.max(outcomes.slowest());
+        outcomes.check()
+    };
+    for replica in replicas.all() {
+        let own = if replica.admin == replicas.at(0).admin {
+            10
+        } else {
+            0
+        };
+        let shared = burst(times(replica, 50), "share", 1).await?;
+        check(&shared)?;
+        // A half each; what was used before is a part of it.
+        assert_eq!(shared.admitted() + own, LIMIT_EACH / 2);
+        let denied = burst(times(replica, 10), "deny", 1).await?;
+        check(&denied)?;
+        assert_eq!(denied.refused(), 10);
+        for called in &denied.0 {
+            let message = called
+                .body
+                .pointer("/error/message")
+                .and_then(|text| text.as_str());
+            assert!(
+                message.is_some_and(|text| text.contains("the quota store is away")),
+                "{called:?}"
+            );
+        }
+        let allowed = burst(times(replica, 30), "allow", 1).await?;
+        check(&allowed)?;
+        assert_eq!(allowed.admitted(), 30);
+        ready(replica).await?;
+    }
+    println!("slowest of {slowest:?} while the store was away");
+    assert!(slowest < ANSWERED, "{slowest:?}");
+    Ok(())
+}
+
+/// What is counted once it is back.
+async fn after(redis: &Redis, replicas: &Replicas) -> Result<()> {
+    for replica in replicas.all() {
+        up(replica, LIMIT).await?;
+    }
+    // All that was admitted meanwhile counts: 40 of 40 by the shares, 60 of 40 where none held.
+    for (consumer, used) in [("share", LIMIT_EACH), ("allow", 60)] {
+        eventually_ok(
+            "the outage is charged",
+            Duration::from_secs(3),
+            async || {
+                let charged = charged(redis, consumer)?;
+                ensure!(
+                    charged == used,
+                    "{charged} of {used} charged for {consumer}"
+                );
+                Ok(())
+            },
+        )
+        .await?;
+        for replica in replicas.all() {
+            let after = burst(times(replica, 5), consumer, 1).await?;
+            assert_eq!(after.refused(), 5, "{consumer}");
+        }
+    }
+    // Where nothing was admitted, all is left.
+    let after = burst(times(replicas.at(0), 50), "deny", 1).await?;
+    after.check()?;
+    assert_eq!(after.admitted(), LIMIT_EACH);
+    Ok(())
+}
+
+#[tokio::test]
+async fn while_redis_is_dead_each_quota_does_what_it_says_and_its_spend_counts_after() -> Result<()>
+{
+    let _turn = alone().await;
+    let mut redis = Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"])?;
+    let dead = |redis: &mut Redis| {
+        redis.kill();
+        Ok(())
+    };
+    outage(&mut redis, dead, Redis::restart).await
+}
+
+#[tokio::test]
+async fn while_redis_hangs_each_quota_does_what_it_says_and_its_spend_counts_after() -> Result<()> {
+    let _turn = alone().await;
+    outage(&mut Redis::start()?, Redis::pause, Redis::resume).await
+}
+
+#[tokio::test]
+async fn whoever_asks_when_redis_begins_to_hang_is_answered_within_600_ms() -> Result<()> {
+    let _turn = alone().await;
+    let mut redis = Redis::start()?;
+    // Too small to borrow ahead: every call asks the store.
+    let quotas = quota(
+        "exact",
+        "Deny",
+        "{name: calls, unit: Requests, limit: 30, window: Minute}",
+    );
+    let replicas = start(2, &redis.url(), &quotas, &["--no-access-log"], &[]).await?;
+    assert_eq!(
+        burst(times(replicas.at(0), 5), "exact", 1)
+            .await?
+            .admitted(),
+        5
+    );
+    redis.pause()?;
+    let mut urls = times(replicas.at(0), 20);
+    urls.extend(times(replicas.at(1), 20));
+    let outcomes = burst(urls, "exact", 1).await?;
+    println!("slowest of {:?}", outcomes.slowest());
+    assert_eq!(outcomes.refused(), 40);
+    assert!(outcomes.slowest() < ANSWERED, "{:?}", outcomes.slowest());
+    redis.resume()
+}
+
+#[tokio::test]
+async fn a_store_that_comes_back_empty_is_told_what_was_used() -> Result<()> {
+    let _turn = light().await;
+    let mut redis = Redis::start()?;
+    let limit =
+        |limit: u64| format!("{{name: calls, unit: Requests, limit: {limit}, window: Minute}}");
+    let quotas = [
+        quota("spent", "Deny", &limit(30)),
+        quota("half", "Deny", &limit(200)),
+    ];
+    let replicas = start(2, &redis.url(), &quotas.concat(), &["--no-access-log"], &[]).await?;
+    let used = async |first: usize, second: usize, consumer: &str| -> Result<u64> {
+        let mut urls = times(replicas.at(0), first);
+        urls.extend(times(replicas.at(1), second));
+        let outcomes = burst(urls, consumer, 1).await?;
+        outcomes.check()?;
+        Ok(outcomes.admitted())
+    };
+    assert_eq!(used(30, 20, "spent").await?, 30);
+    assert_eq!(used(70, 30, "half").await?, 100);
+
+    redis.restart()?;
+    let began = Instant::now();
+    // Not a single one passes at any time, though the store is empty.
+    let within = Duration::from_secs(2);
+    while began.elapsed() < within {
+        assert_eq!(used(2, 2, "spent").await?, 0, "after {:?}", began.elapsed());
+        if charged(&redis, "spent")? == 30 && charged(&redis, "half")? == 100 {
+            break;
+        }
+    }
+    println!("told after {:?}", began.elapsed());
+    assert_eq!(charged(&redis, "spent")?, 30);
+    assert_eq!(charged(&redis, "half")?, 100);
+    for replica in replicas.all() {
+        up(replica, LIMIT).await?;
+    }
+    assert_eq!(used(5, 5, "spent").await?, 0);
+    // The other half is left, once the store grants again.
+    let mut more = 0;
+    eventually_ok("the rest is admitted", LIMIT, async || {
+        more += used(60, 60, "half").await?;
+        ensure!(more >= 90, "{more} of 100");
+        Ok(())
+    })
+    .await?;
+    assert!(more <= 100, "{more} of 100");
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! Several `tundish run` in front of one `foundry-sim`, as replicas of one gateway.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::{Process, binary, free_port, http, quickstart};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Replicas that serve the quickstart's routes from one folder of manifests, with the quotas of the
+/// test. All end when it is dropped.
+#[derive(Debug)]
+pub struct Replicas {
+    /// `http://host:port` of the simulated Foundry.
+    pub sim: String,
+    replicas: Vec<Replica>,
+    _sim: Process,
+    /// Dropped last: the processes' logs are in it.
+    folder: tempfile::TempDir,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub struct Replica {
+    /// `http://host:port` of the gateway.
+    pub gateway: String,
+    /// `http://host:port` of its admin port.
+    pub admin: String,
+    /// `tundish run`, until it is taken away.
+    run: Option<Process>,
+}
+
+impl Replicas {
+    /// Starts `count` of them with `quotas` as `quota.yaml`, and `arguments` of `tundish run`;
+    /// `simulator` are arguments of `foundry-sim`.
+    ///
+    /// # Errors
+    /// A binary is not built, or a process does not become ready.
+    pub async fn start(
+        count: usize,
+        quotas: &str,
+        arguments: &[&str],
+        simulator: &[&str],
+    ) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let sim = format!("127.0.0.1:{}", free_port()?);
+        let manifests = folder.path().join("manifests");
+        quickstart::copy_manifests(&manifests, &sim)?;
+        std::fs::write(manifests.join("quota.yaml"), quotas)?;
+        let mut command = Command::new(binary("foundry-sim")?);
+        command.args(["--listen", &sim]).args(simulator);
+        let mut simulated = Process::spawn("foundry-sim", &mut command, folder.path())?;
+        let sim = format!("http://{sim}");
+        simulated
+            .wait_for_http(&format!("{sim}/_sim/billed"), LIMIT)
+            .await?;
+        let mut replicas = Vec::new();
+        for index in 0..count {
+            let [gateway, admin] =
+                [free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
+            let mut command = Command::new(binary("tundish")?);
+            command.args(["run", "--listen", &gateway, "--admin", &admin]);
+            command.args(["--threads", "1"]).args(arguments);
+            command.arg("--manifests").arg(&manifests);
+            let run = Process::spawn(&format!("tundish-{index}"), &mut command, folder.path())?;
+            replicas.push(Replica {
+                gateway: format!("http://{gateway}"),
+                admin: format!("http://{admin}"),
+                run: Some(run),
+            });
+        }
+        for replica in &mut replicas {
+            let ready = format!("{}/readyz", replica.admin);
+            replica.process()?.wait_for_http(&ready, LIMIT).await?;
+        }
+        Ok(Self {
+            sim,
+            replicas,
+            _sim: simulated,
+            folder,
+        })
+    }
+
+    /// The folder of the manifests that all of them follow.
+    #[must_use]
+    pub fn manifests(&self) -> PathBuf {
+        self.folder.path().join("manifests")
+    }
+
+    /// All of them, the stopped ones included.
+    #[must_use]
+    pub fn all(&self) -> &[Replica] {
+        &self.replicas
+    }
+
+    /// One of them.
+    ///
+    /// # Panics
+    /// There are not so many.
+    #[must_use]
+    #[expect(clippy::indexing_slicing, reason = "a test knows how many it started")]
+    pub fn at(&self, index: usize) -> &Replica {
+        &self.replicas[index]
+    }
+
+    /// Kills one (SIGKILL) and waits until it is gone.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn kill(&mut self, index: usize) -> Result<()> {
+        self.take(index)?.kill();
+        Ok(())
+    }
+
+    /// Asks one to stop (SIGTERM), and waits until it has.
+    ///
+    /// # Errors
+    /// It does not run, or still runs after `grace`.
+    pub async fn terminate(&mut self, index: usize, grace: Duration) -> Result<ExitStatus> {
+        self.take(index)?.terminate(grace).await
+    }
+
+    fn take(&mut self, index: usize) -> Result<Process> {
+        let replica = self.replicas.get_mut(index).context("no such replica")?;
+        replica.run.take().context("it was stopped before")
+    }
+}
+
+impl Replica {
+    /// Where the chats go of a client that speaks `/v1`.
+    #[must_use]
+    pub fn chat_url(&self) -> String {
+        format!("{}/v1/chat/completions", self.gateway)
+    }
+
+    /// The sum of a metric's samples, whatever their labels; 0 if there are none.
+    ///
+    /// # Errors
+    /// The admin port does not answer, or a sample is no number.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let page = http::get(&format!("{}/metrics", self.admin)).await?.text();
+        let samples = page.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let value = rest.rsplit_once(' ')?.1;
+            rest.starts_with([' ', '{']).then_some(value)
+        });
+        samples
+            .map(|value| value.parse::<f64>().context("read a sample"))
+            .sum()
+    }
+
+    /// What it has written so far; nothing once it is stopped.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.run.as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    fn process(&mut self) -> Result<&mut Process> {
+        self.run.as_mut().context("it was stopped")
+    }
+}
