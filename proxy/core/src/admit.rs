@@ -295,7 +295,9 @@ impl<'t> Permit<'t> {
         't: 'a,
     {
         let mut deployments = self.deployments(model);
-        deployments.next().map_or(model, |deployment| &*deployment.model)
+        deployments
+            .next()
+            .map_or(model, |deployment| &*deployment.model)
     }
 
     fn finds_deployment(&self, model: &str) -> bool {
