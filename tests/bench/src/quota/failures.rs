@@ -51,11 +51,7 @@ const CASES: [Case; 7] = [
 impl Case {
     /// Whether it is the one to look at when there is little time.
     fn quick(self) -> bool {
-        match self.dies {
-            Dies::Nothing => false,
-            Dies::Store => self.on_store_loss == "Share",
-            Dies::Replica => self.counters == Counters::Store,
-        }
+        matches!(self.dies, Dies::Store) && self.on_store_loss == "Share"
     }
 }
 

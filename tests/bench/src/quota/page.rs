@@ -24,7 +24,7 @@ pub(super) struct Section {
 
 impl Section {
     fn markdown(&self) -> String {
-        let mut text = format!("### {}\n\n{}\n", self.title, wrapped(&self.text));
+        let mut text = format!("#### {}\n\n{}\n", self.title, wrapped(&self.text));
         if self.rows.is_empty() {
             return text;
         }
@@ -77,7 +77,7 @@ fn placed(page: &str, text: &str) -> String {
         .and_then(|(before, rest)| rest.split_once(END).map(|(_, after)| (before, after)));
     match found {
         Some((before, after)) => format!("{before}{block}{after}"),
-        None => format!("{}\n\n## Measured\n\n{block}\n", page.trim_end()),
+        None => format!("{}\n\n### Measured\n\n{block}\n", page.trim_end()),
     }
 }
 
@@ -99,7 +99,7 @@ mod tests {
         let once = placed("# Page\n\nText.\n", "new");
         assert_eq!(
             once,
-            "# Page\n\nText.\n\n## Measured\n\n<!-- bench-quota:begin -->\nnew\n<!-- bench-quota:end -->\n"
+            "# Page\n\nText.\n\n### Measured\n\n<!-- bench-quota:begin -->\nnew\n<!-- bench-quota:end -->\n"
         );
         assert_eq!(placed(&once, "new"), once);
     }
@@ -122,7 +122,7 @@ mod tests {
         };
         assert_eq!(
             section.markdown(),
-            "### Title\n\nText.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
+            "#### Title\n\nText.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
         );
     }
 }
