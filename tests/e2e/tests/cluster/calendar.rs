@@ -39,9 +39,10 @@ async fn told(operator: &Operator, replicas: u64, used: u64) -> Result<()> {
     let what = format!("{used} used, with {replicas} replicas");
     eventually_ok(&what, LIMIT, async || {
         let quota = quota(operator).await?;
-        let sum = quota["limits"][0]["subjects"][0]["used"].as_u64();
+        let number = |pointer: &str| quota.pointer(pointer).and_then(Value::as_u64);
+        let sum = number("/limits/0/subjects/0/used");
         ensure!(
-            sum.unwrap_or(0) == used && quota["replicas"].as_u64() == Some(replicas),
+            sum.unwrap_or(0) == used && number("/replicas") == Some(replicas),
             "{quota}"
         );
         Ok(())
@@ -120,13 +121,14 @@ async fn when_everything_dies_at_once_the_checkpoint_still_counts() -> Result<()
         let map = installation
             .get("configmap/tundish-quota-checkpoint")
             .await?;
-        let text = map["data"]["counters.json"].as_str().unwrap_or("{}");
+        let text = map.pointer("/data/counters.json").and_then(Value::as_str);
+        let text = text.unwrap_or("{}");
         let kept: Value = serde_json::from_str(text)?;
-        let used: Vec<u64> = kept["counters"][0]["u"]
-            .as_array()
+        let used = kept.pointer("/counters/0/u").and_then(Value::as_array);
+        let used: Vec<u64> = used
             .into_iter()
             .flatten()
-            .filter_map(|one| one[1].as_u64())
+            .filter_map(|one| one.pointer("/1").and_then(Value::as_u64))
             .collect();
         ensure!(used.iter().sum::<u64>() == 9, "{text}");
         Ok(())
