@@ -101,6 +101,70 @@ async fn one_three_and_eight_replicas_admit_no_more_than_the_limit() -> Result<(
     Ok(())
 }
 
+/// Opens streams at the same time, and gives them once their first bytes are there.
+async fn streams(urls: Vec<String>, consumer: &'static str) -> Result<Vec<http::Streaming>> {
+    let mut opened = JoinSet::new();
+    for url in urls {
+        opened.spawn(async move {
+            let body = json!({
+                "model": "gpt-4o", "max_tokens": OUTPUT, "stream": true,
+                "messages": [{"role": "user", "content": "Hi"}],
+            });
+            let key = format!("{consumer}-key");
+            let headers = [("api-key", key.as_str())];
+            let mut stream = http::stream_json(&url, &headers, body.to_string()).await?;
+            stream.next().await?.context("a first byte")?;
+            anyhow::Ok(stream)
+        });
+    }
+    let mut streams = Vec::new();
+    while let Some(stream) = opened.join_next().await {
+        streams.push(stream??);
+    }
+    Ok(streams)
+}
+
+#[tokio::test]
+async fn places_are_shared_and_come_free_when_a_stream_ends_or_its_client_leaves() -> Result<()> {
+    let _turn = light().await;
+    let redis = Redis::start()?;
+    let quotas = quota(
+        "few",
+        "Deny",
+        "{name: at-once, unit: Concurrency, limit: 10}",
+    );
+    // Streams of ten seconds, so that none ends by itself.
+    let simulator = ["--completion-tokens", "500", "--token-interval", "20ms"];
+    let replicas = start(2, &redis.url(), &quotas, &["--no-access-log"], &simulator).await?;
+    let everywhere = |count: usize| {
+        let mut urls = times(replicas.at(0), count);
+        urls.extend(times(replicas.at(1), count));
+        urls
+    };
+    let mut running = streams(everywhere(15), "few").await?;
+    running.retain(|stream| stream.status == 200);
+    assert_eq!(running.len(), 10);
+    for replica in replicas.all() {
+        let refused = call(&replica.chat_url(), "few", 1).await?;
+        assert_eq!(refused.status, 429, "{refused:?}");
+    }
+    // Four clients hang up; whichever replica they were on, the other one may have their places.
+    running.truncate(6);
+    for index in [0, 1] {
+        let mut open = Vec::new();
+        eventually_ok("four places", Duration::from_secs(2), async || {
+            let mut more = streams(times(replicas.at(index), 10), "few").await?;
+            more.retain(|stream| stream.status == 200);
+            open.append(&mut more);
+            ensure!(open.len() >= 4, "{} of 4", open.len());
+            Ok(())
+        })
+        .await?;
+        assert_eq!(open.len(), 4, "on replica {index}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_replica_killed_within_streams_costs_the_others_nothing_but_what_it_held() -> Result<()> {
     let _turn = light().await;
@@ -118,25 +182,8 @@ async fn a_replica_killed_within_streams_costs_the_others_nothing_but_what_it_he
     let mut replicas = start(3, &redis.url(), &quotas, &[], &simulator).await?;
 
     // Ten streams of five seconds each on the one that dies.
-    let mut streams = JoinSet::new();
-    for _ in 0..10 {
-        let url = replicas.at(2).chat_url();
-        streams.spawn(async move {
-            let body = json!({
-                "model": "gpt-4o", "max_tokens": OUTPUT, "stream": true,
-                "messages": [{"role": "user", "content": "Hi"}],
-            });
-            let headers = [("api-key", "metered-key")];
-            let mut stream = http::stream_json(&url, &headers, body.to_string()).await?;
-            ensure!(stream.status == 200, "status {}", stream.status);
-            stream.next().await?.context("a chunk")?;
-            Ok(stream)
-        });
-    }
-    let mut open = Vec::new();
-    while let Some(stream) = streams.join_next().await {
-        open.push(stream??);
-    }
+    let open = streams(times(replicas.at(2), 10), "metered").await?;
+    assert!(open.iter().all(|stream| stream.status == 200));
     replicas.kill(2)?;
     for mut stream in open {
         assert!(stream.chunks().await.is_err(), "cut within");

@@ -14,8 +14,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// Of the cores: tests with many replicas run alone, so that they measure the gateway and not each
 /// other.
-static ROOM: Semaphore = Semaphore::const_new(PLACES);
-const PLACES: usize = 2;
+static ROOM: Semaphore = Semaphore::const_new(2);
 
 /// For a test with up to three replicas.
 pub(crate) async fn light() -> SemaphorePermit<'static> {
@@ -24,6 +23,7 @@ pub(crate) async fn light() -> SemaphorePermit<'static> {
 
 /// For a test that measures, or has more replicas.
 pub(crate) async fn alone() -> SemaphorePermit<'static> {
+    // All of it.
     ROOM.acquire_many(2).await.expect("never closed")
 }
 
