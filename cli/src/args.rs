@@ -25,7 +25,7 @@ pub enum Command {
     /// The folder holds YAML files with AIBackend, AIRoute, AIQuota and Secret objects, as they
     /// would be applied to a cluster. A change on disk is in force within a second and drops no
     /// request. What is wrong is logged with its file and line, and leaves the rest in force.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Check a folder of manifests: every mistake with file, line, field and fix
     ///
     /// Exits with 0 if all is well or there are warnings only, with 1 if there are errors.

@@ -141,7 +141,7 @@ impl Replica {
                 let mut call = self.call(moment);
                 for index in 0..self.limits.len() {
                     let lacks = lacking.contains(&index);
-                    if lacks || self.escrows[index].runs_low(self.replicas, moment) {
+                    if lacks || self.escrows[index].joins(self.replicas, moment) {
                         let need = if lacks {
                             cost.of(self.limits[index].unit)
                         } else {
@@ -161,8 +161,13 @@ impl Replica {
     pub fn borrows_ahead(&mut self, now: i64) -> Option<Call> {
         let moment = self.moment(now);
         let mut call = self.call(moment);
+        let replicas = self.replicas;
+        let low = |escrow: &Escrow| escrow.runs_low(replicas, moment);
+        if !self.open || !self.escrows.iter().any(low) {
+            return None;
+        }
         for index in 0..self.limits.len() {
-            if self.open && self.escrows[index].runs_low(self.replicas, moment) {
+            if self.escrows[index].joins(replicas, moment) {
                 call.add(index, self.escrows[index].ask(0, self.replicas, moment));
             }
         }
@@ -175,7 +180,8 @@ impl Replica {
         let mut call = self.call(moment);
         for index in 0..self.limits.len() {
             let escrow = &mut self.escrows[index];
-            if !escrow.is_asking() && escrow.tidy(self.replicas, moment) {
+            let calls = escrow.is_asking() || escrow.is_busy(moment);
+            if !calls && escrow.tidy(self.replicas, moment) {
                 call.add(index, escrow.tell(moment));
             }
         }

@@ -86,13 +86,20 @@ impl Counter {
         }
     }
 
-    /// Takes over what replicas that are gone used of the period that began then. It never shrinks
-    /// within a period: who tells less knows less.
+    /// Makes this much count besides what is used here, of the period that began then: this replica's
+    /// part of what others used. Replaces what was carried before.
     pub fn carry(&mut self, period_start_ms: i64, amount: u64) {
         if let State::Calendar { span, carried, .. } = &mut self.state
             && span.start == period_start_ms
         {
-            *carried = amount.max(*carried);
+            *carried = amount;
+        }
+    }
+
+    /// Nothing counts any more besides what is used here.
+    pub const fn carry_nothing(&mut self) {
+        if let State::Calendar { carried, .. } = &mut self.state {
+            *carried = 0;
         }
     }
 

@@ -349,6 +349,13 @@ impl Escrow {
         !self.returns.is_empty() || self.owed > 0
     }
 
+    /// Whether a call was answered just now: what is to be told goes with the next one.
+    #[must_use]
+    pub fn is_busy(&self, now: Moment) -> bool {
+        let answered = self.seen.map_or(0, |(_, at)| at);
+        now.monotonic_ms.saturating_sub(answered) < BUSY_MS
+    }
+
     /// Whether nothing is lent, owed or to be given back: nobody needs to look after it.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -399,20 +406,29 @@ impl Escrow {
     /// Whether more should be borrowed before it is missing.
     #[must_use]
     pub fn runs_low(&self, replicas: u64, now: Moment) -> bool {
-        if self.asking
-            || self
-                .refused
-                .as_ref()
-                .is_some_and(|r| r.holds(now.monotonic_ms))
-        {
-            return false;
-        }
-        if self.is_exact(replicas) {
-            return false;
-        }
-        // What ends soon would be missing just when the answer comes.
-        let soon = now.monotonic_ms.saturating_add(self.lease_ms / 4);
-        self.lasting(soon) < self.chunk(replicas) / 2
+        let lasting = self.lasting_soon(now);
+        self.may_ask(replicas, now) && lasting < self.chunk(replicas) / 2
+    }
+
+    /// Whether it should be asked for along with others that run low: it would be next.
+    #[must_use]
+    pub fn joins(&self, replicas: u64, now: Moment) -> bool {
+        let chunk = self.chunk(replicas);
+        let lasting = self.lasting_soon(now);
+        self.may_ask(replicas, now) && lasting < chunk.saturating_sub(chunk / 8)
+    }
+
+    /// Whether asking for more than is needed now makes sense.
+    fn may_ask(&self, replicas: u64, now: Moment) -> bool {
+        let refused = self.refused.as_ref();
+        !self.asking
+            && !refused.is_some_and(|refused| refused.holds(now.monotonic_ms))
+            && !self.is_exact(replicas)
+    }
+
+    /// What ends sooner would be missing just when the answer comes.
+    fn lasting_soon(&self, now: Moment) -> u64 {
+        self.lasting(now.monotonic_ms.saturating_add(self.lease_ms / 4))
     }
 
     /// What to tell the store, and to ask for a request that needs `ask` (0: for none yet). Follow
@@ -425,8 +441,7 @@ impl Escrow {
         let want = if self.is_exact(replicas) {
             lacking.saturating_add(others)
         } else {
-            let soon = now.monotonic_ms.saturating_add(self.lease_ms / 4);
-            let ahead = self.chunk(replicas).saturating_sub(self.lasting(soon));
+            let ahead = self.chunk(replicas).saturating_sub(self.lasting_soon(now));
             let cap = self
                 .amount
                 .checked_div(replicas.saturating_mul(4))
@@ -490,6 +505,9 @@ impl Escrow {
         }
     }
 }
+
+/// A counter that is asked for more often needs no call of its own to give something back.
+const BUSY_MS: u64 = 600;
 
 /// Below so many of the largest requests per replica a limit is asked for one by one.
 const EXACT_BELOW: u64 = 20;

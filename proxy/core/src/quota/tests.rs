@@ -280,8 +280,8 @@ fn what_replicas_that_are_gone_used_counts_until_the_period_ends() {
         Window::Calendar(Period::Hour, TimeZone::UTC),
     );
     let mut counter = Counter::new(&hour, at(0));
+    counter.carry(0, 80);
     counter.carry(0, 60);
-    counter.carry(0, 40);
     counter.carry(3_600_000, 90);
     assert_eq!(
         (counter.used(&hour, at(0)), counter.own_used(&hour, at(0))),

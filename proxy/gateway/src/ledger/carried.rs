@@ -25,11 +25,9 @@ impl CarriedUse {
     /// Makes `counter` count what is carried for it, if it counts the same period.
     pub(super) fn apply(&self, limit: &LimitName, key: SubjectKey, counter: &mut Counter) {
         let uses = self.0.read();
-        if uses.is_empty() {
-            return;
-        }
-        if let Some((period_start_ms, amount)) = uses.get(&(limit.clone(), key)) {
-            counter.carry(*period_start_ms, *amount);
+        match uses.get(&(limit.clone(), key)) {
+            Some((period_start_ms, amount)) => counter.carry(*period_start_ms, *amount),
+            None => counter.carry_nothing(),
         }
     }
 }

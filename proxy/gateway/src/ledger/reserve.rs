@@ -289,8 +289,7 @@ impl Ledger {
                 });
             } else if busy.is_none() {
                 let lacks = lacking.contains(&index);
-                if !lacks && (applied.quota.mode == Mode::Shadow || !escrow.runs_low(replicas, now))
-                {
+                if !lacks && (applied.quota.mode == Mode::Shadow || !escrow.joins(replicas, now)) {
                     continue;
                 }
                 if lacks && waits.is_none() {
@@ -317,17 +316,24 @@ impl Ledger {
         }
     }
 
-    /// Asks for more of what is running low, before it is missing. Nobody waits for it.
+    /// Asks for more of what is running low, before it is missing, and of what would be next: one call for
+    /// all. Nobody waits for it.
     fn borrow_ahead(&self, counters: &Counters<'_>, mut guards: Guards<'_>, now: Moment) {
         let Some(store) = &self.store else { return };
         let mut asked = Vec::new();
         if store.phase() == Phase::Open {
             let replicas = store.replicas();
+            let low = guards.iter().zip(counters).any(|(guard, (_, applied))| {
+                let escrow = guard.escrow.as_ref();
+                applied.quota.mode == Mode::Enforce
+                    && escrow.is_some_and(|escrow| escrow.runs_low(replicas, now))
+            });
             for ((slot, applied), guard) in counters.iter().zip(&mut guards) {
                 let State { escrow, limit, .. } = &mut **guard;
                 if let Some(escrow) = escrow
+                    && low
                     && applied.quota.mode == Mode::Enforce
-                    && escrow.runs_low(replicas, now)
+                    && escrow.joins(replicas, now)
                 {
                     asked.push(Asked {
                         ask: escrow.ask(0, replicas, now),

@@ -196,7 +196,7 @@ impl Slot {
         let Some(escrow) = escrow else {
             return (None, false);
         };
-        if escrow.is_asking() {
+        if escrow.is_asking() || escrow.is_busy(now) {
             return (None, true);
         }
         if escrow.tidy(replicas, now) {
@@ -224,11 +224,13 @@ impl Slot {
         Some((limit.clone(), escrow.tell(now)))
     }
 
-    /// What is lent is to be given back.
-    pub(crate) fn surrender(&self) {
-        if let Some(escrow) = &mut self.state.lock().escrow {
-            escrow.surrender();
-        }
+    /// The process ends: what is lent and not used, and what is owed.
+    pub(crate) fn surrender(&self, now: Moment) -> Option<(Limit, Ask)> {
+        let mut state = self.state.lock();
+        let State { escrow, limit, .. } = &mut *state;
+        let escrow = escrow.as_mut()?;
+        escrow.surrender();
+        (!escrow.is_idle()).then(|| (limit.clone(), escrow.tell(now)))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -29,6 +29,8 @@ use crate::ledger::Slot;
 
 /// How often the store is asked whether it is there, counters are looked after and replicas counted.
 const TICK: Duration = Duration::from_millis(250);
+/// How often a replica says that it lives; the store forgets one that was silent for 2 s.
+const COUNT: Duration = Duration::from_millis(500);
 /// After so long without an answer the store is away: with a tick, well within a second.
 const ANSWER: Duration = Duration::from_millis(250);
 /// Connecting may take longer: TLS, Sentinels, the nodes of a cluster.
@@ -109,6 +111,9 @@ pub(crate) struct Agent {
     script: Arc<Script>,
     /// The life of the data that we know; empty at first.
     epoch: Arc<str>,
+    /// When the store answered last, and when it counted the replicas.
+    answered: Option<Instant>,
+    counted: Option<Instant>,
 }
 
 impl std::fmt::Debug for Agent {
@@ -151,6 +156,8 @@ impl Agent {
             metrics,
             script: Arc::new(Script::new(script::TEXT)),
             epoch: "".into(),
+            answered: None,
+            counted: None,
         }
     }
 
@@ -182,6 +189,7 @@ impl Agent {
                 Err(why) => why,
             };
             self.leave();
+            (self.answered, self.counted) = (None, None);
             if told != broken {
                 let address = &self.config.address;
                 warn!(%address, error = %broken, "quota store lost; limits do what onStoreLoss says");
@@ -233,16 +241,16 @@ impl Agent {
                         Ok(None) => {}
                         Ok(Some(epoch)) => {
                             for call in self.begin(&epoch, slots()) {
-                                sent.push(self.send(call, true, link));
+                                sent.push(self.send(call, link));
                             }
                         }
                         Err(why) => break Lost::Broken(why),
                     }
                 }
-                Some(call) = self.calls.recv() => sent.push(self.send(call, false, link)),
+                Some(call) = self.calls.recv() => sent.push(self.send(call, link)),
                 _ = ticks.tick() => {
-                    for (index, call) in self.round().into_iter().enumerate() {
-                        sent.push(self.send(call, index == 0, link));
+                    for call in self.round() {
+                        sent.push(self.send(call, link));
                     }
                 }
                 () = shutdown.requested() => break Lost::Stopped,
@@ -264,8 +272,8 @@ impl Agent {
         lost
     }
 
-    /// What is to be told without being asked: at least one call, which asks whether the store is
-    /// there.
+    /// What is to be told without being asked; a call without counters, if the store has not answered
+    /// for a while: is it there?
     fn round(&self) -> Vec<Call> {
         let now = clock::now();
         let replicas = self.store.replicas();
@@ -282,10 +290,17 @@ impl Agent {
             keep
         });
         self.store.listed.lock().append(&mut listed);
+        if asked.is_empty() && is_past(self.answered, TICK) && self.calls.is_empty() {
+            return vec![Call(Vec::new())];
+        }
         batches(asked)
     }
 
-    fn send(&self, call: Call, counts: bool, link: &Link) -> BoxFuture<'static, Returned> {
+    fn send(&mut self, call: Call, link: &Link) -> BoxFuture<'static, Returned> {
+        let counts = is_past(self.counted, COUNT);
+        if counts {
+            self.counted = Some(clock::instant());
+        }
         let unix_ms = self.store.unix_ms();
         let item = |asked: &Asked| Item {
             key: asked.slot.store_key(&asked.limit),
@@ -332,7 +347,7 @@ impl Agent {
     ///
     /// # Errors
     /// The store is away.
-    fn returned(&self, returned: Returned) -> Result<Option<String>, String> {
+    fn returned(&mut self, returned: Returned) -> Result<Option<String>, String> {
         let Returned {
             call,
             trip,
@@ -350,6 +365,7 @@ impl Agent {
             }
         };
         self.metrics.called("answered");
+        self.answered = Some(clock::instant());
         self.metrics.duration.observe(took.as_secs_f64());
         let ahead = reply.unix_ms.saturating_sub(clock::now().unix_ms);
         self.store.ahead_ms.store(ahead, Ordering::Relaxed);
@@ -398,15 +414,17 @@ impl Agent {
     }
 
     /// Gives back what is lent, so that others need not wait until it has expired.
-    async fn farewell(&self, link: &Link) {
+    async fn farewell(&mut self, link: &Link) {
         self.store.enter(Phase::Away);
-        for slot in self.store.listed.lock().iter() {
-            slot.surrender();
-        }
-        let calls: FuturesUnordered<_> = self
-            .round()
+        let now = clock::now();
+        let slots = std::mem::take(&mut *self.store.listed.lock());
+        let told = slots.into_iter().filter_map(|slot| {
+            let (limit, ask) = slot.surrender(now)?;
+            Some(Asked { slot, limit, ask })
+        });
+        let calls: FuturesUnordered<_> = batches(told.collect())
             .into_iter()
-            .map(|call| self.send(call, false, link))
+            .map(|call| self.send(call, link))
             .collect();
         if timeout(FAREWELL, calls.collect::<Vec<_>>()).await.is_err() {
             warn!("the quota store was not told what is left");
@@ -414,8 +432,13 @@ impl Agent {
     }
 }
 
+/// Whether so much time has passed since then.
+fn is_past(then: Option<Instant>, time: Duration) -> bool {
+    then.is_none_or(|then| clock::instant().saturating_duration_since(then) >= time)
+}
+
 fn batches(asked: Vec<Asked>) -> Vec<Call> {
-    let mut calls = vec![Call(Vec::new())];
+    let mut calls: Vec<Call> = Vec::new();
     for asked in asked {
         if calls.last().is_none_or(|call| call.0.len() >= BATCH) {
             calls.push(Call(Vec::new()));
