@@ -428,7 +428,7 @@ impl Escrow {
 
     /// What ends sooner would be missing just when the answer comes.
     fn lasting_soon(&self, now: Moment) -> u64 {
-        self.lasting(now.monotonic_ms.saturating_add(self.lease_ms / 4))
+        self.lasting(now.monotonic_ms.saturating_add(self.lease_ms / 8))
     }
 
     /// What to tell the store, and to ask for a request that needs `ask` (0: for none yet). Follow

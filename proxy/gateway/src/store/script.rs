@@ -3,6 +3,9 @@
 use proxy_core::quota::{Answer, Ask, Profile, Reckoning};
 use redis::Value;
 
+#[cfg(test)]
+mod tests;
+
 /// Numbers are doubles in the store's script; beyond this they would not be exact.
 const LARGEST: u64 = 1 << 53;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use proxy_admin::shutdown;
-use proxy_core::quota::Unit;
+use proxy_core::quota::{Limit, Unit, Window};
 use proxy_core::table::{Retry, Table};
 use proxy_gateway::{Config, Gateway, Metrics};
 use serde_json::{Value, json};
@@ -187,6 +187,73 @@ async fn a_spent_limit_answers_429_with_its_name_and_the_wait() -> Result<()> {
     assert!((1..=67_000).contains(&wait), "{wait}");
     assert_eq!(refused.header("x-ratelimit-limit-requests"), Some("2"));
     assert_eq!(refused.header("x-ratelimit-remaining-requests"), Some("0"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_waits_as_told_is_admitted_and_not_much_later_than_needed() -> Result<()> {
+    let second = Limit {
+        name: "second".into(),
+        window: Window::Second,
+        ..minute(Unit::Requests, 3)
+    };
+    let bench = Bench::start(1, vec![second])?;
+    for _ in 0..4 {
+        let refused = loop {
+            let answer = bench.ask(&chat(false)).await?;
+            if answer.status == 429 {
+                break answer;
+            }
+        };
+        let told = refused.header("retry-after-ms").context("a wait")?;
+        let told = Duration::from_millis(told.parse()?);
+        let since = tokio::time::Instant::now();
+        while bench.ask(&chat(false)).await?.status == 429 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let needed = since.elapsed();
+        let late = told.saturating_sub(needed);
+        assert!(
+            late < Duration::from_secs(1),
+            "told {told:?}, needed {needed:?}"
+        );
+        // Some milliseconds pass between the refusal and the first look at the clock here.
+        let early = needed.saturating_sub(told);
+        assert!(
+            early < Duration::from_millis(300),
+            "told {told:?}, needed {needed:?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_answer_tells_the_tightest_limit_of_its_kind() -> Result<()> {
+    let wide = Limit {
+        name: "wide".into(),
+        ..minute(Unit::Requests, 100)
+    };
+    let limits = vec![
+        wide,
+        minute(Unit::Requests, 10),
+        Limit {
+            name: "tokens".into(),
+            ..minute(Unit::Tokens, 5_000)
+        },
+    ];
+    let bench = Bench::start(1, limits)?;
+    for stream in [false, true] {
+        let answer = bench.ask(&chat(stream)).await?;
+        assert_eq!(answer.status, 200);
+        let told = |name: &str| answer.header(&format!("x-ratelimit-{name}"));
+        assert_eq!(told("limit-requests"), Some("10"));
+        let remaining = if stream { "8" } else { "9" };
+        assert_eq!(told("remaining-requests"), Some(remaining));
+        assert!(matches!(told("reset-requests"), Some("60" | "61")));
+        assert_eq!(told("limit-tokens"), Some("5000"));
+        let left: u64 = told("remaining-tokens").context("told")?.parse()?;
+        assert!((4_000..5_000).contains(&left), "{left}");
+    }
     Ok(())
 }
 

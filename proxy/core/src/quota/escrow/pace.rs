@@ -15,9 +15,8 @@ impl Pace {
         let turn = now_ms.checked_div(lease_ms).unwrap_or(0);
         // After some idle turns nothing is left of what it was.
         for _ in 0..turn.saturating_sub(self.turn).min(16) {
-            // An average over the last four or so: it follows a burst, and outlives a pause.
-            let sum = self.average.saturating_mul(3).saturating_add(self.spent);
-            self.average = sum / 4;
+            // An average over the last two or so: it follows a burst, and outlives a pause.
+            self.average = self.average.saturating_add(self.spent) / 2;
             self.spent = 0;
             self.largest = self.largest.saturating_sub(self.largest / 16);
         }

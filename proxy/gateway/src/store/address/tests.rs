@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::{Kind, StoreAddress};
 
 fn read(text: &str) -> StoreAddress {
@@ -59,5 +61,16 @@ fn what_is_no_address_is_refused_with_a_reason() {
     ] {
         let error = text.parse::<StoreAddress>().expect_err(text).to_string();
         assert!(error.contains(why), "{text}: {error}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_shown_is_read_as_the_same_but_for_the_login(text in "(redis|rediss|valkey|redis\\+sentinel)://([a-z]{1,3}:[a-z%2@]{0,6}@)?[a-z0-9.\\[\\]:,-]{0,20}(/[a-z0-9]{0,4}){0,2}") {
+        if let Ok(address) = text.parse::<StoreAddress>() {
+            let again: StoreAddress = address.to_string().parse().expect("what is shown is an address");
+            prop_assert_eq!(&again.hosts, &address.hosts);
+            prop_assert_eq!((again.tls, again.kind), (address.tls, address.kind));
+        }
     }
 }
