@@ -260,7 +260,7 @@ fn limit_forecast(probe: &Probe<'_>, cost: &Cost, counters: &impl Counters) -> L
     LimitForecast {
         limit: flat.name.to_string(),
         unit: flat.limit.unit.as_str().to_owned(),
-        window: standing::window(&flat.limit.window),
+        window: flat.limit.window.to_string(),
         mode: standing::mode(probe.applied.quota.mode).to_owned(),
         subject: ledger::subject(probe.applied, probe.caller, Some(probe.model), probe.permit)
             .to_string(),

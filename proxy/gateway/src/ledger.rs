@@ -23,6 +23,7 @@ mod reserve;
 mod slot;
 #[cfg(test)]
 pub(crate) mod tests;
+mod told;
 
 pub(crate) use charge::{Charge, Settled};
 pub(crate) use reserve::Asking;

@@ -1,6 +1,6 @@
 //! The data plane: listeners, the life of a request, the quota ledger, the way to backends.
 //!
-//! Follow a request: [`server`] accepts, `request` decides and forwards, `relay` carries the
+//! Follow a request: `server` accepts, `request` decides and forwards, `relay` carries the
 //! answer and settles. Refuses to know where tables come from: they are given to
 //! [`Gateway::publish`].
 

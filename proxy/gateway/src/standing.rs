@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use proxy_admin::clock;
 use proxy_core::names::Moment;
-use proxy_core::quota::{LimitName, Mode, Period, Unit, Window};
+use proxy_core::quota::{LimitName, Mode, Unit};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Counted, Ledger, Slot};
@@ -156,7 +156,7 @@ pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<Summed> {
         let limit = LimitStanding {
             limit: flat.name.to_string(),
             unit: flat.limit.unit.as_str().to_owned(),
-            window: window(&flat.limit.window),
+            window: flat.limit.window.to_string(),
             mode: mode(quota.map(|quota| quota.mode).unwrap_or_default()).to_owned(),
             declared: flat.limit.amount,
             amount: limit.limit.amount,
@@ -194,26 +194,6 @@ pub(crate) const fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Enforce => "Enforce",
         Mode::Shadow => "Shadow",
-    }
-}
-
-pub(crate) fn window(window: &Window) -> String {
-    let (period, zone) = match window {
-        Window::Second => return "Second".to_owned(),
-        Window::Minute => return "Minute".to_owned(),
-        Window::Held => return "Held".to_owned(),
-        Window::Calendar(period, zone) => (period, zone.name()),
-    };
-    let period = match period {
-        Period::Hour => "Hour",
-        Period::Day => "Day",
-        Period::Week => "Week",
-        Period::Month => "Month",
-    };
-    if zone == "UTC" {
-        period.to_owned()
-    } else {
-        format!("{period} {zone}")
     }
 }
 

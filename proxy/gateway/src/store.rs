@@ -18,10 +18,12 @@ use crate::ledger::Slot;
 mod address;
 mod agent;
 mod link;
+mod metrics;
 pub(crate) mod script;
 
 pub use address::{InvalidAddress, StoreAddress};
-pub(crate) use agent::{Agent, Metrics};
+pub(crate) use agent::Agent;
+pub(crate) use metrics::Metrics;
 
 /// Calls on their way to the agent. When they are full, a request behaves as if the store had not
 /// answered.

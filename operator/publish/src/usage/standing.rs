@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use proxy_core::names::Moment;
-use proxy_core::quota::{Counter, LimitName, Mode, Period, StoreState, SubjectKey, Window};
+use proxy_core::quota::{Counter, LimitName, Mode, StoreState, SubjectKey, Window};
 use serde::Serialize;
 
 use super::{Declared, Limits, period_start_ms};
@@ -128,7 +128,7 @@ fn of_limit(
     LimitStanding {
         limit: name.to_string(),
         unit: limit.unit.as_str(),
-        window: window(&limit.window),
+        window: limit.window.to_string(),
         mode: match declared.mode {
             Mode::Enforce => "Enforce",
             Mode::Shadow => "Shadow",
@@ -162,25 +162,5 @@ fn reset_seconds(declared: &Declared, now: Moment) -> Option<u64> {
             let mut counter = Counter::new(&declared.limit, now);
             Some(counter.reset_ms(&declared.limit, now).div_ceil(1_000))
         }
-    }
-}
-
-fn window(window: &Window) -> String {
-    let (period, zone) = match window {
-        Window::Second => return "Second".to_owned(),
-        Window::Minute => return "Minute".to_owned(),
-        Window::Held => return "Held".to_owned(),
-        Window::Calendar(period, zone) => (period, zone.name()),
-    };
-    let period = match period {
-        Period::Hour => "Hour",
-        Period::Day => "Day",
-        Period::Week => "Week",
-        Period::Month => "Month",
-    };
-    if zone == "UTC" {
-        period.to_owned()
-    } else {
-        format!("{period} {zone}")
     }
 }

@@ -15,81 +15,21 @@ use std::collections::VecDeque;
 use super::{Limit, Wait, Window};
 use crate::names::Moment;
 
+mod call;
+mod loan;
 mod pace;
 mod places;
 mod reckoning;
 mod refused;
 
+pub use call::{Answer, Ask, Trip};
+pub(super) use loan::Loan;
+pub use loan::Part;
 use pace::Pace;
 use places::Places;
 pub use reckoning::Reckoning;
 pub use refused::Profile;
 use refused::Refused;
-
-/// A part of one bucket, or of one calendar period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// The bucket's number by the store's clock; of a calendar period its start.
-    pub at: i64,
-    /// How much.
-    pub amount: u64,
-}
-
-/// What is told to the store, and asked of it, for one counter.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ask {
-    /// To be taken off the buckets that were charged.
-    pub returns: Vec<Part>,
-    /// Used without a grant: to be charged, fit or not.
-    pub owed: u64,
-    /// Grant at least this, or nothing.
-    pub need: u64,
-    /// Grant up to this.
-    pub want: u64,
-    /// `Concurrency`: what this replica holds now, which replaces what the store knew of it.
-    pub holds: u64,
-    /// `Concurrency`: grows with each call. A call that comes after a later one is void, since what
-    /// it holds is not true any more.
-    pub turn: u64,
-    /// The life of the store's data that this is about.
-    life: u64,
-}
-
-/// What the store answers for one counter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// What it granted, 0 if the need of this or of another counter of the call did not fit.
-    pub granted: u64,
-    /// The bucket that was charged.
-    pub at: i64,
-    /// How much of the limit is charged now, by all replicas, this grant included.
-    pub used: u64,
-    /// Milliseconds until the calendar period ends; none for others.
-    pub ends_in_ms: Option<u64>,
-    /// How the window looks, if this counter was why nothing was granted.
-    pub profile: Option<Profile>,
-}
-
-/// When a call was sent and its answer received, by this replica's monotonic clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trip {
-    /// Read before sending.
-    pub sent_ms: u64,
-    /// Read after receiving.
-    pub received_ms: u64,
-}
-
-/// What one reservation took out of an escrow. Give it back with [`Escrow::settle`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Loan {
-    /// Most reservations fit one grant.
-    first: Option<Part>,
-    more: Vec<Part>,
-    /// Used without a grant, and owed since then.
-    owed: u64,
-    /// The life of the store's data that it was taken in.
-    life: u64,
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Grant {
@@ -195,10 +135,7 @@ impl Escrow {
     /// Takes `ask` out of what is lent, the oldest first; call it only if so much is available.
     pub(super) fn take(&mut self, ask: u64, now: Moment) -> Loan {
         self.pace.spend(ask, now.monotonic_ms, self.lease_ms);
-        let mut loan = Loan {
-            life: self.life,
-            ..Loan::default()
-        };
+        let mut loan = Loan::new(self.life);
         if let Some(places) = &mut self.places {
             places.occupy(ask);
             return loan;
@@ -229,11 +166,7 @@ impl Escrow {
             Some(places) => places.overfill(ask),
             None => self.owed = self.owed.saturating_add(ask),
         }
-        Loan {
-            owed: ask,
-            life: self.life,
-            ..Loan::default()
-        }
+        Loan::owing(ask, self.life)
     }
 
     /// Takes note of what a shadowed limit would count; it is charged when it is settled.
@@ -241,10 +174,7 @@ impl Escrow {
         if let Some(places) = &mut self.places {
             places.overfill(ask);
         }
-        Loan {
-            life: self.life,
-            ..Loan::default()
-        }
+        Loan::new(self.life)
     }
 
     /// Replaces what `loan` took for `reserved` by what was used.
@@ -402,108 +332,6 @@ impl Escrow {
             None => self.pace.expected().min(cap),
         }
     }
-
-    /// Whether more should be borrowed before it is missing.
-    #[must_use]
-    pub fn runs_low(&self, replicas: u64, now: Moment) -> bool {
-        let lasting = self.lasting_soon(now);
-        self.may_ask(replicas, now) && lasting < self.chunk(replicas) / 2
-    }
-
-    /// Whether it should be asked for along with others that run low: it would be next.
-    #[must_use]
-    pub fn joins(&self, replicas: u64, now: Moment) -> bool {
-        let chunk = self.chunk(replicas);
-        let lasting = self.lasting_soon(now);
-        self.may_ask(replicas, now) && lasting < chunk.saturating_sub(chunk / 8)
-    }
-
-    /// Whether asking for more than is needed now makes sense.
-    fn may_ask(&self, replicas: u64, now: Moment) -> bool {
-        let refused = self.refused.as_ref();
-        !self.asking
-            && !refused.is_some_and(|refused| refused.holds(now.monotonic_ms))
-            && !self.is_exact(replicas)
-    }
-
-    /// What ends sooner would be missing just when the answer comes.
-    fn lasting_soon(&self, now: Moment) -> u64 {
-        self.lasting(now.monotonic_ms.saturating_add(self.lease_ms / 8))
-    }
-
-    /// What to tell the store, and to ask for a request that needs `ask` (0: for none yet). Follow
-    /// it by [`Escrow::answered`] or [`Escrow::unanswered`].
-    pub fn ask(&mut self, ask: u64, replicas: u64, now: Moment) -> Ask {
-        self.tidy(replicas, now);
-        self.asking = true;
-        let lacking = ask.saturating_sub(self.available(now));
-        let others = self.waiting;
-        let want = if self.is_exact(replicas) {
-            lacking.saturating_add(others)
-        } else {
-            let ahead = self.chunk(replicas).saturating_sub(self.lasting_soon(now));
-            let cap = self
-                .amount
-                .checked_div(replicas.saturating_mul(4))
-                .unwrap_or(self.amount);
-            ahead
-                .max(lacking.saturating_add(others).min(cap))
-                .max(lacking)
-        };
-        Ask {
-            returns: std::mem::take(&mut self.returns),
-            owed: std::mem::take(&mut self.owed),
-            need: lacking,
-            want: want.min(self.amount),
-            holds: self.places.as_ref().map_or(0, Places::held),
-            turn: self.places.as_mut().map_or(0, Places::turn),
-            life: self.life,
-        }
-    }
-
-    /// What to tell the store without asking for anything.
-    pub fn tell(&mut self, now: Moment) -> Ask {
-        let asked = self.ask(0, 1, now);
-        Ask { want: 0, ..asked }
-    }
-
-    /// Takes the store's answer to `ask`.
-    pub fn answered(&mut self, ask: &Ask, answer: Answer, trip: Trip) {
-        self.asking = false;
-        if ask.life != self.life {
-            return;
-        }
-        self.seen = Some((answer.used, trip.received_ms));
-        let lease = answer
-            .ends_in_ms
-            .map_or(self.lease_ms, |ends| ends.min(self.lease_ms));
-        let until_ms = trip.sent_ms.saturating_add(lease);
-        if let Some(places) = &mut self.places {
-            places.granted(answer.granted, until_ms, trip.received_ms);
-        } else if answer.granted > 0 {
-            self.grants.push_back(Grant {
-                at: answer.at,
-                left: answer.granted,
-                until_ms,
-            });
-        }
-        self.refused = answer.profile.filter(|_| ask.need > 0).map(|profile| {
-            let free = self.amount.saturating_sub(answer.used);
-            Refused::new(profile, free, answer.ends_in_ms, trip.received_ms)
-        });
-    }
-
-    /// No answer came to `ask`. What it returned may have been taken off or not, so it is not sent
-    /// again; what was owed may have been charged or not, so it is.
-    pub const fn unanswered(&mut self, ask: &Ask) {
-        self.asking = false;
-        if let Some(places) = &mut self.places {
-            places.doubt();
-        }
-        if ask.life == self.life {
-            self.owed = self.owed.saturating_add(ask.owed);
-        }
-    }
 }
 
 /// A counter that is asked for more often needs no call of its own to give something back.
@@ -511,23 +339,3 @@ const BUSY_MS: u64 = 600;
 
 /// Below so many of the largest requests per replica a limit is asked for one by one.
 const EXACT_BELOW: u64 = 20;
-
-impl Loan {
-    fn push(&mut self, part: Part) {
-        match self.first {
-            None => self.first = Some(part),
-            Some(_) => self.more.push(part),
-        }
-    }
-
-    fn amount(&self) -> u64 {
-        let first = self.first.map_or(0, |part| part.amount);
-        self.more
-            .iter()
-            .fold(first, |sum, part| sum.saturating_add(part.amount))
-    }
-
-    fn newest_first(&self) -> impl Iterator<Item = Part> {
-        self.more.iter().rev().copied().chain(self.first)
-    }
-}

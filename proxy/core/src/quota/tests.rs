@@ -298,6 +298,21 @@ fn what_replicas_that_are_gone_used_counts_until_the_period_ends() {
     );
 }
 
+#[test]
+fn a_window_is_told_with_its_zone() {
+    let vienna = TimeZone::named("Europe/Vienna").expect("known");
+    for (told, text) in [
+        (Window::Minute, "Minute"),
+        (Window::Calendar(Period::Day, TimeZone::UTC), "Day"),
+        (
+            Window::Calendar(Period::Month, vienna),
+            "Month Europe/Vienna",
+        ),
+    ] {
+        assert_eq!(told.to_string(), text);
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Step {
     pause_ms: u64,

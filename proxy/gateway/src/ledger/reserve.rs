@@ -8,19 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::MutexGuard;
-use proxy_core::admit::{Applied, Denial, Permit};
+use proxy_core::admit::{Applied, Permit};
 use proxy_core::auth::Caller;
 use proxy_core::names::{Code, Moment};
-use proxy_core::quota::{
-    Backing, Cost, Counter, Entry, Escrow, Exceeded, Loss, Mode, Shortfall, Wait, reserve,
-};
+use proxy_core::quota::{Backing, Cost, Counter, Entry, Escrow, Loss, Mode, Shortfall, reserve};
 use smallvec::SmallVec;
 use tokio::sync::futures::OwnedNotified;
 
 use super::charge::{Charge, Held};
 use super::slot::{State, Whom};
-use super::{Ledger, Slot, code, subject};
-use crate::answer::{Level, Levels, Refusal, Spent};
+use super::told::{levels, refusal};
+use super::{Ledger, Slot, subject};
+use crate::answer::{Levels, Refusal};
 use crate::live::Live;
 use crate::store::{Asked, Call, Phase};
 
@@ -40,7 +39,7 @@ pub(crate) struct Asking<'a> {
 
 /// The counters of a request, in the one order that all requests lock them in: otherwise two of them
 /// could wait for each other.
-type Counters<'a> = SmallVec<[(Arc<Slot>, Applied<'a>); 4]>;
+pub(super) type Counters<'a> = SmallVec<[(Arc<Slot>, Applied<'a>); 4]>;
 type Guards<'a> = SmallVec<[MutexGuard<'a, State>; 4]>;
 
 #[expect(
@@ -375,84 +374,5 @@ fn count(live: &Live, limit: usize, counter: impl FnOnce(&crate::live::LiveLimit
 fn denied(live: &Live, refusal: &Refusal) {
     if let Some(spent) = &refusal.limit {
         count(live, spent.index, |limit| limit.counters.denials.inc());
-    }
-}
-
-/// What all replicas have used of an entry's limit, as far as this one knows.
-fn used(entry: &mut Entry<'_>, now: Moment) -> u64 {
-    let here = entry.counter.used(entry.limit, now);
-    match &entry.backing {
-        Backing::Own => here,
-        Backing::Lent(escrow) | Backing::Cut(escrow, _) => {
-            escrow.used_by_all(now).unwrap_or(here).max(here)
-        }
-    }
-}
-
-/// The tightest enforced limit of each kind that clients know headers for, after the reservation.
-fn levels(entries: &mut [Entry<'_>], now: Moment) -> Levels {
-    let mut levels = Levels::default();
-    for entry in entries {
-        if entry.mode == Mode::Shadow {
-            continue;
-        }
-        let level = Level {
-            amount: entry.limit.amount,
-            used: used(entry, now),
-            reset_ms: entry.counter.empty_in_ms(entry.limit, now),
-        };
-        levels.add(entry.limit.unit, level);
-    }
-    levels
-}
-
-fn refusal(
-    counters: &Counters<'_>,
-    entries: &mut [Entry<'_>],
-    exceeded: Exceeded,
-    cost: &Cost,
-    now: Moment,
-) -> Refusal {
-    let (Some((_, applied)), Some(entry)) = (
-        counters.get(exceeded.entry),
-        entries.get_mut(exceeded.entry),
-    ) else {
-        return Refusal::new(Code::QuotaExceeded, "a limit is spent");
-    };
-    let limit = entry.limit;
-    let name = applied.flat.name.clone();
-    let level = Level {
-        amount: limit.amount,
-        used: used(entry, now),
-        reset_ms: entry.counter.empty_in_ms(limit, now),
-    };
-    let (used, ask) = (level.used, cost.of(limit.unit));
-    let (amount, unit) = (limit.amount, limit.unit.as_str());
-    let message = match exceeded.wait {
-        Wait::Never => format!(
-            "limit {name} allows {amount} {unit} in all, this request needs {ask}; lower max_tokens \
-             or shorten the input"
-        ),
-        Wait::Millis(wait) if exceeded.store_lost => format!(
-            "limit {name} cannot be counted, since the quota store is away, and this replica's part is \
-             spent or nothing is admitted meanwhile; retry in {} s",
-            wait.div_ceil(1_000)
-        ),
-        Wait::Millis(wait) => format!(
-            "limit {name} is spent: {used} of {amount} {unit} used, this request needs {ask}; \
-             retry in {} s",
-            wait.div_ceil(1_000)
-        ),
-    };
-    Refusal {
-        denial: Denial::new(code(limit), message),
-        limit: Some(Spent {
-            index: applied.index,
-            name,
-            unit: limit.unit,
-            level,
-        }),
-        wait: Some(exceeded.wait),
-        close: false,
     }
 }

@@ -12,8 +12,6 @@ use proxy_core::quota::{
 };
 use tokio::sync::Notify;
 
-use crate::standing;
-
 /// Characters shown of one part of a subject: models are named by callers, at any length.
 const SHOWN: usize = 128;
 
@@ -165,7 +163,7 @@ impl Slot {
         let Self {
             limit: name, key, ..
         } = self;
-        let (unit, window) = (limit.unit.as_str(), standing::window(&limit.window));
+        let (unit, window) = (limit.unit.as_str(), &limit.window);
         format!("{name}:{unit}:{window}:{}", hex::encode(key.0))
     }
 

@@ -4,7 +4,7 @@ use prometheus_client::registry::Registry;
 use proxy_core::quota::{Mode, Per, Unit};
 use proxy_core::table::Table;
 
-use super::{SUBJECTS, Standing, SubjectStanding, limits, window};
+use super::{SUBJECTS, Standing, SubjectStanding, limits};
 use crate::ledger::Settled;
 use crate::ledger::tests::{Bench, clock, contents, cost, limit};
 use crate::server::Gateway;
@@ -117,21 +117,5 @@ fn the_page_reads_back_and_the_scrape_has_a_sample_for_each_limit() {
         "tundish_limit_least_remaining{limit=\"ns/q/m\",unit=\"Requests\"} 2",
     ] {
         assert!(text.contains(line), "{line}: {text}");
-    }
-}
-
-#[test]
-fn a_window_is_told_with_its_zone() {
-    use proxy_core::quota::{Period, TimeZone, Window};
-    let vienna = TimeZone::named("Europe/Vienna").expect("known");
-    for (told, text) in [
-        (Window::Minute, "Minute"),
-        (Window::Calendar(Period::Day, TimeZone::UTC), "Day"),
-        (
-            Window::Calendar(Period::Month, vienna),
-            "Month Europe/Vienna",
-        ),
-    ] {
-        assert_eq!(window(&told), text);
     }
 }

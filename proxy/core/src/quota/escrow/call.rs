@@ -1,0 +1,152 @@
+//! What a replica and the store say to each other about one counter.
+
+use super::{Escrow, Grant, Part, Places, Profile, Refused};
+use crate::names::Moment;
+
+/// What is told to the store, and asked of it, for one counter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// To be taken off the buckets that were charged.
+    pub returns: Vec<Part>,
+    /// Used without a grant: to be charged, fit or not.
+    pub owed: u64,
+    /// Grant at least this, or nothing.
+    pub need: u64,
+    /// Grant up to this.
+    pub want: u64,
+    /// `Concurrency`: what this replica holds now, which replaces what the store knew of it.
+    pub holds: u64,
+    /// `Concurrency`: grows with each call. A call that comes after a later one is void, since what
+    /// it holds is not true any more.
+    pub turn: u64,
+    /// The life of the store's data that this is about.
+    pub(super) life: u64,
+}
+
+/// What the store answers for one counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What it granted, 0 if the need of this or of another counter of the call did not fit.
+    pub granted: u64,
+    /// The bucket that was charged.
+    pub at: i64,
+    /// How much of the limit is charged now, by all replicas, this grant included.
+    pub used: u64,
+    /// Milliseconds until the calendar period ends; none for others.
+    pub ends_in_ms: Option<u64>,
+    /// How the window looks, if this counter was why nothing was granted.
+    pub profile: Option<Profile>,
+}
+
+/// When a call was sent and its answer received, by this replica's monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trip {
+    /// Read before sending.
+    pub sent_ms: u64,
+    /// Read after receiving.
+    pub received_ms: u64,
+}
+
+impl Escrow {
+    /// Whether more should be borrowed before it is missing.
+    #[must_use]
+    pub fn runs_low(&self, replicas: u64, now: Moment) -> bool {
+        let lasting = self.lasting_soon(now);
+        self.may_ask(replicas, now) && lasting < self.chunk(replicas) / 2
+    }
+
+    /// Whether it should be asked for along with others that run low: it would be next.
+    #[must_use]
+    pub fn joins(&self, replicas: u64, now: Moment) -> bool {
+        let chunk = self.chunk(replicas);
+        let lasting = self.lasting_soon(now);
+        self.may_ask(replicas, now) && lasting < chunk.saturating_sub(chunk / 8)
+    }
+
+    /// Whether asking for more than is needed now makes sense.
+    fn may_ask(&self, replicas: u64, now: Moment) -> bool {
+        let refused = self.refused.as_ref();
+        !self.asking
+            && !refused.is_some_and(|refused| refused.holds(now.monotonic_ms))
+            && !self.is_exact(replicas)
+    }
+
+    /// What ends sooner would be missing just when the answer comes.
+    fn lasting_soon(&self, now: Moment) -> u64 {
+        self.lasting(now.monotonic_ms.saturating_add(self.lease_ms / 8))
+    }
+
+    /// What to tell the store, and to ask for a request that needs `ask` (0: for none yet). Follow
+    /// it by [`Escrow::answered`] or [`Escrow::unanswered`].
+    pub fn ask(&mut self, ask: u64, replicas: u64, now: Moment) -> Ask {
+        self.tidy(replicas, now);
+        self.asking = true;
+        let lacking = ask.saturating_sub(self.available(now));
+        let others = self.waiting;
+        let want = if self.is_exact(replicas) {
+            lacking.saturating_add(others)
+        } else {
+            let ahead = self.chunk(replicas).saturating_sub(self.lasting_soon(now));
+            let cap = self
+                .amount
+                .checked_div(replicas.saturating_mul(4))
+                .unwrap_or(self.amount);
+            ahead
+                .max(lacking.saturating_add(others).min(cap))
+                .max(lacking)
+        };
+        Ask {
+            returns: std::mem::take(&mut self.returns),
+            owed: std::mem::take(&mut self.owed),
+            need: lacking,
+            want: want.min(self.amount),
+            holds: self.places.as_ref().map_or(0, Places::held),
+            turn: self.places.as_mut().map_or(0, Places::turn),
+            life: self.life,
+        }
+    }
+
+    /// What to tell the store without asking for anything.
+    pub fn tell(&mut self, now: Moment) -> Ask {
+        let asked = self.ask(0, 1, now);
+        Ask { want: 0, ..asked }
+    }
+
+    /// Takes the store's answer to `ask`.
+    pub fn answered(&mut self, ask: &Ask, answer: Answer, trip: Trip) {
+        self.asking = false;
+        if ask.life != self.life {
+            return;
+        }
+        self.seen = Some((answer.used, trip.received_ms));
+        let lease = answer
+            .ends_in_ms
+            .map_or(self.lease_ms, |ends| ends.min(self.lease_ms));
+        let until_ms = trip.sent_ms.saturating_add(lease);
+        if let Some(places) = &mut self.places {
+            places.granted(answer.granted, until_ms, trip.received_ms);
+        } else if answer.granted > 0 {
+            self.grants.push_back(Grant {
+                at: answer.at,
+                left: answer.granted,
+                until_ms,
+            });
+        }
+        self.refused = answer.profile.filter(|_| ask.need > 0).map(|profile| {
+            let free = self.amount.saturating_sub(answer.used);
+            Refused::new(profile, free, answer.ends_in_ms, trip.received_ms)
+        });
+    }
+
+    /// No answer came to `ask`. What it returned may have been taken off or not, so it is not sent
+    /// again; what was owed may have been charged or not, so it is.
+    pub const fn unanswered(&mut self, ask: &Ask) {
+        self.asking = false;
+        if let Some(places) = &mut self.places {
+            places.doubt();
+        }
+        if ask.life == self.life {
+            self.owed = self.owed.saturating_add(ask.owed);
+        }
+    }
+}

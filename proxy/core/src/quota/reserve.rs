@@ -1,0 +1,254 @@
+//! Taking from all counters of a request, or from none.
+
+use super::counter::Stamp;
+use super::escrow::{Escrow, Loan};
+use super::{Cost, Counter, Limit, Mode, OnStoreLoss, Wait};
+use crate::names::Moment;
+
+/// How a limit counts that the shared store lends, while the store is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// What the quota says.
+    pub on: OnStoreLoss,
+    /// The limit divided by the replicas that lived when the store was last seen.
+    pub share: u64,
+}
+
+/// Who counts for a limit.
+#[derive(Debug)]
+pub enum Backing<'a> {
+    /// This replica, alone: the counter says what fits.
+    Own,
+    /// The shared store: what it lent says what fits.
+    Lent(&'a mut Escrow),
+    /// The shared store, which is away.
+    Cut(&'a mut Escrow, Loss),
+}
+
+/// A counter taking part in one reservation.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// The declared limit.
+    pub limit: &'a Limit,
+    /// Whether it refuses.
+    pub mode: Mode,
+    /// What this replica has used for the request's subject.
+    pub counter: &'a mut Counter,
+    /// Who decides whether more fits.
+    pub backing: Backing<'a>,
+}
+
+/// Where one reservation was debited in one counter. Give it to [`Entry::settle`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct Taken {
+    stamp: Stamp,
+    reserved: u64,
+    /// Boxed: without a store there is none, and every request holds some of these.
+    loan: Option<Box<Loan>>,
+    /// A shadowed limit would have refused it.
+    pub over: bool,
+}
+
+/// Why a reservation was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exceeded {
+    /// Index of the entry that asks for the longest wait.
+    pub entry: usize,
+    /// When the request would fit **every** enforced limit.
+    pub wait: Wait,
+    /// The store is away, and the quota says `Deny` or this replica's share is spent.
+    pub store_lost: bool,
+}
+
+/// Why nothing was debited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shortfall {
+    /// A limit is spent.
+    Exceeded(Exceeded),
+    /// More must be borrowed for these entries.
+    Lacking(Vec<usize>),
+}
+
+/// When a request may come again that was refused since the store is away.
+const STORE_WAIT_MS: u64 = 1_000;
+
+enum Check {
+    Fits,
+    Lacks,
+    Refuses(Wait),
+}
+
+/// Debits `cost` from all entries, or from none if an enforced one does not fit.
+///
+/// Returns what was taken of each entry, in order. Cost: one pass over the entries, no allocation
+/// besides the answer.
+///
+/// # Errors
+/// [`Shortfall`]; no counter has changed. That a limit is spent goes before a lack, so nothing is
+/// borrowed for a request that is refused anyway.
+pub fn reserve(
+    entries: &mut [Entry<'_>],
+    cost: &Cost,
+    now: Moment,
+) -> Result<Vec<Taken>, Shortfall> {
+    let mut refused: Option<Exceeded> = None;
+    let mut lacking = Vec::new();
+    for (index, entry) in entries.iter_mut().enumerate() {
+        match entry.check(cost.of(entry.limit.unit), now) {
+            Check::Fits => {}
+            Check::Lacks => lacking.push(index),
+            Check::Refuses(wait) => {
+                if refused.is_none_or(|worst| wait > worst.wait) {
+                    refused = Some(Exceeded {
+                        entry: index,
+                        wait,
+                        store_lost: matches!(entry.backing, Backing::Cut(..)),
+                    });
+                }
+            }
+        }
+    }
+    if let Some(exceeded) = refused {
+        return Err(Shortfall::Exceeded(exceeded));
+    }
+    if !lacking.is_empty() {
+        return Err(Shortfall::Lacking(lacking));
+    }
+    Ok(entries
+        .iter_mut()
+        .map(|entry| entry.debit(cost.of(entry.limit.unit), now))
+        .collect())
+}
+
+impl<'a> Entry<'a> {
+    /// A counter that nobody else counts for.
+    #[must_use]
+    pub const fn own(limit: &'a Limit, mode: Mode, counter: &'a mut Counter) -> Self {
+        Self {
+            limit,
+            mode,
+            counter,
+            backing: Backing::Own,
+        }
+    }
+}
+
+impl Shortfall {
+    /// Why a reservation was refused of whose entries nothing is borrowed.
+    #[must_use]
+    pub fn exceeded(&self) -> Exceeded {
+        match self {
+            Self::Exceeded(exceeded) => *exceeded,
+            Self::Lacking(lacking) => Exceeded {
+                entry: lacking.first().copied().unwrap_or(0),
+                wait: Wait::Never,
+                store_lost: false,
+            },
+        }
+    }
+}
+
+impl Entry<'_> {
+    fn check(&mut self, ask: u64, now: Moment) -> Check {
+        if let Backing::Lent(escrow) | Backing::Cut(escrow, _) = &mut self.backing {
+            escrow.adapt(self.limit.amount);
+        }
+        if self.mode == Mode::Shadow {
+            return Check::Fits;
+        }
+        let judged = |fits: Result<(), Wait>| fits.map_or_else(Check::Refuses, |()| Check::Fits);
+        match &self.backing {
+            Backing::Own => judged(self.counter.fits(self.limit, ask, now)),
+            Backing::Lent(_) | Backing::Cut(..) if ask > self.limit.amount => {
+                Check::Refuses(Wait::Never)
+            }
+            Backing::Lent(escrow) | Backing::Cut(escrow, _) if escrow.available(now) >= ask => {
+                Check::Fits
+            }
+            Backing::Lent(escrow) => escrow
+                .refusal(ask, now)
+                .map_or(Check::Lacks, Check::Refuses),
+            Backing::Cut(_, loss) => match loss.on {
+                OnStoreLoss::Allow => Check::Fits,
+                OnStoreLoss::Deny => Check::Refuses(Wait::Millis(STORE_WAIT_MS)),
+                OnStoreLoss::Share => {
+                    let share = Limit {
+                        amount: loss.share,
+                        ..self.limit.clone()
+                    };
+                    // What never fits a share fits when the store is back.
+                    judged(self.counter.fits(&share, ask, now).map_err(|wait| {
+                        if wait == Wait::Never {
+                            Wait::Millis(STORE_WAIT_MS)
+                        } else {
+                            wait
+                        }
+                    }))
+                }
+            },
+        }
+    }
+
+    /// Whether `ask` would fit, and when, as far as is known here. For people who ask: it takes
+    /// nothing, so the next request may have it. Only [`reserve`] decides.
+    ///
+    /// # Errors
+    /// The wait, if nobody else asks meanwhile: exact for counters of one's own, and for what the
+    /// store has refused just now; else the latest.
+    pub fn forecast(&mut self, ask: u64, now: Moment) -> Result<(), Wait> {
+        let (Backing::Lent(escrow) | Backing::Cut(escrow, _)) = &self.backing else {
+            return self.counter.fits(self.limit, ask, now);
+        };
+        if ask > self.limit.amount {
+            return Err(Wait::Never);
+        }
+        let here = self.counter.used(self.limit, now);
+        let used = escrow.used_by_all(now).unwrap_or(here).max(here);
+        if used.saturating_add(ask) <= self.limit.amount {
+            return Ok(());
+        }
+        let latest = self.counter.empty_in_ms(self.limit, now).max(1);
+        Err(escrow.refusal(ask, now).unwrap_or(Wait::Millis(latest)))
+    }
+
+    fn debit(&mut self, ask: u64, now: Moment) -> Taken {
+        let stamp = self.counter.debit(self.limit, ask, now);
+        let shadow = self.mode == Mode::Shadow;
+        let (loan, over) = match &mut self.backing {
+            Backing::Own => (None, stamp.over),
+            Backing::Lent(escrow) | Backing::Cut(escrow, _) if shadow => {
+                let used = escrow.used_by_all(now).unwrap_or(0);
+                let over = used.saturating_add(ask) > self.limit.amount;
+                (Some(escrow.watch(ask)), over || stamp.over)
+            }
+            Backing::Lent(escrow) => (Some(escrow.take(ask, now)), false),
+            Backing::Cut(escrow, _) => {
+                let lent = escrow.available(now) >= ask;
+                let loan = if lent {
+                    escrow.take(ask, now)
+                } else {
+                    escrow.overdraw(ask)
+                };
+                (Some(loan), false)
+            }
+        };
+        Taken {
+            stamp,
+            reserved: ask,
+            loan: loan.map(Box::new),
+            over,
+        }
+    }
+
+    /// Replaces what was `taken` by what was used; a held place is freed. The backing may be another
+    /// one than when it was taken.
+    #[expect(clippy::needless_pass_by_value, reason = "it is settled once")]
+    pub fn settle(&mut self, taken: Taken, actual: u64, now: Moment) {
+        self.counter.settle(self.limit, taken.stamp, actual, now);
+        if let (Some(loan), Backing::Lent(escrow) | Backing::Cut(escrow, _)) =
+            (&taken.loan, &mut self.backing)
+        {
+            escrow.settle(loan, taken.reserved, actual, now);
+        }
+    }
+}
