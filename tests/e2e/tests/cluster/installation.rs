@@ -88,6 +88,8 @@ pub(crate) struct Installation {
     /// Channel addresses of the operators, which every proxy follows.
     channels: [String; 2],
     kubeconfig: PathBuf,
+    /// The store that proxies share which are started from now on.
+    pub(crate) quota_store: Option<String>,
     /// Dropped last: the logs are in it.
     folder: TempDir,
 }
@@ -139,6 +141,7 @@ impl Installation {
             sim,
             channels,
             kubeconfig,
+            quota_store: None,
             folder,
         })
     }
@@ -194,6 +197,9 @@ impl Installation {
         command.args(["--replica", name, "--log-format", "text"]);
         for channel in &self.channels {
             command.args(["--operator", &format!("https://{channel}")]);
+        }
+        if let Some(url) = &self.quota_store {
+            command.args(["--quota-store", url]);
         }
         let file = |ending: &str| folder.join(format!("{name}.{ending}"));
         std::fs::write(file("ca"), self.authority().await?)?;

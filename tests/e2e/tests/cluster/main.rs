@@ -10,3 +10,4 @@ mod outages;
 mod parts;
 mod quotas;
 mod secrets;
+mod store;
