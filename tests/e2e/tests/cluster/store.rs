@@ -1,10 +1,11 @@
 //! Proxies that share a store: one count, and a condition that says when the store is away.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
 use tests_support::{ControlPlane, Redis, eventually_ok};
+use tokio::time::Instant;
 
 use crate::installation::{ANN, GOOD, Installation, LIMIT};
 
