@@ -59,6 +59,8 @@ pub struct Escrow {
     /// What the store said last, and when.
     seen: Option<(u64, u64)>,
     refused: Option<Refused>,
+    /// The store had nothing to lend ahead; it is not asked for that again before then.
+    dry_until_ms: u64,
     /// Grows when the store lost its data.
     life: u64,
 }
@@ -79,6 +81,7 @@ impl Escrow {
             amount: limit.amount,
             seen: None,
             refused: None,
+            dry_until_ms: 0,
             life: 0,
         }
     }

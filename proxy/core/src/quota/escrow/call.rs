@@ -47,6 +47,9 @@ pub struct Trip {
     pub received_ms: u64,
 }
 
+/// The store is not asked for what nobody lacks more often than this while it has nothing to lend.
+const SHORTEST_PAUSE_MS: u64 = 25;
+
 impl Escrow {
     /// Whether more should be borrowed before it is missing.
     #[must_use]
@@ -67,6 +70,7 @@ impl Escrow {
     fn may_ask(&self, replicas: u64, now: Moment) -> bool {
         let refused = self.refused.as_ref();
         !self.asking
+            && self.dry_until_ms <= now.monotonic_ms
             && !refused.is_some_and(|refused| refused.holds(now.monotonic_ms))
             && !self.is_exact(replicas)
     }
@@ -124,13 +128,18 @@ impl Escrow {
             .map_or(self.lease_ms, |ends| ends.min(self.lease_ms));
         let until_ms = trip.sent_ms.saturating_add(lease);
         if let Some(places) = &mut self.places {
-            places.granted(answer.granted, until_ms, trip.received_ms);
+            let told = ask.holds.saturating_add(answer.granted);
+            places.granted(answer.granted, told, until_ms, trip.received_ms);
         } else if answer.granted > 0 {
             self.grants.push_back(Grant {
                 at: answer.at,
                 left: answer.granted,
                 until_ms,
             });
+        }
+        if answer.granted == 0 && ask.want > 0 {
+            let pause = (self.lease_ms / 8).max(SHORTEST_PAUSE_MS);
+            self.dry_until_ms = trip.received_ms.saturating_add(pause);
         }
         self.refused = answer.profile.filter(|_| ask.need > 0).map(|profile| {
             let free = self.amount.saturating_sub(answer.used);

@@ -72,14 +72,15 @@ impl Places {
         self.doubtful || self.held() != self.told || (self.held() > 0 && silent)
     }
 
-    pub(super) const fn granted(&mut self, granted: u64, until_ms: u64, now_ms: u64) {
+    /// Takes an answer: so much is lent, and the store was `told` to hold so much for this replica.
+    pub(super) const fn granted(&mut self, granted: u64, told: u64, until_ms: u64, now_ms: u64) {
         // Lent places whose lease was over are not there any more.
         if self.until_ms <= now_ms {
             self.idle = 0;
         }
         self.idle = self.idle.saturating_add(granted);
         self.until_ms = until_ms;
-        self.told = self.held();
+        self.told = told;
         self.told_ms = now_ms;
         self.doubtful = false;
     }
