@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
@@ -10,6 +11,9 @@ use proxy_admin::shutdown::{Shutdown, Trigger};
 use proxy_admin::{shutdown, task};
 use proxy_core::table::Table;
 use proxy_gateway::{Config, Gateway, Metrics, Serving, StoreLink};
+
+/// A gateway waits so long for its store before it serves without: about four tries.
+const FIRST_CONTACT: Duration = Duration::from_secs(1);
 
 /// A serving gateway.
 #[derive(Debug)]
@@ -65,6 +69,9 @@ impl App {
             .await
             .with_context(|| format!("cannot open the admin port {admin}"))?;
         let store = gateway.connect_store();
+        if let Some(store) = &store {
+            store.opened(FIRST_CONTACT).await;
+        }
         let serving = gateway.start(&shutdown)?;
         task::spawn("admin port", admin.serve(shutdown.clone()));
         Ok(Self {

@@ -59,6 +59,8 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
 const PEEK_AGAIN: Duration = Duration::from_millis(5);
 /// How often a draining core looks whether its last request has ended.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// How often a process that starts looks whether the store lends.
+const STORE_POLL: Duration = Duration::from_millis(5);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// What all cores share.
@@ -217,7 +219,12 @@ impl Gateway {
         let shared = Arc::clone(&self.0);
         let slots = move || shared.ledger.slots();
         let task = task::spawn("quota store", agent.run(slots, shutdown));
-        Some(StoreLink { trigger, task })
+        let store = self.0.store.clone();
+        Some(StoreLink {
+            trigger,
+            task,
+            store,
+        })
     }
 
     /// Opens the port and serves until `shutdown`, then lets running requests end within the
@@ -260,9 +267,23 @@ impl Gateway {
 pub struct StoreLink {
     trigger: Trigger,
     task: JoinHandle<()>,
+    store: Option<Arc<Store>>,
 }
 
 impl StoreLink {
+    /// Waits until the store lends, but not longer than `within`: until then limits do what
+    /// `onStoreLoss` says, by a number of replicas that is not known yet.
+    pub async fn opened(&self, within: Duration) {
+        let open = async {
+            while self.store.as_ref().is_some_and(|store| !store.is_open()) {
+                tokio::time::sleep(STORE_POLL).await;
+            }
+        };
+        if tokio::time::timeout(within, open).await.is_err() {
+            tracing::warn!("serving before the quota store was reached");
+        }
+    }
+
     /// Gives back what is lent and unused, and ends the connection.
     pub async fn close(self) {
         self.trigger.stop();

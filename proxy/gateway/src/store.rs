@@ -114,6 +114,10 @@ impl Store {
         self.phase.store(number, Ordering::Relaxed);
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase() == Phase::Open
+    }
+
     pub(crate) fn state(&self) -> StoreState {
         match self.phase() {
             Phase::Away => StoreState::Lost,

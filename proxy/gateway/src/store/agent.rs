@@ -345,7 +345,12 @@ impl Agent {
             let (limit, ask) = slot.retell(now)?;
             Some(Asked { slot, limit, ask })
         });
-        batches(told.collect())
+        let calls = batches(told.collect());
+        if calls.is_empty() {
+            // Only what is done under the new epoch opens the store again.
+            return vec![Call(Vec::new())];
+        }
+        calls
     }
 
     /// Gives back what is lent, so that others need not wait until it has expired.

@@ -266,6 +266,31 @@ async fn what_a_killed_replica_held_of_a_second_is_free_after_it() -> Result<()>
 }
 
 #[tokio::test]
+async fn replicas_that_have_just_started_have_no_limit_of_their_own() -> Result<()> {
+    let _turn = alone().await;
+    let redis = Redis::start()?;
+    let quotas = quota(
+        "fresh",
+        "Share",
+        "{name: calls, unit: Requests, limit: 30, window: Minute}",
+    );
+    let replicas = start(3, &redis.url(), &quotas, &[], &[]).await?;
+    let mut running = JoinSet::new();
+    for _ in 0..20 {
+        for replica in replicas.all() {
+            let url = replica.chat_url();
+            running.spawn(async move { call(&url, "fresh", 1).await });
+        }
+    }
+    let mut admitted = 0;
+    while let Some(ended) = running.join_next().await {
+        admitted += u32::from(ended??.status == 200);
+    }
+    assert!((20..=30).contains(&admitted), "{admitted} of 30");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_steady_load_below_its_limit_rarely_asks_the_store() -> Result<()> {
     let _turn = alone().await;
     let redis = Redis::start()?;
