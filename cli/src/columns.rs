@@ -44,6 +44,12 @@ pub(crate) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-" } else { text }.to_owned()
 }
 
+/// A limit's name, and that it only watches.
+pub(crate) fn limit_name(limit: &str, mode: &str) -> String {
+    let shadow = if mode == "Shadow" { " (shadow)" } else { "" };
+    format!("{limit}{shadow}")
+}
+
 /// Seconds for people: `45s`, `12m`, `3h20m`, `2d4h`.
 pub(crate) fn span(span: Duration) -> String {
     let seconds = span.as_secs();

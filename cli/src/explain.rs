@@ -8,7 +8,7 @@ use proxy_core::table::Table;
 use proxy_gateway::explain::{Explanation, Question, unused};
 
 use crate::args::{ExplainArgs, Output};
-use crate::columns::{Columns, or_dash, span};
+use crate::columns::{Columns, limit_name, or_dash, span};
 use crate::manifests::Folder;
 use crate::report;
 
@@ -105,13 +105,8 @@ fn limits(told: &Explanation) -> Vec<String> {
             (false, None) => "never".to_owned(),
             (false, Some(wait)) => format!("within {}", span(Duration::from_secs(wait))),
         };
-        let shadow = if limit.mode == "Shadow" {
-            " (shadow)"
-        } else {
-            ""
-        };
         table.row([
-            format!("{}{shadow}", limit.limit),
+            limit_name(&limit.limit, &limit.mode),
             limit.unit.clone(),
             limit.window.clone(),
             or_dash(&limit.subject),

@@ -8,7 +8,7 @@ use proxy_gateway::standing::{LimitStanding, Standing, SubjectStanding};
 use serde::{Deserialize, Serialize};
 
 use crate::args::{Output, QuotaArgs};
-use crate::columns::{Columns, or_dash, span};
+use crate::columns::{Columns, limit_name, or_dash, span};
 use crate::report;
 
 #[cfg(test)]
@@ -79,13 +79,8 @@ fn lines(page: &Page) -> Vec<String> {
         part(y.used, a.amount).cmp(&part(x.used, b.amount))
     });
     for (limit, subject) in rows {
-        let shadow = if limit.mode == "Shadow" {
-            " (shadow)"
-        } else {
-            ""
-        };
         table.row([
-            format!("{}{shadow}", limit.limit),
+            limit_name(&limit.limit, &limit.mode),
             limit.unit.clone(),
             limit.window.clone(),
             or_dash(&subject.subject),

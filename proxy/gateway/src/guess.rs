@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use proxy_core::names::Operation;
 use proxy_core::quota::{Cost, Unit};
-use proxy_core::tokens::{Encoding, Expected, Price, Shape, estimate, max_output_tokens};
+use proxy_core::tokens::{Encoding, Expected, Shape, estimate, max_output_tokens};
 
 use crate::ledger::Asking;
 use crate::prompt;
@@ -17,23 +17,21 @@ use crate::prompt;
 const RECOUNTED: usize = 32 << 10;
 
 /// What is known of a request's cost.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Guess<'a> {
+    asking: &'a Asking<'a>,
     shape: Shape,
     expected: Expected,
-    price: Price,
     body: &'a [u8],
     operation: Operation,
     /// The deployment's model, of the first deployment that may serve it.
     model: &'a str,
-    /// Tokens beyond which counting tells nothing more: no limit allows them.
-    budget: Option<u64>,
 }
 
 impl<'a> Guess<'a> {
     /// Looks up what is known. Counts nothing yet.
     pub(crate) fn of(
-        asking: &Asking<'a>,
+        asking: &'a Asking<'a>,
         shape: Shape,
         body: &'a [u8],
         operation: Operation,
@@ -42,16 +40,15 @@ impl<'a> Guess<'a> {
         let learned = sizes.map_or_else(Expected::default, |sizes| sizes.expected(asking.model));
         let model = asking.permit.deployed_model(asking.model);
         Self {
+            asking,
             shape,
             expected: Expected {
                 max_output_tokens: max_output_tokens(model),
                 ..learned
             },
-            price: asking.permit.flat.max_price,
             body,
             operation,
             model,
-            budget: budget(asking),
         }
     }
 
@@ -71,7 +68,7 @@ impl<'a> Guess<'a> {
     }
 
     fn count(&self) -> Option<u64> {
-        let budget = self.budget?;
+        let budget = budget(self.asking)?;
         let encoding = Encoding::of_model(self.model)?;
         is_loaded(encoding).then_some(())?;
         prompt::count(self.body, self.operation, self.model, budget)
@@ -85,12 +82,13 @@ impl<'a> Guess<'a> {
         let usage = estimate(self.shape, expected, default_output);
         Cost {
             usage,
-            cost_micros: self.price.cost_micros(usage),
+            cost_micros: self.asking.permit.flat.max_price.cost_micros(usage),
         }
     }
 }
 
-/// The largest limit on tokens; all if there is one on their cost; none if none needs a count.
+/// Tokens beyond which counting tells nothing more, since no limit allows them; none if none needs a
+/// count.
 fn budget(asking: &Asking<'_>) -> Option<u64> {
     let of_rule = asking.permit.flat.limits.iter();
     let applying = of_rule.filter_map(|&index| asking.live.limits.get(index));

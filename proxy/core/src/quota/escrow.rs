@@ -101,10 +101,15 @@ impl Escrow {
         valid.fold(0, |sum, grant| sum.saturating_add(grant.left))
     }
 
-    /// How much of the limit all replicas use at `now`, as far as the store has told: what this
-    /// replica holds and does not use is left out. None if it has told nothing within a lease or two.
+    /// How much of the limit all replicas use at `now`, if this one alone has used so much `here`.
     #[must_use]
-    pub fn used_by_all(&self, now: Moment) -> Option<u64> {
+    pub fn used(&self, here: u64, now: Moment) -> u64 {
+        self.used_by_all(now).map_or(here, |all| all.max(here))
+    }
+
+    /// The same as far as the store has told: what this replica holds and does not use is left out.
+    /// None if it has told nothing within a lease or two.
+    pub(super) fn used_by_all(&self, now: Moment) -> Option<u64> {
         let (used, at) = self.seen?;
         let fresh =
             now.monotonic_ms.saturating_sub(at) <= self.lease_ms.saturating_mul(2).max(2_000);
@@ -257,12 +262,9 @@ impl Escrow {
     /// Gives back what has expired. True if there is something to tell the store.
     pub fn tidy(&mut self, replicas: u64, now: Moment) -> bool {
         let (exact, lease_ms) = (self.is_exact(replicas), self.lease_ms);
+        let cap = self.cap(replicas);
         if let Some(places) = &mut self.places {
-            let keep = if exact {
-                0
-            } else {
-                places.target(self.amount, replicas)
-            };
+            let keep = if exact { 0 } else { places.target(cap) };
             places.release_idle(if places.idle(now.monotonic_ms) > 0 {
                 keep
             } else {
@@ -326,13 +328,17 @@ impl Escrow {
 
     /// The most that is borrowed ahead.
     fn chunk(&self, replicas: u64) -> u64 {
-        let cap = self
-            .amount
-            .checked_div(replicas.saturating_mul(4))
-            .unwrap_or(self.amount);
         match &self.places {
-            Some(places) => places.target(self.amount, replicas),
-            None => self.pace.expected().min(cap),
+            Some(places) => places.target(self.cap(replicas)),
+            None => self.pace.expected().min(self.cap(replicas)),
+        }
+    }
+
+    /// What one replica may hold at most: all of them together a quarter of the limit.
+    const fn cap(&self, replicas: u64) -> u64 {
+        match self.amount.checked_div(replicas.saturating_mul(4)) {
+            Some(cap) => cap,
+            None => self.amount,
         }
     }
 }

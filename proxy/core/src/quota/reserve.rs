@@ -203,7 +203,7 @@ impl Entry<'_> {
             return Err(Wait::Never);
         }
         let here = self.counter.used(self.limit, now);
-        let used = escrow.used_by_all(now).unwrap_or(here).max(here);
+        let used = escrow.used(here, now);
         if used.saturating_add(ask) <= self.limit.amount {
             return Ok(());
         }

@@ -104,8 +104,7 @@ impl Slot {
         }
         let here = state.counter.used(limit, now);
         let escrow = state.escrow.as_ref();
-        let by_all = escrow.and_then(|escrow| escrow.used_by_all(now));
-        let used = by_all.unwrap_or(here).max(here);
+        let used = escrow.map_or(here, |escrow| escrow.used(here, now));
         Counted {
             used,
             // A request may have begun in a window that has ended.
@@ -142,8 +141,7 @@ impl Slot {
         }
         let own = state.counter.own_used(limit, now);
         let escrow = state.escrow.as_ref();
-        let by_all = escrow.and_then(|escrow| escrow.used_by_all(now));
-        let used = by_all.unwrap_or(own).max(own);
+        let used = escrow.map_or(own, |escrow| escrow.used(own, now));
         (used > 0).then(|| CounterReading {
             limit: self.limit.clone(),
             key: self.key,

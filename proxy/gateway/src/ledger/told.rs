@@ -13,9 +13,7 @@ fn used(entry: &mut Entry<'_>, now: Moment) -> u64 {
     let here = entry.counter.used(entry.limit, now);
     match &entry.backing {
         Backing::Own => here,
-        Backing::Lent(escrow) | Backing::Cut(escrow, _) => {
-            escrow.used_by_all(now).unwrap_or(here).max(here)
-        }
+        Backing::Lent(escrow) | Backing::Cut(escrow, _) => escrow.used(here, now),
     }
 }
 

@@ -91,12 +91,8 @@ impl Escrow {
             lacking.saturating_add(others)
         } else {
             let ahead = self.chunk(replicas).saturating_sub(self.lasting_soon(now));
-            let cap = self
-                .amount
-                .checked_div(replicas.saturating_mul(4))
-                .unwrap_or(self.amount);
             ahead
-                .max(lacking.saturating_add(others).min(cap))
+                .max(lacking.saturating_add(others).min(self.cap(replicas)))
                 .max(lacking)
         };
         Ask {

@@ -58,11 +58,8 @@ impl Places {
         }
     }
 
-    /// A quarter more than is occupied, within the replica's part of a quarter of the limit.
-    pub(super) fn target(&self, amount: u64, replicas: u64) -> u64 {
-        let cap = amount
-            .checked_div(replicas.saturating_mul(4))
-            .unwrap_or(amount);
+    /// A quarter of what is occupied, at most `cap`.
+    pub(super) fn target(&self, cap: u64) -> u64 {
         (self.occupied / 4).max(1).min(cap)
     }
 
