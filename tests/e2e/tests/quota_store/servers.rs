@@ -23,6 +23,15 @@ fn small(consumer: &str) -> String {
 
 /// What one replica leaves of the limit, and no more, the other one may use.
 async fn shares(replicas: &Replicas, consumer: &str) -> Result<()> {
+    // Who has not heard of the other one yet takes the limit for large enough to borrow ahead.
+    for replica in replicas.all() {
+        eventually_ok("the replicas know each other", LIMIT, async || {
+            let known = replica.metric("tundish_quota_store_replicas").await?;
+            ensure!(known > 1.5, "{known} replicas");
+            Ok(())
+        })
+        .await?;
+    }
     let first = burst(times(replicas.at(0), 18), consumer, 1).await?;
     assert_eq!(first.admitted(), 18);
     let second = burst(times(replicas.at(1), 30), consumer, 1).await?;
