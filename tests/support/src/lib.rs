@@ -12,6 +12,7 @@ pub mod paths;
 mod process;
 mod quickstart;
 mod redis;
+mod relay;
 mod replicas;
 mod wait;
 
@@ -21,5 +22,6 @@ pub use paths::{binary, free_port, tool, workspace};
 pub use process::Process;
 pub use quickstart::Quickstart;
 pub use redis::Redis;
+pub use relay::Relay;
 pub use replicas::{Replica, Replicas};
 pub use wait::{eventually, eventually_ok};

@@ -8,6 +8,7 @@ mod load;
 
 mod limits;
 mod manifests;
+mod mutation;
 mod outages;
 mod script;
 mod servers;
