@@ -23,7 +23,7 @@ mod tests;
 
 pub use calendar::{Period, TimeZone};
 pub use counter::Counter;
-pub use escrow::{Answer, Ask, Escrow, Part, Profile, Reckoning, Trip};
+pub use escrow::{Answer, Ask, Escrow, Part, Profile, Reckoning, Trip, repeats_after};
 pub use reserve::{Backing, Entry, Exceeded, Loss, Shortfall, Taken, reserve};
 
 /// `namespace/quota/limit`: what a refusal names.

@@ -19,6 +19,7 @@ mod address;
 mod agent;
 mod link;
 mod metrics;
+mod recall;
 pub(crate) mod script;
 
 pub use address::{InvalidAddress, StoreAddress};
@@ -162,6 +163,15 @@ impl Call {
         for (asked, answer) in self.0.into_iter().zip(answers) {
             asked.slot.answered(&asked.ask, answer, trip);
         }
+    }
+
+    /// The same call, after it was answered: what it told is told.
+    fn again(self) -> Self {
+        let again = |asked: Asked| Asked {
+            ask: asked.ask.again(),
+            ..asked
+        };
+        Self(self.0.into_iter().map(again).collect())
     }
 
     /// No answer came.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use proxy_admin::clock;
 use tests_quota::world::Accidents;
-use tests_quota::{Scenario, run as story};
+use tests_quota::{Flaw, Scenario, run as story};
 
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let found = story(Scenario {
                 seed,
                 accidents,
-                buckets_short: 0,
+                flaw: Flaw::None,
             });
             if let Some(breach) = found.breach {
                 bail!("{breach}");

@@ -11,5 +11,5 @@ pub mod model;
 pub mod replica;
 pub mod world;
 
-pub use model::Model;
+pub use model::{Flaw, Model};
 pub use world::{Findings, Scenario, run};

@@ -6,6 +6,10 @@ use proxy_core::quota::{Answer, Ask, Part, Profile, Reckoning};
 
 /// How long nothing is granted after data was lost.
 pub const GRACE_MS: i64 = 1_000;
+/// How long nothing is granted ahead of need after a refusal.
+const TIGHT_MS: i64 = 1_000;
+/// How much later than it may be spent a grant can come back.
+const SLACK_MS: i64 = 750;
 
 /// One counter of a call.
 #[derive(Clone, Debug)]
@@ -38,8 +42,19 @@ pub struct Model {
     pub epoch: Option<(String, i64)>,
     counters: HashMap<String, Counter>,
     lives: u64,
-    /// Sub-buckets that are left out, to see whether the checks would notice.
-    buckets_short: u64,
+    flaw: Flaw,
+}
+
+/// What is wrong with a store, to see whether the checks would notice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flaw {
+    /// Nothing.
+    #[default]
+    None,
+    /// Its rings have one sub-bucket too few.
+    ShortRing,
+    /// Grants that last longer are charged as if they did not.
+    EarlyCharge,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -51,18 +66,21 @@ struct Counter {
     period: Option<i64>,
     used: u64,
     debt: u64,
-    /// Places by replica, and until when.
+    /// Places by replica, until when, and the turn.
     places: HashMap<String, (u64, i64, u64)>,
+    /// What each replica may hold unused, and until when.
+    idle: HashMap<String, (u64, i64)>,
+    tight_until: i64,
     late: bool,
     ends: i64,
 }
 
 impl Model {
-    /// A store whose rings have so many sub-buckets too few.
+    /// A store with something wrong.
     #[must_use]
-    pub fn short_by(buckets: u64) -> Self {
+    pub fn with(flaw: Flaw) -> Self {
         Self {
-            buckets_short: buckets,
+            flaw,
             ..Self::default()
         }
     }
@@ -97,78 +115,73 @@ impl Model {
         let mut loaded = Vec::new();
         for item in items {
             let mut counter = self.counters.get(&item.key).cloned().unwrap_or_default();
-            let Some(at) = counter.load(replica, item, self.buckets_short, now) else {
+            let Some(at) = counter.load(replica, item, self.flaw, now) else {
                 return Outcome::OtherPeriod;
             };
             loaded.push((counter, at));
         }
         for ((counter, at), item) in loaded.iter_mut().zip(items) {
-            for part in &item.ask.returns {
-                counter.take_back(*part, item, *at);
-            }
-            let fitting = item
-                .ask
-                .owed
-                .min(item.amount.saturating_sub(counter.sum(item)));
-            counter.charge(*at, fitting, item);
-            counter.debt += item.ask.owed - fitting;
-            let charged = counter.sum(item) - counter.debt;
-            let paid = counter.debt.min(item.amount.saturating_sub(charged));
-            counter.charge(*at, paid, item);
-            counter.debt -= paid;
+            counter.hears(*at, item);
         }
         let fits = grace == 0
             && loaded.iter().zip(items).all(|((counter, _), item)| {
                 !counter.late && counter.sum(item) + item.ask.need <= item.amount
             });
+        let flaw = self.flaw;
+        let asker = Asker {
+            replica,
+            replicas,
+            fits,
+            flaw,
+            now,
+        };
         let mut answers = Vec::new();
         for ((mut counter, at), item) in loaded.into_iter().zip(items) {
-            let used = counter.sum(item);
-            let refused = used + item.ask.need > item.amount;
-            let granted = if fits {
-                let spare = (item.amount - used).saturating_sub(item.ask.need) / replicas.max(1);
-                item.ask.want.min(item.ask.need + spare)
-            } else {
-                0
-            };
-            counter.charge(at, granted, item);
-            let holds = item.ask.holds + granted;
-            if let Reckoning::Places { lease_ms } = item.reckoning
-                && !std::mem::take(&mut counter.late)
-            {
-                let until = now + i64::try_from(lease_ms).unwrap_or(0);
-                let told = (holds, until, item.ask.turn);
-                counter.places.insert(replica.to_owned(), told);
-            }
-            counter.used *= u64::from(!matches!(item.reckoning, Reckoning::Places { .. }));
-            let ends_in_ms = match item.reckoning {
-                Reckoning::Calendar { .. } => u64::try_from((counter.ends - now).max(0)).ok(),
-                Reckoning::Rolling { .. } | Reckoning::Places { .. } => None,
-            };
-            answers.push(Answer {
-                granted,
-                at,
-                used: used + granted,
-                ends_in_ms,
-                profile: (refused && granted == 0)
-                    .then(|| counter.profile(item, self.buckets_short, now)),
-            });
+            answers.push(counter.answers(at, item, asker));
             self.counters.insert(item.key.clone(), counter);
         }
         Outcome::Done(answers, grace)
     }
 }
 
+/// Who asks, and whether all that it needs fits.
+#[derive(Clone, Copy)]
+struct Asker<'a> {
+    replica: &'a str,
+    replicas: u64,
+    fits: bool,
+    flaw: Flaw,
+    now: i64,
+}
+
+impl Flaw {
+    /// How many sub-buckets count.
+    fn length(self, buckets: u64) -> i64 {
+        let length = match self {
+            Self::ShortRing => buckets - 1,
+            Self::None | Self::EarlyCharge => buckets,
+        };
+        i64::try_from(length).unwrap_or(1)
+    }
+}
+
 impl Counter {
     /// Brings it to `now`, and tells what is charged; none if no period holds `now`.
-    fn load(&mut self, replica: &str, item: &Item, short: u64, now: i64) -> Option<i64> {
+    fn load(&mut self, replica: &str, item: &Item, flaw: Flaw, now: i64) -> Option<i64> {
         match &item.reckoning {
-            Reckoning::Rolling { tau_ms, buckets } => {
+            Reckoning::Rolling {
+                tau_ms,
+                buckets,
+                reach,
+            } => {
                 let at = now.div_euclid(i64::try_from(*tau_ms).ok()?);
-                let len = i64::try_from(buckets - short).ok()?;
+                let len = flaw.length(*buckets);
                 let mut head = self.head.unwrap_or(at);
                 if self.sum(item) == 0 {
                     head = head.max(at);
+                } else if self.debt == 0 && at - head >= len + i64::try_from(*reach).ok()? - 1 {
+                    // The whole window is over.
+                    self.idle.clear();
                 }
                 while head < at {
                     head += 1;
@@ -181,7 +194,7 @@ impl Counter {
                 self.head = Some(head);
                 Some(head)
             }
-            Reckoning::Calendar { periods } => {
+            Reckoning::Calendar { periods, .. } => {
                 let (start, end) = *periods
                     .iter()
                     .find(|(from, to)| *from <= now && now < *to)?;
@@ -206,6 +219,82 @@ impl Counter {
                 }
                 Some(0)
             }
+        }
+    }
+
+    /// Takes returns, charges what is owed and pays debt.
+    fn hears(&mut self, at: i64, item: &Item) {
+        for part in &item.ask.returns {
+            self.take_back(*part, item, at);
+        }
+        let free = item.amount.saturating_sub(self.sum(item));
+        let fitting = item.ask.owed.min(free);
+        self.charge(at, fitting, item);
+        self.debt += item.ask.owed - fitting;
+        let charged = self.sum(item) - self.debt;
+        let paid = self.debt.min(item.amount.saturating_sub(charged));
+        self.charge(at, paid, item);
+        self.debt -= paid;
+    }
+
+    /// Grants what it can.
+    fn answers(&mut self, at: i64, item: &Item, asker: Asker<'_>) -> Answer {
+        let Asker { replica, now, .. } = asker;
+        let used = self.sum(item);
+        let refused = used + item.ask.need > item.amount;
+        if refused {
+            self.tight_until = now + TIGHT_MS;
+        }
+        let tight = now < self.tight_until;
+        let granted = if asker.fits {
+            let spare = (item.amount - used).saturating_sub(item.ask.need);
+            let ahead = if tight {
+                0
+            } else {
+                spare / asker.replicas.max(1)
+            };
+            item.ask.want.min(item.ask.need + ahead)
+        } else {
+            0
+        };
+        let lasts = match item.reckoning {
+            Reckoning::Rolling { reach, .. }
+                if granted > 0 && !tight && 2 * (used + granted) <= item.amount =>
+            {
+                item.ask.lasts.clamp(1, reach)
+            }
+            Reckoning::Rolling { .. } | Reckoning::Calendar { .. } | Reckoning::Places { .. } => 1,
+        };
+        let last = at + i64::try_from(lasts).unwrap_or(1) - 1;
+        let charged_at = match asker.flaw {
+            Flaw::EarlyCharge => at,
+            Flaw::None | Flaw::ShortRing => last,
+        };
+        self.charge(charged_at, granted, item);
+        let elsewhere = self.idle_elsewhere(replica, now);
+        if !self.late {
+            self.note_idle(replica, item, lasts, granted, now);
+        }
+        if let Reckoning::Places { lease_ms } = item.reckoning {
+            if !self.late {
+                let until = now + i64::try_from(lease_ms).unwrap_or(0);
+                let told = (item.ask.holds + granted, until, item.ask.turn);
+                self.places.insert(replica.to_owned(), told);
+            }
+            (self.late, self.used) = (false, 0);
+        }
+        let ends_in_ms = match item.reckoning {
+            Reckoning::Calendar { .. } => u64::try_from((self.ends - now).max(0)).ok(),
+            Reckoning::Rolling { .. } | Reckoning::Places { .. } => None,
+        };
+        Answer {
+            granted,
+            at: last,
+            lasts,
+            used: used + granted,
+            ends_in_ms,
+            elsewhere: if refused { elsewhere } else { 0 },
+            profile: (refused && granted == 0).then(|| self.profile(item, asker.flaw, now)),
         }
     }
 
@@ -242,15 +331,43 @@ impl Counter {
         }
     }
 
-    fn profile(&self, item: &Item, short: u64, now: i64) -> Profile {
+    /// What the replicas besides `replica` may hold unused.
+    fn idle_elsewhere(&mut self, replica: &str, now: i64) -> u64 {
+        self.idle.retain(|_, (_, until)| *until > now);
+        let others = self.idle.iter().filter(|(holder, _)| *holder != replica);
+        others.map(|(_, (idle, _))| idle).sum()
+    }
+
+    fn note_idle(&mut self, replica: &str, item: &Item, lasts: u64, granted: u64, now: i64) {
+        let lease_ms = match item.reckoning {
+            Reckoning::Rolling { tau_ms, .. } => lasts * tau_ms,
+            Reckoning::Calendar { lease_ms, .. } | Reckoning::Places { lease_ms } => lease_ms,
+        };
+        let slack = match item.reckoning {
+            Reckoning::Rolling { .. } | Reckoning::Calendar { .. } => SLACK_MS,
+            Reckoning::Places { .. } => 0,
+        };
+        let idle = item.ask.idle + granted.saturating_sub(item.ask.need);
+        let until = now + i64::try_from(lease_ms).unwrap_or(0) + slack;
+        self.idle.insert(replica.to_owned(), (idle, until));
+    }
+
+    fn profile(&self, item: &Item, flaw: Flaw, now: i64) -> Profile {
         match &item.reckoning {
-            Reckoning::Rolling { tau_ms, buckets } => {
+            Reckoning::Rolling {
+                tau_ms,
+                buckets,
+                reach,
+            } => {
                 let head = self.head.unwrap_or(0);
-                let len = i64::try_from(buckets - short).unwrap_or(1);
+                let len = flaw.length(*buckets);
                 let tau = i64::try_from(*tau_ms).unwrap_or(1);
                 let bucket = |at: i64| self.buckets.get(&at).copied().unwrap_or(0);
                 Profile::Rolling {
-                    buckets: (head - len + 1..=head).map(bucket).collect(),
+                    buckets: (head - len + 1..head + i64::try_from(*reach).unwrap_or(1))
+                        .map(bucket)
+                        .collect(),
+                    ahead: reach - 1,
                     debt: self.debt,
                     tau_ms: *tau_ms,
                     turns_in_ms: u64::try_from(((head + 1) * tau - now).max(1)).unwrap_or(1),

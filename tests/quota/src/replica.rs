@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proxy_core::names::{Moment, Usage};
 use proxy_core::quota::{
     Ask, Backing, Cost, Counter, Entry, Escrow, Limit, Loss, Mode, OnStoreLoss, Shortfall, Taken,
-    Trip, reserve,
+    Trip, repeats_after, reserve,
 };
 
 use crate::model::{Item, Outcome};
@@ -21,6 +21,8 @@ pub struct Call {
     pub epoch: String,
     /// By the replica's monotonic clock.
     pub sent_ms: u64,
+    /// How often it was sent before.
+    pub repeats: usize,
 }
 
 /// One replica.
@@ -59,6 +61,17 @@ pub enum Fate {
     Refused,
     /// It waits for an answer; perhaps a call has to be sent first.
     Waits(Option<Call>),
+}
+
+/// What follows an answer.
+#[derive(Debug)]
+pub enum Next {
+    /// Nothing.
+    Nothing,
+    /// This call, at once.
+    Tells(Call),
+    /// The same call again after so many milliseconds: others were asked to give back.
+    Again(i64),
 }
 
 impl Replica {
@@ -194,6 +207,28 @@ impl Replica {
             asks: Vec::new(),
             epoch: self.epoch.clone(),
             sent_ms: moment.monotonic_ms,
+            repeats: 0,
+        }
+    }
+
+    /// Another replica lacks what this one may hold of a counter.
+    pub fn recalled(&mut self, index: usize, now: i64) -> Option<Call> {
+        let moment = self.moment(now);
+        let mut call = self.call(moment);
+        if self.escrows[index].recall(moment) {
+            call.add(index, self.escrows[index].tell(moment));
+        }
+        (!call.indexes.is_empty()).then_some(call)
+    }
+
+    /// The moment to send a call again has come.
+    #[must_use]
+    pub fn again(&self, call: &Call, now: i64) -> Call {
+        Call {
+            indexes: call.indexes.clone(),
+            asks: call.asks.iter().map(Ask::again).collect(),
+            repeats: call.repeats + 1,
+            ..self.call(self.moment(now))
         }
     }
 
@@ -211,14 +246,13 @@ impl Replica {
     }
 
     /// An answer comes, of a store whose clock showed `store_ms` and whose data has this epoch.
-    /// Returns a call that is to follow at once.
     pub fn answered(
         &mut self,
         call: &Call,
         outcome: &Outcome,
         store: (i64, &str, u64),
         now: i64,
-    ) -> Option<Call> {
+    ) -> Next {
         let (store_ms, epoch, replicas) = store;
         let moment = self.moment(now);
         self.store_ahead = store_ms - moment.unix_ms;
@@ -229,22 +263,25 @@ impl Replica {
         };
         match outcome {
             Outcome::Done(answers, grace) => {
+                if let Some(pause) = repeats_after(answers, call.repeats) {
+                    return Next::Again(i64::try_from(pause).unwrap_or(i64::MAX));
+                }
                 for ((index, ask), answer) in call.indexes.iter().zip(&call.asks).zip(answers) {
                     self.escrows[*index].answered(ask, answer.clone(), trip);
                 }
                 if call.epoch == self.epoch {
                     self.open = *grace == 0;
                 }
-                None
+                Next::Nothing
             }
             Outcome::OtherPeriod => {
                 self.unanswered(call);
-                None
+                Next::Nothing
             }
             Outcome::OtherEpoch => {
                 self.unanswered(call);
                 if epoch == self.epoch {
-                    return None;
+                    return Next::Nothing;
                 }
                 epoch.clone_into(&mut self.epoch);
                 self.open = false;
@@ -257,7 +294,7 @@ impl Replica {
                         told.add(index, escrow.tell(moment));
                     }
                 }
-                Some(told)
+                Next::Tells(told)
             }
         }
     }

@@ -8,8 +8,8 @@ use proxy_core::quota::{Limit, OnStoreLoss, Period, Taken, TimeZone, Unit, Windo
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::model::{Model, Outcome};
-use crate::replica::{Call, Fate, Replica};
+use crate::model::{Flaw, Model, Outcome};
+use crate::replica::{Call, Fate, Next, Replica};
 
 /// When the story begins, in milliseconds since the Unix epoch: 20 s before a full hour.
 const START: i64 = 1_800_000_000_000 - 20_000;
@@ -45,8 +45,8 @@ pub struct Scenario {
     pub seed: u64,
     /// What may happen.
     pub accidents: Accidents,
-    /// Sub-buckets by which the store's ring is too short.
-    pub buckets_short: u64,
+    /// What is wrong with the store.
+    pub flaw: Flaw,
 }
 
 /// What came of it.
@@ -72,6 +72,8 @@ enum Event {
     AtStore(usize, u64, u64, Call),
     Answered(usize, u64, u64, Call, Outcome, (i64, String, u64)),
     GivenUp(usize, u64, u64, Call),
+    Repeats(usize, u64, Call),
+    Recalled(usize, u64, usize),
     Settles(usize, u64, usize),
     Ticks(usize, u64),
     Dies(usize),
@@ -174,7 +176,7 @@ impl World {
             whole_use: rng.random(),
             replicas: Vec::new(),
             lives: vec![0; replicas],
-            store: Model::short_by(scenario.buckets_short),
+            store: Model::with(scenario.flaw),
             away_until: 0,
             heard: BTreeMap::new(),
             events: BinaryHeap::new(),
@@ -280,6 +282,8 @@ impl World {
             Event::Arrives(index)
             | Event::Answered(index, ..)
             | Event::GivenUp(index, ..)
+            | Event::Repeats(index, ..)
+            | Event::Recalled(index, ..)
             | Event::Settles(index, ..)
             | Event::Ticks(index, _) => Some(*index),
             Event::AtStore(..)
@@ -302,11 +306,19 @@ impl World {
             Event::AtStore(index, life, number, call) => self.at_store(index, life, number, call),
             Event::Answered(index, life, number, call, outcome, store) => {
                 if life == self.lives[index] && self.ended.insert(number) {
-                    let store = (store.0, store.1.as_str(), store.2);
-                    let replica = &mut self.replicas[index];
-                    let follows = replica.answered(&call, &outcome, store, self.now);
-                    self.send(index, follows);
-                    self.again(index);
+                    self.answered(index, call, &outcome, &store);
+                }
+            }
+            Event::Repeats(index, life, call) => {
+                if life == self.lives[index] {
+                    let call = self.replicas[index].again(&call, self.now);
+                    self.send(index, Some(call));
+                }
+            }
+            Event::Recalled(index, life, limit) => {
+                if life == self.lives[index] {
+                    let call = self.replicas[index].recalled(limit, self.now);
+                    self.send(index, call);
                 }
             }
             Event::GivenUp(index, life, number, call) => {
@@ -367,6 +379,25 @@ impl World {
         }
     }
 
+    fn answered(
+        &mut self,
+        index: usize,
+        call: Call,
+        outcome: &Outcome,
+        store: &(i64, String, u64),
+    ) {
+        let store = (store.0, store.1.as_str(), store.2);
+        match self.replicas[index].answered(&call, outcome, store, self.now) {
+            Next::Nothing => {}
+            Next::Tells(told) => self.send(index, Some(told)),
+            Next::Again(pause) => {
+                self.later(pause, Event::Repeats(index, self.lives[index], call));
+                return;
+            }
+        }
+        self.again(index);
+    }
+
     /// Those who waited for an answer.
     fn again(&mut self, index: usize) {
         for tokens in self.replicas[index].waiting() {
@@ -379,12 +410,26 @@ impl World {
         self.next += 1;
         let (number, life) = (self.next, self.lives[index]);
         self.later(ANSWER, Event::GivenUp(index, life, number, call.clone()));
-        let hostile = self.scenario.accidents == Accidents::All;
-        if hostile && self.rng.random_range(0..200) == 0 {
+        if self.is_lost() {
             return;
         }
         let travels = self.travel();
         self.later(travels, Event::AtStore(index, life, number, call));
+    }
+
+    /// Tells all but one replica that one lacks what they may hold.
+    fn recall(&mut self, by: usize, limit: usize) {
+        for index in (0..self.lives.len()).filter(|index| *index != by) {
+            if !self.is_lost() {
+                let travels = self.travel();
+                self.later(travels, Event::Recalled(index, self.lives[index], limit));
+            }
+        }
+    }
+
+    /// Whether something on its way gets lost.
+    fn is_lost(&mut self) -> bool {
+        self.scenario.accidents == Accidents::All && self.rng.random_range(0..200) == 0
     }
 
     fn travel(&mut self) -> i64 {
@@ -415,8 +460,14 @@ impl World {
             .epoch
             .clone()
             .map_or(String::new(), |(name, _)| name);
-        let hostile = self.scenario.accidents == Accidents::All;
-        if hostile && self.rng.random_range(0..200) == 0 {
+        if let Outcome::Done(answers, _) = &outcome {
+            for (&limit, answer) in call.indexes.iter().zip(answers) {
+                if answer.elsewhere > 0 {
+                    self.recall(index, limit);
+                }
+            }
+        }
+        if self.is_lost() {
             return;
         }
         let travels = self.travel();

@@ -1,24 +1,24 @@
 //! Bounds of the shared store, over seeds. `bench simulation` runs as many as you like.
 
 use tests_quota::world::Accidents;
-use tests_quota::{Findings, Scenario, run};
+use tests_quota::{Findings, Flaw, Scenario, run};
 
 /// Per kind of accident: 10,000 in all, in about a minute.
 const SEEDS: u64 = 2_000;
 
-fn stories(accidents: Accidents, buckets_short: u64, seeds: u64) -> impl Iterator<Item = Findings> {
+fn stories(accidents: Accidents, flaw: Flaw, seeds: u64) -> impl Iterator<Item = Findings> {
     (0..seeds).map(move |seed| {
         run(Scenario {
             seed,
             accidents,
-            buckets_short,
+            flaw,
         })
     })
 }
 
 fn holds(accidents: Accidents) {
     let mut admitted = 0;
-    for found in stories(accidents, 0, SEEDS) {
+    for found in stories(accidents, Flaw::None, SEEDS) {
         assert_eq!(found.breach, None);
         admitted += found.admitted;
     }
@@ -54,13 +54,22 @@ fn a_store_that_comes_back_empty_is_told_what_was_used() {
 }
 
 /// Otherwise the checks would be blind.
-#[test]
-fn a_ring_that_is_one_sub_bucket_too_short_is_noticed() {
-    let breaches = stories(Accidents::None, 1, 1_000)
+fn is_noticed(flaw: Flaw) {
+    let breaches = stories(Accidents::None, flaw, 1_000)
         .filter(|found| found.breach.is_some())
         .count();
     assert!(
         breaches >= 10,
-        "{breaches} of 1000 stories breach the limit"
+        "{flaw:?}: {breaches} of 1000 stories breach the limit"
     );
+}
+
+#[test]
+fn a_ring_that_is_one_sub_bucket_too_short_is_noticed() {
+    is_noticed(Flaw::ShortRing);
+}
+
+#[test]
+fn long_grants_that_are_charged_too_early_are_noticed() {
+    is_noticed(Flaw::EarlyCharge);
 }

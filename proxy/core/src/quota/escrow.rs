@@ -4,7 +4,9 @@
 //! there when it is given, and may be spent until tau has passed since before it was asked for. So
 //! what is admitted in an interval of the window's length W was granted in an interval of W + tau,
 //! which touches at most K + 2 buckets: whose sum the store keeps at or below the limit. Nothing of
-//! this depends on the replica's clock, on its life or on whether an answer arrived.
+//! this depends on the replica's clock, on its life or on whether an answer arrived. A grant that may
+//! be spent for `lasts` times tau is charged to the last of so many buckets, which is the same as if
+//! it had been asked for then.
 //!
 //! Words: a `grant` is what was lent, a `return` what is given back to the bucket that was charged,
 //! `owed` what was used without a grant and is still to be charged, `places` are grants of
@@ -22,7 +24,7 @@ mod places;
 mod reckoning;
 mod refused;
 
-pub use call::{Answer, Ask, Trip};
+pub use call::{Answer, Ask, Trip, repeats_after};
 pub(super) use loan::Loan;
 pub use loan::Part;
 use pace::Pace;
@@ -43,6 +45,9 @@ struct Grant {
 #[derive(Debug)]
 pub struct Escrow {
     lease_ms: u64,
+    /// The longest grant, in leases, and how many the last one lasted that could have been so long.
+    reach: u64,
+    lasted: u64,
     /// Oldest first.
     grants: VecDeque<Grant>,
     returns: Vec<Part>,
@@ -71,6 +76,8 @@ impl Escrow {
     pub fn new(limit: &Limit) -> Self {
         Self {
             lease_ms: limit.window.lease_ms(),
+            reach: limit.window.reach(),
+            lasted: 1,
             grants: VecDeque::new(),
             returns: Vec::new(),
             owed: 0,
@@ -326,11 +333,12 @@ impl Escrow {
         self.amount < needs
     }
 
-    /// The most that is borrowed ahead.
-    fn chunk(&self, replicas: u64) -> u64 {
+    /// The most that is borrowed ahead, for so many leases.
+    fn chunk(&self, leases: u64, replicas: u64) -> u64 {
+        let cap = self.cap(replicas);
         match &self.places {
-            Some(places) => places.target(self.cap(replicas)),
-            None => self.pace.expected().min(self.cap(replicas)),
+            Some(places) => places.target(cap),
+            None => self.pace.expected().saturating_mul(leases).min(cap),
         }
     }
 

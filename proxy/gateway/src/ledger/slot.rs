@@ -203,6 +203,22 @@ impl Slot {
         (None, !idle)
     }
 
+    /// Another replica lacks what this one may hold: what to tell the store, none if a call is on its
+    /// way.
+    pub(crate) fn recall(&self, now: Moment) -> Option<(Limit, Ask)> {
+        let mut state = self.state.lock();
+        let State { escrow, limit, .. } = &mut *state;
+        let escrow = escrow.as_mut()?;
+        escrow
+            .recall(now)
+            .then(|| (limit.clone(), escrow.tell(now)))
+    }
+
+    /// Whether the store looks after it.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.state.lock().listed
+    }
+
     /// The store has lost its data: what to tell it of this counter.
     pub(crate) fn retell(&self, now: Moment) -> Option<(Limit, Ask)> {
         let mut state = self.state.lock();

@@ -1,6 +1,7 @@
 //! Carries calls to the store and answers back, keeps the connection, and looks after counters that
 //! nobody asks for: what they do not use any more is given back.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use proxy_admin::clock;
 use proxy_admin::shutdown::Shutdown;
-use proxy_core::quota::Trip;
+use proxy_core::quota::{Trip, repeats_after};
 use redis::Script;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -18,6 +19,7 @@ use tracing::{info, warn};
 
 use super::link::Link;
 use super::metrics::Metrics;
+use super::recall::Recall;
 use super::script::{self, Caller, Item, Outcome, Reply};
 use super::{Asked, Call, Phase, Store, StoreConfig};
 use crate::ledger::Slot;
@@ -44,6 +46,8 @@ pub(crate) struct Agent {
     calls: mpsc::Receiver<Call>,
     metrics: Metrics,
     script: Arc<Script>,
+    /// The counters that the store was asked for, by the keys that it knows.
+    lent: HashMap<String, Arc<Slot>>,
     /// The life of the data that we know; empty at first.
     epoch: Arc<str>,
     /// When the store answered last, and when it counted the replicas.
@@ -62,9 +66,20 @@ impl std::fmt::Debug for Agent {
 /// A call that was sent, with its answer or without one.
 struct Returned {
     call: Call,
+    /// How often it was sent before.
+    repeats: usize,
     trip: Trip,
     took: Duration,
     reply: Result<Reply, String>,
+}
+
+/// What follows an answer.
+enum Next {
+    Nothing,
+    /// The store's data has another life.
+    Begins(String),
+    /// The same call again, after a pause: others were asked to give back.
+    Again(Call, Duration),
 }
 
 /// Why a connection is given up.
@@ -90,6 +105,7 @@ impl Agent {
             calls,
             metrics,
             script: Arc::new(Script::new(script::TEXT)),
+            lent: HashMap::new(),
             epoch: "".into(),
             answered: None,
             counted: None,
@@ -110,10 +126,10 @@ impl Agent {
                 opened = self.open() => opened,
             };
             let broken = match opened {
-                Ok(link) => {
+                Ok((link, mut recalls)) => {
                     info!(address = %self.config.address, "quota store connected");
                     told.clear();
-                    match self.serve(&link, &slots, &mut shutdown).await {
+                    match self.serve(&link, &mut recalls, &slots, &mut shutdown).await {
                         Lost::Stopped => return self.farewell(&link).await,
                         Lost::Broken(why) => {
                             self.metrics.losses.inc();
@@ -138,9 +154,10 @@ impl Agent {
         }
     }
 
-    async fn open(&self) -> Result<Link, String> {
+    async fn open(&self) -> Result<(Link, mpsc::Receiver<Recall>), String> {
         let Self { config, .. } = self;
-        let opened = Link::open(&config.address, config.ca_file.as_deref(), CONNECT);
+        let (address, ca_file) = (&config.address, config.ca_file.as_deref());
+        let opened = Link::open(address, ca_file, &config.prefix, CONNECT);
         match timeout(CONNECT, opened).await {
             Ok(link) => link.map_err(|error| error.to_string()),
             Err(_elapsed) => Err("no connection in time".to_owned()),
@@ -162,6 +179,7 @@ impl Agent {
     async fn serve(
         &mut self,
         link: &Link,
+        recalls: &mut mpsc::Receiver<Recall>,
         slots: &(impl Fn() -> Vec<Arc<Slot>> + Send),
         shutdown: &mut Shutdown,
     ) -> Lost {
@@ -172,17 +190,27 @@ impl Agent {
             tokio::select! {
                 biased;
                 Some(returned) = sent.next() => {
+                    let repeats = returned.repeats;
                     match self.returned(returned) {
-                        Ok(None) => {}
-                        Ok(Some(epoch)) => {
+                        Ok(Next::Nothing) => {}
+                        Ok(Next::Begins(epoch)) => {
                             for call in self.begin(&epoch, slots()) {
                                 sent.push(self.send(call, link));
                             }
+                        }
+                        Ok(Next::Again(call, pause)) => {
+                            let again = self.send_after(pause, call, repeats.saturating_add(1), link);
+                            sent.push(again);
                         }
                         Err(why) => break Lost::Broken(why),
                     }
                 }
                 Some(call) = self.calls.recv() => sent.push(self.send(call, link)),
+                Some(recall) = recalls.recv() => {
+                    if let Some(call) = self.recalled(&recall) {
+                        sent.push(self.send(call, link));
+                    }
+                }
                 _ = ticks.tick() => {
                     for call in self.round() {
                         sent.push(self.send(call, link));
@@ -209,7 +237,7 @@ impl Agent {
 
     /// What is to be told without being asked; a call without counters, if the store has not answered
     /// for a while: is it there?
-    fn round(&self) -> Vec<Call> {
+    fn round(&mut self) -> Vec<Call> {
         let now = clock::now();
         let replicas = self.store.replicas();
         let mut asked = Vec::new();
@@ -225,13 +253,40 @@ impl Agent {
             keep
         });
         self.store.listed.lock().append(&mut listed);
+        self.lent.retain(|_, slot| slot.is_listed());
         if asked.is_empty() && is_past(self.answered, SILENT) && self.calls.is_empty() {
             return vec![Call(Vec::new())];
         }
         batches(asked)
     }
 
+    /// Another replica lacks what this one may hold.
+    fn recalled(&self, recall: &Recall) -> Option<Call> {
+        if recall.by == self.config.replica {
+            return None;
+        }
+        let key = script::without_prefix(&recall.key, &self.config.prefix)?;
+        let slot = self.lent.get(key)?;
+        let (limit, ask) = slot.recall(clock::now())?;
+        self.metrics.recalls.inc();
+        Some(Call(vec![Asked {
+            slot: Arc::clone(slot),
+            limit,
+            ask,
+        }]))
+    }
+
     fn send(&mut self, call: Call, link: &Link) -> BoxFuture<'static, Returned> {
+        self.send_after(Duration::ZERO, call, 0, link)
+    }
+
+    fn send_after(
+        &mut self,
+        pause: Duration,
+        call: Call,
+        repeats: usize,
+        link: &Link,
+    ) -> BoxFuture<'static, Returned> {
         let counts = is_past(self.counted, COUNT);
         if counts {
             self.counted = Some(clock::instant());
@@ -244,6 +299,9 @@ impl Agent {
             ask: asked.ask.clone(),
         };
         let items: Vec<Item> = call.0.iter().map(item).collect();
+        for (item, asked) in items.iter().zip(&call.0) {
+            self.lent.insert(item.key.clone(), Arc::clone(&asked.slot));
+        }
         let (mut link, script) = (link.clone(), Arc::clone(&self.script));
         let (prefix, replica) = (self.config.prefix.clone(), self.config.replica.clone());
         let (epoch, replicas) = (Arc::clone(&self.epoch), self.store.replicas());
@@ -256,6 +314,9 @@ impl Agent {
                 replicas,
             };
             let invocation = caller.fill(&script, &items);
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
             let started = clock::instant();
             let sent_ms = clock::now().monotonic_ms;
             let answer = timeout(ANSWER, link.invoke(&invocation)).await;
@@ -268,6 +329,7 @@ impl Agent {
             };
             Returned {
                 call,
+                repeats,
                 trip: Trip {
                     sent_ms,
                     received_ms,
@@ -278,13 +340,14 @@ impl Agent {
         })
     }
 
-    /// Hands answers to the counters. Returns the epoch, if it is one that is not known.
+    /// Hands answers to the counters.
     ///
     /// # Errors
     /// The store is away.
-    fn returned(&mut self, returned: Returned) -> Result<Option<String>, String> {
+    fn returned(&mut self, returned: Returned) -> Result<Next, String> {
         let Returned {
             call,
+            repeats,
             trip,
             took,
             reply,
@@ -310,6 +373,9 @@ impl Agent {
             .set(i64::try_from(reply.replicas).unwrap_or(i64::MAX));
         match reply.outcome {
             Outcome::Done(answers, without_grants_ms) => {
+                if let Some(pause_ms) = repeats_after(&answers, repeats) {
+                    return Ok(Next::Again(call.again(), Duration::from_millis(pause_ms)));
+                }
                 call.answered(answers, trip);
                 let phase = if without_grants_ms > 0 {
                     Phase::Settling
@@ -325,11 +391,11 @@ impl Agent {
             Outcome::OtherEpoch => {
                 call.fail();
                 if *self.epoch != *reply.epoch {
-                    return Ok(Some(reply.epoch));
+                    return Ok(Next::Begins(reply.epoch));
                 }
             }
         }
-        Ok(None)
+        Ok(Next::Nothing)
     }
 
     /// Takes note of another life of the data. What was lent is void, and what this replica has

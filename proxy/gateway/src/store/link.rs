@@ -1,19 +1,22 @@
-//! A connection to the store, whatever is behind its address.
+//! A connection to the store, whatever is behind its address. It speaks RESP3, in which the store can
+//! send something unasked.
 
 use std::path::Path;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo,
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion,
     RedisConnectionInfo, RedisError, RedisResult, ScriptInvocation, TlsCertificates, TlsMode,
     Value,
 };
+use tokio::sync::mpsc;
 
 use super::address::{Kind, StoreAddress};
+use super::recall::{self, Recall};
 
 /// A connection; clones share it. Calls are sent at once, whether earlier ones are answered or not.
 #[derive(Clone)]
@@ -23,12 +26,14 @@ pub(super) enum Link {
 }
 
 impl Link {
-    /// Connects, and finds the primary where that needs to be asked.
+    /// Connects, and finds the primary where that needs to be asked. Recalls of the gateway with this
+    /// prefix are received.
     pub(super) async fn open(
         address: &StoreAddress,
         ca_file: Option<&Path>,
+        prefix: &str,
         within: Duration,
-    ) -> RedisResult<Self> {
+    ) -> RedisResult<(Self, mpsc::Receiver<Recall>)> {
         let root_cert = match ca_file {
             // Small, and read once per connection.
             Some(file) => Some(std::fs::read(file).map_err(|error| unreadable(&error))?),
@@ -38,14 +43,21 @@ impl Link {
             client_tls: None,
             root_cert,
         });
+        let (pushed, recalls) = recall::receiver();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(within))
-            .set_response_timeout(Some(within));
-        match &address.kind {
-            Kind::Single => single(address, certificates, &config).await,
-            Kind::Cluster => cluster(address, certificates, within).await,
-            Kind::Sentinel { primary } => sentinel(address, primary, certificates, &config).await,
+            .set_response_timeout(Some(within))
+            .set_push_sender(pushed.clone());
+        let mut link = match &address.kind {
+            Kind::Single => single(address, certificates, &config).await?,
+            Kind::Cluster => cluster(address, certificates, within, pushed).await?,
+            Kind::Sentinel { primary } => sentinel(address, primary, certificates, &config).await?,
+        };
+        match &mut link {
+            Self::One(connection) => connection.subscribe(recall::channel(prefix)).await?,
+            Self::Cluster(connection) => connection.subscribe(recall::channel(prefix)).await?,
         }
+        Ok((link, recalls))
     }
 
     pub(super) async fn invoke(&mut self, call: &ScriptInvocation<'_>) -> RedisResult<Value> {
@@ -84,7 +96,9 @@ async fn single(
     let Some(node) = nodes(address).next() else {
         return Err((ErrorKind::InvalidClientConfig, "the address has no host").into());
     };
-    let mut login = RedisConnectionInfo::default().set_db(address.database);
+    let mut login = RedisConnectionInfo::default()
+        .set_db(address.database)
+        .set_protocol(ProtocolVersion::RESP3);
     if let Some(user) = &address.user {
         login = login.set_username(user);
     }
@@ -104,8 +118,11 @@ async fn cluster(
     address: &StoreAddress,
     certificates: Option<TlsCertificates>,
     within: Duration,
+    pushed: impl AsyncPushSender,
 ) -> RedisResult<Link> {
     let mut builder = ClusterClient::builder(nodes(address))
+        .use_protocol(ProtocolVersion::RESP3)
+        .push_sender(pushed)
         .connection_timeout(within)
         .response_timeout(within)
         // A lost call is told to those who wait; sending it again could charge twice.
@@ -135,7 +152,8 @@ async fn sentinel(
 ) -> RedisResult<Link> {
     let mut builder =
         SentinelClientBuilder::new(nodes(address), primary, SentinelServerType::Master)?
-            .set_client_to_redis_db(address.database);
+            .set_client_to_redis_db(address.database)
+            .set_client_to_redis_protocol(ProtocolVersion::RESP3);
     if address.tls {
         builder = builder
             .set_client_to_redis_tls_mode(TlsMode::Secure)

@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     pub(super) replicas: Gauge,
     calls: Family<CallLabels, Counter>,
     pub(super) losses: Counter,
+    pub(super) recalls: Counter,
     pub(super) duration: Histogram,
 }
 
@@ -34,6 +35,7 @@ impl Metrics {
             replicas: Gauge::default(),
             calls: Family::default(),
             losses: Counter::default(),
+            recalls: Counter::default(),
             duration: Histogram::new(SECONDS),
         };
         registry.register(
@@ -55,6 +57,11 @@ impl Metrics {
             "quota_store_losses",
             "How often the store went away",
             metrics.losses.clone(),
+        );
+        registry.register(
+            "quota_store_recalls",
+            "How often what was lent and not used was given back since another replica lacked it",
+            metrics.recalls.clone(),
         );
         registry.register_with_unit(
             "quota_store_call_duration",

@@ -60,6 +60,12 @@ pub(crate) struct Reply {
     pub(crate) replicas: u64,
 }
 
+/// What the script calls a counter, as an [`Item`] calls it; none if it is another gateway's.
+pub(crate) fn without_prefix<'a>(key: &'a str, prefix: &str) -> Option<&'a str> {
+    let rest = key.strip_prefix('{')?.strip_prefix(prefix)?;
+    rest.strip_prefix("}:")
+}
+
 impl Caller<'_> {
     /// Adds this call to `script`.
     pub(crate) fn fill<'s>(
@@ -82,6 +88,8 @@ impl Caller<'_> {
                 want,
                 holds,
                 turn,
+                idle,
+                lasts,
                 ..
             } = &item.ask;
             call.arg(match item.reckoning {
@@ -89,7 +97,7 @@ impl Caller<'_> {
                 Reckoning::Calendar { .. } => "c",
                 Reckoning::Places { .. } => "p",
             });
-            for number in [&item.amount, need, want, owed, holds, turn] {
+            for number in [&item.amount, need, want, owed, holds, turn, idle, lasts] {
                 call.arg((*number).min(LARGEST));
             }
             call.arg(returns.len());
@@ -97,11 +105,15 @@ impl Caller<'_> {
                 call.arg(part.at).arg(part.amount.min(LARGEST));
             }
             match &item.reckoning {
-                Reckoning::Rolling { tau_ms, buckets } => {
-                    call.arg(*tau_ms).arg(*buckets);
+                Reckoning::Rolling {
+                    tau_ms,
+                    buckets,
+                    reach,
+                } => {
+                    call.arg(*tau_ms).arg(*buckets).arg(*reach);
                 }
-                Reckoning::Calendar { periods } => {
-                    call.arg(periods.len());
+                Reckoning::Calendar { lease_ms, periods } => {
+                    call.arg(*lease_ms).arg(periods.len());
                     for (start, end) in periods {
                         call.arg(*start).arg(*end);
                     }
@@ -146,14 +158,18 @@ fn answer((value, item): (&Value, &Item)) -> Option<Answer> {
     let Value::Array(numbers) = value else {
         return None;
     };
-    let [granted, at, used, ends, debt, turns, buckets @ ..] = numbers.as_slice() else {
+    let [granted, at, lasts, used, ends, elsewhere, profile @ ..] = numbers.as_slice() else {
+        return None;
+    };
+    let [debt, turns, buckets @ ..] = profile else {
         return None;
     };
     let used = natural(used)?;
     let refused = used.saturating_add(item.ask.need) > item.amount && natural(granted)? == 0;
     let profile = match &item.reckoning {
-        Reckoning::Rolling { tau_ms, .. } => Profile::Rolling {
+        Reckoning::Rolling { tau_ms, reach, .. } => Profile::Rolling {
             buckets: buckets.iter().map(natural).collect::<Option<_>>()?,
+            ahead: reach.saturating_sub(1),
             debt: natural(debt)?,
             tau_ms: *tau_ms,
             turns_in_ms: natural(turns)?,
@@ -164,8 +180,10 @@ fn answer((value, item): (&Value, &Item)) -> Option<Answer> {
     Some(Answer {
         granted: natural(granted)?,
         at: integer(at)?,
+        lasts: natural(lasts)?,
         used,
         ends_in_ms: u64::try_from(integer(ends)?).ok(),
+        elsewhere: natural(elsewhere)?,
         profile: refused.then_some(profile),
     })
 }

@@ -55,6 +55,8 @@ pub(crate) struct Called {
     pub(crate) tokens: u64,
     pub(crate) body: Value,
     pub(crate) took: Duration,
+    /// What a refusal says.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// One chat of `consumer`, with so many output tokens at most.
@@ -68,7 +70,12 @@ pub(crate) async fn call(url: &str, consumer: &str, max_tokens: u64) -> Result<C
     let answer = http::post_json(url, &[("api-key", &key)], body.to_string()).await?;
     let took = began.elapsed();
     let body: Value = answer.json()?;
+    let retry_after = answer
+        .header("retry-after-ms")
+        .map(str::parse)
+        .transpose()?;
     Ok(Called {
+        retry_after: retry_after.map(Duration::from_millis),
         status: answer.status,
         tokens: body
             .pointer("/usage/total_tokens")

@@ -10,5 +10,6 @@ mod limits;
 mod manifests;
 mod mutation;
 mod outages;
+mod recall;
 mod script;
 mod servers;

@@ -11,8 +11,8 @@ use proxy_core::quota::{Ask, Part, Reckoning};
 use proxy_gateway::test_util::{ScriptCaller, ScriptItem, ScriptOutcome, StoreScript};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tests_quota::Model;
 use tests_quota::model::{Item, Outcome};
+use tests_quota::{Flaw, Model};
 use tests_support::{Redis, eventually_ok};
 use tokio::time::Instant;
 
@@ -35,6 +35,7 @@ enum Kind {
     Rolling {
         tau_ms: u64,
         buckets: u64,
+        reach: u64,
     },
     /// Of periods of so many milliseconds.
     Calendar(i64),
@@ -50,8 +51,18 @@ struct Story {
     /// The server's clock, when it told it last.
     now: i64,
     turns: HashMap<&'static str, u64>,
+    found: Found,
+}
+
+/// How many answers were of a kind: otherwise there is little to compare.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
     granted: u64,
+    /// For more than one sub-bucket.
+    lasting: u64,
     refused: u64,
+    /// While others held something.
+    recalled: u64,
 }
 
 impl Story {
@@ -63,6 +74,7 @@ impl Story {
                 0..3 => Kind::Rolling {
                     tau_ms: rng.random_range(3..40),
                     buckets: rng.random_range(3..14),
+                    reach: rng.random_range(1..6),
                 },
                 3..5 => Kind::Calendar(rng.random_range(20..300)),
                 _ => Kind::Places,
@@ -81,8 +93,7 @@ impl Story {
             epoch: String::new(),
             now: 0,
             turns: HashMap::new(),
-            granted: 0,
-            refused: 0,
+            found: Found::default(),
         }
     }
 
@@ -99,8 +110,17 @@ impl Story {
             *turn += 1;
             let ask = ask(&mut self.rng, counter, self.now, *turn);
             let reckoning = match counter.kind {
-                Kind::Rolling { tau_ms, buckets } => Reckoning::Rolling { tau_ms, buckets },
+                Kind::Rolling {
+                    tau_ms,
+                    buckets,
+                    reach,
+                } => Reckoning::Rolling {
+                    tau_ms,
+                    buckets,
+                    reach,
+                },
                 Kind::Calendar(length) => Reckoning::Calendar {
+                    lease_ms: 50,
                     periods: periods(&mut self.rng, length, self.now),
                 },
                 Kind::Places => Reckoning::Places { lease_ms: 60 },
@@ -175,8 +195,10 @@ impl Story {
         self.epoch = reply.epoch;
         if let ScriptOutcome::Done(answers, _) = reply.outcome {
             for ((index, item), answer) in items.iter().zip(answers) {
-                self.granted += u64::from(answer.granted > 0);
-                self.refused += u64::from(answer.profile.is_some());
+                self.found.granted += u64::from(answer.granted > 0);
+                self.found.lasting += u64::from(answer.lasts > 1);
+                self.found.refused += u64::from(answer.profile.is_some());
+                self.found.recalled += u64::from(answer.elsewhere > 0);
                 if answer.granted > 0 && !matches!(item.reckoning, Reckoning::Places { .. }) {
                     self.counters[*index].granted.push(Part {
                         at: answer.at,
@@ -228,6 +250,10 @@ fn ask(rng: &mut StdRng, counter: &mut Counter, now: i64, turn: u64) -> Ask {
         ask.need /= rng.random_range(1..20);
         ask.want = ask.need + rng.random_range(0..=counter.amount);
     }
+    ask.lasts = rng.random_range(1..8);
+    if rng.random_bool(0.5) {
+        ask.idle = rng.random_range(0..=counter.amount / 4);
+    }
     let places = matches!(counter.kind, Kind::Places);
     if places {
         ask.holds = rng.random_range(0..=counter.amount / 2);
@@ -268,35 +294,38 @@ fn periods(rng: &mut StdRng, length: i64, now: i64) -> Vec<(i64, i64)> {
         .to_vec()
 }
 
-/// How many answers granted something, how many refused, and the first difference.
-async fn tell(seeds: u64, short_by: u64) -> Result<(u64, u64, Option<String>)> {
+/// What so many stories told, and the first difference.
+async fn tell(seeds: u64, flaw: Flaw) -> Result<(Found, Option<String>)> {
     let redis = Redis::start()?;
     let mut script = StoreScript::connect(&redis.url()).await?;
-    let (mut granted, mut refused) = (0, 0);
+    let mut found = Found::default();
     for seed in 0..seeds {
         redis.command(&["FLUSHALL"])?;
-        let mut story = Story::new(seed, Model::short_by(short_by));
+        let mut story = Story::new(seed, Model::with(flaw));
         for call in 0..CALLS {
             if let Some(difference) = story.step(&mut script, &redis).await? {
                 let what = format!("call {call} of story {seed}: {difference}");
-                return Ok((granted, refused, Some(what)));
+                return Ok((found, Some(what)));
             }
         }
-        granted += story.granted;
-        refused += story.refused;
+        found.granted += story.found.granted;
+        found.lasting += story.found.lasting;
+        found.refused += story.found.refused;
+        found.recalled += story.found.recalled;
     }
-    Ok((granted, refused, None))
+    Ok((found, None))
 }
 
 #[tokio::test]
 async fn the_script_does_what_the_model_does() -> Result<()> {
     let _turn = light().await;
-    let (granted, refused, difference) = tell(STORIES, 0).await?;
-    println!("{STORIES} stories: {granted} granted, {refused} refused");
+    let (found, difference) = tell(STORIES, Flaw::None).await?;
+    println!("{STORIES} stories: {found:?}");
     assert!(difference.is_none(), "{}", difference.unwrap_or_default());
-    // Otherwise there is little to compare.
-    assert!(granted > 30 * STORIES, "{granted} granted");
-    assert!(refused > 20 * STORIES, "{refused} refused");
+    assert!(found.granted > 30 * STORIES, "{found:?}");
+    assert!(found.lasting > 2 * STORIES, "{found:?}");
+    assert!(found.refused > 20 * STORIES, "{found:?}");
+    assert!(found.recalled > 5 * STORIES, "{found:?}");
     Ok(())
 }
 
@@ -304,7 +333,7 @@ async fn the_script_does_what_the_model_does() -> Result<()> {
 #[tokio::test]
 async fn a_model_with_one_sub_bucket_too_few_is_found_out() -> Result<()> {
     let _turn = light().await;
-    let (.., difference) = tell(STORIES, 1).await?;
+    let (_, difference) = tell(STORIES, Flaw::ShortRing).await?;
     assert!(difference.is_some());
     Ok(())
 }
@@ -329,6 +358,7 @@ async fn what_is_given_back_pays_debt_first() -> Result<()> {
             reckoning: Reckoning::Rolling {
                 tau_ms: 20,
                 buckets: 12,
+                reach: 1,
             },
             ask,
         };

@@ -19,6 +19,10 @@ pub struct Ask {
     /// `Concurrency`: grows with each call. A call that comes after a later one is void, since what
     /// it holds is not true any more.
     pub turn: u64,
+    /// What this replica holds and does not use, besides what it returns.
+    pub idle: u64,
+    /// How many sub-buckets long a grant should last, of a rolling window.
+    pub lasts: u64,
     /// The life of the store's data that this is about.
     pub(super) life: u64,
 }
@@ -30,10 +34,15 @@ pub struct Answer {
     pub granted: u64,
     /// The bucket that was charged.
     pub at: i64,
+    /// For how many sub-buckets it was granted; 1 unless of a rolling window.
+    pub lasts: u64,
     /// How much of the limit is charged now, by all replicas, this grant included.
     pub used: u64,
     /// Milliseconds until the calendar period ends; none for others.
     pub ends_in_ms: Option<u64>,
+    /// What other replicas may hold and not use, if this counter was why nothing was granted. They are
+    /// asked to give it back.
+    pub elsewhere: u64,
     /// How the window looks, if this counter was why nothing was granted.
     pub profile: Option<Profile>,
 }
@@ -47,21 +56,47 @@ pub struct Trip {
     pub received_ms: u64,
 }
 
+/// When others are asked to give back what they hold, the store is asked again after these pauses,
+/// until nothing is held or the last of them is over.
+const RECALLS_MS: [u64; 6] = [2, 5, 10, 20, 40, 80];
+/// After a recall nothing is borrowed ahead for so long; the store lends nothing ahead then either.
+const RECALLED_MS: u64 = 1_000;
+
 /// The store is not asked for what nobody lacks more often than this while it has nothing to lend.
 const SHORTEST_PAUSE_MS: u64 = 25;
+
+impl Ask {
+    /// The same question, after the store has answered it: what it told is told.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self {
+            returns: Vec::new(),
+            owed: 0,
+            ..self.clone()
+        }
+    }
+}
+
+/// Whether a call that was answered so is to be sent once more, and after how many milliseconds; it
+/// was sent again `repeats` times before.
+#[must_use]
+pub fn repeats_after(answers: &[Answer], repeats: usize) -> Option<u64> {
+    let recalled = answers.iter().any(|answer| answer.elsewhere > 0);
+    RECALLS_MS.get(repeats).copied().filter(|_| recalled)
+}
 
 impl Escrow {
     /// Whether more should be borrowed before it is missing.
     #[must_use]
     pub fn runs_low(&self, replicas: u64, now: Moment) -> bool {
         let lasting = self.lasting_soon(now);
-        self.may_ask(replicas, now) && lasting < self.chunk(replicas) / 2
+        self.may_ask(replicas, now) && lasting < self.chunk(self.lasted, replicas) / 2
     }
 
     /// Whether it should be asked for along with others that run low: it would be next.
     #[must_use]
     pub fn joins(&self, replicas: u64, now: Moment) -> bool {
-        let chunk = self.chunk(replicas);
+        let chunk = self.chunk(self.lasted, replicas);
         let lasting = self.lasting_soon(now);
         self.may_ask(replicas, now) && lasting < chunk.saturating_sub(chunk / 8)
     }
@@ -85,23 +120,35 @@ impl Escrow {
     pub fn ask(&mut self, ask: u64, replicas: u64, now: Moment) -> Ask {
         self.tidy(replicas, now);
         self.asking = true;
-        let lacking = ask.saturating_sub(self.available(now));
+        if self.available(now) < ask {
+            // Two that both lack a little must not wait for what the other one holds.
+            self.surrender();
+        }
+        let need = ask.saturating_sub(self.available(now));
         let others = self.waiting;
-        let want = if self.is_exact(replicas) {
-            lacking.saturating_add(others)
+        let lasts = if need == 0 && self.pace.is_steady() {
+            self.reach
         } else {
-            let ahead = self.chunk(replicas).saturating_sub(self.lasting_soon(now));
-            ahead
-                .max(lacking.saturating_add(others).min(self.cap(replicas)))
-                .max(lacking)
+            1
+        };
+        let want = if self.is_exact(replicas) {
+            need.saturating_add(others)
+        } else {
+            let chunk = self.chunk(lasts.min(self.lasted), replicas);
+            chunk
+                .saturating_sub(self.lasting_soon(now))
+                .max(need.saturating_add(others).min(self.cap(replicas)))
+                .max(need)
         };
         Ask {
             returns: std::mem::take(&mut self.returns),
             owed: std::mem::take(&mut self.owed),
-            need: lacking,
+            need,
             want: want.min(self.amount),
             holds: self.places.as_ref().map_or(0, Places::held),
             turn: self.places.as_mut().map_or(0, Places::turn),
+            idle: self.available(now),
+            lasts,
             life: self.life,
         }
     }
@@ -112,6 +159,17 @@ impl Escrow {
         Ask { want: 0, ..asked }
     }
 
+    /// Another replica lacks what this one may hold: everything unused is to be given back. False if a
+    /// call is on its way: after that it is asked again.
+    pub fn recall(&mut self, now: Moment) -> bool {
+        if self.asking {
+            return false;
+        }
+        self.surrender();
+        self.dry_until_ms = now.monotonic_ms.saturating_add(RECALLED_MS);
+        true
+    }
+
     /// Takes the store's answer to `ask`.
     pub fn answered(&mut self, ask: &Ask, answer: Answer, trip: Trip) {
         self.asking = false;
@@ -119,9 +177,11 @@ impl Escrow {
             return;
         }
         self.seen = Some((answer.used, trip.received_ms));
-        let lease = answer
-            .ends_in_ms
-            .map_or(self.lease_ms, |ends| ends.min(self.lease_ms));
+        let lease = self.lease_ms.saturating_mul(answer.lasts);
+        let lease = answer.ends_in_ms.map_or(lease, |ends| ends.min(lease));
+        if ask.lasts > 1 && answer.granted > 0 {
+            self.lasted = answer.lasts;
+        }
         let until_ms = trip.sent_ms.saturating_add(lease);
         if let Some(places) = &mut self.places {
             let told = ask.holds.saturating_add(answer.granted);

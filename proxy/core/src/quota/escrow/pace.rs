@@ -29,6 +29,11 @@ impl Pace {
         self.largest
     }
 
+    /// Whether it goes on as before: a burst may be over soon.
+    pub(super) const fn is_steady(&self) -> bool {
+        self.spent <= self.average.saturating_mul(2)
+    }
+
     /// What the next lease will need, and a fifth more.
     pub(super) fn expected(&self) -> u64 {
         let use_per_lease = self.average.max(self.spent);

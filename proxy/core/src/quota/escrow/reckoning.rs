@@ -12,9 +12,13 @@ pub enum Reckoning {
         tau_ms: u64,
         /// How many hold the limit together: K + 2.
         buckets: u64,
+        /// The most of them that a grant may last.
+        reach: u64,
     },
     /// One of these periods, from a start to before an end: the one that holds the store's time.
     Calendar {
+        /// How long a grant may be spent, in milliseconds.
+        lease_ms: u64,
         /// In milliseconds since the Unix epoch: the present one first.
         periods: Vec<(i64, i64)>,
     },
@@ -39,12 +43,23 @@ impl Window {
         }
     }
 
+    /// How many leases a grant may last while less than half of the limit is charged: for a second
+    /// more than one, so that a replica need not ask ten times a second.
+    #[must_use]
+    pub const fn reach(&self) -> u64 {
+        match self {
+            Self::Second => 5,
+            Self::Minute | Self::Calendar(..) | Self::Held => 1,
+        }
+    }
+
     /// How the store is to count; `unix_ms` is about its time, and may be wrong by a period.
     #[must_use]
     pub fn reckoning(&self, unix_ms: i64) -> Reckoning {
         let rolling = |count: u64| Reckoning::Rolling {
             tau_ms: self.lease_ms(),
             buckets: count.saturating_add(2),
+            reach: self.reach(),
         };
         match self {
             Self::Second => rolling(SECOND_BUCKETS),
@@ -55,6 +70,7 @@ impl Window {
                 let after = period.around(zone, now.end);
                 let periods = [now, before, after].map(|span| (span.start, span.end));
                 Reckoning::Calendar {
+                    lease_ms: self.lease_ms(),
                     periods: periods.to_vec(),
                 }
             }

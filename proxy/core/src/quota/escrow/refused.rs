@@ -1,5 +1,7 @@
 //! What the store said when it refused: whoever comes next is answered without asking it again.
 
+use std::collections::VecDeque;
+
 /// A refusal holds no longer than this, since others give back what they do not use.
 const LONGEST_MS: u64 = 1_000;
 /// When a place of a `Concurrency` limit comes free nobody can foresee; it is asked again this soon.
@@ -16,6 +18,8 @@ pub enum Profile {
     Rolling {
         /// What each holds.
         buckets: Vec<u64>,
+        /// How many of them, the last ones, are still to come.
+        ahead: u64,
         /// Used beyond the limit; it takes the place of what expires.
         debt: u64,
         /// Length of one in milliseconds.
@@ -68,10 +72,18 @@ impl Refused {
         let after = match &self.profile {
             Profile::Rolling {
                 buckets,
+                ahead,
                 debt,
                 tau_ms,
                 turns_in_ms,
-            } => leaves_after(buckets, *debt, *tau_ms, *turns_in_ms, lacking, amount),
+            } => {
+                let ring = Ring {
+                    buckets: buckets.iter().copied().collect(),
+                    ahead: usize::try_from(*ahead).unwrap_or(0),
+                    debt: *debt,
+                };
+                ring.leaves_after(*tau_ms, *turns_in_ms, lacking, amount)
+            }
             Profile::Calendar => self.ends_in_ms,
             Profile::Places => return Some(PLACES_WAIT_MS),
         };
@@ -84,34 +96,41 @@ impl Refused {
     }
 }
 
-/// Milliseconds until `lacking` fits under `amount`, if nothing else is asked.
-fn leaves_after(
-    buckets: &[u64],
+/// A rolling window as it goes on if nothing else is asked.
+struct Ring {
+    /// Oldest first.
+    buckets: VecDeque<u64>,
+    ahead: usize,
     debt: u64,
-    tau_ms: u64,
-    turns_in_ms: u64,
-    lacking: u64,
-    amount: u64,
-) -> u64 {
-    let mut ring: std::collections::VecDeque<u64> = buckets.iter().copied().collect();
-    let mut debt = debt;
-    let mut used = ring
-        .iter()
-        .fold(debt, |sum, bucket| sum.saturating_add(*bucket));
-    let mut after = turns_in_ms;
-    while after < HORIZON_MS {
-        let Some(expired) = ring.pop_front() else {
-            break;
-        };
-        let paid = expired.min(debt);
-        debt = debt.saturating_sub(paid);
-        // The debt that is paid was counted already; only what is not replaced by it is free.
-        used = used.saturating_sub(expired);
-        ring.push_back(paid);
-        if used.saturating_add(lacking) <= amount {
-            break;
+}
+
+impl Ring {
+    /// Milliseconds until `lacking` fits under `amount`.
+    fn leaves_after(mut self, tau_ms: u64, turns_in_ms: u64, lacking: u64, amount: u64) -> u64 {
+        let sum = |sum: u64, bucket: &u64| sum.saturating_add(*bucket);
+        let mut used = self.buckets.iter().fold(self.debt, sum);
+        let mut after = turns_in_ms;
+        while after < HORIZON_MS {
+            let Some(expired) = self.buckets.pop_front() else {
+                break;
+            };
+            // The debt that is paid was counted already; only what is not replaced by it is free.
+            let paid = expired.min(self.debt);
+            self.debt = self.debt.saturating_sub(paid);
+            used = used.saturating_sub(expired);
+            self.buckets.push_back(0);
+            let head = self
+                .buckets
+                .len()
+                .saturating_sub(self.ahead.saturating_add(1));
+            if let Some(bucket) = self.buckets.get_mut(head) {
+                *bucket = bucket.saturating_add(paid);
+            }
+            if used.saturating_add(lacking) <= amount {
+                break;
+            }
+            after = after.saturating_add(tau_ms.max(1));
         }
-        after = after.saturating_add(tau_ms.max(1));
+        after
     }
-    after
 }

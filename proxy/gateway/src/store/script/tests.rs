@@ -13,6 +13,7 @@ fn item() -> Item {
         reckoning: Reckoning::Rolling {
             tau_ms: 100,
             buckets: 3,
+            reach: 2,
         },
         ask,
     }
@@ -40,21 +41,26 @@ fn numbers(numbers: &[i64]) -> Value {
 
 #[test]
 fn a_grant_and_a_refusal_are_told_apart() {
-    let granted = reply("ok", vec![numbers(&[40, 10, 90, -1, 0, 0])]);
+    let granted = reply("ok", vec![numbers(&[40, 11, 2, 90, -1, 0, 0, 0])]);
     let read = Reply::read(&granted, &[item()]).expect("a reply");
     let Outcome::Done(answers, 0) = read.outcome else {
         panic!("{read:?}")
     };
     assert_eq!((answers[0].granted, answers[0].used), (40, 90));
+    assert_eq!((answers[0].at, answers[0].lasts), (11, 2));
     assert_eq!(answers[0].profile, None);
     assert_eq!(answers[0].ends_in_ms, None);
 
-    let refused = reply("ok", vec![numbers(&[0, 10, 90, -1, 5, 60, 50, 20, 15])]);
+    let refused = reply(
+        "ok",
+        vec![numbers(&[0, 10, 1, 90, -1, 7, 5, 60, 50, 20, 15, 0])],
+    );
     let read = Reply::read(&refused, &[item()]).expect("a reply");
     let Outcome::Done(answers, 0) = read.outcome else {
         panic!("{read:?}")
     };
     assert!(answers[0].profile.is_some());
+    assert_eq!(answers[0].elsewhere, 7);
 }
 
 #[test]
