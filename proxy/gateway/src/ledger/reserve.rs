@@ -11,7 +11,9 @@ use parking_lot::MutexGuard;
 use proxy_core::admit::{Applied, Permit};
 use proxy_core::auth::Caller;
 use proxy_core::names::{Code, Moment};
-use proxy_core::quota::{Backing, Cost, Counter, Entry, Escrow, Loss, Mode, Shortfall, reserve};
+use proxy_core::quota::{
+    Backing, Cost, Counter, Entry, Escrow, Exceeded, Loss, Mode, Shortfall, Wait, reserve,
+};
 use smallvec::SmallVec;
 use tokio::sync::futures::OwnedNotified;
 
@@ -23,9 +25,11 @@ use crate::answer::{Levels, Refusal};
 use crate::live::Live;
 use crate::store::{Asked, Call, Phase};
 
-/// A request waits so long for the store altogether, then it is treated as if the store were away.
-/// More than the deadline of one call: a lack may take several.
+/// A request waits so long for a store that answers, then it is refused: others took what was lent
+/// each time. More than the deadline of one call, after which the store is away.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// When it may come again.
+const BUSY: Wait = Wait::Millis(1_000);
 
 /// For whom is to be reserved, and by which table.
 #[derive(Clone, Copy)]
@@ -159,7 +163,7 @@ impl Ledger {
         let now = (asking.clock)();
         let mut guards: Guards<'_> = counters.iter().map(|(slot, _)| slot.state.lock()).collect();
         self.adapt(asking, counters, &mut guards, now);
-        let mut entries = self.entries(counters, &mut guards, patient);
+        let mut entries = self.entries(counters, &mut guards);
         match reserve(&mut entries, cost, now) {
             Ok(taken) => {
                 let levels = levels(&mut entries, now);
@@ -185,13 +189,21 @@ impl Ledger {
                 self.borrow_ahead(counters, guards, now);
                 Attempt::Reserved(self.charge(asking, *cost, held, levels))
             }
-            Err(Shortfall::Exceeded(exceeded)) => {
+            Err(shortfall) => {
+                let exceeded = match shortfall {
+                    Shortfall::Exceeded(exceeded) => exceeded,
+                    Shortfall::Lacking(lacking) if patient => {
+                        drop(entries);
+                        return self.borrow(cost, counters, guards, &lacking, now);
+                    }
+                    Shortfall::Lacking(lacking) => Exceeded {
+                        entry: lacking.first().copied().unwrap_or(0),
+                        wait: BUSY,
+                        store_lost: false,
+                    },
+                };
                 let refusal = refusal(counters, &mut entries, exceeded, cost, now);
                 Attempt::Exceeded(Box::new(refusal))
-            }
-            Err(Shortfall::Lacking(lacking)) => {
-                drop(entries);
-                self.borrow(cost, counters, guards, &lacking, now)
             }
         }
     }
@@ -225,10 +237,9 @@ impl Ledger {
         &self,
         counters: &Counters<'_>,
         guards: &'g mut Guards<'_>,
-        patient: bool,
     ) -> SmallVec<[Entry<'g>; 4]> {
         let store = self.store.as_ref();
-        let open = patient && store.is_some_and(|store| store.phase() == Phase::Open);
+        let open = store.is_some_and(|store| store.is_open());
         let replicas = store.map_or(1, |store| store.replicas());
         guards
             .iter_mut()

@@ -49,9 +49,14 @@ const MINUTE: Window = Window {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Others {
     Nobody,
+    /// Two callers at other replicas, who call no more once the limit is spent: what their replicas
+    /// hold is left over.
+    Before,
     /// Two callers, who wait as they are told too.
     Two,
 }
+
+const OTHERS: [Others; 3] = [Others::Nobody, Others::Before, Others::Two];
 
 /// Measures all windows and counters; those of a minute at the same time.
 pub(super) async fn measure(scope: &Scope, progress: &Progress) -> Result<Section> {
@@ -79,7 +84,7 @@ pub(super) async fn measure(scope: &Scope, progress: &Progress) -> Result<Sectio
         let mut tasks = JoinSet::new();
         let mut number = 0;
         for (counters, rig) in &rigs {
-            for others in [Others::Nobody, Others::Two] {
+            for others in OTHERS {
                 let addresses = rig.addresses();
                 let order = number;
                 let counters = *counters;
@@ -110,9 +115,10 @@ pub(super) async fn measure(scope: &Scope, progress: &Progress) -> Result<Sectio
 const TEXT: &str = "
 From the moment that `retry-after-ms` of a 429 named to the first success, in milliseconds. Nobody else: the
 call is repeated all the time from the refusal on, so less than 0 says that it would have fitted earlier (up
-to a tenth of the wait is added so that callers do not return all at once). Two others: they use the same
-limit and wait as they are told; the call is repeated from the named moment on. In memory one replica, with
-the store three.";
+to a tenth of the wait is added so that callers do not return all at once). Two before: others have called at
+the other replicas until the limit was spent, and then no more, so their replicas hold something of it. Two
+others: they use the same limit and wait as they are told; the call is repeated from the named moment on. In memory
+one replica, with the store three.";
 
 async fn start(counters: Counters, replicas: usize, window: Window) -> Result<Rig> {
     let limits = format!(
@@ -121,7 +127,7 @@ async fn start(counters: Counters, replicas: usize, window: Window) -> Result<Ri
     );
     let mut manifests = ROUTE.to_owned();
     manifests.push_str(&quota("all", "Share", &limits));
-    for others in [Others::Nobody, Others::Two] {
+    for others in OTHERS {
         for number in 0..CONSUMERS {
             manifests.push_str(&consumer(&key(others, number), "all"));
         }
@@ -138,6 +144,7 @@ async fn start(counters: Counters, replicas: usize, window: Window) -> Result<Ri
 fn key(others: Others, number: usize) -> String {
     match others {
         Others::Nobody => format!("alone-{number}"),
+        Others::Before => format!("before-{number}"),
         Others::Two => format!("shared-{number}"),
     }
 }
@@ -175,24 +182,29 @@ async fn consumer_trials(
         stream: false,
     };
     let request = chat.request();
-    // Ended with the set, when the trials are over.
-    let mut background = JoinSet::new();
-    if others == Others::Two {
-        for number in 1..=2 {
-            let addresses = rotated(&addresses, number);
-            background.spawn(patient(addresses, Arc::clone(&request), window));
-        }
-    }
-    let mut caller = Caller::new(addresses, request);
+    let mut caller = Caller::new(addresses.clone(), Arc::clone(&request));
     let mut errors = Vec::new();
+    // Ended with the set, at last when the trials are over.
+    let mut background = JoinSet::new();
     for _ in 0..window.trials {
-        errors.push(trial(&mut caller, window, others).await?);
+        if others != Others::Nobody && background.is_empty() {
+            for number in 1..=2 {
+                let addresses = rotated(&addresses, number);
+                background.spawn(patient(addresses, Arc::clone(&request), window));
+            }
+        }
+        errors.push(trial(&mut caller, window, others, &mut background).await?);
     }
     Ok(errors)
 }
 
 /// Spends the limit until a call is refused, and finds when the next one succeeds.
-async fn trial(caller: &mut Caller, window: Window, others: Others) -> Result<i64> {
+async fn trial(
+    caller: &mut Caller,
+    window: Window,
+    others: Others,
+    background: &mut JoinSet<()>,
+) -> Result<i64> {
     let promised = loop {
         match caller.call().await {
             Outcome::Answered => sleep(window.spend_every).await,
@@ -204,8 +216,10 @@ async fn trial(caller: &mut Caller, window: Window, others: Others) -> Result<i6
             }
         }
     };
-    if others == Others::Two {
-        sleep_until(promised).await;
+    match others {
+        Others::Nobody => {}
+        Others::Before => background.shutdown().await,
+        Others::Two => sleep_until(promised).await,
     }
     let deadline = promised + Duration::from_secs(70);
     loop {
@@ -260,6 +274,7 @@ fn row(window: Window, counters: Counters, others: Others, mut errors: Vec<i64>)
         counters.name().to_owned(),
         match others {
             Others::Nobody => "nobody",
+            Others::Before => "two before",
             Others::Two => "two",
         }
         .to_owned(),
