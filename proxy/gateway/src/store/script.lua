@@ -133,6 +133,7 @@ function rolling.take_back(c, at, amount)
 end
 
 function rolling.charge(c, amount, ahead)
+  if amount == 0 then return end
   local bucket = c.head + (ahead or 0)
   c.slots[bucket % c.size] = c:slot(bucket) + amount
   c.sum = c.sum + amount
