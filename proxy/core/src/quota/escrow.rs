@@ -48,7 +48,7 @@ pub struct Escrow {
     /// The longest grant, in leases, and how many the last one lasted that could have been so long.
     reach: u64,
     lasted: u64,
-    /// Oldest first.
+    /// Whichever ends soonest first.
     grants: VecDeque<Grant>,
     returns: Vec<Part>,
     owed: u64,
@@ -147,7 +147,7 @@ impl Escrow {
             .map(Wait::Millis)
     }
 
-    /// Takes `ask` out of what is lent, the oldest first; call it only if so much is available.
+    /// Takes `ask` out of what is lent, what ends soonest first; call it only if so much is available.
     pub(super) fn take(&mut self, ask: u64, now: Moment) -> Loan {
         self.pace.spend(ask, now.monotonic_ms, self.lease_ms);
         let mut loan = Loan::new(self.life);

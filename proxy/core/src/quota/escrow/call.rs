@@ -187,11 +187,14 @@ impl Escrow {
             let told = ask.holds.saturating_add(answer.granted);
             places.granted(answer.granted, told, until_ms, trip.received_ms);
         } else if answer.granted > 0 {
-            self.grants.push_back(Grant {
+            let sooner = |grant: &Grant| grant.until_ms <= until_ms;
+            let grant = Grant {
                 at: answer.at,
                 left: answer.granted,
                 until_ms,
-            });
+            };
+            self.grants
+                .insert(self.grants.partition_point(sooner), grant);
         }
         if answer.granted == 0 && ask.want > 0 {
             let pause = (self.lease_ms / 8).max(SHORTEST_PAUSE_MS);
