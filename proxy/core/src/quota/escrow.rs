@@ -114,14 +114,16 @@ impl Escrow {
         self.used_by_all(now).map_or(here, |all| all.max(here))
     }
 
-    /// The same as far as the store has told: what this replica holds and does not use is left out.
-    /// None if it has told nothing within a lease or two.
+    /// The same as far as the store has told: what this replica holds and does not use is left out, also
+    /// what it has not given back yet. None if it has told nothing within a lease or two.
     pub(super) fn used_by_all(&self, now: Moment) -> Option<u64> {
         let (used, at) = self.seen?;
         let fresh =
             now.monotonic_ms.saturating_sub(at) <= self.lease_ms.saturating_mul(2).max(2_000);
-        let unknown = self.owed.saturating_sub(self.available(now));
-        let unused = self.available(now).saturating_sub(self.owed);
+        let returned = |sum: u64, part: &Part| sum.saturating_add(part.amount);
+        let held = self.returns.iter().fold(self.available(now), returned);
+        let unknown = self.owed.saturating_sub(held);
+        let unused = held.saturating_sub(self.owed);
         fresh.then(|| used.saturating_add(unknown).saturating_sub(unused))
     }
 

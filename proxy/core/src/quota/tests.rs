@@ -8,7 +8,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{
-    Cost, Counter, Entry, Limit, Mode, Period, Taken, TimeZone, Unit, Wait, Window, reserve,
+    Answer, Cost, Counter, Entry, Escrow, Limit, Mode, Period, Taken, TimeZone, Trip, Unit, Wait,
+    Window, reserve,
 };
 use crate::names::{Moment, Usage};
 
@@ -174,6 +175,33 @@ fn concurrency_is_held_until_it_is_settled() {
     assert!(take(&two, &mut counter, 0, 900_000).is_err());
     settle(&two, &mut counter, first, 5, 900_000);
     assert!(take(&two, &mut counter, 0, 900_000).is_ok());
+}
+
+#[test]
+fn what_is_to_be_given_back_is_not_used() {
+    let limit = limit(Unit::Tokens, 1_000, Window::Minute);
+    let mut escrow = Escrow::new(&limit);
+    let ask = escrow.ask(80, 1, at(0));
+    let answer = Answer {
+        granted: 100,
+        at: 0,
+        lasts: 1,
+        used: 300,
+        ends_in_ms: None,
+        elsewhere: 0,
+        profile: None,
+    };
+    let trip = Trip {
+        sent_ms: at(0).monotonic_ms,
+        received_ms: at(1).monotonic_ms,
+    };
+    escrow.answered(&ask, answer, trip);
+    let loan = escrow.take(80, at(2));
+    assert_eq!(escrow.used(80, at(2)), 280);
+    // The lease is over, and only 30 of the 80 were needed.
+    escrow.settle(&loan, 80, 30, at(1_500));
+    escrow.tidy(1, at(1_500));
+    assert_eq!(escrow.used(30, at(1_500)), 230);
 }
 
 #[test]
