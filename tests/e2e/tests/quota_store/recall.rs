@@ -7,6 +7,21 @@ use tests_support::{Redis, Replicas};
 
 use crate::load::{burst, call, charged, light, quota, start, times};
 
+/// The store's URL for a user who may do what docs/quotas.md lists, and no more.
+fn with_documented_rights(redis: &Redis) -> Result<String> {
+    const DOCS: &str = include_str!("../../../../docs/quotas.md");
+    let rights = DOCS.lines().find_map(|line| {
+        let rights = line.trim_start().strip_prefix("`~{PREFIX}:*")?;
+        rights.split('`').next()
+    });
+    let rights = rights.context("the rights that a user of the store needs")?;
+    let rights = format!("~{{PREFIX}}:*{rights}").replace("PREFIX", "tundish");
+    let mut words = vec!["ACL", "SETUSER", "gateway", "on", ">secret"];
+    words.extend(rights.split(' '));
+    redis.command(&words)?;
+    Ok(format!("redis://gateway:secret@127.0.0.1:{}", redis.port()))
+}
+
 /// What all replicas but the first hold unused then.
 async fn warm(replicas: &Replicas, redis: &Redis, rounds: usize) -> Result<(u64, u64)> {
     let mut used = 0;
@@ -28,7 +43,8 @@ async fn nothing_is_refused_while_others_hold_what_they_do_not_use() -> Result<(
         "Deny",
         "{name: calls, unit: Requests, limit: 600, window: Month}",
     );
-    let replicas = start(3, &redis.url(), &quotas, &["--no-access-log"], &[]).await?;
+    let store = with_documented_rights(&redis)?;
+    let replicas = start(3, &store, &quotas, &["--no-access-log"], &[]).await?;
     let (used, held) = warm(&replicas, &redis, 4).await?;
     assert!(held > 0, "nothing is borrowed ahead of {used}");
 
@@ -47,6 +63,7 @@ async fn nothing_is_refused_while_others_hold_what_they_do_not_use() -> Result<(
         assert_eq!(refused.refused(), 3);
     }
     assert_eq!(charged(&redis, "team")?, 600);
+    assert_eq!(redis.command(&["ACL", "LOG"])?, "", "something was denied");
     Ok(())
 }
 
