@@ -21,6 +21,8 @@ mod link;
 mod metrics;
 mod recall;
 pub(crate) mod script;
+#[cfg(test)]
+mod tests;
 
 pub use address::{InvalidAddress, StoreAddress};
 pub(crate) use agent::Agent;

@@ -18,6 +18,7 @@ use crate::answer::Refusal;
 use crate::learned::Learned;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::store::Store;
 
 pub(crate) fn limit(name: &str, unit: Unit, amount: u64) -> Limit {
     let window = if unit == Unit::Concurrency {
@@ -95,9 +96,13 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Self {
+        Self::with(None)
+    }
+
+    pub(crate) fn with(store: Option<Arc<Store>>) -> Self {
         let metrics = Metrics::register(&mut Registry::default());
         Self {
-            ledger: Arc::new(Ledger::new(metrics.settlements(), None)),
+            ledger: Arc::new(Ledger::new(metrics.settlements(), store)),
             metrics,
         }
     }
@@ -111,8 +116,17 @@ impl Bench {
         ))
     }
 
-    #[expect(clippy::unwrap_in_result, reason = "only the reservation may fail")]
     pub(crate) fn take(
+        &self,
+        live: &Arc<Live>,
+        key: &str,
+        tokens: u64,
+    ) -> Result<Charge, Box<Refusal>> {
+        let taken = self.reserve(live, key, tokens).now_or_never();
+        taken.expect("without a store nobody waits")
+    }
+
+    pub(crate) async fn reserve(
         &self,
         live: &Arc<Live>,
         key: &str,
@@ -135,10 +149,7 @@ impl Bench {
             model: "m",
             clock,
         };
-        self.ledger
-            .reserve(&asking, cost(tokens), || None)
-            .now_or_never()
-            .expect("without a store nobody waits")
+        self.ledger.reserve(&asking, cost(tokens), || None).await
     }
 }
 
