@@ -23,7 +23,7 @@ use super::told::{levels, refusal};
 use super::{Ledger, Slot, subject};
 use crate::answer::{Levels, Refusal};
 use crate::live::Live;
-use crate::store::{Asked, Call, Phase};
+use crate::store::{Asked, Call};
 
 /// A request waits so long for a store that answers, then it is refused: others took what was lent
 /// each time. More than the deadline of one call, after which the store is away.
@@ -190,16 +190,15 @@ impl Ledger {
                 Attempt::Reserved(self.charge(asking, *cost, held, levels))
             }
             Err(shortfall) => {
-                let exceeded = match shortfall {
-                    Shortfall::Exceeded(exceeded) => exceeded,
+                let exceeded = match &shortfall {
+                    Shortfall::Exceeded(exceeded) => *exceeded,
                     Shortfall::Lacking(lacking) if patient => {
                         drop(entries);
-                        return self.borrow(cost, counters, guards, &lacking, now);
+                        return self.borrow(cost, counters, guards, lacking, now);
                     }
-                    Shortfall::Lacking(lacking) => Exceeded {
-                        entry: lacking.first().copied().unwrap_or(0),
+                    Shortfall::Lacking(_) => Exceeded {
                         wait: BUSY,
-                        store_lost: false,
+                        ..shortfall.exceeded()
                     },
                 };
                 let refusal = refusal(counters, &mut entries, exceeded, cost, now);
@@ -331,7 +330,7 @@ impl Ledger {
     fn borrow_ahead(&self, counters: &Counters<'_>, mut guards: Guards<'_>, now: Moment) {
         let Some(store) = &self.store else { return };
         let mut asked = Vec::new();
-        if store.phase() == Phase::Open {
+        if store.is_open() {
             let replicas = store.replicas();
             let low = guards.iter().zip(counters).any(|(guard, (_, applied))| {
                 let escrow = guard.escrow.as_ref();

@@ -78,8 +78,12 @@ enum Next {
     Nothing,
     /// The store's data has another life.
     Begins(String),
-    /// The same call again, after a pause: others were asked to give back.
-    Again(Call, Duration),
+    /// The same call again after a pause, for the `repeats`th time: others were asked to give back.
+    Again {
+        call: Call,
+        repeats: usize,
+        pause: Duration,
+    },
 }
 
 /// Why a connection is given up.
@@ -190,7 +194,6 @@ impl Agent {
             tokio::select! {
                 biased;
                 Some(returned) = sent.next() => {
-                    let repeats = returned.repeats;
                     match self.returned(returned) {
                         Ok(Next::Nothing) => {}
                         Ok(Next::Begins(epoch)) => {
@@ -198,9 +201,8 @@ impl Agent {
                                 sent.push(self.send(call, link));
                             }
                         }
-                        Ok(Next::Again(call, pause)) => {
-                            let again = self.send_after(pause, call, repeats.saturating_add(1), link);
-                            sent.push(again);
+                        Ok(Next::Again { call, repeats, pause }) => {
+                            sent.push(self.send_after(pause, call, repeats, link));
                         }
                         Err(why) => break Lost::Broken(why),
                     }
@@ -241,10 +243,12 @@ impl Agent {
         let now = clock::now();
         let replicas = self.store.replicas();
         let mut asked = Vec::new();
+        let mut unlisted = false;
         // Not while it is locked: requests list counters that they have locked.
         let mut listed = std::mem::take(&mut *self.store.listed.lock());
         listed.retain(|slot| {
             let (due, keep) = slot.tend(replicas, now);
+            unlisted |= !keep;
             asked.extend(due.map(|(limit, ask)| Asked {
                 slot: Arc::clone(slot),
                 limit,
@@ -253,7 +257,9 @@ impl Agent {
             keep
         });
         self.store.listed.lock().append(&mut listed);
-        self.lent.retain(|_, slot| slot.is_listed());
+        if unlisted {
+            self.lent.retain(|_, slot| slot.is_listed());
+        }
         if asked.is_empty() && is_past(self.answered, SILENT) && self.calls.is_empty() {
             return vec![Call(Vec::new())];
         }
@@ -374,7 +380,11 @@ impl Agent {
         match reply.outcome {
             Outcome::Done(answers, without_grants_ms) => {
                 if let Some(pause_ms) = repeats_after(&answers, repeats) {
-                    return Ok(Next::Again(call.again(), Duration::from_millis(pause_ms)));
+                    return Ok(Next::Again {
+                        call: call.again(),
+                        repeats: repeats.saturating_add(1),
+                        pause: Duration::from_millis(pause_ms),
+                    });
                 }
                 call.answered(answers, trip);
                 let phase = if without_grants_ms > 0 {

@@ -2,6 +2,8 @@
 //!
 //! A message that gets lost does no harm: who lacks something asks again, and each time all are told.
 
+use std::convert::Infallible;
+
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::mpsc;
 
@@ -27,13 +29,12 @@ pub(super) fn channel(prefix: &str) -> String {
 
 /// Where a connection puts what the store sends unasked, and where recalls come out.
 pub(super) fn receiver() -> (
-    impl Fn(PushInfo) -> Result<(), ()> + Clone + Send + Sync + 'static,
+    impl Fn(PushInfo) -> Result<(), Infallible> + Clone + Send + Sync + 'static,
     mpsc::Receiver<Recall>,
 ) {
     let (sender, received) = mpsc::channel(WAITING);
     let put = move |push: PushInfo| {
         if let Some(recall) = read(&push) {
-            // An error would end nothing: the connection takes note of it and goes on.
             let _dropped = sender.try_send(recall);
         }
         Ok(())

@@ -50,7 +50,7 @@ async fn round(
         let began = Instant::now();
         let mut outcomes = burst(skewed(&replicas, calls, percent), consumer, OUTPUT).await?;
         let first = outcomes.admitted();
-        // Of what is refused all come again, since a replica may hold for a second what it does not use.
+        // Of what is refused all come again, since more is reserved at once than is used in the end.
         let mut open = outcomes.refused();
         while began.elapsed() < COMES_AGAIN && outcomes.admitted() < limit {
             let again = skewed(&replicas, usize::try_from(open)?, percent);
@@ -85,7 +85,7 @@ async fn one_three_and_eight_replicas_admit_no_more_than_the_limit() -> Result<(
     let _turn = alone().await;
     for (replicas, calls, limit, percent, at_once, at_last) in [
         (1, 300, 200, 100, 0.9, 0.9),
-        // Each of the others may hold a quarter of its part of the limit, and use nothing of it.
+        // On a busy machine a replica may be asked in vain for what it does not use.
         (3, 300, 200, 80, 0.8, 0.9),
         (8, 300, 200, 70, 0.7, 0.8),
         (3, 3_000, 1_500, 90, 0.8, 0.9),
