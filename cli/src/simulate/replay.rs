@@ -175,7 +175,7 @@ impl<'t> Replay<'t> {
             Ok(admitted) => admitted,
             Err(why) => return self.tally.refused(why, &consumer),
         };
-        let asked = asked(&permit, &caller, record.model.as_deref());
+        let asked = asked(self.table, &permit, &caller, record.model.as_deref());
         let hold = Cost {
             usage: record.usage,
             cost_micros: permit.flat.max_price.cost_micros(record.usage),
@@ -264,9 +264,8 @@ impl<'t> Replay<'t> {
 
     /// What it cost, by the price of the deployment that answered if the rule still has it.
     fn actual(&self, record: &Record, permit: &Permit<'_>) -> Cost {
-        let backends = &self.table.contents().backends;
         let priced = permit.flat.targets.iter().find_map(|target| {
-            let backend = backends.get(target.backend)?;
+            let backend = &target.backend;
             (Some(&backend.name) == record.backend.as_ref()).then_some(())?;
             let deployment = record.deployment.as_deref()?;
             let mut all = backend.deployments.iter();
@@ -330,10 +329,10 @@ impl Subjects {
 }
 
 /// The limits that apply, in the order of the table.
-fn asked(permit: &Permit<'_>, caller: &Caller, model: Option<&str>) -> Vec<(usize, Mode, Subject)> {
-    let each = permit.limits(caller, model).map(|applied| {
+fn asked(table: &Table, permit: &Permit<'_>, caller: &Caller, model: Option<&str>) -> Vec<(usize, Mode, Subject)> {
+    let each = permit.limits(caller, model).filter_map(|limit| {
         let mut subject = Subject::new();
-        for part in applied.subject(caller, model, permit.route) {
+        for part in limit.subject(caller, model, permit.route) {
             match part {
                 SubjectPart::Consumer(namespace, name) | SubjectPart::Route(namespace, name) => {
                     subject.extend([namespace.into(), name.into()]);
@@ -343,7 +342,8 @@ fn asked(permit: &Permit<'_>, caller: &Caller, model: Option<&str>) -> Vec<(usiz
                 }
             }
         }
-        (applied.index, applied.quota.mode, subject)
+        let index = table.limits().iter().position(|one| Arc::ptr_eq(one, limit))?;
+        Some((index, limit.quota.mode, subject))
     });
     each.collect()
 }

@@ -146,13 +146,12 @@ impl Report {
             .collect();
         let elsewhere: u64 = refused.iter().map(|one| one.count).sum();
         let each = tally.hits.iter().zip(limits).zip(table.limits());
-        let of_limit = |(((hits, limit), flat), index): (((&Hits, &Limit), &FlatLimit), usize)| {
-            let quota = table.contents().quotas.get(flat.quota);
+        let of_limit = |(((hits, limit), flat), index): (((&Hits, &Limit), &Arc<FlatLimit>), usize)| {
             LimitReport {
                 name: name(index),
                 unit: limit.unit.as_str(),
                 amount: limit.amount,
-                mode: match quota.map(|quota| quota.mode).unwrap_or_default() {
+                mode: match flat.quota.mode {
                     Mode::Enforce => "Enforce",
                     Mode::Shadow => "Shadow",
                 },

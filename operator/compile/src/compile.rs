@@ -46,12 +46,7 @@ pub fn compile(index: &Index, settings: &Settings) -> Compiled {
     let quotas = quota::compile(index, &settings.own_namespace, &mut verdicts);
     debug_assert!(verdicts.keys().all(|object| object.kind <= Kind::AiQuota));
     Compiled {
-        contents: Contents {
-            backends: backends.into_usable(),
-            routes,
-            quotas,
-            keys,
-        },
+        contents: Contents::new(backends.into_usable(), routes, quotas, keys),
         verdicts,
     }
 }

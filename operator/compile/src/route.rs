@@ -231,7 +231,7 @@ impl Draft<'_> {
                 pass_through: self.spec.authentication.pass_through.is_some(),
             },
             rejected,
-            rules,
+            rules: rules.into_iter().map(Arc::new).collect(),
         };
         let verdict = self
             .findings

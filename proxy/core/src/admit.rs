@@ -6,13 +6,10 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use sha2::{Digest, Sha256};
-
 use crate::auth::{Caller, KeyDigest, Rejected, Standing};
 use crate::names::{Code, ModelPattern, Moment, Operation};
-use crate::quota::{Per, SubjectKey};
 use crate::route::Facts;
-use crate::table::{Deployment, FlatLimit, FlatRule, Quota, Route, Rule, Table};
+use crate::table::{Deployment, FlatLimit, FlatRule, Route, Rule, Table};
 
 #[cfg(test)]
 mod tests;
@@ -52,7 +49,6 @@ pub struct Ask<'a> {
 /// An admitted request: its rule, ready to be charged and sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Permit<'t> {
-    table: &'t Table,
     /// Index of the rule in [`Table::rules`].
     pub index: usize,
     /// The rule.
@@ -198,14 +194,11 @@ pub fn models(table: &Table, caller: &Caller, host: &str, headers: &HeaderMap) -
 
 fn permit(table: &Table, index: usize) -> Option<Permit<'_>> {
     let flat = table.rules().get(index)?;
-    let route = table.contents().routes.get(flat.route)?;
-    let rule = route.rules.get(flat.rule)?;
     Some(Permit {
-        table,
         index,
         flat,
-        route,
-        rule,
+        route: &flat.route,
+        rule: &flat.rule,
     })
 }
 
@@ -245,46 +238,15 @@ fn not_found(table: &Table, ask: &Ask<'_>) -> Denial {
     Denial::new(Code::ModelNotFound, message)
 }
 
-/// A limit that applies to one request, and whose counter it charges.
-#[derive(Clone, Copy, Debug)]
-pub struct Applied<'t> {
-    /// Index into [`Table::limits`].
-    pub index: usize,
-    /// The limit.
-    pub flat: &'t FlatLimit,
-    /// Its quota.
-    pub quota: &'t Quota,
-}
-
-/// One part of what splits a limit's counters, in the order of `per`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SubjectPart<'a> {
-    /// The consumer, by the namespace of its Secret and its name.
-    Consumer(&'a str, &'a str),
-    /// The model that the client named; empty if none.
-    Model(&'a str),
-    /// The route, by namespace and name.
-    Route(&'a str, &'a str),
-    /// The value of the quota's attribute; empty if the consumer has none.
-    Attribute(&'a str),
-}
-
 impl<'t> Permit<'t> {
     /// The limits that apply, in the order of the table: by quota, then as declared.
     pub fn limits<'a>(
         &self,
         caller: &'a Caller,
         model: Option<&'a str>,
-    ) -> impl Iterator<Item = Applied<'t>> + use<'t, 'a> {
-        let table = self.table;
-        self.flat.limits.iter().filter_map(move |&index| {
-            let flat = table.limits().get(index)?;
-            let quota = table.contents().quotas.get(flat.quota)?;
-            let covers_model = quota.models.is_empty()
-                || model.is_some_and(|m| quota.models.iter().any(|pattern| pattern.matches(m)));
-            (covers_model && quota.consumers.matches(&caller.name, &caller.attributes))
-                .then_some(Applied { index, flat, quota })
-        })
+    ) -> impl Iterator<Item = &'t Arc<FlatLimit>> + use<'t, 'a> {
+        let limits = self.flat.limits.iter();
+        limits.filter(move |limit| limit.applies(caller, model))
     }
 
     /// The model behind `model`, which clients name: that of the first deployment that may serve it,
@@ -305,64 +267,7 @@ impl<'t> Permit<'t> {
     }
 
     fn deployments(&self, model: &str) -> impl Iterator<Item = &'t Deployment> {
-        let backends = &self.table.contents().backends;
-        self.flat.targets.iter().filter_map(move |target| {
-            let backend = backends.get(target.backend)?;
-            backend.deployment(target.deployment.as_deref(), Some(model))
-        })
-    }
-}
-
-impl Applied<'_> {
-    /// Whom the counter counts, under the same name in every replica. It hashes: not for every request.
-    #[must_use]
-    pub fn subject_key(&self, caller: &Caller, model: Option<&str>, route: &Route) -> SubjectKey {
-        let mut hash = Sha256::new();
-        let mut feed = |tag: u8, text: &str| {
-            hash.update([tag]);
-            hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
-            hash.update(text.as_bytes());
-        };
-        for part in self.subject(caller, model, route) {
-            match part {
-                SubjectPart::Consumer(namespace, name) => {
-                    feed(1, namespace);
-                    feed(1, name);
-                }
-                SubjectPart::Model(model) => feed(2, model),
-                SubjectPart::Route(namespace, name) => {
-                    feed(3, namespace);
-                    feed(3, name);
-                }
-                SubjectPart::Attribute(value) => feed(4, value),
-            }
-        }
-        let mut key = [0; 16];
-        for (byte, hashed) in key.iter_mut().zip(hash.finalize()) {
-            *byte = hashed;
-        }
-        SubjectKey(key)
-    }
-
-    /// What splits this limit's counters, for one request.
-    pub fn subject<'a>(
-        &'a self,
-        caller: &'a Caller,
-        model: Option<&'a str>,
-        route: &'a Route,
-    ) -> impl Iterator<Item = SubjectPart<'a>> {
-        let attribute = &self.quota.attribute;
-        self.quota.per.iter().map(move |per| match per {
-            Per::Consumer => SubjectPart::Consumer(&caller.namespace, &caller.name),
-            Per::Model => SubjectPart::Model(model.unwrap_or("")),
-            Per::Route => SubjectPart::Route(route.name.namespace(), route.name.name()),
-            Per::Attribute => SubjectPart::Attribute(
-                caller
-                    .attributes
-                    .iter()
-                    .find(|(name, _)| name == attribute)
-                    .map_or("", |(_, value)| value),
-            ),
-        })
+        let targets = self.flat.targets.iter();
+        targets.filter_map(move |target| Some(&target.endpoint(model)?.deployment))
     }
 }

@@ -142,13 +142,13 @@ pub enum Rejected {
 #[derive(Debug, Default)]
 pub struct KeyRing {
     by_prefix: HashMap<[u8; 8], Vec<usize>, foldhash::fast::RandomState>,
-    keys: Vec<(Key, Arc<Caller>)>,
+    keys: Vec<(Arc<Key>, Arc<Caller>)>,
 }
 
 impl KeyRing {
     /// Indexes `keys`. Of several with one digest the first is found, so sort them before.
     #[must_use]
-    pub fn new(keys: Vec<Key>) -> Self {
+    pub fn new(keys: &[Arc<Key>]) -> Self {
         let mut by_prefix: HashMap<_, Vec<usize>, _> = HashMap::default();
         for (index, key) in keys.iter().enumerate() {
             by_prefix
@@ -156,13 +156,10 @@ impl KeyRing {
                 .or_default()
                 .push(index);
         }
-        let with_caller = |key: Key| {
-            let caller = Arc::new(Caller::known(&key));
-            (key, caller)
-        };
+        let with_caller = |key: &Arc<Key>| (Arc::clone(key), Arc::new(Caller::known(key)));
         Self {
             by_prefix,
-            keys: keys.into_iter().map(with_caller).collect(),
+            keys: keys.iter().map(with_caller).collect(),
         }
     }
 

@@ -49,8 +49,6 @@ pub(crate) struct Refusal {
 /// The state of the limit that refused a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Spent {
-    /// Its index in the table.
-    pub(crate) index: usize,
     pub(crate) name: LimitName,
     pub(crate) unit: Unit,
     pub(crate) level: Level,

@@ -161,17 +161,17 @@ impl Exchange {
         let Some(rule) = live.rules.get(index) else {
             return;
         };
-        rule.ended(code);
-        rule.duration.observe(self.elapsed().as_secs_f64());
+        rule.metrics.ended(code);
+        rule.metrics.duration.observe(self.elapsed().as_secs_f64());
         if let Some(first_byte) = self.first_byte {
-            rule.first_byte.observe(first_byte.as_secs_f64());
+            rule.metrics.first_byte.observe(first_byte.as_secs_f64());
         }
         // What was cut or only counted says little of what the next request needs.
         if code == "ok"
             && self.settled == Some(Settled::Measured)
-            && let (Some(sizes), Some(model)) = (live.sizes.get(index), &self.model)
+            && let Some(model) = &self.model
         {
-            sizes.observe(model, self.shape, self.usage);
+            rule.sizes.observe(model, self.shape, self.usage);
         }
         if let Some(caller) = &self.caller
             && self.usage != Usage::default()
@@ -186,8 +186,7 @@ impl Exchange {
     fn log(&self, code: &'static str) {
         let permit = self.live.as_ref().zip(self.rule).and_then(|(live, index)| {
             let flat = live.table.rules().get(index)?;
-            let route = live.table.contents().routes.get(flat.route)?;
-            Some((&route.name, route.rules.get(flat.rule)?))
+            Some((&flat.route.name, &flat.rule))
         });
         info!(
             target: "access",

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use proxy_admin::clock;
-use proxy_core::admit::{Applied, Ask, Denial, Permit, admit, authenticate};
+use proxy_core::admit::{Ask, Denial, Permit, admit, authenticate};
 use proxy_core::auth::{Caller, Key, Standing};
 use proxy_core::names::{Code, Moment, Usage};
 use proxy_core::quota::{Cost, Mode, Wait};
-use proxy_core::table::{Contents, Table};
+use proxy_core::table::{FlatLimit, Table};
 
 use crate::ledger::{self, Counted};
 use crate::live::Live;
@@ -30,7 +30,7 @@ pub use question::Question;
 /// Whose counter of which limit is asked for.
 #[derive(Clone, Copy, Debug)]
 struct Probe<'a> {
-    applied: &'a Applied<'a>,
+    limit: &'a FlatLimit,
     caller: &'a Caller,
     model: &'a str,
     permit: &'a Permit<'a>,
@@ -72,11 +72,11 @@ struct Now<'a> {
 
 impl Counters for Now<'_> {
     fn level(&self, probe: &Probe<'_>, asks: u64) -> Level {
-        let limit = self.live.limits.get(probe.applied.index);
-        let limit = limit.map_or(&probe.applied.flat.limit, |limit| &limit.limit);
+        let limit = self.live.limits.get(&probe.limit.name);
+        let limit = limit.map_or(&probe.limit.limit, |limit| &limit.limit);
         let (caller, model) = (probe.caller, Some(probe.model));
         let ledger = &self.shared.ledger;
-        let slot = ledger.find(probe.applied, caller, model, probe.permit);
+        let slot = ledger.find(probe.limit, caller, model, probe.permit.route);
         let mut level = Level::unused(limit.amount, asks);
         if let Some(slot) = slot {
             level.counted = slot.counted(limit, self.now);
@@ -86,9 +86,8 @@ impl Counters for Now<'_> {
     }
 
     fn output_tokens(&self, permit: &Permit<'_>, model: &str) -> u64 {
-        let sizes = self.live.sizes.get(permit.index);
-        sizes
-            .and_then(|sizes| sizes.expected(model).output_tokens)
+        let rule = self.live.rules.get(permit.index);
+        rule.and_then(|rule| rule.sizes.expected(model).output_tokens)
             .unwrap_or(self.shared.config.default_output_tokens)
     }
 }
@@ -99,7 +98,7 @@ struct Unused {
 
 impl Counters for Unused {
     fn level(&self, probe: &Probe<'_>, asks: u64) -> Level {
-        Level::unused(probe.applied.flat.limit.amount, asks)
+        Level::unused(probe.limit.limit.amount, asks)
     }
 
     fn output_tokens(&self, _permit: &Permit<'_>, _model: &str) -> u64 {
@@ -180,7 +179,7 @@ fn forecast(
         route: permit.route.name.to_string(),
         rule: permit.rule.name.to_string(),
     });
-    explanation.backends = choices(table.contents(), &permit, &question.model);
+    explanation.backends = choices(&permit, &question.model);
     if !explanation.backends.iter().any(Choice::is_usable) {
         let message = "no backend of the rule has a deployment for the model";
         explanation.verdict = Verdict::denied(Denial::new(Code::NoBackend, message));
@@ -198,20 +197,20 @@ fn forecast(
     };
     // Quota is taken before a backend is chosen, so a limit refuses first.
     let mut worst: Option<(Waits, Verdict)> = None;
-    for applied in permit.limits(&caller, Some(&question.model)) {
+    for limit in permit.limits(&caller, Some(&question.model)) {
         let probe = Probe {
-            applied: &applied,
+            limit,
             caller: &caller,
             model: &question.model,
             permit: &permit,
         };
-        let limit = limit_forecast(&probe, &cost, counters);
-        let waits = limit.fits_in_seconds.map_or(Waits::Forever, Waits::Seconds);
-        let refuses = !limit.fits && applied.quota.mode == Mode::Enforce;
+        let forecast = limit_forecast(&probe, &cost, counters);
+        let waits = forecast.fits_in_seconds.map_or(Waits::Forever, Waits::Seconds);
+        let refuses = !forecast.fits && limit.quota.mode == Mode::Enforce;
         if refuses && worst.as_ref().is_none_or(|(before, _)| waits > *before) {
-            worst = Some((waits, Verdict::over(&applied, &limit)));
+            worst = Some((waits, Verdict::over(limit, &forecast)));
         }
-        explanation.limits.push(limit);
+        explanation.limits.push(forecast);
     }
     if let Some((_, verdict)) = worst {
         explanation.verdict = verdict;
@@ -234,7 +233,7 @@ fn judge<'t>(
         headers,
     };
     let mut judged = None;
-    for key in keys_of(table.contents(), question)? {
+    for key in keys_of(table, question)? {
         let caller = caller_of(key, question);
         let permit = may_call(table, key, question, now).and_then(|()| admit(table, &caller, &ask));
         if permit.is_ok() {
@@ -253,7 +252,7 @@ enum Waits {
 }
 
 fn limit_forecast(probe: &Probe<'_>, cost: &Cost, counters: &impl Counters) -> LimitForecast {
-    let flat = probe.applied.flat;
+    let flat = probe.limit;
     let asks = cost.of(flat.limit.unit);
     let level = counters.level(probe, asks);
     let remaining = level.amount.saturating_sub(level.counted.used);
@@ -261,9 +260,8 @@ fn limit_forecast(probe: &Probe<'_>, cost: &Cost, counters: &impl Counters) -> L
         limit: flat.name.to_string(),
         unit: flat.limit.unit.as_str().to_owned(),
         window: flat.limit.window.to_string(),
-        mode: standing::mode(probe.applied.quota.mode).to_owned(),
-        subject: ledger::subject(probe.applied, probe.caller, Some(probe.model), probe.permit)
-            .to_string(),
+        mode: standing::mode(flat.quota.mode).to_owned(),
+        subject: ledger::subject(flat, probe.caller, Some(probe.model), probe.permit.route).to_string(),
         asks,
         used: level.counted.used,
         reserved: level.counted.reserved,
@@ -277,17 +275,14 @@ fn limit_forecast(probe: &Probe<'_>, cost: &Cost, counters: &impl Counters) -> L
     }
 }
 
-fn choices(contents: &Contents, permit: &Permit<'_>, model: &str) -> Vec<Choice> {
+fn choices(permit: &Permit<'_>, model: &str) -> Vec<Choice> {
     let mut totals: BTreeMap<u8, u64> = BTreeMap::new();
     let mut choices = Vec::new();
     for target in &permit.flat.targets {
-        let Some(backend) = contents.backends.get(target.backend) else {
-            continue;
-        };
-        let deployment = backend.deployment(target.deployment.as_deref(), Some(model));
+        let deployment = target.endpoint(model).map(|endpoint| &endpoint.deployment);
         let choice = Choice {
             priority: target.priority,
-            backend: backend.name.to_string(),
+            backend: target.backend.name.to_string(),
             deployment: deployment.map(|deployment| deployment.name.to_string()),
             weight: target.weight,
             share_percent: 0,
@@ -310,16 +305,18 @@ fn choices(contents: &Contents, permit: &Permit<'_>, model: &str) -> Vec<Choice>
 
 /// The keys of the consumer that is asked about; one `None` for a caller without a key of ours.
 fn keys_of<'t>(
-    contents: &'t Contents,
+    table: &'t Table,
     question: &Question,
 ) -> Result<Vec<Option<&'t Key>>, String> {
     let Some(wanted) = &question.consumer else {
         return Ok(vec![None]);
     };
     let full = |key: &Key| format!("{}/{}", key.secret.namespace(), key.consumer);
-    let found: Vec<&Key> = contents
+    let found: Vec<&Key> = table
+        .contents()
         .keys
         .iter()
+        .map(|key| &**key)
         .filter(|key| *key.consumer == **wanted || full(key) == **wanted)
         .collect();
     let mut names: Vec<String> = found.iter().map(|key| full(key)).collect();
@@ -328,7 +325,7 @@ fn keys_of<'t>(
     match names.len() {
         0 if question::is_fingerprint(wanted) => Ok(vec![None]),
         0 => {
-            let all = contents.keys.iter().map(|key| &*key.consumer);
+            let all = table.contents().keys.iter().map(|key| &*key.consumer);
             Err(question::unknown_consumer(wanted, all))
         }
         1 => Ok(found.into_iter().map(Some).collect()),

@@ -166,14 +166,12 @@ impl Sending<'_> {
     }
 
     fn resolve(&self, target: usize) -> Option<Resolved<'_>> {
-        let target = self.permit.flat.targets.get(target)?;
-        let backend = self.live.table.contents().backends.get(target.backend)?;
-        let live = self.live.backends.get(target.backend)?;
+        let endpoint = self.permit.flat.targets.get(target)?.endpoint(self.model)?;
+        let live = self.live.backends.get(&endpoint.backend.name)?;
         let origin = live.origin.as_ref().ok()?;
-        let deployment = backend.deployment(target.deployment.as_deref(), Some(self.model))?;
         Some(Resolved {
-            backend,
-            deployment,
+            backend: &endpoint.backend,
+            deployment: &endpoint.deployment,
             origin,
             live,
         })
@@ -215,9 +213,7 @@ impl Sending<'_> {
         };
         match &tried {
             Tried::Answered(response) if response.status() == StatusCode::OK => {
-                let same = |other: &&Deployment| std::ptr::eq(*other, deployment);
-                let index = backend.deployments.iter().position(|other| same(&other));
-                if let Some(answered) = index.and_then(|index| live.answered.get(index)) {
+                if let Some(answered) = live.answered.get(&deployment.name) {
                     answered.inc();
                 }
             }

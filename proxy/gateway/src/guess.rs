@@ -5,11 +5,12 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use proxy_core::admit::Permit;
 use proxy_core::names::Operation;
 use proxy_core::quota::{Cost, Unit};
 use proxy_core::tokens::{Encoding, Expected, Shape, estimate, max_output_tokens};
 
-use crate::ledger::Asking;
+use crate::live::LiveRule;
 use crate::prompt;
 
 /// A larger body is not counted before it is refused: at worst (nothing but blanks) this one takes 5 ms,
@@ -19,7 +20,8 @@ const RECOUNTED: usize = 32 << 10;
 /// What is known of a request's cost.
 #[derive(Clone, Copy)]
 pub(crate) struct Guess<'a> {
-    asking: &'a Asking<'a>,
+    rule: &'a LiveRule,
+    permit: &'a Permit<'a>,
     shape: Shape,
     expected: Expected,
     body: &'a [u8],
@@ -31,20 +33,21 @@ pub(crate) struct Guess<'a> {
 impl<'a> Guess<'a> {
     /// Looks up what is known. Counts nothing yet.
     pub(crate) fn of(
-        asking: &'a Asking<'a>,
+        rule: &'a LiveRule,
+        permit: &'a Permit<'a>,
+        requested: &'a str,
         shape: Shape,
         body: &'a [u8],
         operation: Operation,
     ) -> Self {
-        let sizes = asking.live.sizes.get(asking.permit.index);
-        let learned = sizes.map_or_else(Expected::default, |sizes| sizes.expected(asking.model));
-        let model = asking.permit.deployed_model(asking.model);
+        let model = permit.deployed_model(requested);
         Self {
-            asking,
+            rule,
+            permit,
             shape,
             expected: Expected {
                 max_output_tokens: max_output_tokens(model),
-                ..learned
+                ..rule.sizes.expected(requested)
             },
             body,
             operation,
@@ -68,7 +71,7 @@ impl<'a> Guess<'a> {
     }
 
     fn count(&self) -> Option<u64> {
-        let budget = budget(self.asking)?;
+        let budget = budget(self.rule)?;
         let encoding = Encoding::of_model(self.model)?;
         is_loaded(encoding).then_some(())?;
         prompt::count(self.body, self.operation, self.model, budget)
@@ -82,17 +85,16 @@ impl<'a> Guess<'a> {
         let usage = estimate(self.shape, expected, default_output);
         Cost {
             usage,
-            cost_micros: self.asking.permit.flat.max_price.cost_micros(usage),
+            cost_micros: self.permit.flat.max_price.cost_micros(usage),
         }
     }
 }
 
 /// Tokens beyond which counting tells nothing more, since no limit allows them; none if none needs a
 /// count.
-fn budget(asking: &Asking<'_>) -> Option<u64> {
-    let of_rule = asking.permit.flat.limits.iter();
-    let applying = of_rule.filter_map(|&index| asking.live.limits.get(index));
-    applying
+fn budget(rule: &LiveRule) -> Option<u64> {
+    let of_rule = rule.limits.iter();
+    of_rule
         .filter_map(|live| match live.limit.unit {
             Unit::InputTokens | Unit::Tokens => Some(live.limit.amount),
             Unit::CostMicros => Some(u64::MAX),

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use parking_lot::RwLock;
-use proxy_core::admit::{Applied, Permit};
 use proxy_core::auth::Caller;
 use proxy_core::names::{Code, Moment};
 use proxy_core::quota::{Carried, Counter, Escrow, Limit, StoreState, Unit, Window};
+use proxy_core::table::{FlatLimit, Route};
 
-use crate::live::Live;
+use crate::live::LiveLimit;
 use crate::metrics::SettlementCounters;
 use crate::store::Store;
 
@@ -41,7 +41,7 @@ const SWEEP_AT: usize = 4096;
 /// Counters by limit and subject. They outlive tables, so a changed limit keeps what was used.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    shards: Vec<RwLock<Shard>>,
+    shards: [RwLock<Shard>; SHARDS],
     /// Two independent keyed hashes make the 128 bits that name a counter.
     hashers: [RandomState; 2],
     settlements: SettlementCounters,
@@ -60,7 +60,7 @@ impl Ledger {
     /// Counters of this replica's own, or lent by a shared store.
     pub(crate) fn new(settlements: SettlementCounters, store: Option<Arc<Store>>) -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            shards: std::array::from_fn(|_| RwLock::default()),
             hashers: [RandomState::default(), RandomState::default()],
             settlements,
             carried: CarriedUse::default(),
@@ -85,15 +85,15 @@ impl Ledger {
 
     fn place(
         &self,
-        applied: &Applied<'_>,
+        limit: &FlatLimit,
         caller: &Caller,
         model: Option<&str>,
-        permit: &Permit<'_>,
+        route: &Route,
     ) -> u128 {
         let [high, low] = self.hashers.each_ref().map(|state| {
             let mut hasher = state.build_hasher();
-            applied.flat.name.hash(&mut hasher);
-            for part in applied.subject(caller, model, permit.route) {
+            limit.name.hash(&mut hasher);
+            for part in limit.subject(caller, model, route) {
                 part.hash(&mut hasher);
             }
             u128::from(hasher.finish())
@@ -101,36 +101,39 @@ impl Ledger {
         (high << 64) | low
     }
 
-    fn shard(&self, place: u128) -> Option<&RwLock<Shard>> {
-        let index = usize::try_from(place >> 64).ok()?;
-        self.shards.get(index.checked_rem(self.shards.len())?)
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index is below the length of the array"
+    )]
+    fn shard(&self, place: u128) -> &RwLock<Shard> {
+        // The upper half: the map inside a shard takes the lower bits.
+        let [index, ..] = place.to_be_bytes();
+        &self.shards[usize::from(index) % SHARDS]
     }
 
     fn slot(
         &self,
         place: u128,
-        live: &Live,
-        applied: &Applied<'_>,
+        live: &LiveLimit,
         whom: impl Fn() -> Whom,
         now: Moment,
-    ) -> Option<Arc<Slot>> {
-        let shard = self.shard(place)?;
+    ) -> Arc<Slot> {
+        let shard = self.shard(place);
         if let Some(slot) = shard.read().counters.get(&place) {
-            return Some(Arc::clone(slot));
+            return Arc::clone(slot);
         }
-        let limit = &live.limits.get(applied.index)?.limit;
+        let (name, limit) = (&live.flat.name, &live.limit);
         let mut shard = shard.write();
         shard.sweep(now);
         let slot = || {
             let whom = whom();
             let mut counter = Counter::new(limit, now);
-            self.carried
-                .apply(&applied.flat.name, whom.key, &mut counter);
+            self.carried.apply(name, whom.key, &mut counter);
             let escrow = self.store.is_some().then(|| Escrow::new(limit));
             let state = State::new(counter, limit.clone(), escrow);
-            Arc::new(Slot::new(place, applied.flat.name.clone(), whom, state))
+            Arc::new(Slot::new(place, name.clone(), whom, state))
         };
-        Some(Arc::clone(shard.counters.entry(place).or_insert_with(slot)))
+        Arc::clone(shard.counters.entry(place).or_insert_with(slot))
     }
 
     /// Every counter, for a look from outside. Waits for no request.
@@ -151,13 +154,13 @@ impl Ledger {
     /// The counter that a request would charge; `None` if nobody has charged it.
     pub(crate) fn find(
         &self,
-        applied: &Applied<'_>,
+        limit: &FlatLimit,
         caller: &Caller,
         model: Option<&str>,
-        permit: &Permit<'_>,
+        route: &Route,
     ) -> Option<Arc<Slot>> {
-        let place = self.place(applied, caller, model, permit);
-        self.shard(place)?
+        let place = self.place(limit, caller, model, route);
+        self.shard(place)
             .read()
             .counters
             .get(&place)

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use prometheus_client::metrics::counter::Counter;
 use proxy_core::auth::{Caller, Standing};
-use proxy_core::quota::Limit;
-use proxy_core::table::{Backend, Deployment, Table};
+use proxy_core::names::ObjectName;
+use proxy_core::quota::{Limit, LimitName, Mode};
+use proxy_core::table::{Backend, Deployment, FlatLimit, FlatRule, Table};
 
 use crate::learned::{Learned, RuleSizes};
 use crate::metrics::{LimitCounters, Metrics, RuleMetrics, TokenCounters};
@@ -18,13 +19,10 @@ use crate::upstream::Origin;
 pub(crate) struct Live {
     pub(crate) table: Arc<Table>,
     /// Parallel to the table's rules.
-    pub(crate) rules: Vec<RuleMetrics>,
-    /// Parallel to the table's rules; what earlier tables learned of the same rules is kept.
-    pub(crate) sizes: Vec<Arc<RuleSizes>>,
-    /// Parallel to the table's limits.
-    pub(crate) limits: Vec<LiveLimit>,
-    /// Parallel to the table's backends.
-    pub(crate) backends: Vec<LiveBackend>,
+    pub(crate) rules: Vec<LiveRule>,
+    /// Every limit, by name.
+    pub(crate) limits: HashMap<LimitName, Arc<LiveLimit>, foldhash::fast::RandomState>,
+    pub(crate) backends: HashMap<ObjectName, LiveBackend, foldhash::fast::RandomState>,
     tokens: RwLock<HashMap<(usize, Arc<str>), TokenCounters, foldhash::fast::RandomState>>,
     metrics: Metrics,
 }
@@ -36,13 +34,24 @@ pub(crate) struct LiveBackend {
     pub(crate) name: Arc<str>,
     /// Its address and credential, or why there is none.
     pub(crate) origin: Result<Origin, String>,
-    /// Answers with status 200, parallel to its deployments.
-    pub(crate) answered: Vec<Counter>,
+    /// Answers with status 200, by deployment.
+    pub(crate) answered: HashMap<Arc<str>, Counter>,
+}
+
+/// A rule, with what is counted of its requests.
+#[derive(Debug)]
+pub(crate) struct LiveRule {
+    pub(crate) metrics: RuleMetrics,
+    /// What earlier tables learned of the same rule is kept.
+    pub(crate) sizes: Arc<RuleSizes>,
+    /// What may apply.
+    pub(crate) limits: Vec<Arc<LiveLimit>>,
 }
 
 /// A limit as this replica enforces it.
 #[derive(Debug)]
 pub(crate) struct LiveLimit {
+    pub(crate) flat: Arc<FlatLimit>,
     /// The declared limit, its amount divided by the number of replicas.
     pub(crate) limit: Limit,
     pub(crate) counters: LimitCounters,
@@ -51,12 +60,32 @@ pub(crate) struct LiveLimit {
 impl LiveBackend {
     fn new(backend: &Backend, metrics: &Metrics) -> Self {
         let name: Arc<str> = backend.name.to_string().into();
-        let answered = |deployment: &Deployment| metrics.tries(&name, &deployment.name, "200");
+        let answered = |deployment: &Deployment| {
+            let counter = metrics.tries(&name, &deployment.name, "200");
+            (Arc::clone(&deployment.name), counter)
+        };
         let answered = backend.deployments.iter().map(answered).collect();
         Self {
             origin: Origin::of(backend),
             answered,
             name,
+        }
+    }
+}
+
+impl LiveLimit {
+    pub(crate) fn mode(&self) -> Mode {
+        self.flat.quota.mode
+    }
+
+    fn new(flat: &Arc<FlatLimit>, replicas: u64, metrics: &Metrics) -> Self {
+        let mut limit = flat.limit.clone();
+        // Rounded down: the replicas together never admit more than declared.
+        limit.amount = limit.amount.checked_div(replicas).unwrap_or(limit.amount);
+        Self {
+            limit,
+            counters: metrics.limit(&flat.name),
+            flat: Arc::clone(flat),
         }
     }
 }
@@ -69,35 +98,25 @@ impl Live {
         metrics: &Metrics,
         learned: &Learned,
     ) -> Self {
-        let (rules, sizes) = table
-            .rules()
-            .iter()
-            .filter_map(|flat| {
-                let route = table.contents().routes.get(flat.route)?;
-                let rule = route.rules.get(flat.rule)?;
-                let sizes = learned.rule(&route.name, &rule.name);
-                Some((metrics.rule(route, rule), sizes))
-            })
-            .unzip();
-        let limits = table
-            .limits()
-            .iter()
-            .map(|flat| {
-                let mut limit = flat.limit.clone();
-                // Rounded down: the replicas together never admit more than declared.
-                limit.amount = limit.amount.checked_div(replicas).unwrap_or(limit.amount);
-                LiveLimit {
-                    limit,
-                    counters: metrics.limit(&flat.name),
-                }
-            })
-            .collect();
+        let mut limits: HashMap<LimitName, Arc<LiveLimit>, _> = HashMap::default();
+        // Made where it is first needed, so that no rule can miss one.
+        let mut handle = |flat: &Arc<FlatLimit>| {
+            let made = || Arc::new(LiveLimit::new(flat, replicas, metrics));
+            Arc::clone(limits.entry(flat.name.clone()).or_insert_with(made))
+        };
+        let rule = |flat: &FlatRule| LiveRule {
+            metrics: metrics.rule(&flat.route, &flat.rule),
+            sizes: learned.rule(&flat.route.name, &flat.rule.name),
+            limits: flat.limits.iter().map(&mut handle).collect(),
+        };
+        let rules = table.rules().iter().map(rule).collect();
+        table.limits().iter().for_each(|flat| drop(handle(flat)));
         let backends = table.contents().backends.iter();
-        let backends = backends.map(|b| LiveBackend::new(b, metrics)).collect();
+        let backends = backends.map(|b| (b.name.clone(), LiveBackend::new(b, metrics)));
+        let backends = backends.collect();
         Self {
             table,
             rules,
-            sizes,
             limits,
             backends,
             tokens: RwLock::default(),
@@ -117,7 +136,7 @@ impl Live {
         if let Some(known) = self.tokens.read().get(&key) {
             return known.clone();
         }
-        let route = self.rules.get(rule).map_or("", |rule| &*rule.route);
+        let route = self.rules.get(rule).map_or("", |rule| &*rule.metrics.route);
         let counters = self.metrics.tokens(route, &key.1);
         self.tokens.write().insert(key, counters.clone());
         counters

@@ -1,9 +1,7 @@
 //! What replicas tell each other about their counters, through the operators.
 
-use std::collections::HashMap;
-
 use proxy_admin::clock;
-use proxy_core::quota::{Carried, CounterReading, LimitName, StoreState};
+use proxy_core::quota::{Carried, CounterReading, StoreState};
 
 use crate::server::Gateway;
 
@@ -15,13 +13,11 @@ impl Gateway {
         let Some(live) = shared.live() else {
             return Vec::new();
         };
-        let flat = live.table.limits().iter();
-        let limits: HashMap<&LimitName, usize> = flat.zip(0..).map(|(f, i)| (&f.name, i)).collect();
         let now = clock::now();
         let slots = shared.ledger.slots().into_iter();
         slots
             .filter_map(|slot| {
-                let live = live.limits.get(*limits.get(&slot.limit)?)?;
+                let live = live.limits.get(&slot.limit)?;
                 slot.reading(&live.limit, now)
             })
             .collect()

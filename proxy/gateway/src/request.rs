@@ -150,15 +150,18 @@ async fn serve(
         choices: scanned.choices,
     };
     exchange.price = permit.flat.max_price;
+    let Some(rule) = live.rules.get(permit.index) else {
+        return Err(refuse(Code::Internal, "the rule is not in the table"));
+    };
     let asking = Asking {
-        live: &live,
-        permit: &permit,
+        limits: &rule.limits,
+        route: permit.route,
         caller: &caller,
         model: &model,
         clock: clock::now,
     };
     let default_output = config.default_output_tokens;
-    let guess = Guess::of(&asking, exchange.shape, &bytes, target.operation);
+    let guess = Guess::of(rule, &permit, &model, exchange.shape, &bytes, target.operation);
     let reserved = core
         .shared
         .ledger

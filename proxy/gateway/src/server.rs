@@ -201,7 +201,7 @@ impl Gateway {
             &shared.metrics,
             &shared.learned,
         );
-        for backend in &live.backends {
+        for backend in live.backends.values() {
             if let Err(cause) = &backend.origin {
                 error!(backend = %backend.name, cause, "a backend cannot be used");
             }

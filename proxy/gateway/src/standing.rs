@@ -125,30 +125,27 @@ pub(crate) struct Summed {
 }
 
 pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<Summed> {
-    let flat = live.table.limits();
-    let by_name: HashMap<&LimitName, usize> =
-        flat.iter().enumerate().map(|(i, f)| (&f.name, i)).collect();
-    let mut used: Vec<Vec<(Counted, Arc<Slot>)>> = flat.iter().map(|_| Vec::new()).collect();
+    let mut used: HashMap<LimitName, Vec<(Counted, Arc<Slot>)>> = HashMap::new();
     for slot in ledger.slots() {
         // A counter of a limit that is gone is kept: it may come back within the window.
-        let Some(&index) = by_name.get(&slot.limit) else {
-            continue;
-        };
-        let (Some(limit), Some(used)) = (live.limits.get(index), used.get_mut(index)) else {
+        let Some(limit) = live.limits.get(&slot.limit) else {
             continue;
         };
         let counted = slot.counted(&limit.limit, now);
         if counted.used > 0 {
-            used.push((counted, slot));
+            let of_limit = used.entry(slot.limit.clone()).or_default();
+            of_limit.push((counted, slot));
         }
     }
-    let told = flat.iter().zip(&live.limits).zip(used);
-    told.map(|((flat, limit), mut used)| {
+    let in_order = live.table.limits().iter();
+    let limits = in_order.filter_map(|flat| live.limits.get(&flat.name));
+    limits.map(|limit| {
+        let flat = &limit.flat;
+        let mut used = used.remove(&flat.name).unwrap_or_default();
         used.sort_by(|(a, slot), (b, other)| {
             let by_use = b.used.cmp(&a.used);
             by_use.then_with(|| slot.subject.cmp(&other.subject))
         });
-        let quota = live.table.contents().quotas.get(flat.quota);
         let (all_used, all_reserved) = (
             sum(&used, |counted| counted.used),
             sum(&used, |counted| counted.reserved),
@@ -157,7 +154,7 @@ pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<Summed> {
             limit: flat.name.to_string(),
             unit: flat.limit.unit.as_str().to_owned(),
             window: flat.limit.window.to_string(),
-            mode: mode(quota.map(|quota| quota.mode).unwrap_or_default()).to_owned(),
+            mode: mode(limit.mode()).to_owned(),
             declared: flat.limit.amount,
             amount: limit.limit.amount,
             denials: limit.counters.denials.get(),

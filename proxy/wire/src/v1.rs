@@ -120,35 +120,36 @@ pub fn encode_reusing(contents: &Contents, before: &Contents, previous: &Objects
 /// # Errors
 /// The first object that is not as it should be. Nothing is taken of a table with such an object.
 pub fn decode(objects: &Objects) -> Result<Contents, DecodeError> {
-    let mut contents = Contents::default();
+    let (mut backends, mut routes) = (Vec::new(), Vec::new());
+    let (mut quotas, mut keys) = (Vec::new(), Vec::new());
     for (key, entry) in &objects.0 {
         let (kind, name) = split(key)?;
         match kind {
             BACKEND => {
                 let backend: object::Backend = entry.read(key)?;
-                contents.backends.extend(backend.into_core(name));
+                backends.extend(backend.into_core(name));
             }
             ROUTE => {
                 let route: object::Route = entry.read(key)?;
-                contents.routes.push(route.into_core(name));
+                routes.push(route.into_core(name));
             }
             QUOTA => {
                 let quota: quota::Quota = entry.read(key)?;
-                contents.quotas.push(quota.into_core(name));
+                quotas.push(quota.into_core(name));
             }
             KEY => {
                 let found: object::Key = entry.read(key)?;
-                contents.keys.push(found.into_core(name));
+                keys.push(found.into_core(name));
             }
             _ => return Err(DecodeError::Key(key.clone())),
         }
     }
     // Keys sort "a-b/x" before "a/x", names the other way round.
-    contents.backends.sort_by(|a, b| a.name.cmp(&b.name));
-    contents.routes.sort_by(|a, b| a.name.cmp(&b.name));
-    contents.quotas.sort_by(|a, b| a.name.cmp(&b.name));
-    contents.keys.sort_by(|a, b| a.secret.cmp(&b.secret));
-    Ok(contents)
+    backends.sort_by(|a: &Backend, b| a.name.cmp(&b.name));
+    routes.sort_by(|a: &Route, b| a.name.cmp(&b.name));
+    quotas.sort_by(|a: &Quota, b| a.name.cmp(&b.name));
+    keys.sort_by(|a: &Key, b| a.secret.cmp(&b.secret));
+    Ok(Contents::new(backends, routes, quotas, keys))
 }
 
 /// SHA-256, in hex, over all keys and entries, each with its length before it.
@@ -251,8 +252,8 @@ impl Writer<'_> {
     fn all<'c, T: Named, W: From<&'c T> + Serialize>(
         &mut self,
         kind: &str,
-        now: &'c [T],
-        before: &[T],
+        now: &'c [Arc<T>],
+        before: &[Arc<T>],
     ) {
         for object in now {
             let name = object.name();
@@ -261,9 +262,9 @@ impl Writer<'_> {
                 .binary_search_by(|other| other.name().cmp(name))
                 .ok()
                 .and_then(|index| before.get(index))
-                .is_some_and(|other| other == object);
+                .is_some_and(|other| Arc::ptr_eq(other, object) || other == object);
             let known = same.then(|| self.previous.0.get(&key)).flatten();
-            let entry = known.cloned().or_else(|| Entry::of(&W::from(object)));
+            let entry = known.cloned().or_else(|| Entry::of(&W::from(&**object)));
             if let Some(entry) = entry {
                 self.objects.insert(key, entry);
             }

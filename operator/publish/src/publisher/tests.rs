@@ -16,7 +16,7 @@ fn keys(names: &[&str]) -> Contents {
         expires_ms: None,
     };
     Contents {
-        keys: names.iter().map(key).collect(),
+        keys: names.iter().map(|name| Arc::new(key(name))).collect(),
         ..Contents::default()
     }
 }

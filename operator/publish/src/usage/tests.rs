@@ -39,7 +39,7 @@ fn declared() -> Limits {
         limits: vec![limit("day", day), limit("minute", Window::Minute)],
     };
     limits(&Contents {
-        quotas: vec![quota],
+        quotas: vec![Arc::new(quota)],
         ..Contents::default()
     })
 }

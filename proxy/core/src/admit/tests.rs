@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -75,7 +76,7 @@ fn route(route: &str, created_s: i64, pattern: &str) -> Route {
             ..Authentication::default()
         },
         rejected: None,
-        rules: vec![rule(pattern)],
+        rules: vec![Arc::new(rule(pattern))],
     }
 }
 
@@ -94,12 +95,8 @@ fn table(routes: Vec<Route>) -> Table {
 }
 
 fn table_with(routes: Vec<Route>, quotas: Vec<Quota>) -> Table {
-    Table::new(Contents {
-        backends: vec![backend()],
-        routes,
-        quotas,
-        keys: vec![key("ann"), key("bob")],
-    })
+    let keys = vec![key("ann"), key("bob")];
+    Table::new(Contents::new(vec![backend()], routes, quotas, keys))
 }
 
 fn ask<'a>(headers: &'a HeaderMap, model: &'a str) -> Ask<'a> {
@@ -195,7 +192,7 @@ fn the_older_route_wins_a_tie_and_then_the_name() {
 #[test]
 fn a_rule_whose_backends_are_all_missing_has_none() {
     let mut lost = route("a", 0, "*");
-    lost.rules[0].targets[0].backend = name("gone");
+    Arc::make_mut(&mut lost.rules[0]).targets[0].backend = name("gone");
     assert_eq!(
         decide(&table(vec![lost]), Some("ann"), "m"),
         Err(Code::NoBackend)
@@ -242,7 +239,7 @@ fn limits_apply_by_scope_model_and_consumer() {
         let permit = admit(&table, &caller, &ask(&headers, model)).expect("admitted");
         permit
             .limits(&caller, Some(model))
-            .map(|l| l.flat.name.quota.name().to_owned())
+            .map(|l| l.name.quota.name().to_owned())
             .collect()
     };
     assert_eq!(applied("gpt-4o"), ["all", "rule"]);

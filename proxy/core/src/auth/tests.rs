@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::{Key, KeyDigest, KeyRing, Rejected};
 use crate::names::{Moment, ObjectName};
 
@@ -16,9 +18,14 @@ const NOW: Moment = Moment {
     unix_ms: 1_000,
 };
 
+fn ring(keys: Vec<Key>) -> KeyRing {
+    let keys: Vec<_> = keys.into_iter().map(Arc::new).collect();
+    KeyRing::new(&keys)
+}
+
 #[test]
 fn finds_a_key_by_its_digest_only() {
-    let ring = KeyRing::new(vec![key("a", "raw-a", None), key("b", "raw-b", None)]);
+    let ring = ring(vec![key("a", "raw-a", None), key("b", "raw-b", None)]);
     let found = ring.find(&KeyDigest::of("raw-b"), NOW).expect("known");
     assert_eq!((&*found.name, &*found.namespace), ("b", "ns"));
     assert_eq!(
@@ -31,7 +38,7 @@ fn finds_a_key_by_its_digest_only() {
 fn tells_equal_prefixes_apart() {
     let mut twin = *KeyDigest::of("raw-a").as_bytes();
     twin[31] ^= 1;
-    let ring = KeyRing::new(vec![
+    let ring = ring(vec![
         Key {
             digest: KeyDigest::from_bytes(twin),
             ..key("twin", "", None)
@@ -46,7 +53,7 @@ fn tells_equal_prefixes_apart() {
 
 #[test]
 fn refuses_an_expired_key_from_its_last_millisecond_on() {
-    let ring = KeyRing::new(vec![
+    let ring = ring(vec![
         key("a", "raw", Some(1_000)),
         key("b", "other", Some(1_001)),
     ]);

@@ -1,7 +1,8 @@
 //! The answer, as it is written on the admin port and read by `tundish explain`.
 
-use proxy_core::admit::{Applied, Denial};
+use proxy_core::admit::Denial;
 use proxy_core::quota::Unit;
+use proxy_core::table::FlatLimit;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger;
@@ -122,7 +123,7 @@ impl Verdict {
         }
     }
 
-    pub(super) fn over(applied: &Applied<'_>, limit: &LimitForecast) -> Self {
+    pub(super) fn over(flat: &FlatLimit, limit: &LimitForecast) -> Self {
         let LimitForecast {
             limit: name,
             unit,
@@ -135,7 +136,7 @@ impl Verdict {
             None => {
                 format!("limit {name} allows {amount} {unit} in all, this request needs {asks}")
             }
-            Some(_) if applied.flat.limit.unit == Unit::Concurrency => {
+            Some(_) if flat.limit.unit == Unit::Concurrency => {
                 format!("limit {name}: {used} of {amount} run; it fits when one of them ends")
             }
             Some(wait) => format!(
@@ -145,7 +146,7 @@ impl Verdict {
         };
         Self {
             admitted: false,
-            code: Some(ledger::code(&applied.flat.limit).as_str().to_owned()),
+            code: Some(ledger::code(&flat.limit).as_str().to_owned()),
             reason,
             limit: Some(name.clone()),
             fits_in_seconds: limit.fits_in_seconds,

@@ -137,7 +137,8 @@ fn any_key_of_a_consumer_that_is_admitted_does() {
 #[test]
 fn weights_become_shares_of_their_tier() {
     let mut declared = declared(Mode::Enforce, Unit::Tokens, 100);
-    let targets = &mut declared.routes[0].rules[0].targets;
+    let route = Arc::make_mut(&mut declared.routes[0]);
+    let targets = &mut Arc::make_mut(&mut route.rules[0]).targets;
     let mut heavy = targets[0].clone();
     heavy.weight = 3;
     let mut second = targets[0].clone();

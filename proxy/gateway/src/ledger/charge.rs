@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use proxy_core::names::Moment;
-use proxy_core::quota::{Backing, Cost, Entry, Loss, Mode, OnStoreLoss, Taken};
+use proxy_core::quota::{Backing, Cost, Entry, Loss, OnStoreLoss, Taken};
 use smallvec::SmallVec;
 
 use super::slot::{Slot, State};
 use crate::answer::Levels;
-use crate::live::Live;
+use crate::live::LiveLimit;
 use crate::metrics::SettlementCounters;
 use crate::store::Store;
 
@@ -16,7 +16,6 @@ use crate::store::Store;
 /// at `estimate`, when nobody else did (an aborted client, a cut stream, a panic).
 #[derive(Debug)]
 pub(crate) struct Charge {
-    pub(super) live: Arc<Live>,
     pub(super) held: SmallVec<[Held; 4]>,
     pub(super) settled: bool,
     /// What to settle at if nobody settles: the reservation, narrowed as the answer goes on.
@@ -31,9 +30,7 @@ pub(crate) struct Charge {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) slot: Arc<Slot>,
-    /// Index of the limit in the table.
-    pub(super) limit: usize,
-    pub(super) mode: Mode,
+    pub(super) limit: Arc<LiveLimit>,
     pub(super) taken: Taken,
     pub(super) asked: u64,
 }
@@ -62,9 +59,7 @@ impl Charge {
         };
         let now = (self.clock)();
         for held in self.held.drain(..) {
-            let Some(live) = self.live.limits.get(held.limit) else {
-                continue;
-            };
+            let live = &held.limit;
             let used = match how {
                 Settled::Released => 0,
                 Settled::Measured | Settled::Estimated => actual.of(live.limit.unit),
@@ -80,7 +75,7 @@ impl Charge {
             } = &mut *state;
             let mut entry = Entry {
                 limit: &live.limit,
-                mode: held.mode,
+                mode: live.mode(),
                 counter,
                 backing: escrow.as_mut().map_or(Backing::Own, |escrow| {
                     let (on, share) = (OnStoreLoss::Deny, 0);

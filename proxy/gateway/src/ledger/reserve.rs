@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::MutexGuard;
-use proxy_core::admit::{Applied, Permit};
 use proxy_core::auth::Caller;
 use proxy_core::names::{Code, Moment};
 use proxy_core::quota::{
     Backing, Cost, Counter, Entry, Escrow, Exceeded, Loss, Mode, Shortfall, Wait, reserve,
 };
+use proxy_core::table::Route;
 use smallvec::SmallVec;
 use tokio::sync::futures::OwnedNotified;
 
@@ -22,7 +22,7 @@ use super::slot::{State, Whom};
 use super::told::{levels, refusal};
 use super::{Ledger, Slot, subject};
 use crate::answer::{Levels, Refusal};
-use crate::live::Live;
+use crate::live::LiveLimit;
 use crate::store::{Asked, Call};
 
 /// A request waits so long for a store that answers, then it is refused: others took what was lent
@@ -34,8 +34,9 @@ const BUSY: Wait = Wait::Millis(1_000);
 /// For whom is to be reserved, and by which table.
 #[derive(Clone, Copy)]
 pub(crate) struct Asking<'a> {
-    pub(crate) live: &'a Arc<Live>,
-    pub(crate) permit: &'a Permit<'a>,
+    /// What may apply, by its rule.
+    pub(crate) limits: &'a [Arc<LiveLimit>],
+    pub(crate) route: &'a Route,
     pub(crate) caller: &'a Caller,
     pub(crate) model: &'a str,
     pub(crate) clock: fn() -> Moment,
@@ -43,7 +44,7 @@ pub(crate) struct Asking<'a> {
 
 /// The counters of a request, in the one order that all requests lock them in: otherwise two of them
 /// could wait for each other.
-pub(super) type Counters<'a> = SmallVec<[(Arc<Slot>, Applied<'a>); 4]>;
+pub(super) type Counters<'a> = SmallVec<[(Arc<Slot>, &'a Arc<LiveLimit>); 4]>;
 type Guards<'a> = SmallVec<[MutexGuard<'a, State>; 4]>;
 
 #[expect(
@@ -95,7 +96,7 @@ impl Ledger {
                 Attempt::Exceeded(refusal) => match recount.take().and_then(|recount| recount()) {
                     Some(better) if better != cost => cost = better,
                     Some(_) | None => {
-                        denied(asking.live, &refusal);
+                        denied(&counters, &refusal);
                         return Err(refusal);
                     }
                 },
@@ -111,23 +112,24 @@ impl Ledger {
 
     fn counters<'a>(&self, asking: &Asking<'a>) -> Counters<'a> {
         let Asking {
-            live,
-            permit,
+            limits,
+            route,
             caller,
             model,
             clock,
         } = *asking;
         let model = Some(model);
         let now = clock();
-        let mut counters: Counters<'_> = permit
-            .limits(caller, model)
-            .filter_map(|applied| {
-                let place = self.place(&applied, caller, model, permit);
+        let mut counters: Counters<'_> = limits
+            .iter()
+            .filter(|live| live.flat.applies(caller, model))
+            .map(|live| {
+                let place = self.place(&live.flat, caller, model, route);
                 let whom = || Whom {
-                    key: applied.subject_key(caller, model, permit.route),
-                    subject: subject(&applied, caller, model, permit),
+                    key: live.flat.subject_key(caller, model, route),
+                    subject: subject(&live.flat, caller, model, route),
                 };
-                Some((self.slot(place, live, &applied, whom, now)?, applied))
+                (self.slot(place, live, whom, now), live)
             })
             .collect();
         counters.sort_unstable_by_key(|(slot, _)| slot.place);
@@ -142,7 +144,6 @@ impl Ledger {
         levels: Levels,
     ) -> Charge {
         Charge {
-            live: Arc::clone(asking.live),
             held,
             settled: false,
             estimate: cost,
@@ -162,26 +163,22 @@ impl Ledger {
     ) -> Attempt {
         let now = (asking.clock)();
         let mut guards: Guards<'_> = counters.iter().map(|(slot, _)| slot.state.lock()).collect();
-        self.adapt(asking, counters, &mut guards, now);
+        self.adapt(counters, &mut guards, now);
         let mut entries = self.entries(counters, &mut guards);
         match reserve(&mut entries, cost, now) {
             Ok(taken) => {
                 let levels = levels(&mut entries, now);
                 drop(entries);
                 let mut held = SmallVec::new();
-                for (((slot, applied), guard), taken) in counters.iter().zip(&mut guards).zip(taken)
-                {
-                    let ask = cost.of(applied.flat.limit.unit);
+                for (((slot, live), guard), taken) in counters.iter().zip(&mut guards).zip(taken) {
+                    let ask = cost.of(live.limit.unit);
                     guard.reserved = guard.reserved.saturating_add(ask);
-                    if taken.over && applied.quota.mode == Mode::Shadow {
-                        count(asking.live, applied.index, |limit| {
-                            limit.counters.shadow_denials.inc()
-                        });
+                    if taken.over && live.mode() == Mode::Shadow {
+                        live.counters.shadow_denials.inc();
                     }
                     held.push(Held {
                         slot: Arc::clone(slot),
-                        limit: applied.index,
-                        mode: applied.quota.mode,
+                        limit: Arc::clone(live),
                         taken,
                         asked: ask,
                     });
@@ -210,22 +207,18 @@ impl Ledger {
     /// Begins counters anew whose window is of another kind now, and takes note of new limits.
     fn adapt(
         &self,
-        asking: &Asking<'_>,
         counters: &Counters<'_>,
         guards: &mut Guards<'_>,
         now: Moment,
     ) {
-        for (guard, (slot, applied)) in guards.iter_mut().zip(counters) {
-            let Some(live) = asking.live.limits.get(applied.index) else {
-                continue;
-            };
+        for (guard, (slot, live)) in guards.iter_mut().zip(counters) {
             if guard.counts_like(&live.limit) {
                 continue;
             }
             if !guard.counter.suits(&live.limit) {
                 guard.counter = Counter::new(&live.limit, now);
                 let counter = &mut guard.counter;
-                self.carried.apply(&applied.flat.name, slot.key, counter);
+                self.carried.apply(&live.flat.name, slot.key, counter);
                 guard.escrow = self.store.is_some().then(|| Escrow::new(&live.limit));
             }
             guard.limit = live.limit.clone();
@@ -243,7 +236,7 @@ impl Ledger {
         guards
             .iter_mut()
             .zip(counters)
-            .map(|(guard, (_, applied))| {
+            .map(|(guard, (_, live))| {
                 let State {
                     counter,
                     escrow,
@@ -252,7 +245,7 @@ impl Ledger {
                 } = &mut **guard;
                 let share = limit.amount.checked_div(replicas);
                 let loss = Loss {
-                    on: applied.quota.on_store_loss,
+                    on: live.flat.quota.on_store_loss,
                     share: share.unwrap_or(limit.amount),
                 };
                 let backing = match (escrow, open) {
@@ -262,7 +255,7 @@ impl Ledger {
                 };
                 Entry {
                     limit,
-                    mode: applied.quota.mode,
+                    mode: live.mode(),
                     counter,
                     backing,
                 }
@@ -286,8 +279,8 @@ impl Ledger {
             let escrow = guards.get(index).and_then(|guard| guard.escrow.as_ref());
             escrow.is_some_and(Escrow::is_asking)
         });
-        for (index, ((slot, applied), guard)) in counters.iter().zip(&mut guards).enumerate() {
-            let ask = cost.of(applied.flat.limit.unit);
+        for (index, ((slot, live), guard)) in counters.iter().zip(&mut guards).enumerate() {
+            let ask = cost.of(live.limit.unit);
             let State { escrow, limit, .. } = &mut **guard;
             let Some(escrow) = escrow else { continue };
             if Some(index) == busy {
@@ -298,7 +291,7 @@ impl Ledger {
                 });
             } else if busy.is_none() {
                 let lacks = lacking.contains(&index);
-                if !lacks && (applied.quota.mode == Mode::Shadow || !escrow.joins(replicas, now)) {
+                if !lacks && (live.mode() == Mode::Shadow || !escrow.joins(replicas, now)) {
                     continue;
                 }
                 if lacks && waits.is_none() {
@@ -332,16 +325,16 @@ impl Ledger {
         let mut asked = Vec::new();
         if store.is_open() {
             let replicas = store.replicas();
-            let low = guards.iter().zip(counters).any(|(guard, (_, applied))| {
+            let low = guards.iter().zip(counters).any(|(guard, (_, live))| {
                 let escrow = guard.escrow.as_ref();
-                applied.quota.mode == Mode::Enforce
+                live.mode() == Mode::Enforce
                     && escrow.is_some_and(|escrow| escrow.runs_low(replicas, now))
             });
-            for ((slot, applied), guard) in counters.iter().zip(&mut guards) {
+            for ((slot, live), guard) in counters.iter().zip(&mut guards) {
                 let State { escrow, limit, .. } = &mut **guard;
                 if let Some(escrow) = escrow
                     && low
-                    && applied.quota.mode == Mode::Enforce
+                    && live.mode() == Mode::Enforce
                     && escrow.joins(replicas, now)
                 {
                     asked.push(Asked {
@@ -375,14 +368,10 @@ impl Ledger {
     }
 }
 
-fn count(live: &Live, limit: usize, counter: impl FnOnce(&crate::live::LiveLimit) -> u64) {
-    if let Some(limit) = live.limits.get(limit) {
-        counter(limit);
-    }
-}
-
-fn denied(live: &Live, refusal: &Refusal) {
-    if let Some(spent) = &refusal.limit {
-        count(live, spent.index, |limit| limit.counters.denials.inc());
+fn denied(counters: &Counters<'_>, refusal: &Refusal) {
+    let Some(spent) = &refusal.limit else { return };
+    let refusing = counters.iter().find(|(_, live)| live.flat.name == spent.name);
+    if let Some((_, live)) = refusing {
+        live.counters.denials.inc();
     }
 }

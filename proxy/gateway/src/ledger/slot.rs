@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use proxy_core::admit::{Applied, Permit, SubjectPart};
 use proxy_core::auth::Caller;
 use proxy_core::names::Moment;
 use proxy_core::quota::{
     Answer, Ask, Backing, Counter, CounterReading, Entry, Escrow, Limit, LimitName, Mode,
     SubjectKey, Trip, Wait,
 };
+use proxy_core::table::{FlatLimit, Route, SubjectPart};
 use tokio::sync::Notify;
 
 /// Characters shown of one part of a subject: models are named by callers, at any length.
@@ -248,18 +248,18 @@ impl Slot {
 
 /// Names what a counter counts for, for people.
 pub(crate) fn subject(
-    applied: &Applied<'_>,
+    limit: &FlatLimit,
     caller: &Caller,
     model: Option<&str>,
-    permit: &Permit<'_>,
+    route: &Route,
 ) -> Arc<str> {
     let mut text = String::new();
-    for part in applied.subject(caller, model, permit.route) {
+    for part in limit.subject(caller, model, route) {
         let (name, namespace, value) = match part {
             SubjectPart::Consumer(namespace, name) => ("consumer", namespace, name),
             SubjectPart::Model(model) => ("model", "", model),
             SubjectPart::Route(namespace, name) => ("route", namespace, name),
-            SubjectPart::Attribute(value) => (&*applied.quota.attribute, "", value),
+            SubjectPart::Attribute(value) => (&*limit.quota.attribute, "", value),
         };
         if !text.is_empty() {
             text.push(' ');

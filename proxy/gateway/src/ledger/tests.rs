@@ -16,7 +16,7 @@ use proxy_core::table::{
 use super::{Asking, Charge, Ledger, Settled};
 use crate::answer::Refusal;
 use crate::learned::Learned;
-use crate::live::Live;
+use crate::live::{Live, LiveLimit};
 use crate::metrics::Metrics;
 use crate::store::Store;
 
@@ -37,8 +37,8 @@ pub(crate) fn limit(name: &str, unit: Unit, amount: u64) -> Limit {
 pub(crate) fn contents(mode: Mode, per: Vec<Per>, limits: Vec<Limit>) -> Contents {
     let name = |text: &str| ObjectName::new("ns", text);
     let second = Duration::from_secs(1);
-    Contents {
-        backends: vec![Backend {
+    Contents::new(
+        vec![Backend {
             name: name("b"),
             kind: BackendKind::Foundry,
             endpoint: "http://b".into(),
@@ -51,7 +51,7 @@ pub(crate) fn contents(mode: Mode, per: Vec<Per>, limits: Vec<Limit>) -> Content
             first_byte_timeout: second,
             idle_timeout: second,
         }],
-        routes: vec![Route {
+        vec![Route {
             name: name("r"),
             created_s: 0,
             hostnames: Vec::new(),
@@ -60,7 +60,7 @@ pub(crate) fn contents(mode: Mode, per: Vec<Per>, limits: Vec<Limit>) -> Content
                 ..Authentication::default()
             },
             rejected: None,
-            rules: vec![Rule {
+            rules: vec![Arc::new(Rule {
                 name: "rule".into(),
                 matches: Vec::new(),
                 targets: vec![Target {
@@ -72,9 +72,9 @@ pub(crate) fn contents(mode: Mode, per: Vec<Per>, limits: Vec<Limit>) -> Content
                 retry: Retry::default(),
                 request_timeout: None,
                 first_token_timeout: None,
-            }],
+            })],
         }],
-        quotas: vec![Quota {
+        vec![Quota {
             name: name("q"),
             scope: Scope::Gateway,
             models: Vec::new(),
@@ -85,8 +85,8 @@ pub(crate) fn contents(mode: Mode, per: Vec<Per>, limits: Vec<Limit>) -> Content
             on_store_loss: OnStoreLoss::Share,
             limits,
         }],
-        keys: Vec::new(),
-    }
+        Vec::new(),
+    )
 }
 
 pub(crate) struct Bench {
@@ -143,14 +143,18 @@ impl Bench {
         };
         let permit = admit(&live.table, &caller, &ask).expect("admitted");
         let asking = Asking {
-            live,
-            permit: &permit,
+            limits: &live.rules[permit.index].limits,
+            route: permit.route,
             caller: &caller,
             model: "m",
             clock,
         };
         self.ledger.reserve(&asking, cost(tokens), || None).await
     }
+}
+
+fn limit_of(live: &Live) -> &LiveLimit {
+    live.limits.values().next().expect("there is one")
 }
 
 pub(crate) fn cost(tokens: u64) -> Cost {
@@ -271,8 +275,8 @@ fn a_shadowed_limit_is_counted_and_refuses_nothing() {
     for _ in 0..3 {
         bench.take(&live, "k", 1).expect("never refused");
     }
-    assert_eq!(live.limits[0].counters.shadow_denials.get(), 2);
-    assert_eq!(live.limits[0].counters.denials.get(), 0);
+    assert_eq!(limit_of(&live).counters.shadow_denials.get(), 2);
+    assert_eq!(limit_of(&live).counters.denials.get(), 0);
 }
 
 #[test]

@@ -42,14 +42,14 @@ pub(super) fn refusal(
     cost: &Cost,
     now: Moment,
 ) -> Refusal {
-    let (Some((_, applied)), Some(entry)) = (
+    let (Some((_, live)), Some(entry)) = (
         counters.get(exceeded.entry),
         entries.get_mut(exceeded.entry),
     ) else {
         return Refusal::new(Code::QuotaExceeded, "a limit is spent");
     };
     let limit = entry.limit;
-    let name = applied.flat.name.clone();
+    let name = live.flat.name.clone();
     let level = Level {
         amount: limit.amount,
         used: used(entry, now),
@@ -76,7 +76,6 @@ pub(super) fn refusal(
     Refusal {
         denial: Denial::new(code(limit), message),
         limit: Some(Spent {
-            index: applied.index,
             name,
             unit: limit.unit,
             level,

@@ -58,9 +58,9 @@ pub(crate) fn contents(sims: &[Sim], limits: Vec<Limit>) -> Contents {
         weight: 1,
         priority: u8::try_from(index).expect("few"),
     });
-    Contents {
-        backends: backends.collect(),
-        routes: vec![Route {
+    Contents::new(
+        backends.collect(),
+        vec![Route {
             name: name("chat"),
             created_s: 0,
             hostnames: Vec::new(),
@@ -69,7 +69,7 @@ pub(crate) fn contents(sims: &[Sim], limits: Vec<Limit>) -> Contents {
                 ..Authentication::default()
             },
             rejected: None,
-            rules: vec![Rule {
+            rules: vec![Arc::new(Rule {
                 name: "all".into(),
                 matches: Vec::new(),
                 targets: targets.collect(),
@@ -82,9 +82,9 @@ pub(crate) fn contents(sims: &[Sim], limits: Vec<Limit>) -> Contents {
                 },
                 request_timeout: None,
                 first_token_timeout: None,
-            }],
+            })],
         }],
-        quotas: vec![Quota {
+        vec![Quota {
             name: name("q"),
             scope: Scope::Gateway,
             models: Vec::new(),
@@ -95,14 +95,14 @@ pub(crate) fn contents(sims: &[Sim], limits: Vec<Limit>) -> Contents {
             on_store_loss: OnStoreLoss::Share,
             limits,
         }],
-        keys: vec![Key {
+        vec![Key {
             secret: name("ann"),
             consumer: "ann".into(),
             digest: KeyDigest::of("ann-key"),
             attributes: Vec::new(),
             expires_ms: None,
         }],
-    }
+    )
 }
 
 pub(crate) fn minute(unit: Unit, amount: u64) -> Limit {

@@ -349,7 +349,8 @@ async fn an_unreachable_backend_is_502_and_costs_nothing() -> Result<()> {
         vec![minute(Unit::Tokens, 10_000)],
     );
     drop(sim);
-    gone.routes[0].rules[0].retry = Retry::default();
+    let route = Arc::make_mut(&mut gone.routes[0]);
+    Arc::make_mut(&mut route.rules[0]).retry = Retry::default();
     bench.gateway.publish(Arc::new(Table::new(gone)));
     let answer = bench.ask(&chat(false)).await?;
     assert_eq!(

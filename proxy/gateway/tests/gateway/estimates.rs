@@ -159,7 +159,7 @@ async fn a_request_is_counted_before_it_is_refused_for_what_others_needed() -> R
     let bench = Bench::start(1, Vec::new())?;
     let limit = |amount| {
         let mut contents = contents(&bench.sims, vec![minute(Unit::Tokens, amount)]);
-        contents.backends[0].deployments[0].model = "gpt-4o-mini".into();
+        Arc::make_mut(&mut contents.backends[0]).deployments[0].model = "gpt-4o-mini".into();
         bench.gateway.publish(Arc::new(Table::new(contents)));
     };
     limit(1_000_000);

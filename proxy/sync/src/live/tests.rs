@@ -41,7 +41,7 @@ fn version(revision: u64, keys: usize) -> Version {
         expires_ms: None,
     };
     let objects = v1::encode(&Contents {
-        keys: (0..keys).map(key).collect(),
+        keys: (0..keys).map(|n| Arc::new(key(n))).collect(),
         ..Contents::default()
     });
     Version {

@@ -251,7 +251,7 @@ impl From<&table::Route> for Route {
                 pass_through: route.authentication.pass_through,
             },
             rejected: route.rejected.clone(),
-            rules: route.rules.iter().map(Rule::from).collect(),
+            rules: route.rules.iter().map(|rule| Rule::from(&**rule)).collect(),
         }
     }
 }
@@ -268,7 +268,7 @@ impl Route {
                 pass_through: self.authentication.pass_through,
             },
             rejected: self.rejected,
-            rules: self.rules.into_iter().map(Rule::into_core).collect(),
+            rules: self.rules.into_iter().map(|rule| Arc::new(rule.into_core())).collect(),
         }
     }
 }

@@ -57,7 +57,7 @@ fn route(text: &str) -> Route {
             pass_through: true,
         },
         rejected: None,
-        rules: vec![Rule {
+        rules: vec![Arc::new(Rule {
             name: "chat".into(),
             matches: vec![Match {
                 models: vec![
@@ -86,7 +86,7 @@ fn route(text: &str) -> Route {
             },
             request_timeout: Some(Duration::from_secs(300)),
             first_token_timeout: None,
-        }],
+        })],
     }
 }
 
@@ -124,8 +124,8 @@ fn quota(text: &str) -> Quota {
 }
 
 fn contents() -> Contents {
-    Contents {
-        backends: vec![
+    Contents::new(
+        vec![
             backend("team/east", BackendAuth::None),
             backend(
                 "team-a/east",
@@ -133,7 +133,7 @@ fn contents() -> Contents {
             ),
             backend("team-a/west", BackendAuth::PassThrough),
         ],
-        routes: vec![
+        vec![
             route("team-a/chat"),
             Route {
                 rejected: Some("backendRefs[0]: no AIBackend team-a/gone".into()),
@@ -141,15 +141,15 @@ fn contents() -> Contents {
                 ..route("team-a/other")
             },
         ],
-        quotas: vec![quota("team-a/spend")],
-        keys: vec![Key {
+        vec![quota("team-a/spend")],
+        vec![Key {
             secret: name("team-a/alice"),
             consumer: "alice".into(),
             digest: KeyDigest::of("alice's key"),
             attributes: vec![("team".into(), "a".into())],
             expires_ms: Some(1_900_000_000_000),
         }],
-    }
+    )
 }
 
 fn snapshot(objects: Objects) -> Snapshot {
@@ -243,7 +243,7 @@ fn a_delta_leads_from_one_table_to_the_next_and_from_no_other() {
     let old = encode(&contents());
     let mut after = contents();
     after.quotas.clear();
-    after.routes[0].rejected = Some("broken".into());
+    Arc::make_mut(&mut after.routes[0]).rejected = Some("broken".into());
     let new = encode(&after);
     let (changed, removed) = diff(&old, &new);
     assert_eq!(changed.len(), 1);
@@ -280,7 +280,7 @@ fn encodes_anew_only_what_changed() {
     before.backends.sort_by(|a, b| a.name.cmp(&b.name));
     let previous = encode(&before);
     let mut after = before.clone();
-    after.routes[0].created_s += 1;
+    Arc::make_mut(&mut after.routes[0]).created_s += 1;
     let next = encode_reusing(&after, &before, &previous);
     assert_eq!(next, encode(&after));
     for (key, entry) in next.iter() {
@@ -372,7 +372,7 @@ prop_compose! {
         models in vec("[a-z0-9.]{1,4}\\*?", 0..3), operations in prop::sample::subsequence(Operation::ALL.to_vec(), 0..4),
         value in "\\PC{0,8}", weight: u32, priority: u8, timeout in prop::option::of(0..1_000_000u64),
     ) -> Route {
-        let mut rule = route("x/y").rules.remove(0);
+        let mut rule = Rule::clone(&route("x/y").rules[0]);
         rule.matches = vec![Match {
             models: models.iter().map(|m| ModelPattern::parse(m).unwrap()).collect(),
             operations,
@@ -388,7 +388,7 @@ prop_compose! {
             rejected: rejected.map(Into::into),
             hostnames: hosts.iter().map(|h| HostPattern::parse(h).unwrap()).collect(),
             authentication: Authentication { anonymous, ..Authentication::default() },
-            rules: vec![rule],
+            rules: vec![Arc::new(rule)],
         }
     }
 }
@@ -434,7 +434,7 @@ prop_compose! {
         quotas.dedup_by(|a, b| a.name == b.name);
         keys.sort_by(|a, b| a.secret.cmp(&b.secret));
         keys.dedup_by(|a, b| a.secret == b.secret);
-        Contents { backends, routes, quotas, keys }
+        Contents::new(backends, routes, quotas, keys)
     }
 }
 

@@ -36,7 +36,7 @@ fn name() -> LimitName {
 /// A table with a limit of 100 tokens a day.
 fn with_quota() -> Contents {
     Contents {
-        quotas: vec![Quota {
+        quotas: vec![Arc::new(Quota {
             name: ObjectName::new("a", "spend"),
             scope: Scope::Gateway,
             models: Vec::new(),
@@ -46,7 +46,7 @@ fn with_quota() -> Contents {
             mode: Mode::Enforce,
             on_store_loss: OnStoreLoss::Share,
             limits: vec![day()],
-        }],
+        })],
         ..contents(vec![route("x", 1)])
     }
 }

@@ -239,7 +239,7 @@ pub(crate) fn route(name: &str, created_s: i64) -> Route {
         hostnames: Vec::new(),
         authentication: Authentication::default(),
         rejected: None,
-        rules: vec![Rule {
+        rules: vec![Arc::new(Rule {
             name: "all".into(),
             matches: Vec::new(),
             targets: vec![Target {
@@ -251,15 +251,14 @@ pub(crate) fn route(name: &str, created_s: i64) -> Route {
             retry: Retry::default(),
             request_timeout: None,
             first_token_timeout: None,
-        }],
+        })],
     }
 }
 
 /// A table of one backend with a credential, and `routes`.
 pub(crate) fn contents(mut routes: Vec<Route>) -> Contents {
     routes.sort_by(|a, b| a.name.cmp(&b.name));
-    Contents {
-        backends: vec![Backend {
+    let backends = vec![Backend {
             name: ObjectName::new("a", "east"),
             kind: BackendKind::Foundry,
             endpoint: "https://east.example".into(),
@@ -271,9 +270,6 @@ pub(crate) fn contents(mut routes: Vec<Route>) -> Contents {
             connect_timeout: Duration::from_secs(1),
             first_byte_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),
-        }],
-        routes,
-        quotas: Vec::new(),
-        keys: Vec::new(),
-    }
+        }];
+    Contents::new(backends, routes, Vec::new(), Vec::new())
 }

@@ -1,0 +1,219 @@
+//! The declared form of a table: what is compiled, sent and compared. Every entry is shared, so that
+//! the next table keeps those that did not change.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::Key;
+use crate::names::{ConsumerMatch, ModelPattern, ObjectName, Secret};
+use crate::quota::{Limit, Mode, OnStoreLoss, Per};
+use crate::route::{HostPattern, Match};
+use crate::tokens::Price;
+
+/// Everything declared, in the compiled form. Each list is sorted by name and free of duplicates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// AIBackends that can be used.
+    pub backends: Vec<Arc<Backend>>,
+    /// AIRoutes, the rejected ones too.
+    pub routes: Vec<Arc<Route>>,
+    /// AIQuotas.
+    pub quotas: Vec<Arc<Quota>>,
+    /// Credentials of consumers.
+    pub keys: Vec<Arc<Key>>,
+}
+
+/// How a backend speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendKind {
+    /// A Microsoft Foundry resource.
+    Foundry,
+    /// A server that speaks `/v1/...` as `OpenAI` does.
+    OpenAiCompatible,
+}
+
+/// How the gateway shows itself to a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendAuth {
+    /// Header `api-key` (Foundry) or a bearer token (`OpenAI`-compatible).
+    ApiKey(Secret),
+    /// The client's own credential goes upstream.
+    PassThrough,
+    /// No credential.
+    None,
+}
+
+/// One AIBackend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// The object.
+    pub name: ObjectName,
+    /// Its dialect.
+    pub kind: BackendKind,
+    /// `scheme://host[:port][/prefix]` without a trailing slash.
+    pub endpoint: Arc<str>,
+    /// The `api-version` to speak; `None` = as the client did.
+    pub api_version: Option<Arc<str>>,
+    /// The credential.
+    pub auth: BackendAuth,
+    /// What it serves.
+    pub deployments: Vec<Deployment>,
+    /// PEM certificates to trust instead of the public roots.
+    pub ca_pem: Option<Arc<str>>,
+    /// The name to expect in its certificate, if not the endpoint's host.
+    pub server_name: Option<Arc<str>>,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// Longest wait for the first byte of an answer.
+    pub first_byte_timeout: Duration,
+    /// Longest silence within an answer.
+    pub idle_timeout: Duration,
+}
+
+/// One deployment of a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployment {
+    /// What the backend calls it.
+    pub name: Arc<str>,
+    /// The underlying model.
+    pub model: Arc<str>,
+    /// What it costs.
+    pub price: Price,
+}
+
+/// Which callers a route admits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Authentication {
+    /// Secrets whose keys are good here.
+    pub keys: Vec<ObjectName>,
+    /// Anybody.
+    pub anonymous: bool,
+    /// Whoever the backend admits, by the caller's own credential.
+    pub pass_through: bool,
+}
+
+/// One AIRoute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The object.
+    pub name: ObjectName,
+    /// When it was created, in seconds since the Unix epoch: the older route wins a tie.
+    pub created_s: i64,
+    /// Hosts; empty = any.
+    pub hostnames: Vec<HostPattern>,
+    /// Callers.
+    pub authentication: Authentication,
+    /// Set if the route is in error: it keeps its matches and answers this.
+    pub rejected: Option<Arc<str>>,
+    /// Its rules, in order.
+    pub rules: Vec<Arc<Rule>>,
+}
+
+/// One rule of an AIRoute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its name within the route.
+    pub name: Arc<str>,
+    /// Alternatives; empty = everything.
+    pub matches: Vec<Match>,
+    /// Where requests go. References that could not be resolved are left out.
+    pub targets: Vec<Target>,
+    /// When another target is tried.
+    pub retry: Retry,
+    /// Longest life of a request.
+    pub request_timeout: Option<Duration>,
+    /// Longest wait for the first byte over all tries.
+    pub first_token_timeout: Option<Duration>,
+}
+
+/// One `backendRef`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The AIBackend.
+    pub backend: ObjectName,
+    /// The deployment; `None` = the one named like the requested model, else whose model it is.
+    pub deployment: Option<Arc<str>>,
+    /// Share within the tier.
+    pub weight: u32,
+    /// Tier, lower first.
+    pub priority: u8,
+}
+
+/// When a request is tried again, against another target, before its first byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retry {
+    /// Further tries after the first.
+    pub attempts: u8,
+    /// On 429.
+    pub on_too_many_requests: bool,
+    /// On 500, 502, 503, 504.
+    pub on_server_error: bool,
+    /// On a failed connection.
+    pub on_connect_failure: bool,
+    /// On no answer in time.
+    pub on_timeout: bool,
+}
+
+/// Which rules an AIQuota covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every route of the gateway.
+    Gateway,
+    /// Every route of a namespace.
+    Namespace(Arc<str>),
+    /// These routes, or these rules of them.
+    Targets(Vec<(ObjectName, Option<Arc<str>>)>),
+}
+
+/// One AIQuota.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// The object.
+    pub name: ObjectName,
+    /// Rules it covers.
+    pub scope: Scope,
+    /// Models it covers; empty = all.
+    pub models: Vec<ModelPattern>,
+    /// Consumers it covers.
+    pub consumers: ConsumerMatch,
+    /// How its counters split; empty = one shared.
+    pub per: Vec<Per>,
+    /// The attribute of [`Per::Attribute`].
+    pub attribute: Arc<str>,
+    /// Whether it refuses.
+    pub mode: Mode,
+    /// What it does without the shared store.
+    pub on_store_loss: OnStoreLoss,
+    /// Its limits; every one must hold.
+    pub limits: Vec<Limit>,
+}
+
+impl Route {
+    /// Whether this route takes part for `host` (lower case, without a port).
+    #[must_use]
+    pub fn serves(&self, host: &str) -> bool {
+        self.hostnames.is_empty() || self.hostnames.iter().any(|pattern| pattern.matches(host))
+    }
+}
+
+impl Contents {
+    /// Shares what is declared. Each list must be sorted by name.
+    #[must_use]
+    pub fn new(
+        backends: Vec<Backend>,
+        routes: Vec<Route>,
+        quotas: Vec<Quota>,
+        keys: Vec<Key>,
+    ) -> Self {
+        Self {
+            backends: shared(backends),
+            routes: shared(routes),
+            quotas: shared(quotas),
+            keys: shared(keys),
+        }
+    }
+}
+
+fn shared<T>(all: Vec<T>) -> Vec<Arc<T>> {
+    all.into_iter().map(Arc::new).collect()
+}
