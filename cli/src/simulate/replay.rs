@@ -7,11 +7,11 @@ use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
-use proxy_core::admit::{Ask, Permit, SubjectPart, admit};
+use proxy_core::admit::{Ask, Permit, admit};
 use proxy_core::auth::Caller;
 use proxy_core::names::{Code, Moment, Operation};
 use proxy_core::quota::{Cost, Counter, Entry, Limit, Mode, Taken, reserve};
-use proxy_core::table::Table;
+use proxy_core::table::{SubjectPart, Table};
 
 use super::caller::{Callers, NO_SUCH_CONSUMER, clues};
 use super::log::Record;

@@ -4,12 +4,11 @@
 //! request fits is derived from what remains; only reserving decides.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use http::HeaderMap;
 use proxy_admin::clock;
 use proxy_core::admit::{Ask, Denial, Permit, admit, authenticate};
-use proxy_core::auth::{Caller, Key, Standing};
+use proxy_core::auth::{Caller, Key, KeyDigest, Standing};
 use proxy_core::names::{Code, Moment, Usage};
 use proxy_core::quota::{Cost, Mode, Wait};
 use proxy_core::table::{FlatLimit, Table};
@@ -17,7 +16,6 @@ use proxy_core::table::{FlatLimit, Table};
 use crate::ledger::{self, Counted};
 use crate::live::Live;
 use crate::server::{Gateway, Shared};
-use crate::standing;
 
 mod forecast;
 mod question;
@@ -205,7 +203,9 @@ fn forecast(
             permit: &permit,
         };
         let forecast = limit_forecast(&probe, &cost, counters);
-        let waits = forecast.fits_in_seconds.map_or(Waits::Forever, Waits::Seconds);
+        let waits = forecast
+            .fits_in_seconds
+            .map_or(Waits::Forever, Waits::Seconds);
         let refuses = !forecast.fits && limit.quota.mode == Mode::Enforce;
         if refuses && worst.as_ref().is_none_or(|(before, _)| waits > *before) {
             worst = Some((waits, Verdict::over(limit, &forecast)));
@@ -260,8 +260,9 @@ fn limit_forecast(probe: &Probe<'_>, cost: &Cost, counters: &impl Counters) -> L
         limit: flat.name.to_string(),
         unit: flat.limit.unit.as_str().to_owned(),
         window: flat.limit.window.to_string(),
-        mode: standing::mode(flat.quota.mode).to_owned(),
-        subject: ledger::subject(flat, probe.caller, Some(probe.model), probe.permit.route).to_string(),
+        mode: flat.quota.mode.as_str().to_owned(),
+        subject: ledger::subject(flat, probe.caller, Some(probe.model), probe.permit.route)
+            .to_string(),
         asks,
         used: level.counted.used,
         reserved: level.counted.reserved,
@@ -304,10 +305,7 @@ fn choices(permit: &Permit<'_>, model: &str) -> Vec<Choice> {
 }
 
 /// The keys of the consumer that is asked about; one `None` for a caller without a key of ours.
-fn keys_of<'t>(
-    table: &'t Table,
-    question: &Question,
-) -> Result<Vec<Option<&'t Key>>, String> {
+fn keys_of<'t>(table: &'t Table, question: &Question) -> Result<Vec<Option<&'t Key>>, String> {
     let Some(wanted) = &question.consumer else {
         return Ok(vec![None]);
     };
@@ -323,7 +321,7 @@ fn keys_of<'t>(
     names.sort();
     names.dedup();
     match names.len() {
-        0 if question::is_fingerprint(wanted) => Ok(vec![None]),
+        0 if KeyDigest::is_fingerprint(wanted) => Ok(vec![None]),
         0 => {
             let all = table.contents().keys.iter().map(|key| &*key.consumer);
             Err(question::unknown_consumer(wanted, all))
@@ -338,12 +336,7 @@ fn keys_of<'t>(
 
 fn caller_of(key: Option<&Key>, question: &Question) -> Caller {
     match (key, &question.consumer) {
-        (Some(key), _) => Caller {
-            name: Arc::clone(&key.consumer),
-            namespace: key.secret.namespace().into(),
-            attributes: key.attributes.clone(),
-            standing: Standing::Known(key.secret.clone()),
-        },
+        (Some(key), _) => Caller::of(key),
         (None, Some(fingerprint)) => Caller {
             name: fingerprint.as_str().into(),
             standing: Standing::Unknown,

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use foldhash::quality::RandomState;
 use parking_lot::RwLock;
 use proxy_core::auth::Caller;
-use proxy_core::names::{Code, Moment};
-use proxy_core::quota::{Carried, Counter, Escrow, Limit, StoreState, Unit, Window};
+use proxy_core::names::Moment;
+use proxy_core::quota::{Carried, Counter, Escrow, StoreState};
 use proxy_core::table::{FlatLimit, Route};
 
 use crate::live::LiveLimit;
@@ -165,15 +165,6 @@ impl Ledger {
             .counters
             .get(&place)
             .map(Arc::clone)
-    }
-}
-
-/// The reason word of a refusal by `limit`.
-pub(crate) const fn code(limit: &Limit) -> Code {
-    match (limit.unit, &limit.window) {
-        (Unit::Concurrency, _) => Code::ConcurrencyExceeded,
-        (Unit::Requests, Window::Second | Window::Minute) => Code::RateLimited,
-        _ => Code::QuotaExceeded,
     }
 }
 

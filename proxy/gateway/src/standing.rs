@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use proxy_admin::clock;
 use proxy_core::names::Moment;
-use proxy_core::quota::{LimitName, Mode, Unit};
+use proxy_core::quota::{LimitName, Unit};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Counted, Ledger, Slot};
@@ -154,7 +154,7 @@ pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<Summed> {
             limit: flat.name.to_string(),
             unit: flat.limit.unit.as_str().to_owned(),
             window: flat.limit.window.to_string(),
-            mode: mode(limit.mode()).to_owned(),
+            mode: limit.mode().as_str().to_owned(),
             declared: flat.limit.amount,
             amount: limit.limit.amount,
             denials: limit.counters.denials.get(),
@@ -185,13 +185,6 @@ pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<Summed> {
 fn sum(used: &[(Counted, Arc<Slot>)], part: impl Fn(&Counted) -> u64) -> u64 {
     let parts = used.iter().map(|(counted, _)| part(counted));
     parts.fold(0, u64::saturating_add)
-}
-
-pub(crate) const fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Enforce => "Enforce",
-        Mode::Shadow => "Shadow",
-    }
 }
 
 /// No series per subject unless so many are asked for: callers whom no Secret names could make as many

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use proxy_core::names::Moment;
-use proxy_core::quota::{Counter, LimitName, Mode, StoreState, SubjectKey, Window};
+use proxy_core::quota::{Counter, LimitName, StoreState, SubjectKey, Window};
 use serde::Serialize;
 
 use super::{Declared, Limits, period_start_ms};
@@ -129,10 +129,7 @@ fn of_limit(
         limit: name.to_string(),
         unit: limit.unit.as_str(),
         window: limit.window.to_string(),
-        mode: match declared.mode {
-            Mode::Enforce => "Enforce",
-            Mode::Shadow => "Shadow",
-        },
+        mode: declared.mode.as_str(),
         declared: limit.amount,
         amount: limit.amount,
         denials: denials().fold(0, |sum, one| sum.saturating_add(one.denials)),

@@ -93,14 +93,6 @@ fn operation(word: &str) -> Result<Operation, String> {
     })
 }
 
-/// Whether `name` may be what callers without a Secret are called.
-pub(super) fn is_fingerprint(name: &str) -> bool {
-    let digits = name.strip_prefix("key-");
-    digits.is_some_and(|digits| {
-        digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-    })
-}
-
 /// Says that a consumer is not known, and who may have been meant.
 pub(super) fn unknown_consumer<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> String {
     let name = wanted.rsplit_once('/').map_or(wanted, |(_, name)| name);

@@ -4,7 +4,6 @@ use proxy_core::admit::Denial;
 use proxy_core::names::{Code, Moment};
 use proxy_core::quota::{Backing, Cost, Entry, Exceeded, Mode, Wait};
 
-use super::code;
 use super::reserve::Counters;
 use crate::answer::{Level, Levels, Refusal, Spent};
 
@@ -74,7 +73,7 @@ pub(super) fn refusal(
         ),
     };
     Refusal {
-        denial: Denial::new(code(limit), message),
+        denial: Denial::new(limit.code(), message),
         limit: Some(Spent {
             name,
             unit: limit.unit,
