@@ -13,7 +13,7 @@ use proxy_core::table::Contents;
 use proxy_wire::v1::{Checkpoint, CheckpointCounter, Denials, Report};
 
 pub(crate) mod carried;
-pub(crate) mod standing;
+pub(crate) mod page;
 #[cfg(test)]
 mod tests;
 

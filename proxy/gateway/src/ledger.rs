@@ -27,7 +27,7 @@ mod told;
 
 pub(crate) use charge::{Charge, Settled};
 pub(crate) use reserve::Asking;
-pub(crate) use slot::{Counted, Slot, subject};
+pub(crate) use slot::{Counted, Slot};
 
 use carried::CarriedUse;
 use slot::{State, Whom};

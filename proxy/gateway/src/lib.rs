@@ -9,7 +9,7 @@ mod config;
 mod credential;
 mod dialect;
 mod exchange;
-pub mod explain;
+mod explain;
 mod forward;
 mod guess;
 mod learned;
@@ -24,7 +24,6 @@ mod scan;
 mod server;
 mod splice;
 mod sse;
-pub mod standing;
 mod store;
 #[cfg(test)]
 mod test_support;
@@ -33,8 +32,10 @@ pub mod test_util;
 mod tls;
 mod upstream;
 mod usage;
+mod usage_page;
 
 pub use config::{Config, TlsFiles};
+pub use explain::ExplainError;
 pub use metrics::Metrics;
 pub use server::{Gateway, Serving, StartError, StoreLink};
 pub use store::{InvalidAddress, StoreAddress, StoreConfig};

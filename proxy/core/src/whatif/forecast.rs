@@ -89,8 +89,8 @@ pub struct Forecast<'t> {
     pub limits: Vec<LimitForecast<'t>>,
     /// The rule's targets in the order in which they are tried.
     pub targets: Vec<TargetShare<'t>>,
-    /// The answer.
-    pub outcome: Outcome,
+    /// Why it would be refused if it fits every limit.
+    pub denial: Option<Denial>,
 }
 
 /// One limit that applies.
@@ -118,14 +118,14 @@ pub struct TargetShare<'t> {
 }
 
 /// The answer to a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome<'a> {
     /// It would be sent to a backend.
     Admitted,
     /// It would be refused before any limit is asked, or for want of a backend.
-    Denied(Denial),
-    /// This entry of [`Forecast::limits`] would refuse it.
-    Exceeds(usize),
+    Denied(&'a Denial),
+    /// This limit would refuse it.
+    Exceeds(&'a LimitForecast<'a>),
 }
 
 // === impl Unused ===
@@ -207,11 +207,11 @@ pub fn forecast<'t>(
         },
         limits: Vec::new(),
         targets: Vec::new(),
-        outcome: Outcome::Admitted,
+        denial: None,
     };
     match permit {
         Ok(permit) => forecast.fill(permit, question, counters),
-        Err(denial) => forecast.outcome = Outcome::Denied(denial),
+        Err(denial) => forecast.denial = Some(denial),
     }
     Ok(forecast)
 }
@@ -219,12 +219,32 @@ pub fn forecast<'t>(
 // === impl Forecast ===
 
 impl<'t> Forecast<'t> {
+    /// The answer. Quota is taken before a backend is chosen, so a limit refuses first; of several
+    /// the one with the longest wait answers, as in [`crate::quota::reserve`].
+    #[must_use]
+    pub fn outcome(&self) -> Outcome<'_> {
+        let mut longest: Option<(Wait, &LimitForecast<'_>)> = None;
+        for limit in &self.limits {
+            if let Err(wait) = limit.level.fits
+                && limit.limit.quota.mode == Mode::Enforce
+                && longest.is_none_or(|(longest, _)| wait > longest)
+            {
+                longest = Some((wait, limit));
+            }
+        }
+        match (longest, &self.denial) {
+            (Some((_, limit)), _) => Outcome::Exceeds(limit),
+            (None, Some(denial)) => Outcome::Denied(denial),
+            (None, None) => Outcome::Admitted,
+        }
+    }
+
     fn fill(&mut self, permit: Permit<'t>, question: &Question, counters: &impl Counters) {
         let model = &*question.model;
         self.targets = shares(&permit, model);
         if !self.targets.iter().any(TargetShare::is_usable) {
             let message = "no backend of the rule has a deployment for the model";
-            self.outcome = Outcome::Denied(Denial::new(Code::NoBackend, message));
+            self.denial = Some(Denial::new(Code::NoBackend, message));
         }
         if question.max_tokens.is_none() {
             self.usage.output_tokens = counters.output_tokens(&permit, model);
@@ -233,9 +253,6 @@ impl<'t> Forecast<'t> {
             usage: self.usage,
             cost_micros: permit.flat.max_price.cost_micros(self.usage),
         };
-        // Quota is taken before a backend is chosen, so a limit refuses first. Of several the
-        // longest wait is reported, as by the ledger.
-        let mut longest: Option<Wait> = None;
         for limit in permit.limits(&self.caller, Some(model)) {
             let probe = Probe {
                 limit,
@@ -245,13 +262,6 @@ impl<'t> Forecast<'t> {
             };
             let cost = cost.of(limit.limit.unit);
             let level = counters.level(&probe, cost);
-            if let Err(wait) = level.fits
-                && limit.quota.mode == Mode::Enforce
-                && longest.is_none_or(|longest| wait > longest)
-            {
-                longest = Some(wait);
-                self.outcome = Outcome::Exceeds(self.limits.len());
-            }
             self.limits.push(LimitForecast {
                 limit,
                 subject: limit.subject_text(&self.caller, Some(model), permit.route),

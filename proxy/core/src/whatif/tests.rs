@@ -60,10 +60,10 @@ fn ask<'t>(table: &'t Table, question: &Question) -> Result<Forecast<'t>, Invali
 fn code(contents: Contents, question: &Question) -> Option<Code> {
     let table = Table::new(contents);
     let forecast = ask(&table, question).expect("the consumer is known");
-    match forecast.outcome {
+    match forecast.outcome() {
         Outcome::Admitted => None,
         Outcome::Denied(denial) => Some(denial.code),
-        Outcome::Exceeds(index) => Some(forecast.limits[index].limit.limit.code()),
+        Outcome::Exceeds(forecast) => Some(forecast.limit.limit.code()),
     }
 }
 
@@ -71,7 +71,7 @@ fn code(contents: Contents, question: &Question) -> Option<Code> {
 fn a_forecast_has_the_rule_the_limits_and_the_backends() {
     let table = Table::new(plenty());
     let forecast = ask(&table, &question("ns/alice")).expect("known");
-    assert_eq!(forecast.outcome, Outcome::Admitted);
+    assert!(matches!(forecast.outcome(), Outcome::Admitted));
     let permit = forecast.permit.expect("served");
     assert_eq!(permit.route.name, object("r"));
     let limit = &forecast.limits[0];

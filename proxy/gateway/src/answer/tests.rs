@@ -13,7 +13,6 @@ fn spent(wait: Wait) -> Refusal {
                 quota: ObjectName::new("ns", "q"),
                 limit: "l".into(),
             },
-            index: 0,
             unit: Unit::Tokens,
             level: Level {
                 amount: 100,

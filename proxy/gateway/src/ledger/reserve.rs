@@ -20,7 +20,7 @@ use tokio::sync::futures::OwnedNotified;
 use super::charge::{Charge, Held};
 use super::slot::{State, Whom};
 use super::told::{levels, refusal};
-use super::{Ledger, Slot, subject};
+use super::{Ledger, Slot};
 use crate::answer::{Levels, Refusal};
 use crate::live::LiveLimit;
 use crate::store::{Asked, Call};
@@ -127,7 +127,7 @@ impl Ledger {
                 let place = self.place(&live.flat, caller, model, route);
                 let whom = || Whom {
                     key: live.flat.subject_key(caller, model, route),
-                    subject: subject(&live.flat, caller, model, route),
+                    subject: live.flat.subject_text(caller, model, route).into(),
                 };
                 (self.slot(place, live, whom, now), live)
             })
@@ -205,12 +205,7 @@ impl Ledger {
     }
 
     /// Begins counters anew whose window is of another kind now, and takes note of new limits.
-    fn adapt(
-        &self,
-        counters: &Counters<'_>,
-        guards: &mut Guards<'_>,
-        now: Moment,
-    ) {
+    fn adapt(&self, counters: &Counters<'_>, guards: &mut Guards<'_>, now: Moment) {
         for (guard, (slot, live)) in guards.iter_mut().zip(counters) {
             if guard.counts_like(&live.limit) {
                 continue;
@@ -370,7 +365,9 @@ impl Ledger {
 
 fn denied(counters: &Counters<'_>, refusal: &Refusal) {
     let Some(spent) = &refusal.limit else { return };
-    let refusing = counters.iter().find(|(_, live)| live.flat.name == spent.name);
+    let refusing = counters
+        .iter()
+        .find(|(_, live)| live.flat.name == spent.name);
     if let Some((_, live)) = refusing {
         live.counters.denials.inc();
     }

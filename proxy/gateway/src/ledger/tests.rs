@@ -1,17 +1,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use futures::FutureExt;
 use http::HeaderMap;
 use prometheus_client::registry::Registry;
 use proxy_core::admit::{Ask, admit, authenticate};
-use proxy_core::names::{Code, ConsumerMatch, Moment, ObjectName, Operation, Usage};
-use proxy_core::quota::{Cost, Limit, Mode, OnStoreLoss, Per, Unit, Wait, Window};
-use proxy_core::table::{
-    Authentication, Backend, BackendAuth, BackendKind, Contents, Quota, Retry, Route, Rule, Scope,
-    Table, Target,
-};
+use proxy_core::names::{Code, Moment, Operation, Usage};
+use proxy_core::quota::{Cost, Limit, Mode, Per, Unit, Wait};
+use proxy_core::table::{Contents, Quota, Table};
+pub(crate) use proxy_core::test_util::limit;
+use proxy_core::test_util::{backend, quota, route, rule, target};
 
 use super::{Asking, Charge, Ledger, Settled};
 use crate::answer::Refusal;
@@ -20,73 +18,15 @@ use crate::live::{Live, LiveLimit};
 use crate::metrics::Metrics;
 use crate::store::Store;
 
-pub(crate) fn limit(name: &str, unit: Unit, amount: u64) -> Limit {
-    let window = if unit == Unit::Concurrency {
-        Window::Held
-    } else {
-        Window::Minute
-    };
-    Limit {
-        name: name.into(),
-        unit,
-        amount,
-        window,
-    }
-}
-
 pub(crate) fn contents(mode: Mode, per: Vec<Per>, limits: Vec<Limit>) -> Contents {
-    let name = |text: &str| ObjectName::new("ns", text);
-    let second = Duration::from_secs(1);
-    Contents::new(
-        vec![Backend {
-            name: name("b"),
-            kind: BackendKind::Foundry,
-            endpoint: "http://b".into(),
-            api_version: None,
-            auth: BackendAuth::PassThrough,
-            deployments: Vec::new(),
-            ca_pem: None,
-            server_name: None,
-            connect_timeout: second,
-            first_byte_timeout: second,
-            idle_timeout: second,
-        }],
-        vec![Route {
-            name: name("r"),
-            created_s: 0,
-            hostnames: Vec::new(),
-            authentication: Authentication {
-                pass_through: true,
-                ..Authentication::default()
-            },
-            rejected: None,
-            rules: vec![Arc::new(Rule {
-                name: "rule".into(),
-                matches: Vec::new(),
-                targets: vec![Target {
-                    backend: name("b"),
-                    deployment: None,
-                    weight: 1,
-                    priority: 0,
-                }],
-                retry: Retry::default(),
-                request_timeout: None,
-                first_token_timeout: None,
-            })],
-        }],
-        vec![Quota {
-            name: name("q"),
-            scope: Scope::Gateway,
-            models: Vec::new(),
-            consumers: ConsumerMatch::default(),
-            per,
-            attribute: "".into(),
-            mode,
-            on_store_loss: OnStoreLoss::Share,
-            limits,
-        }],
-        Vec::new(),
-    )
+    let mut route = route("r", vec![rule("rule", vec![target("b")])]);
+    route.authentication.pass_through = true;
+    let quota = Quota {
+        mode,
+        per,
+        ..quota("q", limits)
+    };
+    Contents::new(vec![backend("b")], vec![route], vec![quota], Vec::new())
 }
 
 pub(crate) struct Bench {

@@ -1,6 +1,6 @@
-//! Who has used how much of which limit: what `/quota` answers and what is told at a scrape.
+//! `/quota` and the gauges of limits: the use of every limit, by subject.
 //!
-//! A look from outside: it takes no quota, holds no request up, and never shows a key.
+//! Reads counters without taking quota or delaying a request, and never shows a key.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use proxy_admin::clock;
+use proxy_admin::pages::usage::{LimitUsage, SUBJECTS, SubjectUsage, UsagePage};
 use proxy_core::names::Moment;
 use proxy_core::quota::{LimitName, Unit};
-use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Counted, Ledger, Slot};
 use crate::live::Live;
@@ -22,112 +22,44 @@ use crate::server::Gateway;
 #[cfg(test)]
 mod tests;
 
-/// Subjects told of one limit, the most used first: pass-through callers have no bound.
-const SUBJECTS: usize = 1_000;
-
-/// All limits of one proxy at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
-    /// How many replicas share the limits; this one enforces and tells its part only.
-    pub replicas: u64,
-    /// Every limit, by name.
-    pub limits: Vec<LimitStanding>,
-}
-
-/// One limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LimitStanding {
-    /// `namespace/quota/limit`.
-    pub limit: String,
-    /// What it counts.
-    pub unit: String,
-    /// The window, with its time zone unless that is UTC.
-    pub window: String,
-    /// `Enforce` or `Shadow`.
-    pub mode: String,
-    /// How much is allowed over all replicas.
-    pub declared: u64,
-    /// This replica's part of that.
-    pub amount: u64,
-    /// Requests refused by it since the process began.
-    pub denials: u64,
-    /// Requests that it would have refused, in mode `Shadow`.
-    pub shadow_denials: u64,
-    /// How many subjects have used something.
-    pub counters: u64,
-    /// The most used of them, at most 1,000.
-    pub subjects: Vec<SubjectStanding>,
-}
-
-/// What one subject has used of one limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SubjectStanding {
-    /// Such as `consumer=ns/name model=gpt-4o`; empty if the quota does not split its counters.
-    pub subject: String,
-    /// Used in the window, what is reserved included.
-    pub used: u64,
-    /// The part of it that running requests hold.
-    pub reserved: u64,
-    /// What is left.
-    pub remaining: u64,
-    /// Until everything used now has left the window, at the latest; none for `Concurrency`.
-    pub reset_seconds: Option<u64>,
-}
-
-impl LimitStanding {
-    /// How many subjects were left out.
-    #[must_use]
-    pub fn cut(&self) -> u64 {
-        let shown = u64::try_from(self.subjects.len()).unwrap_or(u64::MAX);
-        self.counters.saturating_sub(shown)
-    }
-}
-
 impl Gateway {
-    /// What is used of every limit; nothing before the first table.
+    /// The use of every limit; no limits before the first table.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn usage_page(&self) -> UsagePage {
         let shared = self.shared();
-        let summed = self.summed().into_iter();
-        Standing {
+        let sums = self.limit_sums().into_iter();
+        UsagePage {
             replicas: shared.replicas(),
-            limits: summed.map(|summed| summed.limit).collect(),
+            reporting: None,
+            limits: sums.map(|sum| sum.limit).collect(),
         }
     }
 
-    fn summed(&self) -> Vec<Summed> {
+    fn limit_sums(&self) -> Vec<LimitSum> {
         let shared = self.shared();
         let live = shared.live();
         live.map(|live| limits(&live, &shared.ledger, clock::now()))
             .unwrap_or_default()
     }
 
-    /// The same as JSON, for the admin port.
-    ///
-    /// # Errors
-    /// It cannot be written, which does not happen.
-    pub fn standing_page(&self) -> Result<String, String> {
-        serde_json::to_string(&self.standing()).map_err(|error| error.to_string())
-    }
-
-    /// Tells at each scrape how the limits stand.
+    /// Registers gauges that read the limits at each scrape.
     pub fn register_limits(&self, registry: &mut Registry) {
         registry.register_collector(Box::new(AtScrape(self.clone())));
     }
 }
 
-/// A limit with the sums over all of its subjects, also those that are not told.
+/// A limit with the sums over all of its subjects, listed or not.
 #[derive(Debug)]
-pub(crate) struct Summed {
-    pub(crate) limit: LimitStanding,
+pub(crate) struct LimitSum {
+    pub(crate) limit: LimitUsage,
     used: u64,
     reserved: u64,
 }
 
-pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<Summed> {
+pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<LimitSum> {
     let mut used: HashMap<LimitName, Vec<(Counted, Arc<Slot>)>> = HashMap::new();
     for slot in ledger.slots() {
-        // A counter of a limit that is gone is kept: it may come back within the window.
+        // The counter of a removed limit is kept: the limit may come back within the window.
         let Some(limit) = live.limits.get(&slot.limit) else {
             continue;
         };
@@ -150,8 +82,8 @@ pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<Summed> {
             sum(&used, |counted| counted.used),
             sum(&used, |counted| counted.reserved),
         );
-        let limit = LimitStanding {
-            limit: flat.name.to_string(),
+        let limit = LimitUsage {
+            limit: flat.name.clone(),
             unit: flat.limit.unit.as_str().to_owned(),
             window: flat.limit.window.to_string(),
             mode: limit.mode().as_str().to_owned(),
@@ -163,7 +95,7 @@ pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<Summed> {
             subjects: used
                 .iter()
                 .take(SUBJECTS)
-                .map(|(counted, slot)| SubjectStanding {
+                .map(|(counted, slot)| SubjectUsage {
                     subject: slot.subject.to_string(),
                     used: counted.used,
                     reserved: counted.reserved,
@@ -173,7 +105,7 @@ pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<Summed> {
                 })
                 .collect(),
         };
-        Summed {
+        LimitSum {
             limit,
             used: all_used,
             reserved: all_reserved,
@@ -187,25 +119,25 @@ fn sum(used: &[(Counted, Arc<Slot>)], part: impl Fn(&Counted) -> u64) -> u64 {
     parts.fold(0, u64::saturating_add)
 }
 
-/// No series per subject unless so many are asked for: callers whom no Secret names could make as many
-/// as they like.
+/// Has no series per subject unless `--limit-series` asks for them: callers without a Secret could make
+/// any number of series.
 #[derive(Debug)]
 struct AtScrape(Gateway);
 
-type Reading = fn(&Summed) -> u64;
+type Gauge = fn(&LimitSum) -> u64;
 
 impl Collector for AtScrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let all = self.0.summed();
-        let amount: Reading = |all| all.limit.amount;
-        let used: Reading = |all| all.used;
-        let reserved: Reading = |all| all.reserved;
-        let remaining: Reading = |all| {
+        let all = self.0.limit_sums();
+        let amount: Gauge = |all| all.limit.amount;
+        let used: Gauge = |all| all.used;
+        let reserved: Gauge = |all| all.reserved;
+        let remaining: Gauge = |all| {
             let tightest = all.limit.subjects.first();
             tightest.map_or(all.limit.amount, |subject| subject.remaining)
         };
-        let highest: Reading = |all| all.limit.subjects.first().map_or(0, |subject| subject.used);
-        let subjects: Reading = |all| all.limit.counters;
+        let highest: Gauge = |all| all.limit.subjects.first().map_or(0, |subject| subject.used);
+        let subjects: Gauge = |all| all.limit.counters;
         let families = [
             (
                 "limit_amount",
@@ -241,7 +173,8 @@ impl Collector for AtScrape {
         for (name, help, value) in families {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for one in &all {
-                let labels = [("limit", &*one.limit.limit), ("unit", &*one.limit.unit)];
+                let name = one.limit.limit.to_string();
+                let labels = [("limit", &*name), ("unit", &*one.limit.unit)];
                 ConstGauge::new(value(one)).encode(family.encode_family(&labels)?)?;
             }
         }
@@ -256,8 +189,9 @@ impl Collector for AtScrape {
             MetricType::Gauge,
         )?;
         for one in &all {
+            let name = one.limit.limit.to_string();
             for subject in one.limit.subjects.iter().take(series) {
-                let labels = [("limit", &*one.limit.limit), ("subject", &*subject.subject)];
+                let labels = [("limit", &*name), ("subject", &*subject.subject)];
                 ConstGauge::new(subject.used).encode(family.encode_family(&labels)?)?;
             }
         }
