@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proxy_core::quota::LimitName;
+
 #[cfg(test)]
 mod tests;
 
@@ -45,7 +47,7 @@ pub(crate) fn or_dash(text: &str) -> String {
 }
 
 /// A limit's name, and that it only watches.
-pub(crate) fn limit_name(limit: &str, mode: &str) -> String {
+pub(crate) fn limit_name(limit: &LimitName, mode: &str) -> String {
     let shadow = if mode == "Shadow" { " (shadow)" } else { "" };
     format!("{limit}{shadow}")
 }

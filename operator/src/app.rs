@@ -1,5 +1,6 @@
 //! The operator put together: controller, publisher, channel and admin port.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +50,9 @@ impl App {
         let (trigger, shutdown) = shutdown::channel();
         let quota = publisher.clone();
         let admin = Admin::new(registry, readiness.clone())
-            .with_page("/quota", move |_query| quota.standing_page())
+            .with_page("/quota", move |_query| {
+                Ok::<_, Infallible>(quota.usage_page())
+            })
             .bind(config.admin)
             .await;
         let admin = admin.with_context(|| format!("open the admin port {}", config.admin))?;

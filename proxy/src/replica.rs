@@ -5,8 +5,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use proxy_admin::{task, telemetry};
-use proxy_core::names::ObjectName;
-use proxy_core::quota::LimitName;
 use proxy_gateway::Gateway;
 use proxy_sync::{Config, Counted, Denials, Update};
 use tokio::sync::oneshot;
@@ -74,25 +72,18 @@ async fn serve(args: &ProxyArgs) -> Result<()> {
     }
 }
 
-/// What the operators are told.
+/// What this replica reports to the operators.
 fn counted(gateway: &Gateway) -> Counted {
-    let limits = gateway.standing().limits.into_iter();
+    let limits = gateway.usage_page().limits.into_iter();
     Counted {
         store: gateway.store_state(),
         counters: gateway.counters(),
         limits: limits
             .filter(|limit| limit.denials > 0 || limit.shadow_denials > 0)
-            .filter_map(|limit| {
-                let (quota, name) = limit.limit.rsplit_once('/')?;
-                let limit_name = LimitName {
-                    quota: ObjectName::parse(quota)?,
-                    limit: name.into(),
-                };
-                Some(Denials {
-                    limit: limit_name,
-                    denials: limit.denials,
-                    shadow_denials: limit.shadow_denials,
-                })
+            .map(|limit| Denials {
+                limit: limit.limit,
+                denials: limit.denials,
+                shadow_denials: limit.shadow_denials,
             })
             .collect(),
     }

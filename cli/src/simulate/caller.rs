@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use proxy_core::auth::{Caller, Standing};
+use proxy_core::auth::{Caller, KeyDigest, Standing};
 use proxy_core::names::{Code, Moment, Operation};
 use proxy_core::route::HostPattern;
 use proxy_core::table::{Route, Table};
@@ -33,12 +33,7 @@ impl Callers {
     pub(super) fn new(table: &Table) -> Self {
         let mut known: HashMap<Arc<str>, Vec<Known>> = HashMap::new();
         for key in &table.contents().keys {
-            let caller = Arc::new(Caller {
-                name: Arc::clone(&key.consumer),
-                namespace: key.secret.namespace().into(),
-                attributes: key.attributes.clone(),
-                standing: Standing::Known(key.secret.clone()),
-            });
+            let caller = Arc::new(Caller::of(key));
             for name in [Arc::clone(&key.consumer), key.digest.fingerprint().into()] {
                 let of_name = known.entry(name).or_default();
                 of_name.push(Known {
@@ -70,7 +65,7 @@ impl Callers {
         }
         let stranger = if &**consumer == "anonymous" {
             Caller::anonymous()
-        } else if is_fingerprint(consumer) {
+        } else if KeyDigest::is_fingerprint(consumer) {
             Caller {
                 name: Arc::clone(consumer),
                 standing: Standing::Unknown,
@@ -96,7 +91,7 @@ pub(super) fn clues(
     let route = name.and_then(|name| routes.iter().find(|route| route.name == *name));
     let host = match (host, route) {
         (Some(host), _) => host.to_owned(),
-        (None, route) => route.map_or_else(|| "localhost".to_owned(), served_host),
+        (None, route) => route.map_or_else(|| "localhost".to_owned(), |route| served_host(route)),
     };
     let rule = route.and_then(|route| {
         let mut rules = route.rules.iter();
@@ -124,11 +119,4 @@ fn served_host(route: &Route) -> String {
         Some(HostPattern::Wildcard(suffix)) => format!("any{suffix}"),
         None => "localhost".to_owned(),
     }
-}
-
-/// Whether this names a caller by its credential: `key-` and 8 hex digits.
-fn is_fingerprint(consumer: &str) -> bool {
-    consumer
-        .strip_prefix("key-")
-        .is_some_and(|hex| hex.len() == 8 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }

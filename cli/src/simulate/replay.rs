@@ -7,11 +7,11 @@ use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
-use proxy_core::admit::{Ask, Permit, SubjectPart, admit};
+use proxy_core::admit::{Ask, Permit, admit};
 use proxy_core::auth::Caller;
 use proxy_core::names::{Code, Moment, Operation};
 use proxy_core::quota::{Cost, Counter, Entry, Limit, Mode, Taken, reserve};
-use proxy_core::table::Table;
+use proxy_core::table::{SubjectPart, Table};
 
 use super::caller::{Callers, NO_SUCH_CONSUMER, clues};
 use super::log::Record;
@@ -329,7 +329,12 @@ impl Subjects {
 }
 
 /// The limits that apply, in the order of the table.
-fn asked(table: &Table, permit: &Permit<'_>, caller: &Caller, model: Option<&str>) -> Vec<(usize, Mode, Subject)> {
+fn asked(
+    table: &Table,
+    permit: &Permit<'_>,
+    caller: &Caller,
+    model: Option<&str>,
+) -> Vec<(usize, Mode, Subject)> {
     let each = permit.limits(caller, model).filter_map(|limit| {
         let mut subject = Subject::new();
         for part in limit.subject(caller, model, permit.route) {
@@ -342,7 +347,10 @@ fn asked(table: &Table, permit: &Permit<'_>, caller: &Caller, model: Option<&str
                 }
             }
         }
-        let index = table.limits().iter().position(|one| Arc::ptr_eq(one, limit))?;
+        let index = table
+            .limits()
+            .iter()
+            .position(|one| Arc::ptr_eq(one, limit))?;
         Some((index, limit.quota.mode, subject))
     });
     each.collect()

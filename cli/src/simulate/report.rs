@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use proxy_core::names::Code;
-use proxy_core::quota::{Limit, Mode, Unit, Wait, Window};
+use proxy_core::quota::{Limit, Wait};
 use proxy_core::table::{FlatLimit, Table};
 use serde::Serialize;
 
@@ -146,23 +146,21 @@ impl Report {
             .collect();
         let elsewhere: u64 = refused.iter().map(|one| one.count).sum();
         let each = tally.hits.iter().zip(limits).zip(table.limits());
-        let of_limit = |(((hits, limit), flat), index): (((&Hits, &Limit), &Arc<FlatLimit>), usize)| {
-            LimitReport {
-                name: name(index),
-                unit: limit.unit.as_str(),
-                amount: limit.amount,
-                mode: match flat.quota.mode {
-                    Mode::Enforce => "Enforce",
-                    Mode::Shadow => "Shadow",
-                },
-                denied: hits.count,
-                consumers: consumers(&hits.consumers),
-                first: (hits.count > 0).then(|| time(hits.first_ms)),
-                last: (hits.count > 0).then(|| time(hits.last_ms)),
-                longest_wait_ms: hits.longest_ms,
-                never_fit: hits.never,
-            }
-        };
+        let of_limit =
+            |(((hits, limit), flat), index): (((&Hits, &Limit), &Arc<FlatLimit>), usize)| {
+                LimitReport {
+                    name: name(index),
+                    unit: limit.unit.as_str(),
+                    amount: limit.amount,
+                    mode: flat.quota.mode.as_str(),
+                    denied: hits.count,
+                    consumers: consumers(&hits.consumers),
+                    first: (hits.count > 0).then(|| time(hits.first_ms)),
+                    last: (hits.count > 0).then(|| time(hits.last_ms)),
+                    longest_wait_ms: hits.longest_ms,
+                    never_fit: hits.never,
+                }
+            };
         let limits_told = each.zip(0_usize..).map(of_limit).collect();
         let denial = |denied: &Denied| DenialReport {
             line: denied.line,
@@ -171,7 +169,9 @@ impl Report {
             consumer: denied.consumer.to_string(),
             model: denied.model.as_deref().map(str::to_owned),
             limit: name(denied.limit),
-            code: limits.get(denied.limit).map_or("", code),
+            code: limits
+                .get(denied.limit)
+                .map_or("", |limit| limit.code().as_str()),
             wait_ms: match denied.wait {
                 Wait::Millis(wait) => Some(wait),
                 Wait::Never => None,
@@ -193,16 +193,6 @@ impl Report {
             denials: tally.denials.iter().map(denial).collect(),
         }
     }
-}
-
-/// The code that the gateway answers for this limit.
-fn code(limit: &Limit) -> &'static str {
-    let code = match (limit.unit, &limit.window) {
-        (Unit::Concurrency, _) => Code::ConcurrencyExceeded,
-        (Unit::Requests, Window::Second | Window::Minute) => Code::RateLimited,
-        _ => Code::QuotaExceeded,
-    };
-    code.as_str()
 }
 
 /// The most often refused first, then by name.

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use crate::auth::{Caller, KeyDigest, Rejected, Standing};
+
+use crate::auth::{Caller, Key, KeyDigest, Standing};
 use crate::names::{Code, ModelPattern, Moment, Operation};
 use crate::route::Facts;
-use crate::table::{Deployment, FlatLimit, FlatRule, Route, Rule, Table};
+use crate::table::{Authentication, Deployment, FlatLimit, FlatRule, Route, Rule, Table};
 
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,17 @@ pub struct Ask<'a> {
     pub headers: &'a HeaderMap,
 }
 
+/// What is known of a caller before its request is read.
+#[derive(Clone, Copy, Debug)]
+pub enum Identity<'a> {
+    /// It has this key, valid or not.
+    Key(&'a Key),
+    /// It has a credential that is no key of ours.
+    Unknown,
+    /// It has no credential.
+    Anonymous,
+}
+
 /// An admitted request: its rule, ready to be charged and sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Permit<'t> {
@@ -70,35 +82,43 @@ pub fn authenticate(
     credential: Option<&str>,
     now: Moment,
 ) -> Result<Arc<Caller>, Denial> {
-    let admits = |accepts: fn(&Route) -> bool| {
-        table.tolerant()
-            && table
-                .contents()
-                .routes
-                .iter()
-                .any(|route| accepts(route) && route.serves(host))
-    };
     let Some(credential) = credential else {
-        return if admits(|route| route.authentication.anonymous) {
-            Ok(Arc::new(Caller::anonymous()))
-        } else {
-            Err(missing())
-        };
+        may_call(table, host, Identity::Anonymous, now)?;
+        return Ok(Arc::new(Caller::anonymous()));
     };
     let digest = KeyDigest::of(credential);
-    match table.ring().find(&digest, now) {
-        Ok(caller) => Ok(Arc::clone(caller)),
-        Err(Rejected::Expired) => Err(Denial::new(
+    if let Some((key, caller)) = table.ring().find(&digest) {
+        may_call(table, host, Identity::Key(key), now)?;
+        return Ok(Arc::clone(caller));
+    }
+    may_call(table, host, Identity::Unknown, now)?;
+    Ok(Arc::new(Caller::unknown(&digest)))
+}
+
+/// Whether a caller of this identity may call `host` at all, whatever it asks for.
+///
+/// # Errors
+/// Those of [`authenticate`].
+pub fn may_call(
+    table: &Table,
+    host: &str,
+    identity: Identity<'_>,
+    now: Moment,
+) -> Result<(), Denial> {
+    let admits = |accepts: fn(&Authentication) -> bool| {
+        let mut routes = table.contents().routes.iter();
+        table.tolerant() && routes.any(|route| accepts(&route.authentication) && route.serves(host))
+    };
+    match identity {
+        Identity::Key(key) if key.is_expired(now) => Err(Denial::new(
             Code::ExpiredCredential,
             "the API key has expired",
         )),
-        Err(Rejected::Unknown) => {
-            if admits(|route| route.authentication.pass_through || route.authentication.anonymous) {
-                Ok(Arc::new(Caller::unknown(&digest)))
-            } else {
-                Err(unknown())
-            }
-        }
+        Identity::Key(_) => Ok(()),
+        Identity::Unknown if admits(|one| one.pass_through || one.anonymous) => Ok(()),
+        Identity::Unknown => Err(unknown()),
+        Identity::Anonymous if admits(|one| one.anonymous) => Ok(()),
+        Identity::Anonymous => Err(missing()),
     }
 }
 

@@ -83,6 +83,14 @@ pub struct Key {
     pub expires_ms: Option<i64>,
 }
 
+impl Key {
+    /// Whether the key is no longer valid at `now`.
+    #[must_use]
+    pub fn is_expired(&self, now: Moment) -> bool {
+        self.expires_ms.is_some_and(|end| now.unix_ms >= end)
+    }
+}
+
 /// Who calls, as far as its credential tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -141,15 +149,6 @@ impl Caller {
     }
 }
 
-/// Why a credential is not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejected {
-    /// No key has this digest.
-    Unknown,
-    /// The key has expired.
-    Expired,
-}
-
 /// All keys of a gateway, found by digest.
 #[derive(Debug, Default)]
 pub struct KeyRing {
@@ -175,14 +174,12 @@ impl KeyRing {
         }
     }
 
-    /// Finds whom the key of `digest` stands for.
+    /// Finds the key with `digest`, expired or not, and the caller it stands for.
     ///
-    /// The map is asked by eight bytes of the digest, which tell an attacker nothing about the
-    /// key; the rest is compared in constant time, also when nothing was found.
-    ///
-    /// # Errors
-    /// [`Rejected`] if there is none, or if it has expired at `now`.
-    pub fn find(&self, digest: &KeyDigest, now: Moment) -> Result<&Arc<Caller>, Rejected> {
+    /// The map lookup uses eight bytes of the digest, which reveal nothing about the key. The rest
+    /// is compared in constant time, also when the lookup found nothing.
+    #[must_use]
+    pub fn find(&self, digest: &KeyDigest) -> Option<(&Key, &Arc<Caller>)> {
         let mut found = None;
         match self.by_prefix.get(&digest.prefix()) {
             Some(indices) => {
@@ -200,10 +197,6 @@ impl KeyRing {
                 let _: bool = std::hint::black_box([0u8; 32].ct_eq(&digest.0).into());
             }
         }
-        let (key, caller) = found.ok_or(Rejected::Unknown)?;
-        match key.expires_ms {
-            Some(end) if now.unix_ms >= end => Err(Rejected::Expired),
-            Some(_) | None => Ok(caller),
-        }
+        found.map(|(key, caller)| (&**key, caller))
     }
 }

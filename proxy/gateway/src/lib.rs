@@ -10,7 +10,7 @@ mod credential;
 mod endpoint;
 mod estimate;
 mod exchange;
-pub mod explain;
+mod explain;
 mod forward;
 mod gateway;
 mod intake;
@@ -22,13 +22,14 @@ mod record;
 mod relay;
 mod request;
 mod server;
-pub mod standing;
 mod state;
 #[cfg(test)]
 mod test_support;
 mod tls;
 mod upstream;
+mod usage_page;
 
 pub use config::{Config, TlsFiles};
+pub use explain::ExplainError;
 pub use gateway::{Gateway, Serving, StartError};
 pub use metrics::Metrics;

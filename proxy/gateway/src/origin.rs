@@ -177,7 +177,10 @@ impl Origin {
         version: Option<&str>,
     ) -> Result<Destination, InvalidUri> {
         let undated = || {
-            let prepared = self.undated.iter().find(|(known, _)| *known == call.upstream);
+            let prepared = self
+                .undated
+                .iter()
+                .find(|(known, _)| *known == call.upstream);
             prepared.map_or_else(
                 || call.upstream.undated(self.kind, &self.prefix).parse(),
                 |(_, path)| Ok(path.clone()),

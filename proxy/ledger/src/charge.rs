@@ -99,7 +99,6 @@ impl Charge {
             }
         }
     }
-
 }
 
 impl Drop for Charge {

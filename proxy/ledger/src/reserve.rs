@@ -22,7 +22,7 @@ use crate::ledger::Ledger;
 use crate::level::{Level, Levels};
 use crate::limit::EnforcedLimit;
 use crate::refusal::{Refused, Spent};
-use crate::slot::{Slot, State, Whom, subject};
+use crate::slot::{Slot, State, Whom};
 use crate::store::{Asked, Call};
 
 #[cfg(test)]
@@ -139,7 +139,7 @@ impl Ledger {
                 let place = self.place(&live.flat, caller, model, route);
                 let whom = || Whom {
                     key: live.flat.subject_key(caller, model, route),
-                    subject: subject(&live.flat, caller, model, route),
+                    subject: live.flat.subject_text(caller, model, route).into(),
                 };
                 (self.slot(place, live, whom, now), live)
             })
@@ -217,12 +217,7 @@ impl Ledger {
     }
 
     /// Begins counters anew whose window is of another kind now, and takes note of new limits.
-    fn adapt(
-        &self,
-        counters: &Counters<'_>,
-        guards: &mut Guards<'_>,
-        now: Moment,
-    ) {
+    fn adapt(&self, counters: &Counters<'_>, guards: &mut Guards<'_>, now: Moment) {
         for (guard, (slot, live)) in guards.iter_mut().zip(counters) {
             if guard.counts_like(&live.limit) {
                 continue;
@@ -388,7 +383,9 @@ fn refused(
     cost: &Cost,
     now: Moment,
 ) -> Refused {
-    let refusing = counters.get(exceeded.entry).zip(entries.get_mut(exceeded.entry));
+    let refusing = counters
+        .get(exceeded.entry)
+        .zip(entries.get_mut(exceeded.entry));
     Refused {
         limit: refusing.map(|((_, limit), entry)| Spent {
             limit: Arc::clone(limit),

@@ -3,17 +3,12 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use proxy_core::auth::Caller;
 use proxy_core::names::Moment;
 use proxy_core::quota::{
     Answer, Ask, Backing, Counter, CounterReading, Entry, Escrow, Limit, LimitName, Mode,
     SubjectKey, Trip, Wait,
 };
-use proxy_core::table::{FlatLimit, Route, SubjectPart};
 use tokio::sync::Notify;
-
-/// Characters shown of one part of a subject: models are named by callers, at any length.
-const SHOWN: usize = 128;
 
 /// Whom a counter counts, for machines and for people.
 #[derive(Debug)]
@@ -250,40 +245,4 @@ impl Slot {
         escrow.surrender();
         (!escrow.is_idle()).then(|| (limit.clone(), escrow.tell(now)))
     }
-}
-
-/// Names what a counter counts for, for people.
-#[must_use]
-pub fn subject(
-    limit: &FlatLimit,
-    caller: &Caller,
-    model: Option<&str>,
-    route: &Route,
-) -> Arc<str> {
-    let mut text = String::new();
-    for part in limit.subject(caller, model, route) {
-        let (name, namespace, value) = match part {
-            SubjectPart::Consumer(namespace, name) => ("consumer", namespace, name),
-            SubjectPart::Model(model) => ("model", "", model),
-            SubjectPart::Route(namespace, name) => ("route", namespace, name),
-            SubjectPart::Attribute(value) => (&*limit.quota.attribute, "", value),
-        };
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        text.extend([name, "=", namespace]);
-        if !namespace.is_empty() {
-            text.push('/');
-        }
-        // A name of the caller's must not look like another part, nor steer a terminal.
-        let plain = |c: char| {
-            if c.is_control() || c.is_whitespace() {
-                '?'
-            } else {
-                c
-            }
-        };
-        text.extend(value.chars().take(SHOWN).map(plain));
-    }
-    text.into()
 }

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use operator_compile::{Index, Object, ObjectRef, Settings, compile, decode};
 use bytes::Bytes;
 use http::Method;
-use proxy_api::{Answer, Body, Call, Edit, Form, Malformed, Member, Prompt, Stream, count, find, splice};
+use operator_compile::{Index, Object, ObjectRef, Settings, compile, decode};
+use proxy_api::{
+    Answer, Body, Call, Edit, Form, Malformed, Member, Prompt, Stream, count, find, splice,
+};
 use proxy_core::names::Usage;
 use proxy_wire::v1::{self, Line};
 use serde::de::IgnoredAny;
@@ -146,7 +148,9 @@ pub fn form(data: &[u8]) {
         usage: true,
     };
     let edited = splice(&bytes, &body, edit);
-    let again = call.scan(kind, &edited).expect("an edited form stays a form");
+    let again = call
+        .scan(kind, &edited)
+        .expect("an edited form stays a form");
     let (model, range) = again.model.expect("a model was put in");
     assert_eq!(&*model, "whisper");
     let (before, after) = (&edited[..range.start], &edited[range.end..]);

@@ -3,12 +3,13 @@
 
 use bytes::Bytes;
 use proxy_admin::clock;
+use proxy_admin::pages::usage::UsagePage;
 use proxy_wire::v1::{Carried, Checkpoint, DecodeError, Line, Report};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::{Publisher, State, bytes_of};
-use crate::usage::{Usage, carried, standing};
+use crate::usage::{Usage, carried, page};
 
 /// How soon reports have an effect on what others carry, at most once in so long: only what somebody
 /// used beyond its part has one.
@@ -45,16 +46,11 @@ impl Carries {
 // === impl Publisher ===
 
 impl Publisher {
-    /// Who has used how much of which limit over all replicas, as JSON for the admin port.
-    ///
-    /// # Errors
-    /// It cannot be written, which does not happen.
-    pub fn standing_page(&self) -> Result<String, String> {
-        let standing = {
-            let state = self.0.state.lock();
-            standing::standing(&state.members, &state.limits, clock::now())
-        };
-        serde_json::to_string(&standing).map_err(|error| error.to_string())
+    /// The use of every limit over all replicas.
+    #[must_use]
+    pub fn usage_page(&self) -> UsagePage {
+        let state = self.0.state.lock();
+        page::usage_page(&state.members, &state.limits, clock::now())
     }
 
     /// Calendar counters of all replicas in at most `longest` bytes, for [`Publisher::restore`].

@@ -1,92 +1,44 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderMap;
 
 use super::{Ask, admit, authenticate, models};
-use crate::auth::{Key, KeyDigest};
-use crate::names::{Code, ConsumerMatch, ModelPattern, Moment, ObjectName, Operation};
-use crate::quota::{Limit, Mode, OnStoreLoss, Unit, Window};
+use crate::names::{Code, ModelPattern, Moment, Operation};
+use crate::quota::Unit;
 use crate::route::Match;
-use crate::table::{
-    Authentication, Backend, BackendAuth, BackendKind, Contents, Deployment, Quota, Retry, Route,
-    Rule, Scope, Table, Target,
-};
-use crate::tokens::Price;
+use crate::table::{Authentication, Backend, Contents, Quota, Route, Rule, Scope, Table};
+use crate::test_util::{self, deployment, key, limit, object, target};
 
 const NOW: Moment = Moment {
     monotonic_ms: 0,
     unix_ms: 0,
 };
 
-fn name(text: &str) -> ObjectName {
-    ObjectName::new("ns", text)
-}
-
 fn backend() -> Backend {
-    let deployment = |name: &str, model: &str| Deployment {
-        name: name.into(),
-        model: model.into(),
-        price: Price::default(),
-    };
     Backend {
-        name: name("eu"),
-        kind: BackendKind::Foundry,
-        endpoint: "https://eu.example".into(),
-        api_version: None,
-        auth: BackendAuth::None,
         deployments: vec![
             deployment("mini-ptu", "gpt-4o-mini"),
             deployment("gpt-4o", "gpt-4o"),
         ],
-        ca_pem: None,
-        server_name: None,
-        connect_timeout: Duration::from_secs(5),
-        first_byte_timeout: Duration::from_secs(5),
-        idle_timeout: Duration::from_secs(5),
+        ..test_util::backend("eu")
     }
 }
 
-fn rule(pattern: &str) -> Rule {
-    Rule {
-        name: "r".into(),
+fn route(name: &str, created_s: i64, pattern: &str) -> Route {
+    let rule = Rule {
         matches: vec![Match {
             models: vec![ModelPattern::parse(pattern).expect("a pattern")],
             ..Match::default()
         }],
-        targets: vec![Target {
-            backend: name("eu"),
-            deployment: None,
-            weight: 1,
-            priority: 0,
-        }],
-        retry: Retry::default(),
-        request_timeout: None,
-        first_token_timeout: None,
-    }
-}
-
-fn route(route: &str, created_s: i64, pattern: &str) -> Route {
+        ..test_util::rule("r", vec![target("eu")])
+    };
     Route {
-        name: name(route),
         created_s,
-        hostnames: Vec::new(),
         authentication: Authentication {
-            keys: vec![name("ann")],
+            keys: vec![object("ann")],
             ..Authentication::default()
         },
-        rejected: None,
-        rules: vec![Arc::new(rule(pattern))],
-    }
-}
-
-fn key(secret: &str) -> Key {
-    Key {
-        secret: name(secret),
-        consumer: secret.into(),
-        digest: KeyDigest::of(secret),
-        attributes: Vec::new(),
-        expires_ms: None,
+        ..test_util::route(name, vec![rule])
     }
 }
 
@@ -192,7 +144,7 @@ fn the_older_route_wins_a_tie_and_then_the_name() {
 #[test]
 fn a_rule_whose_backends_are_all_missing_has_none() {
     let mut lost = route("a", 0, "*");
-    Arc::make_mut(&mut lost.rules[0]).targets[0].backend = name("gone");
+    Arc::make_mut(&mut lost.rules[0]).targets[0].backend = object("gone");
     assert_eq!(
         decide(&table(vec![lost]), Some("ann"), "m"),
         Err(Code::NoBackend)
@@ -201,21 +153,9 @@ fn a_rule_whose_backends_are_all_missing_has_none() {
 
 #[test]
 fn limits_apply_by_scope_model_and_consumer() {
-    let quota = |quota: &str, scope: Scope| Quota {
-        name: name(quota),
+    let quota = |name: &str, scope: Scope| Quota {
         scope,
-        models: Vec::new(),
-        consumers: ConsumerMatch::default(),
-        per: Vec::new(),
-        attribute: "".into(),
-        mode: Mode::Enforce,
-        on_store_loss: OnStoreLoss::Share,
-        limits: vec![Limit {
-            name: "l".into(),
-            unit: Unit::Requests,
-            amount: 1,
-            window: Window::Minute,
-        }],
+        ..test_util::quota(name, vec![limit("l", Unit::Requests, 1)])
     };
     let mut for_mini = quota("mini", Scope::Gateway);
     for_mini.models = vec![ModelPattern::parse("gpt-4o-mini").expect("a pattern")];
@@ -226,10 +166,13 @@ fn limits_apply_by_scope_model_and_consumer() {
         for_bob,
         for_mini,
         quota("other-ns", Scope::Namespace("other".into())),
-        quota("rule", Scope::Targets(vec![(name("a"), Some("r".into()))])),
+        quota(
+            "rule",
+            Scope::Targets(vec![(object("a"), Some("r".into()))]),
+        ),
         quota(
             "other-rule",
-            Scope::Targets(vec![(name("a"), Some("x".into()))]),
+            Scope::Targets(vec![(object("a"), Some("x".into()))]),
         ),
     ];
     let table = table_with(vec![route("a", 0, "*")], quotas);

@@ -155,12 +155,7 @@ impl Word for LimitName {
     }
 
     fn read(word: &str) -> Option<Self> {
-        let (quota, limit) = word.rsplit_once('/')?;
-        let quota = ObjectName::parse(quota)?;
-        (!limit.is_empty()).then(|| Self {
-            quota,
-            limit: limit.into(),
-        })
+        Self::parse(word)
     }
 }
 

@@ -268,7 +268,11 @@ impl Route {
                 pass_through: self.authentication.pass_through,
             },
             rejected: self.rejected,
-            rules: self.rules.into_iter().map(|rule| Arc::new(rule.into_core())).collect(),
+            rules: self
+                .rules
+                .into_iter()
+                .map(|rule| Arc::new(rule.into_core()))
+                .collect(),
         }
     }
 }

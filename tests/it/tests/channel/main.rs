@@ -291,10 +291,8 @@ async fn of_two_operators_the_newer_wins_and_each_hears_what_is_live() -> Result
 async fn a_restarted_proxy_serves_its_last_good_table_with_every_operator_gone() -> Result<()> {
     let operator = Operator::start().await?;
     let mut with_other = contents(vec![route("x", 1)]);
-    let mut open = with_other.backends[0].clone();
-    open.name = proxy_core::names::ObjectName::new("a", "open");
-    open.auth = proxy_core::table::BackendAuth::None;
-    with_other.backends.push(open.clone());
+    let open = Arc::new(proxy_core::test_util::backend("a/open"));
+    with_other.backends.push(Arc::clone(&open));
     operator.publisher.publish(7, &with_other);
     let proxy = Proxy::start("p1", &[operator.url()])?;
     proxy.table(7).await?;
@@ -503,7 +501,7 @@ async fn one_route_of_a_thousand_travels_alone_and_is_live_at_once() -> Result<(
     let mut slowest = std::time::Duration::ZERO;
     for revision in 2..=20u64 {
         let before = operator.publisher.newest().context("published")?;
-        table.routes[500].created_s += 1;
+        Arc::make_mut(&mut table.routes[500]).created_s += 1;
         let start = clock::instant();
         let published = operator.publisher.publish(revision, &table);
         operator.acked("p1", published.sequence).await?;

@@ -1,82 +1,41 @@
-//! Who has used how much of which limit, over all replicas: the page `/quota`.
-//!
-//! It looks as a proxy's page does, so that `tundish quota` reads both; a test holds them together.
+//! `/quota`: the use of every limit over all replicas, by subject.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use proxy_admin::pages::usage::{LimitUsage, SUBJECTS, SubjectUsage, UsagePage};
 use proxy_core::names::Moment;
-use proxy_core::quota::{Counter, LimitName, Mode, StoreState, SubjectKey, Window};
-use serde::Serialize;
+use proxy_core::quota::{Counter, LimitName, StoreState, SubjectKey, Window};
 
 use super::{Declared, Limits, period_start_ms};
 use crate::fleet::Members;
 
-/// Subjects told of one limit, the most used first.
-const SUBJECTS: usize = 1_000;
-
-/// All limits at one moment.
-#[derive(Debug, Serialize)]
-pub(crate) struct Standing {
-    replicas: u64,
-    /// How many of the replicas have told what they used. A proxy's page does not have it.
-    reporting: usize,
-    limits: Vec<LimitStanding>,
-}
-
-#[derive(Debug, Serialize)]
-struct LimitStanding {
-    limit: String,
-    unit: &'static str,
-    window: String,
-    mode: &'static str,
-    declared: u64,
-    amount: u64,
-    denials: u64,
-    shadow_denials: u64,
-    counters: usize,
-    subjects: Vec<SubjectStanding>,
-}
-
-#[derive(Debug, Serialize)]
-struct SubjectStanding {
-    subject: Arc<str>,
-    used: u64,
-    reserved: u64,
-    remaining: u64,
-    reset_seconds: Option<u64>,
-}
-
-/// What one subject has used.
+/// The use of one subject.
 #[derive(Default)]
 struct Sum {
     subject: Arc<str>,
-    /// By replicas that count for themselves.
+    /// Counted by replicas on their own.
     own: u64,
-    /// What the shared store says, of which every replica knows the whole.
+    /// Counted by the shared store, whose total every replica knows.
     shared: u64,
     reserved: u64,
 }
 
-pub(crate) fn standing(members: &Members, limits: &Limits, now: Moment) -> Standing {
-    let mut told: Vec<LimitStanding> = limits
+pub(crate) fn usage_page(members: &Members, limits: &Limits, now: Moment) -> UsagePage {
+    let mut limits: Vec<LimitUsage> = limits
         .iter()
         .map(|(name, declared)| of_limit(members, name, declared, now))
         .collect();
-    told.sort_by(|a, b| a.limit.cmp(&b.limit));
-    Standing {
+    limits.sort_by_cached_key(|usage| usage.limit.to_string());
+    let reporting = members.usages().filter(|usage| usage.has_told()).count();
+    UsagePage {
         replicas: members.count(),
-        reporting: members.usages().filter(|usage| usage.has_told()).count(),
-        limits: told,
+        reporting: Some(u64::try_from(reporting).unwrap_or(u64::MAX)),
+        limits,
     }
 }
 
-fn of_limit(
-    members: &Members,
-    name: &LimitName,
-    declared: &Declared,
-    now: Moment,
-) -> LimitStanding {
+fn of_limit(members: &Members, name: &LimitName, declared: &Declared, now: Moment) -> LimitUsage {
     let limit = &declared.limit;
     let period = period_start_ms(limit, now);
     let mut sums: HashMap<SubjectKey, Sum> = HashMap::new();
@@ -104,35 +63,32 @@ fn of_limit(
         }
     }
     let reset_seconds = reset_seconds(declared, now);
-    let mut subjects: Vec<SubjectStanding> = sums
+    let mut subjects: Vec<SubjectUsage> = sums
         .into_values()
         .map(|sum| {
             let used = sum.own.saturating_add(sum.shared);
-            SubjectStanding {
+            SubjectUsage {
                 used,
                 reserved: sum.reserved,
                 remaining: limit.amount.saturating_sub(used),
                 reset_seconds,
-                subject: sum.subject,
+                subject: sum.subject.to_string(),
             }
         })
         .filter(|subject| subject.used > 0)
         .collect();
     subjects.sort_by(|a, b| b.used.cmp(&a.used).then_with(|| a.subject.cmp(&b.subject)));
-    let counters = subjects.len();
+    let counters = u64::try_from(subjects.len()).unwrap_or(u64::MAX);
     subjects.truncate(SUBJECTS);
     let denials = || {
         let all = members.usages().flat_map(|usage| usage.denials());
         all.filter(|denials| denials.limit == *name)
     };
-    LimitStanding {
-        limit: name.to_string(),
-        unit: limit.unit.as_str(),
+    LimitUsage {
+        limit: name.clone(),
+        unit: limit.unit.as_str().to_owned(),
         window: limit.window.to_string(),
-        mode: match declared.mode {
-            Mode::Enforce => "Enforce",
-            Mode::Shadow => "Shadow",
-        },
+        mode: declared.mode.as_str().to_owned(),
         declared: limit.amount,
         amount: limit.amount,
         denials: denials().fold(0, |sum, one| sum.saturating_add(one.denials)),
@@ -143,7 +99,7 @@ fn of_limit(
 }
 
 impl Sum {
-    /// Who it is; one replica may know it where another does not.
+    /// Keeps the first name: a replica that restarted may not know it.
     fn name(&mut self, subject: &Arc<str>) {
         if self.subject.is_empty() {
             self.subject = Arc::clone(subject);
@@ -151,8 +107,8 @@ impl Sum {
     }
 }
 
-/// Until everything used now has left the window, at the latest: an operator does not know when it
-/// was used.
+/// Latest time until everything used now has left the window: an operator does not know when it was
+/// used.
 fn reset_seconds(declared: &Declared, now: Moment) -> Option<u64> {
     match declared.limit.window {
         Window::Second => Some(1),
