@@ -37,6 +37,7 @@ fn declared() -> Limits {
         mode: Mode::Enforce,
         on_store_loss: OnStoreLoss::Share,
         limits: vec![limit("day", day), limit("minute", Window::Minute)],
+        unsupported: None,
     };
     limits(&Contents {
         quotas: vec![Arc::new(quota)],

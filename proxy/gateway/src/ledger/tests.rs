@@ -84,6 +84,7 @@ pub(crate) fn contents(mode: Mode, per: Vec<Per>, limits: Vec<Limit>) -> Content
             mode,
             on_store_loss: OnStoreLoss::Share,
             limits,
+            unsupported: None,
         }],
         Vec::new(),
     )

@@ -120,6 +120,7 @@ fn quota(text: &str) -> Quota {
             ),
             limit("running", Unit::Concurrency, Window::Held),
         ],
+        unsupported: None,
     }
 }
 

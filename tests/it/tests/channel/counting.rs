@@ -46,6 +46,7 @@ fn with_quota() -> Contents {
             mode: Mode::Enforce,
             on_store_loss: OnStoreLoss::Share,
             limits: vec![day()],
+            unsupported: None,
         })],
         ..contents(vec![route("x", 1)])
     }
