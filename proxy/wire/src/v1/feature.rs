@@ -4,6 +4,8 @@
 //! cannot enforce the entry, so it makes the entry stricter than it was meant, never laxer, applies
 //! the rest of the table and says so in its acknowledgement ([`Unsupported`]).
 
+use std::fmt;
+
 use proxy_core::auth::Key;
 use proxy_core::table::{Backend, Quota, Route};
 use serde::{Deserialize, Serialize};
@@ -86,6 +88,12 @@ impl Features {
 }
 
 // === impl Unsupported ===
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} needs {}", self.entry, self.needs.join(", "))
+    }
+}
 
 impl Unsupported {
     /// The reason, for the caller of a refused request and for the log.
