@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use proxy_core::auth::Key;
-use proxy_core::names::ObjectName;
+use proxy_core::names::{EntryKind, EntryName, ObjectName};
 use proxy_core::table::{Backend, Contents, Quota, Route};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -83,12 +83,6 @@ pub enum DecodeError {
     },
 }
 
-/// The kinds of objects, by the first part of a key.
-const BACKEND: &str = "backend";
-const ROUTE: &str = "route";
-const QUOTA: &str = "quota";
-const KEY: &str = "key";
-
 /// Writes `contents`: the same contents give the same bytes.
 #[must_use]
 pub fn encode(contents: &Contents) -> Objects {
@@ -104,10 +98,10 @@ pub fn encode_reusing(contents: &Contents, before: &Contents, previous: &Objects
         previous,
         objects: BTreeMap::new(),
     };
-    writer.all::<_, object::Backend>(BACKEND, &contents.backends, &before.backends);
-    writer.all::<_, object::Route>(ROUTE, &contents.routes, &before.routes);
-    writer.all::<_, quota::Quota>(QUOTA, &contents.quotas, &before.quotas);
-    writer.all::<_, object::Key>(KEY, &contents.keys, &before.keys);
+    writer.all::<_, object::Backend>(EntryKind::Backend, &contents.backends, &before.backends);
+    writer.all::<_, object::Route>(EntryKind::Route, &contents.routes, &before.routes);
+    writer.all::<_, quota::Quota>(EntryKind::Quota, &contents.quotas, &before.quotas);
+    writer.all::<_, object::Key>(EntryKind::Key, &contents.keys, &before.keys);
     Objects(writer.objects)
 }
 
@@ -123,25 +117,24 @@ pub fn decode(objects: &Objects) -> Result<Contents, DecodeError> {
     let (mut backends, mut routes) = (Vec::new(), Vec::new());
     let (mut quotas, mut keys) = (Vec::new(), Vec::new());
     for (key, entry) in &objects.0 {
-        let (kind, name) = split(key)?;
+        let EntryName { kind, name } = entry_name(key)?;
         match kind {
-            BACKEND => {
+            EntryKind::Backend => {
                 let backend: object::Backend = entry.read(key)?;
                 backends.extend(backend.into_core(name));
             }
-            ROUTE => {
+            EntryKind::Route => {
                 let route: object::Route = entry.read(key)?;
                 routes.push(route.into_core(name));
             }
-            QUOTA => {
+            EntryKind::Quota => {
                 let quota: quota::Quota = entry.read(key)?;
                 quotas.push(quota.into_core(name));
             }
-            KEY => {
+            EntryKind::Key => {
                 let found: object::Key = entry.read(key)?;
                 keys.push(found.into_core(name));
             }
-            _ => return Err(DecodeError::Key(key.clone())),
         }
     }
     // Keys sort "a-b/x" before "a/x", names the other way round.
@@ -222,20 +215,19 @@ pub fn verify(objects: &Objects, stated: &str) -> Result<(), DecodeError> {
 #[must_use]
 pub fn without_credentials(objects: &Objects) -> Objects {
     let kept = objects.0.iter().filter_map(|(key, entry)| {
-        let entry = match split(key) {
-            Ok((BACKEND, _)) => Entry::of(&entry.read::<object::Backend>(key).ok()?.withheld()),
-            Ok(_) | Err(_) => Some(entry.clone()),
+        let is_backend = EntryName::parse(key).is_some_and(|name| name.kind == EntryKind::Backend);
+        let entry = if is_backend {
+            Entry::of(&entry.read::<object::Backend>(key).ok()?.withheld())?
+        } else {
+            entry.clone()
         };
-        Some((key.clone(), entry?))
+        Some((key.clone(), entry))
     });
     Objects(kept.collect())
 }
 
-fn split(key: &str) -> Result<(&str, ObjectName), DecodeError> {
-    let parts = key.split_once('/');
-    parts
-        .and_then(|(kind, name)| Some((kind, ObjectName::parse(name)?)))
-        .ok_or_else(|| DecodeError::Key(key.to_owned()))
+fn entry_name(key: &str) -> Result<EntryName, DecodeError> {
+    EntryName::parse(key).ok_or_else(|| DecodeError::Key(key.to_owned()))
 }
 
 /// An object of the domain that has an entry of its own.
@@ -251,13 +243,13 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn all<'c, T: Named, W: From<&'c T> + Serialize>(
         &mut self,
-        kind: &str,
+        kind: EntryKind,
         now: &'c [Arc<T>],
         before: &[Arc<T>],
     ) {
         for object in now {
             let name = object.name();
-            let key = format!("{kind}/{name}");
+            let key = EntryName::new(kind, name.clone()).to_string();
             let same = before
                 .binary_search_by(|other| other.name().cmp(name))
                 .ok()
