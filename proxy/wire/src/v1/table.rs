@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proxy_core::auth::Key;
-use proxy_core::names::ObjectName;
+use proxy_core::names::{EntryKind, EntryName, ObjectName};
 use proxy_core::table::{Backend, Contents, Quota, Route};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -90,25 +90,31 @@ pub fn decode_reusing(
     };
     let mut contents = Contents::default();
     for (key, entry) in objects.iter() {
-        let (kind, name) = split(key)?;
+        let Some(EntryName { kind, name }) = EntryName::parse(key) else {
+            // A kind to come, or damage.
+            if reader.lacks(key, entry)?.is_some() {
+                continue;
+            }
+            return Err(DecodeError::Key(key.to_owned()));
+        };
         let known = &before.contents;
         match kind {
-            Backend::KIND => {
-                contents
-                    .backends
-                    .extend(reader.entry(key, entry, name, &known.backends)?);
+            EntryKind::Backend => {
+                let backend = reader.entry(key, entry, name, &known.backends)?;
+                contents.backends.extend(backend);
             }
-            Route::KIND => contents
-                .routes
-                .extend(reader.entry(key, entry, name, &known.routes)?),
-            Quota::KIND => contents
-                .quotas
-                .extend(reader.entry(key, entry, name, &known.quotas)?),
-            Key::KIND => contents
-                .keys
-                .extend(reader.entry(key, entry, name, &known.keys)?),
-            _ if reader.lacks(key, entry)?.is_some() => {}
-            _ => return Err(DecodeError::Key(key.to_owned())),
+            EntryKind::Route => {
+                let route = reader.entry(key, entry, name, &known.routes)?;
+                contents.routes.extend(route);
+            }
+            EntryKind::Quota => {
+                let quota = reader.entry(key, entry, name, &known.quotas)?;
+                contents.quotas.extend(quota);
+            }
+            EntryKind::Key => {
+                let found = reader.entry(key, entry, name, &known.keys)?;
+                contents.keys.extend(found);
+            }
         }
     }
     // Keys sort "a-b/x" before "a/x", names the other way round.
@@ -128,11 +134,13 @@ pub fn decode_reusing(
 #[must_use]
 pub fn without_credentials(objects: &Objects) -> Objects {
     let kept = objects.iter().filter_map(|(key, entry)| {
-        let entry = match split(key) {
-            Ok((Backend::KIND, _)) => withheld(key, entry),
-            Ok(_) | Err(_) => Some(entry.clone()),
+        let is_backend = EntryName::parse(key).is_some_and(|name| name.kind == EntryKind::Backend);
+        let entry = if is_backend {
+            withheld(key, entry)?
+        } else {
+            entry.clone()
         };
-        Some((key.to_owned(), entry?))
+        Some((key.to_owned(), entry))
     });
     kept.collect()
 }
@@ -146,17 +154,9 @@ fn withheld(key: &str, entry: &Entry) -> Option<Entry> {
     })
 }
 
-fn split(key: &str) -> Result<(&str, ObjectName), DecodeError> {
-    let parts = key.split_once('/');
-    parts
-        .and_then(|(kind, name)| Some((kind, ObjectName::parse(name)?)))
-        .ok_or_else(|| DecodeError::Key(key.to_owned()))
-}
-
 /// An object of the domain that has an entry of its own.
 trait Piece: PartialEq + Sized {
-    /// The first part of its key.
-    const KIND: &'static str;
+    const KIND: EntryKind;
     type Wire: Serialize + DeserializeOwned;
 
     fn name(&self) -> &ObjectName;
@@ -195,7 +195,7 @@ fn find<'l, T: Piece>(sorted: &'l [Arc<T>], name: &ObjectName) -> Option<&'l Arc
 impl Writer<'_> {
     fn all<T: Piece>(&mut self, now: &[Arc<T>], before: &[Arc<T>]) {
         for object in now {
-            let key = format!("{}/{}", T::KIND, object.name());
+            let key = EntryName::new(T::KIND, object.name().clone()).to_string();
             let same = find(before, object.name())
                 .is_some_and(|other| Arc::ptr_eq(other, object) || other == object);
             let known = same.then(|| self.previous.entry(&key)).flatten();
@@ -268,7 +268,7 @@ impl Reader<'_> {
 // === impl Piece ===
 
 impl Piece for Backend {
-    const KIND: &'static str = "backend";
+    const KIND: EntryKind = EntryKind::Backend;
     type Wire = object::Backend;
 
     fn name(&self) -> &ObjectName {
@@ -293,7 +293,7 @@ impl Piece for Backend {
 }
 
 impl Piece for Route {
-    const KIND: &'static str = "route";
+    const KIND: EntryKind = EntryKind::Route;
     type Wire = object::Route;
 
     fn name(&self) -> &ObjectName {
@@ -318,7 +318,7 @@ impl Piece for Route {
 }
 
 impl Piece for Quota {
-    const KIND: &'static str = "quota";
+    const KIND: EntryKind = EntryKind::Quota;
     type Wire = quota::Quota;
 
     fn name(&self) -> &ObjectName {
@@ -343,7 +343,7 @@ impl Piece for Quota {
 }
 
 impl Piece for Key {
-    const KIND: &'static str = "key";
+    const KIND: EntryKind = EntryKind::Key;
     type Wire = object::Key;
 
     fn name(&self) -> &ObjectName {
