@@ -7,6 +7,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub mod known;
+pub mod modules;
+pub mod source;
+pub mod variants;
+
 /// A package of the workspace.
 #[derive(Debug, Clone)]
 pub struct Package {
