@@ -4,6 +4,7 @@
 //!
 //! Refuses to know what the process does.
 
+pub mod background;
 pub mod clock;
 pub mod connection;
 pub mod errors;

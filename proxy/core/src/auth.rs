@@ -15,6 +15,9 @@ use crate::names::{Attributes, Moment, ObjectName};
 #[cfg(test)]
 mod tests;
 
+/// Marks the name of a caller as made from its credential.
+const FINGERPRINT: &str = "key-";
+
 /// SHA-256 of a credential. `Debug` shows the fingerprint only.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyDigest([u8; 32]);
@@ -38,11 +41,18 @@ impl KeyDigest {
         &self.0
     }
 
-    /// `key-` and the first 8 hex digits: names a caller whom no Secret names.
+    /// `key-` and the first 8 hex digits: the name of a caller without a Secret.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let [a, b, c, d, ..] = self.0;
-        format!("key-{a:02x}{b:02x}{c:02x}{d:02x}")
+        format!("{FINGERPRINT}{a:02x}{b:02x}{c:02x}{d:02x}")
+    }
+
+    /// Whether `name` has the form of a [`KeyDigest::fingerprint`].
+    #[must_use]
+    pub fn is_fingerprint(name: &str) -> bool {
+        let hex = name.strip_prefix(FINGERPRINT).map(str::as_bytes);
+        hex.is_some_and(|hex| hex.len() == 8 && hex.iter().all(u8::is_ascii_hexdigit))
     }
 
     /// The first eight bytes, by which the ring is indexed.
@@ -119,7 +129,9 @@ impl Caller {
         }
     }
 
-    fn known(key: &Key) -> Self {
+    /// The caller that `key` stands for.
+    #[must_use]
+    pub fn of(key: &Key) -> Self {
         Self {
             name: Arc::clone(&key.consumer),
             namespace: key.secret.namespace().into(),
@@ -156,7 +168,7 @@ impl KeyRing {
                 .or_default()
                 .push(index);
         }
-        let with_caller = |key: &Arc<Key>| (Arc::clone(key), Arc::new(Caller::known(key)));
+        let with_caller = |key: &Arc<Key>| (Arc::clone(key), Arc::new(Caller::of(key)));
         Self {
             by_prefix,
             keys: keys.iter().map(with_caller).collect(),

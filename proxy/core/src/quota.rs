@@ -11,7 +11,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::names::{ObjectName, Usage};
+use crate::names::{Code, ObjectName, Usage};
 
 mod calendar;
 mod counter;
@@ -33,6 +33,19 @@ pub struct LimitName {
     pub quota: ObjectName,
     /// The entry of its `limits`.
     pub limit: Arc<str>,
+}
+
+impl LimitName {
+    /// Reads `namespace/quota/limit`; `None` unless there are exactly three parts with text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (quota, limit) = text.rsplit_once('/')?;
+        let quota = ObjectName::parse(quota)?;
+        (!limit.is_empty()).then(|| Self {
+            quota,
+            limit: limit.into(),
+        })
+    }
 }
 
 impl fmt::Display for LimitName {
@@ -178,6 +191,18 @@ pub struct Limit {
     pub window: Window,
 }
 
+impl Limit {
+    /// The reason word of a request that this limit refuses.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match (self.unit, &self.window) {
+            (Unit::Concurrency, _) => Code::ConcurrencyExceeded,
+            (Unit::Requests, Window::Second | Window::Minute) => Code::RateLimited,
+            _ => Code::QuotaExceeded,
+        }
+    }
+}
+
 /// Whether a limit refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -186,6 +211,17 @@ pub enum Mode {
     Enforce,
     /// Counts and reports what it would refuse, refuses nothing.
     Shadow,
+}
+
+impl Mode {
+    /// The CamelCase word used in objects and pages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "Enforce",
+            Self::Shadow => "Shadow",
+        }
+    }
 }
 
 /// What a limit does when the shared store is away.

@@ -14,10 +14,12 @@ use proxy_core::names::{Code, Moment, Usage};
 use proxy_core::quota::{Cost, Mode, Wait};
 use proxy_core::table::{FlatLimit, Table};
 
-use crate::ledger::{self, Counted};
+use proxy_ledger::{self as ledger, Counted};
+
+use crate::gateway::Gateway;
 use crate::live::Live;
-use crate::server::{Gateway, Shared};
 use crate::standing;
+use crate::state::Shared;
 
 mod forecast;
 mod question;
@@ -72,7 +74,7 @@ struct Now<'a> {
 
 impl Counters for Now<'_> {
     fn level(&self, probe: &Probe<'_>, asks: u64) -> Level {
-        let limit = self.live.limits.get(&probe.limit.name);
+        let limit = self.live.limit(&probe.limit.name);
         let limit = limit.map_or(&probe.limit.limit, |limit| &limit.limit);
         let (caller, model) = (probe.caller, Some(probe.model));
         let ledger = &self.shared.ledger;
@@ -86,7 +88,7 @@ impl Counters for Now<'_> {
     }
 
     fn output_tokens(&self, permit: &Permit<'_>, model: &str) -> u64 {
-        let rule = self.live.rules.get(permit.index);
+        let rule = self.live.rule(permit.index);
         rule.and_then(|rule| rule.sizes.expected(model).output_tokens)
             .unwrap_or(self.shared.config.default_output_tokens)
     }

@@ -15,9 +15,10 @@ use proxy_core::names::Moment;
 use proxy_core::quota::{LimitName, Mode, Unit};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{Counted, Ledger, Slot};
+use proxy_ledger::{Counted, Ledger, Slot};
+
+use crate::gateway::Gateway;
 use crate::live::Live;
-use crate::server::Gateway;
 
 #[cfg(test)]
 mod tests;
@@ -128,7 +129,7 @@ pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<Summed> {
     let mut used: HashMap<LimitName, Vec<(Counted, Arc<Slot>)>> = HashMap::new();
     for slot in ledger.slots() {
         // A counter of a limit that is gone is kept: it may come back within the window.
-        let Some(limit) = live.limits.get(&slot.limit) else {
+        let Some(limit) = live.limit(&slot.limit) else {
             continue;
         };
         let counted = slot.counted(&limit.limit, now);
@@ -138,7 +139,7 @@ pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<Summed> {
         }
     }
     let in_order = live.table.limits().iter();
-    let limits = in_order.filter_map(|flat| live.limits.get(&flat.name));
+    let limits = in_order.filter_map(|flat| live.limit(&flat.name));
     limits.map(|limit| {
         let flat = &limit.flat;
         let mut used = used.remove(&flat.name).unwrap_or_default();
@@ -157,8 +158,8 @@ pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<Summed> {
             mode: mode(limit.mode()).to_owned(),
             declared: flat.limit.amount,
             amount: limit.limit.amount,
-            denials: limit.counters.denials.get(),
-            shadow_denials: limit.counters.shadow_denials.get(),
+            denials: limit.denials.get(),
+            shadow_denials: limit.shadow_denials.get(),
             counters: u64::try_from(used.len()).unwrap_or(u64::MAX),
             subjects: used
                 .iter()

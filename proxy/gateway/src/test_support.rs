@@ -6,11 +6,12 @@ use prometheus_client::registry::Registry;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::server::Gateway;
+use crate::gateway::Gateway;
 
 pub(crate) fn gateway(registry: &mut Registry) -> Gateway {
     let config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
+        apis: proxy_api::ROWS,
         threads: 1,
         tls: None,
         max_body: 1_024,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::auth::{Caller, Key};
 use crate::names::{ConsumerMatch, ModelPattern, ObjectName, Secret};
-use crate::quota::{Limit, Mode, OnStoreLoss, Per};
+use crate::quota::{Limit, LimitName, Mode, OnStoreLoss, Per};
 use crate::route::{HostPattern, Match};
 use crate::tokens::Price;
 
@@ -238,6 +238,19 @@ impl Contents {
             quotas: shared(quotas),
             keys: shared(keys),
         }
+    }
+
+    /// Every limit of every quota, with its name.
+    pub fn limits(&self) -> impl Iterator<Item = (LimitName, &Arc<Quota>, &Limit)> {
+        let quotas = self.quotas.iter();
+        let each = quotas.flat_map(|quota| quota.limits.iter().map(move |limit| (quota, limit)));
+        each.map(|(quota, limit)| {
+            let name = LimitName {
+                quota: quota.name.clone(),
+                limit: Arc::clone(&limit.name),
+            };
+            (name, quota, limit)
+        })
     }
 }
 

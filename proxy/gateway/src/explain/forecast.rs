@@ -5,7 +5,6 @@ use proxy_core::quota::Unit;
 use proxy_core::table::FlatLimit;
 use serde::{Deserialize, Serialize};
 
-use crate::ledger;
 
 /// What would become of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,7 +145,7 @@ impl Verdict {
         };
         Self {
             admitted: false,
-            code: Some(ledger::code(&flat.limit).as_str().to_owned()),
+            code: Some(flat.limit.code().as_str().to_owned()),
             reason,
             limit: Some(name.clone()),
             fits_in_seconds: limit.fits_in_seconds,
