@@ -249,7 +249,7 @@ impl Modules {
         homes.filter(|home| home.is_item).map(|home| home.module).collect()
     }
 
-    /// Where the item that `path` names in the module `from` is defined; `None` if in another crate.
+    /// Where the item that `path` names in the module `from` is defined; `None` for another crate.
     fn home(&self, from: &Path, path: &[String], fuel: usize) -> Option<Home> {
         let fuel = fuel.checked_sub(1)?;
         let (first, tail) = path.split_first()?;
@@ -288,5 +288,5 @@ impl Modules {
     }
 }
 
-/// Re-exports that are followed; a name that leads back to itself is none of ours.
+/// Longest chain of re-exports; a name that leads back to itself belongs to another crate.
 const FUEL: usize = 32;

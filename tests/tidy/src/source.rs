@@ -29,6 +29,8 @@ impl Source {
             } else if reader.rest.starts_with("//") {
                 let comment = reader.take(|c| c != '\n').to_owned();
                 source.prose.push((line, comment));
+            } else if reader.rest.starts_with("/*") {
+                source.prose.push((line, reader.block_comment().to_owned()));
             } else if first == '"' {
                 reader.cut(1);
                 source.prose.push((line, reader.text().to_owned()));
@@ -101,6 +103,22 @@ impl<'t> Reader<'t> {
     fn take(&mut self, good: impl Fn(char) -> bool) -> &'t str {
         let end = self.rest.find(|c| !good(c));
         self.cut(end.unwrap_or(self.rest.len()))
+    }
+
+    /// A comment in `/*` and `*/`, in which others may be nested.
+    fn block_comment(&mut self) -> &'t str {
+        let mut depth = 0_usize;
+        let pairs = self.rest.char_indices().zip(self.rest.chars().skip(1));
+        let mut closing = pairs.filter_map(|((at, one), two)| {
+            match (one, two) {
+                ('/', '*') => depth += 1,
+                ('*', '/') => depth = depth.saturating_sub(1),
+                _ => return None,
+            }
+            (depth == 0).then_some(at + 2)
+        });
+        let end = closing.next().unwrap_or(self.rest.len());
+        self.cut(end)
     }
 
     /// The rest of a string literal, up to its closing quote.

@@ -21,12 +21,6 @@ const KNOWN: &[&str] = &[
     "operator-controller: metrics.rs -> review.rs -> metrics.rs",
     "operator-controller: status.rs -> status/judge.rs -> status.rs",
     "operator-controller: watch.rs -> watch/seen.rs -> watch.rs",
-    "proxy-gateway: forward.rs -> request.rs -> forward.rs",
-    "proxy-gateway: ledger/reserve.rs -> ledger/told.rs -> ledger/reserve.rs",
-    "proxy-gateway: prompt.rs -> prompt/chat.rs -> prompt.rs",
-    "proxy-gateway: prompt.rs -> prompt/responses.rs -> prompt.rs",
-    "proxy-gateway: request.rs -> server.rs -> request.rs",
-    "proxy-gateway: store.rs -> store/agent.rs -> store.rs",
     "tests-bench: main.rs -> propagation.rs -> main.rs",
     "tests-bench: main.rs -> quota.rs -> main.rs",
     "tests-bench: main.rs -> requests.rs -> main.rs",
@@ -132,6 +126,7 @@ fn comments_text_and_tests_are_not_uses() {
         /// crate::b::B
         const TEXT: &str = "crate::b::B \" crate::b::B";
         const RAW: &str = r#"crate::b::B " crate::b::B"#;
+        /* crate::b::B /* crate::b::B */ crate::b::B */
         const QUOTE: char = '"';
         fn f<'a>(b: &'a str) -> char { '\'' }
         #[cfg(test)]
