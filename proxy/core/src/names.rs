@@ -1,60 +1,16 @@
-//! The words that every other module speaks: names of objects, operations, moments, answer codes.
+//! The vocabulary of every other module: names of objects and entries, operations, moments, answer
+//! codes.
 
 use std::fmt;
 use std::sync::Arc;
 
 mod code;
+mod entry;
+mod object;
 
 pub use code::Code;
-
-/// `namespace/name` of a Kubernetes object. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectName {
-    namespace: Arc<str>,
-    name: Arc<str>,
-}
-
-impl ObjectName {
-    /// Names the object `name` in `namespace`.
-    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
-    }
-
-    /// The namespace part.
-    #[must_use]
-    pub fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    /// The name part.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Reads `namespace/name`; `None` unless there is exactly one slash with text on both sides.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (namespace, name) = text.split_once('/')?;
-        (!namespace.is_empty() && !name.is_empty() && !name.contains('/'))
-            .then(|| Self::new(namespace, name))
-    }
-}
-
-impl fmt::Display for ObjectName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-impl fmt::Debug for ObjectName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
+pub use entry::{EntryKind, EntryName};
+pub use object::ObjectName;
 
 /// A credential. Neither `Debug` nor `Display` shows it; [`Secret::expose`] is the only way out.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,7 +22,7 @@ impl Secret {
         Self(value.into())
     }
 
-    /// The credential itself, for the one place that sends it.
+    /// The credential itself, for the code that sends it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -201,7 +157,7 @@ impl ModelPattern {
         }
     }
 
-    /// Whether `model` is meant.
+    /// Whether the pattern matches `model`.
     #[must_use]
     pub fn matches(&self, model: &str) -> bool {
         match self {
@@ -223,7 +179,7 @@ impl fmt::Display for ModelPattern {
 /// Attributes of a consumer, by name. Few, so a sorted list.
 pub type Attributes = Vec<(Arc<str>, Arc<str>)>;
 
-/// Which consumers are meant. Empty lists mean everybody; both lists must hold.
+/// A selection of consumers. Empty lists select everybody; both lists must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsumerMatch {
     /// One of these names, if any are listed.
@@ -233,7 +189,7 @@ pub struct ConsumerMatch {
 }
 
 impl ConsumerMatch {
-    /// Whether the consumer of this name and these attributes is meant.
+    /// Whether the consumer of this name and these attributes is selected.
     #[must_use]
     pub fn matches(&self, name: &str, attributes: &Attributes) -> bool {
         (self.names.is_empty() || self.names.iter().any(|wanted| &**wanted == name))

@@ -51,6 +51,8 @@ pub struct Table {
     rules: Vec<FlatRule>,
     limits: LimitIndex,
     endpoints: EndpointIndex,
+    /// Quotas that this proxy cannot enforce.
+    unsupported: Vec<Arc<Quota>>,
     /// Some route admits callers without a known key.
     tolerant: bool,
 }
@@ -110,6 +112,9 @@ impl Table {
         }
         let router = Router::new(matches);
         let ring = KeyRing::new(&contents.keys);
+        let quotas = contents.quotas.iter();
+        let unsupported = quotas.filter(|quota| quota.unsupported.is_some());
+        let unsupported = unsupported.cloned().collect();
         let tolerant = contents
             .routes
             .iter()
@@ -121,6 +126,7 @@ impl Table {
             rules,
             limits,
             endpoints,
+            unsupported,
             tolerant,
         }
     }
@@ -151,6 +157,10 @@ impl Table {
 
     pub(crate) const fn router(&self) -> &Router {
         &self.router
+    }
+
+    pub(crate) fn unsupported(&self) -> &[Arc<Quota>] {
+        &self.unsupported
     }
 
     pub(crate) const fn tolerant(&self) -> bool {

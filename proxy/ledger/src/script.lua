@@ -1,5 +1,5 @@
 -- Takes returns, charges what is owed and grants what is asked, for all counters of a call in one
--- step; grants everything that is needed or nothing. The algorithm is described in docs/quotas.md.
+-- step; grants everything that is needed or nothing. The algorithm is described in docs/quota-store.md.
 --
 -- KEYS[1] epoch, KEYS[2] replicas, KEYS[3...] one per counter; all share one hash tag.
 -- ARGV: replica, the epoch that it knows or "", 1 to count the replicas, how many it knows, then for

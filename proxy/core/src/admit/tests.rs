@@ -190,6 +190,43 @@ fn limits_apply_by_scope_model_and_consumer() {
 }
 
 #[test]
+fn an_unsupported_quota_denies_its_scope_and_nothing_else() {
+    let decide = |scope: Scope, models: &[&str], model: &str| {
+        let mut quota = quota("new", scope);
+        quota.unsupported = Some("it needs the feature colour".into());
+        let patterns = models.iter().map(|model| ModelPattern::parse(model));
+        quota.models = patterns.map(|one| one.expect("a pattern")).collect();
+        let table = table_with(vec![route("a", 0, "*")], vec![quota]);
+        let caller = authenticate(&table, "h", Some("ann"), NOW).expect("known");
+        let headers = HeaderMap::new();
+        let admitted = admit(&table, &caller, &ask(&headers, model));
+        admitted
+            .map(|_| ())
+            .map_err(|denial| (denial.code, denial.message))
+    };
+    let refused = Err((
+        Code::RouteRejected,
+        "the quota ns/new cannot be enforced: it needs the feature colour".to_owned(),
+    ));
+    let rule = |name_of_rule: Option<&str>| {
+        Scope::Targets(vec![(name("a"), name_of_rule.map(Into::into))])
+    };
+    assert_eq!(decide(Scope::Gateway, &[], "gpt-4o"), refused);
+    assert_eq!(
+        decide(Scope::Namespace("ns".into()), &[], "gpt-4o"),
+        refused
+    );
+    assert_eq!(decide(rule(Some("r")), &["gpt-*"], "gpt-4o"), refused);
+    assert_eq!(decide(rule(None), &[], "gpt-4o"), refused);
+    assert_eq!(
+        decide(Scope::Namespace("other".into()), &[], "gpt-4o"),
+        Ok(())
+    );
+    assert_eq!(decide(rule(Some("x")), &[], "gpt-4o"), Ok(()));
+    assert_eq!(decide(Scope::Gateway, &["gpt-4o-mini"], "gpt-4o"), Ok(()));
+}
+
+#[test]
 fn lists_the_models_that_a_caller_can_reach() {
     let table = table(vec![route("a", 0, "gpt-4o*")]);
     let headers = HeaderMap::new();

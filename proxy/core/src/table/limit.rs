@@ -57,11 +57,7 @@ impl FlatLimit {
     /// Whether it counts what `caller` asks of `model`, on a rule that its quota covers.
     #[must_use]
     pub fn applies(&self, caller: &Caller, model: Option<&str>) -> bool {
-        let models = &self.quota.models;
-        let covers_model = models.is_empty()
-            || model.is_some_and(|model| models.iter().any(|pattern| pattern.matches(model)));
-        let consumers = &self.quota.consumers;
-        covers_model && consumers.matches(&caller.name, &caller.attributes)
+        self.quota.applies(caller, model)
     }
 
     /// Stable identity of the counter across replicas. Costs a SHA-256: compute it once per counter,

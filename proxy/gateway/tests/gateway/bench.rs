@@ -94,6 +94,7 @@ pub(crate) fn contents(sims: &[Sim], limits: Vec<Limit>) -> Contents {
             mode: Mode::Enforce,
             on_store_loss: OnStoreLoss::Share,
             limits,
+            unsupported: None,
         }],
         vec![Key {
             secret: name("ann"),

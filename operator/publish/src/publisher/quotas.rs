@@ -1,47 +1,20 @@
-//! The publisher's part in quotas: it listens to what replicas have counted, tells each what it has to
-//! count for others, and keeps it all for the operator after this one.
+//! The publisher's part in quotas: it takes the reports of replicas, publishes the carryover, and makes
+//! checkpoints for the next operator.
 
-use bytes::Bytes;
 use proxy_admin::clock;
 use proxy_admin::pages::usage::UsagePage;
-use proxy_wire::v1::{Carried, Checkpoint, DecodeError, Line, Report};
+use proxy_wire::v1::{Checkpoint, DecodeError, Report};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{Publisher, State, bytes_of};
-use crate::usage::{Usage, carried, page};
+use super::Publisher;
+use super::state::State;
+use crate::carryover::carryover;
+use crate::usage::{Usage, page};
 
-/// How soon reports have an effect on what others carry, at most once in so long: only what somebody
-/// used beyond its part has one.
-const ANEW_MS: u64 = 1_000;
-
-/// What every replica has to count in addition to its own use.
-#[derive(Debug, Default)]
-pub(super) struct Carries {
-    carried: Option<Carried>,
-    /// Changes with what is told.
-    pub(super) version: u64,
-    line: Option<Bytes>,
-    /// Something has changed that it depends on.
-    pub(super) due: bool,
-    counted_ms: u64,
-}
-
-// === impl Carries ===
-
-impl Carries {
-    /// The line that tells it. Built once and shared by all subscribers.
-    pub(super) fn line(&mut self) -> Option<Bytes> {
-        if self.line.is_none() {
-            let carried = self.carried.clone().unwrap_or(Carried {
-                replicas: 0,
-                entries: Vec::new(),
-            });
-            self.line = bytes_of(&Line::Carried(carried));
-        }
-        self.line.clone()
-    }
-}
+/// Shortest time between two calculations of the carryover after reports: only use above a replica's
+/// share changes it.
+const RENEWAL_MS: u64 = 1_000;
 
 // === impl Publisher ===
 
@@ -84,75 +57,78 @@ impl Publisher {
         Ok(text)
     }
 
-    /// Takes what an operator before this one kept. To be called before anything is published, so
-    /// that no replica hears less than that one told.
+    /// Takes the checkpoint of the operator before this one. Call it before the first publication, so
+    /// that no replica receives a smaller carryover than it had.
     ///
     /// # Errors
-    /// It is no checkpoint, or of another version. Nothing is taken.
+    /// It is no checkpoint, or one of another version. Nothing is taken.
     pub fn restore(&self, checkpoint: &str) -> Result<(), DecodeError> {
         let checkpoint = Checkpoint::from_json(checkpoint)?;
         info!(
             replicas = checkpoint.replicas.len(),
             counters = checkpoint.counters.len(),
-            "checkpoint of counters taken"
+            "checkpoint of counters restored"
         );
         self.change_members(|members| members.restore(&checkpoint, clock::instant()));
         Ok(())
     }
 
-    /// Changes when replicas go that had counted something: then a checkpoint is worth writing.
+    /// Changes when replicas depart that had reported use: then a checkpoint is worth writing.
     #[must_use]
     pub fn departures(&self) -> watch::Receiver<u64> {
         self.0.departures.subscribe()
     }
 
-    /// Whether this instance of `id` is known as a replica; takes what it has counted.
+    /// Takes a report; false if this instance of `id` is no member of the fleet.
     pub(crate) fn report(&self, id: &str, report: Report) -> bool {
         let usage = Usage::reported(report);
         let mut state = self.0.state.lock();
         let known = state.members.reported(id, usage);
-        state.carries.due = true;
-        self.tell_fleet(&state);
+        state.carryover.due = true;
+        self.notify_fleet(&state);
         drop(state);
         self.0.metrics.reports.inc();
         known
     }
 
-    /// Sees to what follows from the reports since the last time.
-    pub(super) fn count_anew(&self) {
+    /// Calculates the carryover after reports, at most once per [`RENEWAL_MS`].
+    pub(super) fn renew_carryover(&self) {
         let mut state = self.0.state.lock();
         let now_ms = clock::now().monotonic_ms;
-        let soon = now_ms < state.carries.counted_ms.saturating_add(ANEW_MS);
-        if soon || !state.carries.due {
+        let soon = now_ms < state.carryover.calculated_ms.saturating_add(RENEWAL_MS);
+        if soon || !state.carryover.due {
             return;
         }
-        let before = state.carries.version;
-        self.carry(&mut state);
-        let changed = before != state.carries.version;
+        let before = state.carryover.version;
+        self.calculate_carryover(&mut state);
+        let changed = before != state.carryover.version;
         drop(state);
         if changed {
-            self.tell_subscribers();
+            self.notify_subscribers();
         }
     }
 
-    /// Calculates what every replica carries.
-    pub(super) fn carry(&self, state: &mut State) {
+    /// Calculates the carryover; a new one is sent to every subscriber.
+    pub(super) fn calculate_carryover(&self, state: &mut State) {
         let now = clock::now();
-        state.carries.due = false;
-        state.carries.counted_ms = now.monotonic_ms;
+        state.carryover.due = false;
+        state.carryover.calculated_ms = now.monotonic_ms;
         state.members.departed_mut().forget(&state.limits, now);
-        let (carried, left_out) = carried::carried(&state.members, &state.limits, now);
-        if state.carries.carried.as_ref() == Some(&carried) {
+        let (carried, left_out) = carryover(&state.members, &state.limits, now);
+        if state.carryover.carried.as_ref() == Some(&carried) {
             return;
         }
         if left_out > 0 {
-            warn!(left_out, "too many counters; replicas are not told of all");
+            warn!(
+                left_out,
+                "the carryover is too large; it leaves out the smallest counters"
+            );
         }
         self.0.metrics.carried.set(gauge(carried.entries.len()));
         self.0.metrics.carried_left_out.set(gauge(left_out));
-        state.carries.carried = Some(carried);
-        state.carries.line = None;
-        state.carries.version = state.carries.version.wrapping_add(1);
+        state.carryover.carried = Some(carried);
+        state.carryover.line = None;
+        state.carryover.version = state.carryover.version.wrapping_add(1);
     }
 }
 
