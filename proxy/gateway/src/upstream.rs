@@ -2,10 +2,12 @@
 //! per core, and the request that leaves, which is built anew from an allow-list.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use foldhash::fast::FixedState;
 use http::header::{self, AUTHORIZATION, HeaderName, HeaderValue};
 use http::uri::{Authority, InvalidUri, Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
@@ -18,7 +20,6 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use proxy_core::names::Code;
 use proxy_core::table::{Backend, BackendAuth, BackendKind};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
@@ -71,11 +72,33 @@ pub(crate) struct Origin {
     pool: PoolKey,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct PoolKey {
-    ca_pem: Option<Arc<str>>,
+    ca: Option<Arc<[Arc<[u8]>]>>,
     server_name: Option<Arc<str>>,
     connect_timeout: Duration,
+    /// The hash of the fields above, calculated once per table.
+    hash: u64,
+}
+
+impl PoolKey {
+    fn of(backend: &Backend) -> Self {
+        let (ca, server_name) = (backend.ca.clone(), backend.server_name.clone());
+        let connect_timeout = backend.connect_timeout;
+        let hash = FixedState::default().hash_one((&ca, &server_name, connect_timeout));
+        Self {
+            ca,
+            server_name,
+            connect_timeout,
+            hash,
+        }
+    }
+}
+
+impl Hash for PoolKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
 }
 
 impl Origin {
@@ -121,11 +144,7 @@ impl Origin {
             kind: backend.kind,
             credential,
             api_version: backend.api_version.clone(),
-            pool: PoolKey {
-                ca_pem: backend.ca_pem.clone(),
-                server_name: backend.server_name.clone(),
-                connect_timeout: backend.connect_timeout,
-            },
+            pool: PoolKey::of(backend),
         })
     }
 
@@ -360,12 +379,11 @@ impl Connections {
 
 fn connect(key: &PoolKey) -> Result<HttpClient, String> {
     let mut roots = RootCertStore::empty();
-    match &key.ca_pem {
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let certificate = certificate.map_err(|error| format!("CA: {error}"))?;
+    match &key.ca {
+        Some(certificates) => {
+            for certificate in certificates.iter() {
                 roots
-                    .add(certificate)
+                    .add(CertificateDer::from_slice(certificate))
                     .map_err(|error| format!("CA: {error}"))?;
             }
         }

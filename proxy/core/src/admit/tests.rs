@@ -39,7 +39,7 @@ fn backend() -> Backend {
             deployment("mini-ptu", "gpt-4o-mini"),
             deployment("gpt-4o", "gpt-4o"),
         ],
-        ca_pem: None,
+        ca: None,
         server_name: None,
         connect_timeout: Duration::from_secs(5),
         first_byte_timeout: Duration::from_secs(5),

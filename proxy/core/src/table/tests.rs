@@ -21,7 +21,7 @@ fn backend(auth: BackendAuth) -> Backend {
             deployment("ptu", "gpt-4o"),
             deployment("gpt-4o", "gpt-4o-2024"),
         ],
-        ca_pem: None,
+        ca: None,
         server_name: None,
         connect_timeout: Duration::ZERO,
         first_byte_timeout: Duration::ZERO,

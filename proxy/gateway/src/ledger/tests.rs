@@ -45,7 +45,7 @@ pub(crate) fn contents(mode: Mode, per: Vec<Per>, limits: Vec<Limit>) -> Content
             api_version: None,
             auth: BackendAuth::PassThrough,
             deployments: Vec::new(),
-            ca_pem: None,
+            ca: None,
             server_name: None,
             connect_timeout: second,
             first_byte_timeout: second,

@@ -18,7 +18,7 @@ fn backend(kind: BackendKind, endpoint: &str, version: Option<&str>, auth: Backe
         api_version: version.map(Arc::from),
         auth,
         deployments: Vec::new(),
-        ca_pem: None,
+        ca: None,
         server_name: None,
         connect_timeout: Duration::from_secs(1),
         first_byte_timeout: Duration::from_secs(1),

@@ -1,12 +1,13 @@
-//! What operators keep of calendar counters between their lives.
+//! Checkpoints of calendar counters, which outlive the operators.
 
 use std::sync::Arc;
 
 use proxy_core::quota::{LimitName, SubjectKey};
 use serde::{Deserialize, Serialize};
 
+use super::error::DecodeError;
 use super::fields::Text;
-use super::{DecodeError, VERSION};
+use super::version::VERSION;
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ mod tests;
 pub struct Checkpoint {
     /// Every replica that has reported, whether or not it has counters here.
     pub replicas: Vec<CheckpointReplica>,
-    /// The counters, those first that must not be left out.
+    /// The counters, the most important first: the last ones may be left out.
     pub counters: Vec<CheckpointCounter>,
 }
 
@@ -25,9 +26,9 @@ pub struct Checkpoint {
 pub struct CheckpointReplica {
     /// Its name.
     pub id: String,
-    /// Which life of it.
+    /// Its process.
     pub instance: String,
-    /// It was not connected any more.
+    /// Whether it had departed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gone: bool,
 }
@@ -37,15 +38,15 @@ pub struct CheckpointReplica {
 pub struct CheckpointCounter {
     /// The limit.
     pub limit: LimitName,
-    /// Whom it counts.
+    /// The counted subject.
     pub key: SubjectKey,
-    /// The same for people.
+    /// The same as a text for readers.
     pub subject: Arc<str>,
-    /// When the period began.
+    /// The start of the period.
     pub period_start_ms: i64,
-    /// What replicas used that are not listed.
+    /// Use by replicas that are not listed.
     pub departed: u64,
-    /// What listed ones used, by their index.
+    /// Use by listed replicas, by their index.
     pub used: Vec<(usize, u64)>,
 }
 
@@ -81,10 +82,10 @@ const fn is_zero(number: &u64) -> bool {
 // === impl Checkpoint ===
 
 impl Checkpoint {
-    /// Writes it in at most `longest` bytes, and says how many counters did not fit.
+    /// Writes it in at most `longest` bytes, and returns how many counters did not fit.
     ///
     /// # Errors
-    /// Never for what this crate made; the codec has an error type nevertheless.
+    /// Never for a checkpoint of this crate; the codec has an error type nevertheless.
     pub fn to_json(&self, longest: usize) -> Result<(String, usize), DecodeError> {
         let wrong = |error: serde_json::Error| DecodeError::Line(error.to_string());
         let mut written = Written {
@@ -95,7 +96,7 @@ impl Checkpoint {
         let mut length = serde_json::to_string(&written).map_err(wrong)?.len();
         for counter in &self.counters {
             let counter = Counter::from(counter);
-            // And a comma.
+            // Plus a comma.
             let more = serde_json::to_string(&counter).map_err(wrong)?.len() + 1;
             length = length.saturating_add(more);
             if length > longest {
@@ -110,7 +111,7 @@ impl Checkpoint {
     /// Reads it.
     ///
     /// # Errors
-    /// It is none, or of another version.
+    /// The text is no checkpoint, or one of another version.
     pub fn from_json(text: &str) -> Result<Self, DecodeError> {
         #[derive(Deserialize)]
         struct Version {

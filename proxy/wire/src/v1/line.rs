@@ -1,8 +1,11 @@
-//! Lines of the channel, and the acknowledgement that goes the other way.
+//! Lines of the channel, and the acknowledgement of a proxy.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Carried, DecodeError, Objects, VERSION, verify};
+use super::error::DecodeError;
+use super::objects::{Objects, verify};
+use super::report::Carried;
+use super::version::VERSION;
 
 /// One line that an operator sends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -12,9 +15,9 @@ pub enum Line {
     Snapshot(Snapshot),
     /// A change of a table.
     Delta(Delta),
-    /// Nothing has changed; the operator lives.
+    /// Nothing has changed; the operator is alive.
     Heartbeat(Heartbeat),
-    /// What others have used.
+    /// The carryover: use by other replicas.
     Carried(Carried),
 }
 
@@ -25,9 +28,9 @@ pub struct Snapshot {
     pub version: u32,
     /// The point in time of the objects it was compiled from; never moves back.
     pub revision: u64,
-    /// Names the objects.
+    /// Identifies the objects.
     pub digest: String,
-    /// Proxy replicas that live now; a quota without a shared store is divided by it.
+    /// The number of live proxies, by which a quota without a shared store is divided.
     pub replicas: u64,
     /// The table.
     pub objects: Objects,
@@ -36,11 +39,11 @@ pub struct Snapshot {
 /// A change of a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
-    /// The digest it starts from.
+    /// The digest that it starts from.
     pub base: String,
     /// As in [`Snapshot`].
     pub revision: u64,
-    /// The digest it leads to.
+    /// The digest that it leads to.
     pub digest: String,
     /// As in [`Snapshot`].
     pub replicas: u64,
@@ -52,7 +55,7 @@ pub struct Delta {
     pub removed: Vec<String>,
 }
 
-/// A sign of life.
+/// A heartbeat: the operator is alive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Revision of the operator's newest table.
@@ -63,29 +66,29 @@ pub struct Heartbeat {
     pub replicas: u64,
 }
 
-/// What a proxy did with a table.
+/// The acknowledgement of a table by a proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
-    /// Who says so.
+    /// The proxy.
     pub replica: String,
     /// Revision of the table.
     pub revision: u64,
     /// Its digest.
     pub digest: String,
-    /// What became of it.
+    /// Whether it was applied.
     pub result: AckResult,
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// What became of a table.
+/// The result of a table at a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AckResult {
     /// It is live.
     Applied,
-    /// It was not understood; the one before stays live.
+    /// It could not be read; the table before stays live.
     Refused,
 }
 
@@ -105,7 +108,7 @@ impl Line {
     /// It is not JSON of a known line, or of another version. [`DecodeError::Kind`] if it is a line
     /// of a kind to come.
     pub fn parse(line: &[u8]) -> Result<Self, DecodeError> {
-        // In two passes: serde's tagged enums copy what they hold, and raw JSON cannot be copied.
+        // In two passes: the tagged enums of serde copy their content, and raw JSON cannot be copied.
         let wrong = |error: serde_json::Error| DecodeError::Line(error.to_string());
         let tag: Tag = serde_json::from_slice(line).map_err(wrong)?;
         match &*tag.kind {
@@ -146,7 +149,7 @@ struct Version {
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// Gives the objects if they are those that the digest names.
+    /// Returns the objects if they have the stated digest.
     ///
     /// # Errors
     /// [`DecodeError::Digest`] if they are not.

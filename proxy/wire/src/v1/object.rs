@@ -1,5 +1,5 @@
-//! Backends, routes and keys as they travel: mirrors of the domain's types, which know nothing of
-//! serde. The name of an object is in its key, not in its entry.
+//! Backends, routes and keys on the wire: mirrors of the domain's types, which know nothing of serde.
+//! The name of an object is in its key, not in its entry.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use proxy_core::table::{self, BackendAuth, BackendKind};
 use proxy_core::tokens;
 use serde::{Deserialize, Serialize};
 
-use super::fields::{Credential, Millis, Text, texts, values};
+use super::fields::{Certificates, Credential, Millis, Text, texts, values};
 
 type Pairs = Vec<(Arc<str>, Arc<str>)>;
 
@@ -25,7 +25,7 @@ pub(super) struct Backend {
     auth: Auth,
     deployments: Vec<Deployment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    ca_pem: Option<Arc<str>>,
+    ca_pem: Option<Certificates>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     server_name: Option<Arc<str>>,
     connect_timeout_ms: Millis,
@@ -41,7 +41,7 @@ enum Auth {
     },
     PassThrough,
     None,
-    /// There was a credential, which this copy does not have.
+    /// The backend has a credential, but this copy leaves it out.
     Withheld,
 }
 
@@ -165,7 +165,7 @@ impl From<&table::Backend> for Backend {
                 BackendAuth::None => Auth::None,
             },
             deployments: backend.deployments.iter().map(Deployment::from).collect(),
-            ca_pem: backend.ca_pem.clone(),
+            ca_pem: backend.ca.clone().map(Certificates),
             server_name: backend.server_name.clone(),
             connect_timeout_ms: Millis(backend.connect_timeout),
             first_byte_timeout_ms: Millis(backend.first_byte_timeout),
@@ -175,7 +175,7 @@ impl From<&table::Backend> for Backend {
 }
 
 impl Backend {
-    /// `None` if its credential was withheld: it cannot be used.
+    /// `None` if its credential was withheld: the backend cannot be used.
     pub(super) fn into_core(self, name: ObjectName) -> Option<table::Backend> {
         let auth = match self.auth {
             Auth::ApiKey {
@@ -193,7 +193,7 @@ impl Backend {
             api_version: self.api_version,
             auth,
             deployments: deployments.map(Deployment::into_core).collect(),
-            ca_pem: self.ca_pem,
+            ca: self.ca_pem.map(|certificates| certificates.0),
             server_name: self.server_name,
             connect_timeout: self.connect_timeout_ms.0,
             first_byte_timeout: self.first_byte_timeout_ms.0,
@@ -201,7 +201,7 @@ impl Backend {
         })
     }
 
-    /// The same without its credential.
+    /// A copy without the credential.
     pub(super) fn withheld(self) -> Self {
         let auth = match self.auth {
             Auth::ApiKey { .. } | Auth::Withheld => Auth::Withheld,
@@ -268,7 +268,11 @@ impl Route {
                 pass_through: self.authentication.pass_through,
             },
             rejected: self.rejected,
-            rules: self.rules.into_iter().map(|rule| Arc::new(rule.into_core())).collect(),
+            rules: self
+                .rules
+                .into_iter()
+                .map(|rule| Arc::new(rule.into_core()))
+                .collect(),
         }
     }
 }
