@@ -68,7 +68,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         package: "operator-controller",
-        ours: &["crds", "operator-compile", "proxy-core", "proxy-admin"],
+        ours: &["crds", "operator-compile", "operator-publish", "proxy-core", "proxy-admin"],
         unreachable: &[],
         unnamed: &["hyper", "hyper-util"],
     },
