@@ -34,7 +34,9 @@ impl Reviewer for Tokens {
         let verdict = match token.split_once('-') {
             _ if token == "anyone" => Ok(None),
             Some(("good", id)) => Ok(Some(id.to_owned())),
-            Some(("wrong", what)) => Err(Denial::Forbidden(what.to_owned())),
+            Some(("wrong", what)) => Err(Denial::WrongAudience {
+                audience: what.to_owned(),
+            }),
             _ => Err(Denial::Unauthenticated("unknown token".to_owned())),
         };
         futures::future::ready(verdict).boxed()
@@ -265,7 +267,7 @@ pub(crate) fn contents(mut routes: Vec<Route>) -> Contents {
             api_version: None,
             auth: BackendAuth::ApiKey(Secret::new("s3cr3t-credential")),
             deployments: Vec::new(),
-            ca_pem: None,
+            ca: None,
             server_name: None,
             connect_timeout: Duration::from_secs(1),
             first_byte_timeout: Duration::from_secs(1),
