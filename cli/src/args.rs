@@ -61,7 +61,7 @@ pub struct RunArgs {
         long,
         env = "TUNDISH_NAMESPACE",
         value_name = "NAME",
-        default_value = "tundish-system"
+        default_value = operator_compile::INSTALLATION_NAMESPACE
     )]
     pub namespace: String,
     /// How many such processes share the limits; each enforces its part
@@ -87,7 +87,7 @@ pub struct CheckArgs {
         long,
         env = "TUNDISH_NAMESPACE",
         value_name = "NAME",
-        default_value = "tundish-system"
+        default_value = operator_compile::INSTALLATION_NAMESPACE
     )]
     pub namespace: String,
 }
@@ -172,7 +172,7 @@ pub struct ExplainArgs {
         long,
         env = "TUNDISH_NAMESPACE",
         value_name = "NAME",
-        default_value = "tundish-system"
+        default_value = operator_compile::INSTALLATION_NAMESPACE
     )]
     pub namespace: String,
     /// Output tokens that a gateway of the folder would hold for a request without a bound
@@ -208,7 +208,7 @@ pub struct SimulateArgs {
         long,
         env = "TUNDISH_NAMESPACE",
         value_name = "NAME",
-        default_value = "tundish-system"
+        default_value = operator_compile::INSTALLATION_NAMESPACE
     )]
     pub namespace: String,
     /// Host of every request, which the log lacks [default: one that the logged route serves]
