@@ -8,8 +8,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{
-    Answer, Cost, Counter, Entry, Escrow, Limit, Mode, Period, Taken, TimeZone, Trip, Unit, Wait,
-    Window, reserve,
+    Cost, Counter, Entry, Escrow, LeaseReply, Limit, Mode, Period, Reservation, RoundTrip,
+    TimeZone, Unit, Wait, Window, reserve,
 };
 use crate::names::{Moment, Usage};
 
@@ -39,7 +39,7 @@ fn tokens(input: u64) -> Cost {
     }
 }
 
-fn take(limit: &Limit, counter: &mut Counter, ask: u64, ms: u64) -> Result<Taken, Wait> {
+fn take(limit: &Limit, counter: &mut Counter, ask: u64, ms: u64) -> Result<Reservation, Wait> {
     let mut entries = [Entry::own(limit, Mode::Enforce, counter)];
     match reserve(&mut entries, &tokens(ask), at(ms)) {
         Ok(mut taken) => Ok(taken.remove(0)),
@@ -47,7 +47,7 @@ fn take(limit: &Limit, counter: &mut Counter, ask: u64, ms: u64) -> Result<Taken
     }
 }
 
-fn settle(limit: &Limit, counter: &mut Counter, taken: Taken, actual: u64, ms: u64) {
+fn settle(limit: &Limit, counter: &mut Counter, taken: Reservation, actual: u64, ms: u64) {
     let mut entry = Entry::own(limit, Mode::Enforce, counter);
     entry.settle(taken, actual, at(ms));
 }
@@ -181,8 +181,8 @@ fn concurrency_is_held_until_it_is_settled() {
 fn what_is_to_be_given_back_is_not_used() {
     let limit = limit(Unit::Tokens, 1_000, Window::Minute);
     let mut escrow = Escrow::new(&limit);
-    let ask = escrow.ask(80, 1, at(0));
-    let answer = Answer {
+    let ask = escrow.request(80, 1, at(0));
+    let answer = LeaseReply {
         granted: 100,
         at: 0,
         lasts: 1,
@@ -191,7 +191,7 @@ fn what_is_to_be_given_back_is_not_used() {
         elsewhere: 0,
         profile: None,
     };
-    let trip = Trip {
+    let trip = RoundTrip {
         sent_ms: at(0).monotonic_ms,
         received_ms: at(1).monotonic_ms,
     };
@@ -367,13 +367,13 @@ fn oracle(window: Window, length_ms: u64, all: &[Step]) -> Result<(), TestCaseEr
     let mut counter = Counter::new(&rule, at(0));
     // What counts of an admission: the reservation until it is settled, the use after that.
     let mut log: Vec<(u64, u64)> = Vec::new();
-    let mut pending: Vec<(usize, usize, Taken, u64)> = Vec::new();
+    let mut pending: Vec<(usize, usize, Reservation, u64)> = Vec::new();
     let mut now = 0;
     for (turn, step) in all.iter().enumerate() {
         now += step.pause_ms;
         let (due, later) = pending.into_iter().partition(|(when, ..)| *when <= turn);
         pending = later;
-        let due: Vec<(usize, usize, Taken, u64)> = due;
+        let due: Vec<(usize, usize, Reservation, u64)> = due;
         for (_, entry, stamp, used) in due {
             settle(&rule, &mut counter, stamp, used, now);
             log[entry].1 = used;

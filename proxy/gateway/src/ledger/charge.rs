@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proxy_core::names::Moment;
-use proxy_core::quota::{Backing, Cost, Entry, Loss, OnStoreLoss, Taken};
+use proxy_core::quota::{Backing, Cost, Entry, Loss, OnStoreLoss, Reservation};
 use smallvec::SmallVec;
 
 use super::slot::{Slot, State};
@@ -31,7 +31,7 @@ pub(crate) struct Charge {
 pub(super) struct Held {
     pub(super) slot: Arc<Slot>,
     pub(super) limit: Arc<LiveLimit>,
-    pub(super) taken: Taken,
+    pub(super) taken: Reservation,
     pub(super) asked: u64,
 }
 
