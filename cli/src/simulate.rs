@@ -42,11 +42,11 @@ const PROGRESS_LINES: u64 = 4_096;
 /// # Errors
 /// The log or the folder cannot be read.
 pub fn simulate(args: &SimulateArgs) -> Result<ExitCode> {
-    let mut folder = Folder::new(&args.manifests, &args.namespace);
+    let mut folder = Folder::new(&args.manifests, &args.namespace.name);
     folder.refresh()?;
     let outcome = folder.compile();
     for finding in &outcome.findings {
-        print(&finding.to_string());
+        crate::report::note(&finding.to_string());
     }
     ensure!(
         !outcome.compiled.verdicts.is_empty(),
@@ -55,7 +55,7 @@ pub fn simulate(args: &SimulateArgs) -> Result<ExitCode> {
     );
     let table = Table::new(outcome.compiled.contents);
     let report = replay(args, &table)?;
-    match args.output {
+    match args.output.format {
         Output::Text => crate::report::line(report.to_string().trim_end()),
         Output::Json => crate::report::line(&serde_json::to_string_pretty(&report)?),
     }
@@ -234,11 +234,6 @@ impl Progress {
             .checked_div(self.size)
             .map_or(100, |percent| percent.min(100));
         let (pass, number) = (self.pass, lines.number);
-        print(&format!("{pass}: {number} lines, {percent} %"));
+        crate::report::note(&format!("{pass}: {number} lines, {percent} %"));
     }
-}
-
-#[expect(clippy::print_stderr, reason = "the output of a command")]
-fn print(text: &str) {
-    eprintln!("{text}");
 }
