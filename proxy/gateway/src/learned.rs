@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use foldhash::quality::RandomState;
 use parking_lot::{Mutex, RwLock};
 use proxy_core::names::{ObjectName, Usage};
-use proxy_core::tokens::{Expected, Learned as Sizes, Shape};
+use proxy_core::tokens::{Expected, ObservedSizes, Shape};
 
 #[cfg(test)]
 mod tests;
@@ -39,9 +39,9 @@ struct RuleName {
 /// The sizes of the requests that one rule serves.
 #[derive(Debug)]
 pub(crate) struct RuleSizes {
-    models: RwLock<HashMap<Arc<str>, Box<Mutex<Sizes>>, RandomState>>,
+    models: RwLock<HashMap<Arc<str>, Box<Mutex<ObservedSizes>>, RandomState>>,
     /// Of all models that have no entry of their own; made when the first is needed.
-    others: OnceLock<Box<Mutex<Sizes>>>,
+    others: OnceLock<Box<Mutex<ObservedSizes>>>,
     entries: Arc<AtomicUsize>,
 }
 

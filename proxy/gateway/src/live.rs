@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use prometheus_client::metrics::counter::Counter;
-use proxy_core::auth::{Caller, Standing};
+use proxy_core::auth::{Caller, CallerKind};
 use proxy_core::names::ObjectName;
 use proxy_core::quota::{Limit, LimitName, Mode};
 use proxy_core::table::{Backend, Deployment, FlatLimit, FlatRule, Table};
@@ -124,13 +124,13 @@ impl Live {
         }
     }
 
-    /// The token counters of a caller on the route of a rule. Callers whom no Secret names share
-    /// one series, or a stranger could make as many as it likes.
+    /// The token counters of a caller on the route of a rule. Callers without a Secret share
+    /// one series, or a stranger could create any number of them.
     pub(crate) fn tokens(&self, rule: usize, caller: &Caller) -> TokenCounters {
-        let name = match caller.standing {
-            Standing::Known(_) => Arc::clone(&caller.name),
-            Standing::Unknown => "pass-through".into(),
-            Standing::Anonymous => "anonymous".into(),
+        let name = match caller.kind {
+            CallerKind::Known(_) => Arc::clone(&caller.name),
+            CallerKind::Unknown => "pass-through".into(),
+            CallerKind::Anonymous => "anonymous".into(),
         };
         let key = (rule, name);
         if let Some(known) = self.tokens.read().get(&key) {

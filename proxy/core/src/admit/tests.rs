@@ -70,7 +70,7 @@ fn decide(table: &Table, credential: Option<&str>, model: &str) -> Result<String
 }
 
 #[test]
-fn a_route_without_authentication_refuses_everybody() {
+fn a_route_without_authentication_refuses_every_caller() {
     let mut closed = route("a", 0, "*");
     closed.authentication = Authentication::default();
     let table = table(vec![closed]);
@@ -87,7 +87,7 @@ fn a_known_consumer_of_another_route_is_forbidden() {
 }
 
 #[test]
-fn anonymous_admits_anybody_and_pass_through_any_credential() {
+fn anonymous_admits_every_caller_and_pass_through_every_credential() {
     let (mut open, mut pass) = (route("open", 0, "open"), route("pass", 0, "pass"));
     open.authentication = Authentication {
         anonymous: true,
