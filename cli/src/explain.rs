@@ -37,13 +37,13 @@ pub fn explain(args: &ExplainArgs) -> Result<ExitCode> {
             let manifests = manifests
                 .as_ref()
                 .context("--manifests or --admin is needed")?;
-            let mut folder = Folder::new(manifests, &args.namespace);
+            let mut folder = Folder::new(manifests, &args.namespace.name);
             folder.refresh()?;
             let table = Table::new(folder.compile().compiled.contents);
             forecast_unused(&table, &question, args.default_output_tokens)?
         }
     };
-    match args.output {
+    match args.output.format {
         Output::Json => report::line(&serde_json::to_string_pretty(&explanation)?),
         Output::Text => {
             for line in lines(&question, &explanation) {

@@ -20,7 +20,7 @@ mod tests;
 /// The admin port does not answer.
 pub fn quota(args: &QuotaArgs) -> Result<ExitCode> {
     let page: UsagePage = args.admin.page("/quota")?;
-    match args.output {
+    match args.output.format {
         Output::Json => report::line(&serde_json::to_string_pretty(&page)?),
         Output::Text => {
             for line in lines(&page) {

@@ -1,10 +1,10 @@
-//! One proxy replica: a gateway that follows the operators and tells them what it has counted.
+//! One proxy replica: a gateway that follows the operators and reports its counters to them.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
-use proxy_admin::{task, telemetry};
+use proxy_admin::task;
 use proxy_gateway::Gateway;
 use proxy_sync::{Config, Counted, Denials, Update};
 use tokio::sync::oneshot;
@@ -12,22 +12,17 @@ use tracing::info;
 
 use crate::app::App;
 use crate::args::ProxyArgs;
+use crate::runtime;
 
-/// The last report has been sent when the drain began; this is for one that is still on its way.
+/// A drain begins with a last report; this is the time for one that is still on its way.
 const LAST_REPORT: Duration = Duration::from_secs(3);
 
-/// Serves until it is told to stop.
+/// Serves until a signal asks it to stop.
 ///
 /// # Errors
 /// A setting is wrong, or a port cannot be opened.
 pub fn run(args: &ProxyArgs) -> Result<()> {
-    telemetry::start(&args.observability.log_level, args.observability.log_format)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(serve(args))
+    runtime::block_on(&args.observability, serve(args))
 }
 
 async fn serve(args: &ProxyArgs) -> Result<()> {

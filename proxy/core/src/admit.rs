@@ -1,13 +1,13 @@
-//! Whether a request may pass: who calls, which rule serves, which limits apply.
+//! Admission: the caller of a request, the rule that serves it, and the limits that apply.
 //!
-//! Reads no counter: taking quota is [`crate::quota::reserve`], which the gateway's ledger calls
-//! with the limits of the [`Permit`].
+//! Reads no counter. [`crate::quota::reserve`] takes quota; the gateway's ledger calls it with the
+//! limits of the [`Permit`].
 
 use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::auth::{Caller, Key, KeyDigest, Standing};
+use crate::auth::{Caller, CallerKind, Key, KeyDigest};
 use crate::names::{Code, ModelPattern, Moment, Operation};
 use crate::route::Facts;
 use crate::table::{Authentication, Deployment, FlatLimit, FlatRule, Route, Rule, Table};
@@ -15,17 +15,17 @@ use crate::table::{Authentication, Deployment, FlatLimit, FlatRule, Route, Rule,
 #[cfg(test)]
 mod tests;
 
-/// A refused request: a reason, and what to tell the caller.
+/// A refused request: the reason, and the message for the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
     /// The reason word.
     pub code: Code,
-    /// For the caller: names what is wrong, never what exists elsewhere.
+    /// Says what is wrong, and never reveals what exists elsewhere.
     pub message: String,
 }
 
 impl Denial {
-    /// Refuses for `code`, saying `message`.
+    /// Refuses for `code` with `message`.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -34,7 +34,7 @@ impl Denial {
     }
 }
 
-/// What is asked, besides who asks.
+/// What a request asks for, without its caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
     /// The host: lower case, without a port.
@@ -71,7 +71,7 @@ pub struct Permit<'t> {
     pub rule: &'t Rule,
 }
 
-/// Finds out who calls. Done before the body is read, so that strangers cost little.
+/// Identifies the caller. Needs no body, so that strangers cost little.
 ///
 /// # Errors
 /// `missing_credential`, `invalid_credential` if no route of `host` could admit the caller;
@@ -181,8 +181,8 @@ pub fn admit<'t>(table: &'t Table, caller: &Caller, ask: &Ask<'_>) -> Result<Per
     Ok(permit)
 }
 
-/// The models that `caller` may name on `host`: what rules and the deployments behind them name,
-/// where a chat, a response or an embedding of that name would find a deployment. Sorted.
+/// The models that `caller` may name on `host`, sorted: names from rules and deployments for which a
+/// chat, a response or an embedding would find a deployment.
 #[must_use]
 pub fn models(table: &Table, caller: &Caller, host: &str, headers: &HeaderMap) -> Vec<Arc<str>> {
     let mut names: Vec<Arc<str>> = Vec::new();
@@ -235,17 +235,17 @@ fn permit(table: &Table, index: usize) -> Option<Permit<'_>> {
 
 fn judge(route: &Route, caller: &Caller) -> Result<(), Denial> {
     let accepted = &route.authentication;
-    match &caller.standing {
+    match &caller.kind {
         _ if accepted.anonymous => Ok(()),
-        Standing::Known(_) if accepted.pass_through => Ok(()),
-        Standing::Known(secret) if accepted.keys.binary_search(secret).is_ok() => Ok(()),
-        Standing::Known(_) => Err(Denial::new(
+        CallerKind::Known(_) if accepted.pass_through => Ok(()),
+        CallerKind::Known(secret) if accepted.keys.binary_search(secret).is_ok() => Ok(()),
+        CallerKind::Known(_) => Err(Denial::new(
             Code::Forbidden,
             format!("consumer {} is not admitted to this route", caller.name),
         )),
-        Standing::Unknown if accepted.pass_through => Ok(()),
-        Standing::Unknown => Err(unknown()),
-        Standing::Anonymous => Err(missing()),
+        CallerKind::Unknown if accepted.pass_through => Ok(()),
+        CallerKind::Unknown => Err(unknown()),
+        CallerKind::Anonymous => Err(missing()),
     }
 }
 
@@ -280,7 +280,7 @@ impl<'t> Permit<'t> {
         limits.filter(move |limit| limit.applies(caller, model))
     }
 
-    /// The model behind `model`, which clients name: that of the first deployment that may serve it,
+    /// The underlying model of a name that clients use: that of the first deployment that may serve it,
     /// else the name itself.
     #[must_use]
     pub fn deployed_model<'a>(&self, model: &'a str) -> &'a str

@@ -1,7 +1,7 @@
-//! Who calls: keys by their SHA-256, compared in constant time.
+//! Callers and their keys: keys by their SHA-256, compared in constant time.
 //!
-//! A raw key is hashed at once and kept nowhere. Words: a `credential` is what was shown, a
-//! `consumer` who it stands for, a `key` one entry of the ring (one Secret).
+//! A raw key is hashed at once and never kept. Words: a `credential` is what a request shows, a
+//! `consumer` the party that it stands for, a `key` one entry of the ring (one Secret).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -73,13 +73,13 @@ impl fmt::Debug for KeyDigest {
 pub struct Key {
     /// The Secret.
     pub secret: ObjectName,
-    /// The consumer it stands for; several Secrets may name the same.
+    /// The consumer that it stands for; several Secrets may name the same.
     pub consumer: Arc<str>,
     /// SHA-256 of the key.
     pub digest: KeyDigest,
     /// Labels under `attributes.tundish.dev/`.
     pub attributes: Attributes,
-    /// When it ends, in milliseconds since the Unix epoch.
+    /// When it expires, in milliseconds since the Unix epoch.
     pub expires_ms: Option<i64>,
 }
 
@@ -91,27 +91,27 @@ impl Key {
     }
 }
 
-/// Who calls, as far as its credential tells.
+/// The caller of a request, as known from its credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The consumer's name; a fingerprint for an unknown credential, `anonymous` without one.
+    /// The consumer; a fingerprint for an unknown credential, `anonymous` without one.
     pub name: Arc<str>,
-    /// Where the consumer's Secret lives; empty for others. Part of what splits counters.
+    /// The namespace of the consumer's Secret, else empty. Part of what splits counters.
     pub namespace: Arc<str>,
-    /// The consumer's attributes.
+    /// The labels of the consumer's Secret that quotas and rules can match.
     pub attributes: Attributes,
-    /// How it became known.
-    pub standing: Standing,
+    /// Whether it is known, and by what.
+    pub kind: CallerKind,
 }
 
-/// How a caller became known.
+/// Whether a caller is known, and by what.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// By the key of this Secret.
+pub enum CallerKind {
+    /// It has the key of this Secret.
     Known(ObjectName),
-    /// It showed a credential that no Secret names.
+    /// It has a credential without a Secret.
     Unknown,
-    /// It showed none.
+    /// It has no credential.
     Anonymous,
 }
 
@@ -123,16 +123,16 @@ impl Caller {
             name: "anonymous".into(),
             namespace: "".into(),
             attributes: Vec::new(),
-            standing: Standing::Anonymous,
+            kind: CallerKind::Anonymous,
         }
     }
 
-    /// A caller with a credential that no Secret names.
+    /// A caller whose credential has no Secret.
     #[must_use]
     pub fn unknown(digest: &KeyDigest) -> Self {
         Self {
             name: digest.fingerprint().into(),
-            standing: Standing::Unknown,
+            kind: CallerKind::Unknown,
             ..Self::anonymous()
         }
     }
@@ -144,7 +144,7 @@ impl Caller {
             name: Arc::clone(&key.consumer),
             namespace: key.secret.namespace().into(),
             attributes: key.attributes.clone(),
-            standing: Standing::Known(key.secret.clone()),
+            kind: CallerKind::Known(key.secret.clone()),
         }
     }
 }
@@ -157,7 +157,7 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// Indexes `keys`. Of several with one digest the first is found, so sort them before.
+    /// Indexes `keys`. Of several with the same digest the first wins, so sort them before.
     #[must_use]
     pub fn new(keys: &[Arc<Key>]) -> Self {
         let mut by_prefix: HashMap<_, Vec<usize>, _> = HashMap::default();

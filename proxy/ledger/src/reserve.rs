@@ -308,7 +308,7 @@ impl Ledger {
                     });
                 }
                 asked.push(Asked {
-                    ask: escrow.ask(if lacks { ask } else { 0 }, replicas, now),
+                    ask: escrow.request(if lacks { ask } else { 0 }, replicas, now),
                     slot: Arc::clone(slot),
                     limit: limit.clone(),
                 });
@@ -346,7 +346,7 @@ impl Ledger {
                     && escrow.joins(replicas, now)
                 {
                     asked.push(Asked {
-                        ask: escrow.ask(0, replicas, now),
+                        ask: escrow.request(0, replicas, now),
                         slot: Arc::clone(slot),
                         limit: limit.clone(),
                     });

@@ -70,7 +70,7 @@ fn decide(table: &Table, credential: Option<&str>, model: &str) -> Result<String
 }
 
 #[test]
-fn a_route_without_authentication_refuses_everybody() {
+fn a_route_without_authentication_refuses_every_caller() {
     let mut closed = route("a", 0, "*");
     closed.authentication = Authentication::default();
     let table = table(vec![closed]);
@@ -87,7 +87,7 @@ fn a_known_consumer_of_another_route_is_forbidden() {
 }
 
 #[test]
-fn anonymous_admits_anybody_and_pass_through_any_credential() {
+fn anonymous_admits_every_caller_and_pass_through_every_credential() {
     let (mut open, mut pass) = (route("open", 0, "open"), route("pass", 0, "pass"));
     open.authentication = Authentication {
         anonymous: true,
@@ -192,7 +192,10 @@ fn limits_apply_by_scope_model_and_consumer() {
 #[test]
 fn an_unsupported_quota_denies_its_scope_and_nothing_else() {
     let decide = |scope: Scope, models: &[&str], model: &str| {
-        let mut quota = quota("new", scope);
+        let mut quota = Quota {
+            scope,
+            ..test_util::quota("new", vec![limit("l", Unit::Requests, 1)])
+        };
         quota.unsupported = Some("it needs the feature colour".into());
         let patterns = models.iter().map(|model| ModelPattern::parse(model));
         quota.models = patterns.map(|one| one.expect("a pattern")).collect();
@@ -209,7 +212,7 @@ fn an_unsupported_quota_denies_its_scope_and_nothing_else() {
         "the quota ns/new cannot be enforced: it needs the feature colour".to_owned(),
     ));
     let rule = |name_of_rule: Option<&str>| {
-        Scope::Targets(vec![(name("a"), name_of_rule.map(Into::into))])
+        Scope::Targets(vec![(object("a"), name_of_rule.map(Into::into))])
     };
     assert_eq!(decide(Scope::Gateway, &[], "gpt-4o"), refused);
     assert_eq!(

@@ -1,38 +1,38 @@
-//! The closed list of reasons for which the gateway answers instead of a backend.
+//! The closed list of reasons why the gateway answers instead of a backend.
 
 /// One reason word: the same in the response body, the metric label and the access log.
 /// `docs/errors.md` is generated from this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Code {
-    /// The request is not what its dialect asks for.
+    /// The request does not follow its dialect.
     InvalidRequest,
-    /// The path is none that the gateway serves.
+    /// The gateway does not serve the path.
     UnknownPath,
-    /// The path is served, the method is not.
+    /// The path exists, but not with this method.
     MethodNotAllowed,
-    /// No credential was shown and the routes of this host want one.
+    /// The request has no credential, and the routes of this host require one.
     MissingCredential,
-    /// The credential is not known.
+    /// No consumer has this credential.
     InvalidCredential,
-    /// The credential was known and has expired.
+    /// The credential has expired.
     ExpiredCredential,
-    /// The consumer is known, the route does not admit it.
+    /// The route does not admit the consumer.
     Forbidden,
     /// No route serves this host.
     RouteNotFound,
     /// No rule serves this model and operation.
     ModelNotFound,
-    /// The client was too slow in sending.
+    /// The client sent too slowly.
     RequestTimeout,
-    /// The body is larger than the gateway takes.
+    /// The body exceeds the gateway's limit.
     RequestTooLarge,
-    /// The body is compressed; the gateway does not look into such.
+    /// The body is compressed, so the gateway cannot read it.
     UnsupportedEncoding,
     /// A limit on requests in a rolling window is spent.
     RateLimited,
     /// A limit on tokens or cost, or a calendar window, is spent.
     QuotaExceeded,
-    /// As many requests as allowed are running.
+    /// As many requests run as the limit allows.
     ConcurrencyExceeded,
     /// Every backend of the rule asks callers to wait.
     BackendThrottled,
@@ -42,13 +42,13 @@ pub enum Code {
     NoBackend,
     /// The gateway has no table yet.
     NotReady,
-    /// No connection to the backend.
+    /// The backend does not accept a connection.
     UpstreamUnreachable,
     /// The backend broke the protocol or the connection.
     UpstreamFailed,
     /// The backend did not answer in time.
     UpstreamTimeout,
-    /// The gateway failed; a defect.
+    /// A defect of the gateway.
     Internal,
 }
 
@@ -110,7 +110,7 @@ impl Code {
         }
     }
 
-    /// The HTTP status that goes with it.
+    /// Its HTTP status.
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {

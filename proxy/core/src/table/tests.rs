@@ -28,7 +28,7 @@ fn check(declared: Option<&str>, model: &str, expect: Option<&str>) {
 }
 
 #[test]
-fn a_deployment_is_the_declared_one_or_the_namesake_or_the_first_of_the_model() {
+fn a_target_uses_its_deployment_or_the_namesake_or_the_first_of_the_model() {
     check(Some("ptu"), "anything", Some("ptu"));
     check(Some("gone"), "gpt-4o", None);
     check(None, "gpt-4o", Some("gpt-4o"));

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::admit::{Ask, Denial, Identity, Permit, admit, may_call};
-use crate::auth::{Caller, Key, KeyDigest, Standing};
+use crate::auth::{Caller, CallerKind, Key, KeyDigest};
 use crate::names::Moment;
 use crate::table::Table;
 
@@ -89,17 +89,17 @@ impl Candidate {
             key: None,
             caller: Arc::new(Caller {
                 name: name.into(),
-                standing: Standing::Unknown,
+                kind: CallerKind::Unknown,
                 ..Caller::anonymous()
             }),
         })
     }
 
     fn identity(&self) -> Identity<'_> {
-        match (&self.key, &self.caller.standing) {
+        match (&self.key, &self.caller.kind) {
             (Some(key), _) => Identity::Key(key),
-            (None, Standing::Anonymous) => Identity::Anonymous,
-            (None, Standing::Known(_) | Standing::Unknown) => Identity::Unknown,
+            (None, CallerKind::Anonymous) => Identity::Anonymous,
+            (None, CallerKind::Known(_) | CallerKind::Unknown) => Identity::Unknown,
         }
     }
 

@@ -14,7 +14,7 @@ use super::tally::{LimitDenial, LimitTally, Tally};
 use crate::admit::{Ask, Permit};
 use crate::auth::Caller;
 use crate::names::{Moment, ObjectName, Operation, Usage};
-use crate::quota::{Cost, Counter, Entry, Limit, Mode, SubjectKey, Taken, Wait, reserve};
+use crate::quota::{Cost, Counter, Entry, Limit, Mode, Reservation, SubjectKey, Wait, reserve};
 use crate::route::HostPattern;
 use crate::table::{FlatLimit, Route, Table};
 
@@ -119,7 +119,7 @@ struct Running {
 #[derive(Debug)]
 struct Held {
     counter: CounterId,
-    taken: Taken,
+    reservation: Reservation,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -227,7 +227,7 @@ impl<'t> Replay<'t> {
         match self.reserve(&request, &caller, &permit, now) {
             Ok(held) => {
                 let mut shadow_denied = false;
-                for one in held.iter().filter(|one| one.taken.over) {
+                for one in held.iter().filter(|one| one.reservation.over) {
                     if let Some(limit) = self.limits.get_mut(one.counter.limit)
                         && limit.flat.quota.mode == Mode::Shadow
                     {
@@ -293,10 +293,13 @@ impl<'t> Replay<'t> {
             entries.push(limit.entry(subject, now));
         }
         match reserve(&mut entries, &cost, now) {
-            Ok(taken) => Ok(ids
+            Ok(reservations) => Ok(ids
                 .into_iter()
-                .zip(taken)
-                .map(|(counter, taken)| Held { counter, taken })
+                .zip(reservations)
+                .map(|(counter, reservation)| Held {
+                    counter,
+                    reservation,
+                })
                 .collect()),
             Err(shortfall) => {
                 let exceeded = shortfall.exceeded();
@@ -319,7 +322,11 @@ impl<'t> Replay<'t> {
             };
             // A missing counter was swept: its reservation had left the window.
             if let Some(counter) = limit.counters.get_mut(&held.counter.subject) {
-                Entry::own(&limit.limit, Mode::Enforce, counter).settle(held.taken, used, now);
+                Entry::own(&limit.limit, Mode::Enforce, counter).settle(
+                    held.reservation,
+                    used,
+                    now,
+                );
             }
         }
     }

@@ -1,55 +1,55 @@
-//! What the store said when it refused: whoever comes next is answered without asking it again.
+//! A refusal of the store: later requests get their answer from it without another call.
 
 use std::collections::VecDeque;
 
-/// A refusal holds no longer than this, since others give back what they do not use.
-const LONGEST_MS: u64 = 1_000;
-/// When a place of a `Concurrency` limit comes free nobody can foresee; it is asked again this soon.
-const PLACES_MS: u64 = 100;
-/// What a refused caller of a `Concurrency` limit is told to wait.
-const PLACES_WAIT_MS: u64 = 1_000;
-/// Debt of many limits is worked off over as many windows; a day of them is told as a day.
-const HORIZON_MS: u64 = 86_400_000;
+use crate::quota::ring::HORIZON_MS;
 
-/// A window as the store has charged it.
+/// A refusal is good for at most this long, since other replicas return what they do not use.
+const LONGEST_MS: u64 = 1_000;
+/// When a permit comes free cannot be foreseen, so the store is asked again this soon.
+const PERMITS_MS: u64 = 100;
+/// The wait reported to a refused caller of a `Concurrency` limit.
+const PERMITS_WAIT_MS: u64 = 1_000;
+
+/// The state of a window in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Profile {
     /// The sub-buckets, oldest first.
     Rolling {
-        /// What each holds.
+        /// What is charged to each.
         buckets: Vec<u64>,
-        /// How many of them, the last ones, are still to come.
+        /// How many of them, the last ones, are in the future.
         ahead: u64,
-        /// Used beyond the limit; it takes the place of what expires.
+        /// Use beyond the limit; it takes the place of what expires.
         debt: u64,
-        /// Length of one in milliseconds.
+        /// Length of a sub-bucket in milliseconds.
         tau_ms: u64,
         /// Until the oldest leaves.
         turns_in_ms: u64,
     },
     /// A calendar period: nothing leaves before its end.
     Calendar,
-    /// Places that others hold.
-    Places,
+    /// Permits that other replicas hold.
+    Permits,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Refused {
+pub(super) struct StoreRefusal {
     profile: Profile,
     /// What was free.
     free: u64,
-    /// When the answer came; what it says of the future counts from there, which is late, never early.
+    /// When the reply came. Its waits count from there, which is late, never early.
     at_ms: u64,
     ends_in_ms: u64,
     until_ms: u64,
 }
 
-impl Refused {
+impl StoreRefusal {
     pub(super) fn new(profile: Profile, free: u64, ends_in_ms: Option<u64>, at_ms: u64) -> Self {
         let holds = match &profile {
             Profile::Rolling { turns_in_ms, .. } => *turns_in_ms,
             Profile::Calendar => ends_in_ms.unwrap_or(LONGEST_MS),
-            Profile::Places => PLACES_MS,
+            Profile::Permits => PERMITS_MS,
         };
         Self {
             profile,
@@ -64,7 +64,7 @@ impl Refused {
         now_ms < self.until_ms
     }
 
-    /// How long whoever lacks so much has to wait; none if the store must be asked.
+    /// How long a request that lacks `lacking` has to wait; `None` if the store must be asked.
     pub(super) fn wait_ms(&self, lacking: u64, amount: u64, now_ms: u64) -> Option<u64> {
         if !self.holds(now_ms) || lacking <= self.free {
             return None;
@@ -77,15 +77,15 @@ impl Refused {
                 tau_ms,
                 turns_in_ms,
             } => {
-                let ring = Ring {
+                let ring = FutureRing {
                     buckets: buckets.iter().copied().collect(),
                     ahead: usize::try_from(*ahead).unwrap_or(0),
                     debt: *debt,
                 };
-                ring.leaves_after(*tau_ms, *turns_in_ms, lacking, amount)
+                ring.fits_after(*tau_ms, *turns_in_ms, lacking, amount)
             }
             Profile::Calendar => self.ends_in_ms,
-            Profile::Places => return Some(PLACES_WAIT_MS),
+            Profile::Permits => return Some(PERMITS_WAIT_MS),
         };
         Some(
             self.at_ms
@@ -96,17 +96,17 @@ impl Refused {
     }
 }
 
-/// A rolling window as it goes on if nothing else is asked.
-struct Ring {
+/// A rolling window of the store as time passes without other requests.
+struct FutureRing {
     /// Oldest first.
     buckets: VecDeque<u64>,
     ahead: usize,
     debt: u64,
 }
 
-impl Ring {
-    /// Milliseconds until `lacking` fits under `amount`.
-    fn leaves_after(mut self, tau_ms: u64, turns_in_ms: u64, lacking: u64, amount: u64) -> u64 {
+impl FutureRing {
+    /// Milliseconds until `lacking` fits within `amount`.
+    fn fits_after(mut self, tau_ms: u64, turns_in_ms: u64, lacking: u64, amount: u64) -> u64 {
         let sum = |sum: u64, bucket: &u64| sum.saturating_add(*bucket);
         let mut used = self.buckets.iter().fold(self.debt, sum);
         let mut after = turns_in_ms;
@@ -114,7 +114,7 @@ impl Ring {
             let Some(expired) = self.buckets.pop_front() else {
                 break;
             };
-            // The debt that is paid was counted already; only what is not replaced by it is free.
+            // Debt was counted already, so only what debt does not replace becomes free.
             let paid = expired.min(self.debt);
             self.debt = self.debt.saturating_sub(paid);
             used = used.saturating_sub(expired);

@@ -1,36 +1,37 @@
-//! What requests without a bound of their own turned out to be, so that the next one holds no more
-//! than it needs: a guess of 512 tokens starves callers whose answers have 16.
+//! The sizes of earlier requests without a bound, so that the next one holds no more than it needs: a
+//! fixed hold of 512 tokens starves callers whose answers have 16.
 //!
-//! Refuses to be a mean: half of all requests would be held at too little. Words: a
-//! [`Distribution`] counts values, [`Learned`] keeps two of them for one kind of request.
+//! Refuses to be a mean, which would be too little for half of all requests. Words: a
+//! [`Distribution`] counts values, [`ObservedSizes`] keeps two of them for one kind of request.
 
-use super::{Expected, Shape};
+use super::estimate::{Expected, Shape};
 use crate::names::Usage;
 
 #[cfg(test)]
 mod tests;
 
-/// Steps of one octave (as in HDR histograms: exact below 16, then within a sixteenth). A hold is
-/// the upper end of a step, so at most 6 % above the quantile.
+/// Steps of one octave, as in HDR histograms: exact below 16, then within a sixteenth. A hold is the
+/// upper end of a step, so at most 6 % above the quantile.
 const STEPS: usize = 16;
 const STEP_BITS: u32 = 4;
-/// No request has more tokens than this (16.8 million); larger values count as this one.
+/// No request has more tokens than this (16.8 million); larger values count as this value.
 const LARGEST: u64 = (1 << 24) - 1;
 /// The first octave holds 0..16, each of the 20 others doubles.
 const BUCKETS: usize = STEPS * 21;
-/// After so many observations all counts are halved: after five times as many, what was is 3 %.
+/// All counts are halved after this many observations, so that old ones weigh 3 % after five times as
+/// many.
 const HALVE_EVERY: u16 = 1_000;
 
-/// Requests in a hundred that hold enough; the others overspend, which is charged as debt.
+/// Of a thousand requests, how many hold enough; the others overspend, which is charged as debt.
 const QUANTILE_PER_MILLE: u32 = 950;
-/// Below so many observations a 95th percentile is only their largest.
+/// With fewer observations the 95th percentile would be the largest of them.
 const ENOUGH: u32 = 20;
-/// Input tokens per thousand bytes: below lies only what is no text (images in base64), above only
-/// bodies without any.
+/// Plausible input tokens per thousand bytes: values below are not text (images in base64), and only
+/// bodies without text are above.
 const PER_MILLE: std::ops::RangeInclusive<u64> = 50..=1_000;
 
-/// Counts of values in logarithmic buckets, older ones with less weight. Fixed size (680 bytes),
-/// no clock: the same observations in the same order always give the same answer.
+/// Counts of values in logarithmic buckets; older values weigh less. Fixed size (680 bytes) and no
+/// clock: the same observations in the same order give the same answer.
 #[derive(Clone, Debug)]
 pub struct Distribution {
     counts: [u16; BUCKETS],
@@ -61,20 +62,20 @@ impl Distribution {
         }
     }
 
-    /// The weight of what was observed: the number of values, until the first are forgotten.
+    /// The weight of all observations: their number, until the first halving.
     #[must_use]
     pub const fn total(&self) -> u32 {
         self.total
     }
 
-    /// The smallest known bound that `per_mille` of a thousand values do not exceed; none without
-    /// values. Not below the exact quantile, and not above it by more than a sixteenth.
+    /// The smallest known bound that `per_mille` of a thousand values do not exceed; `None` without
+    /// values. Never below the exact quantile, and at most a sixteenth above it.
     #[must_use]
     pub fn quantile(&self, per_mille: u32) -> Option<u64> {
         let rank = u64::from(self.total).saturating_mul(u64::from(per_mille.min(1_000)));
         let rank = rank.div_ceil(1_000).max(1);
         let mut seen = 0;
-        // By octaves first: the sum of sixteen counts is one instruction or two.
+        // Octaves first: the sum of sixteen counts is one or two instructions.
         for (octave, counts) in self.counts.chunks_exact(STEPS).enumerate() {
             let sum: u64 = counts.iter().copied().map(u64::from).sum();
             if seen + sum < rank {
@@ -104,7 +105,7 @@ fn bucket(value: u64) -> usize {
     let value = value.min(LARGEST);
     let octave = value.checked_ilog2().unwrap_or(0).max(STEP_BITS - 1) - (STEP_BITS - 1);
     let shift = octave.saturating_sub(1);
-    // The leading bit is the octave's, the four after it are the step.
+    // The leading bit gives the octave, the next four bits the step.
     let step = usize::try_from(value >> shift).unwrap_or(0) % STEPS;
     usize::try_from(octave).unwrap_or(0) * STEPS + step
 }
@@ -118,18 +119,18 @@ fn largest_of(octave: usize, step: usize) -> u64 {
     }
 }
 
-/// What was learned of one kind of request: those of one model on one rule.
+/// The sizes of one kind of request: those for one model on one rule.
 #[derive(Clone, Debug, Default)]
-pub struct Learned {
+pub struct ObservedSizes {
     output: Distribution,
     per_mille: Distribution,
     expected: Expected,
 }
 
-impl Learned {
-    /// Counts a request that was answered in full and measured by its provider.
+impl ObservedSizes {
+    /// Counts a request whose answer is complete and whose provider reported its usage.
     ///
-    /// Its output says something only if the client set no bound: what a bound cut off is unknown.
+    /// Its output counts only if the client set no bound: what a bound cut off is unknown.
     pub fn observe(&mut self, shape: Shape, usage: Usage) {
         if shape.max_output_tokens.is_none() {
             let choices = shape.choices.max(1);

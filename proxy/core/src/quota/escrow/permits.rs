@@ -1,22 +1,22 @@
-//! Places of a `Concurrency` limit. They are not used up: the store is told how many a replica holds,
-//! again and again, and forgets a replica that is silent for a lease.
+//! Permits of a `Concurrency` limit. They are not used up: a replica reports again and again how many
+//! it holds, and the store forgets a replica that is silent for a lease.
 
 #[derive(Debug, Default)]
-pub(super) struct Places {
-    /// Lent and free.
+pub(super) struct Permits {
+    /// Granted and free.
     idle: u64,
     occupied: u64,
-    /// When the store forgets what is held here.
+    /// When the store forgets what this replica holds.
     until_ms: u64,
-    /// What the store was told last, and when it answered.
-    told: u64,
-    told_ms: u64,
-    /// Whether it heard that is not known.
+    /// What the store heard last, and when it answered.
+    reported: u64,
+    reported_ms: u64,
+    /// Whether the last report arrived is unknown.
     doubtful: bool,
     turn: u64,
 }
 
-impl Places {
+impl Permits {
     pub(super) const fn idle(&self, when_ms: u64) -> u64 {
         if self.until_ms > when_ms {
             self.idle
@@ -30,7 +30,7 @@ impl Places {
     }
 
     pub(super) const fn is_empty(&self) -> bool {
-        self.held() == 0 && self.told == 0
+        self.held() == 0 && self.reported == 0
     }
 
     pub(super) const fn occupy(&mut self, count: u64) {
@@ -38,16 +38,16 @@ impl Places {
         self.occupied = self.occupied.saturating_add(count);
     }
 
-    /// Occupies places that nobody lent.
+    /// Runs requests without a permit.
     pub(super) const fn overfill(&mut self, count: u64) {
         self.occupied = self.occupied.saturating_add(count);
     }
 
-    /// What is freed stays here for the next request, until [`Places::release_idle`].
+    /// Frees permits; they stay here for the next request, until [`Permits::release_idle`].
     pub(super) const fn free(&mut self, count: u64) {
         self.occupied = self.occupied.saturating_sub(count);
-        // Of what was occupied without a grant nothing is lent.
-        if self.held().saturating_add(count) <= self.told {
+        // A request that ran without a permit leaves none.
+        if self.held().saturating_add(count) <= self.reported {
             self.idle = self.idle.saturating_add(count);
         }
     }
@@ -58,37 +58,37 @@ impl Places {
         }
     }
 
-    /// A quarter of what is occupied, at most `cap`.
+    /// How many to keep idle: a quarter of the occupied ones, at least one, and at most `cap`.
     pub(super) fn target(&self, cap: u64) -> u64 {
         (self.occupied / 4).max(1).min(cap)
     }
 
-    /// Whether the store knows something else than is true, or has not heard it for long.
+    /// Whether the store's number is wrong, or a third of a lease old.
     pub(super) const fn is_due(&self, now_ms: u64, lease_ms: u64) -> bool {
-        let silent = now_ms.saturating_sub(self.told_ms) >= lease_ms / 3;
-        self.doubtful || self.held() != self.told || (self.held() > 0 && silent)
+        let silent = now_ms.saturating_sub(self.reported_ms) >= lease_ms / 3;
+        self.doubtful || self.held() != self.reported || (self.held() > 0 && silent)
     }
 
-    /// Takes an answer: so much is lent, and the store was `told` to hold so much for this replica.
-    pub(super) const fn granted(&mut self, granted: u64, told: u64, until_ms: u64, now_ms: u64) {
-        // Lent places whose lease was over are not there any more.
+    /// Takes `granted` permits; the store now counts `reported` for this replica until `until_ms`.
+    pub(super) const fn grant(&mut self, granted: u64, reported: u64, until_ms: u64, now_ms: u64) {
+        // The lease of idle permits had ended: the store has lent them to others.
         if self.until_ms <= now_ms {
             self.idle = 0;
         }
         self.idle = self.idle.saturating_add(granted);
         self.until_ms = until_ms;
-        self.told = told;
-        self.told_ms = now_ms;
+        self.reported = reported;
+        self.reported_ms = now_ms;
         self.doubtful = false;
     }
 
-    /// The number of the next call.
-    pub(super) const fn turn(&mut self) -> u64 {
+    /// The number of the next request.
+    pub(super) const fn next_turn(&mut self) -> u64 {
         self.turn = self.turn.saturating_add(1);
         self.turn
     }
 
-    /// A call was lost.
+    /// A request was lost.
     pub(super) const fn doubt(&mut self) {
         self.doubtful = true;
     }

@@ -1,4 +1,4 @@
-use super::{Distribution, ENOUGH, LARGEST, Learned, bucket, largest_of};
+use super::{Distribution, ENOUGH, LARGEST, ObservedSizes, bucket, largest_of};
 use crate::names::Usage;
 use crate::tokens::{Expected, Shape, estimate};
 use proptest::prelude::*;
@@ -11,7 +11,13 @@ fn of(values: &[u64]) -> Distribution {
     distribution
 }
 
-fn learn(learned: &mut Learned, times: u32, bytes: u64, bound: Option<u64>, usage: (u64, u64)) {
+fn observe(
+    sizes: &mut ObservedSizes,
+    times: u32,
+    bytes: u64,
+    bound: Option<u64>,
+    usage: (u64, u64),
+) {
     let shape = Shape {
         body_bytes: bytes,
         max_output_tokens: bound,
@@ -23,7 +29,7 @@ fn learn(learned: &mut Learned, times: u32, bytes: u64, bound: Option<u64>, usag
         ..Usage::default()
     };
     for _ in 0..times {
-        learned.observe(shape, usage);
+        sizes.observe(shape, usage);
     }
 }
 
@@ -40,9 +46,9 @@ fn takes_less_than_a_kilobyte() {
 }
 
 #[test]
-fn nothing_observed_is_nothing_known() {
+fn without_observations_nothing_is_known() {
     assert_eq!(Distribution::default().quantile(950), None);
-    assert_eq!(Learned::default().expected(), Expected::default());
+    assert_eq!(ObservedSizes::default().expected(), Expected::default());
 }
 
 #[test]
@@ -53,47 +59,44 @@ fn small_values_are_exact() {
 }
 
 #[test]
-fn what_is_larger_than_any_request_counts_as_the_largest() {
+fn larger_values_count_as_the_largest() {
     assert_eq!(of(&[u64::MAX]).quantile(500), Some(LARGEST));
 }
 
 #[test]
-fn holds_the_default_until_twenty_were_seen() {
-    let mut learned = Learned::default();
-    learn(&mut learned, ENOUGH - 1, 80, None, (8, 16));
-    let held = estimate(unbounded(80), learned.expected(), 512);
+fn holds_the_default_until_twenty_observations() {
+    let mut sizes = ObservedSizes::default();
+    observe(&mut sizes, ENOUGH - 1, 80, None, (8, 16));
+    let held = estimate(unbounded(80), sizes.expected(), 512);
     assert_eq!((held.input_tokens, held.output_tokens), (26, 512));
-    learn(&mut learned, 1, 80, None, (8, 16));
-    let held = estimate(unbounded(80), learned.expected(), 512);
+    observe(&mut sizes, 1, 80, None, (8, 16));
+    let held = estimate(unbounded(80), sizes.expected(), 512);
     // 8 of 80 bytes are 100 per mille, whose step ends at 103.
     assert_eq!((held.input_tokens, held.output_tokens), (9, 16));
 }
 
 #[test]
-fn an_answer_that_its_client_bounded_teaches_only_the_input() {
-    let mut learned = Learned::default();
-    learn(&mut learned, 100, 80, Some(1), (8, 1));
-    assert_eq!(learned.expected().output_tokens, None);
-    assert!(learned.expected().input_per_mille.is_some());
+fn a_bounded_answer_counts_only_for_the_input() {
+    let mut sizes = ObservedSizes::default();
+    observe(&mut sizes, 100, 80, Some(1), (8, 1));
+    assert_eq!(sizes.expected().output_tokens, None);
+    assert!(sizes.expected().input_per_mille.is_some());
 }
 
 #[test]
-fn the_clients_own_bound_is_held_whatever_was_learned() {
-    let mut learned = Learned::default();
-    learn(&mut learned, 100, 80, None, (8, 16));
+fn the_clients_bound_is_held_whatever_was_observed() {
+    let mut sizes = ObservedSizes::default();
+    observe(&mut sizes, 100, 80, None, (8, 16));
     let shape = Shape {
         max_output_tokens: Some(4_000),
         ..unbounded(80)
     };
-    assert_eq!(
-        estimate(shape, learned.expected(), 512).output_tokens,
-        4_000
-    );
+    assert_eq!(estimate(shape, sizes.expected(), 512).output_tokens, 4_000);
 }
 
 #[test]
-fn several_choices_are_learned_and_held_apiece() {
-    let mut learned = Learned::default();
+fn several_choices_are_observed_and_held_one_by_one() {
+    let mut sizes = ObservedSizes::default();
     let shape = Shape {
         choices: 4,
         ..unbounded(80)
@@ -104,9 +107,9 @@ fn several_choices_are_learned_and_held_apiece() {
         ..Usage::default()
     };
     for _ in 0..ENOUGH {
-        learned.observe(shape, usage);
+        sizes.observe(shape, usage);
     }
-    let expected = learned.expected();
+    let expected = sizes.expected();
     assert_eq!(expected.output_tokens, Some(16));
     assert_eq!(estimate(shape, expected, 512).output_tokens, 64);
 }
@@ -114,21 +117,21 @@ fn several_choices_are_learned_and_held_apiece() {
 #[test]
 fn the_ratio_of_the_input_stays_within_its_bounds() {
     for (bytes, tokens, expect) in [(1_000_000, 10, 50), (10, 10_000, 1_000)] {
-        let mut learned = Learned::default();
-        learn(&mut learned, ENOUGH, bytes, None, (tokens, 1));
-        assert_eq!(learned.expected().input_per_mille, Some(expect));
+        let mut sizes = ObservedSizes::default();
+        observe(&mut sizes, ENOUGH, bytes, None, (tokens, 1));
+        assert_eq!(sizes.expected().input_per_mille, Some(expect));
     }
 }
 
 #[test]
-fn longer_answers_are_believed_soon_and_shorter_ones_in_time() {
-    let mut learned = Learned::default();
-    learn(&mut learned, 5_000, 80, None, (8, 16));
-    learn(&mut learned, 120, 80, None, (8, 2_000));
-    let long = learned.expected().output_tokens;
+fn longer_answers_count_soon_and_shorter_ones_in_time() {
+    let mut sizes = ObservedSizes::default();
+    observe(&mut sizes, 5_000, 80, None, (8, 16));
+    observe(&mut sizes, 120, 80, None, (8, 2_000));
+    let long = sizes.expected().output_tokens;
     assert!(long.is_some_and(|tokens| tokens >= 2_000), "{long:?}");
-    learn(&mut learned, 5_000, 80, None, (8, 16));
-    assert_eq!(learned.expected().output_tokens, Some(16));
+    observe(&mut sizes, 5_000, 80, None, (8, 16));
+    assert_eq!(sizes.expected().output_tokens, Some(16));
 }
 
 proptest! {
@@ -179,11 +182,11 @@ proptest! {
     ) {
         let shape = Shape { body_bytes, max_output_tokens: None, choices };
         let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
-        let mut learned = Learned::default();
+        let mut sizes = ObservedSizes::default();
         for _ in 0..ENOUGH {
-            learned.observe(shape, usage);
+            sizes.observe(shape, usage);
         }
-        let held = estimate(shape, learned.expected(), default);
+        let held = estimate(shape, sizes.expected(), default);
         prop_assert!(held.input_tokens > 0 && held.output_tokens > 0);
         prop_assert!(held.total_tokens() >= held.input_tokens);
     }
