@@ -9,7 +9,7 @@ use operator_controller::{
     CaError, CaPem, Client, Compilation, Controller, Fleet, Metrics, Publication, Replica,
     TokenReviewer, connect, load_or_create_ca,
 };
-use operator_publish::{Publisher, Server};
+use operator_publish::{Features, Publisher, Server};
 use prometheus_client::registry::Registry;
 use proxy_admin::http::{Admin, Readiness};
 use proxy_admin::shutdown::{self, Shutdown, Trigger};
@@ -45,7 +45,10 @@ impl App {
     pub(crate) async fn start(config: Config) -> Result<Self> {
         let mut registry = Registry::with_prefix(PREFIX);
         let metrics = Metrics::register(&mut registry);
-        let publisher = Publisher::new(operator_publish::Metrics::register(&mut registry));
+        let publisher = Publisher::new(
+            Features::KNOWN,
+            operator_publish::Metrics::register(&mut registry),
+        );
         let readiness = Readiness::default();
         let (trigger, shutdown) = shutdown::channel();
         let quota = publisher.clone();

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
+use proxy_admin::background::Background;
 use proxy_admin::http::{Admin, Readiness};
 use proxy_admin::shutdown::{Shutdown, Trigger};
 use proxy_admin::{shutdown, task};
 use proxy_core::table::Table;
-use proxy_gateway::{Config, Gateway, Metrics, Serving, StoreLink};
+use proxy_gateway::{Config, Gateway, Metrics, Serving};
 
 /// A gateway waits so long for its store before it serves without: about four tries.
 const FIRST_CONTACT: Duration = Duration::from_secs(1);
@@ -22,7 +23,7 @@ pub struct App {
     gateway: Gateway,
     readiness: Readiness,
     serving: Serving,
-    store: Option<StoreLink>,
+    background: Background,
     trigger: Trigger,
     /// For everything else that runs as long as the gateway.
     pub shutdown: Shutdown,
@@ -71,17 +72,16 @@ impl App {
             .bind(admin)
             .await
             .with_context(|| format!("cannot open the admin port {admin}"))?;
-        let store = gateway.connect_store();
-        if let Some(store) = &store {
-            store.opened(FIRST_CONTACT).await;
-        }
+        let mut background = Background::default();
+        gateway.start_background(&mut background);
+        gateway.store_opened(FIRST_CONTACT).await;
         let serving = gateway.start(&shutdown)?;
         task::spawn("admin port", admin.serve(shutdown.clone()));
         Ok(Self {
             gateway,
             readiness,
             serving,
-            store,
+            background,
             trigger,
             shutdown,
         })
@@ -126,9 +126,7 @@ impl App {
             signalled = shutdown::signalled() => signalled.context("cannot wait for signals")?,
         }
         // Not before: what running requests hold is settled there.
-        if let Some(store) = self.store {
-            store.close().await;
-        }
+        self.background.stop().await;
         tracing::info!("stopped");
         Ok(())
     }

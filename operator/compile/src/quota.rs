@@ -76,6 +76,7 @@ fn nothing(name: &ObjectName, scope: Scope) -> Quota {
         mode: Mode::Enforce,
         on_store_loss: OnStoreLoss::Deny,
         limits: vec![no_requests()],
+        unsupported: None,
     }
 }
 
@@ -128,6 +129,7 @@ fn validate(
             StoreLoss::Allow => OnStoreLoss::Allow,
         },
         limits: limits(spec, findings),
+        unsupported: None,
     };
     (compiled, partial)
 }

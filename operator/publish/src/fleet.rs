@@ -1,54 +1,48 @@
-//! Which replicas there are, and what they have.
+//! The members of the fleet, with their acknowledgements and their use.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proxy_core::names::EntryName;
 use proxy_core::quota::StoreState;
-use proxy_wire::v1::{Checkpoint, CheckpointReplica};
+use proxy_wire::v1::{Checkpoint, CheckpointReplica, Unsupported};
 
 use crate::usage::{Departed, Usage};
 
-/// A replica that was away for less than this is still counted: a reconnect must not change by what
-/// others divide their limits. Longer than a reconnect takes, shorter than anybody waits for a status.
+/// A replica that is away for less than this still counts: a reconnect must not change the divisor of
+/// the others' limits. Longer than a reconnect, shorter than a person waits for a status.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
-/// Replicas that an operator knows from its checkpoint only are counted for so long: every proxy looks
-/// for new operators every ten seconds.
+/// A replica that an operator knows from a checkpoint only counts for this long: every proxy looks for
+/// new operators every ten seconds.
 const EXPECTED: Duration = Duration::from_secs(15);
 
-/// What the fleet of proxies has.
+/// The live proxies and their acknowledgements.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fleet {
-    /// Sequence of the newest publication; 0 before the first.
-    pub published: u64,
     /// Replicas with an open subscription, sorted by id.
     pub replicas: Vec<Replica>,
 }
 
 /// One proxy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replica {
     /// Its reviewed identity.
     pub id: String,
     /// Sequence of the newest publication that it applied.
     pub acked: Option<u64>,
-    /// Sequence of the newest publication that it refused, and why; `None` again once it applied
+    /// Sequence of the newest publication that it refused, and its error; `None` after it applied
     /// that one or a newer one.
     pub refused: Option<(u64, String)>,
+    /// Entries of that publication which it cannot enforce as declared, with the features that it
+    /// lacks.
+    pub unsupported: Arc<BTreeMap<EntryName, Vec<String>>>,
     /// It has lost the shared store of counters.
     pub store_lost: bool,
 }
 
-impl Fleet {
-    /// How many replicas have applied the publication of `sequence` or a newer one.
-    #[must_use]
-    pub fn programmed(&self, sequence: u64) -> usize {
-        let has = |replica: &&Replica| replica.acked.is_some_and(|acked| acked >= sequence);
-        self.replicas.iter().filter(has).count()
-    }
-}
-
-/// Replicas by identity, and what those used that are gone.
+/// Replicas by identity, and the use of departed ones.
 #[derive(Debug, Default)]
 pub(crate) struct Members {
     all: BTreeMap<String, Member>,
@@ -57,23 +51,26 @@ pub(crate) struct Members {
 
 #[derive(Debug, Default)]
 struct Member {
+    /// Open subscriptions.
     open: usize,
-    gone: Option<Instant>,
-    /// Known from a checkpoint, and not seen yet.
+    /// When the last subscription ended; `None` while one is open.
+    away: Option<Instant>,
+    /// From a checkpoint; has not subscribed yet.
     expected: bool,
     acked: Option<u64>,
     refused: Option<(u64, String)>,
-    /// What it has counted; none if it is too old to tell.
+    unsupported: Arc<BTreeMap<EntryName, Vec<String>>>,
+    /// Its use; `None` for a proxy that is too old to report it.
     usage: Option<Usage>,
 }
 
 impl Members {
-    /// A replica subscribes. `instance` tells one life of it from the next, whose counters are new:
-    /// what the former one used is then used by somebody who is gone.
+    /// A replica subscribes. `instance` is its process: a new one has new counters, so the use of the
+    /// former process is that of a departed replica.
     pub(crate) fn join(&mut self, id: &str, instance: Option<&str>, now: Instant) {
         let member = self.all.entry(id.to_owned()).or_default();
         member.open += 1;
-        member.gone = None;
+        member.away = None;
         member.expected = false;
         let Some(instance) = instance else { return };
         match &member.usage {
@@ -92,20 +89,20 @@ impl Members {
         if let Some(member) = self.all.get_mut(id) {
             member.open = member.open.saturating_sub(1);
             if member.open == 0 {
-                member.gone = Some(now);
+                member.away = Some(now);
             }
         }
     }
 
-    /// Takes whoever has been away for longer than [`GRACE`] for gone. From the same moment on the
-    /// others divide the limits by fewer, and count what it used.
+    /// Removes replicas that have been away for longer than [`GRACE`]. At the same moment the others
+    /// divide the limits by fewer, and carry its use.
     pub(crate) fn sweep(&mut self, now: Instant) {
         let departed = &mut self.departed;
         self.all.retain(|id, member| {
             let grace = if member.expected { EXPECTED } else { GRACE };
             let stays = member
-                .gone
-                .is_none_or(|gone| now.saturating_duration_since(gone) < grace);
+                .away
+                .is_none_or(|since| now.saturating_duration_since(since) < grace);
             if !stays && let Some(usage) = member.usage.take() {
                 departed.add(id, usage, now);
             }
@@ -114,7 +111,7 @@ impl Members {
         self.departed.age(now);
     }
 
-    /// Whether this instance of `id` is a member; takes what it has counted.
+    /// Takes the use of a member; false if this instance of `id` is none.
     pub(crate) fn reported(&mut self, id: &str, reported: Usage) -> bool {
         let Some(usage) = self.all.get_mut(id).and_then(|one| one.usage.as_mut()) else {
             return false;
@@ -126,7 +123,7 @@ impl Members {
         same
     }
 
-    /// What members have counted, as far as they tell.
+    /// The use of every member that reports it.
     pub(crate) fn usages(&self) -> impl Iterator<Item = &Usage> {
         self.all.values().filter_map(|member| member.usage.as_ref())
     }
@@ -139,12 +136,12 @@ impl Members {
         &mut self.departed
     }
 
-    /// Whether a member counts in a shared store. Then nothing is carried: the store does it.
+    /// Whether a member counts in a shared store. Then there is no carryover: the store has it all.
     pub(crate) fn share_a_store(&self) -> bool {
         self.usages().any(|usage| usage.store() != StoreState::None)
     }
 
-    /// What is to be kept for the next operator.
+    /// The state for the next operator.
     pub(crate) fn checkpoint(&self) -> Checkpoint {
         let mut checkpoint = Checkpoint::default();
         let live = self.all.iter().filter_map(|(id, member)| {
@@ -152,9 +149,9 @@ impl Members {
             Some((id, usage, false))
         });
         let departed = self.departed.recent();
-        let told = live.chain(departed.map(|(id, usage)| (id, usage, true)));
+        let all = live.chain(departed.map(|(id, usage)| (id, usage, true)));
         let mut usages = Vec::new();
-        for (id, usage, gone) in told {
+        for (id, usage, gone) in all {
             checkpoint.replicas.push(CheckpointReplica {
                 id: id.clone(),
                 instance: usage.instance().to_owned(),
@@ -168,8 +165,8 @@ impl Members {
         checkpoint
     }
 
-    /// Takes what an operator before this one kept: its replicas are expected for a while, and what
-    /// those used that do not come is used by somebody who is gone.
+    /// Takes the checkpoint of the operator before this one. Its replicas are expected for a while;
+    /// those that do not come count as departed.
     pub(crate) fn restore(&mut self, checkpoint: &Checkpoint, now: Instant) {
         self.departed.restore(checkpoint);
         for (index, replica) in checkpoint.replicas.iter().enumerate() {
@@ -178,7 +175,7 @@ impl Members {
                 self.departed.add(&replica.id, usage, now);
             } else {
                 let member = Member {
-                    gone: Some(now),
+                    away: Some(now),
                     expected: true,
                     usage: Some(usage),
                     ..Member::default()
@@ -188,13 +185,26 @@ impl Members {
         }
     }
 
-    /// Whether `id` is a member; notes that it has the publication of `sequence`.
-    pub(crate) fn applied(&mut self, id: &str, sequence: u64) -> bool {
+    /// Records that a member applied the publication of `sequence`, except for the entries that it
+    /// cannot enforce; false if `id` is not a member.
+    pub(crate) fn applied(
+        &mut self,
+        id: &str,
+        sequence: u64,
+        unsupported: Vec<Unsupported>,
+    ) -> bool {
         let Some(member) = self.all.get_mut(id) else {
             return false;
         };
         // Acknowledgements may overtake each other; a proxy never goes back.
-        member.acked = member.acked.max(Some(sequence));
+        if member.acked <= Some(sequence) {
+            member.acked = Some(sequence);
+            let known = unsupported.into_iter().filter_map(|one| {
+                // An entry of ours always has a name.
+                Some((EntryName::parse(&one.entry)?, one.needs))
+            });
+            member.unsupported = Arc::new(known.collect());
+        }
         if member
             .refused
             .as_ref()
@@ -205,7 +215,7 @@ impl Members {
         true
     }
 
-    /// Whether `id` is a member; notes that it refused the publication of `sequence`.
+    /// Records that a member refused the publication of `sequence`; false if `id` is none.
     pub(crate) fn refused(&mut self, id: &str, sequence: u64, error: String) -> bool {
         let Some(member) = self.all.get_mut(id) else {
             return false;
@@ -228,20 +238,20 @@ impl Members {
         u64::try_from(self.all.len()).unwrap_or(u64::MAX)
     }
 
-    pub(crate) fn snapshot(&self, published: u64) -> Fleet {
-        let seen = self.all.iter().filter(|(_, member)| !member.expected);
+    pub(crate) fn snapshot(&self) -> Fleet {
+        let present = self.all.iter().filter(|(_, member)| !member.expected);
         let replica = |(id, member): (&String, &Member)| Replica {
             id: id.clone(),
             acked: member.acked,
             refused: member.refused.clone(),
+            unsupported: Arc::clone(&member.unsupported),
             store_lost: member
                 .usage
                 .as_ref()
                 .is_some_and(|usage| usage.store() == StoreState::Lost),
         };
         Fleet {
-            published,
-            replicas: seen.map(replica).collect(),
+            replicas: present.map(replica).collect(),
         }
     }
 }

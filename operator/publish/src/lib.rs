@@ -1,11 +1,12 @@
-//! Serves the compiled table to proxies and records what each of them acknowledged.
+//! Serves the compiled table to proxies and records their acknowledgements.
 //!
-//! [`Publisher`] holds the newest table and the fleet; [`Server`] is the control channel's HTTP side;
-//! [`tls`] makes the certificates that it shows. Who a caller is, a [`Reviewer`] says: this crate
-//! knows nothing of Kubernetes. Words: a `publication` is one table that was different from the one
-//! before, its `sequence` a number of this process, a `replica` one proxy, by its identity, an
-//! `instance` one life of it.
+//! [`Publisher`] holds the newest table and the fleet; [`Server`] is the HTTP side of the control
+//! channel; [`tls`] makes its certificates. A [`Reviewer`] judges callers: this crate knows nothing
+//! of Kubernetes. Words: a `publication` is one table that differed from the one before, its
+//! `sequence` a number within this process, a `replica` one proxy by its identity, an `instance` one
+//! process of it, the `carryover` use by others that a replica counts as well.
 
+mod carryover;
 mod fleet;
 mod metrics;
 mod publisher;
@@ -16,6 +17,7 @@ mod usage;
 
 pub use fleet::{Fleet, Replica};
 pub use metrics::Metrics;
+pub use proxy_wire::v1::Features;
 pub use publisher::{Publication, Publisher};
 pub use review::{Denial, Reviewer};
 pub use server::{Config, Server};

@@ -1,4 +1,4 @@
-//! What the channel tells about itself.
+//! Metrics of the channel.
 
 use std::sync::atomic::AtomicU64;
 
@@ -62,12 +62,12 @@ impl Metrics {
         );
         registry.register(
             "quota_carried",
-            "Calendar counters of which proxies are told that others used a part",
+            "Calendar counters that proxies carry for other replicas",
             metrics.carried.clone(),
         );
         registry.register(
             "quota_carried_left_out",
-            "Calendar counters of which proxies are not told, since there are too many",
+            "Calendar counters that the carryover leaves out, since there are too many",
             metrics.carried_left_out.clone(),
         );
         registry.register(

@@ -1,80 +1,45 @@
-//! The newest table, the few before it, and everybody who follows them.
+//! Publishes tables to subscribers, and keeps the fleet that acknowledges them.
 
-use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use proxy_admin::clock;
+use proxy_core::names::EntryName;
 use proxy_core::table::Contents;
-use proxy_wire::v1::{self, Ack, AckResult, Delta, Heartbeat, Line, Objects, Snapshot};
+use proxy_wire::v1::{self, Ack, AckResult, Features, Objects};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::fleet::{Fleet, Members};
 use crate::metrics::Metrics;
-use crate::usage::{self, Limits};
+use crate::usage;
 
-mod counting;
-mod subscription;
+mod quotas;
+mod state;
+pub(crate) mod subscription;
 #[cfg(test)]
 mod tests;
 
-use counting::Carries;
-pub(crate) use subscription::{Follower, Subscription};
+pub use state::Publication;
+use state::{KEPT, Kept, State};
 
-/// Publications kept as starting points of deltas. Entries are shared between them, so one costs its
-/// keys only; a proxy that missed more than sixteen changes gets a snapshot.
-const KEPT: usize = 16;
-
-/// Longest error text of a replica that is kept: it ends up in an object's status.
+/// Longest error text of a replica that is kept: it appears in the status of an object.
 const ERROR_CHARS: usize = 1_000;
-
-/// One table that was different from the one before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Publication {
-    /// Counts the publications of this process, from 1.
-    pub sequence: u64,
-    /// Names the table.
-    pub digest: Arc<str>,
-}
 
 /// Holds the newest table. Cheap to clone: every clone is the same publisher.
 #[derive(Clone)]
 pub struct Publisher(Arc<Shared>);
 
 struct Shared {
+    features: Features,
     state: Mutex<State>,
-    /// Counts changes of the table and of the number of replicas; the value itself means nothing.
+    /// Changes with the table, the number of replicas and the carryover.
     changes: watch::Sender<u64>,
     fleet: watch::Sender<Fleet>,
-    /// Counts the departures of replicas that had counted something.
+    /// Counts departures of replicas that had reported use.
     departures: watch::Sender<u64>,
     metrics: Metrics,
-}
-
-#[derive(Default)]
-struct State {
-    contents: Contents,
-    kept: VecDeque<Kept>,
-    changed_at: HashMap<String, u64>,
-    members: Members,
-    /// Every limit of `contents`.
-    limits: Limits,
-    carries: Carries,
-    /// Lines that lead to the newest publication, by where they start. Each is built once and shared
-    /// by all subscribers.
-    lines: HashMap<Option<Arc<str>>, Bytes>,
-    /// The number of replicas that `lines` tell of.
-    lines_replicas: u64,
-}
-
-struct Kept {
-    sequence: u64,
-    revision: u64,
-    digest: Arc<str>,
-    objects: Arc<Objects>,
 }
 
 // === impl Publisher ===
@@ -88,10 +53,11 @@ impl fmt::Debug for Publisher {
 }
 
 impl Publisher {
-    /// A publisher with nothing published yet.
+    /// A publisher with nothing published yet. Its entries name those of `features` that they need.
     #[must_use]
-    pub fn new(metrics: Metrics) -> Self {
+    pub fn new(features: Features, metrics: Metrics) -> Self {
         Self(Arc::new(Shared {
+            features,
             state: Mutex::default(),
             changes: watch::Sender::new(0),
             fleet: watch::Sender::new(Fleet::default()),
@@ -100,54 +66,58 @@ impl Publisher {
         }))
     }
 
-    /// Publishes `contents` as of `revision`, unless they are the same as published last, and says
-    /// what is now the newest. Takes a few milliseconds for a thousand routes: only what changed is
+    /// Publishes `contents` as of `revision` unless the newest publication has the same, and returns
+    /// the newest one. Takes a few milliseconds for a thousand routes: only changed entries are
     /// encoded.
     pub fn publish(&self, revision: u64, contents: &Contents) -> Publication {
         let mut state = self.0.state.lock();
         if let Some(newest) = state.kept.back()
             && state.contents == *contents
         {
-            return newest.publication();
+            return newest.publication.clone();
         }
         let empty = Objects::default();
         let previous = state.kept.back().map_or(&empty, |kept| &*kept.objects);
-        let objects = v1::encode_reusing(contents, &state.contents, previous);
+        let objects = v1::encode_reusing(contents, self.0.features, &state.contents, previous);
         let digest: Arc<str> = v1::digest(&objects).into();
         if let Some(newest) = state.kept.back()
-            && newest.digest == digest
+            && newest.publication.digest == digest
         {
-            // Different only in what does not travel.
-            return newest.publication();
+            // They differ only in fields that do not travel.
+            return newest.publication.clone();
         }
         let (changed, removed) = v1::diff(previous, &objects);
         let sequence = state.newest_sequence() + 1;
-        for (key, _entry) in changed.iter() {
-            state.changed_at.insert(key.to_owned(), sequence);
+        let mut changed_at = state.changed_at();
+        let entries = Arc::make_mut(&mut changed_at);
+        // Every key is the name of an entry: the encoder wrote it.
+        for name in removed.iter().filter_map(|key| EntryName::parse(key)) {
+            entries.remove(&name);
         }
-        for key in &removed {
-            state.changed_at.remove(key);
-        }
-        let kept = Kept {
+        let names = changed.iter().filter_map(|(key, _)| EntryName::parse(key));
+        entries.extend(names.map(|name| (name, sequence)));
+        let publication = Publication {
             sequence,
-            revision,
             digest,
+            changed_at,
+        };
+        let kept = Kept {
+            publication: publication.clone(),
+            revision,
             objects: Arc::new(objects),
         };
-        let publication = kept.publication();
         state.contents = contents.clone();
         state.limits = usage::limits(contents);
-        state.carries.due = true;
+        state.carryover.due = true;
         state.kept.push_back(kept);
         if state.kept.len() > KEPT {
             state.kept.pop_front();
         }
         state.lines.clear();
-        self.tell_fleet(&state);
         drop(state);
         self.0.metrics.publications.inc();
         self.0.metrics.revision.set(revision);
-        self.tell_subscribers();
+        self.notify_subscribers();
         info!(
             revision,
             sequence,
@@ -161,34 +131,30 @@ impl Publisher {
     /// The newest publication, if there is one.
     #[must_use]
     pub fn newest(&self) -> Option<Publication> {
-        self.0.state.lock().kept.back().map(Kept::publication)
+        let state = self.0.state.lock();
+        state.kept.back().map(|newest| newest.publication.clone())
     }
 
-    /// The sequence of the publication that last changed the entry of `key` (such as
-    /// `route/team-a/chat`); `None` if the newest table has no such entry.
-    #[must_use]
-    pub fn changed_at(&self, key: &str) -> Option<u64> {
-        self.0.state.lock().changed_at.get(key).copied()
-    }
-
-    /// What the fleet has; changes with every publication, acknowledgement, arrival and departure.
+    /// The fleet; changes with every acknowledgement, arrival and departure.
     #[must_use]
     pub fn fleet(&self) -> watch::Receiver<Fleet> {
         self.0.fleet.subscribe()
     }
 
-    /// Whether `id` is known as a replica; notes what it did with a table. A digest that is not
-    /// among the kept ones says nothing any more and is ignored.
+    /// Records what a replica did with a table; false if `id` is no member of the fleet. An
+    /// acknowledgement of a table that is not kept any more has no effect.
     pub(crate) fn acknowledge(&self, id: &str, ack: Ack) -> bool {
         let mut state = self.0.state.lock();
         let newest_first = state.kept.iter().rev();
         let sequence = newest_first
-            .filter(|kept| *kept.digest == *ack.digest)
-            .map(|kept| kept.sequence)
+            .filter(|kept| *kept.publication.digest == *ack.digest)
+            .map(|kept| kept.publication.sequence)
             .next();
         let known = match (sequence, ack.result) {
             (None, _) => state.members.contains(id),
-            (Some(sequence), AckResult::Applied) => state.members.applied(id, sequence),
+            (Some(sequence), AckResult::Applied) => {
+                state.members.applied(id, sequence, ack.unsupported)
+            }
             (Some(sequence), AckResult::Refused) => {
                 let error: String = ack.error.unwrap_or_default();
                 let error: String = error.chars().take(ERROR_CHARS).collect();
@@ -196,22 +162,19 @@ impl Publisher {
                 state.members.refused(id, sequence, error)
             }
         };
-        self.tell_fleet(&state);
+        self.notify_fleet(&state);
         self.0.metrics.acked(ack.result);
         known
     }
 
-    /// Forgets replicas that have been gone for a while, and sees to what follows from reports.
+    /// Removes replicas that have been away for a while, and renews the carryover after reports.
     pub(crate) fn sweep(&self) {
         self.change_members(|members| members.sweep(clock::instant()));
-        self.count_anew();
+        self.renew_carryover();
     }
 
-    fn join(&self, follower: &Follower) {
-        let instance = follower.instance.as_deref();
-        if let Some(id) = &follower.replica {
-            self.change_members(|members| members.join(id, instance, clock::instant()));
-        }
+    fn join(&self, id: &str, instance: Option<&str>) {
+        self.change_members(|members| members.join(id, instance, clock::instant()));
     }
 
     fn leave(&self, id: &str) {
@@ -220,15 +183,15 @@ impl Publisher {
 
     fn change_members(&self, change: impl FnOnce(&mut Members)) {
         let mut state = self.0.state.lock();
-        let (before, gone) = (state.members.count(), state.members.departed().count());
+        let before = (state.members.count(), state.members.departed().count());
         change(&mut state.members);
-        let departed = gone != state.members.departed().count();
-        let changed = before != state.members.count();
+        let changed = before.0 != state.members.count();
+        let departed = before.1 != state.members.departed().count();
         if changed || departed {
-            // With the number of replicas what each has to carry changes, and nobody may hear of
-            // one without the other.
-            self.carry(&mut state);
-            self.tell_fleet(&state);
+            // The carryover depends on the number of replicas: a subscriber must not receive one
+            // without the other.
+            self.calculate_carryover(&mut state);
+            self.notify_fleet(&state);
         }
         drop(state);
         if departed {
@@ -237,99 +200,22 @@ impl Publisher {
                 .send_modify(|count| *count = count.wrapping_add(1));
         }
         if changed || departed {
-            self.tell_subscribers();
+            self.notify_subscribers();
         }
     }
 
-    fn tell_fleet(&self, state: &State) {
-        let fleet = state.members.snapshot(state.newest_sequence());
-        self.0.fleet.send_if_modified(|told| {
-            let differs = *told != fleet;
-            *told = fleet;
+    fn notify_fleet(&self, state: &State) {
+        let fleet = state.members.snapshot();
+        self.0.fleet.send_if_modified(|sent| {
+            let differs = *sent != fleet;
+            *sent = fleet;
             differs
         });
     }
 
-    fn tell_subscribers(&self) {
+    fn notify_subscribers(&self) {
         self.0
             .changes
             .send_modify(|count| *count = count.wrapping_add(1));
-    }
-}
-
-// === impl State ===
-
-impl State {
-    fn newest_sequence(&self) -> u64 {
-        self.kept.back().map_or(0, |newest| newest.sequence)
-    }
-
-    /// The line that leads from the table of digest `from` to the newest one: a delta if that table
-    /// is still known. `None` if nothing was published.
-    fn leading(&mut self, from: Option<&Arc<str>>) -> Option<Bytes> {
-        let newest = self.kept.back()?;
-        let base = from.and_then(|from| self.kept.iter().find(|kept| kept.digest == *from));
-        let replicas = self.members.count();
-        if self.lines_replicas != replicas {
-            self.lines.clear();
-            self.lines_replicas = replicas;
-        }
-        let start = base.map(|base| Arc::clone(&base.digest));
-        if let Some(line) = self.lines.get(&start) {
-            return Some(line.clone());
-        }
-        let line = match base {
-            None => Line::Snapshot(Snapshot {
-                version: v1::VERSION,
-                revision: newest.revision,
-                digest: newest.digest.as_ref().to_owned(),
-                replicas,
-                objects: (*newest.objects).clone(),
-            }),
-            Some(base) => {
-                let (changed, removed) = v1::diff(&base.objects, &newest.objects);
-                Line::Delta(Delta {
-                    base: base.digest.as_ref().to_owned(),
-                    revision: newest.revision,
-                    digest: newest.digest.as_ref().to_owned(),
-                    replicas,
-                    changed,
-                    removed,
-                })
-            }
-        };
-        let line = bytes_of(&line)?;
-        self.lines.insert(start, line.clone());
-        Some(line)
-    }
-
-    fn heartbeat(&self) -> Option<Bytes> {
-        let newest = self.kept.back()?;
-        bytes_of(&Line::Heartbeat(Heartbeat {
-            revision: newest.revision,
-            digest: newest.digest.as_ref().to_owned(),
-            replicas: self.members.count(),
-        }))
-    }
-}
-
-fn bytes_of(line: &Line) -> Option<Bytes> {
-    match line.to_bytes() {
-        Ok(bytes) => Some(Bytes::from(bytes)),
-        Err(error) => {
-            warn!(%error, "a line cannot be written");
-            None
-        }
-    }
-}
-
-// === impl Kept ===
-
-impl Kept {
-    fn publication(&self) -> Publication {
-        Publication {
-            sequence: self.sequence,
-            digest: Arc::clone(&self.digest),
-        }
     }
 }

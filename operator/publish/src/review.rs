@@ -1,4 +1,4 @@
-//! Who is calling: asked of a [`Reviewer`], remembered for a minute.
+//! The identity of a caller: a [`Reviewer`] judges its token, and the verdict is cached.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,43 +12,54 @@ use sha2::{Digest, Sha256};
 #[cfg(test)]
 mod tests;
 
-/// How long an identity is believed without asking again: a deleted pod may read for so long.
+/// Life of a good verdict. A deleted pod may read for this long.
 const ADMITTED_FOR: Duration = Duration::from_secs(60);
 
-/// How long a denial is repeated without asking again: it spares the API server a proxy's retries,
-/// and is short enough not to delay one whose account has just been allowed.
+/// Life of a denial: long enough to keep a proxy's retries from the API server, short enough not to
+/// delay a proxy whose account has just been allowed.
 const DENIED_FOR: Duration = Duration::from_secs(2);
 
-/// Verdicts remembered. A fleet has tens; more than this means that tokens are being guessed.
+/// Most verdicts in the cache. A fleet has tens; more than this means that somebody guesses tokens.
 const REMEMBERED: usize = 4_096;
 
 /// Judges bearer tokens, in a cluster by TokenReview.
 pub trait Reviewer: Send + Sync + 'static {
-    /// The identity of the replica that `token` stands for; `None` if the token is good but says
-    /// nothing of a replica, whose own word then counts.
+    /// The identity of the replica that shows `token`; `None` if the token is good but names no
+    /// replica, which then names itself.
     ///
     /// # Errors
-    /// Why it is not let in.
+    /// The token is not good, or could not be judged.
     fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Option<String>, Denial>>;
 }
 
-/// Why a caller is not let in.
+/// Why a caller is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
-    /// The token is missing, unknown or expired.
+    /// The token is missing, unknown or expired, or its pod is gone.
     #[error("not authenticated: {0}")]
     Unauthenticated(String),
-    /// The token is good, but not for this: another audience, or another account.
-    #[error("not allowed: {0}")]
-    Forbidden(String),
-    /// Nobody could judge it now.
+    /// The token is good for another audience, such as the API server itself.
+    #[error("not allowed: the token is not meant for audience {audience}")]
+    WrongAudience {
+        /// The audience of the channel.
+        audience: String,
+    },
+    /// The token belongs to another account.
+    #[error("not allowed: the token belongs to {found}, expected {expected}")]
+    WrongAccount {
+        /// The account of the token.
+        found: String,
+        /// The account of the proxies.
+        expected: String,
+    },
+    /// The token could not be judged now; a retry may help.
     #[error("token cannot be reviewed now: {0}")]
     Unavailable(String),
 }
 
 type Verdict = Result<Option<String>, Denial>;
 
-/// A reviewer with a memory. Tokens are remembered by their SHA-256 only.
+/// A reviewer with a cache. It keeps the SHA-256 of a token only.
 pub(crate) struct Gate {
     reviewer: Arc<dyn Reviewer>,
     verdicts: Mutex<HashMap<[u8; 32], (Instant, Verdict)>>,
@@ -73,7 +84,11 @@ impl Gate {
         let now = clock::instant();
         let until = match &verdict {
             Ok(_) => now + ADMITTED_FOR,
-            Err(Denial::Unauthenticated(_) | Denial::Forbidden(_)) => now + DENIED_FOR,
+            Err(
+                Denial::Unauthenticated(_)
+                | Denial::WrongAudience { .. }
+                | Denial::WrongAccount { .. },
+            ) => now + DENIED_FOR,
             Err(Denial::Unavailable(_)) => return verdict,
         };
         let mut verdicts = self.verdicts.lock();

@@ -1,63 +1,44 @@
-//! The channel's HTTP side: `GET /v1/table`, `POST /v1/ack` and `POST /v1/report`.
+//! The channel's HTTP side: the port, its connections and their requests.
 //!
-//! HTTP/1.1, and HTTP/2 where TLS has negotiated it. Every wait on a peer has a deadline.
+//! HTTP/1.1, and HTTP/2 where TLS has negotiated it. Every wait for a peer has a deadline.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::stream;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
+use proxy_admin::errors::chain;
 use proxy_admin::shutdown::Shutdown;
 use proxy_admin::task;
-use proxy_wire::v1::{Ack, Report};
 use rustls::ServerConfig;
-use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{interval, sleep};
 use tracing::{debug, info};
 
-use crate::publisher::{Follower, Publisher, Subscription};
-use crate::review::{Denial, Gate, Reviewer};
+use crate::publisher::Publisher;
+use crate::review::{Gate, Reviewer};
 
+mod channel;
 mod connection;
 
-/// An acknowledgement is a few hundred bytes, and its error text is cut anyway.
-const ACK_LIMIT: usize = 64 * 1024;
+use channel::Channel;
+use connection::Connections;
 
-/// A report of ten thousand counters with long names.
-const REPORT_LIMIT: usize = 8 * 1024 * 1024;
-
-/// What is asked for here, for whoever asks for something else.
-const PATHS: &str = "GET /v1/table, POST /v1/ack, POST /v1/report";
-
-/// Longest wait for the body of an acknowledgement or a report.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Connections at once. A proxy keeps two; beyond a few hundred proxies something is wrong.
+/// Most open connections. A proxy keeps two, and a fleet has a few hundred proxies at most.
 const CONNECTIONS: usize = 2_048;
 
-/// How often departed replicas are looked for.
+/// Pause between two searches for departed replicas.
 const SWEEP: Duration = Duration::from_millis(250);
 
-type Body = UnsyncBoxBody<Bytes, Infallible>;
-
-/// How the channel is served.
+/// The settings of the channel.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen.
+    /// The address to listen on.
     pub listen: SocketAddr,
-    /// Pause between heartbeats; proxies take three missing ones for a dead connection.
+    /// Pause between heartbeats. A proxy that misses three takes the connection for dead.
     pub heartbeat: Duration,
-    /// How long a subscription lasts at most. A proxy comes again with a fresh token, at no cost,
-    /// since it says what it has.
+    /// Longest life of a subscription. The proxy then subscribes again with a fresh token, which is
+    /// cheap: it names the table that it has.
     pub subscription_life: Duration,
 }
 
@@ -66,28 +47,13 @@ pub struct Config {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<Arc<ServerConfig>>,
-    channel: Arc<Channel>,
-}
-
-/// What requests need.
-struct Channel {
-    config: Config,
+    connections: Arc<Connections>,
     publisher: Publisher,
-    gate: Gate,
-}
-
-impl std::fmt::Debug for Channel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Channel")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Server {
-    /// Listens; the port is open when this returns. Without `tls` the channel is plain text, which
-    /// is for tests and for a sidecar that does TLS.
+    /// Opens the port. Without `tls` the channel is plain text: for tests, and for a sidecar that
+    /// terminates TLS.
     ///
     /// # Errors
     /// The address cannot be bound.
@@ -100,25 +66,27 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await?;
         let address = listener.local_addr()?;
         info!(%address, tls = tls.is_some(), "channel open");
+        let channel = Channel {
+            publisher: publisher.clone(),
+            gate: Gate::new(reviewer),
+            heartbeat: config.heartbeat,
+            subscription_life: config.subscription_life,
+        };
         Ok(Self {
             listener,
             address,
-            tls,
-            channel: Arc::new(Channel {
-                config,
-                publisher,
-                gate: Gate::new(reviewer),
-            }),
+            connections: Arc::new(Connections::new(channel, tls)),
+            publisher,
         })
     }
 
-    /// Where it listens.
+    /// The address of the open port.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `shutdown`, then ends every subscription so that proxies turn to the others.
+    /// Serves until `shutdown`, then ends every subscription so that proxies turn to other operators.
     pub async fn serve(self, mut shutdown: Shutdown) {
         let slots = Arc::new(Semaphore::new(CONNECTIONS));
         let mut sweep = interval(SWEEP);
@@ -126,13 +94,13 @@ impl Server {
             let accepted = tokio::select! {
                 () = shutdown.requested() => return,
                 _ = sweep.tick() => {
-                    self.channel.publisher.sweep();
+                    self.publisher.sweep();
                     continue;
                 }
                 accepted = self.listener.accept() => accepted,
             };
             let Ok((stream, peer)) = accepted else {
-                // Out of descriptors: wait for some to be closed.
+                // Out of file descriptors: wait until some are closed.
                 sleep(Duration::from_millis(100)).await;
                 continue;
             };
@@ -140,199 +108,14 @@ impl Server {
                 debug!(%peer, "too many connections");
                 continue;
             };
-            let tls = self.tls.clone();
-            let channel = Arc::clone(&self.channel);
+            let connections = Arc::clone(&self.connections);
             let shutdown = shutdown.clone();
             task::spawn("channel connection", async move {
-                if let Err(error) = connection::serve(stream, tls, channel, shutdown).await {
-                    debug!(%peer, error, "channel connection ended");
+                if let Err(error) = connections.serve(stream, shutdown).await {
+                    debug!(%peer, error = %chain(&error), "channel connection ended");
                 }
                 drop(slot);
             });
         }
-    }
-}
-
-// === impl Channel ===
-
-impl Channel {
-    async fn answer(&self, request: Request<Incoming>, shutdown: Shutdown) -> Response<Body> {
-        let path = request.uri().path();
-        let answered = match (request.method(), path) {
-            (&Method::GET, "/v1/table") => self.table(&request, shutdown).await,
-            (&Method::POST, "/v1/ack") => self.ack(request).await,
-            (&Method::POST, "/v1/report") => self.report(request).await,
-            (_, "/v1/table" | "/v1/ack" | "/v1/report") => Err(Refusal {
-                status: StatusCode::METHOD_NOT_ALLOWED,
-                code: "MethodNotAllowed",
-                message: PATHS.to_owned(),
-            }),
-            _ => Err(Refusal {
-                status: StatusCode::NOT_FOUND,
-                code: "NotFound",
-                message: PATHS.to_owned(),
-            }),
-        };
-        answered.unwrap_or_else(Refusal::into_response)
-    }
-
-    async fn table(
-        &self,
-        request: &Request<Incoming>,
-        shutdown: Shutdown,
-    ) -> Result<Response<Body>, Refusal> {
-        let reviewed = self.reviewed(request.headers()).await?;
-        let query = |name: &str| {
-            let pairs = request.uri().query().unwrap_or_default().as_bytes();
-            url::form_urlencoded::parse(pairs)
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value.into_owned())
-        };
-        let replica = identity(reviewed, query("replica"))?;
-        if self.publisher.newest().is_none() {
-            return Err(Refusal {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                code: "NotReady",
-                message: "nothing has been compiled yet".to_owned(),
-            });
-        }
-        let follower = Follower {
-            replica,
-            instance: query("instance"),
-            have: query("have"),
-        };
-        let subscription = Subscription::new(
-            &self.publisher,
-            follower,
-            (self.config.heartbeat, self.config.subscription_life),
-            shutdown,
-        );
-        let lines = stream::unfold(subscription, |mut subscription| async move {
-            let line = subscription.next().await?;
-            Some((Ok(Frame::data(line)), subscription))
-        });
-        let mut response = Response::new(StreamBody::new(lines).boxed_unsync());
-        let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/x-ndjson"),
-        );
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Ok(response)
-    }
-
-    async fn ack(&self, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
-        let (reviewed, ack) = self.posted::<Ack>(request, ACK_LIMIT).await?;
-        let replica = identity(reviewed, Some(ack.replica.clone()))?.unwrap_or_default();
-        done(self.publisher.acknowledge(&replica, ack))
-    }
-
-    async fn report(&self, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
-        let (reviewed, report) = self.posted::<Report>(request, REPORT_LIMIT).await?;
-        let replica = identity(reviewed, Some(report.replica.clone()))?.unwrap_or_default();
-        done(self.publisher.report(&replica, report))
-    }
-
-    /// Who posts, and what.
-    async fn posted<T: DeserializeOwned>(
-        &self,
-        request: Request<Incoming>,
-        limit: usize,
-    ) -> Result<(Option<String>, T), Refusal> {
-        let (head, body) = request.into_parts();
-        let reviewed = self.reviewed(&head.headers).await?;
-        let body = timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
-        let body = match body {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) => return Err(Refusal::bad_request(format!("body: {error}"))),
-            Err(_elapsed) => return Err(Refusal::bad_request("body: too slow".to_owned())),
-        };
-        let posted = serde_json::from_slice(&body)
-            .map_err(|error| Refusal::bad_request(format!("body: {error}")))?;
-        Ok((reviewed, posted))
-    }
-
-    async fn reviewed(&self, headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-        let token = headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim())
-            .filter(|token| !token.is_empty());
-        let verdict = match token {
-            Some(token) => self.gate.admit(token).await,
-            None => Err(Denial::Unauthenticated("no bearer token".to_owned())),
-        };
-        verdict.map_err(|denial| Refusal {
-            status: match &denial {
-                Denial::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-                Denial::Forbidden(_) => StatusCode::FORBIDDEN,
-                Denial::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            },
-            code: match &denial {
-                Denial::Unauthenticated(_) => "Unauthenticated",
-                Denial::Forbidden(_) => "Forbidden",
-                Denial::Unavailable(_) => "ReviewUnavailable",
-            },
-            message: denial.to_string(),
-        })
-    }
-}
-
-/// The answer to what was posted: only subscribers are listened to.
-fn done(known: bool) -> Result<Response<Body>, Refusal> {
-    if !known {
-        return Err(Refusal {
-            status: StatusCode::CONFLICT,
-            code: "NotSubscribed",
-            message: "this replica has no open subscription".to_owned(),
-        });
-    }
-    let mut response = Response::new(Empty::new().boxed_unsync());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
-}
-
-/// Whom to count: the reviewed identity, else what the caller says of itself.
-fn identity(reviewed: Option<String>, said: Option<String>) -> Result<Option<String>, Refusal> {
-    match (reviewed, said) {
-        (Some(reviewed), Some(said)) if reviewed != said => Err(Refusal {
-            status: StatusCode::FORBIDDEN,
-            code: "Forbidden",
-            message: "the token belongs to another replica".to_owned(),
-        }),
-        (Some(replica), _) | (None, Some(replica)) => Ok(Some(replica)),
-        (None, None) => Ok(None),
-    }
-}
-
-/// An answer that is not the one asked for.
-struct Refusal {
-    status: StatusCode,
-    code: &'static str,
-    message: String,
-}
-
-impl Refusal {
-    const fn bad_request(message: String) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            code: "BadRequest",
-            message,
-        }
-    }
-
-    fn into_response(self) -> Response<Body> {
-        let json = serde_json::json!({"error": {"code": self.code, "message": self.message}});
-        let body = Full::new(Bytes::from(format!("{json}\n"))).boxed_unsync();
-        let mut response = Response::new(body);
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
     }
 }

@@ -1,7 +1,7 @@
-//! What replicas have used of the limits: of those that are here, and of those that are gone.
+//! The use of limits, by the members of the fleet and by departed replicas.
 //!
-//! A replica counts for itself. Once it is gone, what it used of a calendar period still counts, so
-//! the replicas that are left count it too, each its part: see [`carried`].
+//! A replica counts for itself. The use of a departed one still counts until its calendar period
+//! ends: the other replicas carry it over, each a share (`carryover`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,22 +12,21 @@ use proxy_core::quota::{Counter, Limit, LimitName, Mode, StoreState, SubjectKey,
 use proxy_core::table::Contents;
 use proxy_wire::v1::{Checkpoint, CheckpointCounter, Denials, Report};
 
-pub(crate) mod carried;
 pub(crate) mod page;
 #[cfg(test)]
 mod tests;
 
-/// A replica that comes back within this time takes its use with it. One that comes back later finds
-/// it counted twice until the period ends, which never admits more than is allowed.
+/// A replica that comes back within this time takes its use along. The use of one that comes back
+/// later counts twice until the period ends, which never admits more than the limit.
 const RETURNS: Duration = Duration::from_secs(600);
 
-/// Longer than any period: what a limit that is gone counted is forgotten after so long.
+/// Longer than any period: the counters of a deleted limit are dropped at this age.
 const FORGOTTEN_MS: i64 = 32 * 86_400_000;
 
-/// Clocks of proxies and operators may differ by as much at the end of a period.
+/// Largest difference between the clocks of proxies and operators at the end of a period.
 const SKEW_MS: i64 = 10_000;
 
-/// What is counted, by limit and subject. Nested, since there are few limits and many subjects.
+/// Counters by limit and subject. Nested, since there are few limits and many subjects.
 pub(crate) type Counters = HashMap<LimitName, HashMap<SubjectKey, Counted>>;
 
 /// One subject of one limit.
@@ -39,20 +38,21 @@ pub(crate) struct Counted {
     pub(crate) reserved: u64,
 }
 
-/// What one life of a replica has told last.
+/// The last report of one process of a replica.
 #[derive(Debug)]
 pub(crate) struct Usage {
     instance: String,
     store: StoreState,
-    told: bool,
+    /// Whether it was reported to this process.
+    reported: bool,
     counters: Counters,
     denials: Vec<Denials>,
 }
 
-/// What replicas used that are gone: calendar counters only.
+/// The use of departed replicas: calendar counters only.
 #[derive(Debug, Default)]
 pub(crate) struct Departed {
-    /// Those that may come back, with when they went.
+    /// Those that may come back, each with the time of its departure.
     recent: Vec<(String, Instant, Usage)>,
     /// All others together.
     merged: Counters,
@@ -84,12 +84,12 @@ pub(crate) fn limits(contents: &Contents) -> Limits {
 // === impl Usage ===
 
 impl Usage {
-    /// Of a replica that has told nothing yet.
+    /// The use of a replica before its first report.
     pub(crate) fn new(instance: &str) -> Self {
         Self {
             instance: instance.to_owned(),
             store: StoreState::None,
-            told: false,
+            reported: false,
             counters: Counters::new(),
             denials: Vec::new(),
         }
@@ -112,13 +112,13 @@ impl Usage {
         Self {
             instance,
             store,
-            told: true,
+            reported: true,
             counters,
             denials,
         }
     }
 
-    /// What the replica of this index had used when the checkpoint was made.
+    /// The use of the replica at this index of a checkpoint.
     pub(crate) fn restored(instance: &str, checkpoint: &Checkpoint, index: usize) -> Self {
         let mut usage = Self::new(instance);
         for counter in &checkpoint.counters {
@@ -138,9 +138,9 @@ impl Usage {
         self.store
     }
 
-    /// Whether it has told of itself, in this operator's life.
+    /// Whether the replica has reported to this operator process.
     pub(crate) const fn has_told(&self) -> bool {
-        self.told
+        self.reported
     }
 
     pub(crate) fn denials(&self) -> &[Denials] {
@@ -151,8 +151,8 @@ impl Usage {
         self.counters.get(limit).into_iter().flatten()
     }
 
-    /// What was used of the period that began then.
-    fn used(&self, limit: &LimitName, key: SubjectKey, period_start_ms: i64) -> u64 {
+    /// The use within the period that began at `period_start_ms`.
+    pub(crate) fn used(&self, limit: &LimitName, key: SubjectKey, period_start_ms: i64) -> u64 {
         let counted = self.counters.get(limit).and_then(|limit| limit.get(&key));
         let counted = counted.filter(|one| one.period_start_ms == Some(period_start_ms));
         counted.map_or(0, |one| one.used)
@@ -162,7 +162,8 @@ impl Usage {
 // === impl Departed ===
 
 impl Departed {
-    /// Takes what a replica used that is gone. Of a shared store nothing is taken: it counts on.
+    /// Takes the use of a departed replica. A shared store keeps its own counters, so their use is
+    /// dropped.
     pub(crate) fn add(&mut self, id: &str, mut usage: Usage, now: Instant) {
         if usage.store != StoreState::None {
             return;
@@ -174,7 +175,7 @@ impl Departed {
         self.recent.push((id.to_owned(), now, usage));
     }
 
-    /// Gives back what a replica had used that is here again.
+    /// Gives back the use of a replica that has come back.
     pub(crate) fn take(&mut self, id: &str, instance: &str) -> Option<Usage> {
         let same = |(other, _, usage): &(String, Instant, Usage)| {
             other == id && usage.instance == instance
@@ -183,11 +184,11 @@ impl Departed {
         Some(self.recent.swap_remove(at).2)
     }
 
-    /// Puts those together that will not come back any more.
+    /// Merges replicas that stayed away for too long to come back.
     pub(crate) fn age(&mut self, now: Instant) {
         let merged = &mut self.merged;
-        self.recent.retain_mut(|(_, gone, usage)| {
-            let stays = now.saturating_duration_since(*gone) < RETURNS;
+        self.recent.retain_mut(|(_, departed, usage)| {
+            let stays = now.saturating_duration_since(*departed) < RETURNS;
             if !stays {
                 merge(merged, std::mem::take(&mut usage.counters));
             }
@@ -195,7 +196,8 @@ impl Departed {
         });
     }
 
-    /// Forgets periods that have ended. A limit that is not in the table may come back.
+    /// Drops periods that have ended. A limit that has left the table may come back, so its counters
+    /// stay longer.
     pub(crate) fn forget(&mut self, limits: &Limits, now: Moment) {
         let forgotten = now.unix_ms.saturating_sub(FORGOTTEN_MS);
         let recent = self
@@ -214,7 +216,7 @@ impl Departed {
         }
     }
 
-    /// How many may come back.
+    /// How many replicas may come back.
     pub(crate) fn count(&self) -> usize {
         self.recent.len()
     }
@@ -223,7 +225,7 @@ impl Departed {
         self.recent.iter().map(|(id, _, usage)| (id, usage))
     }
 
-    /// What was used of a limit: a subject may come several times.
+    /// The use of a limit. A subject may occur several times.
     pub(crate) fn of(&self, limit: &LimitName) -> impl Iterator<Item = (&SubjectKey, &Counted)> {
         let merged = self.merged.get(limit).into_iter().flatten();
         let recent = self.recent.iter();
@@ -232,7 +234,7 @@ impl Departed {
             .chain(merged)
     }
 
-    fn used(&self, limit: &LimitName, key: SubjectKey, period_start_ms: i64) -> u64 {
+    pub(crate) fn used(&self, limit: &LimitName, key: SubjectKey, period_start_ms: i64) -> u64 {
         let merged = self.merged.get(limit).and_then(|limit| limit.get(&key));
         let merged = merged.filter(|one| one.period_start_ms == Some(period_start_ms));
         let recent = self.recent.iter();
@@ -240,7 +242,7 @@ impl Departed {
         recent.fold(merged.map_or(0, |one| one.used), u64::saturating_add)
     }
 
-    /// Calendar counters of `usages`, by their index, and of those that are in none of them.
+    /// Calendar counters of `usages`, by their index, and of the merged replicas.
     pub(crate) fn checkpoint(&self, usages: &[&Usage]) -> Vec<CheckpointCounter> {
         let mut found: HashMap<(&LimitName, SubjectKey, i64), CheckpointCounter> = HashMap::new();
         let parts = usages.iter().enumerate();
@@ -280,8 +282,8 @@ impl Departed {
     }
 }
 
-/// The period of a calendar limit that may still run on some clock; none for other windows.
-fn oldest_period_ms(limit: &Limit, now: Moment) -> Option<i64> {
+/// The oldest period of a calendar limit that may still run on some clock; `None` for other windows.
+pub(crate) fn oldest_period_ms(limit: &Limit, now: Moment) -> Option<i64> {
     period_start_ms(
         limit,
         Moment {
@@ -291,7 +293,7 @@ fn oldest_period_ms(limit: &Limit, now: Moment) -> Option<i64> {
     )
 }
 
-/// When the period began that runs at `now`.
+/// The start of the period at `now`; `None` for other windows than calendar ones.
 fn period_start_ms(limit: &Limit, now: Moment) -> Option<i64> {
     match limit.window {
         Window::Calendar(..) => Counter::new(limit, now).period_start_ms(limit, now),
@@ -322,7 +324,7 @@ fn merge(into: &mut Counters, counters: Counters) {
     }
 }
 
-/// Adds up one period; of two periods the newer one counts.
+/// Adds up the same period. Of two periods the newer one stays.
 fn merge_one(subjects: &mut HashMap<SubjectKey, Counted>, key: SubjectKey, counted: Counted) {
     match subjects.get_mut(&key) {
         Some(before) if before.period_start_ms == counted.period_start_ms => {

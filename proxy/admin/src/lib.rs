@@ -1,10 +1,13 @@
-//! What every long-running process of the project needs around its work: the admin port
-//! (`/livez`, `/readyz`, `/metrics`), logging, signals, a clock, tasks that report a panic, and
-//! streams that give up a peer which reads nothing.
+//! The surroundings of every long-running process of the project: the admin port (`/livez`,
+//! `/readyz`, `/metrics`), HTTP connections that end gracefully, logging, signals, a clock, tasks
+//! that report a panic, and streams that time out on a peer which reads nothing.
 //!
 //! Refuses to know what the process does; of the pages that processes add it knows only the form.
 
+pub mod background;
 pub mod clock;
+pub mod connection;
+pub mod errors;
 pub mod exit;
 pub mod http;
 pub mod pages;

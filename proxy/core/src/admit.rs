@@ -158,6 +158,17 @@ pub fn admit<'t>(table: &'t Table, caller: &Caller, ask: &Ask<'_>) -> Result<Per
             format!("the route {} is in error: {why}", permit.route.name),
         ));
     }
+    let unsupported = table.unsupported().iter().find(|quota| {
+        quota.scope.covers(&permit.route.name, &permit.rule.name)
+            && quota.applies(caller, ask.model)
+    });
+    if let Some(quota) = unsupported {
+        let why = quota.unsupported.as_deref().unwrap_or_default();
+        return Err(Denial::new(
+            Code::RouteRejected,
+            format!("the quota {} cannot be enforced: {why}", quota.name),
+        ));
+    }
     if permit.flat.targets.is_empty() {
         return Err(Denial::new(
             Code::NoBackend,

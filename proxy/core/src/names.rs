@@ -1,60 +1,16 @@
-//! The vocabulary of all other modules: names of objects, operations, moments, reason codes.
+//! The vocabulary of all other modules: names of objects and entries, operations, moments, reason
+//! codes.
 
 use std::fmt;
 use std::sync::Arc;
 
 mod code;
+mod entry;
+mod object;
 
 pub use code::Code;
-
-/// `namespace/name` of a Kubernetes object. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectName {
-    namespace: Arc<str>,
-    name: Arc<str>,
-}
-
-impl ObjectName {
-    /// Names the object `name` in `namespace`.
-    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
-    }
-
-    /// The namespace part.
-    #[must_use]
-    pub fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    /// The name part.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Reads `namespace/name`; `None` unless there is exactly one slash with text on both sides.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (namespace, name) = text.split_once('/')?;
-        (!namespace.is_empty() && !name.is_empty() && !name.contains('/'))
-            .then(|| Self::new(namespace, name))
-    }
-}
-
-impl fmt::Display for ObjectName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-impl fmt::Debug for ObjectName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
+pub use entry::{EntryKind, EntryName};
+pub use object::ObjectName;
 
 /// A credential. Neither `Debug` nor `Display` shows it; [`Secret::expose`] is the only way out.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,7 +22,7 @@ impl Secret {
         Self(value.into())
     }
 
-    /// The credential itself, for the one place that sends it.
+    /// The credential itself, for the code that sends it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

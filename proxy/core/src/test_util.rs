@@ -98,6 +98,7 @@ pub fn quota(name: &str, limits: Vec<Limit>) -> Quota {
         mode: Mode::Enforce,
         on_store_loss: OnStoreLoss::Share,
         limits,
+        unsupported: None,
     }
 }
 

@@ -7,8 +7,9 @@ use proxy_core::admit::Permit;
 use proxy_core::names::Moment;
 use proxy_core::whatif::{CounterLevel, Counters, InvalidConsumer, Probe, Question, forecast};
 
+use crate::gateway::Gateway;
 use crate::live::Live;
-use crate::server::{Gateway, Shared};
+use crate::state::Shared;
 
 #[cfg(test)]
 mod tests;
@@ -36,7 +37,7 @@ struct LiveCounters<'a> {
 
 impl Counters for LiveCounters<'_> {
     fn level(&self, probe: &Probe<'_>, cost: u64) -> CounterLevel {
-        let limit = self.live.limits.get(&probe.limit.name);
+        let limit = self.live.limit(&probe.limit.name);
         let limit = limit.map_or(&probe.limit.limit, |limit| &limit.limit);
         let (caller, model) = (probe.caller, Some(probe.model));
         let ledger = &self.shared.ledger;
@@ -54,7 +55,7 @@ impl Counters for LiveCounters<'_> {
     }
 
     fn output_tokens(&self, permit: &Permit<'_>, model: &str) -> u64 {
-        let rule = self.live.rules.get(permit.index);
+        let rule = self.live.rule(permit.index);
         rule.and_then(|rule| rule.sizes.expected(model).output_tokens)
             .unwrap_or(self.shared.config.default_output_tokens)
     }

@@ -14,10 +14,10 @@ use proxy_admin::clock;
 use proxy_admin::pages::usage::{LimitUsage, SUBJECTS, SubjectUsage, UsagePage};
 use proxy_core::names::Moment;
 use proxy_core::quota::{LimitName, Unit};
+use proxy_ledger::{Counted, Ledger, Slot};
 
-use crate::ledger::{Counted, Ledger, Slot};
+use crate::gateway::Gateway;
 use crate::live::Live;
-use crate::server::Gateway;
 
 #[cfg(test)]
 mod tests;
@@ -60,7 +60,7 @@ pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<LimitSum>
     let mut used: HashMap<LimitName, Vec<(Counted, Arc<Slot>)>> = HashMap::new();
     for slot in ledger.slots() {
         // The counter of a removed limit is kept: the limit may come back within the window.
-        let Some(limit) = live.limits.get(&slot.limit) else {
+        let Some(limit) = live.limit(&slot.limit) else {
             continue;
         };
         let counted = slot.counted(&limit.limit, now);
@@ -70,48 +70,49 @@ pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<LimitSum>
         }
     }
     let in_order = live.table.limits().iter();
-    let limits = in_order.filter_map(|flat| live.limits.get(&flat.name));
-    limits.map(|limit| {
-        let flat = &limit.flat;
-        let mut used = used.remove(&flat.name).unwrap_or_default();
-        used.sort_by(|(a, slot), (b, other)| {
-            let by_use = b.used.cmp(&a.used);
-            by_use.then_with(|| slot.subject.cmp(&other.subject))
-        });
-        let (all_used, all_reserved) = (
-            sum(&used, |counted| counted.used),
-            sum(&used, |counted| counted.reserved),
-        );
-        let limit = LimitUsage {
-            limit: flat.name.clone(),
-            unit: flat.limit.unit.as_str().to_owned(),
-            window: flat.limit.window.to_string(),
-            mode: limit.mode().as_str().to_owned(),
-            declared: flat.limit.amount,
-            amount: limit.limit.amount,
-            denials: limit.counters.denials.get(),
-            shadow_denials: limit.counters.shadow_denials.get(),
-            counters: u64::try_from(used.len()).unwrap_or(u64::MAX),
-            subjects: used
-                .iter()
-                .take(SUBJECTS)
-                .map(|(counted, slot)| SubjectUsage {
-                    subject: slot.subject.to_string(),
-                    used: counted.used,
-                    reserved: counted.reserved,
-                    remaining: limit.limit.amount.saturating_sub(counted.used),
-                    reset_seconds: (flat.limit.unit != Unit::Concurrency)
-                        .then(|| counted.reset_ms.div_ceil(1_000)),
-                })
-                .collect(),
-        };
-        LimitSum {
-            limit,
-            used: all_used,
-            reserved: all_reserved,
-        }
-    })
-    .collect()
+    let limits = in_order.filter_map(|flat| live.limit(&flat.name));
+    limits
+        .map(|limit| {
+            let flat = &limit.flat;
+            let mut used = used.remove(&flat.name).unwrap_or_default();
+            used.sort_by(|(a, slot), (b, other)| {
+                let by_use = b.used.cmp(&a.used);
+                by_use.then_with(|| slot.subject.cmp(&other.subject))
+            });
+            let (all_used, all_reserved) = (
+                sum(&used, |counted| counted.used),
+                sum(&used, |counted| counted.reserved),
+            );
+            let limit = LimitUsage {
+                limit: flat.name.clone(),
+                unit: flat.limit.unit.as_str().to_owned(),
+                window: flat.limit.window.to_string(),
+                mode: limit.mode().as_str().to_owned(),
+                declared: flat.limit.amount,
+                amount: limit.limit.amount,
+                denials: limit.denials.get(),
+                shadow_denials: limit.shadow_denials.get(),
+                counters: u64::try_from(used.len()).unwrap_or(u64::MAX),
+                subjects: used
+                    .iter()
+                    .take(SUBJECTS)
+                    .map(|(counted, slot)| SubjectUsage {
+                        subject: slot.subject.to_string(),
+                        used: counted.used,
+                        reserved: counted.reserved,
+                        remaining: limit.limit.amount.saturating_sub(counted.used),
+                        reset_seconds: (flat.limit.unit != Unit::Concurrency)
+                            .then(|| counted.reset_ms.div_ceil(1_000)),
+                    })
+                    .collect(),
+            };
+            LimitSum {
+                limit,
+                used: all_used,
+                reserved: all_reserved,
+            }
+        })
+        .collect()
 }
 
 fn sum(used: &[(Counted, Arc<Slot>)], part: impl Fn(&Counted) -> u64) -> u64 {

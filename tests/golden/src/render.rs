@@ -278,6 +278,7 @@ fn quota(out: &mut String, quota: &Quota) {
         mode,
         on_store_loss,
         limits,
+        unsupported: _,
     } = quota;
     line(out, 0, format_args!("quota {name}"));
     let scope = match scope {

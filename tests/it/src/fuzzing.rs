@@ -4,9 +4,13 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+use http::Method;
 use operator_compile::{Index, Object, ObjectRef, Settings, compile, decode};
-use proxy_core::names::Operation;
-use proxy_gateway::test_util;
+use proxy_api::{
+    Answer, Body, Call, Edit, Form, Malformed, Member, Prompt, Stream, count, find, splice,
+};
+use proxy_core::names::Usage;
 use proxy_wire::v1::{self, Line};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -18,8 +22,9 @@ const DEPLOYMENT: &str = "a \"b\"\\c";
 pub type Check = fn(&[u8]);
 
 /// Every check by the name of its target.
-pub const CHECKS: [(&str, Check); 7] = [
+pub const CHECKS: [(&str, Check); 8] = [
     ("request_body", request_body),
+    ("form", form),
     ("prompt", prompt),
     ("event_stream", event_stream),
     ("request_path", request_path),
@@ -28,20 +33,35 @@ pub const CHECKS: [(&str, Check); 7] = [
     ("duration", duration),
 ];
 
+/// The row of chat completions.
+fn chat() -> &'static Call {
+    let found = find(proxy_api::ROWS, &Method::POST, "/v1/chat/completions");
+    match found.map(|found| &found.api.answer) {
+        Ok(Answer::Backend(call)) => call,
+        Ok(Answer::Models | Answer::Model) | Err(_) => panic!("chat is served by a backend"),
+    }
+}
+
+fn scan(data: &[u8]) -> Result<Body, Malformed> {
+    chat().scan(None, &Bytes::copy_from_slice(data))
+}
+
 /// A body that the scanner takes is JSON; and the edited body says what the client's body said, but
 /// for the model and the usage asked for.
 ///
 /// # Panics
 /// It is not so.
 pub fn request_body(data: &[u8]) {
-    if !test_util::scan_body(data) {
-        return;
-    }
+    let Ok(body) = scan(data) else { return };
     // The scanner lets control characters stand in strings: finding them would cost every request,
     // and they cannot end a string for any reader.
     let strict = without_control_characters(data);
     serde_json::from_slice::<IgnoredAny>(&strict).expect("what is taken is JSON");
-    let edited = test_util::splice_body(data, DEPLOYMENT).expect("it was taken");
+    let edit = Edit {
+        model: Some(DEPLOYMENT),
+        usage: true,
+    };
+    let edited = splice(&Bytes::copy_from_slice(data), &body, edit);
     // A number above the range of f64, or half a surrogate: JSON, but no `Value`.
     let Ok(mut before) = serde_json::from_slice::<Value>(&strict) else {
         return;
@@ -91,20 +111,77 @@ pub fn prompt(data: &[u8]) {
         return;
     };
     let budget = u64::from(budget);
-    let operations = [
-        Operation::ChatCompletions,
-        Operation::Responses,
-        Operation::Completions,
-        Operation::Embeddings,
+    let prompts = [
+        Prompt::Chat,
+        Prompt::Responses,
+        Prompt::Completions,
+        Prompt::Embeddings,
     ];
-    for operation in operations {
-        let count = |budget| test_util::count_prompt(body, operation, "gpt-4o", budget);
+    for prompt in prompts {
+        let count = |budget| count(body, prompt, "gpt-4o", budget);
         let (whole, stopped) = (count(u64::MAX), count(budget));
         if stopped != whole {
             // What surprises may come after the place where the count stopped.
             let stopped = stopped.expect("a budget refuses nothing");
             assert!(stopped > budget && whole.is_none_or(|whole| stopped <= whole));
         }
+    }
+}
+
+/// A form that the scanner takes has its model replaced and nothing else.
+///
+/// # Panics
+/// It is not so.
+pub fn form(data: &[u8]) {
+    let call = Call {
+        form: Form::Multipart,
+        members: &[("model", Member::Model), ("stream", Member::Stream)],
+        ..*chat()
+    };
+    let kind = Some("multipart/form-data; boundary=b");
+    let bytes = Bytes::copy_from_slice(data);
+    let Ok(body) = call.scan(kind, &bytes) else {
+        return;
+    };
+    let edit = Edit {
+        model: Some("whisper"),
+        usage: true,
+    };
+    let edited = splice(&bytes, &body, edit);
+    let again = call
+        .scan(kind, &edited)
+        .expect("an edited form stays a form");
+    let (model, range) = again.model.expect("a model was put in");
+    assert_eq!(&*model, "whisper");
+    let (before, after) = (&edited[..range.start], &edited[range.end..]);
+    let Some((_, range)) = body.model else {
+        assert!(after.ends_with(data), "bytes were lost");
+        return;
+    };
+    assert_eq!((before, after), (&data[..range.start], &data[range.end..]));
+}
+
+/// What came of a stream.
+#[derive(Debug, PartialEq, Eq)]
+struct Watched {
+    bytes: Vec<u8>,
+    usage: Option<Usage>,
+    counted: u64,
+    done: bool,
+}
+
+fn watch(chunks: &[&[u8]], strip: bool) -> Watched {
+    let mut stream = Stream::new(chat().events, chat().read_usage, strip);
+    let mut bytes = Vec::new();
+    for chunk in chunks {
+        bytes.extend_from_slice(&stream.push(Bytes::copy_from_slice(chunk)));
+    }
+    bytes.extend_from_slice(&stream.finish());
+    Watched {
+        bytes,
+        usage: stream.usage(),
+        counted: stream.counted_output(),
+        done: stream.is_done(),
     }
 }
 
@@ -120,8 +197,8 @@ pub fn event_stream(data: &[u8]) {
     };
     let cut = chunks(stream, seed);
     for strip in [false, true] {
-        let whole = test_util::watch_stream(&[stream], strip);
-        let pieces = test_util::watch_stream(&cut, strip);
+        let whole = watch(&[stream], strip);
+        let pieces = watch(&cut, strip);
         assert_eq!(pieces, whole, "strip: {strip}, cut: {cut:?}");
         if !strip {
             assert!(whole.bytes == stream, "bytes were lost or made up");
@@ -152,7 +229,7 @@ pub fn request_path(data: &[u8]) {
         return;
     };
     // These end a path: they cannot be part of one.
-    if path.contains(['?', '#']) || !test_util::read_path(path) {
+    if path.contains(['?', '#']) || find(proxy_api::ROWS, &Method::POST, path).is_err() {
         return;
     }
     let url = format!("http://gateway{path}");

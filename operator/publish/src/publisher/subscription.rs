@@ -1,4 +1,4 @@
-//! One follower of the table: it is told of the newest one, however many it missed while it was busy.
+//! One follower of the table. It receives the newest one, however many it missed while it was busy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Publisher;
 
-/// Holds a replica in the fleet until it is dropped. Nothing is queued for it: a line is made when
-/// the one before has been taken, so a slow reader costs one line.
+/// Keeps a replica in the fleet until it is dropped. Nothing is queued: a line is made after the one
+/// before was taken, so a slow reader costs one line.
 pub(crate) struct Subscription {
     publisher: Publisher,
     follower: Follower,
@@ -21,32 +21,34 @@ pub(crate) struct Subscription {
     ends: Instant,
     /// Digest of the table that the follower has.
     has: Option<Arc<str>>,
-    /// When the last line was given, and the publication and the number of replicas it told of.
-    told: Option<(Instant, (u64, u64))>,
-    /// Which version of what is carried it was told.
-    told_carried: Option<u64>,
+    /// The time of the last line, and its publication and number of replicas.
+    sent: Option<(Instant, (u64, u64))>,
+    /// The version of the last carryover that was sent.
+    sent_carryover: Option<u64>,
 }
 
-/// Who follows.
+/// The other end of a subscription.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Follower {
-    /// The identity to count; nobody is counted without one.
+    /// The identity in the fleet; without one the follower is not counted.
     pub(crate) replica: Option<String>,
-    /// Which life of it. Who tells this knows what a `carried` line is.
+    /// The process of the replica. A follower that names it understands `carried` lines.
     pub(crate) instance: Option<String>,
     /// Digest of the table that it has.
     pub(crate) have: Option<String>,
 }
 
 impl Subscription {
-    /// `life` bounds the subscription, so that the follower's credential is looked at again.
+    /// `life` bounds the subscription, so that the follower has to show its credential again.
     pub(crate) fn new(
         publisher: &Publisher,
         follower: Follower,
         (heartbeat, life): (Duration, Duration),
         shutdown: Shutdown,
     ) -> Self {
-        publisher.join(&follower);
+        if let Some(replica) = &follower.replica {
+            publisher.join(replica, follower.instance.as_deref());
+        }
         publisher.0.metrics.subscribers.inc();
         Self {
             changes: publisher.0.changes.subscribe(),
@@ -56,19 +58,19 @@ impl Subscription {
             ends: Instant::now() + life,
             has: follower.have.as_deref().map(Arc::from),
             follower,
-            told: None,
-            told_carried: None,
+            sent: None,
+            sent_carryover: None,
         }
     }
 
-    /// The next line; `None` when the follower should come again.
+    /// The next line; `None` when the follower should subscribe again.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.changes.borrow_and_update();
             if let Some(line) = self.due() {
                 return Some(line);
             }
-            let beat = self.told.map_or(self.ends, |(at, _)| at + self.heartbeat);
+            let beat = self.sent.map_or(self.ends, |(at, _)| at + self.heartbeat);
             tokio::select! {
                 changed = self.changes.changed() => changed.ok()?,
                 () = sleep_until(beat) => {}
@@ -78,22 +80,22 @@ impl Subscription {
         }
     }
 
-    /// The line that is to be sent now, if any.
+    /// The line to send now, if any.
     fn due(&mut self) -> Option<Bytes> {
         let mut state = self.publisher.0.state.lock();
-        let newest = Arc::clone(&state.kept.back()?.digest);
-        // Before everything else: a table must not be in force without what belongs to it.
-        let carried = state.carries.version;
-        if self.follower.instance.is_some() && self.told_carried != Some(carried) {
-            self.told_carried = Some(carried);
-            return state.carries.line();
+        let newest = Arc::clone(&state.kept.back()?.publication.digest);
+        // First: a table must not be in force without its carryover.
+        let carryover = state.carryover.version;
+        if self.follower.instance.is_some() && self.sent_carryover != Some(carryover) {
+            self.sent_carryover = Some(carryover);
+            return state.carryover.line();
         }
         let now = Instant::now();
         let news = (state.newest_sequence(), state.members.count());
         let line = if self.has.as_ref() == Some(&newest) {
             let quiet = self
-                .told
-                .is_some_and(|(at, told)| now < at + self.heartbeat && told == news);
+                .sent
+                .is_some_and(|(at, sent)| now < at + self.heartbeat && sent == news);
             if quiet {
                 return None;
             }
@@ -103,7 +105,7 @@ impl Subscription {
         };
         drop(state);
         self.has = Some(newest);
-        self.told = Some((now, news));
+        self.sent = Some((now, news));
         Some(line)
     }
 }

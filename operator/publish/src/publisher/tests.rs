@@ -2,8 +2,10 @@ use std::time::Duration;
 
 use proxy_admin::shutdown;
 use proxy_core::auth::{Key, KeyDigest};
-use proxy_core::names::ObjectName;
+use proxy_core::names::{EntryKind, ObjectName};
+use proxy_wire::v1::{Line, Unsupported};
 
+use super::subscription::{Follower, Subscription};
 use super::*;
 
 /// A table of these keys, sorted.
@@ -22,7 +24,7 @@ fn keys(names: &[&str]) -> Contents {
 }
 
 fn publisher() -> Publisher {
-    Publisher::new(Metrics::default())
+    Publisher::new(Features::KNOWN, Metrics::default())
 }
 
 fn follow(publisher: &Publisher, have: Option<&str>) -> (shutdown::Trigger, Subscription) {
@@ -48,7 +50,32 @@ fn ack(digest: &str, result: AckResult) -> Ack {
         digest: digest.to_owned(),
         result,
         error: (result == AckResult::Refused).then(|| "x".repeat(5_000)),
+        unsupported: Vec::new(),
     }
+}
+
+#[tokio::test]
+async fn unsupported_entries_are_those_of_the_newest_applied_publication() {
+    let publisher = publisher();
+    let (_trigger, _subscription) = follow(&publisher, None);
+    let first = publisher.publish(1, &keys(&["x"]));
+    let second = publisher.publish(2, &keys(&["x", "y"]));
+    let entries = || publisher.fleet().borrow().replicas[0].unsupported.clone();
+    let lacking = Ack {
+        unsupported: vec![Unsupported {
+            entry: "key/a/x".to_owned(),
+            needs: vec!["colour".to_owned()],
+        }],
+        ..ack(&second.digest, AckResult::Applied)
+    };
+    assert!(publisher.acknowledge("p1", lacking));
+    let entry = EntryName::new(EntryKind::Key, ObjectName::new("a", "x"));
+    assert_eq!(entries().get(&entry).unwrap(), &["colour"]);
+    // An acknowledgement that was overtaken changes nothing.
+    assert!(publisher.acknowledge("p1", ack(&first.digest, AckResult::Applied)));
+    assert_eq!(entries().len(), 1);
+    assert!(publisher.acknowledge("p1", ack(&second.digest, AckResult::Applied)));
+    assert!(entries().is_empty());
 }
 
 #[test]
@@ -61,7 +88,7 @@ fn the_same_table_is_published_once() {
 }
 
 #[test]
-fn a_difference_that_does_not_travel_is_no_publication() {
+fn tables_with_the_same_bytes_are_one_publication() {
     let publisher = publisher();
     let first = publisher.publish(1, &keys(&["x", "y"]));
     let mut reversed = keys(&["x", "y"]);
@@ -70,17 +97,27 @@ fn a_difference_that_does_not_travel_is_no_publication() {
 }
 
 #[test]
-fn knows_when_each_entry_last_changed() {
+fn a_publication_knows_when_each_entry_last_changed() {
     let publisher = publisher();
-    publisher.publish(1, &keys(&["x", "y"]));
-    publisher.publish(2, &keys(&["x", "z"]));
-    assert_eq!(publisher.changed_at("key/a/x"), Some(1));
-    assert_eq!(publisher.changed_at("key/a/y"), None);
-    assert_eq!(publisher.changed_at("key/a/z"), Some(2));
+    let first = publisher.publish(1, &keys(&["x", "y"]));
+    let second = publisher.publish(2, &keys(&["x", "z"]));
+    let at = |publication: &Publication, key: &str| {
+        let entry = EntryName::new(EntryKind::Key, ObjectName::new("a", key));
+        publication.changed_at.get(&entry).copied()
+    };
+    assert_eq!(
+        ["x", "y", "z"].map(|key| at(&second, key)),
+        [Some(1), None, Some(2)]
+    );
+    // A later publication does not change an earlier one.
+    assert_eq!(
+        ["x", "y", "z"].map(|key| at(&first, key)),
+        [Some(1), Some(1), None]
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_follower_that_was_away_gets_one_delta_for_everything_it_missed() {
+async fn a_follower_that_was_away_receives_one_delta_for_all_that_it_missed() {
     let publisher = publisher();
     let first = publisher.publish(1, &keys(&["x"]));
     let (_trigger, mut subscription) = follow(&publisher, Some(&first.digest));
@@ -99,7 +136,7 @@ async fn a_follower_that_was_away_gets_one_delta_for_everything_it_missed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_follower_that_missed_too_much_gets_a_snapshot() {
+async fn a_follower_that_missed_too_much_receives_a_snapshot() {
     let publisher = publisher();
     let first = publisher.publish(0, &keys(&["x"]));
     let (_trigger, mut subscription) = follow(&publisher, Some(&first.digest));
@@ -136,7 +173,7 @@ async fn heartbeats_come_regularly_and_a_subscription_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_table_that_came_back_is_told_at_once() {
+async fn a_revived_table_is_sent_at_once() {
     let publisher = publisher();
     publisher.publish(1, &keys(&["x"]));
     let (_trigger, mut subscription) = follow(&publisher, None);
@@ -174,7 +211,7 @@ async fn a_replica_stays_in_the_fleet_over_a_reconnect() {
 }
 
 #[tokio::test]
-async fn a_replica_that_stays_away_is_forgotten() {
+async fn a_replica_that_stays_away_leaves_the_fleet() {
     let publisher = publisher();
     publisher.publish(1, &keys(&["x"]));
     let (_trigger, subscription) = follow(&publisher, None);
@@ -184,7 +221,7 @@ async fn a_replica_that_stays_away_is_forgotten() {
 }
 
 #[tokio::test]
-async fn late_acknowledgements_never_take_a_replica_back() {
+async fn a_late_acknowledgement_never_moves_a_replica_back() {
     let publisher = publisher();
     let first = publisher.publish(1, &keys(&["x"]));
     let second = publisher.publish(2, &keys(&["y"]));

@@ -31,18 +31,23 @@ async fn check(verdict: Verdict, tokens: &[&str], asked: usize) {
 }
 
 #[tokio::test]
-async fn a_verdict_is_remembered_for_its_token_only() {
+async fn a_verdict_is_cached_for_its_token_only() {
     check(Ok(Some("p1".to_owned())), &["a", "a", "b", "a"], 2).await;
-    check(Err(Denial::Forbidden("no".to_owned())), &["a", "a"], 1).await;
+    check(
+        Err(Denial::Unauthenticated("no".to_owned())),
+        &["a", "a"],
+        1,
+    )
+    .await;
 }
 
 #[tokio::test]
-async fn a_reviewer_that_is_away_is_asked_again() {
+async fn an_unavailable_reviewer_is_asked_again() {
     check(Err(Denial::Unavailable("down".to_owned())), &["a", "a"], 2).await;
 }
 
 #[tokio::test]
-async fn guessed_tokens_do_not_fill_the_memory() {
+async fn guessed_tokens_do_not_fill_the_cache() {
     let reviewer: Arc<dyn Reviewer> = Arc::new(Counting {
         asked: AtomicUsize::new(0),
         verdict: Err(Denial::Unauthenticated("no".to_owned())),

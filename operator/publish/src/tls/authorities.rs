@@ -1,65 +1,68 @@
-//! Which authorities there are, and when one follows another.
+//! The authorities of an installation, and their succession.
 
-use rcgen::{KeyPair, PublicKeyData};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use std::fmt;
 
-use super::{AUTHORITY_MS, Authority, DAY_MS, TlsError};
+use super::authority::{AUTHORITY_MS, Authority, DAY_MS, TlsError, parse};
 
-/// How long an authority is in the bundle before it signs: long enough that every proxy has read
-/// it, also one whose volume is refreshed late.
+/// Time of an authority in the bundle before it signs: enough for every proxy to read it, also for
+/// one whose volume is refreshed late.
 pub const ANNOUNCE_MS: i64 = 30 * DAY_MS;
 
-/// A successor is made a year before the end.
+/// A successor is made a year before the end: its announcement takes a month.
 const SUCCEED_MS: i64 = 365 * DAY_MS;
 
-/// The authority that signs, the one that follows it, and those that came before.
+/// The authority that signs, its successor, and the former ones.
 #[derive(Debug)]
 pub struct Authorities {
     signing: Authority,
     next: Option<Authority>,
-    /// Certificates of former authorities that have not ended yet, with their ends.
+    /// Certificates of former authorities that are still valid, each with its end.
     former: Vec<(String, i64)>,
 }
 
-/// [`Authorities`] as they are stored, in PEM. `Debug` is left out: it holds private keys.
-#[derive(Clone, PartialEq, Eq)]
-#[expect(missing_debug_implementations, reason = "it holds private keys")]
-pub struct Stored {
-    /// Certificate of the one that signs.
+/// [`Authorities`] as they are stored, in PEM. `Debug` shows nothing of it: it holds private keys.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct StoredAuthorities {
+    /// Certificate of the one that signs; public.
     pub certificate: String,
-    /// Its key.
+    /// Its private key.
     pub key: String,
-    /// Certificate and key of the one that follows.
+    /// Certificate and key of the successor.
     pub next: Option<(String, String)>,
-    /// Certificates of former ones, one after the other.
+    /// Certificates of former ones that proxies may still meet, one after the other.
     pub former: String,
 }
 
-/// What of a CA certificate matters here.
-pub(super) struct Read {
-    pub(super) ends_ms: i64,
-    public_key: Vec<u8>,
-}
+// === impl StoredAuthorities ===
 
-impl Read {
-    pub(super) fn signs_with(&self, key: &KeyPair) -> bool {
-        self.public_key == key.subject_public_key_info()
+impl StoredAuthorities {
+    /// The certificates that proxies are to trust.
+    #[must_use]
+    pub fn bundle(&self) -> String {
+        let next = self.next.as_ref().map(|(certificate, _)| certificate);
+        let parts = [Some(&self.certificate), next, Some(&self.former)];
+        parts.into_iter().flatten().map(String::as_str).collect()
+    }
+
+    /// The next step of the rotation, if one is due at `now_ms`: store the result and publish its
+    /// bundle **before** signing with it.
+    ///
+    /// # Errors
+    /// The PEM cannot be parsed, or a key could not be made.
+    pub fn advance(&self, now_ms: i64) -> Result<Option<Self>, TlsError> {
+        let mut authorities = Authorities::load(self)?;
+        let advanced = authorities.advance(now_ms)?;
+        Ok(advanced.then(|| authorities.store()))
     }
 }
 
-/// Reads the one certificate in `pem`.
-pub(super) fn read(pem: &str) -> Result<Read, TlsError> {
-    let wrong = |error: String| TlsError::Authority(error);
-    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| wrong(e.to_string()))?;
-    let (_, certificate) =
-        x509_parser::parse_x509_certificate(&der).map_err(|e| wrong(e.to_string()))?;
-    let ends_s = certificate.validity().not_after.timestamp();
-    Ok(Read {
-        ends_ms: ends_s.saturating_mul(1_000),
-        public_key: certificate.public_key().raw.to_vec(),
-    })
+impl fmt::Debug for StoredAuthorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredAuthorities").finish_non_exhaustive()
+    }
 }
+
+// === impl Authorities ===
 
 impl Authorities {
     /// Makes a first one.
@@ -74,16 +77,16 @@ impl Authorities {
         })
     }
 
-    /// Reads what [`Authorities::store`] gave.
+    /// Reads the form that [`Authorities::store`] gives.
     ///
     /// # Errors
-    /// Some PEM is not what it should be.
-    pub fn load(stored: &Stored) -> Result<Self, TlsError> {
+    /// Some PEM cannot be parsed.
+    pub fn load(stored: &StoredAuthorities) -> Result<Self, TlsError> {
         let next = stored.next.as_ref();
         let next = next.map(|(certificate, key)| Authority::from_pem(certificate, key));
         let mut former = Vec::new();
         for pem in certificates(&stored.former) {
-            let ends_ms = read(&pem)?.ends_ms;
+            let ends_ms = parse(&pem)?.ends_ms;
             former.push((pem, ends_ms));
         }
         Ok(Self {
@@ -93,11 +96,11 @@ impl Authorities {
         })
     }
 
-    /// What is to be stored.
+    /// The form to store.
     #[must_use]
-    pub fn store(&self) -> Stored {
+    pub fn store(&self) -> StoredAuthorities {
         let next = self.next.as_ref();
-        Stored {
+        StoredAuthorities {
             certificate: self.signing.certificate_pem().to_owned(),
             key: self.signing.key_pem(),
             next: next.map(|next| (next.certificate_pem().to_owned(), next.key_pem())),
@@ -105,31 +108,19 @@ impl Authorities {
         }
     }
 
-    /// The certificates that proxies are to trust, in PEM.
-    #[must_use]
-    pub fn bundle(&self) -> String {
-        let next = self.next.iter().map(Authority::certificate_pem);
-        let former = self.former.iter().map(|(pem, _)| pem.as_str());
-        std::iter::once(self.signing.certificate_pem())
-            .chain(next)
-            .chain(former)
-            .collect()
-    }
-
-    /// A copy of the one that signs, for [`Certificates`](super::Certificates).
+    /// A copy of the one that signs.
     ///
     /// # Errors
-    /// Its own PEM could not be read back.
+    /// Its own PEM could not be parsed.
     pub fn signing(&self) -> Result<Authority, TlsError> {
         Authority::from_pem(self.signing.certificate_pem(), &self.signing.key_pem())
     }
 
-    /// Takes the step that is due at `now_ms`, if any, and says whether one was taken: store the
-    /// authorities and publish the bundle **before** signing with the new one.
+    /// Takes the step that is due at `now_ms`, if any, and returns whether one was.
     ///
     /// # Errors
     /// A key could not be made; nothing has changed.
-    pub fn advance(&mut self, now_ms: i64) -> Result<bool, TlsError> {
+    fn advance(&mut self, now_ms: i64) -> Result<bool, TlsError> {
         let left = self.signing.ends_ms().saturating_sub(now_ms);
         let count = self.former.len();
         self.former.retain(|(_, ends_ms)| now_ms < *ends_ms);
@@ -150,7 +141,7 @@ impl Authorities {
     }
 }
 
-/// Whether `next` has been in the bundle for long enough.
+/// Whether `next` has been in the bundle long enough to sign.
 const fn announced(next: &Authority, now_ms: i64) -> bool {
     let made_ms = next.ends_ms().saturating_sub(AUTHORITY_MS);
     now_ms.saturating_sub(made_ms) >= ANNOUNCE_MS

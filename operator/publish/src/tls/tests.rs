@@ -1,3 +1,6 @@
+use std::sync::Arc;
+
+use super::authority::{AUTHORITY_MS, DAY_MS};
 use super::*;
 
 const NOW_MS: i64 = 1_790_000_000_000;
@@ -7,7 +10,7 @@ fn count(bundle: &str) -> usize {
 }
 
 #[test]
-fn an_authority_survives_being_stored() {
+fn an_authority_is_read_as_it_was_stored() {
     let made = Authority::generate(NOW_MS).unwrap();
     let read = Authority::from_pem(made.certificate_pem(), &made.key_pem()).unwrap();
     assert_eq!(read.ends_ms(), NOW_MS + AUTHORITY_MS);
@@ -52,32 +55,43 @@ fn a_new_leaf_is_shown_after_a_renewal_and_after_a_change_of_authority() {
 }
 
 #[test]
-fn authorities_follow_each_other_with_an_overlap() {
-    let mut authorities = Authorities::generate(NOW_MS).unwrap();
-    let first = authorities.signing().unwrap();
-    assert!(!authorities.advance(NOW_MS + 1_000 * DAY_MS).unwrap());
-    assert_eq!(count(&authorities.bundle()), 1);
+fn authorities_overlap_when_one_follows_another() {
+    let advance = |stored: &StoredAuthorities, now_ms| stored.advance(now_ms).unwrap();
+    let signing =
+        |stored: &StoredAuthorities| Authorities::load(stored).unwrap().signing().unwrap();
+    let stored = Authorities::generate(NOW_MS).unwrap().store();
+    let first = signing(&stored);
+    assert_eq!(advance(&stored, NOW_MS + 1_000 * DAY_MS), None);
+    assert_eq!(count(&stored.bundle()), 1);
 
-    // A year before the end a successor is announced, and signs nothing yet.
+    // A year before the end a successor is announced. It signs nothing yet.
     let announced_ms = first.ends_ms() - 364 * DAY_MS;
-    assert!(authorities.advance(announced_ms).unwrap());
-    assert!(!authorities.advance(announced_ms + DAY_MS).unwrap());
-    assert_eq!(count(&authorities.bundle()), 2);
-    let signing = authorities.signing().unwrap();
-    assert_eq!(signing.certificate_pem(), first.certificate_pem());
+    let stored = advance(&stored, announced_ms).expect("a successor is due");
+    assert_eq!(advance(&stored, announced_ms + DAY_MS), None);
+    assert_eq!(count(&stored.bundle()), 2);
+    assert_eq!(signing(&stored).certificate_pem(), first.certificate_pem());
 
-    // It survives being stored in the middle of it.
-    let mut authorities = Authorities::load(&authorities.store()).unwrap();
-    assert!(authorities.advance(announced_ms + ANNOUNCE_MS).unwrap());
-    let signing = authorities.signing().unwrap();
-    assert_ne!(signing.certificate_pem(), first.certificate_pem());
-    assert!(authorities.bundle().contains(first.certificate_pem()));
+    // A month later it signs, and the former one stays in the bundle.
+    let stored = advance(&stored, announced_ms + ANNOUNCE_MS).expect("the successor signs");
+    assert_ne!(signing(&stored).certificate_pem(), first.certificate_pem());
+    assert!(stored.bundle().contains(first.certificate_pem()));
+    assert_eq!(count(&stored.bundle()), 2);
 
     // The former one is dropped at its end.
-    let mut authorities = Authorities::load(&authorities.store()).unwrap();
-    assert_eq!(count(&authorities.bundle()), 2);
-    assert!(authorities.advance(first.ends_ms()).unwrap());
-    assert_eq!(count(&authorities.bundle()), 1);
+    let stored = advance(&stored, first.ends_ms()).expect("the former one has ended");
+    assert_eq!(count(&stored.bundle()), 1);
+}
+
+#[test]
+fn the_bundle_has_every_certificate_and_no_key() {
+    let stored = StoredAuthorities {
+        certificate: "now\n".to_owned(),
+        key: "key of now\n".to_owned(),
+        next: Some(("next\n".to_owned(), "key of next\n".to_owned())),
+        former: "former\n".to_owned(),
+    };
+    assert_eq!(stored.bundle(), "now\nnext\nformer\n");
+    assert_eq!(format!("{stored:?}"), "StoredAuthorities { .. }");
 }
 
 #[test]

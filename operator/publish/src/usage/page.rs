@@ -35,12 +35,7 @@ pub(crate) fn usage_page(members: &Members, limits: &Limits, now: Moment) -> Usa
     }
 }
 
-fn of_limit(
-    members: &Members,
-    name: &LimitName,
-    declared: &Declared,
-    now: Moment,
-) -> LimitUsage {
+fn of_limit(members: &Members, name: &LimitName, declared: &Declared, now: Moment) -> LimitUsage {
     let limit = &declared.limit;
     let period = period_start_ms(limit, now);
     let mut sums: HashMap<SubjectKey, Sum> = HashMap::new();

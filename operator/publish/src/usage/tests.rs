@@ -81,9 +81,9 @@ fn members(used: &[(&str, u64)], at: Instant) -> Members {
     members
 }
 
-/// What each member carries of the limit of a day; the limit of a minute is never carried.
+/// The carryover of the daily limit; the limit per minute has none.
 fn carried(members: &Members) -> u64 {
-    let (carried, left_out) = carried::carried(members, &declared(), now());
+    let (carried, left_out) = crate::carryover::carryover(members, &declared(), now());
     assert_eq!(left_out, 0);
     let mut amount = 0;
     for entry in carried.entries {
@@ -100,7 +100,7 @@ fn page(members: &Members) -> Value {
 }
 
 #[test]
-fn what_a_departed_replica_used_today_is_carried_by_the_others() {
+fn the_others_carry_what_a_departed_replica_used_today() {
     let at = clock::instant();
     let mut members = members(&[("p1", 40), ("p2", 10), ("p3", 0)], at);
     assert_eq!(carried(&members), 3, "p1 has more than a third");
@@ -169,7 +169,7 @@ fn a_period_that_has_ended_is_forgotten() {
 }
 
 #[test]
-fn with_a_shared_store_nothing_is_carried_and_the_largest_number_is_told() {
+fn with_a_shared_store_nothing_is_carried_and_the_largest_use_is_shown() {
     let at = clock::instant();
     let mut members = Members::default();
     for (id, used) in [("p1", 70), ("p2", 72), ("p3", 69)] {
@@ -179,18 +179,18 @@ fn with_a_shared_store_nothing_is_carried_and_the_largest_number_is_told() {
     members.leave("p3", at);
     members.sweep(at + GRACE);
     assert_eq!(carried(&members), 0);
-    let told = page(&members);
-    assert_eq!(told["limits"][0]["subjects"][0]["used"], 72);
-    assert_eq!(told["limits"][0]["subjects"][0]["reserved"], 2);
+    let page = page(&members);
+    assert_eq!(page["limits"][0]["subjects"][0]["used"], 72);
+    assert_eq!(page["limits"][0]["subjects"][0]["reserved"], 2);
     assert!(
         members
-            .snapshot(0)
+            .snapshot()
             .replicas
             .iter()
             .all(|one| !one.store_lost)
     );
     members.reported("p2", report("p2", "a", StoreState::Lost, 72));
-    let lost = members.snapshot(0).replicas;
+    let lost = members.snapshot().replicas;
     assert_eq!(
         lost.iter().map(|one| one.store_lost).collect::<Vec<_>>(),
         [false, true]
@@ -204,12 +204,12 @@ fn the_page_tells_the_sum_of_all_replicas_and_of_those_that_are_gone() {
     members.join("old", None, at);
     members.leave("p1", at);
     members.sweep(at + GRACE);
-    let mut told = page(&members);
+    let mut page = page(&members);
     assert_eq!(
-        (&told["replicas"], &told["reporting"]),
+        (&page["replicas"], &page["reporting"]),
         (&json!(3), &json!(2))
     );
-    let day = told["limits"][0].take();
+    let day = page["limits"][0].take();
     let subject = &day["subjects"][0];
     assert_eq!(subject["subject"], "consumer=team/ann");
     assert_eq!(
@@ -224,7 +224,7 @@ fn the_page_tells_the_sum_of_all_replicas_and_of_those_that_are_gone() {
         (&day["limit"], &day["window"]),
         (&json!("team/spend/day"), &json!("Day"))
     );
-    let minute = &told["limits"][1]["subjects"][0];
+    let minute = &page["limits"][1]["subjects"][0];
     assert_eq!(
         (&minute["used"], &minute["reset_seconds"]),
         (&json!(15), &json!(60))
@@ -250,7 +250,7 @@ fn a_checkpoint_makes_the_next_operator_know_what_this_one_knew() {
         at,
     );
     assert_eq!((next.count(), carried(&next)), (2, 12));
-    assert!(next.snapshot(0).replicas.is_empty(), "nobody is here yet");
+    assert!(next.snapshot().replicas.is_empty(), "nobody is here yet");
     next.join("p1", Some("a"), at);
     next.join("p3", Some("a"), at);
     assert_eq!(

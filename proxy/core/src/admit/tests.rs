@@ -42,6 +42,13 @@ fn route(name: &str, created_s: i64, pattern: &str) -> Route {
     }
 }
 
+fn quota(name: &str, scope: Scope) -> Quota {
+    Quota {
+        scope,
+        ..test_util::quota(name, vec![limit("l", Unit::Requests, 1)])
+    }
+}
+
 fn table(routes: Vec<Route>) -> Table {
     table_with(routes, Vec::new())
 }
@@ -153,10 +160,6 @@ fn a_rule_whose_backends_are_all_missing_has_none() {
 
 #[test]
 fn limits_apply_by_scope_model_and_consumer() {
-    let quota = |name: &str, scope: Scope| Quota {
-        scope,
-        ..test_util::quota(name, vec![limit("l", Unit::Requests, 1)])
-    };
     let mut for_mini = quota("mini", Scope::Gateway);
     for_mini.models = vec![ModelPattern::parse("gpt-4o-mini").expect("a pattern")];
     let mut for_bob = quota("bob", Scope::Gateway);
@@ -187,6 +190,43 @@ fn limits_apply_by_scope_model_and_consumer() {
     };
     assert_eq!(applied("gpt-4o"), ["all", "rule"]);
     assert_eq!(applied("gpt-4o-mini"), ["all", "mini", "rule"]);
+}
+
+#[test]
+fn an_unsupported_quota_denies_its_scope_and_nothing_else() {
+    let decide = |scope: Scope, models: &[&str], model: &str| {
+        let mut quota = quota("new", scope);
+        quota.unsupported = Some("it needs the feature colour".into());
+        let patterns = models.iter().map(|model| ModelPattern::parse(model));
+        quota.models = patterns.map(|one| one.expect("a pattern")).collect();
+        let table = table_with(vec![route("a", 0, "*")], vec![quota]);
+        let caller = authenticate(&table, "h", Some("ann"), NOW).expect("known");
+        let headers = HeaderMap::new();
+        let admitted = admit(&table, &caller, &ask(&headers, model));
+        admitted
+            .map(|_| ())
+            .map_err(|denial| (denial.code, denial.message))
+    };
+    let refused = Err((
+        Code::RouteRejected,
+        "the quota ns/new cannot be enforced: it needs the feature colour".to_owned(),
+    ));
+    let rule = |name_of_rule: Option<&str>| {
+        Scope::Targets(vec![(object("a"), name_of_rule.map(Into::into))])
+    };
+    assert_eq!(decide(Scope::Gateway, &[], "gpt-4o"), refused);
+    assert_eq!(
+        decide(Scope::Namespace("ns".into()), &[], "gpt-4o"),
+        refused
+    );
+    assert_eq!(decide(rule(Some("r")), &["gpt-*"], "gpt-4o"), refused);
+    assert_eq!(decide(rule(None), &[], "gpt-4o"), refused);
+    assert_eq!(
+        decide(Scope::Namespace("other".into()), &[], "gpt-4o"),
+        Ok(())
+    );
+    assert_eq!(decide(rule(Some("x")), &[], "gpt-4o"), Ok(()));
+    assert_eq!(decide(Scope::Gateway, &["gpt-4o-mini"], "gpt-4o"), Ok(()));
 }
 
 #[test]

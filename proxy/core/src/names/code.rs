@@ -28,8 +28,6 @@ pub enum Code {
     RequestTooLarge,
     /// The body is compressed, so the gateway cannot read it.
     UnsupportedEncoding,
-    /// The headers exceed the gateway's limits.
-    HeadersTooLarge,
     /// A limit on requests in a rolling window is spent.
     RateLimited,
     /// A limit on tokens or cost, or a calendar window, is spent.
@@ -38,8 +36,6 @@ pub enum Code {
     ConcurrencyExceeded,
     /// Every backend of the rule asks callers to wait.
     BackendThrottled,
-    /// The gateway itself sheds load.
-    Overloaded,
     /// The route was rejected by the operator; it keeps its matches and serves nothing.
     RouteRejected,
     /// No backend of the rule can serve the request.
@@ -58,7 +54,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 23] = [
         Self::InvalidRequest,
         Self::UnknownPath,
         Self::MethodNotAllowed,
@@ -71,12 +67,10 @@ impl Code {
         Self::RequestTimeout,
         Self::RequestTooLarge,
         Self::UnsupportedEncoding,
-        Self::HeadersTooLarge,
         Self::RateLimited,
         Self::QuotaExceeded,
         Self::ConcurrencyExceeded,
         Self::BackendThrottled,
-        Self::Overloaded,
         Self::RouteRejected,
         Self::NoBackend,
         Self::NotReady,
@@ -102,12 +96,10 @@ impl Code {
             Self::RequestTimeout => "request_timeout",
             Self::RequestTooLarge => "request_too_large",
             Self::UnsupportedEncoding => "unsupported_encoding",
-            Self::HeadersTooLarge => "headers_too_large",
             Self::RateLimited => "rate_limited",
             Self::QuotaExceeded => "quota_exceeded",
             Self::ConcurrencyExceeded => "concurrency_exceeded",
             Self::BackendThrottled => "backend_throttled",
-            Self::Overloaded => "overloaded",
             Self::RouteRejected => "route_rejected",
             Self::NoBackend => "no_backend",
             Self::NotReady => "not_ready",
@@ -130,12 +122,10 @@ impl Code {
             Self::RequestTimeout => 408,
             Self::RequestTooLarge => 413,
             Self::UnsupportedEncoding => 415,
-            Self::HeadersTooLarge => 431,
             Self::RateLimited
             | Self::QuotaExceeded
             | Self::ConcurrencyExceeded
-            | Self::BackendThrottled
-            | Self::Overloaded => 429,
+            | Self::BackendThrottled => 429,
             Self::Internal => 500,
             Self::UpstreamUnreachable | Self::UpstreamFailed => 502,
             Self::RouteRejected | Self::NoBackend | Self::NotReady => 503,
@@ -171,7 +161,6 @@ impl Code {
             Self::RequestTimeout => "The request did not arrive in time. Send it again.",
             Self::RequestTooLarge => "The body exceeds the gateway's limit (`--max-body`).",
             Self::UnsupportedEncoding => "Send the body without `Content-Encoding`.",
-            Self::HeadersTooLarge => "Send fewer or smaller headers.",
             Self::RateLimited => {
                 "A limit on requests is spent; `retry-after` says when this request fits."
             }
@@ -184,7 +173,6 @@ impl Code {
             Self::BackendThrottled => {
                 "Every backend of the rule is throttled; `retry-after` is the shortest wait."
             }
-            Self::Overloaded => "The gateway sheds load. Retry later.",
             Self::RouteRejected => {
                 "The AIRoute is in error and serves nothing. See its conditions."
             }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::Key;
+use crate::auth::{Caller, Key};
 use crate::names::{ConsumerMatch, ModelPattern, ObjectName, Secret};
 use crate::quota::{Limit, LimitName, Mode, OnStoreLoss, Per};
 use crate::route::{HostPattern, Match};
@@ -186,6 +186,9 @@ pub struct Quota {
     pub on_store_loss: OnStoreLoss,
     /// Its limits; every one must hold.
     pub limits: Vec<Limit>,
+    /// What this proxy lacks to enforce the quota: every request that it covers is refused. The
+    /// limits stay, so that their counters outlive it.
+    pub unsupported: Option<Arc<str>>,
 }
 
 impl Route {
@@ -193,6 +196,30 @@ impl Route {
     #[must_use]
     pub fn serves(&self, host: &str) -> bool {
         self.hostnames.is_empty() || self.hostnames.iter().any(|pattern| pattern.matches(host))
+    }
+}
+
+impl Scope {
+    /// Whether it includes `rule` of `route`.
+    #[must_use]
+    pub fn covers(&self, route: &ObjectName, rule: &str) -> bool {
+        match self {
+            Self::Gateway => true,
+            Self::Namespace(namespace) => **namespace == *route.namespace(),
+            Self::Targets(targets) => targets.iter().any(|(name, section)| {
+                name == route && section.as_ref().is_none_or(|section| **section == *rule)
+            }),
+        }
+    }
+}
+
+impl Quota {
+    /// Whether it counts requests of `caller` for `model`, on a rule of its scope.
+    #[must_use]
+    pub fn applies(&self, caller: &Caller, model: Option<&str>) -> bool {
+        let covers_model = self.models.is_empty()
+            || model.is_some_and(|model| self.models.iter().any(|one| one.matches(model)));
+        covers_model && self.consumers.matches(&caller.name, &caller.attributes)
     }
 }
 

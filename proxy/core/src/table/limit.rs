@@ -57,11 +57,7 @@ impl FlatLimit {
     /// Whether it counts what `caller` asks of `model`, on a rule that its quota covers.
     #[must_use]
     pub fn applies(&self, caller: &Caller, model: Option<&str>) -> bool {
-        let models = &self.quota.models;
-        let covers_model = models.is_empty()
-            || model.is_some_and(|model| models.iter().any(|pattern| pattern.matches(model)));
-        let consumers = &self.quota.consumers;
-        covers_model && consumers.matches(&caller.name, &caller.attributes)
+        self.quota.applies(caller, model)
     }
 
     /// Stable identity of the counter across replicas. Costs a SHA-256: compute it once per counter,
@@ -155,8 +151,11 @@ impl FlatLimit {
 impl LimitIndex {
     /// Takes the limits of `before` for quotas that are the same.
     pub(super) fn new(quotas: &[Arc<Quota>], before: &Self) -> Self {
-        let known: HashMap<&LimitName, &Arc<FlatLimit>> =
-            before.all.iter().map(|limit| (&limit.name, limit)).collect();
+        let known: HashMap<&LimitName, &Arc<FlatLimit>> = before
+            .all
+            .iter()
+            .map(|limit| (&limit.name, limit))
+            .collect();
         let mut index = Self::default();
         for quota in quotas {
             for limit in &quota.limits {
@@ -213,6 +212,9 @@ impl LimitIndex {
         found.sort_unstable_by_key(|(place, _)| *place);
         // A quota may name a route and a rule of it.
         found.dedup_by_key(|(place, _)| *place);
-        found.into_iter().map(|(_, flat)| Arc::clone(flat)).collect()
+        found
+            .into_iter()
+            .map(|(_, flat)| Arc::clone(flat))
+            .collect()
     }
 }

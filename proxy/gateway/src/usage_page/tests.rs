@@ -4,21 +4,32 @@ use prometheus_client::registry::Registry;
 use proxy_core::quota::{Mode, Per, Unit};
 use proxy_core::table::Table;
 
-use super::{SUBJECTS, SubjectUsage, limits};
-use crate::ledger::Settled;
-use crate::ledger::tests::{Bench, clock, contents, cost, limit};
-use crate::server::Gateway;
-use crate::test_support::gateway;
+use proxy_core::test_util::limit;
+use proxy_ledger::Settled;
+
+use super::{LimitUsage, SUBJECTS, SubjectUsage, limits};
+use crate::gateway::Gateway;
+use crate::test_support::{NOW, contents, cost, gateway, published, take};
+
+fn all(gateway: &Gateway) -> Vec<LimitUsage> {
+    let shared = gateway.shared();
+    let live = shared.live().expect("a table");
+    let sums = limits(&live, &shared.ledger, NOW).into_iter();
+    sums.map(|sum| sum.limit).collect()
+}
+
+fn first(gateway: &Gateway) -> LimitUsage {
+    all(gateway).remove(0)
+}
 
 #[test]
 fn shows_reservations_and_then_use() {
-    let bench = Bench::new();
     let tokens = vec![limit("l", Unit::Tokens, 100)];
-    let live = bench.live(contents(Mode::Enforce, vec![Per::Model], tokens), 2);
-    let told = || limits(&live, &bench.ledger, clock()).remove(0).limit;
+    let gateway = published(contents(Mode::Enforce, vec![Per::Model], tokens), 2);
+    let told = || first(&gateway);
     assert_eq!((told().counters, told().subjects.len()), (0, 0));
-    let mut charge = bench.take(&live, "k", 30).expect("fits");
-    let running = bench.take(&live, "k", 5).expect("fits");
+    let charge = take(&gateway, "k", 30).expect("fits");
+    let running = take(&gateway, "k", 5).expect("fits");
     let subject = |used, reserved| SubjectUsage {
         subject: "model=m".to_owned(),
         used,
@@ -35,9 +46,7 @@ fn shows_reservations_and_then_use() {
     );
     charge.settle(cost(12), Settled::Measured);
     assert_eq!(told().subjects, [subject(17, 5)]);
-    drop(charge);
-    assert_eq!(told().subjects, [subject(17, 5)], "settled once");
-    assert!(bench.take(&live, "k", 40).is_err());
+    assert!(take(&gateway, "k", 40).is_err());
     assert_eq!(told().denials, 1);
     drop(running);
     assert_eq!(told().subjects, [subject(17, 0)]);
@@ -45,29 +54,27 @@ fn shows_reservations_and_then_use() {
 
 #[test]
 fn a_subject_names_every_part_and_no_caller_can_imitate_another() {
-    let bench = Bench::new();
     let per = vec![Per::Consumer, Per::Route, Per::Attribute];
     let running = vec![limit("l", Unit::Concurrency, 5)];
-    let live = bench.live(contents(Mode::Enforce, per, running), 1);
-    let held = bench.take(&live, "k", 1).expect("fits");
-    let told = limits(&live, &bench.ledger, clock()).remove(0).limit;
+    let gateway = published(contents(Mode::Enforce, per, running), 1);
+    let held = take(&gateway, "k", 1).expect("fits");
+    let told = first(&gateway);
     let one = &told.subjects[0];
     assert!(one.subject.starts_with("consumer=key-"), "{}", one.subject);
     assert!(one.subject.ends_with(" route=ns/r ="), "{}", one.subject);
     assert_eq!((one.used, one.reset_seconds), (1, None));
     drop(held);
-    assert_eq!(limits(&live, &bench.ledger, clock())[0].limit.counters, 0);
+    assert_eq!(first(&gateway).counters, 0);
 }
 
 #[test]
 fn lists_the_most_used_subjects_and_counts_the_rest() {
-    let bench = Bench::new();
     let tokens = vec![limit("l", Unit::Tokens, 10_000)];
-    let live = bench.live(contents(Mode::Enforce, vec![Per::Consumer], tokens), 1);
+    let gateway = published(contents(Mode::Enforce, vec![Per::Consumer], tokens), 1);
     for index in 1..=1_005 {
-        drop(bench.take(&live, &format!("k{index}"), index));
+        drop(take(&gateway, &format!("k{index}"), index));
     }
-    let told = limits(&live, &bench.ledger, clock()).remove(0).limit;
+    let told = first(&gateway);
     assert_eq!(
         (told.counters, told.subjects.len(), told.unlisted()),
         (1_005, SUBJECTS, 5)
@@ -78,15 +85,16 @@ fn lists_the_most_used_subjects_and_counts_the_rest() {
 
 #[test]
 fn a_removed_limit_is_not_shown() {
-    let bench = Bench::new();
     let tokens = |name| {
         let limits = vec![limit(name, Unit::Tokens, 10)];
-        bench.live(contents(Mode::Enforce, Vec::new(), limits), 1)
+        contents(Mode::Enforce, Vec::new(), limits)
     };
-    drop(bench.take(&tokens("before"), "k", 1));
-    let told = limits(&tokens("after"), &bench.ledger, clock());
+    let gateway = published(tokens("before"), 1);
+    drop(take(&gateway, "k", 1));
+    gateway.publish(Arc::new(Table::new(tokens("after"))));
+    let told = all(&gateway);
     assert_eq!(
-        (told.len(), &*told[0].limit.limit.limit, told[0].limit.counters),
+        (told.len(), &*told[0].limit.limit, told[0].counters),
         (1, "after", 0)
     );
 }

@@ -1,12 +1,13 @@
-//! What operators keep of calendar counters between their lives.
+//! Calendar counters that survive a restart of every operator.
 
 use std::sync::Arc;
 
 use proxy_core::quota::{LimitName, SubjectKey};
 use serde::{Deserialize, Serialize};
 
+use super::error::DecodeError;
 use super::fields::Text;
-use super::{DecodeError, VERSION};
+use super::line::VERSION;
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ mod tests;
 pub struct Checkpoint {
     /// Every replica that has reported, whether or not it has counters here.
     pub replicas: Vec<CheckpointReplica>,
-    /// The counters, those first that must not be left out.
+    /// The counters, the most important first: the end is cut if there is no room.
     pub counters: Vec<CheckpointCounter>,
 }
 
@@ -25,9 +26,9 @@ pub struct Checkpoint {
 pub struct CheckpointReplica {
     /// Its name.
     pub id: String,
-    /// Which life of it.
+    /// The process of that name.
     pub instance: String,
-    /// It was not connected any more.
+    /// It had disconnected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gone: bool,
 }
@@ -37,15 +38,15 @@ pub struct CheckpointReplica {
 pub struct CheckpointCounter {
     /// The limit.
     pub limit: LimitName,
-    /// Whom it counts.
+    /// The subject, as an identity.
     pub key: SubjectKey,
-    /// The same for people.
+    /// The subject, readable.
     pub subject: Arc<str>,
-    /// When the period began.
+    /// The start of the period.
     pub period_start_ms: i64,
-    /// What replicas used that are not listed.
+    /// Usage of replicas that are not listed.
     pub departed: u64,
-    /// What listed ones used, by their index.
+    /// Usage of listed replicas, by their index.
     pub used: Vec<(usize, u64)>,
 }
 
@@ -56,7 +57,7 @@ struct Written {
     counters: Vec<Counter>,
 }
 
-/// Short names: there are thousands, in an object that may have a megabyte.
+/// Short names: an object holds at most a megabyte, and there are thousands of counters.
 #[derive(Serialize, Deserialize)]
 struct Counter {
     l: Text<LimitName>,
@@ -81,10 +82,10 @@ const fn is_zero(number: &u64) -> bool {
 // === impl Checkpoint ===
 
 impl Checkpoint {
-    /// Writes it in at most `longest` bytes, and says how many counters did not fit.
+    /// Writes it in at most `longest` bytes. Also returns the number of counters that did not fit.
     ///
     /// # Errors
-    /// Never for what this crate made; the codec has an error type nevertheless.
+    /// Unreachable: no serializer of these types fails.
     pub fn to_json(&self, longest: usize) -> Result<(String, usize), DecodeError> {
         let wrong = |error: serde_json::Error| DecodeError::Line(error.to_string());
         let mut written = Written {
@@ -107,10 +108,10 @@ impl Checkpoint {
         Ok((serde_json::to_string(&written).map_err(wrong)?, left_out))
     }
 
-    /// Reads it.
+    /// Reads a checkpoint.
     ///
     /// # Errors
-    /// It is none, or of another version.
+    /// The text is not a checkpoint, or one of another version.
     pub fn from_json(text: &str) -> Result<Self, DecodeError> {
         #[derive(Deserialize)]
         struct Version {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A value that travels as a word.
 pub(super) trait Word: Sized {
-    /// What it is called in an error.
+    /// Its name in an error.
     const WHAT: &'static str;
     fn write(&self) -> Cow<'_, str>;
     fn read(word: &str) -> Option<Self>;
@@ -28,20 +28,20 @@ pub(super) trait Word: Sized {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Text<T>(pub(super) T);
 
-/// A duration in whole milliseconds, which is as fine as Kubernetes' durations are.
+/// A duration in whole milliseconds, which is the resolution of Kubernetes' durations.
 #[derive(Clone, Copy)]
 pub(super) struct Millis(pub(super) Duration);
 
-/// A credential. This is the one place that writes it.
+/// A credential. The only type that writes one.
 #[derive(Clone)]
 pub(super) struct Credential(pub(super) Secret);
 
-/// Carries all elements of a list.
+/// Wraps every element of a list.
 pub(super) fn texts<T: Word + Clone>(list: &[T]) -> Vec<Text<T>> {
     list.iter().cloned().map(Text).collect()
 }
 
-/// The elements of a carried list.
+/// Unwraps every element of a list.
 pub(super) fn values<T>(list: Vec<Text<T>>) -> Vec<T> {
     list.into_iter().map(|Text(value)| value).collect()
 }
@@ -56,7 +56,7 @@ impl<'de, T: Word> Deserialize<'de> for Text<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = String::deserialize(deserializer)?;
         let value = T::read(&word)
-            .ok_or_else(|| D::Error::custom(format_args!("{word:?} is no {}", T::WHAT)))?;
+            .ok_or_else(|| D::Error::custom(format_args!("{word:?} is not a valid {}", T::WHAT)))?;
         Ok(Self(value))
     }
 }

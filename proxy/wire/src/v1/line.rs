@@ -1,8 +1,14 @@
-//! Lines of the channel, and the acknowledgement that goes the other way.
+//! Lines of the channel, and the acknowledgement that travels the other way.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Carried, DecodeError, Objects, VERSION, verify};
+use super::error::DecodeError;
+use super::feature::Unsupported;
+use super::objects::{Objects, verify};
+use super::report::Carried;
+
+/// The number that a snapshot of this module carries.
+pub const VERSION: u32 = 1;
 
 /// One line that an operator sends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -12,9 +18,9 @@ pub enum Line {
     Snapshot(Snapshot),
     /// A change of a table.
     Delta(Delta),
-    /// Nothing has changed; the operator lives.
+    /// Nothing has changed; the operator is alive.
     Heartbeat(Heartbeat),
-    /// What others have used.
+    /// Usage of departed replicas.
     Carried(Carried),
 }
 
@@ -23,11 +29,11 @@ pub enum Line {
 pub struct Snapshot {
     /// Always [`VERSION`].
     pub version: u32,
-    /// The point in time of the objects it was compiled from; never moves back.
+    /// The resource version that it was compiled from; never moves back.
     pub revision: u64,
-    /// Names the objects.
+    /// The digest of `objects`.
     pub digest: String,
-    /// Proxy replicas that live now; a quota without a shared store is divided by it.
+    /// Live proxy replicas; a quota without a shared store is divided by it.
     pub replicas: u64,
     /// The table.
     pub objects: Objects,
@@ -36,11 +42,11 @@ pub struct Snapshot {
 /// A change of a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
-    /// The digest it starts from.
+    /// The digest that it starts from.
     pub base: String,
     /// As in [`Snapshot`].
     pub revision: u64,
-    /// The digest it leads to.
+    /// The digest that it leads to.
     pub digest: String,
     /// As in [`Snapshot`].
     pub replicas: u64,
@@ -63,29 +69,32 @@ pub struct Heartbeat {
     pub replicas: u64,
 }
 
-/// What a proxy did with a table.
+/// A proxy's answer to a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
-    /// Who says so.
+    /// The replica that answers.
     pub replica: String,
     /// Revision of the table.
     pub revision: u64,
-    /// Its digest.
+    /// Digest of the table.
     pub digest: String,
-    /// What became of it.
+    /// Whether it was applied.
     pub result: AckResult,
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Entries of an applied table that the proxy cannot enforce as declared, and made stricter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsupported: Vec<Unsupported>,
 }
 
-/// What became of a table.
+/// Whether a proxy applied a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AckResult {
     /// It is live.
     Applied,
-    /// It was not understood; the one before stays live.
+    /// It could not be read; the previous one stays live.
     Refused,
 }
 
@@ -95,15 +104,36 @@ struct Tag {
     kind: String,
 }
 
+/// Applies `delta` to `objects`, whose digest is `have`.
+///
+/// # Errors
+/// The delta starts from another digest, or does not lead to the one it states.
+pub fn apply(objects: &Objects, have: &str, delta: &Delta) -> Result<Objects, DecodeError> {
+    if delta.base != have {
+        return Err(DecodeError::Base {
+            base: delta.base.clone(),
+            have: have.to_owned(),
+        });
+    }
+    let mut next = objects.clone();
+    for key in &delta.removed {
+        next.remove(key);
+    }
+    for (key, entry) in delta.changed.iter() {
+        next.insert(key.to_owned(), entry.clone());
+    }
+    verify(&next, &delta.digest)?;
+    Ok(next)
+}
+
 // === impl Line ===
 
 impl Line {
-    /// Reads one line. Its digest is not looked at: see [`Snapshot::verified`] and
-    /// [`apply`](super::apply).
+    /// Reads one line. Does not check its digest: see [`Snapshot::verified`] and [`apply`].
     ///
     /// # Errors
-    /// It is not JSON of a known line, or of another version. [`DecodeError::Kind`] if it is a line
-    /// of a kind to come.
+    /// It is not JSON of a known line, or of another version. [`DecodeError::Kind`] if this reader
+    /// does not know the kind of line.
     pub fn parse(line: &[u8]) -> Result<Self, DecodeError> {
         // In two passes: serde's tagged enums copy what they hold, and raw JSON cannot be copied.
         let wrong = |error: serde_json::Error| DecodeError::Line(error.to_string());
@@ -129,7 +159,7 @@ impl Line {
     /// Writes the line with its newline.
     ///
     /// # Errors
-    /// Never for a line made by this crate; the codec has an error type nevertheless.
+    /// Unreachable: no serializer of these types fails.
     pub fn to_bytes(&self) -> Result<Vec<u8>, DecodeError> {
         let mut bytes =
             serde_json::to_vec(self).map_err(|error| DecodeError::Line(error.to_string()))?;
@@ -146,7 +176,7 @@ struct Version {
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// Gives the objects if they are those that the digest names.
+    /// The objects, if they have the stated digest.
     ///
     /// # Errors
     /// [`DecodeError::Digest`] if they are not.

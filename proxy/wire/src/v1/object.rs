@@ -1,5 +1,5 @@
-//! Backends, routes and keys as they travel: mirrors of the domain's types, which know nothing of
-//! serde. The name of an object is in its key, not in its entry.
+//! Backends, routes and keys as they travel: mirrors of the domain's types, which have no serde. An
+//! object's name is in its key, not in its entry.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ enum Auth {
     },
     PassThrough,
     None,
-    /// There was a credential, which this copy does not have.
+    /// The credential was left out of this copy.
     Withheld,
 }
 
@@ -175,7 +175,7 @@ impl From<&table::Backend> for Backend {
 }
 
 impl Backend {
-    /// `None` if its credential was withheld: it cannot be used.
+    /// `None` if its credential was withheld: it is unusable.
     pub(super) fn into_core(self, name: ObjectName) -> Option<table::Backend> {
         let auth = match self.auth {
             Auth::ApiKey {
@@ -268,7 +268,11 @@ impl Route {
                 pass_through: self.authentication.pass_through,
             },
             rejected: self.rejected,
-            rules: self.rules.into_iter().map(|rule| Arc::new(rule.into_core())).collect(),
+            rules: self
+                .rules
+                .into_iter()
+                .map(|rule| Arc::new(rule.into_core()))
+                .collect(),
         }
     }
 }

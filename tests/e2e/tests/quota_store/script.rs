@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use proxy_core::quota::{LeaseReport, LeaseRequest, Slice, StoreWindow};
-use proxy_gateway::test_util::{ScriptCaller, ScriptItem, ScriptOutcome, StoreScript};
+use proxy_ledger::test_util::{ScriptCaller, ScriptItem, ScriptOutcome, StoreScript};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tests_quota::model::{Item, Outcome};

@@ -4,6 +4,7 @@ mod counting;
 mod liar;
 mod parts;
 mod refusals;
+mod skew;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;

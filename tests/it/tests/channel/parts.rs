@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use operator_publish::{Config as ServerConfig, Denial, Metrics, Publisher, Reviewer, Server};
+use operator_publish::{
+    Config as ServerConfig, Denial, Features, Metrics, Publisher, Reviewer, Server,
+};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use proxy_admin::shutdown::{self, Trigger};
@@ -57,7 +59,17 @@ impl Operator {
         listen: SocketAddr,
         tls: Option<Arc<rustls::ServerConfig>>,
     ) -> Result<Self> {
-        let publisher = Publisher::new(Metrics::register(&mut Registry::default()));
+        Self::start_with(listen, tls, Features::KNOWN).await
+    }
+
+    /// Starts one whose entries name what they need of `features`.
+    pub(crate) async fn start_with(
+        listen: SocketAddr,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        features: Features,
+    ) -> Result<Self> {
+        let metrics = Metrics::register(&mut Registry::default());
+        let publisher = Publisher::new(features, metrics);
         let config = ServerConfig {
             listen,
             heartbeat: Duration::from_millis(100),

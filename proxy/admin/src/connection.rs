@@ -1,0 +1,176 @@
+//! One HTTP connection of a server: its protocol, its requests and its graceful end.
+//!
+//! Works on any stream (TCP or TLS) and refuses to know what is served. Accepting connections, TLS
+//! and bounds on how many there are belong to the caller.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::shutdown::Shutdown;
+
+#[cfg(test)]
+mod tests;
+
+/// The name of HTTP/2 in TLS (RFC 9113, 3.2).
+pub const ALPN_H2: &[u8] = b"h2";
+
+/// The request line of HTTP/2's preface (RFC 9113, 3.4). No HTTP/1.1 request begins with it.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+
+/// Pause between two looks at a client that has sent a part of the preface: its socket stays
+/// readable, so there is nothing to wait for.
+const PEEK_AGAIN: Duration = Duration::from_millis(5);
+
+/// The protocol of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 and HTTP/1.0.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// The bounds of a connection. hyper's own bounds (size of headers, windows, streams, pings) and its
+/// timer are set on the two builders.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// How HTTP/1.1 is served.
+    pub http1: http1::Builder,
+    /// How HTTP/2 is served.
+    pub http2: http2::Builder<TokioExecutor>,
+    /// Longest wait for the last response after a shutdown; `None` waits for as long as it takes.
+    pub close: Option<Duration>,
+}
+
+/// Why a connection ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The peer sent nothing, or a part of a preface, for too long.
+    #[error("the peer sent no request in time")]
+    Silent,
+    /// The peer closed the connection, or the system failed it, before the first request.
+    #[error("wait for the first request")]
+    Greeting(#[source] io::Error),
+    /// The peer broke the protocol or a limit, or went away.
+    #[error("serve requests")]
+    Http(#[source] hyper::Error),
+    /// The last response took longer than [`Limits::close`].
+    #[error("the connection did not close in time")]
+    Unclosed,
+}
+
+// === impl Protocol ===
+
+impl Protocol {
+    /// The protocol that a TLS handshake agreed on. Without ALPN it is HTTP/1.1.
+    #[must_use]
+    pub fn negotiated(alpn: Option<&[u8]>) -> Self {
+        if alpn == Some(ALPN_H2) {
+            Self::Http2
+        } else {
+            Self::Http1
+        }
+    }
+
+    /// The protocol of a client on plain text, by its first bytes. The preface of HTTP/2 may come in
+    /// pieces. The bytes stay in the stream. A TLS handshake counts as HTTP/1.1, so that a server
+    /// may bound the wait for its first byte here as well.
+    ///
+    /// # Errors
+    /// The client sent too little within `longest`, or closed the connection.
+    pub async fn detect(stream: &TcpStream, longest: Duration) -> Result<Self, ConnectionError> {
+        match timeout(longest, peek(stream)).await {
+            Ok(detected) => detected.map_err(ConnectionError::Greeting),
+            Err(_elapsed) => Err(ConnectionError::Silent),
+        }
+    }
+}
+
+async fn peek(stream: &TcpStream) -> io::Result<Protocol> {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut first).await?;
+        let begun = first.get(..length).unwrap_or_default();
+        if begun.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if begun == PREFACE {
+            return Ok(Protocol::Http2);
+        }
+        if !PREFACE.starts_with(begun) {
+            return Ok(Protocol::Http1);
+        }
+        sleep(PEEK_AGAIN).await;
+    }
+}
+
+/// Answers the requests of one connection until the peer closes it. After a `shutdown` the requests
+/// under way are finished and no further one is taken.
+///
+/// `answer` cannot fail: a failed request is a response too. On HTTP/2 its futures run as tasks of
+/// their own, several at once.
+///
+/// # Errors
+/// The connection ended in any other way. For a log: the peer has got no further response.
+pub async fn serve<I, F, R, B>(
+    stream: I,
+    protocol: Protocol,
+    limits: &Limits,
+    answer: F,
+    shutdown: Shutdown,
+) -> Result<(), ConnectionError>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Fn(Request<Incoming>) -> R,
+    R: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let answered = answer(request);
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
+    let io = TokioIo::new(stream);
+    match protocol {
+        Protocol::Http1 => {
+            let connection = limits.http1.serve_connection(io, service);
+            drive(connection, limits.close, shutdown).await
+        }
+        Protocol::Http2 => {
+            let connection = limits.http2.serve_connection(io, service);
+            drive(connection, limits.close, shutdown).await
+        }
+    }
+}
+
+async fn drive(
+    connection: impl GracefulConnection<Error = hyper::Error>,
+    close: Option<Duration>,
+    mut shutdown: Shutdown,
+) -> Result<(), ConnectionError> {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended.map_err(ConnectionError::Http),
+        () = shutdown.requested() => connection.as_mut().graceful_shutdown(),
+    }
+    let ended = match close {
+        Some(longest) => match timeout(longest, connection).await {
+            Ok(ended) => ended,
+            Err(_elapsed) => return Err(ConnectionError::Unclosed),
+        },
+        None => connection.await,
+    };
+    ended.map_err(ConnectionError::Http)
+}
