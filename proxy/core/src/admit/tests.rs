@@ -42,6 +42,13 @@ fn route(name: &str, created_s: i64, pattern: &str) -> Route {
     }
 }
 
+fn quota(name: &str, scope: Scope) -> Quota {
+    Quota {
+        scope,
+        ..test_util::quota(name, vec![limit("l", Unit::Requests, 1)])
+    }
+}
+
 fn table(routes: Vec<Route>) -> Table {
     table_with(routes, Vec::new())
 }
@@ -153,10 +160,6 @@ fn a_rule_whose_backends_are_all_missing_has_none() {
 
 #[test]
 fn limits_apply_by_scope_model_and_consumer() {
-    let quota = |name: &str, scope: Scope| Quota {
-        scope,
-        ..test_util::quota(name, vec![limit("l", Unit::Requests, 1)])
-    };
     let mut for_mini = quota("mini", Scope::Gateway);
     for_mini.models = vec![ModelPattern::parse("gpt-4o-mini").expect("a pattern")];
     let mut for_bob = quota("bob", Scope::Gateway);
