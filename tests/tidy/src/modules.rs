@@ -56,12 +56,17 @@ pub fn circles(files: &Files) -> Vec<String> {
 }
 
 fn uses(files: &Files) -> Uses {
-    let modules = files.iter().map(|(file, text)| (path_of(file), Module::read(text)));
+    let modules = files
+        .iter()
+        .map(|(file, text)| (path_of(file), Module::read(text)));
     let modules = Modules(modules.collect());
     let names: BTreeMap<Path, &String> = files.keys().map(|file| (path_of(file), file)).collect();
     let mut uses = Uses::new();
     for (path, file) in &names {
-        let used = modules.used_by(path).into_iter().filter(|used| used != path);
+        let used = modules
+            .used_by(path)
+            .into_iter()
+            .filter(|used| used != path);
         let used = used.filter_map(|used| names.get(&used).map(|name| (*name).clone()));
         uses.insert((*file).clone(), used.collect());
     }
@@ -86,7 +91,12 @@ fn circle_from(uses: &Uses, start: &str) -> Option<Vec<String>> {
     let mut open = VecDeque::from([vec![start.to_owned()]]);
     let mut seen = BTreeSet::new();
     while let Some(way) = open.pop_front() {
-        for next in way.last().and_then(|last| uses.get(last)).into_iter().flatten() {
+        for next in way
+            .last()
+            .and_then(|last| uses.get(last))
+            .into_iter()
+            .flatten()
+        {
             let mut longer = way.clone();
             longer.push(next.clone());
             if next == start {
@@ -115,7 +125,10 @@ impl Module {
             match (*token, tail) {
                 // Not the `use<'a>` of a type.
                 ("use", [next, ..]) if *next != "<" => {
-                    length += tail.iter().position(|one| *one == ";").unwrap_or(tail.len());
+                    length += tail
+                        .iter()
+                        .position(|one| *one == ";")
+                        .unwrap_or(tail.len());
                     let tree = tail.get(..length - 1).unwrap_or_default();
                     module.import(tree, &Path::new(), visible);
                 }
@@ -141,7 +154,8 @@ impl Module {
                 _ => {}
             }
             // `pub` or `pub(crate)` stands before the next token.
-            visible = *token == "pub" || (visible && ["(", ")", "crate", "super", "in"].contains(token));
+            visible =
+                *token == "pub" || (visible && ["(", ")", "crate", "super", "in"].contains(token));
             before = token;
             rest = rest.get(length..).unwrap_or_default();
         }
@@ -165,7 +179,9 @@ impl Module {
                     return;
                 }
                 ["self"] if !path.is_empty() => break,
-                ["self", "as", alias] if !path.is_empty() => return self.name(alias, path, visible),
+                ["self", "as", alias] if !path.is_empty() => {
+                    return self.name(alias, path, visible);
+                }
                 [last, "as", alias] => {
                     path.push((*last).to_owned());
                     return self.name(alias, path, visible);
@@ -245,8 +261,13 @@ impl Modules {
         let mut paths: Vec<&Path> = imports.map(|(_, target)| target).collect();
         paths.extend(&module.globs);
         paths.extend(&module.paths);
-        let homes = paths.into_iter().filter_map(|target| self.home(path, target, FUEL));
-        homes.filter(|home| home.is_item).map(|home| home.module).collect()
+        let homes = paths
+            .into_iter()
+            .filter_map(|target| self.home(path, target, FUEL));
+        homes
+            .filter(|home| home.is_item)
+            .map(|home| home.module)
+            .collect()
     }
 
     /// Where the item that `path` names in the module `from` is defined; `None` for another crate.
@@ -272,8 +293,12 @@ impl Modules {
             } else if let Some(target) = module.imported.get(name) {
                 return self.home(&at, &[target, tail].concat(), fuel);
             } else {
-                let globs = module.globs.iter().filter(|_| !module.defined.contains(name));
-                let mut through = globs.filter_map(|glob| self.home(&at, &[glob, rest].concat(), fuel));
+                let globs = module
+                    .globs
+                    .iter()
+                    .filter(|_| !module.defined.contains(name));
+                let mut through =
+                    globs.filter_map(|glob| self.home(&at, &[glob, rest].concat(), fuel));
                 return through.next().or(Some(Home {
                     module: at,
                     is_item: true,

@@ -43,7 +43,11 @@ impl Source {
                     None => source.tokens.push(word),
                 }
             } else {
-                let width = if reader.rest.starts_with("::") { 2 } else { first.len_utf8() };
+                let width = if reader.rest.starts_with("::") {
+                    2
+                } else {
+                    first.len_utf8()
+                };
                 source.tokens.push(reader.cut(width).to_owned());
             }
         }

@@ -40,12 +40,16 @@ fn sources(package: &Package) -> Files {
     if !folder.is_dir() {
         return Files::new();
     }
-    let sources = files(&folder).into_iter().filter(|file| is(file, "rs") && !holds_tests(file));
+    let sources = files(&folder)
+        .into_iter()
+        .filter(|file| is(file, "rs") && !holds_tests(file));
     let named = sources.filter_map(|file| {
         let name = file.strip_prefix(&folder).ok()?.to_str()?.to_owned();
         Some((name, text(&file)))
     });
-    let mut named: Files = named.filter(|(name, _)| !Path::new(name).starts_with("bin")).collect();
+    let mut named: Files = named
+        .filter(|(name, _)| !Path::new(name).starts_with("bin"))
+        .collect();
     if named.contains_key("lib.rs") {
         named.remove("main.rs");
     }
@@ -57,13 +61,19 @@ fn no_two_files_of_a_crate_use_each_other() {
     let mut found = Vec::new();
     for package in packages() {
         let of_package = circles(&sources(&package));
-        found.extend(of_package.iter().map(|circle| format!("{}: {circle}", package.name())));
+        found.extend(
+            of_package
+                .iter()
+                .map(|circle| format!("{}: {circle}", package.name())),
+        );
     }
     compare(found, KNOWN).unwrap_or_else(|breaches| panic!("{breaches}"));
 }
 
 fn check(files: &[(&str, &str)], expect: &[&str]) {
-    let files = files.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned()));
+    let files = files
+        .iter()
+        .map(|(file, text)| ((*file).to_owned(), (*text).to_owned()));
     assert_eq!(circles(&files.collect()), expect);
 }
 
@@ -96,7 +106,10 @@ fn a_circle_of_five_files_is_found() {
 
 #[test]
 fn a_parent_and_a_child_that_need_each_other_are_a_circle() {
-    let child = ("a/child.rs", "use super::Parent;\npub struct Child(Parent);");
+    let child = (
+        "a/child.rs",
+        "use super::Parent;\npub struct Child(Parent);",
+    );
     let expect = ["a.rs -> a/child.rs -> a.rs"];
     for uses in [
         "use child::Child;",
@@ -106,15 +119,24 @@ fn a_parent_and_a_child_that_need_each_other_are_a_circle() {
         let parent = format!("mod child; {uses} pub struct Parent;");
         check(&[("lib.rs", "mod a;"), ("a.rs", &parent), child], &expect);
     }
-    let parent = ("a.rs", "mod child; pub use child::Child; pub struct Parent;");
+    let parent = (
+        "a.rs",
+        "mod child; pub use child::Child; pub struct Parent;",
+    );
     check(&[("lib.rs", "mod a;"), parent, child], &[]);
 }
 
 #[test]
 fn a_re_export_is_followed_to_its_home() {
     let lib = ("lib.rs", "mod a;\nmod b;\npub use a::A;");
-    let a = ("a.rs", "mod inner;\npub use inner::*;\npub use inner::A as Same;");
-    let b = ("b.rs", "use crate::A;\npub struct B;\nfn f(same: crate::a::Same) {}");
+    let a = (
+        "a.rs",
+        "mod inner;\npub use inner::*;\npub use inner::A as Same;",
+    );
+    let b = (
+        "b.rs",
+        "use crate::A;\npub struct B;\nfn f(same: crate::a::Same) {}",
+    );
     let inner = ("a/inner.rs", "pub struct A;\nuse super::super::b::B;");
     check(&[lib, a, b, inner], &["a/inner.rs -> b.rs -> a/inner.rs"]);
 }
@@ -135,7 +157,10 @@ fn comments_text_and_tests_are_not_uses() {
         use crate::b::{B};
     "##;
     let b = "use crate::a::TEXT;\npub struct B;";
-    check(&[("lib.rs", "mod a;\nmod b;"), ("a.rs", a), ("b.rs", b)], &[]);
+    check(
+        &[("lib.rs", "mod a;\nmod b;"), ("a.rs", a), ("b.rs", b)],
+        &[],
+    );
     let used = format!("{a}\nfn g(b: crate::b::B) {{}}");
     check(
         &[("lib.rs", "mod a;\nmod b;"), ("a.rs", &used), ("b.rs", b)],

@@ -173,9 +173,7 @@ fn below(package: &str, depth: Option<u32>) -> BTreeSet<String> {
     if let Some(depth) = depth {
         cargo.args(["--depth", &depth.to_string()]);
     }
-    let output = cargo
-        .output()
-        .expect("cargo runs this test");
+    let output = cargo.output().expect("cargo runs this test");
     assert!(
         output.status.success(),
         "{}",
@@ -204,7 +202,9 @@ fn breaches(
         }
     }
     for ban in row.unreachable.iter().filter(|ban| reached.contains(**ban)) {
-        found.push(format!("{package} may not reach {ban}: see `cargo tree -p {package} -i {ban}`"));
+        found.push(format!(
+            "{package} may not reach {ban}: see `cargo tree -p {package} -i {ban}`"
+        ));
     }
     for ban in row.unnamed.iter().filter(|ban| named.contains(**ban)) {
         found.push(format!("{package} may not name {ban}"));
@@ -247,17 +247,42 @@ fn a_breach_of_the_table_is_found() {
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let ours = names(&["proxy-core", "proxy-wire"]);
     let check = |named: &[&str], reached: &[&str], expect: &[&str]| {
-        assert_eq!(breaches(&row, &ours, &names(named), &names(reached)), expect);
+        assert_eq!(
+            breaches(&row, &ours, &names(named), &names(reached)),
+            expect
+        );
     };
-    check(&["proxy-core", "tokio"], &["proxy-core", "redis", "tokio"], &[]);
-    check(&["proxy-wire"], &[], &["proxy-gateway may not import proxy-wire"]);
-    check(&["redis"], &["redis"], &["proxy-gateway may not name redis"]);
-    check(&["kube-client"], &[], &["proxy-gateway names a part of kube instead of kube"]);
-    check(&[], &["kube-client"], &["proxy-gateway reaches the Kubernetes client"]);
+    check(
+        &["proxy-core", "tokio"],
+        &["proxy-core", "redis", "tokio"],
+        &[],
+    );
+    check(
+        &["proxy-wire"],
+        &[],
+        &["proxy-gateway may not import proxy-wire"],
+    );
+    check(
+        &["redis"],
+        &["redis"],
+        &["proxy-gateway may not name redis"],
+    );
+    check(
+        &["kube-client"],
+        &[],
+        &["proxy-gateway names a part of kube instead of kube"],
+    );
+    check(
+        &[],
+        &["kube-client"],
+        &["proxy-gateway reaches the Kubernetes client"],
+    );
     check(
         &[],
         &["k8s-openapi"],
-        &["proxy-gateway may not reach k8s-openapi: see `cargo tree -p proxy-gateway -i k8s-openapi`"],
+        &[
+            "proxy-gateway may not reach k8s-openapi: see `cargo tree -p proxy-gateway -i k8s-openapi`",
+        ],
     );
     let pure = Row {
         package: "proxy-wire",
@@ -322,7 +347,11 @@ fn the_middle_modules_of_the_domain_do_not_import_each_other() {
 fn pure_crates_read_no_clock_no_environment_and_no_file() {
     let pure = ["proxy/core/src", "proxy/api/src"].map(|folder| root().join(folder));
     let mut breaches = Vec::new();
-    for file in pure.iter().filter(|folder| folder.is_dir()).flat_map(|folder| files(folder)) {
+    for file in pure
+        .iter()
+        .filter(|folder| folder.is_dir())
+        .flat_map(|folder| files(folder))
+    {
         if is(&file, "rs") && !holds_tests(&file) {
             let code = text(&file);
             for ban in [

@@ -55,15 +55,24 @@ fn prose(path: &Path) -> Vec<(usize, String)> {
         return Source::read(&text).prose;
     }
     let lines = text.lines().enumerate();
-    lines.map(|(index, line)| (index + 1, line.to_owned())).collect()
+    lines
+        .map(|(index, line)| (index + 1, line.to_owned()))
+        .collect()
 }
 
 /// The banned phrases of a text.
 fn banned(text: &str) -> Vec<&'static str> {
-    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    // "`None` if" is Rust's own word.
+    let text = text.replace("`None`", "");
+    let words = text
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty());
     let words: Vec<String> = words.map(str::to_lowercase).collect();
     let words = format!(" {} ", words.join(" "));
-    BANNED.into_iter().filter(|phrase| words.contains(&format!(" {phrase} "))).collect()
+    BANNED
+        .into_iter()
+        .filter(|phrase| words.contains(&format!(" {phrase} ")))
+        .collect()
 }
 
 #[test]
@@ -78,7 +87,9 @@ fn prose_has_no_banned_phrase() {
         if is_list || !(is(&file, "rs") || is(&file, "md")) {
             continue;
         }
-        let folder = folders.iter().find(|folder| file.starts_with(root().join(folder)));
+        let folder = folders
+            .iter()
+            .find(|folder| file.starts_with(root().join(folder)));
         let known = folder.filter(|folder| KNOWN.contains(&folder.as_str()));
         for (line, text) in prose(&file) {
             for phrase in banned(&text) {
@@ -92,10 +103,17 @@ fn prose_has_no_banned_phrase() {
 
 #[test]
 fn a_banned_phrase_is_found_as_whole_words() {
-    assert_eq!(banned("/// The caller, who\tlacks it: NOBODY."), ["who lacks", "nobody"]);
+    assert_eq!(
+        banned("/// The caller, who\tlacks it: NOBODY."),
+        ["who lacks", "nobody"]
+    );
     assert_eq!(banned("the proxy is told anew"), ["is told", "anew"]);
-    assert!(banned("renewed, retold by anyone").is_empty());
+    assert!(banned("`None` if it was renewed, retold by anyone").is_empty());
     let source = Source::read("// none if\nlet nobody = \"so many\"; /* lest */");
-    let each: Vec<_> = source.prose.iter().flat_map(|(_, text)| banned(text)).collect();
+    let each: Vec<_> = source
+        .prose
+        .iter()
+        .flat_map(|(_, text)| banned(text))
+        .collect();
     assert_eq!(each, ["none if", "so many", "lest"]);
 }

@@ -111,11 +111,7 @@ fn every_rust_file_is_declared_by_a_module_or_a_target() {
             missing.push(shown(file));
         }
     }
-    assert!(
-        missing.is_empty(),
-        "not compiled:\n{}",
-        missing.join("\n")
-    );
+    assert!(missing.is_empty(), "not compiled:\n{}", missing.join("\n"));
 }
 
 #[test]

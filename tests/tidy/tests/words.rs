@@ -21,8 +21,13 @@ const KNOWN: &[&str] = &[
 
 /// Variants of the list that no text constructs.
 fn unused(name: &str, list: &str, others: &[String]) -> Vec<String> {
-    let used: BTreeSet<String> = others.iter().flat_map(|text| constructed(name, text)).collect();
-    let unused = variants(name, list).into_iter().filter(|variant| !used.contains(variant));
+    let used: BTreeSet<String> = others
+        .iter()
+        .flat_map(|text| constructed(name, text))
+        .collect();
+    let unused = variants(name, list)
+        .into_iter()
+        .filter(|variant| !used.contains(variant));
     unused.map(|variant| format!("{name}::{variant}")).collect()
 }
 
@@ -37,7 +42,10 @@ fn every_word_of_a_closed_list_is_said() {
     let mut found = Vec::new();
     for (name, file) in LISTS {
         let list = text(&root().join(file));
-        assert!(!variants(name, &list).is_empty(), "no enum {name} in {file}");
+        assert!(
+            !variants(name, &list).is_empty(),
+            "no enum {name} in {file}"
+        );
         let others = sources.iter().filter(|(other, _)| other != file);
         let others: Vec<String> = others.map(|(_, text)| text.clone()).collect();
         found.extend(unused(name, &list, &others));
@@ -51,6 +59,9 @@ fn a_word_that_is_only_matched_or_compared_is_not_said() {
     assert_eq!(variants("Code", list), ["One", "Two", "Three", "Four"]);
     let other = "fn f(code: Code) -> Code {\n    match code { Code::One => Code::Two, Code::Three | Code::One => Code::Two }\n}\nfn g(code: Code) -> bool { code == Code::One || Code::One != code }\n#[cfg(test)]\nfn h() -> Code { Code::Four }";
     let others = [other.to_owned()];
-    assert_eq!(unused("Code", list, &others), ["Code::One", "Code::Three", "Code::Four"]);
+    assert_eq!(
+        unused("Code", list, &others),
+        ["Code::One", "Code::Three", "Code::Four"]
+    );
     assert_eq!(unused("Code", list, &[]).len(), 4);
 }

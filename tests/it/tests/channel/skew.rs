@@ -117,10 +117,15 @@ async fn a_proxy_without_a_feature_refuses_what_needs_it_and_applies_the_rest() 
     assert_eq!(decide(&live, "blue.example", "k"), Ok(()));
     let lacks = "it needs the feature colour, which this version of the proxy lacks";
     let refused = |what: &str| Err((Code::RouteRejected, format!("the {what}: {lacks}")));
-    assert_eq!(decide(&live, "red.example", "k"), refused("route a/red is in error"));
+    assert_eq!(
+        decide(&live, "red.example", "k"),
+        refused("route a/red is in error")
+    );
     let by_quota = refused("quota a/red cannot be enforced");
     assert_eq!(decide(&live, "green.example", "k"), by_quota);
-    let (code, _) = decide(&live, "blue.example", "other").err().context("a refusal")?;
+    let (code, _) = decide(&live, "blue.example", "other")
+        .err()
+        .context("a refusal")?;
     assert_eq!(code, Code::InvalidCredential, "the key is left out");
     let limits = live.limits().iter().map(|limit| limit.name.to_string());
     assert_eq!(limits.collect::<Vec<_>>(), ["a/blue/rpm", "a/red/rpm"]);
@@ -131,7 +136,8 @@ async fn a_proxy_without_a_feature_refuses_what_needs_it_and_applies_the_rest() 
         let replica = fleet.borrow().replicas.first().cloned().context("p1")?;
         assert_eq!(replica.refused, None);
         let each = replica.unsupported.iter();
-        each.map(|(entry, needs)| (entry.clone(), needs.clone())).collect()
+        each.map(|(entry, needs)| (entry.clone(), needs.clone()))
+            .collect()
     };
     let kinds = [EntryKind::Route, EntryKind::Quota, EntryKind::Key];
     let expected = kinds.map(|kind| {
