@@ -62,6 +62,8 @@ fn prose(path: &Path) -> Vec<(usize, String)> {
 
 /// The banned phrases of a text.
 fn banned(text: &str) -> Vec<&'static str> {
+    // "`None` if" is Rust's own word.
+    let text = text.replace("`None`", "");
     let words = text
         .split(|c: char| !c.is_alphanumeric())
         .filter(|word| !word.is_empty());
@@ -106,7 +108,7 @@ fn a_banned_phrase_is_found_as_whole_words() {
         ["who lacks", "nobody"]
     );
     assert_eq!(banned("the proxy is told anew"), ["is told", "anew"]);
-    assert!(banned("renewed, retold by anyone").is_empty());
+    assert!(banned("`None` if it was renewed, retold by anyone").is_empty());
     let source = Source::read("// none if\nlet nobody = \"so many\"; /* lest */");
     let each: Vec<_> = source
         .prose
