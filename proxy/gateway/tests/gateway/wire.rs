@@ -16,7 +16,7 @@ use crate::bench::Bench;
 
 const BODY: &str = r#"{"model":"mini","messages":[{"role":"user","content":"hi"}]}"#;
 
-/// What is left unanswered for so long is an error of the gateway.
+/// A longer wait for an answer is a defect of the gateway.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// A request with these lines in its head, closed by its end.
@@ -379,7 +379,7 @@ async fn a_request_hidden_behind_another_is_judged_like_any_other() -> Result<()
         .await?;
         assert_eq!(seen.statuses, [200, 401], "{name}: {}", seen.text);
     }
-    // After a length and chunks, what follows is nobody's.
+    // After a length and chunks, the owner of the rest is ambiguous.
     let both = chat(
         &["content-length: 3", "transfer-encoding: chunked"],
         &chunked(BODY),

@@ -71,7 +71,7 @@ impl Bench {
         tokens: u64,
     ) -> Result<Charge, Box<Refused>> {
         let taken = self.reserve(live, key, tokens).now_or_never();
-        taken.expect("without a store nobody waits")
+        taken.expect("without a store nothing waits")
     }
 
     pub(crate) async fn reserve(

@@ -15,7 +15,7 @@ async fn who_waits_in_vain_for_a_store_that_is_there_is_refused() {
 
     store.enter(Phase::Open);
     let refusal = bench.reserve(&live, "k", 10).await;
-    let refusal = refusal.expect_err("nobody has lent anything");
+    let refusal = refusal.expect_err("nothing is granted");
     assert_eq!(refusal.wait, Wait::Millis(1_000), "{refusal:?}");
 
     // The quota says `Share`: only now this replica counts for itself.
