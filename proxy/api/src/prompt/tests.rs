@@ -249,7 +249,7 @@ fn a_sound_and_a_file_cost_a_bound() {
 }
 
 #[test]
-fn what_the_gateway_cannot_see_or_read_is_not_counted() {
+fn an_invisible_or_malformed_prompt_is_not_counted() {
     let none = |operation, model, body: &Value| {
         assert_eq!(tokens(operation, model, body), None, "{body}");
     };
@@ -296,7 +296,7 @@ fn what_the_gateway_cannot_see_or_read_is_not_counted() {
 }
 
 #[test]
-fn a_request_that_is_too_large_is_not_counted_unless_the_budget_is_passed_before() {
+fn a_request_that_is_too_large_is_counted_only_up_to_the_budget() {
     let body = json!({"messages": [{"role": "user", "content": "word ".repeat(MAX_TEXT / 5 + 1)}]});
     assert_eq!(tokens(CHAT, GPT, &body), None);
     let body =

@@ -191,7 +191,7 @@ async fn a_spent_limit_answers_429_with_its_name_and_the_wait() -> Result<()> {
 }
 
 #[tokio::test]
-async fn who_waits_as_told_is_admitted_and_not_much_later_than_needed() -> Result<()> {
+async fn a_client_that_waits_as_advised_is_admitted_soon() -> Result<()> {
     let second = Limit {
         name: "second".into(),
         window: Window::Second,
@@ -228,7 +228,7 @@ async fn who_waits_as_told_is_admitted_and_not_much_later_than_needed() -> Resul
 }
 
 #[tokio::test]
-async fn every_answer_tells_the_tightest_limit_of_its_kind() -> Result<()> {
+async fn every_answer_shows_the_tightest_limit_of_its_kind() -> Result<()> {
     let wide = Limit {
         name: "wide".into(),
         ..minute(Unit::Requests, 100)
