@@ -2,8 +2,8 @@
 //!
 //! A table is sent as [`Objects`]: one piece of JSON per backend, route, quota and key, so that a
 //! change of one route is a delta of one piece. Lines ([`Line`]) are newline-delimited JSON. Words:
-//! a `digest` identifies the bytes of all objects, a `revision` orders tables in time, a `base` is the
-//! digest that a delta starts from. Counters are sent the other way, as a [`Report`].
+//! a `digest` identifies the bytes of all objects, a `revision` orders tables in time, a `base` is
+//! the digest that a delta starts from. Counters are sent the other way, as a [`Report`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,9 +38,9 @@ pub fn encode(contents: &Contents) -> Objects {
     encode_reusing(contents, &Contents::default(), &Objects::default())
 }
 
-/// Like [`encode`], but reuses the entries of `previous`, the encoding of `before`, for objects that
-/// have not changed. The lists must be sorted, as compile leaves them; an object that is not found is
-/// encoded again.
+/// Like [`encode`], but reuses the entries of `previous`, the encoding of `before`, for objects
+/// that have not changed. The lists must be sorted, as compile leaves them; an object that is not
+/// found is encoded again.
 #[must_use]
 pub fn encode_reusing(contents: &Contents, before: &Contents, previous: &Objects) -> Objects {
     let mut writer = Writer {

@@ -108,7 +108,8 @@ impl Line {
     /// It is not JSON of a known line, or of another version. [`DecodeError::Kind`] if it is a line
     /// of a kind to come.
     pub fn parse(line: &[u8]) -> Result<Self, DecodeError> {
-        // In two passes: the tagged enums of serde copy their content, and raw JSON cannot be copied.
+        // In two passes: the tagged enums of serde copy their content, and raw JSON cannot be
+        // copied.
         let wrong = |error: serde_json::Error| DecodeError::Line(error.to_string());
         let tag: Tag = serde_json::from_slice(line).map_err(wrong)?;
         match &*tag.kind {

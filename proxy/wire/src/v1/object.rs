@@ -1,5 +1,5 @@
-//! Backends, routes and keys on the wire: mirrors of the domain's types, which know nothing of serde.
-//! The name of an object is in its key, not in its entry.
+//! Backends, routes and keys on the wire: mirrors of the domain's types, which know nothing of
+//! serde. The name of an object is in its key, not in its entry.
 
 use std::sync::Arc;
 

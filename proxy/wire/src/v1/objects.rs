@@ -72,14 +72,15 @@ impl Entry {
         self.0.get()
     }
 
-    /// Never `None` for the types of this module: their maps have text keys, and no part of them fails.
+    /// Never `None` for the types of this module: their maps have text keys, and no part of them
+    /// fails.
     pub(super) fn of(object: &impl Serialize) -> Option<Self> {
         let raw = serde_json::value::to_raw_value(object).ok()?;
         Some(Self(raw.into()))
     }
 
-    /// An error of serde quotes a value only where another type or word was expected. A credential is
-    /// any text, so it is never quoted.
+    /// An error of serde quotes a value only where another type or word was expected. A credential
+    /// is any text, so it is never quoted.
     pub(super) fn read<T: DeserializeOwned>(&self, key: &str) -> Result<T, DecodeError> {
         serde_json::from_str(self.json()).map_err(|error| DecodeError::Object {
             key: key.to_owned(),

@@ -15,7 +15,7 @@ mod tests;
 pub struct Report {
     /// Who says so.
     pub replica: String,
-    /// Which life of it: a replica that starts again has the same name and counts from nothing.
+    /// Its process: a restarted replica has the same name and starts its counters at 0.
     pub instance: String,
     store: Text<StoreState>,
     #[serde(default)]
