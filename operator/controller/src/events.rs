@@ -25,7 +25,8 @@ const NOTE: usize = 1_000;
 /// Longest wait for one event; losing one is acceptable.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Most events after one pass. When a thousand objects break at once, the conditions report the others.
+/// Most events after one pass. When a thousand objects break at once, the conditions report the
+/// others.
 const AT_ONCE: usize = 50;
 
 /// A reported error: object, uid, reason and text.
@@ -64,8 +65,8 @@ impl Announcer {
         *self.memory.lock() = Memory::default();
     }
 
-    /// Takes the errors in `verdicts`, and returns those that were not there last time. Call it before
-    /// the status is written: a new leader takes an error in a stored status for reported.
+    /// Takes the errors in `verdicts`, and returns those that were not there last time. Call it
+    /// before the status is written: a new leader takes an error in a stored status for reported.
     pub(crate) fn fresh(
         &self,
         verdicts: &BTreeMap<ObjectRef, Verdict>,
@@ -101,8 +102,8 @@ impl Announcer {
             uid: Some(uid),
             ..ObjectReference::default()
         };
-        // A new recorder each time: its cache would fold another error of the same reason into the text
-        // of the first one.
+        // A new recorder each time: its cache would fold another error of the same reason into the
+        // text of the first one.
         let reporter = Reporter {
             controller: format!("{}/{FIELD_MANAGER}", crds::GROUP),
             instance: Some(self.identity.clone()),
@@ -125,8 +126,8 @@ impl Announcer {
 // === impl Memory ===
 
 impl Memory {
-    /// Takes all `errors`, and returns those to report. `true` with an error: the stored status shows it
-    /// already.
+    /// Takes all `errors`, and returns those to report. `true` with an error: the stored status
+    /// shows it already.
     fn fresh(&mut self, errors: Vec<(Announcement, bool)>) -> Vec<Announcement> {
         let starting = !std::mem::replace(&mut self.started, true);
         let fresh = errors
