@@ -76,7 +76,7 @@ bench: tools ## measure the gateway, how fast a change reaches the proxies, and 
 
 # A machine that cannot install the peers still measures the rest.
 bench-quota: export TUNDISH_TEST_PROFILE := release
-bench-quota: packages ## measure what quotas admit and cost, into docs/quotas.md (12 minutes; QUICK=1: 2)
+bench-quota: packages ## measure what quotas admit and cost, into docs/quota-bounds.md (12 minutes; QUICK=1: 2)
 	@tests/tools/peers.sh >/dev/null || echo "[bench-quota] without LiteLLM" >&2
 	cargo build --release --bins
 	cargo run --release -p tests-bench -- quota $(if $(QUICK),--quick)

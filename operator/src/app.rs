@@ -1,5 +1,6 @@
 //! The operator put together: controller, publisher, channel and admin port.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use operator_controller::{
     load_or_create_ca,
 };
 use operator_publish::tls::{Authorities, Certificates, StoredAuthorities};
-use operator_publish::{Publisher, Server};
+use operator_publish::{Features, Publisher, Server};
 use prometheus_client::registry::Registry;
 use proxy_admin::clock;
 use proxy_admin::http::{Admin, Readiness};
@@ -44,12 +45,17 @@ impl App {
     pub(crate) async fn start(config: Config) -> Result<Self> {
         let mut registry = Registry::with_prefix(PREFIX);
         let metrics = Metrics::register(&mut registry);
-        let publisher = Publisher::new(operator_publish::Metrics::register(&mut registry));
+        let publisher = Publisher::new(
+            Features::KNOWN,
+            operator_publish::Metrics::register(&mut registry),
+        );
         let readiness = Readiness::default();
         let (trigger, shutdown) = shutdown::channel();
         let quota = publisher.clone();
         let admin = Admin::new(registry, readiness.clone())
-            .with_page("/quota", move |_query| quota.standing_page())
+            .with_page("/quota", move |_query| {
+                Ok::<_, Infallible>(quota.usage_page())
+            })
             .bind(config.admin)
             .await;
         let admin = admin.with_context(|| format!("open the admin port {}", config.admin))?;

@@ -1,16 +1,18 @@
 //! A gateway with its admin port: what every process that serves clients is made of.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
+use proxy_admin::background::Background;
 use proxy_admin::http::{Admin, Readiness};
 use proxy_admin::shutdown::{Shutdown, Trigger};
 use proxy_admin::{shutdown, task};
 use proxy_core::table::Table;
-use proxy_gateway::{Config, Gateway, Metrics, Serving, StoreLink};
+use proxy_gateway::{Config, Gateway, Metrics, Serving};
 
 /// A gateway waits so long for its store before it serves without: about four tries.
 const FIRST_CONTACT: Duration = Duration::from_secs(1);
@@ -21,7 +23,7 @@ pub struct App {
     gateway: Gateway,
     readiness: Readiness,
     serving: Serving,
-    store: Option<StoreLink>,
+    background: Background,
     trigger: Trigger,
     /// For everything else that runs as long as the gateway.
     pub shutdown: Shutdown,
@@ -63,22 +65,23 @@ impl App {
         let (trigger, shutdown) = shutdown::channel();
         let (quota, explain) = (gateway.clone(), gateway.clone());
         let admin = Admin::new(registry, readiness.clone())
-            .with_page("/quota", move |_query| quota.standing_page())
+            .with_page("/quota", move |_query| {
+                Ok::<_, Infallible>(quota.usage_page())
+            })
             .with_page("/explain", move |query| explain.explain_page(query))
             .bind(admin)
             .await
             .with_context(|| format!("cannot open the admin port {admin}"))?;
-        let store = gateway.connect_store();
-        if let Some(store) = &store {
-            store.opened(FIRST_CONTACT).await;
-        }
+        let mut background = Background::default();
+        gateway.start_background(&mut background);
+        gateway.store_opened(FIRST_CONTACT).await;
         let serving = gateway.start(&shutdown)?;
         task::spawn("admin port", admin.serve(shutdown.clone()));
         Ok(Self {
             gateway,
             readiness,
             serving,
-            store,
+            background,
             trigger,
             shutdown,
         })
@@ -123,9 +126,7 @@ impl App {
             signalled = shutdown::signalled() => signalled.context("cannot wait for signals")?,
         }
         // Not before: what running requests hold is settled there.
-        if let Some(store) = self.store {
-            store.close().await;
-        }
+        self.background.stop().await;
         tracing::info!("stopped");
         Ok(())
     }

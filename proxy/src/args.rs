@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser};
 use proxy_admin::telemetry::Format;
-use proxy_gateway::{Config, StoreAddress, StoreConfig, TlsFiles};
+use proxy_gateway::{Config, TlsFiles};
+use proxy_ledger::{StoreAddress, StoreConfig};
 
 /// Output tokens held for a request without a bound of its own, as long as nobody says otherwise:
 /// a long paragraph, which most answers of a chat stay below.
@@ -130,6 +131,7 @@ impl GatewayArgs {
         let tls = self.tls_cert.clone().zip(self.tls_key.clone());
         Config {
             listen: self.listen,
+            apis: proxy_api::ROWS,
             threads: if self.threads == 0 {
                 cores()
             } else {

@@ -79,6 +79,7 @@ fn nothing(name: &ObjectName, scope: Scope) -> Quota {
         mode: Mode::Enforce,
         on_store_loss: OnStoreLoss::Deny,
         limits: vec![no_requests()],
+        unsupported: None,
     }
 }
 
@@ -131,6 +132,7 @@ fn validate(
             StoreLoss::Allow => OnStoreLoss::Allow,
         },
         limits: limits(spec, findings),
+        unsupported: None,
     };
     (compiled, partial)
 }

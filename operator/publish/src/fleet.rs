@@ -1,10 +1,12 @@
 //! The members of the fleet, with their acknowledgements and their use.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proxy_core::names::EntryName;
 use proxy_core::quota::StoreState;
-use proxy_wire::v1::{Checkpoint, CheckpointReplica};
+use proxy_wire::v1::{Checkpoint, CheckpointReplica, Unsupported};
 
 use crate::usage::{Departed, Usage};
 
@@ -33,6 +35,9 @@ pub struct Replica {
     /// Sequence of the newest publication that it refused, and its error; `None` after it applied
     /// that one or a newer one.
     pub refused: Option<(u64, String)>,
+    /// Entries of that publication which it cannot enforce as declared, with the features that it
+    /// lacks.
+    pub unsupported: Arc<BTreeMap<EntryName, Vec<String>>>,
     /// It has lost the shared store of counters.
     pub store_lost: bool,
 }
@@ -54,6 +59,7 @@ struct Member {
     expected: bool,
     acked: Option<u64>,
     refused: Option<(u64, String)>,
+    unsupported: Arc<BTreeMap<EntryName, Vec<String>>>,
     /// Its use; `None` for a proxy that is too old to report it.
     usage: Option<Usage>,
 }
@@ -179,13 +185,26 @@ impl Members {
         }
     }
 
-    /// Records that a member applied the publication of `sequence`; false if `id` is none.
-    pub(crate) fn applied(&mut self, id: &str, sequence: u64) -> bool {
+    /// Records that a member applied the publication of `sequence`, except for the entries that it
+    /// cannot enforce; false if `id` is not a member.
+    pub(crate) fn applied(
+        &mut self,
+        id: &str,
+        sequence: u64,
+        unsupported: Vec<Unsupported>,
+    ) -> bool {
         let Some(member) = self.all.get_mut(id) else {
             return false;
         };
         // Acknowledgements may overtake each other; a proxy never goes back.
-        member.acked = member.acked.max(Some(sequence));
+        if member.acked <= Some(sequence) {
+            member.acked = Some(sequence);
+            let known = unsupported.into_iter().filter_map(|one| {
+                // An entry of ours always has a name.
+                Some((EntryName::parse(&one.entry)?, one.needs))
+            });
+            member.unsupported = Arc::new(known.collect());
+        }
         if member
             .refused
             .as_ref()
@@ -225,6 +244,7 @@ impl Members {
             id: id.clone(),
             acked: member.acked,
             refused: member.refused.clone(),
+            unsupported: Arc::clone(&member.unsupported),
             store_lost: member
                 .usage
                 .as_ref()

@@ -17,6 +17,7 @@ mod usage;
 
 pub use fleet::{Fleet, Replica};
 pub use metrics::Metrics;
+pub use proxy_wire::v1::Features;
 pub use publisher::{Publication, Publisher};
 pub use review::{Denial, Reviewer};
 pub use server::{Config, Server};

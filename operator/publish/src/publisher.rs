@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use proxy_admin::clock;
 use proxy_core::names::EntryName;
 use proxy_core::table::Contents;
-use proxy_wire::v1::{self, Ack, AckResult, Objects};
+use proxy_wire::v1::{self, Ack, AckResult, Features, Objects};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -32,6 +32,7 @@ const ERROR_CHARS: usize = 1_000;
 pub struct Publisher(Arc<Shared>);
 
 struct Shared {
+    features: Features,
     state: Mutex<State>,
     /// Changes with the table, the number of replicas and the carryover.
     changes: watch::Sender<u64>,
@@ -52,10 +53,11 @@ impl fmt::Debug for Publisher {
 }
 
 impl Publisher {
-    /// A publisher with nothing published yet.
+    /// A publisher with nothing published yet. Its entries name those of `features` that they need.
     #[must_use]
-    pub fn new(metrics: Metrics) -> Self {
+    pub fn new(features: Features, metrics: Metrics) -> Self {
         Self(Arc::new(Shared {
+            features,
             state: Mutex::default(),
             changes: watch::Sender::new(0),
             fleet: watch::Sender::new(Fleet::default()),
@@ -76,7 +78,7 @@ impl Publisher {
         }
         let empty = Objects::default();
         let previous = state.kept.back().map_or(&empty, |kept| &*kept.objects);
-        let objects = v1::encode_reusing(contents, &state.contents, previous);
+        let objects = v1::encode_reusing(contents, self.0.features, &state.contents, previous);
         let digest: Arc<str> = v1::digest(&objects).into();
         if let Some(newest) = state.kept.back()
             && newest.publication.digest == digest
@@ -150,7 +152,9 @@ impl Publisher {
             .next();
         let known = match (sequence, ack.result) {
             (None, _) => state.members.contains(id),
-            (Some(sequence), AckResult::Applied) => state.members.applied(id, sequence),
+            (Some(sequence), AckResult::Applied) => {
+                state.members.applied(id, sequence, ack.unsupported)
+            }
             (Some(sequence), AckResult::Refused) => {
                 let error: String = ack.error.unwrap_or_default();
                 let error: String = error.chars().take(ERROR_CHARS).collect();

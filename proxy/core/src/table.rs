@@ -18,8 +18,8 @@ mod limit;
 mod tests;
 
 pub use contents::{
-    Authentication, Backend, BackendAuth, BackendKind, Contents, Deployment, Quota, Retry, Route,
-    Rule, Scope, Target,
+    Authentication, Backend, BackendAuth, BackendKind, Certificates, Contents, Deployment, Quota,
+    Retry, Route, Rule, Scope, Target,
 };
 pub use endpoint::{Endpoint, EndpointName, FlatTarget};
 pub use limit::{FlatLimit, SubjectPart};
@@ -51,6 +51,8 @@ pub struct Table {
     rules: Vec<FlatRule>,
     limits: LimitIndex,
     endpoints: EndpointIndex,
+    /// Quotas that this proxy cannot enforce.
+    unsupported: Vec<Arc<Quota>>,
     /// Some route admits callers without a known key.
     tolerant: bool,
 }
@@ -68,9 +70,15 @@ impl Table {
     /// entries finds the same one again.
     #[must_use]
     pub fn after(before: &Self, mut contents: Contents) -> Self {
-        share(&mut contents.backends, &before.contents.backends, |one| &one.name);
-        share(&mut contents.routes, &before.contents.routes, |one| &one.name);
-        share(&mut contents.quotas, &before.contents.quotas, |one| &one.name);
+        share(&mut contents.backends, &before.contents.backends, |one| {
+            &one.name
+        });
+        share(&mut contents.routes, &before.contents.routes, |one| {
+            &one.name
+        });
+        share(&mut contents.quotas, &before.contents.quotas, |one| {
+            &one.name
+        });
         share(&mut contents.keys, &before.contents.keys, |one| &one.secret);
         let limits = LimitIndex::new(&contents.quotas, &before.limits);
         let endpoints = EndpointIndex::new(&contents.backends, &before.endpoints);
@@ -104,6 +112,9 @@ impl Table {
         }
         let router = Router::new(matches);
         let ring = KeyRing::new(&contents.keys);
+        let quotas = contents.quotas.iter();
+        let unsupported = quotas.filter(|quota| quota.unsupported.is_some());
+        let unsupported = unsupported.cloned().collect();
         let tolerant = contents
             .routes
             .iter()
@@ -115,6 +126,7 @@ impl Table {
             rules,
             limits,
             endpoints,
+            unsupported,
             tolerant,
         }
     }
@@ -145,6 +157,10 @@ impl Table {
 
     pub(crate) const fn router(&self) -> &Router {
         &self.router
+    }
+
+    pub(crate) fn unsupported(&self) -> &[Arc<Quota>] {
+        &self.unsupported
     }
 
     pub(crate) const fn tolerant(&self) -> bool {

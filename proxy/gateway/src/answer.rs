@@ -1,13 +1,14 @@
-//! Answers that the gateway itself gives: errors in the client's dialect, and the list of models.
+//! Answers that the gateway itself gives: errors in the client's dialect, and JSON.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
+use proxy_api::Dialect;
 use proxy_core::admit::Denial;
 use proxy_core::names::Code;
-use proxy_core::quota::{LimitName, Unit, Wait};
+use proxy_core::quota::Wait;
+use proxy_ledger::{Levels, Refused, Spent};
 use rand::RngExt;
-use serde::Serialize;
 
 #[cfg(test)]
 mod tests;
@@ -40,79 +41,15 @@ pub(crate) struct Refusal {
     pub(crate) denial: Denial,
     /// The limit that refused.
     pub(crate) limit: Option<Spent>,
-    /// When to come back.
+    /// When the same request would fit.
     pub(crate) wait: Option<Wait>,
+    /// The method that the path is served by.
+    pub(crate) allow: Option<Method>,
     /// The connection cannot be used further: the rest of the request was not read.
     pub(crate) close: bool,
 }
 
-/// The state of the limit that refused a request.
-#[derive(Clone, Debug)]
-pub(crate) struct Spent {
-    pub(crate) name: LimitName,
-    pub(crate) unit: Unit,
-    pub(crate) level: Level,
-}
-
-/// How a limit stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Level {
-    pub(crate) amount: u64,
-    pub(crate) used: u64,
-    /// Until all that is used has left the window.
-    pub(crate) reset_ms: u64,
-}
-
-/// The tightest limits of the kinds that clients know headers for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Levels {
-    requests: Option<Level>,
-    tokens: Option<Level>,
-}
-
-impl Level {
-    const fn remaining(&self) -> u64 {
-        self.amount.saturating_sub(self.used)
-    }
-
-    /// Whether a smaller part of it is left; of equal parts less.
-    fn is_tighter(&self, other: &Self) -> bool {
-        let part = |level: &Self, whole: &Self| {
-            u128::from(level.remaining()).saturating_mul(u128::from(whole.amount.max(1)))
-        };
-        (part(self, other), self.remaining()) < (part(other, self), other.remaining())
-    }
-}
-
-impl Levels {
-    /// Keeps `level` if it is the tightest of its kind so far.
-    pub(crate) fn add(&mut self, unit: Unit, level: Level) {
-        let tightest = match unit {
-            Unit::Requests => &mut self.requests,
-            Unit::InputTokens | Unit::OutputTokens | Unit::Tokens => &mut self.tokens,
-            // No client knows a header for these.
-            Unit::CostMicros | Unit::Concurrency => return,
-        };
-        if tightest.is_none_or(|known| level.is_tighter(&known)) {
-            *tightest = Some(level);
-        }
-    }
-
-    /// Sets `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, in place of a backend's own.
-    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
-        for (level, names) in [(self.requests, &FOR_REQUESTS), (self.tokens, &FOR_TOKENS)] {
-            let Some(level) = level else { continue };
-            let values = [
-                level.amount,
-                level.remaining(),
-                level.reset_ms.div_ceil(1_000),
-            ];
-            for (name, value) in names.iter().zip(values) {
-                headers.insert(name.clone(), HeaderValue::from(value));
-            }
-        }
-    }
-}
+// === impl Refusal ===
 
 impl Refusal {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
@@ -124,6 +61,17 @@ impl Refusal {
         self.close = true;
         self
     }
+
+    /// Comes with the wait for which it holds.
+    pub(crate) fn waiting(mut self, wait: Wait) -> Self {
+        self.wait = Some(wait);
+        self
+    }
+}
+
+/// A refusal without more than its code and message.
+pub(crate) fn refuse(code: Code, message: impl Into<String>) -> Box<Refusal> {
+    Box::new(Refusal::new(code, message))
 }
 
 impl From<Denial> for Refusal {
@@ -132,67 +80,84 @@ impl From<Denial> for Refusal {
             denial,
             limit: None,
             wait: None,
+            allow: None,
             close: false,
         }
     }
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
-    error: Inner<'a>,
-}
-
-#[derive(Serialize)]
-struct Inner<'a> {
-    message: &'a str,
-    r#type: &'static str,
-    param: Option<&'a str>,
-    code: &'static str,
-}
-
-/// `OpenAI`'s `type` for a code.
-const fn kind(code: Code) -> &'static str {
-    match code.status() {
-        401 => "authentication_error",
-        403 => "permission_error",
-        429 => "rate_limit_error",
-        500.. => "server_error",
-        _ => "invalid_request_error",
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        let Some(spent) = refused.limit else {
+            let message = "a limit cannot be counted";
+            return Self::new(Code::QuotaExceeded, message).waiting(refused.wait);
+        };
+        let limit = &spent.limit.limit;
+        let (name, unit) = (&spent.limit.flat.name, limit.unit.as_str());
+        let (amount, used, asked) = (limit.amount, spent.level.used, spent.asked);
+        let message = match refused.wait {
+            Wait::Never => format!(
+                "limit {name} allows {amount} {unit} in all, this request needs {asked}; lower \
+                 max_tokens or shorten the input"
+            ),
+            Wait::Millis(wait) if refused.store_lost => format!(
+                "limit {name} cannot be counted, since the quota store is away, and this replica's \
+                 part is spent or nothing is admitted meanwhile; retry in {} s",
+                wait.div_ceil(1_000)
+            ),
+            Wait::Millis(wait) => format!(
+                "limit {name} is spent: {used} of {amount} {unit} used, this request needs {asked}; \
+                 retry in {} s",
+                wait.div_ceil(1_000)
+            ),
+        };
+        Self {
+            wait: Some(refused.wait),
+            limit: Some(spent.clone()),
+            ..Self::new(limit.code(), message)
+        }
     }
 }
 
-/// The JSON of an error, for a body or for an event within a stream. `param` is what it is about:
-/// a field of the request, or the limit that refused it.
-pub(crate) fn error_json(code: Code, message: &str, param: Option<&str>) -> Vec<u8> {
-    let inner = Inner {
-        message,
-        r#type: kind(code),
-        param,
-        code: code.as_str(),
-    };
-    // Strings and constants only: cannot fail.
-    serde_json::to_vec(&Body { error: inner }).unwrap_or_default()
+/// Sets `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, in place of a backend's own.
+pub(crate) fn show_levels(levels: &Levels, headers: &mut HeaderMap) {
+    for (level, names) in [
+        (levels.requests, &FOR_REQUESTS),
+        (levels.tokens, &FOR_TOKENS),
+    ] {
+        let Some(level) = level else { continue };
+        let values = [
+            level.amount,
+            level.remaining(),
+            level.reset_ms.div_ceil(1_000),
+        ];
+        for (name, value) in names.iter().zip(values) {
+            headers.insert(name.clone(), HeaderValue::from(value));
+        }
+    }
 }
 
 /// The whole answer to a refused request.
-pub(crate) fn refuse(refusal: &Refusal, request_id: &HeaderValue) -> Response<Bytes> {
+pub(crate) fn error(
+    refusal: &Refusal,
+    dialect: Dialect,
+    request_id: &HeaderValue,
+) -> Response<Bytes> {
     let code = refusal.denial.code;
-    let limit = refusal.limit.as_ref().map(|spent| spent.name.to_string());
+    let limit = refusal.limit.as_ref();
+    let limit = limit.map(|spent| spent.limit.flat.name.to_string());
     let param = limit
         .as_deref()
         .or_else(|| (code == Code::ModelNotFound).then_some("model"));
-    let mut response = Response::new(Bytes::from(error_json(
-        code,
-        &refusal.denial.message,
-        param,
-    )));
+    let mut response = json(dialect.error(code, &refusal.denial.message, param));
     *response.status_mut() =
         StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(X_REQUEST_ID, request_id.clone());
-    if code == Code::MethodNotAllowed {
-        headers.insert(ALLOW, HeaderValue::from_static("GET, POST"));
+    if let Some(method) = &refusal.allow
+        && let Ok(method) = HeaderValue::from_str(method.as_str())
+    {
+        headers.insert(ALLOW, method);
     }
     if refusal.close {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -202,9 +167,18 @@ pub(crate) fn refuse(refusal: &Refusal, request_id: &HeaderValue) -> Response<By
     }
     if let Some(spent) = &refusal.limit {
         let mut levels = Levels::default();
-        levels.add(spent.unit, spent.level);
-        levels.tell(headers);
+        levels.add(spent.unit(), spent.level);
+        show_levels(&levels, headers);
     }
+    response
+}
+
+/// An answer of JSON.
+pub(crate) fn json(text: Vec<u8>) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(text));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
@@ -222,49 +196,4 @@ fn come_back(headers: &mut HeaderMap, wait: Wait) {
     if wait > LONGEST_RETRY_MS {
         headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
     }
-}
-
-#[derive(Serialize)]
-struct ModelList<'a> {
-    object: &'static str,
-    data: Vec<Model<'a>>,
-}
-
-#[derive(Serialize)]
-struct Model<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    owned_by: &'static str,
-}
-
-fn model(id: &str) -> Model<'_> {
-    Model {
-        id,
-        object: "model",
-        created: 0,
-        owned_by: "tundish",
-    }
-}
-
-/// `GET .../models`.
-pub(crate) fn models(names: &[std::sync::Arc<str>]) -> Response<Bytes> {
-    let data = names.iter().map(|name| model(name)).collect();
-    json(&ModelList {
-        object: "list",
-        data,
-    })
-}
-
-/// `GET .../models/{model}`.
-pub(crate) fn one_model(name: &str) -> Response<Bytes> {
-    json(&model(name))
-}
-
-fn json(value: &impl Serialize) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(serde_json::to_vec(value).unwrap_or_default()));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }

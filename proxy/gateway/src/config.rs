@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::store::StoreConfig;
+use proxy_api::Api;
+use proxy_ledger::StoreConfig;
 
 /// Settings of one gateway.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// The operations that it serves, one row each.
+    pub apis: &'static [Api],
     /// Threads, each with its own listener, runtime and upstream connections.
     pub threads: usize,
     /// Certificate and key for HTTPS; without them the port speaks plain HTTP.

@@ -1,4 +1,4 @@
-//! The second half of a request's life: choose a backend, forward, try another before the first
+//! The second half of a request's life: choose an endpoint, forward, try another before the first
 //! byte, and hand the answer to [`crate::relay`].
 
 use std::sync::Arc;
@@ -7,68 +7,63 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
-use hyper::body::Incoming;
 use proxy_admin::clock;
-use proxy_core::admit::Permit;
+use proxy_api::{Body, Call, Edit, Stream, UsageRequest, splice};
 use proxy_core::balance::{Candidate, choose};
 use proxy_core::names::Code;
 use proxy_core::quota::Wait;
-use proxy_core::table::{Backend, Deployment, Retry};
+use proxy_core::table::{Backend, Retry, Rule};
 
-use crate::answer::{Refusal, X_REQUEST_ID};
+use crate::answer::{Refusal, X_REQUEST_ID, refuse, show_levels};
 use crate::credential::Shown;
-use crate::dialect::Target;
+use crate::endpoint::{Endpoint, Place};
 use crate::exchange::Exchange;
-use crate::live::{Live, LiveBackend};
+use crate::live::LiveRule;
+use crate::origin::{Origin, strip_connection_headers};
 use crate::relay::{Payload, Relay, Watch};
-use crate::request::refuse;
-use crate::scan::Body;
-use crate::server::Core;
-use crate::splice::splice;
-use crate::sse;
-use crate::upstream::{self, Failed, Failure, Origin};
+use crate::state::Core;
+use crate::upstream::{AnswerBody, Failed, Failure};
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// A charged request and everything that its tries need.
 pub(crate) struct Sending<'a> {
     pub(crate) core: &'a Core,
-    pub(crate) live: &'a Live,
-    pub(crate) permit: &'a Permit<'a>,
-    pub(crate) target: &'a Target,
-    pub(crate) model: &'a str,
-    pub(crate) version: Option<&'a str>,
+    pub(crate) rule: Arc<LiveRule>,
+    pub(crate) declared: &'a Rule,
+    pub(crate) call: &'static Call,
+    pub(crate) model: Arc<str>,
+    /// The version of the API that the client speaks.
+    pub(crate) version: Option<String>,
     pub(crate) client: &'a HeaderMap,
-    pub(crate) shown: Option<&'a Shown<'a>>,
+    pub(crate) shown: Option<Shown<'a>>,
     pub(crate) bytes: Bytes,
-    pub(crate) scanned: &'a Body,
+    pub(crate) body: Body,
     pub(crate) deadline: Instant,
 }
 
-/// Everything about one target of the rule.
-struct Resolved<'a> {
-    backend: &'a Backend,
-    deployment: &'a Deployment,
-    origin: &'a Origin,
-    live: &'a LiveBackend,
+/// No endpoint answered: the exchange comes back with the refusal.
+pub(crate) struct Unserviced {
+    pub(crate) exchange: Exchange,
+    pub(crate) refusal: Box<Refusal>,
 }
 
-/// What one try came to.
-enum Tried {
-    Answered(Response<Incoming>),
-    Failed(Failed),
+/// What the tries so far came to.
+#[derive(Default)]
+struct Outcome {
+    shortest_wait: Option<u64>,
+    failed: Option<Failed>,
 }
 
 impl Sending<'_> {
-    /// Tries targets until one answers, the retries are used up, or none is left.
+    /// Tries endpoints until one answers, the retries are used up, or none is left.
     pub(crate) async fn forward(
         &self,
-        slot: &mut Option<Exchange>,
-    ) -> Result<Response<Payload>, Box<Refusal>> {
+        mut exchange: Exchange,
+    ) -> Result<Response<Payload>, Box<Unserviced>> {
         let mut candidates = self.candidates();
-        let mut shortest_wait: Option<u64> = None;
-        let mut failed: Option<Failed> = None;
-        let retry = self.permit.rule.retry;
+        let mut outcome = Outcome::default();
+        let retry = self.declared.retry;
         for attempt in 0..=retry.attempts {
             let Some(index) = choose(&candidates, &mut rand::rng()) else {
                 break;
@@ -76,63 +71,62 @@ impl Sending<'_> {
             if let Some(candidate) = candidates.get_mut(index) {
                 candidate.excluded = true;
             }
-            let Some(exchange) = slot.as_mut() else { break };
-            exchange.tries = exchange.tries.saturating_add(1);
-            let Some((backend, tried)) = self.attempt(index, exchange).await else {
+            let Some(endpoint) = self.endpoint(index) else {
                 continue;
             };
+            let place = endpoint.place();
+            let Some(origin) = &place.origin else {
+                continue;
+            };
+            exchange.placed(endpoint, &place);
+            let tried = self.attempt(endpoint, &place, origin, &exchange).await;
             let more = attempt < retry.attempts && candidates.iter().any(usable);
             match tried {
-                Tried::Answered(response) => {
+                Ok(response) => {
                     let again = more && is_retried(retry, response.status());
                     if response.status() == StatusCode::TOO_MANY_REQUESTS {
                         let wait = retry_after_ms(response.headers());
-                        shortest_wait = Some(shortest_wait.map_or(wait, |known| known.min(wait)));
-                        if !again && exchange.tries > 1 {
-                            return Err(throttled(shortest_wait.unwrap_or(wait)));
+                        let known = outcome.shortest_wait.get_or_insert(wait);
+                        *known = wait.min(*known);
+                        if !again && exchange.record.tries > 1 {
+                            let refusal = throttled(*known);
+                            return Err(Box::new(Unserviced { exchange, refusal }));
                         }
                     }
-                    if again {
-                        continue;
+                    if !again {
+                        let backend = &place.declared.backend;
+                        return Ok(self.relay(response, exchange, backend));
                     }
-                    let Some(exchange) = slot.take() else { break };
-                    return Ok(self.relay(response, exchange, backend));
                 }
-                Tried::Failed(failure) => {
+                Err(failure) => {
                     let again = match failure.how {
                         Failure::Unreachable => retry.on_connect_failure,
                         Failure::Timeout => retry.on_timeout,
                         // It may have been answered, and billed.
                         Failure::BrokeOff => false,
                     };
-                    failed = Some(failure);
+                    outcome.failed = Some(failure);
                     if !(again && more) {
                         break;
                     }
                 }
             }
         }
-        Err(self.unserved(slot, shortest_wait, failed))
+        let refusal = self.unserved(&mut exchange, outcome);
+        Err(Box::new(Unserviced { exchange, refusal }))
     }
 
-    fn unserved(
-        &self,
-        slot: &mut Option<Exchange>,
-        shortest_wait: Option<u64>,
-        failed: Option<Failed>,
-    ) -> Box<Refusal> {
-        match (failed, shortest_wait) {
+    fn unserved(&self, exchange: &mut Exchange, outcome: Outcome) -> Box<Refusal> {
+        match (outcome.failed, outcome.shortest_wait) {
             (Some(failure), _) => {
                 tracing::warn!(
-                    route = %self.permit.route.name,
-                    backend = slot.as_ref().and_then(|exchange| exchange.backend.as_deref()),
+                    route = &*self.rule.metrics.route,
+                    backend = exchange.record.endpoint.as_deref().map(|one| &*one.backend),
                     code = failure.how.code().as_str(),
                     cause = failure.cause,
                     "a backend did not answer"
                 );
-                if failure.how != Failure::Unreachable
-                    && let Some(exchange) = slot
-                {
+                if failure.how != Failure::Unreachable {
                     // It may have worked on the request: what it billed is not known.
                     exchange.estimated(0);
                 }
@@ -155,117 +149,90 @@ impl Sending<'_> {
     }
 
     fn candidates(&self) -> Vec<Candidate> {
-        let targets = self.permit.flat.targets.iter().enumerate();
+        let targets = self.rule.targets.iter().enumerate();
         targets
             .map(|(index, target)| Candidate {
-                priority: target.priority,
-                weight: target.weight,
-                excluded: self.resolve(index).is_none(),
+                priority: target.flat.priority,
+                weight: target.flat.weight,
+                excluded: self.endpoint(index).is_none_or(|one| !one.is_usable()),
             })
             .collect()
     }
 
-    fn resolve(&self, target: usize) -> Option<Resolved<'_>> {
-        let endpoint = self.permit.flat.targets.get(target)?.endpoint(self.model)?;
-        let live = self.live.backends.get(&endpoint.backend.name)?;
-        let origin = live.origin.as_ref().ok()?;
-        Some(Resolved {
-            backend: &endpoint.backend,
-            deployment: &endpoint.deployment,
-            origin,
-            live,
-        })
+    fn endpoint(&self, target: usize) -> Option<&Arc<Endpoint>> {
+        self.rule.targets.get(target)?.endpoint(&self.model)
     }
 
-    async fn attempt(&self, target: usize, exchange: &mut Exchange) -> Option<(&Backend, Tried)> {
-        let Resolved {
-            backend,
-            deployment,
-            origin,
-            live,
-        } = self.resolve(target)?;
-        exchange.backend = Some(Arc::clone(&live.name));
-        exchange.deployment = Some(Arc::clone(&deployment.name));
-        exchange.price = deployment.price;
-        let call = origin.chat(self.target.dialect, &deployment.name, self.version);
-        let tried = match call {
-            Ok(call) => {
-                let body = splice(&self.bytes, self.scanned, &call, &deployment.name);
-                let shown = self.shown.filter(|_| origin.passes_credential());
-                let id = &exchange.request_id;
-                let request = upstream::request(origin, call, self.client, shown, id, body);
-                let wait = self.first_byte(backend);
-                match self.core.connections.send(origin, request, wait).await {
-                    Ok(response) => Tried::Answered(response),
-                    Err(failed) => Tried::Failed(failed),
-                }
+    async fn attempt(
+        &self,
+        endpoint: &Endpoint,
+        place: &Place,
+        origin: &Origin,
+        exchange: &Exchange,
+    ) -> Result<Response<AnswerBody>, Failed> {
+        let deployment = &*endpoint.deployment;
+        let destination = origin.destination(self.call, deployment, self.version.as_deref());
+        let tried = match destination {
+            Ok(destination) => {
+                let edit = Edit {
+                    model: destination.model_in_body.then_some(deployment),
+                    usage: destination.asks_usage,
+                };
+                let body = splice(&self.bytes, &self.body, edit);
+                let shown = self.shown.as_ref().filter(|_| origin.passes_credential());
+                let id = &exchange.record.request_id;
+                let request = origin.request(destination, self.client, shown, id, body);
+                let wait = self.first_byte(&place.declared.backend);
+                self.core.connections.send(origin, request, wait).await
             }
-            Err(error) => Tried::Failed(Failed {
+            Err(error) => Err(Failed {
                 how: Failure::Unreachable,
                 cause: format!("the request cannot be built: {error}"),
             }),
         };
-        let tries = |status| {
-            self.core
-                .shared
-                .metrics
-                .tries(&live.name, &deployment.name, status)
-        };
+        let metrics = &self.core.shared.metrics;
+        let tries = |status| metrics.tries(&endpoint.backend, deployment, status);
         match &tried {
-            Tried::Answered(response) if response.status() == StatusCode::OK => {
-                if let Some(answered) = live.answered.get(&deployment.name) {
-                    answered.inc();
-                }
-            }
-            Tried::Answered(response) => {
-                tries(response.status().as_str()).inc();
-            }
-            Tried::Failed(failed) => {
-                tries(failed.how.code().as_str()).inc();
-            }
-        }
-        Some((backend, tried))
+            Ok(response) if response.status() == StatusCode::OK => endpoint.answered.inc(),
+            Ok(response) => tries(response.status().as_str()).inc(),
+            Err(failed) => tries(failed.how.code().as_str()).inc(),
+        };
+        tried
     }
 
     /// The wait for the head of an answer: the backend's, the rule's, and what is left of the
     /// request's own.
     fn first_byte(&self, backend: &Backend) -> Duration {
         let left = self.deadline.saturating_duration_since(clock::instant());
-        let rule = self.permit.rule.first_token_timeout.unwrap_or(left);
+        let rule = self.declared.first_token_timeout.unwrap_or(left);
         backend.first_byte_timeout.min(rule).min(left)
     }
 
     fn relay(
         &self,
-        response: Response<Incoming>,
+        response: Response<AnswerBody>,
         mut exchange: Exchange,
         backend: &Backend,
     ) -> Response<Payload> {
-        exchange.answered(response.status().as_u16());
+        exchange.record.answered(response.status().as_u16());
         let (mut parts, body) = response.into_parts();
-        upstream::strip_connection_headers(&mut parts.headers);
-        let id = exchange.request_id.clone();
+        strip_connection_headers(&mut parts.headers);
+        let id = exchange.record.request_id.clone();
         parts.headers.entry(X_REQUEST_ID).or_insert(id);
-        if let Some(charge) = &exchange.charge {
-            charge.levels.tell(&mut parts.headers);
-        }
+        show_levels(&exchange.levels(), &mut parts.headers);
         let watch = if !parts.status.is_success() {
-            Watch::Error {
-                kept: Vec::new(),
-                size: 0,
-            }
+            Watch::error()
         } else if is_event_stream(&parts.headers) {
             parts.headers.remove(CONTENT_LENGTH);
             parts
                 .headers
                 .entry(X_ACCEL_BUFFERING)
                 .or_insert(HeaderValue::from_static("no"));
-            Watch::Events(sse::Stream::new(!self.scanned.asks_usage()))
+            let asked_by_us = self.call.usage_request != UsageRequest::None;
+            let strip = asked_by_us && !self.body.asks_usage();
+            Watch::Events(Stream::new(self.call.events, self.call.read_usage, strip))
         } else {
-            Watch::Json {
-                kept: Vec::new(),
-                size: 0,
-            }
+            Watch::json(self.call.read_usage)
         };
         let deadline = Some(self.deadline);
         let relay = Relay::new(body, exchange, watch, backend.idle_timeout, deadline);
@@ -305,10 +272,7 @@ fn retry_after_ms(headers: &HeaderMap) -> u64 {
 }
 
 fn throttled(wait_ms: u64) -> Box<Refusal> {
-    let mut refusal = Refusal::new(
-        Code::BackendThrottled,
-        "every backend of the rule is throttled; retry later",
-    );
-    refusal.wait = Some(Wait::Millis(wait_ms));
-    Box::new(refusal)
+    let message = "every backend of the rule is throttled; retry later";
+    let refusal = Refusal::new(Code::BackendThrottled, message);
+    Box::new(refusal.waiting(Wait::Millis(wait_ms)))
 }

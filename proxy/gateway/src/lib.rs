@@ -1,40 +1,35 @@
-//! The data plane: listeners, the life of a request, the quota ledger, the way to backends.
+//! The data plane: listeners, the life of a request, endpoints, and what is recorded.
 //!
-//! Follow a request: `server` accepts, `request` decides and forwards, `relay` carries the
-//! answer and settles. Refuses to know where tables come from: they are given to
-//! [`Gateway::publish`].
+//! Follow a request: `server` accepts, `request` decides and charges, `forward` chooses an endpoint, `relay`
+//! carries the answer, `exchange` settles, `record` counts and logs. Each imports only what comes
+//! after it. Refuses to know where tables come from: they are given to [`Gateway::publish`].
 
 mod answer;
 mod config;
 mod credential;
-mod dialect;
+mod endpoint;
+mod estimate;
 mod exchange;
-pub mod explain;
+mod explain;
 mod forward;
-mod guess;
-mod learned;
-mod ledger;
+mod gateway;
+mod intake;
 mod live;
 mod metrics;
-mod prompt;
-mod reading;
+mod origin;
+mod record;
 mod relay;
 mod request;
-mod scan;
 mod server;
-mod splice;
-mod sse;
-pub mod standing;
-mod store;
+mod sizes;
+mod state;
 #[cfg(test)]
 mod test_support;
-#[cfg(feature = "test-util")]
-pub mod test_util;
 mod tls;
 mod upstream;
-mod usage;
+mod usage_page;
 
 pub use config::{Config, TlsFiles};
+pub use explain::ExplainError;
+pub use gateway::{Gateway, Serving, StartError};
 pub use metrics::Metrics;
-pub use server::{Gateway, Serving, StartError, StoreLink};
-pub use store::{InvalidAddress, StoreAddress, StoreConfig};

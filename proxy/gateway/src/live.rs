@@ -4,141 +4,125 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use prometheus_client::metrics::counter::Counter;
-use proxy_core::auth::{Caller, Standing};
-use proxy_core::names::ObjectName;
-use proxy_core::quota::{Limit, LimitName, Mode};
-use proxy_core::table::{Backend, Deployment, FlatLimit, FlatRule, Table};
+use proxy_core::auth::{Caller, CallerKind};
+use proxy_core::quota::LimitName;
+use proxy_core::table::{FlatLimit, FlatRule, FlatTarget, Table};
+use proxy_ledger::EnforcedLimit;
 
-use crate::learned::{Learned, RuleSizes};
-use crate::metrics::{LimitCounters, Metrics, RuleMetrics, TokenCounters};
-use crate::upstream::Origin;
+use crate::endpoint::{Endpoint, Endpoints};
+use crate::metrics::{Metrics, RuleMetrics, TokenCounters};
+use crate::sizes::{RuleSizes, Sizes};
 
 /// A published table. Requests hold the one that they began with until they end.
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) table: Arc<Table>,
     /// Parallel to the table's rules.
-    pub(crate) rules: Vec<LiveRule>,
+    rules: Vec<Arc<LiveRule>>,
     /// Every limit, by name.
-    pub(crate) limits: HashMap<LimitName, Arc<LiveLimit>, foldhash::fast::RandomState>,
-    pub(crate) backends: HashMap<ObjectName, LiveBackend, foldhash::fast::RandomState>,
-    tokens: RwLock<HashMap<(usize, Arc<str>), TokenCounters, foldhash::fast::RandomState>>,
-    metrics: Metrics,
-}
-
-/// A backend, ready to be sent to.
-#[derive(Debug)]
-pub(crate) struct LiveBackend {
-    /// `namespace/name`.
-    pub(crate) name: Arc<str>,
-    /// Its address and credential, or why there is none.
-    pub(crate) origin: Result<Origin, String>,
-    /// Answers with status 200, by deployment.
-    pub(crate) answered: HashMap<Arc<str>, Counter>,
+    limits: HashMap<LimitName, Arc<EnforcedLimit>, foldhash::fast::RandomState>,
 }
 
 /// A rule, with what is counted of its requests.
 #[derive(Debug)]
 pub(crate) struct LiveRule {
     pub(crate) metrics: RuleMetrics,
-    /// What earlier tables learned of the same rule is kept.
+    /// What earlier tables observed of the same rule is kept.
     pub(crate) sizes: Arc<RuleSizes>,
     /// What may apply.
-    pub(crate) limits: Vec<Arc<LiveLimit>>,
+    pub(crate) limits: Vec<Arc<EnforcedLimit>>,
+    /// Where it goes, as declared.
+    pub(crate) targets: Vec<LiveTarget>,
+    tokens: RwLock<HashMap<Arc<str>, TokenCounters, foldhash::fast::RandomState>>,
 }
 
-/// A limit as this replica enforces it.
+/// A target with the live parts of its endpoints.
 #[derive(Debug)]
-pub(crate) struct LiveLimit {
-    pub(crate) flat: Arc<FlatLimit>,
-    /// The declared limit, its amount divided by the number of replicas.
-    pub(crate) limit: Limit,
-    pub(crate) counters: LimitCounters,
+pub(crate) struct LiveTarget {
+    pub(crate) flat: FlatTarget,
+    /// Parallel to the target's endpoints.
+    endpoints: Vec<Arc<Endpoint>>,
 }
 
-impl LiveBackend {
-    fn new(backend: &Backend, metrics: &Metrics) -> Self {
-        let name: Arc<str> = backend.name.to_string().into();
-        let answered = |deployment: &Deployment| {
-            let counter = metrics.tries(&name, &deployment.name, "200");
-            (Arc::clone(&deployment.name), counter)
-        };
-        let answered = backend.deployments.iter().map(answered).collect();
-        Self {
-            origin: Origin::of(backend),
-            answered,
-            name,
-        }
-    }
-}
-
-impl LiveLimit {
-    pub(crate) fn mode(&self) -> Mode {
-        self.flat.quota.mode
-    }
-
-    fn new(flat: &Arc<FlatLimit>, replicas: u64, metrics: &Metrics) -> Self {
-        let mut limit = flat.limit.clone();
-        // Rounded down: the replicas together never admit more than declared.
-        limit.amount = limit.amount.checked_div(replicas).unwrap_or(limit.amount);
-        Self {
-            limit,
-            counters: metrics.limit(&flat.name),
-            flat: Arc::clone(flat),
-        }
-    }
-}
+// === impl Live ===
 
 impl Live {
     /// Prepares a table for a gateway of `replicas` replicas without a shared store.
     pub(crate) fn new(
-        table: Arc<Table>,
+        table: &Arc<Table>,
         replicas: u64,
         metrics: &Metrics,
-        learned: &Learned,
+        sizes: &Sizes,
+        endpoints: &Endpoints,
     ) -> Self {
-        let mut limits: HashMap<LimitName, Arc<LiveLimit>, _> = HashMap::default();
+        let mut limits: HashMap<LimitName, Arc<EnforcedLimit>, _> = HashMap::default();
         // Made where it is first needed, so that no rule can miss one.
         let mut handle = |flat: &Arc<FlatLimit>| {
-            let made = || Arc::new(LiveLimit::new(flat, replicas, metrics));
+            let made = || Arc::new(EnforcedLimit::new(flat, replicas, &metrics.ledger));
             Arc::clone(limits.entry(flat.name.clone()).or_insert_with(made))
         };
-        let rule = |flat: &FlatRule| LiveRule {
-            metrics: metrics.rule(&flat.route, &flat.rule),
-            sizes: learned.rule(&flat.route.name, &flat.rule.name),
-            limits: flat.limits.iter().map(&mut handle).collect(),
+        let endpoints = endpoints.of(table, metrics);
+        let target = |flat: &FlatTarget| LiveTarget {
+            endpoints: flat
+                .endpoints()
+                .filter_map(|declared| endpoints.get(&declared.name()).map(Arc::clone))
+                .collect(),
+            flat: flat.clone(),
+        };
+        let rule = |flat: &FlatRule| {
+            Arc::new(LiveRule {
+                metrics: metrics.rule(&flat.route, &flat.rule),
+                sizes: sizes.rule(&flat.route.name, &flat.rule.name),
+                limits: flat.limits.iter().map(&mut handle).collect(),
+                targets: flat.targets.iter().map(target).collect(),
+                tokens: RwLock::default(),
+            })
         };
         let rules = table.rules().iter().map(rule).collect();
         table.limits().iter().for_each(|flat| drop(handle(flat)));
-        let backends = table.contents().backends.iter();
-        let backends = backends.map(|b| (b.name.clone(), LiveBackend::new(b, metrics)));
-        let backends = backends.collect();
         Self {
-            table,
+            table: Arc::clone(table),
             rules,
             limits,
-            backends,
-            tokens: RwLock::default(),
-            metrics: metrics.clone(),
         }
     }
 
-    /// The token counters of a caller on the route of a rule. Callers whom no Secret names share
-    /// one series, or a stranger could make as many as it likes.
-    pub(crate) fn tokens(&self, rule: usize, caller: &Caller) -> TokenCounters {
-        let name = match caller.standing {
-            Standing::Known(_) => Arc::clone(&caller.name),
-            Standing::Unknown => "pass-through".into(),
-            Standing::Anonymous => "anonymous".into(),
+    /// The rule at `index` of the table.
+    pub(crate) fn rule(&self, index: usize) -> Option<&Arc<LiveRule>> {
+        self.rules.get(index)
+    }
+
+    /// A limit of the table.
+    pub(crate) fn limit(&self, name: &LimitName) -> Option<&EnforcedLimit> {
+        self.limits.get(name).map(|limit| &**limit)
+    }
+}
+
+// === impl LiveRule ===
+
+impl LiveRule {
+    /// The token counters of a caller. Callers without a Secret share one series, or a stranger could
+    /// make as many as it likes.
+    pub(crate) fn tokens(&self, caller: &Caller) -> TokenCounters {
+        let name = match caller.kind {
+            CallerKind::Known(_) => Arc::clone(&caller.name),
+            CallerKind::Unknown => "pass-through".into(),
+            CallerKind::Anonymous => "anonymous".into(),
         };
-        let key = (rule, name);
-        if let Some(known) = self.tokens.read().get(&key) {
+        if let Some(known) = self.tokens.read().get(&name) {
             return known.clone();
         }
-        let route = self.rules.get(rule).map_or("", |rule| &*rule.metrics.route);
-        let counters = self.metrics.tokens(route, &key.1);
-        self.tokens.write().insert(key, counters.clone());
+        let counters = self.metrics.tokens(&name);
+        self.tokens.write().insert(name, counters.clone());
         counters
+    }
+}
+
+// === impl LiveTarget ===
+
+impl LiveTarget {
+    /// The endpoint for a model that the client named.
+    pub(crate) fn endpoint(&self, model: &str) -> Option<&Arc<Endpoint>> {
+        self.endpoints.get(self.flat.place(model)?)
     }
 }

@@ -10,10 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use proxy_core::quota::LimitName;
 use proxy_core::table::{Route, Rule};
-
-use crate::store;
 
 #[cfg(test)]
 mod tests;
@@ -45,11 +42,6 @@ struct TokenLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct LimitLabels {
-    limit: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct BackendLabels {
     backend: String,
     deployment: String,
@@ -57,8 +49,9 @@ struct BackendLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct SettlementLabels {
-    kind: &'static str,
+struct EndpointLabels {
+    backend: String,
+    deployment: String,
 }
 
 /// All metrics of a gateway.
@@ -66,13 +59,11 @@ struct SettlementLabels {
 pub struct Metrics {
     requests: Family<OutcomeLabels, Counter>,
     tokens: Family<TokenLabels, Counter>,
-    denials: Family<LimitLabels, Counter>,
-    shadow_denials: Family<LimitLabels, Counter>,
     upstream: Family<BackendLabels, Counter>,
-    settlements: Family<SettlementLabels, Counter>,
+    load: Family<EndpointLabels, Gauge>,
     duration: Family<RuleLabels, Histogram, fn() -> Histogram>,
     first_byte: Family<RuleLabels, Histogram, fn() -> Histogram>,
-    pub(crate) store: store::Metrics,
+    pub(crate) ledger: proxy_ledger::Metrics,
     /// Requests that are running.
     pub(crate) in_flight: Gauge,
     /// Open connections of clients.
@@ -89,13 +80,11 @@ impl Metrics {
         let metrics = Self {
             requests: Family::default(),
             tokens: Family::default(),
-            denials: Family::default(),
-            shadow_denials: Family::default(),
             upstream: Family::default(),
-            settlements: Family::default(),
+            load: Family::default(),
             duration: Family::new_with_constructor(histogram),
             first_byte: Family::new_with_constructor(histogram),
-            store: store::Metrics::register(registry),
+            ledger: proxy_ledger::Metrics::register(registry),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
         };
@@ -110,21 +99,15 @@ impl Metrics {
             "Tokens settled, by route, consumer and type: input, cached_input (part of input), output",
             m.tokens.clone(),
         );
-        registry.register("denials", "Requests refused by a limit", m.denials.clone());
-        registry.register(
-            "shadow_denials",
-            "Requests that a limit in mode Shadow would have refused",
-            m.shadow_denials.clone(),
-        );
         registry.register(
             "upstream_responses",
             "Tries sent to a deployment, by status, or by an upstream_ word of docs/errors.md without one",
             m.upstream.clone(),
         );
         registry.register(
-            "settlements",
-            "Reservations settled: measured (by usage), estimated (usage unknown), released (not billed)",
-            m.settlements.clone(),
+            "upstream_in_flight",
+            "Calls to a deployment that are under way, from the try to the end of its answer",
+            m.load.clone(),
         );
         registry.register_with_unit(
             "request_duration",
@@ -175,43 +158,13 @@ impl Metrics {
         self.upstream.get_or_create_owned(&labels)
     }
 
-    pub(crate) fn tokens(&self, route: &str, consumer: &str) -> TokenCounters {
-        let counter = |token_type| {
-            let labels = TokenLabels {
-                route: route.to_owned(),
-                consumer: consumer.to_owned(),
-                token_type,
-            };
-            self.tokens.get_or_create(&labels).clone()
+    /// Calls to a deployment that are under way.
+    pub(crate) fn load(&self, backend: &str, deployment: &str) -> Gauge {
+        let labels = EndpointLabels {
+            backend: backend.to_owned(),
+            deployment: deployment.to_owned(),
         };
-        TokenCounters {
-            input: counter("input"),
-            cached_input: counter("cached_input"),
-            output: counter("output"),
-        }
-    }
-
-    pub(crate) fn limit(&self, name: &LimitName) -> LimitCounters {
-        let labels = LimitLabels {
-            limit: name.to_string(),
-        };
-        LimitCounters {
-            denials: self.denials.get_or_create(&labels).clone(),
-            shadow_denials: self.shadow_denials.get_or_create(&labels).clone(),
-        }
-    }
-
-    pub(crate) fn settlements(&self) -> SettlementCounters {
-        let counter = |kind| {
-            self.settlements
-                .get_or_create(&SettlementLabels { kind })
-                .clone()
-        };
-        SettlementCounters {
-            measured: counter("measured"),
-            estimated: counter("estimated"),
-            released: counter("released"),
-        }
+        self.load.get_or_create_owned(&labels)
     }
 
     pub(crate) fn rule(&self, route: &Route, rule: &Rule) -> RuleMetrics {
@@ -248,7 +201,7 @@ pub(crate) struct RuleMetrics {
     metrics: Metrics,
     /// `namespace/name` of the route.
     pub(crate) route: Arc<str>,
-    rule: Arc<str>,
+    pub(crate) rule: Arc<str>,
 }
 
 impl RuleMetrics {
@@ -260,6 +213,23 @@ impl RuleMetrics {
             self.metrics.ended(&self.route, &self.rule, code);
         }
     }
+
+    /// The tokens of a consumer on the route.
+    pub(crate) fn tokens(&self, consumer: &str) -> TokenCounters {
+        let counter = |token_type| {
+            let labels = TokenLabels {
+                route: self.route.to_string(),
+                consumer: consumer.to_owned(),
+                token_type,
+            };
+            self.metrics.tokens.get_or_create(&labels).clone()
+        };
+        TokenCounters {
+            input: counter("input"),
+            cached_input: counter("cached_input"),
+            output: counter("output"),
+        }
+    }
 }
 
 /// Handles for the tokens of one consumer on one route.
@@ -268,19 +238,4 @@ pub(crate) struct TokenCounters {
     pub(crate) input: Counter,
     pub(crate) cached_input: Counter,
     pub(crate) output: Counter,
-}
-
-/// Handles for one limit.
-#[derive(Debug)]
-pub(crate) struct LimitCounters {
-    pub(crate) denials: Counter,
-    pub(crate) shadow_denials: Counter,
-}
-
-/// Handles for the ways in which a reservation ends.
-#[derive(Clone, Debug)]
-pub(crate) struct SettlementCounters {
-    pub(crate) measured: Counter,
-    pub(crate) estimated: Counter,
-    pub(crate) released: Counter,
 }

@@ -8,16 +8,14 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use memchr::memmem;
 use proxy_admin::clock;
+use proxy_api::{Reader, Stream};
 use proxy_core::names::Code;
 use tokio::time::Sleep;
 
-use crate::answer;
 use crate::exchange::Exchange;
-use crate::sse;
-use crate::usage;
+use crate::upstream::AnswerBody;
 
 /// A JSON answer larger than this is relayed without being kept for its usage.
 const MAX_KEPT: usize = 16 << 20;
@@ -37,7 +35,7 @@ pub(crate) struct BrokenOff(&'static str);
 
 /// An answer being relayed.
 pub(crate) struct Relay {
-    upstream: Option<Incoming>,
+    upstream: Option<AnswerBody>,
     exchange: Exchange,
     watch: Watch,
     limits: Limits,
@@ -51,11 +49,42 @@ pub(crate) struct Relay {
 /// What is looked for in the bytes.
 pub(crate) enum Watch {
     /// Events of a stream.
-    Events(sse::Stream),
-    /// One JSON object; its frames are kept until the end.
-    Json { kept: Vec<Bytes>, size: usize },
+    Events(Stream),
+    /// One JSON object, whose usage is read at the end.
+    Json(Kept, Reader),
     /// An error of the backend: bills nothing, unless its content filter refused the prompt.
-    Error { kept: Vec<Bytes>, size: usize },
+    Error(Kept),
+}
+
+/// The frames of an answer that is read as a whole.
+#[derive(Default)]
+pub(crate) struct Kept {
+    frames: Vec<Bytes>,
+    size: usize,
+}
+
+impl Watch {
+    pub(crate) fn json(read_usage: Reader) -> Self {
+        Self::Json(Kept::default(), read_usage)
+    }
+
+    pub(crate) fn error() -> Self {
+        Self::Error(Kept::default())
+    }
+}
+
+impl Kept {
+    fn push(&mut self, data: &Bytes) {
+        self.size = self.size.saturating_add(data.len());
+        if self.size <= MAX_KEPT {
+            self.frames.push(data.clone());
+        }
+    }
+
+    /// The whole answer; `None` if it was too large to be kept.
+    fn whole(&self) -> Option<Bytes> {
+        (self.size <= MAX_KEPT).then(|| joined(&self.frames))
+    }
 }
 
 /// How long an answer may be silent, and may last.
@@ -107,7 +136,7 @@ fn deadline_of(
 
 impl Relay {
     pub(crate) fn new(
-        upstream: Incoming,
+        upstream: AnswerBody,
         exchange: Exchange,
         watch: Watch,
         idle: Duration,
@@ -129,19 +158,11 @@ impl Relay {
         match &mut self.watch {
             Watch::Events(stream) => {
                 let out = stream.push(data);
-                if let Some(charge) = &mut self.exchange.charge {
-                    // What a drop would settle at, should the client hang up now.
-                    charge.estimate.usage.output_tokens = stream.counted_output();
-                    let price = self.exchange.price;
-                    charge.estimate.cost_micros = price.cost_micros(charge.estimate.usage);
-                }
+                self.exchange.progress(stream.counted_output());
                 out
             }
-            Watch::Json { kept, size } | Watch::Error { kept, size } => {
-                *size = size.saturating_add(data.len());
-                if *size <= MAX_KEPT {
-                    kept.push(data.clone());
-                }
+            Watch::Json(kept, _) | Watch::Error(kept) => {
+                kept.push(&data);
                 data
             }
         }
@@ -161,20 +182,18 @@ impl Relay {
                 exchange.end("ok");
                 (!rest.is_empty()).then_some(rest)
             }
-            Watch::Json { kept, size } => {
-                let found = (*size <= MAX_KEPT)
-                    .then(|| usage::of_answer(&joined(kept)))
-                    .flatten();
+            Watch::Json(kept, read_usage) => {
+                let found = kept.whole().and_then(|whole| read_usage(&whole, None));
                 match found {
                     Some(usage) => exchange.measured(usage),
-                    None => exchange.unknown(*size),
+                    None => exchange.unknown(kept.size),
                 }
                 exchange.end("ok");
                 None
             }
-            Watch::Error { kept, .. } => {
-                let billed = exchange.status == 400
-                    && memmem::find(&joined(kept), b"content_filter").is_some();
+            Watch::Error(kept) => {
+                let billed = exchange.record.status == 400
+                    && memmem::find(&joined(&kept.frames), b"content_filter").is_some();
                 if billed {
                     exchange.estimated(0);
                 } else {
@@ -204,17 +223,16 @@ impl Relay {
                     return None;
                 }
                 // A broken event before it must not swallow this one.
-                event.extend_from_slice(b"\n\ndata: ");
-                event.extend_from_slice(&answer::error_json(code, why, None));
                 event.extend_from_slice(b"\n\n");
+                event.extend_from_slice(&exchange.record.dialect().error_event(code, why));
                 Some(event.freeze())
             }
-            Watch::Json { size, .. } => {
-                exchange.unknown(*size);
+            Watch::Json(kept, _) => {
+                exchange.unknown(kept.size);
                 exchange.end(code.as_str());
                 None
             }
-            Watch::Error { .. } => {
+            Watch::Error(_) => {
                 exchange.released();
                 exchange.end(code.as_str());
                 None
@@ -301,7 +319,7 @@ impl Body for Payload {
                 SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
             }
             Self::Relayed(relay) => match (&relay.watch, &relay.upstream) {
-                (Watch::Json { .. } | Watch::Error { .. }, Some(upstream)) => upstream.size_hint(),
+                (Watch::Json(..) | Watch::Error(_), Some(upstream)) => upstream.size_hint(),
                 _ => SizeHint::default(),
             },
         }

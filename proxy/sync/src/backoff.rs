@@ -1,5 +1,5 @@
-//! How long to wait before the next connection: exponential, with full jitter, so that a fleet does
-//! not come back all at once.
+//! The wait before the next connection: exponential, with full jitter, so that a fleet does not
+//! reconnect at the same moment.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use rand::{Rng, RngExt};
 #[cfg(test)]
 mod tests;
 
-/// A cut connection to a live operator is made again at once, as far as anybody notices.
+/// First bound: too short to be noticed after one broken connection.
 const FIRST: Duration = Duration::from_millis(50);
 
-/// A returning operator is found within this.
+/// Last bound: a returning operator is found within this time.
 const LAST: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! What to follow, and as whom.
+//! Which operators to follow, and under which identity.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use url::{Host, Url};
 #[cfg(test)]
 mod tests;
 
-/// What to follow, and as whom.
+/// Which operators to follow, and under which identity.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `https://host:port` of the operators. A name with several addresses is followed at each.
@@ -16,7 +16,7 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// The bearer token; read again for every request, since it is rotated in place.
     pub token_file: Option<PathBuf>,
-    /// This proxy's identity, the same that its token stands for.
+    /// This proxy's identity, as in its token.
     pub replica: String,
     /// Where the last good table is kept.
     pub last_good: Option<PathBuf>,
@@ -26,16 +26,16 @@ pub struct Config {
     pub allow_plaintext: bool,
 }
 
-/// Why a [`Config`] cannot be followed.
+/// Why a [`Config`] is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// There is nobody to follow.
+    /// No operator is given.
     #[error("no operator to follow")]
     NoOperator,
-    /// The address of an operator is not one.
+    /// An address is malformed.
     #[error("operator {url:?}: {reason}")]
     Operator {
-        /// What was given.
+        /// The address as given.
         url: String,
         /// What is wrong with it.
         reason: String,

@@ -26,16 +26,16 @@ use tracing::debug;
 
 use crate::config::{Config, Operator};
 
-/// Connecting and the TLS handshake each; within a cluster they take milliseconds.
+/// Longest wait for connecting, and for the TLS handshake; within a cluster they take milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest wait for an answer's headers. The operator may have to ask the API server who we are.
+/// Longest wait for an answer's headers. The operator may have to review the token with the API server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A dead peer is noticed by an unanswered ping, also while nothing is to be read.
+/// Interval of pings: a dead peer is noticed while the stream is idle too.
 const PING: Duration = Duration::from_secs(10);
 
-/// A table of a thousand routes is about a megabyte; it comes without waiting for window updates.
+/// A table of a thousand routes is about a megabyte; it arrives without waiting for window updates.
 const WINDOW: u32 = 4 * 1024 * 1024;
 
 /// An error body is a line.
@@ -56,13 +56,13 @@ pub(crate) enum ChannelError {
     /// A request could not be written.
     #[error("request: {0}")]
     Request(#[from] http::Error),
-    /// A wait had an end.
+    /// A wait timed out.
     #[error("too slow: {0}")]
     TooSlow(&'static str),
-    /// The operator said no.
+    /// The operator refused a request.
     #[error("the operator answered {status}: {message}")]
     Refused { status: StatusCode, message: String },
-    /// What came cannot be followed any further from here.
+    /// The stream does not fit our state; subscribe again.
     #[error("out of step: {0}")]
     OutOfStep(String),
 }
@@ -104,7 +104,7 @@ impl Connection {
         }
     }
 
-    /// Speaks over a stream that is connected, and secured if need be.
+    /// Uses a connected stream, after the TLS handshake if there is one.
     pub(crate) async fn over<S>(
         config: &Arc<Config>,
         operator: &Operator,
@@ -137,7 +137,7 @@ impl Connection {
         Ok(answer.into_body())
     }
 
-    /// Tells what became of a table.
+    /// Acknowledges a table.
     pub(crate) async fn acknowledge(mut self, ack: Ack) -> Result<(), ChannelError> {
         let body =
             serde_json::to_vec(&ack).map_err(|error| ChannelError::OutOfStep(error.to_string()))?;
@@ -146,7 +146,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Tells what was counted.
+    /// Reports counters.
     pub(crate) async fn report(mut self, report: Bytes) -> Result<(), ChannelError> {
         self.send(Method::POST, "/v1/report", report).await?;
         Ok(())
@@ -213,7 +213,7 @@ where
         .handshake(TokioIo::new(stream))
         .await?;
     task::spawn("channel connection", async move {
-        // Whoever waits for an answer sees the error, too.
+        // Requests in flight get the error too.
         if let Err(error) = connection.await {
             debug!(%error, "channel connection ended");
         }
@@ -233,7 +233,7 @@ fn bearer(file: &Path) -> Result<HeaderValue, ChannelError> {
     Ok(value)
 }
 
-/// Trusts the certificates of `ca` and no others; there may be several while one CA follows another.
+/// Trusts the certificates of `ca` only; there are several during a rotation.
 fn client_config(ca: &Path) -> Result<ClientConfig, ChannelError> {
     let wrong = |reason: String| ChannelError::File {
         what: "the operators' CA",

@@ -1,4 +1,4 @@
-//! Follows every address of every operator for as long as it is one.
+//! Follows every address of every operator while the name resolves to it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -18,39 +18,39 @@ use tracing::{debug, info, warn};
 use crate::backoff::Backoff;
 use crate::config::{Config, ConfigError, Operator};
 use crate::connection::{ChannelError, Connection};
+use crate::current::{Current, Update};
 use crate::last_good;
-use crate::live::{Live, Update};
 use crate::metrics::Metrics;
 use crate::reports::{self, Counted};
 use crate::session::Session;
 
-/// How often names are looked up again: a new operator replica is followed within this.
+/// Interval of name look-ups: a new operator replica is followed within this time.
 const RESOLVE: Duration = Duration::from_secs(10);
 
-/// A name that does not resolve yet, as at the installation, is tried sooner.
+/// Retry of a name that does not resolve yet, as during an installation.
 const RESOLVE_AGAIN: Duration = Duration::from_secs(1);
 
-/// Longest look-up.
+/// Longest wait for a look-up.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the last report may take once we are to stop.
+/// Longest wait for the last report after the request to stop.
 const LEAVE: Duration = Duration::from_secs(2);
 
-/// One address that is followed.
+/// A followed address.
 struct Followed {
-    /// Cleared when the name no longer has the address: it is followed until the connection ends.
+    /// Cleared when the name no longer resolves to the address; the open connection is used to its end.
     wanted: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
-/// Follows the operators of `config` until `shutdown`. First gives the last good table to `sink`, if
-/// there is one, then every newer table, from whichever operator has it first.
+/// Follows the operators of `config` until `shutdown`. Gives `sink` the last good table first, if there
+/// is one, then every newer table from whichever operator sends it first.
 ///
-/// The sink is called from this future's runtime, one call at a time; it should only store what it
-/// is given. `counted` is asked every two seconds, and its answer told to every operator.
+/// Calls the sink from this future's runtime, one call at a time; it should only store the update.
+/// Reads `counted` every two seconds and reports it to every operator.
 ///
 /// # Errors
-/// The settings are wrong. Nothing that happens later ends it.
+/// The settings are wrong. No later failure ends it.
 pub async fn follow(
     config: Config,
     metrics: Metrics,
@@ -60,21 +60,21 @@ pub async fn follow(
 ) -> Result<(), ConfigError> {
     let operators = config.parsed()?;
     let config = Arc::new(config);
-    let live = Arc::new(Live::new(Box::new(sink), metrics.clone()));
+    let current = Arc::new(Current::new(Box::new(sink), metrics.clone()));
     let mut keeper = None;
     if let Some(path) = config.last_good.clone() {
-        last_good::restore(&path, &live);
-        let keep = last_good::keep(path, config.keep_credentials, live.newest());
+        last_good::restore(&path, &current);
+        let keep = last_good::keep(path, config.keep_credentials, current.newest());
         keeper = Some(task::spawn("last good table", keep));
     }
-    // A replica that starts again has the same name, and its counters begin anew.
+    // A replica that restarts keeps its name, but its counters start at 0.
     let instance: Arc<str> = format!("{:016x}", rand::random::<u64>()).into();
     let (newest, reports) = watch::channel(Bytes::new());
     let collect = reports::collect(
         Box::new(counted),
         (config.replica.clone(), instance.as_ref().to_owned()),
         newest,
-        live.replicas(),
+        current.replicas(),
         (metrics, shutdown.clone()),
     );
     let collector = task::spawn("reports", collect);
@@ -83,7 +83,7 @@ pub async fn follow(
         let following = Following {
             config: Arc::clone(&config),
             instance: Arc::clone(&instance),
-            live: Arc::clone(&live),
+            current: Arc::clone(&current),
             reports: reports.clone(),
         };
         let resolve = resolve(following, operator, shutdown.clone());
@@ -94,28 +94,28 @@ pub async fn follow(
     for resolver in resolvers {
         finished("operator addresses", resolver).await;
     }
-    // The last reference: the keeper writes what it has not written yet, and ends.
-    drop(live);
+    // The last reference: the keeper writes the newest table and ends.
+    drop(current);
     if let Some(keeper) = keeper {
         finished("last good table", keeper).await;
     }
     Ok(())
 }
 
-/// Waits for a task that has been asked to end; a panic has been logged where it happened.
+/// Waits for a task to end; a panic was logged where it happened.
 async fn finished(name: &'static str, task: JoinHandle<()>) {
     if let Err(error) = task.await {
-        warn!(task = name, %error, "a task did not end by itself");
+        warn!(task = name, %error, "task did not end cleanly");
     }
 }
 
-/// What every followed address has in common.
+/// Shared by all followed addresses.
 #[derive(Clone)]
 struct Following {
     config: Arc<Config>,
-    /// Which life of the replica this is.
+    /// This process of the replica.
     instance: Arc<str>,
-    live: Arc<Live>,
+    current: Arc<Current>,
     reports: watch::Receiver<Bytes>,
 }
 
@@ -128,7 +128,7 @@ async fn resolve(following: Following, operator: Operator, mut shutdown: Shutdow
             None => RESOLVE_AGAIN,
         };
         followed.retain(|_, one| !one.task.is_finished());
-        // Without an answer everything stays as it is: an outage of DNS is none of the channel.
+        // Without an answer nothing changes: a DNS outage is not a channel outage.
         if let Some(found) = found {
             for (address, one) in &followed {
                 one.wanted.store(found.contains(address), Ordering::Relaxed);
@@ -158,7 +158,7 @@ async fn resolve(following: Following, operator: Operator, mut shutdown: Shutdow
     }
 }
 
-/// The addresses of the operator now; `None` if they could not be looked up.
+/// The current addresses of the operator; `None` if the look-up failed.
 async fn lookup(operator: &Operator) -> Option<Vec<SocketAddr>> {
     let looked = timeout(
         RESOLVE_TIMEOUT,
@@ -177,7 +177,7 @@ async fn lookup(operator: &Operator) -> Option<Vec<SocketAddr>> {
     }
 }
 
-/// One address of one operator.
+/// One subscription to one address of an operator.
 struct One {
     following: Following,
     operator: Operator,
@@ -185,16 +185,16 @@ struct One {
     wanted: Arc<AtomicBool>,
 }
 
-/// Takes a subscription out of the counts, however it ends.
+/// Removes a subscription from the counts, however it ends.
 struct Connected<'a> {
-    live: &'a Live,
+    current: &'a Current,
     address: SocketAddr,
 }
 
 impl One {
     async fn follow(self, mut shutdown: Shutdown) {
         let mut backoff = Backoff::default();
-        // Cleared when an operator's delta did not fit what we said that we have.
+        // Cleared when an operator's delta did not fit the table that we named.
         let mut trusted = true;
         while self.wanted.load(Ordering::Relaxed) {
             let subscribed = self.subscribe(trusted, &mut backoff, &mut shutdown).await;
@@ -209,7 +209,7 @@ impl One {
                     debug!(address = %self.address, reason, "asking for a whole table");
                 }
                 Err(error @ ChannelError::Refused { .. }) => {
-                    warn!(address = %self.address, %error, "the operator does not let us in");
+                    warn!(address = %self.address, %error, "subscription refused");
                 }
                 Err(error) => debug!(address = %self.address, %error, "no channel"),
             }
@@ -230,10 +230,10 @@ impl One {
         let Following {
             config,
             instance,
-            live,
+            current,
             reports,
         } = &self.following;
-        let view = live.current().filter(|_| trusted);
+        let view = current.version().filter(|_| trusted);
         let opening = async {
             let mut connection = Connection::open(config, &self.operator, self.address).await?;
             let have = view.as_ref().map(|version| &*version.digest);
@@ -244,21 +244,21 @@ impl One {
             opened = opening => opened?,
             () = shutdown.requested() => return Ok(()),
         };
-        live.metrics().connected.inc();
+        current.metrics().connected.inc();
         let _connected = Connected {
-            live,
+            current,
             address: self.address,
         };
         debug!(address = %self.address, "subscribed");
-        let mut session = Session::new(live, self.address, &config.replica, view);
+        let mut session = Session::new(current, self.address, &config.replica, view);
         let late = async {
             shutdown.requested().await;
             sleep(LEAVE).await;
         };
         let ended = tokio::select! {
             ended = session.run(&connection, body) => ended,
-            // It has delivered the last report.
-            () = reports::deliver(connection.clone(), reports.clone(), live.metrics()) => Ok(()),
+            // The last report was delivered.
+            () = reports::deliver(connection.clone(), reports.clone(), current.metrics()) => Ok(()),
             () = late => Ok(()),
         };
         if session.fruitful {
@@ -270,7 +270,7 @@ impl One {
 
 impl Drop for Connected<'_> {
     fn drop(&mut self) {
-        self.live.metrics().connected.dec();
-        self.live.gone(self.address);
+        self.current.metrics().connected.dec();
+        self.current.gone(self.address);
     }
 }

@@ -1,7 +1,7 @@
 //! The last good table on disk: a proxy that starts with every operator gone serves from it.
 //!
-//! The file is one snapshot line, as on the channel. It is replaced as a whole, and readable by its
-//! owner only. Credentials of backends are left out unless the volume is in memory.
+//! The file is one snapshot line, as on the channel. It is replaced atomically, and only its owner can
+//! read it. Backend credentials are left out unless the volume is in memory.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
-use crate::live::{Live, Outcome, Version};
+use crate::current::{Current, Outcome, Version};
 
 /// The file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -27,21 +27,21 @@ pub(crate) enum LastGoodError {
     NotASnapshot,
 }
 
-/// Makes the table of `path` live, if there is one. A damaged file is reported and left alone.
-pub(crate) fn restore(path: &Path, live: &Live) {
+/// Makes the table of `path` current, if there is one. A damaged file is logged and left alone.
+pub(crate) fn restore(path: &Path, current: &Current) {
     match read(path) {
         Ok(None) => info!(path = %path.display(), "no last good table"),
         Ok(Some((version, replicas))) => {
             let revision = version.revision;
-            if live.restore(version, replicas) == Outcome::Live {
+            if matches!(current.restore(version, replicas), Outcome::Applied(_)) {
                 info!(path = %path.display(), revision, "serving the last good table");
             }
         }
-        Err(error) => warn!(path = %path.display(), %error, "no use of the file"),
+        Err(error) => warn!(path = %path.display(), %error, "last good table not readable"),
     }
 }
 
-/// Writes every new table, the newest only if several came at once, until there are no more.
+/// Writes every new table until the sender is dropped. If several arrive at once, writes the newest.
 pub(crate) async fn keep(
     path: PathBuf,
     credentials: bool,
@@ -101,7 +101,7 @@ fn write(
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let fresh = path.with_file_name(name);
-    // A file that a killed process left would keep its own mode.
+    // A file left by a killed process would keep its own mode.
     match fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         Ok(()) | Err(_) => {}
@@ -114,7 +114,7 @@ fn write(
     file.write_all(&line.to_bytes()?)?;
     file.sync_all()?;
     fs::rename(&fresh, path)?;
-    // The rename itself must survive a crash, too.
+    // The rename itself must survive a crash too.
     if let Some(folder) = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())

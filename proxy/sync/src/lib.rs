@@ -1,25 +1,25 @@
-//! Follows the operators' channel, gives every new table to a sink, and keeps the last good one. The
-//! other way it tells what the replica has counted.
+//! Follows the operators' channel, gives every new table to a sink, and keeps the last good one. In
+//! the other direction it reports this replica's counters.
 //!
-//! Every operator replica is followed at once; the newest revision wins, whoever sent it, and an
-//! older one is ignored. Refuses to lose a table: what cannot be understood is refused, and what is
-//! live stays live, also when every operator is gone. Words: a `view` is the table that one operator
-//! believes us to have, the `current` table is the one that is live.
+//! It follows every operator replica at once. The newest revision wins, whichever operator sent it;
+//! an older one is ignored. A table is never lost: one that cannot be read is refused, and the current
+//! one stays, with every operator gone too. Words: the `current` table is the one in use, a `view` is
+//! the table that one operator believes us to have.
 
 mod backoff;
 mod config;
 mod connection;
+mod current;
 mod follow;
 mod last_good;
 mod lines;
-mod live;
 mod metrics;
 mod reports;
 mod session;
 
 pub use config::{Config, ConfigError};
+pub use current::Update;
 pub use follow::follow;
-pub use live::Update;
 pub use metrics::Metrics;
 pub use proxy_wire::v1::Denials;
 pub use reports::Counted;

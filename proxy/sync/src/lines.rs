@@ -13,7 +13,7 @@ const LONGEST: usize = 256 * 1024 * 1024;
 #[error("line longer than {LONGEST} bytes")]
 pub(crate) struct TooLong;
 
-/// Collects bytes until there is a line. Each byte is looked at once.
+/// Collects bytes until there is a line. Scans each byte once.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     buffer: BytesMut,

@@ -1,4 +1,4 @@
-//! What the following side tells about itself.
+//! Metrics of the proxy's side of the channel.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use proxy_admin::clock;
 #[cfg(test)]
 mod tests;
 
-/// Metrics of the following side. Cheap to clone.
+/// Metrics of the proxy's side of the channel. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub(crate) connected: Gauge,
@@ -23,10 +23,11 @@ pub struct Metrics {
     pub(crate) reports: Counter,
     pub(crate) reports_failed: Counter,
     pub(crate) unreported: Gauge,
+    unsupported: Gauge,
     contact: Arc<AtomicU64>,
 }
 
-/// Tells the age at scrape.
+/// Calculates the age at scrape.
 #[derive(Debug)]
 struct ContactAge(Arc<AtomicU64>);
 
@@ -42,6 +43,7 @@ impl Metrics {
             reports: Counter::default(),
             reports_failed: Counter::default(),
             unreported: Gauge::default(),
+            unsupported: Gauge::default(),
             contact: Arc::new(AtomicU64::new(clock::now().monotonic_ms)),
         };
         registry.register(
@@ -51,39 +53,50 @@ impl Metrics {
         );
         registry.register(
             "channel_refused",
-            "Tables refused because they were not understood",
+            "Tables refused because they could not be read",
             metrics.refused.clone(),
         );
         registry.register(
             "channel_ignored",
-            "Tables ignored because they were older than the live one",
+            "Tables ignored because they were older than the current one",
             metrics.ignored.clone(),
         );
         registry.register(
             "table_revision",
-            "Revision of the live table",
+            "Revision of the current table",
             metrics.revision.clone(),
         );
         registry.register(
             "channel_reports",
-            "Reports of counters that an operator took",
+            "Reports of counters that an operator accepted",
             metrics.reports.clone(),
         );
         registry.register(
             "channel_reports_failed",
-            "Reports of counters that an operator did not take",
+            "Reports of counters that failed or were refused by an operator",
             metrics.reports_failed.clone(),
         );
         registry.register(
             "channel_counters_unreported",
-            "Counters that are in no report, since there are too many",
+            "Counters left out of reports because there are too many",
             metrics.unreported.clone(),
+        );
+        registry.register(
+            "channel_unsupported_entries",
+            "Entries of the current table that need a newer proxy and are refused",
+            metrics.unsupported.clone(),
         );
         registry.register_collector(Box::new(ContactAge(Arc::clone(&metrics.contact))));
         metrics
     }
 
-    /// An operator has just been heard.
+    /// The current table has this number of unsupported entries.
+    pub(crate) fn unsupported(&self, entries: usize) {
+        let entries = i64::try_from(entries).unwrap_or(i64::MAX);
+        self.unsupported.set(entries);
+    }
+
+    /// Something arrived from an operator.
     pub(crate) fn heard(&self) {
         let now = clock::now().monotonic_ms;
         self.contact.fetch_max(now, Ordering::Relaxed);
@@ -97,7 +110,7 @@ impl Collector for ContactAge {
         let age = ConstGauge::new(std::time::Duration::from_millis(age_ms).as_secs_f64());
         let metric = encoder.encode_descriptor(
             "channel_contact_age",
-            "Time since an operator was heard, or since the start if none was",
+            "Time since the last byte from an operator, or since the start",
             Some(&Unit::Seconds),
             age.metric_type(),
         )?;

@@ -1,5 +1,5 @@
-//! Tells the operators what this replica has counted: every two seconds if something changed, else
-//! every ten, and once more when it is told to stop.
+//! Reports this replica's counters to the operators: every two seconds if something changed, else
+//! every ten, and once more before it stops.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -19,35 +19,35 @@ use crate::metrics::Metrics;
 #[cfg(test)]
 mod tests;
 
-/// What a replica used in so long is lost if it is killed.
+/// Usage of the last two seconds is lost if the replica is killed.
 const CHANGED: Duration = Duration::from_secs(2);
 
-/// An operator that missed a report has the next one by then.
+/// An operator that missed a report receives the next one within this time.
 const UNCHANGED: Duration = Duration::from_secs(10);
 
-/// Counters told at most, those nearest to their limits first. Callers without a Secret could make as
-/// many as they like.
+/// Most counters of a report; those nearest to their limits come first. Callers without a Secret could
+/// create any number.
 const COUNTERS: usize = 10_000;
 
-/// An operator takes eight megabytes.
+/// Longest report: an operator accepts eight megabytes.
 const LONGEST: usize = 7 * 1024 * 1024;
 
-/// What a replica has counted.
+/// The counters of a replica.
 #[derive(Clone, Debug)]
 pub struct Counted {
-    /// How its shared store stands.
+    /// The state of its shared store.
     pub store: StoreState,
-    /// Its counters.
+    /// Its readings.
     pub counters: Vec<CounterReading>,
-    /// How often its limits have refused.
+    /// Refusals of its limits.
     pub limits: Vec<Denials>,
 }
 
-/// Asks the replica what it has counted.
+/// Reads the counters of the replica.
 pub(crate) type Source = Box<dyn Fn() -> Counted + Send + Sync>;
 
-/// Asks `source` until `shutdown`, and then once more, for the replica and the instance of `id`. A changed number of `replicas` is a reason to
-/// ask at once: what each has used decides what the others may.
+/// Reads `source` until `shutdown`, and then once more. `id` is the replica and its process. A change
+/// of `replicas` reads at once: the usage of each replica decides what the others may admit.
 pub(crate) async fn collect(
     source: Source,
     id: (String, String),
@@ -58,10 +58,10 @@ pub(crate) async fn collect(
     loop {
         let stops = shutdown.is_requested();
         let report = written(&id, source(), &metrics);
-        newest.send_if_modified(|told| {
-            // The last one is delivered in any case: it may not have arrived.
-            let differs = stops || *told != report;
-            *told = report;
+        newest.send_if_modified(|last| {
+            // The last report is sent even if it is the same: the one before may be lost.
+            let differs = stops || *last != report;
+            *last = report;
             differs
         });
         if stops {
@@ -75,8 +75,8 @@ pub(crate) async fn collect(
     }
 }
 
-/// Delivers every report over `connection`; returns when there will be no more. An operator that does
-/// not know of reports is not asked again.
+/// Delivers every report over `connection`, to the last one. An operator that does not know reports
+/// receives no more.
 pub(crate) async fn deliver(
     connection: Connection,
     mut newest: watch::Receiver<Bytes>,
@@ -110,7 +110,7 @@ pub(crate) async fn deliver(
     }
 }
 
-/// The body of a report that an operator takes.
+/// The body of a report, no longer than an operator accepts.
 fn written(id: &(String, String), counted: Counted, metrics: &Metrics) -> Bytes {
     let Counted {
         store,
@@ -126,19 +126,19 @@ fn written(id: &(String, String), counted: Counted, metrics: &Metrics) -> Bytes 
     });
     counters.truncate(COUNTERS);
     loop {
-        let told = counters.len();
+        let kept = counters.len();
         let report = Report::new(id.clone(), store, counters.clone(), limits.clone());
         match serde_json::to_vec(&report) {
-            Ok(body) if body.len() <= LONGEST || told == 0 => {
+            Ok(body) if body.len() <= LONGEST || kept == 0 => {
                 metrics
                     .unreported
-                    .set(i64::try_from(all.saturating_sub(told)).unwrap_or(i64::MAX));
+                    .set(i64::try_from(all.saturating_sub(kept)).unwrap_or(i64::MAX));
                 return Bytes::from(body);
             }
             // Very long names.
-            Ok(_) => counters.truncate(told / 2),
+            Ok(_) => counters.truncate(kept / 2),
             Err(error) => {
-                warn!(%error, "a report cannot be written");
+                warn!(%error, "report not encodable");
                 return Bytes::new();
             }
         }

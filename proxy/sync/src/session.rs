@@ -9,41 +9,43 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, OptionFuture};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use proxy_wire::v1::{self, Ack, AckResult, DecodeError, Delta, Heartbeat, Line, Snapshot};
+use proxy_wire::v1::{
+    self, Ack, AckResult, DecodeError, Delta, Heartbeat, Line, Snapshot, Unsupported,
+};
 use serde::Deserialize;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::connection::{ChannelError, Connection};
+use crate::current::{Current, Outcome, Version};
 use crate::lines::Lines;
-use crate::live::{Live, Outcome, Version};
 
 #[cfg(test)]
 mod tests;
 
-/// Three heartbeats: a peer that is silent for so long is gone, whatever TCP believes.
+/// Three heartbeats: a peer that stays silent for longer is gone, whatever TCP believes.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// What one subscription knows.
+/// The state of one subscription.
 pub(crate) struct Session<'a> {
-    live: &'a Live,
+    current: &'a Current,
     address: SocketAddr,
     replica: &'a str,
-    /// The table that the operator believes us to have; `None` after one that was not understood.
+    /// The table that the operator believes us to have; `None` after one that could not be read.
     view: Option<Version>,
     /// The newest acknowledgement.
     ack: Option<Ack>,
-    /// It has been sent, or is being sent.
-    told: bool,
+    /// It was sent, or is being sent.
+    sent: bool,
     /// Sending it failed; it is sent again with the next heartbeat.
-    untold: bool,
-    /// Something came that was not what the operator meant to send.
+    failed: bool,
+    /// A table arrived damaged.
     damaged: bool,
-    /// Whether a table or a heartbeat was understood.
+    /// Whether a table or a heartbeat could be read.
     pub(crate) fruitful: bool,
 }
 
-/// As much of a line that was not understood as is needed to refuse it.
+/// The part of an unreadable line that is needed to refuse it.
 #[derive(Deserialize)]
 struct Head {
     revision: u64,
@@ -52,26 +54,26 @@ struct Head {
 
 impl<'a> Session<'a> {
     pub(crate) fn new(
-        live: &'a Live,
+        current: &'a Current,
         address: SocketAddr,
         replica: &'a str,
         view: Option<Version>,
     ) -> Self {
         Self {
-            live,
+            current,
             address,
             replica,
             view,
             ack: None,
-            told: true,
-            untold: false,
+            sent: true,
+            failed: false,
             damaged: false,
             fruitful: false,
         }
     }
 
-    /// Reads until the stream ends or breaks. Acknowledgements are sent meanwhile, one at a time;
-    /// the newest replaces one that waits.
+    /// Reads until the stream ends or breaks. Sends acknowledgements meanwhile, one at a time; a newer
+    /// one replaces one that waits.
     pub(crate) async fn run(
         &mut self,
         connection: &Connection,
@@ -81,10 +83,10 @@ impl<'a> Session<'a> {
         let mut sending: Option<BoxFuture<'static, Result<(), ChannelError>>> = None;
         loop {
             if sending.is_none()
-                && !self.told
+                && !self.sent
                 && let Some(ack) = self.ack.clone()
             {
-                self.told = true;
+                self.sent = true;
                 sending = Some(connection.clone().acknowledge(ack).boxed());
             }
             let sent = OptionFuture::from(sending.as_mut());
@@ -93,16 +95,16 @@ impl<'a> Session<'a> {
                     sending = None;
                     if let Err(error) = result {
                         debug!(%error, "acknowledgement not delivered");
-                        self.untold = true;
+                        self.failed = true;
                     }
-                    if self.damaged && self.told {
+                    if self.damaged && self.sent {
                         return Err(ChannelError::OutOfStep("a table was damaged".to_owned()));
                     }
                 }
                 frame = timeout(SILENCE, body.frame()) => {
                     let frame = frame.map_err(|_elapsed| ChannelError::TooSlow("the next line"))?;
                     let Some(frame) = frame else { return Ok(()) };
-                    self.live.metrics().heard();
+                    self.current.metrics().heard();
                     let Ok(bytes) = frame?.into_data() else { continue };
                     lines
                         .push(&bytes)
@@ -116,7 +118,7 @@ impl<'a> Session<'a> {
     }
 
     /// # Errors
-    /// The table that the operator believes us to have is not known any more: ask for a whole one.
+    /// We no longer have the table that the operator believes us to have: ask for a whole one.
     fn line(&mut self, line: &Bytes) -> Result<(), ChannelError> {
         match Line::parse(line) {
             Ok(Line::Heartbeat(heartbeat)) => {
@@ -129,18 +131,18 @@ impl<'a> Session<'a> {
             }
             Ok(Line::Delta(delta)) => self.delta(&delta),
             Ok(Line::Carried(carried)) => {
-                self.live.carry(self.address, carried);
+                self.current.carry(self.address, carried);
                 Ok(())
             }
-            // Of a newer operator, and not about a table.
+            // From a newer operator, and not about a table.
             Err(DecodeError::Kind(kind)) if serde_json::from_slice::<Head>(line).is_err() => {
                 debug!(address = %self.address, kind, "line of an unknown kind ignored");
                 Ok(())
             }
             Err(error) => {
-                // Perhaps a newer operator. It may send something better, so stay.
-                warn!(address = %self.address, %error, "line not understood");
-                self.live.metrics().refused.inc();
+                // Perhaps a newer operator. A later line may be readable, so stay.
+                warn!(address = %self.address, %error, "line not readable");
+                self.current.metrics().refused.inc();
                 self.view = None;
                 if let Ok(head) = serde_json::from_slice::<Head>(line) {
                     self.refuse(head.revision, &head.digest, &error);
@@ -151,27 +153,28 @@ impl<'a> Session<'a> {
     }
 
     fn heartbeat(&mut self, heartbeat: &Heartbeat) {
-        self.live.count(self.address, heartbeat.replicas);
+        self.current.count(self.address, heartbeat.replicas);
         self.fruitful |= !self.damaged;
-        if std::mem::take(&mut self.untold) {
-            self.told = false;
+        if std::mem::take(&mut self.failed) {
+            self.sent = false;
         }
-        let live = self.live.current();
-        let same = live.is_some_and(|current| *current.digest == *heartbeat.digest);
-        // A table that came back after another one that we never saw is a publication of its own:
-        // same digest, newer revision.
+        let Some(unsupported) = self.current.unsupported(&heartbeat.digest) else {
+            return;
+        };
+        // A table that was replaced and restored before we saw the change is a publication of its
+        // own: same digest, newer revision.
         let known = self.ack.as_ref();
         let acked = known.is_some_and(|ack| {
             ack.digest == heartbeat.digest && ack.revision == heartbeat.revision
         });
-        if same && !acked {
-            self.applied(heartbeat.revision, &heartbeat.digest);
+        if !acked {
+            self.applied(heartbeat.revision, &heartbeat.digest, &unsupported);
         }
     }
 
     fn snapshot(&mut self, snapshot: Snapshot) {
         let (revision, digest) = (snapshot.revision, snapshot.digest.clone());
-        self.live.count(self.address, snapshot.replicas);
+        self.current.count(self.address, snapshot.replicas);
         match snapshot.verified() {
             Ok(objects) => self.offer(Version {
                 revision,
@@ -183,7 +186,7 @@ impl<'a> Session<'a> {
     }
 
     fn delta(&mut self, delta: &Delta) -> Result<(), ChannelError> {
-        self.live.count(self.address, delta.replicas);
+        self.current.count(self.address, delta.replicas);
         let Some(view) = &self.view else {
             return Err(ChannelError::OutOfStep("a delta from nothing".to_owned()));
         };
@@ -209,20 +212,20 @@ impl<'a> Session<'a> {
 
     fn offer(&mut self, version: Version) {
         let (revision, digest) = (version.revision, Arc::clone(&version.digest));
-        let outcome = self.live.offer(version.clone());
+        let outcome = self.current.offer(version.clone());
         self.view = Some(version);
         self.fruitful = true;
         match outcome {
-            Outcome::Live => self.applied(revision, &digest),
+            Outcome::Applied(unsupported) => self.applied(revision, &digest, &unsupported),
             Outcome::Older => {}
             Outcome::Refused(error) => self.refuse(revision, &digest, &error),
         }
     }
 
-    /// What came is not what the operator meant to send, so neither is what it builds on it: once
-    /// that has been told, a new connection asks for a whole table, later and later.
+    /// The table is not what the operator meant to send, so its later deltas do not fit either. After
+    /// the acknowledgement, a new connection asks for a whole table, with growing pauses.
     fn damaged(&mut self, revision: u64, digest: &str, error: &DecodeError) {
-        self.live.metrics().refused.inc();
+        self.current.metrics().refused.inc();
         warn!(address = %self.address, %error, "table refused");
         self.view = None;
         self.damaged = true;
@@ -230,34 +233,31 @@ impl<'a> Session<'a> {
         self.refuse(revision, digest, error);
     }
 
-    fn applied(&mut self, revision: u64, digest: &str) {
-        self.acknowledge(revision, digest, AckResult::Applied, None);
-    }
-
-    fn refuse(&mut self, revision: u64, digest: &str, error: &impl ToString) {
-        self.acknowledge(
-            revision,
-            digest,
-            AckResult::Refused,
-            Some(error.to_string()),
-        );
-    }
-
-    fn acknowledge(
-        &mut self,
-        revision: u64,
-        digest: &str,
-        result: AckResult,
-        error: Option<String>,
-    ) {
-        self.ack = Some(Ack {
+    fn applied(&mut self, revision: u64, digest: &str, unsupported: &[Unsupported]) {
+        self.acknowledge(Ack {
             replica: self.replica.to_owned(),
             revision,
             digest: digest.to_owned(),
-            result,
-            error,
+            result: AckResult::Applied,
+            error: None,
+            unsupported: unsupported.to_vec(),
         });
-        self.told = false;
-        self.untold = false;
+    }
+
+    fn refuse(&mut self, revision: u64, digest: &str, error: &impl ToString) {
+        self.acknowledge(Ack {
+            replica: self.replica.to_owned(),
+            revision,
+            digest: digest.to_owned(),
+            result: AckResult::Refused,
+            error: Some(error.to_string()),
+            unsupported: Vec::new(),
+        });
+    }
+
+    fn acknowledge(&mut self, ack: Ack) {
+        self.ack = Some(ack);
+        self.sent = false;
+        self.failed = false;
     }
 }

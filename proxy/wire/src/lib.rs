@@ -1,9 +1,8 @@
-//! What operator and proxy say to each other: versioned types, their bytes, and nothing that moves
-//! them.
+//! What operator and proxy send each other: versioned types, their bytes, and no I/O.
 //!
-//! A version is a module. Within a version, fields may be added but never change their meaning: a
-//! reader ignores fields that it does not know, and refuses enum values that it does not know. So
-//! whatever *restricts* must be added as an enum value, never as a field, lest an older proxy
-//! admits more than was meant.
+//! A version is a module. Within a version, members may be added but never change their meaning: a
+//! reader ignores members that it does not know, and refuses enum values that it does not know. So an
+//! addition that *restricts* is a feature which the entry needs (`v1::Features`): a proxy that
+//! lacks it restricts the entry instead of admitting more than was declared.
 
 pub mod v1;

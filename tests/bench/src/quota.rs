@@ -1,5 +1,5 @@
 //! `make bench-quota`: what quotas admit, what they cost, and how right their refusals are, on real
-//! processes. It prints the tables and writes them into docs/quotas.md.
+//! processes. It prints the tables and writes them into docs/quota-bounds.md.
 
 use std::time::{Duration, Instant};
 
@@ -127,15 +127,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let text = page::markdown(
         &format!(
             "`make bench-quota` repeats and rewrites this. Real processes over loopback on one machine of \
-             {cores} cores, `foundry-sim` as the backend, which tells what it billed."
+             {cores} cores, `foundry-sim` as the backend, which reports what it billed."
         ),
         &sections,
     );
     line(&text);
     ensure!(failed.is_empty(), "not measured: {failed:?}");
     if args.only.is_none() && !args.quick && release {
-        page::write(&workspace().join("docs/quotas.md"), &text)?;
-        started.tell("docs/quotas.md is written");
+        page::write(&workspace().join("docs/quota-bounds.md"), &text)?;
+        started.tell("docs/quota-bounds.md is written");
     }
     Ok(())
 }

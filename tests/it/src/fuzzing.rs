@@ -1,25 +1,31 @@
-//! One function for each parser of foreign bytes: it panics if the parser breaks its word. The fuzz
-//! targets of `tests/fuzz` call them with what the fuzzer makes up, and a test of this package with
-//! the seeds, so they do not rot between two runs of the fuzzer.
+//! One function for each parser of foreign bytes: it panics if the parser breaks its contract. The fuzz
+//! targets of `tests/fuzz` call them with generated input, and a test of this package with the seeds, so
+//! they stay correct between two runs of the fuzzer.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
+use bytes::Bytes;
+use http::Method;
 use operator_compile::{Index, Object, ObjectRef, Settings, compile, decode};
-use proxy_core::names::Operation;
-use proxy_gateway::test_util;
+use proxy_api::{
+    Answer, Body, Call, Edit, Form, Malformed, Member, Prompt, Stream, count, find, splice,
+};
+use proxy_core::names::Usage;
 use proxy_wire::v1::{self, Line};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-/// The deployment that is put into bodies: its name needs escapes.
+/// The deployment that replaces models in bodies: its name needs escapes.
 const DEPLOYMENT: &str = "a \"b\"\\c";
 
-/// What a target does with the bytes that it is given.
+/// The check of a target.
 pub type Check = fn(&[u8]);
 
-/// Every check by the name of its target.
-pub const CHECKS: [(&str, Check); 7] = [
+/// Every check, by the name of its target.
+pub const CHECKS: [(&str, Check); 8] = [
     ("request_body", request_body),
+    ("form", form),
     ("prompt", prompt),
     ("event_stream", event_stream),
     ("request_path", request_path),
@@ -28,27 +34,43 @@ pub const CHECKS: [(&str, Check); 7] = [
     ("duration", duration),
 ];
 
-/// A body that the scanner takes is JSON; and the edited body says what the client's body said, but
-/// for the model and the usage asked for.
+/// The row of chat completions.
+fn chat() -> &'static Call {
+    let found = find(proxy_api::ROWS, &Method::POST, "/v1/chat/completions");
+    let call = found.ok().and_then(|found| match &found.api.answer {
+        Answer::Backend(call) => Some(call),
+        Answer::Models | Answer::Model => None,
+    });
+    call.expect("chat is served by a backend")
+}
+
+fn scan(data: &[u8]) -> Result<Body, Malformed> {
+    chat().scan(None, &Bytes::copy_from_slice(data))
+}
+
+/// A body that the scanner accepts is JSON, and the edited body equals the client's, except for the model
+/// and the request for usage.
 ///
 /// # Panics
-/// It is not so.
+/// The contract is broken.
 pub fn request_body(data: &[u8]) {
-    if !test_util::scan_body(data) {
-        return;
-    }
-    // The scanner lets control characters stand in strings: finding them would cost every request,
-    // and they cannot end a string for any reader.
+    let Ok(body) = scan(data) else { return };
+    // The scanner accepts control characters in strings: a search for them would cost every request,
+    // and no reader ends a string at one.
     let strict = without_control_characters(data);
-    serde_json::from_slice::<IgnoredAny>(&strict).expect("what is taken is JSON");
-    let edited = test_util::splice_body(data, DEPLOYMENT).expect("it was taken");
-    // A number above the range of f64, or half a surrogate: JSON, but no `Value`.
+    serde_json::from_slice::<IgnoredAny>(&strict).expect("an accepted body is JSON");
+    let edit = Edit {
+        model: Some(DEPLOYMENT),
+        usage: true,
+    };
+    let edited = splice(&Bytes::copy_from_slice(data), &body, edit);
+    // A number above the range of f64, or half a surrogate: JSON, but not a `Value`.
     let Ok(mut before) = serde_json::from_slice::<Value>(&strict) else {
         return;
     };
     let edited = without_control_characters(&edited);
     let after: Value = serde_json::from_slice(&edited).expect("an edited body stays JSON");
-    let body = before.as_object_mut().expect("only objects are taken");
+    let body = before.as_object_mut().expect("only objects are accepted");
     body.insert("model".to_owned(), json!(DEPLOYMENT));
     if body.get("stream") == Some(&json!(true)) {
         match body.get_mut("stream_options") {
@@ -85,51 +107,112 @@ fn without_control_characters(json: &[u8]) -> Vec<u8> {
 /// The first byte is the budget.
 ///
 /// # Panics
-/// It is not so.
+/// The contract is broken.
 pub fn prompt(data: &[u8]) {
     let Some((&budget, body)) = data.split_first() else {
         return;
     };
     let budget = u64::from(budget);
-    let operations = [
-        Operation::ChatCompletions,
-        Operation::Responses,
-        Operation::Completions,
-        Operation::Embeddings,
+    let prompts = [
+        Prompt::Chat,
+        Prompt::Responses,
+        Prompt::Completions,
+        Prompt::Embeddings,
     ];
-    for operation in operations {
-        let count = |budget| test_util::count_prompt(body, operation, "gpt-4o", budget);
+    for prompt in prompts {
+        let count = |budget| count(body, prompt, "gpt-4o", budget);
         let (whole, stopped) = (count(u64::MAX), count(budget));
         if stopped != whole {
-            // What surprises may come after the place where the count stopped.
+            // An unusual part may follow the place where the count stopped.
             let stopped = stopped.expect("a budget refuses nothing");
             assert!(stopped > budget && whole.is_none_or(|whole| stopped <= whole));
         }
     }
 }
 
-/// A stream says the same however it is cut; all of it arrives, but for what is taken out on demand.
-///
-/// The first byte decides on the cuts.
+/// In a form that the scanner accepts, the edit replaces the model and nothing else.
 ///
 /// # Panics
-/// It is not so.
+/// The contract is broken.
+pub fn form(data: &[u8]) {
+    let call = Call {
+        form: Form::Multipart,
+        members: &[("model", Member::Model), ("stream", Member::Stream)],
+        ..*chat()
+    };
+    let kind = Some("multipart/form-data; boundary=b");
+    let bytes = Bytes::copy_from_slice(data);
+    let Ok(body) = call.scan(kind, &bytes) else {
+        return;
+    };
+    let edit = Edit {
+        model: Some("whisper"),
+        usage: true,
+    };
+    let edited = splice(&bytes, &body, edit);
+    let again = call
+        .scan(kind, &edited)
+        .expect("an edited form stays a form");
+    let (model, range) = again.model.expect("a model was put in");
+    assert_eq!(&*model, "whisper");
+    let around = |bytes: &[u8], range: Range<usize>| {
+        let (before, after) = (bytes.get(..range.start), bytes.get(range.end..));
+        [before, after].map(|part| part.map(<[u8]>::to_vec))
+    };
+    let kept = around(&edited, range);
+    let Some((_, range)) = body.model else {
+        assert!(edited.ends_with(data), "bytes were lost");
+        return;
+    };
+    assert_eq!(kept, around(data, range));
+}
+
+/// What the reader made of a stream.
+#[derive(Debug, PartialEq, Eq)]
+struct Watched {
+    bytes: Vec<u8>,
+    usage: Option<Usage>,
+    counted: u64,
+    done: bool,
+}
+
+fn watch(chunks: &[&[u8]], strip: bool) -> Watched {
+    let mut stream = Stream::new(chat().events, chat().read_usage, strip);
+    let mut bytes = Vec::new();
+    for chunk in chunks {
+        bytes.extend_from_slice(&stream.push(Bytes::copy_from_slice(chunk)));
+    }
+    bytes.extend_from_slice(&stream.finish());
+    Watched {
+        bytes,
+        usage: stream.usage(),
+        counted: stream.counted_output(),
+        done: stream.is_done(),
+    }
+}
+
+/// A stream reads the same however it is split; all of it arrives, except for what is removed on demand.
+///
+/// The first byte chooses the split.
+///
+/// # Panics
+/// The contract is broken.
 pub fn event_stream(data: &[u8]) {
     let Some((&seed, stream)) = data.split_first() else {
         return;
     };
     let cut = chunks(stream, seed);
     for strip in [false, true] {
-        let whole = test_util::watch_stream(&[stream], strip);
-        let pieces = test_util::watch_stream(&cut, strip);
+        let whole = watch(&[stream], strip);
+        let pieces = watch(&cut, strip);
         assert_eq!(pieces, whole, "strip: {strip}, cut: {cut:?}");
         if !strip {
-            assert!(whole.bytes == stream, "bytes were lost or made up");
+            assert!(whole.bytes == stream, "bytes were lost or added");
         }
     }
 }
 
-/// Cuts into pieces of 1 to 16 bytes: SplitMix64's increments, seeded.
+/// Splits into pieces of 1 to 16 bytes: SplitMix64's increments, seeded.
 fn chunks(mut bytes: &[u8], seed: u8) -> Vec<&[u8]> {
     let mut state = u64::from(seed);
     let mut pieces = Vec::new();
@@ -143,20 +226,20 @@ fn chunks(mut bytes: &[u8], seed: u8) -> Vec<&[u8]> {
     pieces
 }
 
-/// A path that is served has the same segments for a reader that follows the URL standard.
+/// A served path has the same segments for a reader that follows the URL standard.
 ///
 /// # Panics
-/// It is not so.
+/// The contract is broken.
 pub fn request_path(data: &[u8]) {
     let Ok(path) = std::str::from_utf8(data) else {
         return;
     };
-    // These end a path: they cannot be part of one.
-    if path.contains(['?', '#']) || !test_util::read_path(path) {
+    // These end a path.
+    if path.contains(['?', '#']) || find(proxy_api::ROWS, &Method::POST, path).is_err() {
         return;
     }
     let url = format!("http://gateway{path}");
-    let url = url::Url::parse(&url).expect("a path that is served can be part of a URL");
+    let url = url::Url::parse(&url).expect("a served path can be part of a URL");
     assert_eq!(url.host_str(), Some("gateway"));
     assert_eq!(
         url.path().matches('/').count(),
@@ -166,18 +249,19 @@ pub fn request_path(data: &[u8]) {
     );
 }
 
-/// A line that is understood can be written and is understood again; the table of a snapshot
-/// survives that as well.
+/// A readable line can be written and read again, and so can the table of a snapshot.
 ///
 /// # Panics
-/// It is not so.
+/// The contract is broken.
 pub fn channel_line(data: &[u8]) {
-    // Lines are cut at their ends before they are read.
+    // The channel splits lines before it reads them.
     if data.contains(&b'\n') {
         return;
     }
     let Ok(line) = Line::parse(data) else { return };
-    let written = line.to_bytes().expect("what was read can be written");
+    let written = line
+        .to_bytes()
+        .expect("a line that was read can be written");
     assert_eq!(Line::parse(&written).ok().as_ref(), Some(&line));
     let objects = match line {
         Line::Snapshot(snapshot) => snapshot.objects,
@@ -199,7 +283,7 @@ pub fn channel_line(data: &[u8]) {
 /// Objects compile to the same table in either order, and the table can be sent.
 ///
 /// # Panics
-/// It is not so.
+/// The contract is broken.
 pub fn objects(data: &[u8]) {
     let Ok(values) = serde_json::from_slice::<Vec<Value>>(data) else {
         return;
@@ -215,7 +299,7 @@ pub fn objects(data: &[u8]) {
     let objects: Vec<Object> = read.collect();
     let names: BTreeSet<ObjectRef> = objects.iter().map(Object::object_ref).collect();
     if names.len() < objects.len() {
-        // Of two with one name, the later one counts.
+        // Of two with one name, the later one wins.
         return;
     }
     let settings = Settings {
@@ -233,10 +317,10 @@ pub fn objects(data: &[u8]) {
     drop(proxy_core::table::Table::new(compiled.contents));
 }
 
-/// A duration that is taken is written so that it is read again as the same.
+/// An accepted duration is written in a form that reads as the same duration.
 ///
 /// # Panics
-/// It is not so.
+/// The contract is broken.
 pub fn duration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;

@@ -2,7 +2,7 @@
 //!
 //! [`Model`] says in plain Rust what the store's script does; a test with a real Redis compares the
 //! two. [`run`] lets several replicas borrow from it while calls are lost, answers late, clocks wrong,
-//! replicas paused or killed and the store down or emptied, and checks the bounds of docs/quotas.md
+//! replicas paused or killed and the store down or emptied, and checks the bounds of docs/quota-bounds.md
 //! after every admission. Everything follows from a seed.
 
 #![expect(clippy::indexing_slicing, reason = "a wrong index is a failed test")]

@@ -1,11 +1,16 @@
-//! Checks of the tree itself, with nothing but the standard library: who may import whom, that every
-//! source file is compiled, and that no file breaks a habit which no other tool checks. The checks are
-//! in `tests/`; here is how they look at the tree.
+//! Checks of the tree itself, with only the standard library: the imports of each crate and file, and
+//! the rules of the house that no other tool checks. The checks are in `tests/`; this library reads the
+//! tree for them.
 //!
-//! Only what is part of the project is looked at: build output, caches and hidden folders are not.
+//! It reads the files of the project only: no build output, no caches, no hidden folders.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+pub mod known;
+pub mod modules;
+pub mod source;
+pub mod variants;
 
 /// A package of the workspace.
 #[derive(Debug, Clone)]
@@ -45,7 +50,8 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
             if !hidden && !other.contains(&&*name) {
                 found.extend(files(&path));
             }
-        } else {
+        } else if name != ".git" {
+            // In a linked worktree `.git` is a file.
             found.push(path);
         }
     }
@@ -53,7 +59,7 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The text of a file; what is not UTF-8 is replaced.
+/// The text of a file; invalid UTF-8 is replaced.
 ///
 /// # Panics
 /// The file cannot be read.
@@ -62,7 +68,7 @@ pub fn text(path: &Path) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A path as it is written in messages: relative to the root.
+/// A path as messages show it: relative to the root.
 pub fn shown(path: &Path) -> String {
     path.strip_prefix(root())
         .unwrap_or(path)
@@ -75,16 +81,16 @@ pub fn is(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|found| found == extension)
 }
 
-/// Whether a Rust file holds tests only, by its name or its folder (not by the folders above the root).
+/// Whether a Rust file holds tests only, by its name or its folder below the root.
 pub fn holds_tests(path: &Path) -> bool {
     let inside = path.strip_prefix(root()).unwrap_or(path);
     let above = inside.parent().unwrap_or(inside);
-    // The packages below tests/ have sources like any other.
+    // The packages below tests/ have sources like others.
     let mut folders = above.components().skip(1).map(|part| part.as_os_str());
     inside.file_name().is_some_and(|name| name == "tests.rs") || folders.any(|part| part == "tests")
 }
 
-/// All packages: each folder with a manifest, but for the root, which has none of its own.
+/// All packages: each folder with a manifest, except the root, whose manifest is virtual.
 ///
 /// # Panics
 /// A folder or a manifest cannot be read.
@@ -118,7 +124,7 @@ impl Package {
         root().join(&self.folder)
     }
 
-    /// A key's value in the first section of that name, without quotes.
+    /// The value of a key in the first section of this name, without quotes.
     pub fn value(&self, section: &str, key: &str) -> Option<String> {
         let section = self.manifest.split_once(section)?.1;
         let section = section.split("\n[").next()?;

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use tests_tidy::{Package, files, holds_tests, is, packages, root, shown, text};
 
-/// Above this, think about a split; the line is printed with `--nocapture`.
+/// Aim for shorter files than this; `--nocapture` prints the longer ones.
 const LONG: usize = 400;
 const TOO_LONG: usize = 600;
 
-/// The package's own files: a package below it has its own.
+/// The package's own files, without those of packages below it.
 fn own(package: &Package, all: &[Package]) -> Vec<PathBuf> {
     let inner: Vec<PathBuf> = all
         .iter()
@@ -21,7 +21,7 @@ fn own(package: &Package, all: &[Package]) -> Vec<PathBuf> {
     found
 }
 
-/// The files that cargo compiles as targets: by convention of place, or named by the manifest.
+/// The files that cargo compiles as targets: by their place, or named by the manifest.
 fn targets(package: &Package, sources: &[PathBuf]) -> Vec<PathBuf> {
     let folder = package.path();
     let mut found: Vec<PathBuf> = ["src/lib.rs", "src/main.rs", "build.rs"]
@@ -111,15 +111,11 @@ fn every_rust_file_is_declared_by_a_module_or_a_target() {
             missing.push(shown(file));
         }
     }
-    assert!(
-        missing.is_empty(),
-        "compiled by nobody:\n{}",
-        missing.join("\n")
-    );
+    assert!(missing.is_empty(), "not compiled:\n{}", missing.join("\n"));
 }
 
 #[test]
-fn a_file_that_nobody_declares_is_found() {
+fn an_undeclared_file_is_found() {
     assert_eq!(
         declared("pub mod a;\n#[cfg(test)]\nmod tests;\nmod inline { }\n// mod c;"),
         ["a", "tests"]
@@ -174,7 +170,7 @@ fn every_package_is_named_by_its_path() {
     }
 }
 
-/// Without the tests at the end of the file.
+/// The lines before the tests at the end of the file.
 fn length(code: &str) -> usize {
     code.split("#[cfg(test)]\nmod tests {")
         .next()

@@ -1,11 +1,11 @@
-//! What no file of the project may contain, and copies that must not differ.
+//! Text that no file of the project may contain, and copies that must not differ.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use tests_tidy::{files, is, root, shown, text};
 
-/// Files written by tools, where a match means nothing.
+/// Files written by tools: matches there are accidents.
 const GENERATED: [&str; 4] = [
     "Cargo.lock",
     "go.sum",
@@ -43,7 +43,7 @@ fn code(file: &Path) -> bool {
 
 #[test]
 fn no_file_names_a_place_on_somebodys_machine() {
-    // In two parts, or this file would be the first to be found.
+    // In two parts, or this file would match.
     let bans = [
         concat!("/ho", "me/"),
         concat!("/Us", "ers/"),
@@ -84,7 +84,7 @@ fn yaml_files(folder: &Path) -> BTreeMap<String, String> {
     named.collect()
 }
 
-/// That they are what `crdgen` prints is a test of the crate itself, which needs no second build.
+/// A test of the crate itself compares them with the output of `crdgen`.
 #[test]
 fn the_committed_crds_are_those_of_the_three_kinds() {
     let committed = yaml_files(&root().join("crds/yaml"));
@@ -99,7 +99,7 @@ fn the_committed_crds_are_those_of_the_three_kinds() {
     }
 }
 
-/// The chart carries them as they are, so that both ways to install give the same schema.
+/// The chart has copies, so that both ways to install give the same schema.
 #[test]
 fn the_crds_of_the_chart_are_copies_of_the_committed_ones() {
     let copies = yaml_files(&root().join("charts/tundish-crds/files"));

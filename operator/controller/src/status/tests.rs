@@ -71,6 +71,7 @@ fn fleet(acked: &[Option<u64>]) -> Fleet {
         acked: *acked,
         refused: None,
         store_lost: false,
+        unsupported: Arc::default(),
     });
     Fleet {
         replicas: replicas.collect(),

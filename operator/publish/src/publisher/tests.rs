@@ -3,7 +3,7 @@ use std::time::Duration;
 use proxy_admin::shutdown;
 use proxy_core::auth::{Key, KeyDigest};
 use proxy_core::names::{EntryKind, ObjectName};
-use proxy_wire::v1::Line;
+use proxy_wire::v1::{Line, Unsupported};
 
 use super::subscription::{Follower, Subscription};
 use super::*;
@@ -24,7 +24,7 @@ fn keys(names: &[&str]) -> Contents {
 }
 
 fn publisher() -> Publisher {
-    Publisher::new(Metrics::default())
+    Publisher::new(Features::KNOWN, Metrics::default())
 }
 
 fn follow(publisher: &Publisher, have: Option<&str>) -> (shutdown::Trigger, Subscription) {
@@ -50,7 +50,32 @@ fn ack(digest: &str, result: AckResult) -> Ack {
         digest: digest.to_owned(),
         result,
         error: (result == AckResult::Refused).then(|| "x".repeat(5_000)),
+        unsupported: Vec::new(),
     }
+}
+
+#[tokio::test]
+async fn unsupported_entries_are_those_of_the_newest_applied_publication() {
+    let publisher = publisher();
+    let (_trigger, _subscription) = follow(&publisher, None);
+    let first = publisher.publish(1, &keys(&["x"]));
+    let second = publisher.publish(2, &keys(&["x", "y"]));
+    let entries = || publisher.fleet().borrow().replicas[0].unsupported.clone();
+    let lacking = Ack {
+        unsupported: vec![Unsupported {
+            entry: "key/a/x".to_owned(),
+            needs: vec!["colour".to_owned()],
+        }],
+        ..ack(&second.digest, AckResult::Applied)
+    };
+    assert!(publisher.acknowledge("p1", lacking));
+    let entry = EntryName::new(EntryKind::Key, ObjectName::new("a", "x"));
+    assert_eq!(entries().get(&entry).unwrap(), &["colour"]);
+    // An acknowledgement that was overtaken changes nothing.
+    assert!(publisher.acknowledge("p1", ack(&first.digest, AckResult::Applied)));
+    assert_eq!(entries().len(), 1);
+    assert!(publisher.acknowledge("p1", ack(&second.digest, AckResult::Applied)));
+    assert!(entries().is_empty());
 }
 
 #[test]

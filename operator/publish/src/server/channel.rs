@@ -19,8 +19,8 @@ use crate::publisher::Publisher;
 use crate::publisher::subscription::{Follower, Subscription};
 use crate::review::{Denial, Gate};
 
-/// An acknowledgement has a few hundred bytes; the publisher cuts a longer error text anyway.
-const ACK_LIMIT: usize = 64 * 1024;
+/// An acknowledgement that names each of 20,000 entries as unsupported; usually a few hundred bytes.
+const ACK_LIMIT: usize = 8 * 1024 * 1024;
 
 /// A report of ten thousand counters with long names.
 const REPORT_LIMIT: usize = 8 * 1024 * 1024;

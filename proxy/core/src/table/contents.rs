@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::Key;
+use crate::auth::{Caller, Key};
 use crate::names::{ConsumerMatch, ModelPattern, ObjectName, Secret};
-use crate::quota::{Limit, Mode, OnStoreLoss, Per};
+use crate::quota::{Limit, LimitName, Mode, OnStoreLoss, Per};
 use crate::route::{HostPattern, Match};
 use crate::tokens::Price;
 
@@ -43,6 +43,9 @@ pub enum BackendAuth {
     None,
 }
 
+/// Certificates in DER.
+pub type Certificates = Arc<[Arc<[u8]>]>;
+
 /// One AIBackend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
@@ -60,7 +63,7 @@ pub struct Backend {
     pub deployments: Vec<Deployment>,
     /// Certificates (DER) to trust instead of the public roots. Compile has checked that each can be
     /// a trust anchor.
-    pub ca: Option<Arc<[Arc<[u8]>]>>,
+    pub ca: Option<Certificates>,
     /// The name to expect in its certificate, if not the endpoint's host.
     pub server_name: Option<Arc<str>>,
     /// Longest wait for a connection.
@@ -187,6 +190,9 @@ pub struct Quota {
     pub on_store_loss: OnStoreLoss,
     /// Its limits; every one must hold.
     pub limits: Vec<Limit>,
+    /// What this proxy lacks to enforce the quota: every request that it covers is refused. The
+    /// limits stay, so that their counters outlive it.
+    pub unsupported: Option<Arc<str>>,
 }
 
 impl Route {
@@ -194,6 +200,30 @@ impl Route {
     #[must_use]
     pub fn serves(&self, host: &str) -> bool {
         self.hostnames.is_empty() || self.hostnames.iter().any(|pattern| pattern.matches(host))
+    }
+}
+
+impl Scope {
+    /// Whether it includes `rule` of `route`.
+    #[must_use]
+    pub fn covers(&self, route: &ObjectName, rule: &str) -> bool {
+        match self {
+            Self::Gateway => true,
+            Self::Namespace(namespace) => **namespace == *route.namespace(),
+            Self::Targets(targets) => targets.iter().any(|(name, section)| {
+                name == route && section.as_ref().is_none_or(|section| **section == *rule)
+            }),
+        }
+    }
+}
+
+impl Quota {
+    /// Whether it counts requests of `caller` for `model`, on a rule of its scope.
+    #[must_use]
+    pub fn applies(&self, caller: &Caller, model: Option<&str>) -> bool {
+        let covers_model = self.models.is_empty()
+            || model.is_some_and(|model| self.models.iter().any(|one| one.matches(model)));
+        covers_model && self.consumers.matches(&caller.name, &caller.attributes)
     }
 }
 
@@ -212,6 +242,19 @@ impl Contents {
             quotas: shared(quotas),
             keys: shared(keys),
         }
+    }
+
+    /// Every limit of every quota, with its name.
+    pub fn limits(&self) -> impl Iterator<Item = (LimitName, &Arc<Quota>, &Limit)> {
+        let quotas = self.quotas.iter();
+        let each = quotas.flat_map(|quota| quota.limits.iter().map(move |limit| (quota, limit)));
+        each.map(|(quota, limit)| {
+            let name = LimitName {
+                quota: quota.name.clone(),
+                limit: Arc::clone(&limit.name),
+            };
+            (name, quota, limit)
+        })
     }
 }
 

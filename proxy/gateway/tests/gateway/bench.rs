@@ -94,6 +94,7 @@ pub(crate) fn contents(sims: &[Sim], limits: Vec<Limit>) -> Contents {
             mode: Mode::Enforce,
             on_store_loss: OnStoreLoss::Share,
             limits,
+            unsupported: None,
         }],
         vec![Key {
             secret: name("ann"),
@@ -130,6 +131,7 @@ impl Bench {
         let mut registry = Registry::default();
         let config = Config {
             listen: "127.0.0.1:0".parse()?,
+            apis: proxy_api::ROWS,
             threads: 2,
             tls: None,
             max_body: 1 << 20,

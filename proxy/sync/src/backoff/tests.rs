@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use super::*;
 
 #[test]
-fn waits_longer_and_longer_but_never_beyond_the_bound() {
+fn the_wait_grows_up_to_the_bound() {
     let mut rng = StdRng::seed_from_u64(7);
     let mut backoff = Backoff::default();
     for failure in 0..200u32 {

@@ -21,7 +21,7 @@ fn check(url: &str, plaintext: bool, expect: Result<(&str, u16, bool), &str>) {
 }
 
 #[test]
-fn reads_addresses_of_operators() {
+fn addresses_of_operators_are_parsed() {
     check("https://operator:8443", false, Ok(("operator", 8443, true)));
     check(
         "https://operator.ns.svc",
@@ -37,7 +37,7 @@ fn reads_addresses_of_operators() {
 }
 
 #[test]
-fn https_needs_a_ca_and_somebody_to_follow() {
+fn https_needs_a_ca_and_an_operator() {
     let nobody = Config {
         operators: Vec::new(),
         ca_file: None,

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn finds_the_same_lines_however_the_bytes_are_cut() {
+fn lines_do_not_depend_on_how_bytes_are_split() {
     let text = b"one\n\ntwo and three\nrest";
     for size in 1..text.len() {
         let mut lines = Lines::default();

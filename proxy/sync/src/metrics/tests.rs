@@ -3,7 +3,7 @@ use prometheus_client::encoding::text::encode;
 use super::*;
 
 #[test]
-fn the_age_of_the_last_contact_is_told_at_scrape() {
+fn the_age_of_the_last_contact_is_calculated_at_scrape() {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     metrics.heard();

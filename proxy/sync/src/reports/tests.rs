@@ -35,7 +35,7 @@ fn check(counters: Vec<CounterReading>) -> (Vec<CounterReading>, i64) {
 }
 
 #[test]
-fn of_too_many_counters_those_nearest_to_their_limits_are_told() {
+fn a_report_keeps_the_counters_nearest_to_their_limits() {
     let many = (0..10_500).map(|n| reading(n, u64::from(n), "day"));
     let (told, left_out) = check(many.collect());
     assert_eq!((told.len(), left_out), (10_000, 500));
@@ -43,7 +43,7 @@ fn of_too_many_counters_those_nearest_to_their_limits_are_told() {
 }
 
 #[test]
-fn a_report_stays_below_what_an_operator_takes() {
+fn a_report_stays_below_the_limit_of_an_operator() {
     let long = "day".repeat(1_000);
     let many = (0..5_000).map(|n| reading(n, 1, &long));
     let (told, left_out) = check(many.collect());
@@ -51,7 +51,7 @@ fn a_report_stays_below_what_an_operator_takes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_report_follows_every_two_seconds_a_change_of_the_fleet_at_once_and_the_end() {
+async fn reports_follow_every_two_seconds_and_at_once_after_a_change_of_replicas_or_at_the_end() {
     let (trigger, shutdown) = proxy_admin::shutdown::channel();
     let (newest, mut reports) = watch::channel(Bytes::new());
     let (fleet, replicas) = watch::channel(1);
@@ -62,7 +62,7 @@ async fn a_report_follows_every_two_seconds_a_change_of_the_fleet_at_once_and_th
             let n = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             Counted {
                 store: StoreState::None,
-                // The second answer is as the first.
+                // The second answer equals the first.
                 counters: vec![reading(0, u64::from(n.max(1)), "day")],
                 limits: Vec::new(),
             }

@@ -16,8 +16,8 @@ use super::*;
 use crate::config::{Config, Operator};
 use crate::metrics::Metrics;
 
-/// A session with a peer that sends `lines`, `pause` before each, and then nothing: how it ends,
-/// and after how long.
+/// Runs a session with a peer that sends `lines`, pausing before each, then stays silent. Returns the
+/// session's end and its duration.
 async fn check(lines: &'static [&'static str], pause: Duration) -> (ChannelError, Duration) {
     let (ours, theirs) = duplex(64 * 1024);
     task::spawn("peer", async move {
@@ -33,7 +33,7 @@ async fn check(lines: &'static [&'static str], pause: Duration) -> (ChannelError
             let silence = stream::pending();
             Ok::<_, Infallible>(Response::new(StreamBody::new(lines.chain(silence))))
         });
-        // It ends when the session hangs up.
+        // Ends when the session disconnects.
         http2::Builder::new(TokioExecutor::new())
             .serve_connection(TokioIo::new(theirs), service)
             .await
@@ -56,9 +56,9 @@ async fn check(lines: &'static [&'static str], pause: Duration) -> (ChannelError
     let mut connection = Connection::over(&config, &operator, ours).await.unwrap();
     let body = connection.subscribe("1", None).await.unwrap();
     let metrics = Metrics::register(&mut Registry::default());
-    let live = Live::new(Box::new(|_update| {}), metrics);
+    let current = Current::new(Box::new(|_update| {}), metrics);
     let address = SocketAddr::from(([127, 0, 0, 1], 80));
-    let mut session = Session::new(&live, address, "p1", None);
+    let mut session = Session::new(&current, address, "p1", None);
     let start = Instant::now();
     let ended = session.run(&connection, body).await.unwrap_err();
     (ended, start.elapsed())
@@ -67,14 +67,14 @@ async fn check(lines: &'static [&'static str], pause: Duration) -> (ChannelError
 const BEAT: &str = "{\"type\":\"heartbeat\",\"revision\":1,\"digest\":\"d\",\"replicas\":1}\n";
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_falls_silent_is_left() {
+async fn a_silent_peer_is_disconnected() {
     let (ended, after) = check(&[], Duration::ZERO).await;
     assert!(matches!(ended, ChannelError::TooSlow(_)), "{ended}");
     assert_eq!(after.as_secs(), 15);
 }
 
 #[tokio::test(start_paused = true)]
-async fn heartbeats_keep_a_session() {
+async fn heartbeats_keep_a_session_open() {
     let (_ended, after) = check(&[BEAT, BEAT, BEAT, BEAT], Duration::from_secs(10)).await;
     assert_eq!(after.as_secs(), 4 * 10 + 15);
 }

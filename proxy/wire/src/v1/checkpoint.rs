@@ -1,4 +1,4 @@
-//! Checkpoints of calendar counters, which outlive the operators.
+//! Calendar counters that survive a restart of every operator.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::DecodeError;
 use super::fields::Text;
-use super::version::VERSION;
+use super::line::VERSION;
 
 #[cfg(test)]
 mod tests;
@@ -17,7 +17,7 @@ mod tests;
 pub struct Checkpoint {
     /// Every replica that has reported, whether or not it has counters here.
     pub replicas: Vec<CheckpointReplica>,
-    /// The counters, the most important first: the last ones may be left out.
+    /// The counters, the most important first: the end is cut if there is no room.
     pub counters: Vec<CheckpointCounter>,
 }
 
@@ -26,9 +26,9 @@ pub struct Checkpoint {
 pub struct CheckpointReplica {
     /// Its name.
     pub id: String,
-    /// Its process.
+    /// The process of that name.
     pub instance: String,
-    /// Whether it had departed.
+    /// It had disconnected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gone: bool,
 }
@@ -38,15 +38,15 @@ pub struct CheckpointReplica {
 pub struct CheckpointCounter {
     /// The limit.
     pub limit: LimitName,
-    /// The counted subject.
+    /// The subject, as an identity.
     pub key: SubjectKey,
-    /// The same as a text for readers.
+    /// The subject, readable.
     pub subject: Arc<str>,
     /// The start of the period.
     pub period_start_ms: i64,
-    /// Use by replicas that are not listed.
+    /// Usage of replicas that are not listed.
     pub departed: u64,
-    /// Use by listed replicas, by their index.
+    /// Usage of listed replicas, by their index.
     pub used: Vec<(usize, u64)>,
 }
 
@@ -57,7 +57,7 @@ struct Written {
     counters: Vec<Counter>,
 }
 
-/// Short names: there are thousands, in an object that may have a megabyte.
+/// Short names: an object holds at most a megabyte, and there are thousands of counters.
 #[derive(Serialize, Deserialize)]
 struct Counter {
     l: Text<LimitName>,
@@ -82,10 +82,10 @@ const fn is_zero(number: &u64) -> bool {
 // === impl Checkpoint ===
 
 impl Checkpoint {
-    /// Writes it in at most `longest` bytes, and returns how many counters did not fit.
+    /// Writes it in at most `longest` bytes. Also returns the number of counters that did not fit.
     ///
     /// # Errors
-    /// Never for a checkpoint of this crate; the codec has an error type nevertheless.
+    /// Unreachable: no serializer of these types fails.
     pub fn to_json(&self, longest: usize) -> Result<(String, usize), DecodeError> {
         let wrong = |error: serde_json::Error| DecodeError::Line(error.to_string());
         let mut written = Written {
@@ -96,7 +96,7 @@ impl Checkpoint {
         let mut length = serde_json::to_string(&written).map_err(wrong)?.len();
         for counter in &self.counters {
             let counter = Counter::from(counter);
-            // Plus a comma.
+            // And a comma.
             let more = serde_json::to_string(&counter).map_err(wrong)?.len() + 1;
             length = length.saturating_add(more);
             if length > longest {
@@ -108,10 +108,10 @@ impl Checkpoint {
         Ok((serde_json::to_string(&written).map_err(wrong)?, left_out))
     }
 
-    /// Reads it.
+    /// Reads a checkpoint.
     ///
     /// # Errors
-    /// The text is no checkpoint, or one of another version.
+    /// The text is not a checkpoint, or one of another version.
     pub fn from_json(text: &str) -> Result<Self, DecodeError> {
         #[derive(Deserialize)]
         struct Version {

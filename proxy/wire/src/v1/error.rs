@@ -1,40 +1,40 @@
-//! Errors of the channel's reader.
+//! Why bytes of the channel are not what they should be.
 
-/// Why the reader refuses bytes from the channel or a file.
+/// Why objects are not a table, or bytes not a line.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// The key of an entry is of no known form.
+    /// The key of an entry has no known form.
     #[error("object {0:?}: not kind/namespace/name of a known kind")]
     Key(String),
-    /// The entry does not have the form of its kind.
+    /// The entry is not what its key promises.
     #[error("object {key:?}: {reason}")]
     Object {
         /// The entry's key.
         key: String,
-        /// The problem; never quotes a credential.
+        /// What is wrong with it; never quotes a credential.
         reason: String,
     },
     /// A line of the channel or a file is malformed.
     #[error("line: {0}")]
     Line(String),
-    /// The line has an unknown kind.
+    /// This reader does not know lines of this kind.
     #[error("line of the unknown kind {0:?}")]
     Kind(String),
-    /// The snapshot has an unsupported version.
-    #[error("snapshot of version {0}, which is not spoken here")]
+    /// This reader does not speak this version.
+    #[error("snapshot of version {0}, which is not supported")]
     Version(u32),
-    /// A delta starts from other objects.
+    /// A delta starts from other objects than these.
     #[error("delta from {base}, but these are {have}")]
     Base {
-        /// The digest that the delta starts from.
+        /// What the delta starts from.
         base: String,
-        /// The digest of the objects.
+        /// What is there.
         have: String,
     },
-    /// The digest does not match the objects.
-    #[error("digest {stated} was stated, but the objects have {actual}")]
+    /// The objects are not those that the digest names.
+    #[error("the stated digest is {stated}, but the objects have {actual}")]
     Digest {
-        /// The stated digest.
+        /// The digest of the sender.
         stated: String,
         /// The digest of the objects.
         actual: String,

@@ -1,4 +1,4 @@
-//! Values of the domain that are one word, one text or one number on the wire.
+//! Values of the domain that travel as one word or one number.
 //!
 //! The words are the contract: the match arms below, not the names of Rust variants.
 
@@ -20,7 +20,7 @@ use rustls_pki_types::pem::PemObject;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A value that is one word on the wire.
+/// A value that travels as a word.
 pub(super) trait Word: Sized {
     /// Its name in an error.
     const WHAT: &'static str;
@@ -32,11 +32,11 @@ pub(super) trait Word: Sized {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Text<T>(pub(super) T);
 
-/// A duration in whole milliseconds, the resolution of durations in Kubernetes.
+/// A duration in whole milliseconds, which is the resolution of Kubernetes' durations.
 #[derive(Clone, Copy)]
 pub(super) struct Millis(pub(super) Duration);
 
-/// A credential. Nothing else writes it.
+/// A credential. The only type that writes one.
 #[derive(Clone)]
 pub(super) struct Credential(pub(super) Secret);
 
@@ -44,12 +44,12 @@ pub(super) struct Credential(pub(super) Secret);
 #[derive(Clone)]
 pub(super) struct Certificates(pub(super) Arc<[Arc<[u8]>]>);
 
-/// Carries all elements of a list.
+/// Wraps every element of a list.
 pub(super) fn texts<T: Word + Clone>(list: &[T]) -> Vec<Text<T>> {
     list.iter().cloned().map(Text).collect()
 }
 
-/// The elements of a carried list.
+/// Unwraps every element of a list.
 pub(super) fn values<T>(list: Vec<Text<T>>) -> Vec<T> {
     list.into_iter().map(|Text(value)| value).collect()
 }
@@ -64,7 +64,7 @@ impl<'de, T: Word> Deserialize<'de> for Text<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = String::deserialize(deserializer)?;
         let value = T::read(&word)
-            .ok_or_else(|| D::Error::custom(format_args!("{word:?} is no {}", T::WHAT)))?;
+            .ok_or_else(|| D::Error::custom(format_args!("{word:?} is not a valid {}", T::WHAT)))?;
         Ok(Self(value))
     }
 }
@@ -190,12 +190,7 @@ impl Word for LimitName {
     }
 
     fn read(word: &str) -> Option<Self> {
-        let (quota, limit) = word.rsplit_once('/')?;
-        let quota = ObjectName::parse(quota)?;
-        (!limit.is_empty()).then(|| Self {
-            quota,
-            limit: limit.into(),
-        })
+        Self::parse(word)
     }
 }
 

@@ -1,11 +1,14 @@
-//! Lines of the channel, and the acknowledgement of a proxy.
+//! Lines of the channel, and the acknowledgement that travels the other way.
 
 use serde::{Deserialize, Serialize};
 
 use super::error::DecodeError;
+use super::feature::Unsupported;
 use super::objects::{Objects, verify};
 use super::report::Carried;
-use super::version::VERSION;
+
+/// The number that a snapshot of this module carries.
+pub const VERSION: u32 = 1;
 
 /// One line that an operator sends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -17,7 +20,7 @@ pub enum Line {
     Delta(Delta),
     /// Nothing has changed; the operator is alive.
     Heartbeat(Heartbeat),
-    /// The carryover: use by other replicas.
+    /// Usage of departed replicas.
     Carried(Carried),
 }
 
@@ -26,11 +29,11 @@ pub enum Line {
 pub struct Snapshot {
     /// Always [`VERSION`].
     pub version: u32,
-    /// The point in time of the objects it was compiled from; never moves back.
+    /// The resource version that it was compiled from; never moves back.
     pub revision: u64,
-    /// Identifies the objects.
+    /// The digest of `objects`.
     pub digest: String,
-    /// The number of live proxies, by which a quota without a shared store is divided.
+    /// Live proxy replicas; a quota without a shared store is divided by it.
     pub replicas: u64,
     /// The table.
     pub objects: Objects,
@@ -55,7 +58,7 @@ pub struct Delta {
     pub removed: Vec<String>,
 }
 
-/// A heartbeat: the operator is alive.
+/// A sign of life.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Revision of the operator's newest table.
@@ -66,29 +69,32 @@ pub struct Heartbeat {
     pub replicas: u64,
 }
 
-/// The acknowledgement of a table by a proxy.
+/// A proxy's answer to a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
-    /// The proxy.
+    /// The replica that answers.
     pub replica: String,
     /// Revision of the table.
     pub revision: u64,
-    /// Its digest.
+    /// Digest of the table.
     pub digest: String,
     /// Whether it was applied.
     pub result: AckResult,
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Entries of an applied table that the proxy cannot enforce as declared, and made stricter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsupported: Vec<Unsupported>,
 }
 
-/// The result of a table at a proxy.
+/// Whether a proxy applied a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AckResult {
     /// It is live.
     Applied,
-    /// It could not be read; the table before stays live.
+    /// It could not be read; the previous one stays live.
     Refused,
 }
 
@@ -98,18 +104,38 @@ struct Tag {
     kind: String,
 }
 
+/// Applies `delta` to `objects`, whose digest is `have`.
+///
+/// # Errors
+/// The delta starts from another digest, or does not lead to the one it states.
+pub fn apply(objects: &Objects, have: &str, delta: &Delta) -> Result<Objects, DecodeError> {
+    if delta.base != have {
+        return Err(DecodeError::Base {
+            base: delta.base.clone(),
+            have: have.to_owned(),
+        });
+    }
+    let mut next = objects.clone();
+    for key in &delta.removed {
+        next.remove(key);
+    }
+    for (key, entry) in delta.changed.iter() {
+        next.insert(key.to_owned(), entry.clone());
+    }
+    verify(&next, &delta.digest)?;
+    Ok(next)
+}
+
 // === impl Line ===
 
 impl Line {
-    /// Reads one line. Its digest is not looked at: see [`Snapshot::verified`] and
-    /// [`apply`](super::apply).
+    /// Reads one line. Does not check its digest: see [`Snapshot::verified`] and [`apply`].
     ///
     /// # Errors
-    /// It is not JSON of a known line, or of another version. [`DecodeError::Kind`] if it is a line
-    /// of a kind to come.
+    /// It is not JSON of a known line, or of another version. [`DecodeError::Kind`] if this reader
+    /// does not know the kind of line.
     pub fn parse(line: &[u8]) -> Result<Self, DecodeError> {
-        // In two passes: the tagged enums of serde copy their content, and raw JSON cannot be
-        // copied.
+        // In two passes: serde's tagged enums copy what they hold, and raw JSON cannot be copied.
         let wrong = |error: serde_json::Error| DecodeError::Line(error.to_string());
         let tag: Tag = serde_json::from_slice(line).map_err(wrong)?;
         match &*tag.kind {
@@ -133,7 +159,7 @@ impl Line {
     /// Writes the line with its newline.
     ///
     /// # Errors
-    /// Never for a line made by this crate; the codec has an error type nevertheless.
+    /// Unreachable: no serializer of these types fails.
     pub fn to_bytes(&self) -> Result<Vec<u8>, DecodeError> {
         let mut bytes =
             serde_json::to_vec(self).map_err(|error| DecodeError::Line(error.to_string()))?;
@@ -150,7 +176,7 @@ struct Version {
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// Returns the objects if they have the stated digest.
+    /// The objects, if they have the stated digest.
     ///
     /// # Errors
     /// [`DecodeError::Digest`] if they are not.

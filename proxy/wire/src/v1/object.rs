@@ -1,5 +1,5 @@
-//! Backends, routes and keys on the wire: mirrors of the domain's types, which know nothing of
-//! serde. The name of an object is in its key, not in its entry.
+//! Backends, routes and keys as they travel: mirrors of the domain's types, which have no serde. An
+//! object's name is in its key, not in its entry.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ enum Auth {
     },
     PassThrough,
     None,
-    /// The backend has a credential, but this copy leaves it out.
+    /// The credential was left out of this copy.
     Withheld,
 }
 
@@ -175,7 +175,7 @@ impl From<&table::Backend> for Backend {
 }
 
 impl Backend {
-    /// `None` if its credential was withheld: the backend cannot be used.
+    /// `None` if its credential was withheld: it is unusable.
     pub(super) fn into_core(self, name: ObjectName) -> Option<table::Backend> {
         let auth = match self.auth {
             Auth::ApiKey {
@@ -201,7 +201,7 @@ impl Backend {
         })
     }
 
-    /// A copy without the credential.
+    /// The same without its credential.
     pub(super) fn withheld(self) -> Self {
         let auth = match self.auth {
             Auth::ApiKey { .. } | Auth::Withheld => Auth::Withheld,

@@ -1,4 +1,4 @@
-//! The objects of a table on the wire: one piece of JSON each, by the name of the entry.
+//! A table as it travels: one piece of JSON per object, under a key.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,13 +13,12 @@ use super::error::DecodeError;
 
 /// The JSON of one object. Cheap to clone. `Debug` shows its length only: it may hold a credential.
 #[derive(Clone)]
-pub struct Entry(pub(super) Arc<RawValue>);
+pub struct Entry(Arc<RawValue>);
 
-/// A table on the wire, by the names of its entries: `backend/ns/name`, `route/ns/name`,
-/// `quota/ns/name`, `key/ns/secret`.
+/// A table as it travels, by `backend/ns/name`, `route/ns/name`, `quota/ns/name`, `key/ns/secret`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Objects(pub(super) BTreeMap<String, Entry>);
+pub struct Objects(BTreeMap<String, Entry>);
 
 /// SHA-256, in hex, over all keys and entries, each with its length before it.
 #[must_use]
@@ -35,7 +34,7 @@ pub fn digest(objects: &Objects) -> String {
     hex::encode(hash.finalize())
 }
 
-/// The change from `old` to `new`: entries to put, and keys to remove.
+/// The difference from `old` to `new`: entries to put, and keys to remove.
 #[must_use]
 pub fn diff(old: &Objects, new: &Objects) -> (Objects, Vec<String>) {
     let changed = new
@@ -51,7 +50,7 @@ pub fn diff(old: &Objects, new: &Objects) -> (Objects, Vec<String>) {
 /// Checks that `objects` have the digest `stated`.
 ///
 /// # Errors
-/// [`DecodeError::Digest`] if they are not.
+/// [`DecodeError::Digest`] if they have another.
 pub fn verify(objects: &Objects, stated: &str) -> Result<(), DecodeError> {
     let actual = digest(objects);
     if actual == stated {
@@ -72,26 +71,31 @@ impl Entry {
         self.0.get()
     }
 
-    /// Never `None` for the types of this module: their maps have text keys, and no part of them
-    /// fails.
+    /// `None` is unreachable for the types of this module: they have no map with keys that are not
+    /// text, and no serializer of theirs fails.
     pub(super) fn of(object: &impl Serialize) -> Option<Self> {
         let raw = serde_json::value::to_raw_value(object).ok()?;
         Some(Self(raw.into()))
     }
 
-    /// An error of serde quotes a value only where another type or word was expected. A credential
-    /// is any text, so it is never quoted.
+    /// An error of serde quotes a value only where it expected another type or another word. A
+    /// credential may be any text, so no error quotes one.
     pub(super) fn read<T: DeserializeOwned>(&self, key: &str) -> Result<T, DecodeError> {
         serde_json::from_str(self.json()).map_err(|error| DecodeError::Object {
             key: key.to_owned(),
             reason: error.to_string(),
         })
     }
+
+    /// Whether both are clones of one entry. Compares no text.
+    pub(super) fn is_clone_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.json() == other.json()
+        self.is_clone_of(other) || self.json() == other.json()
     }
 }
 
@@ -129,15 +133,29 @@ impl Objects {
         self.0.get(key)
     }
 
-    /// How many there are.
+    /// The number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether it has no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    pub(super) fn insert(&mut self, key: String, entry: Entry) {
+        self.0.insert(key, entry);
+    }
+
+    pub(super) fn remove(&mut self, key: &str) {
+        self.0.remove(key);
+    }
+}
+
+impl FromIterator<(String, Entry)> for Objects {
+    fn from_iter<I: IntoIterator<Item = (String, Entry)>>(entries: I) -> Self {
+        Self(entries.into_iter().collect())
     }
 }

@@ -28,21 +28,21 @@ pub(super) struct Quota {
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "type")]
-enum Scope {
+pub(super) enum Scope {
     Gateway,
     Namespace { namespace: Arc<str> },
     Targets { targets: Vec<Target> },
 }
 
 #[derive(Serialize, Deserialize)]
-struct Target {
+pub(super) struct Target {
     route: Text<ObjectName>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rule: Option<Arc<str>>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Limit {
+pub(super) struct Limit {
     name: Arc<str>,
     unit: Text<Unit>,
     amount: u64,
@@ -51,7 +51,7 @@ struct Limit {
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "type")]
-enum Window {
+pub(super) enum Window {
     Second,
     Minute,
     #[serde(rename_all = "camelCase")]
@@ -89,6 +89,7 @@ impl Quota {
             mode: self.mode.0,
             on_store_loss: self.on_store_loss.0,
             limits: self.limits.into_iter().map(Limit::into_core).collect(),
+            unsupported: None,
         }
     }
 }
@@ -114,7 +115,7 @@ impl From<&table::Scope> for Scope {
 }
 
 impl Scope {
-    fn into_core(self) -> table::Scope {
+    pub(super) fn into_core(self) -> table::Scope {
         match self {
             Self::Gateway => table::Scope::Gateway,
             Self::Namespace { namespace } => table::Scope::Namespace(namespace),
@@ -146,7 +147,7 @@ impl From<&quota::Limit> for Limit {
 }
 
 impl Limit {
-    fn into_core(self) -> quota::Limit {
+    pub(super) fn into_core(self) -> quota::Limit {
         quota::Limit {
             name: self.name,
             unit: self.unit.0,

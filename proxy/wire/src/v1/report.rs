@@ -1,4 +1,4 @@
-//! What replicas have counted, and what is carried over from those that are gone.
+//! Counters of replicas, and the usage of departed replicas that the others carry.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use super::fields::Text;
 #[cfg(test)]
 mod tests;
 
-/// What a proxy has counted: the body of `POST /v1/report`. Each replaces the one before.
+/// The counters of a proxy: the body of `POST /v1/report`. Each report replaces the one before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Who says so.
+    /// The replica that reports.
     pub replica: String,
-    /// Its process: a restarted replica has the same name and starts its counters at 0.
+    /// The process: a replica that restarts has the same name and counts from 0.
     pub instance: String,
     store: Text<StoreState>,
     #[serde(default)]
@@ -30,7 +30,7 @@ struct Counter {
     key: Text<SubjectKey>,
     #[serde(default, skip_serializing_if = "str::is_empty")]
     subject: Arc<str>,
-    /// None: rolling, or held.
+    /// Absent for rolling windows and `Concurrency`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     period_start_ms: Option<i64>,
     used: u64,
@@ -49,7 +49,7 @@ struct Refused {
     shadow_denials: u64,
 }
 
-/// How often a limit has refused since the process began.
+/// How often a limit has refused since the process started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denials {
     /// The limit.
@@ -60,13 +60,13 @@ pub struct Denials {
     pub shadow_denials: u64,
 }
 
-/// What a replica counts in addition to its own use, because others used it: everything that is
-/// carried, each time. For replicas that say which `instance` they are; older ones do not know it.
+/// Usage of departed replicas that each live replica counts besides its own: the whole list, each
+/// time. Sent to replicas that state their `instance`; older ones do not know the line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
     /// The number of replicas that the amounts belong to.
     pub replicas: u64,
-    /// By limit and subject.
+    /// One per limit and subject.
     #[serde(default)]
     pub entries: Vec<CarriedEntry>,
 }
@@ -83,7 +83,7 @@ pub struct CarriedEntry {
 // === impl Report ===
 
 impl Report {
-    /// What `instance` of `replica` has counted, and how often its limits have refused.
+    /// The counters and refusals of one process of a replica.
     #[must_use]
     pub fn new(
         (replica, instance): (String, String),
@@ -100,13 +100,13 @@ impl Report {
         }
     }
 
-    /// How the shared store of its counters stands.
+    /// The state of the shared store of its counters.
     #[must_use]
     pub const fn store(&self) -> StoreState {
         self.store.0
     }
 
-    /// Its counters, and how often its limits have refused.
+    /// Its counters and refusals.
     #[must_use]
     pub fn into_readings(self) -> (Vec<CounterReading>, Vec<Denials>) {
         let counters = self.counters.into_iter().map(Counter::into_core).collect();

@@ -48,15 +48,15 @@ const MINUTE: Window = Window {
 /// Who else calls on the same limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Others {
-    Nobody,
+    Alone,
     /// Two callers at other replicas, who call no more once the limit is spent: what their replicas
     /// hold is left over.
     Before,
-    /// Two callers, who wait as they are told too.
+    /// Two callers, who also wait as their refusals say.
     Two,
 }
 
-const OTHERS: [Others; 3] = [Others::Nobody, Others::Before, Others::Two];
+const OTHERS: [Others; 3] = [Others::Alone, Others::Before, Others::Two];
 
 /// Measures all windows and counters; those of a minute at the same time.
 pub(super) async fn measure(scope: &Scope, progress: &Progress) -> Result<Section> {
@@ -113,11 +113,11 @@ pub(super) async fn measure(scope: &Scope, progress: &Progress) -> Result<Sectio
 }
 
 const TEXT: &str = "
-From the moment that `retry-after-ms` of a 429 named to the first success, in milliseconds. Nobody else: the
+From the moment that `retry-after-ms` of a 429 named to the first success, in milliseconds. None: the
 call is repeated all the time from the refusal on, so less than 0 says that it would have fitted earlier (up
 to a tenth of the wait is added so that callers do not return all at once). Two before: others have called at
 the other replicas until the limit was spent, and then no more, so their replicas hold something of it. Two
-others: they use the same limit and wait as they are told; the call is repeated from the named moment on. In memory
+others: they use the same limit and wait as their refusals say; the call is repeated from the named moment on. In memory
 one replica, with the store three.";
 
 async fn start(counters: Counters, replicas: usize, window: Window) -> Result<Rig> {
@@ -143,7 +143,7 @@ async fn start(counters: Counters, replicas: usize, window: Window) -> Result<Ri
 
 fn key(others: Others, number: usize) -> String {
     match others {
-        Others::Nobody => format!("alone-{number}"),
+        Others::Alone => format!("alone-{number}"),
         Others::Before => format!("before-{number}"),
         Others::Two => format!("shared-{number}"),
     }
@@ -187,7 +187,7 @@ async fn consumer_trials(
     // Ended with the set, at last when the trials are over.
     let mut background = JoinSet::new();
     for _ in 0..window.trials {
-        if others != Others::Nobody && background.is_empty() {
+        if others != Others::Alone && background.is_empty() {
             for number in 1..=2 {
                 let addresses = rotated(&addresses, number);
                 background.spawn(patient(addresses, Arc::clone(&request), window));
@@ -217,7 +217,7 @@ async fn trial(
         }
     };
     match others {
-        Others::Nobody => {}
+        Others::Alone => {}
         Others::Before => background.shutdown().await,
         Others::Two => sleep_until(promised).await,
     }
@@ -273,7 +273,7 @@ fn row(window: Window, counters: Counters, others: Others, mut errors: Vec<i64>)
         window.name.to_owned(),
         counters.name().to_owned(),
         match others {
-            Others::Nobody => "nobody",
+            Others::Alone => "none",
             Others::Before => "two before",
             Others::Two => "two",
         }

@@ -7,9 +7,9 @@ use tests_support::{Redis, Replicas};
 
 use crate::load::{burst, call, charged, light, quota, start, times};
 
-/// The store's URL for a user who may do what docs/quotas.md lists, and no more.
+/// The store's URL for a user who may do what docs/quota-store.md lists, and no more.
 fn with_documented_rights(redis: &Redis) -> Result<String> {
-    const DOCS: &str = include_str!("../../../../docs/quotas.md");
+    const DOCS: &str = include_str!("../../../../docs/quota-store.md");
     let rights = DOCS.lines().find_map(|line| {
         let rights = line.trim_start().strip_prefix("`~{PREFIX}:*")?;
         rights.split('`').next()

@@ -1,14 +1,17 @@
-//! What replicas have counted, on its way to the operators and back to other replicas.
+//! Counters of replicas, on their way to the operators and to other replicas.
+
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use proxy_admin::clock;
-use proxy_core::names::{ConsumerMatch, Moment, ObjectName};
+use proxy_admin::pages::usage::UsagePage;
+use proxy_core::names::{Moment, ObjectName};
 use proxy_core::quota::{
-    Carried, Counter, CounterReading, Limit, LimitName, Mode, OnStoreLoss, Period, StoreState,
-    SubjectKey, TimeZone, Unit, Window,
+    Carried, Counter, CounterReading, Limit, LimitName, Period, StoreState, SubjectKey, TimeZone,
+    Unit, Window,
 };
-use proxy_core::table::{Contents, Quota, Scope};
-use proxy_gateway::standing::Standing;
+use proxy_core::table::Contents;
+use proxy_core::test_util::quota;
 use proxy_sync::Denials;
 use proxy_wire::v1::{self, Line, Report};
 use tests_support::{eventually, eventually_ok, http};
@@ -36,17 +39,7 @@ fn name() -> LimitName {
 /// A table with a limit of 100 tokens a day.
 fn with_quota() -> Contents {
     Contents {
-        quotas: vec![Arc::new(Quota {
-            name: ObjectName::new("a", "spend"),
-            scope: Scope::Gateway,
-            models: Vec::new(),
-            consumers: ConsumerMatch::default(),
-            per: Vec::new(),
-            attribute: "".into(),
-            mode: Mode::Enforce,
-            on_store_loss: OnStoreLoss::Share,
-            limits: vec![day()],
-        })],
+        quotas: vec![Arc::new(quota("a/spend", vec![day()]))],
         ..contents(vec![route("x", 1)])
     }
 }
@@ -78,26 +71,19 @@ fn carried(amount: u64) -> Result<Carried> {
     })
 }
 
-/// The operator's page, as `tundish quota` reads it.
-fn standing(operator: &Operator) -> Result<Standing> {
-    let page = operator.publisher.standing_page();
-    let page = page.map_err(|error| anyhow::anyhow!(error))?;
-    Ok(serde_json::from_str(&page)?)
-}
-
-/// Waits until the operator tells that so much was used over all replicas.
-async fn told(operator: &Operator, used: u64) -> Result<Standing> {
-    eventually_ok(&format!("{used} to be told"), PATIENCE, async || {
-        let standing = standing(operator)?;
-        let limit = standing.limits.first().context("a limit")?;
+/// Waits until the operator's page shows `used` over all replicas.
+async fn shows(operator: &Operator, used: u64) -> Result<UsagePage> {
+    eventually_ok(&format!("{used} on the page"), PATIENCE, async || {
+        let page = operator.publisher.usage_page();
+        let limit = page.limits.first().context("a limit")?;
         let sum: u64 = limit.subjects.iter().map(|one| one.used).sum();
-        ensure!(sum == used, "{sum} is told");
-        Ok(standing)
+        ensure!(sum == used, "the page shows {sum}");
+        Ok(page)
     })
     .await
 }
 
-/// Waits until the proxy carries so much among so many.
+/// Waits until the proxy carries this amount among this number of replicas.
 async fn carries(proxy: &Proxy, replicas: u64, amount: u64) -> Result<()> {
     let expected = match amount {
         0 => Vec::new(),
@@ -117,7 +103,7 @@ async fn carries(proxy: &Proxy, replicas: u64, amount: u64) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_replica_used_is_carried_by_the_others_and_told_in_the_sum() -> Result<()> {
+async fn the_use_of_a_killed_replica_is_carried_by_the_others_and_stays_in_the_sum() -> Result<()> {
     let operator = Operator::start().await?;
     operator.publisher.publish(1, &with_quota());
     let one = Proxy::start("p1", &[operator.url()])?;
@@ -129,16 +115,16 @@ async fn what_a_killed_replica_used_is_carried_by_the_others_and_told_in_the_sum
         denials: 3,
         shadow_denials: 0,
     }];
-    let sum = told(&operator, 35).await?;
+    let sum = shows(&operator, 35).await?;
     assert_eq!((sum.replicas, sum.limits[0].denials), (2, 3));
     assert_eq!(sum.limits[0].declared, 100);
     assert_eq!(sum.limits[0].subjects[0].subject, "consumer=a/ann");
     carries(&two, 2, 0).await?;
     one.kill();
     carries(&two, 1, 30).await?;
-    told(&operator, 35).await?;
+    shows(&operator, 35).await?;
 
-    // A new one carries its part before it has a table.
+    // A new replica carries its part before it has a table.
     let three = Proxy::start("p3", &[operator.url()])?;
     three.table(1).await?;
     assert!(!three.given.lock().early);
@@ -148,12 +134,12 @@ async fn what_a_killed_replica_used_is_carried_by_the_others_and_told_in_the_sum
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_starts_again_under_its_name_carries_what_it_used_before() -> Result<()> {
+async fn a_restarted_replica_carries_its_former_use() -> Result<()> {
     let operator = Operator::start().await?;
     operator.publisher.publish(1, &with_quota());
     let first = Proxy::start("p1", &[operator.url()])?;
     first.count(used(40)?);
-    told(&operator, 40).await?;
+    shows(&operator, 40).await?;
     first.kill();
     // As after a crash of a container: the pod is the same.
     let again = Proxy::start("p1", &[operator.url()])?;
@@ -161,35 +147,35 @@ async fn a_replica_that_starts_again_under_its_name_carries_what_it_used_before(
     again.table(1).await?;
     assert!(!again.given.lock().early);
     again.count(used(7)?);
-    told(&operator, 47).await?;
+    shows(&operator, 47).await?;
     carries(&again, 1, 40).await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_is_told_to_stop_tells_the_last_token() -> Result<()> {
+async fn a_stopping_replica_reports_its_last_token() -> Result<()> {
     let operator = Operator::start().await?;
     operator.publisher.publish(1, &with_quota());
     let one = Proxy::start("p1", &[operator.url()])?;
     let two = Proxy::start("p2", &[operator.url()])?;
     one.count(used(10)?);
-    told(&operator, 10).await?;
+    shows(&operator, 10).await?;
     one.count(used(11)?);
     one.stop().await?;
-    told(&operator, 11).await?;
+    shows(&operator, 11).await?;
     carries(&two, 1, 11).await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_everything_restarts_the_checkpoint_brings_back_what_was_used() -> Result<()> {
+async fn after_a_restart_of_all_the_checkpoint_restores_the_use() -> Result<()> {
     let operator = Operator::start().await?;
     operator.publisher.publish(1, &with_quota());
     let [one, two] = ["p1", "p2"].map(|id| Proxy::start(id, &[operator.url()]));
     let (one, two) = (one?, two?);
     one.count(used(30)?);
     two.count(used(5)?);
-    told(&operator, 35).await?;
+    shows(&operator, 35).await?;
     let checkpoint = operator.publisher.checkpoint(900_000)?;
     one.kill();
     two.kill();
@@ -198,21 +184,21 @@ async fn when_everything_restarts_the_checkpoint_brings_back_what_was_used() -> 
     let back = Operator::start().await?;
     back.publisher.restore(&checkpoint)?;
     back.publisher.publish(1, &with_quota());
-    // As long as the others may still come, its part is a third.
+    // While the others may still come, its part is a third.
     let fresh = Proxy::start("p9", &[back.url()])?;
     fresh.table(1).await?;
     eventually("a third", PATIENCE, async || {
         (fresh.given.lock().replicas == Some(3)).then_some(())
     })
     .await?;
-    told(&back, 35).await?;
+    shows(&back, 35).await?;
     carries(&fresh, 1, 35).await?;
     assert!(back.publisher.restore("{}").is_err());
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_operators_the_one_that_knows_more_counts() -> Result<()> {
+async fn of_two_operators_the_larger_amount_applies() -> Result<()> {
     let (old, new) = (Operator::start().await?, Operator::start().await?);
     for operator in [&old, &new] {
         operator.publisher.publish(1, &with_quota());
@@ -221,11 +207,11 @@ async fn of_two_operators_the_one_that_knows_more_counts() -> Result<()> {
     let proxy = Proxy::start("p2", &[old.url(), new.url()])?;
     gone.count(used(20)?);
     proxy.count(used(1)?);
-    told(&old, 21).await?;
-    told(&new, 1).await?;
+    shows(&old, 21).await?;
+    shows(&new, 1).await?;
     gone.kill();
     carries(&proxy, 1, 20).await?;
-    // The newer one tells again and again that there is nothing; a replica more, and it is divided.
+    // The newer operator keeps stating nothing. With one more replica the amount is divided.
     let third = Proxy::start("p3", &[old.url(), new.url()])?;
     carries(&third, 2, 10).await?;
     carries(&proxy, 2, 10).await?;
@@ -233,13 +219,13 @@ async fn of_two_operators_the_one_that_knows_more_counts() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_store_is_known_of_each_replica_and_nothing_is_carried() -> Result<()> {
+async fn a_lost_store_is_known_per_replica_and_nothing_is_carried() -> Result<()> {
     let operator = Operator::start().await?;
     operator.publisher.publish(1, &with_quota());
     let proxy = Proxy::start("p1", &[operator.url()])?;
     proxy.counted.lock().store = StoreState::Lost;
     let fleet = operator.publisher.fleet();
-    eventually("the loss to be told", PATIENCE, async || {
+    eventually("the loss to be reported", PATIENCE, async || {
         let fleet = fleet.borrow();
         fleet.replicas.first()?.store_lost.then_some(())
     })
@@ -254,7 +240,7 @@ async fn a_lost_store_is_known_of_each_replica_and_nothing_is_carried() -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_report_is_taken_from_subscribers_only_and_bounded() -> Result<()> {
+async fn a_report_is_accepted_from_subscribers_only_and_is_bounded() -> Result<()> {
     let operator = Operator::start().await?;
     operator.publisher.publish(1, &with_quota());
     let post = async |token: &str, body: String| {
@@ -279,7 +265,7 @@ async fn a_report_is_taken_from_subscribers_only_and_bounded() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_proxies_that_know_of_it_are_told_what_to_carry() -> Result<()> {
+async fn only_proxies_that_state_their_instance_get_carried_lines() -> Result<()> {
     let operator = Operator::start().await?;
     operator.publisher.publish(1, &with_quota());
     let older = first_line(&operator, "", "good-p1").await?;
@@ -290,7 +276,7 @@ async fn only_proxies_that_know_of_it_are_told_what_to_carry() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_without_reports_is_asked_once_and_novel_lines_are_passed_over() -> Result<()> {
+async fn an_operator_without_reports_gets_one_and_unknown_lines_are_ignored() -> Result<()> {
     let objects = v1::encode(&contents(vec![route("x", 1)]));
     let first = v1::Snapshot {
         version: v1::VERSION,
@@ -319,10 +305,10 @@ async fn an_operator_without_reports_is_asked_once_and_novel_lines_are_passed_ov
     operator.publisher.publish(1, &with_quota());
     let proxy = Proxy::start("p1", &[liar.url(), operator.url()])?;
     proxy.table(2).await?;
-    // Several reports later, as the other one sees.
+    // Several reports later, as the other operator shows.
     for amount in 1..=2 {
         proxy.count(used(amount)?);
-        told(&operator, amount).await?;
+        shows(&operator, amount).await?;
     }
     assert_eq!(liar.reports(), 1);
     let subscribed = liar.subscription(0).await?;

@@ -1,4 +1,4 @@
-//! An operator and a proxy of the channel, each on loopback, and small tables to send.
+//! An operator and a proxy on loopback, and small tables to send.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,25 +8,26 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use operator_publish::{Config as ServerConfig, Denial, Metrics, Publisher, Reviewer, Server};
+use operator_publish::{
+    Config as ServerConfig, Denial, Features, Metrics, Publisher, Reviewer, Server,
+};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use proxy_admin::shutdown::{self, Trigger};
-use proxy_core::names::{ObjectName, Secret};
+use proxy_core::names::Secret;
 use proxy_core::quota::{Carried, CounterReading, StoreState};
-use proxy_core::table::{
-    Authentication, Backend, BackendAuth, BackendKind, Contents, Retry, Route, Rule, Table, Target,
-};
+use proxy_core::table::{Backend, BackendAuth, Contents, Route, Table};
+use proxy_core::test_util::{self, backend, rule, target};
 use proxy_sync::{Config, Counted, Update, follow};
 use tempfile::TempDir;
 use tests_support::eventually;
 use tokio::task::JoinHandle;
 
-/// No step of these tests takes longer, on a busy machine either.
+/// No step of these tests takes longer, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Knows two tokens: `good-<id>` stands for the replica `<id>`, `anyone` for none in particular. A
-/// token `wrong-audience` is known, but not for here.
+/// Knows two tokens: `good-<id>` is the replica `<id>`, `anyone` no particular one. The token
+/// `wrong-audience` is genuine, but for another audience.
 struct Tokens;
 
 impl Reviewer for Tokens {
@@ -43,7 +44,7 @@ impl Reviewer for Tokens {
     }
 }
 
-/// A publisher that is served.
+/// A publisher and its server.
 pub(crate) struct Operator {
     pub(crate) publisher: Publisher,
     pub(crate) address: SocketAddr,
@@ -60,7 +61,17 @@ impl Operator {
         listen: SocketAddr,
         tls: Option<Arc<rustls::ServerConfig>>,
     ) -> Result<Self> {
-        let publisher = Publisher::new(Metrics::register(&mut Registry::default()));
+        Self::start_with(listen, tls, Features::KNOWN).await
+    }
+
+    /// Starts an operator that knows `features`.
+    pub(crate) async fn start_with(
+        listen: SocketAddr,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        features: Features,
+    ) -> Result<Self> {
+        let metrics = Metrics::register(&mut Registry::default());
+        let publisher = Publisher::new(features, metrics);
         let config = ServerConfig {
             listen,
             heartbeat: Duration::from_millis(100),
@@ -82,7 +93,7 @@ impl Operator {
         format!("http://{}", self.address)
     }
 
-    /// Ends it and frees its port.
+    /// Stops it and frees its port.
     pub(crate) async fn kill(self) -> Result<SocketAddr> {
         self.stop.stop();
         self.task.await.context("the server's task")?;
@@ -105,20 +116,20 @@ impl Operator {
     }
 }
 
-/// What a proxy has been given.
+/// The updates that a proxy received.
 #[derive(Default)]
 pub(crate) struct Given {
     pub(crate) tables: Vec<(Arc<Table>, u64)>,
     pub(crate) replicas: Option<u64>,
     pub(crate) carried: Vec<Carried>,
-    /// Whether a table was there before anything was carried.
+    /// Whether a table came before the first carried line.
     pub(crate) early: bool,
 }
 
 /// A follower of the channel.
 pub(crate) struct Proxy {
     pub(crate) given: Arc<Mutex<Given>>,
-    /// What it says that it has counted.
+    /// The counters that it reports.
     pub(crate) counted: Arc<Mutex<Counted>>,
     pub(crate) folder: Arc<TempDir>,
     stop: Trigger,
@@ -180,7 +191,7 @@ impl Proxy {
         let task = proxy_admin::task::spawn("proxy under test", async move {
             follow(config, metrics, sink, source, shutdown)
                 .await
-                .expect("the settings of the test are right");
+                .expect("the settings of the test are valid");
         });
         Ok(Self {
             given,
@@ -191,24 +202,24 @@ impl Proxy {
         })
     }
 
-    /// Says from now on that it has counted this.
+    /// Reports this counter from now on.
     pub(crate) fn count(&self, reading: CounterReading) {
         self.counted.lock().counters = vec![reading];
     }
 
-    /// Ends it as SIGKILL would: it says nothing any more.
+    /// Stops it as SIGKILL would: it sends nothing more.
     pub(crate) fn kill(self) {
         self.task.abort();
     }
 
-    /// Ends it; its folder stays.
+    /// Stops it; its folder stays.
     pub(crate) async fn stop(self) -> Result<Arc<TempDir>> {
         self.stop.stop();
         self.task.await.context("the follower's task")?;
         Ok(self.folder)
     }
 
-    /// Revision of the live table.
+    /// Revision of the current table.
     pub(crate) fn revision(&self) -> Option<u64> {
         self.given
             .lock()
@@ -217,7 +228,7 @@ impl Proxy {
             .map(|(_, revision)| *revision)
     }
 
-    /// Waits for a table of at least `revision`, and gives its contents.
+    /// Waits for a table of at least `revision`, and returns its contents.
     pub(crate) async fn table(&self, revision: u64) -> Result<Contents> {
         eventually(&format!("revision {revision}"), PATIENCE, async || {
             let given = self.given.lock();
@@ -233,45 +244,21 @@ pub(crate) fn last_good(folder: &Path) -> PathBuf {
     folder.join("last-good.json")
 }
 
-/// A route to the backend `a/east`; `created_s` makes it different.
+/// A route to the backend `a/east`; `created_s` makes it differ.
 pub(crate) fn route(name: &str, created_s: i64) -> Route {
+    let rule = rule("all", vec![target("a/east")]);
     Route {
-        name: ObjectName::new("a", name),
         created_s,
-        hostnames: Vec::new(),
-        authentication: Authentication::default(),
-        rejected: None,
-        rules: vec![Arc::new(Rule {
-            name: "all".into(),
-            matches: Vec::new(),
-            targets: vec![Target {
-                backend: ObjectName::new("a", "east"),
-                deployment: None,
-                weight: 1,
-                priority: 0,
-            }],
-            retry: Retry::default(),
-            request_timeout: None,
-            first_token_timeout: None,
-        })],
+        ..test_util::route(&format!("a/{name}"), vec![rule])
     }
 }
 
 /// A table of one backend with a credential, and `routes`.
 pub(crate) fn contents(mut routes: Vec<Route>) -> Contents {
     routes.sort_by(|a, b| a.name.cmp(&b.name));
-    let backends = vec![Backend {
-            name: ObjectName::new("a", "east"),
-            kind: BackendKind::Foundry,
-            endpoint: "https://east.example".into(),
-            api_version: None,
-            auth: BackendAuth::ApiKey(Secret::new("s3cr3t-credential")),
-            deployments: Vec::new(),
-            ca: None,
-            server_name: None,
-            connect_timeout: Duration::from_secs(1),
-            first_byte_timeout: Duration::from_secs(1),
-            idle_timeout: Duration::from_secs(1),
-        }];
-    Contents::new(backends, routes, Vec::new(), Vec::new())
+    let backend = Backend {
+        auth: BackendAuth::ApiKey(Secret::new("s3cr3t-credential")),
+        ..backend("a/east")
+    };
+    Contents::new(vec![backend], routes, Vec::new(), Vec::new())
 }

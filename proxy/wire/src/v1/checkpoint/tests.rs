@@ -28,15 +28,15 @@ fn checkpoint(counters: usize) -> Checkpoint {
 }
 
 #[test]
-fn reads_the_committed_checkpoint_and_writes_it() {
-    let committed = include_str!("../../fixtures/checkpoint-v1.json").trim_end();
+fn the_committed_checkpoint_is_read_and_written() {
+    let committed = include_str!("../../fixtures/v1/checkpoint.json").trim_end();
     assert_eq!(Checkpoint::from_json(committed).unwrap(), checkpoint(1));
     let (written, left_out) = checkpoint(1).to_json(10_000).unwrap();
     assert_eq!((&*written, left_out), (committed, 0));
 }
 
 #[test]
-fn what_does_not_fit_is_left_out_from_the_end_and_counted() {
+fn counters_that_do_not_fit_are_cut_from_the_end_and_counted() {
     let all = checkpoint(1_000);
     for longest in [5_000, 50_000] {
         let (written, left_out) = all.to_json(longest).unwrap();

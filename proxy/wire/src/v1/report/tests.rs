@@ -1,5 +1,5 @@
 use proxy_core::names::ObjectName;
-use proxy_core::quota::{Carried as Told, CounterReading, LimitName, StoreState, SubjectKey};
+use proxy_core::quota::{CounterReading, LimitName, StoreState, SubjectKey};
 use serde_json::json;
 
 use super::*;
@@ -39,7 +39,7 @@ fn report() -> Report {
 }
 
 #[test]
-fn a_report_looks_as_it_was_agreed_and_comes_through() {
+fn a_report_has_the_agreed_form_and_is_read_back() {
     let written = serde_json::to_value(report()).unwrap();
     let agreed = json!({
         "replica": "p1",
@@ -63,7 +63,7 @@ fn a_report_looks_as_it_was_agreed_and_comes_through() {
 }
 
 #[test]
-fn a_report_of_a_newer_proxy_is_read_and_of_a_novel_store_refused() {
+fn a_report_of_a_newer_proxy_is_read_but_an_unknown_store_state_is_refused() {
     let newer = json!({
         "replica": "p1", "instance": "4f", "store": "ok", "mood": "good",
         "counters": [{"limit": "a/b/c", "key": "00".repeat(16), "used": 1, "colour": "red"}],
@@ -83,8 +83,8 @@ fn a_report_of_a_newer_proxy_is_read_and_of_a_novel_store_refused() {
 }
 
 #[test]
-fn a_carried_line_looks_as_it_was_agreed_and_comes_through() {
-    let told = Told {
+fn a_carried_line_has_the_agreed_form_and_is_read_back() {
+    let carried = quota::Carried {
         limit: limit(),
         key: SubjectKey([1; 16]),
         period_start_ms: 7,
@@ -92,7 +92,7 @@ fn a_carried_line_looks_as_it_was_agreed_and_comes_through() {
     };
     let line = Line::Carried(Carried {
         replicas: 2,
-        entries: vec![told.clone().into()],
+        entries: vec![carried.clone().into()],
     });
     let bytes = line.to_bytes().unwrap();
     let agreed = concat!(
@@ -102,13 +102,13 @@ fn a_carried_line_looks_as_it_was_agreed_and_comes_through() {
     );
     assert_eq!(std::str::from_utf8(&bytes).unwrap(), agreed);
     let Line::Carried(read) = Line::parse(&bytes).unwrap() else {
-        panic!("what was carried");
+        panic!("a carried line");
     };
-    assert_eq!(Told::from(read.entries[0].clone()), told);
+    assert_eq!(quota::Carried::from(read.entries[0].clone()), carried);
 }
 
 #[test]
-fn a_line_of_a_kind_to_come_is_told_from_a_broken_one() {
+fn an_unknown_kind_of_line_differs_from_a_broken_line() {
     let novel = br#"{"type":"poem","text":"the tundish is full"}"#;
     assert!(matches!(Line::parse(novel), Err(DecodeError::Kind(kind)) if kind == "poem"));
     for broken in [&b"{}"[..], b"{\"type\":7}", b"{\"type\":\"carried\"}"] {

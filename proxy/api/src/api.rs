@@ -1,0 +1,198 @@
+//! What one row of the table of APIs says: the only place that knows an operation.
+//!
+//! A request carries its row; nothing else in the data plane knows an operation by name. A row that is
+//! sent to a backend has a usage reader: an operation without a meter cannot be written down.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Method;
+use proxy_core::names::Operation;
+use proxy_core::table::BackendKind;
+
+use crate::body::{Body, Malformed, Members};
+use crate::error::Dialect;
+use crate::path::{decode, encode, is_ambiguous, matched};
+use crate::prompt::Prompt;
+use crate::stream::Grammar;
+use crate::usage::Reader;
+use crate::{multipart, scan};
+
+#[cfg(test)]
+mod tests;
+
+/// One operation in one dialect, by the shapes of its path.
+#[derive(Debug)]
+pub struct Api {
+    /// What rules match on.
+    pub operation: Operation,
+    /// The shape of errors.
+    pub dialect: Dialect,
+    /// The only method that is served.
+    pub method: Method,
+    /// The paths, `{model}` for one segment that names the model.
+    pub paths: &'static [&'static str],
+    /// Who answers.
+    pub answer: Answer,
+}
+
+/// Who answers an operation.
+#[derive(Debug)]
+pub enum Answer {
+    /// The gateway, by its table: costs nothing.
+    Models,
+    /// The gateway: the one model of the path.
+    Model,
+    /// A backend.
+    Backend(Call),
+}
+
+/// How an operation is put to a backend, and how its answer is measured.
+#[derive(Debug)]
+pub struct Call {
+    /// How the body is written.
+    pub form: Form,
+    /// The members of the body that decide. The model is read from there if the path names none.
+    pub members: &'static Members,
+    /// Where it goes.
+    pub upstream: Upstream,
+    /// How usage is asked for in a stream.
+    pub usage_request: UsageRequest,
+    /// How a stream of events is read.
+    pub events: &'static Grammar,
+    /// How usage is read, from an answer and from an event.
+    pub read_usage: Reader,
+    /// How the prompt is counted; `None` for an operation whose prompt has no rule.
+    pub prompt: Option<Prompt>,
+}
+
+/// How a body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// One JSON object.
+    Json,
+    /// `multipart/form-data`.
+    Multipart,
+}
+
+/// Where an operation goes, by the kind of the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    /// `OpenAI`'s paths: `/openai/deployments/{deployment}/SUFFIX` with a date, else
+    /// `/openai/v1/SUFFIX`; `/v1/SUFFIX` at a compatible server.
+    OpenAi(&'static str),
+}
+
+/// How the usage of a stream is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsageRequest {
+    /// The stream carries it unasked, or the API has no streams.
+    None,
+    /// By `stream_options.include_usage`. The dated API knows it since this version; older ones
+    /// answer 400.
+    StreamOptions {
+        /// `YYYY-MM-DD`.
+        since: &'static str,
+    },
+}
+
+/// A request's row, and the model if its path names one.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The row.
+    pub api: &'static Api,
+    /// The model, percent-decoded.
+    pub model: Option<Arc<str>>,
+}
+
+/// Why no row serves a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unserved {
+    /// The path is ambiguous: proxies and servers read such paths differently.
+    Ambiguous,
+    /// The path is of no row.
+    Unknown,
+    /// The path is served by another method.
+    Method(&'static Method),
+}
+
+/// Finds the row of a request. A closed list: what has no row is not served, so nothing reaches a
+/// backend unjudged.
+///
+/// # Errors
+/// [`Unserved`].
+pub fn find(rows: &'static [Api], method: &Method, path: &str) -> Result<Found, Unserved> {
+    if is_ambiguous(path) {
+        return Err(Unserved::Ambiguous);
+    }
+    let mut other = None;
+    for api in rows {
+        let Some(model) = api.paths.iter().find_map(|shape| matched(shape, path)) else {
+            continue;
+        };
+        if api.method != *method {
+            other = Some(Unserved::Method(&api.method));
+            continue;
+        }
+        let model = match model.map(decode) {
+            Some(None) => return Err(Unserved::Ambiguous),
+            Some(Some(model)) => Some(model.into()),
+            None => None,
+        };
+        return Ok(Found { api, model });
+    }
+    Err(other.unwrap_or(Unserved::Unknown))
+}
+
+// === impl Call ===
+
+impl Call {
+    /// Reads what the body says about itself.
+    ///
+    /// # Errors
+    /// [`Malformed`] with a message for the client.
+    pub fn scan(&self, content_type: Option<&str>, bytes: &Bytes) -> Result<Body, Malformed> {
+        match self.form {
+            Form::Json => scan::body(bytes, self.members),
+            Form::Multipart => {
+                let boundary = multipart::boundary(content_type.unwrap_or(""))?;
+                multipart::body(bytes, boundary, self.members)
+            }
+        }
+    }
+
+    /// Whether a backend that is spoken to in this version of the dated API (`None`: in the undated
+    /// one) takes the wish for usage.
+    #[must_use]
+    pub fn asks_usage(&self, dated: Option<&str>) -> bool {
+        match self.usage_request {
+            UsageRequest::None => false,
+            UsageRequest::StreamOptions { since } => dated.is_none_or(|version| version >= since),
+        }
+    }
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// The path in the undated API, below the path of the backend's endpoint. The body names the
+    /// deployment.
+    #[must_use]
+    pub fn undated(self, kind: BackendKind, prefix: &str) -> String {
+        let Self::OpenAi(suffix) = self;
+        let root = match kind {
+            BackendKind::Foundry => "/openai/v1",
+            BackendKind::OpenAiCompatible if prefix.ends_with("/v1") => "",
+            BackendKind::OpenAiCompatible => "/v1",
+        };
+        format!("{prefix}{root}/{suffix}")
+    }
+
+    /// The path and query in a version of the dated API. The path names the deployment.
+    #[must_use]
+    pub fn dated(self, prefix: &str, deployment: &str, version: &str) -> String {
+        let Self::OpenAi(suffix) = self;
+        let (deployment, version) = (encode(deployment), encode(version));
+        format!("{prefix}/openai/deployments/{deployment}/{suffix}?api-version={version}")
+    }
+}

@@ -1,0 +1,116 @@
+use http::Method;
+use proptest::prelude::*;
+use proxy_core::names::Operation;
+
+use super::{Answer, Found, Unserved, find};
+use crate::path::encode;
+use crate::rows::ROWS;
+
+fn post(path: &str) -> Result<Found, Unserved> {
+    find(ROWS, &Method::POST, path)
+}
+
+fn check(found: Result<Found, Unserved>, operation: Operation, model: Option<&str>) {
+    let found = found.expect("it is served");
+    assert_eq!(found.api.operation, operation);
+    assert_eq!(found.model.as_deref(), model);
+}
+
+#[test]
+fn knows_the_paths_that_clients_build() {
+    for (path, model) in [
+        (
+            "/openai/deployments/gpt-4o/chat/completions",
+            Some("gpt-4o"),
+        ),
+        (
+            "/openai/deployments/a%2Fb%3F/chat/completions",
+            Some("a/b?"),
+        ),
+        ("/openai/v1/chat/completions", None),
+        ("/v1/chat/completions", None),
+        ("/openai/v1/deployments/m/chat/completions", Some("m")),
+        ("/v1/deployments/m/chat/completions", Some("m")),
+    ] {
+        check(post(path), Operation::ChatCompletions, model);
+    }
+    for (path, model) in [
+        ("/v1/models", None),
+        ("/openai/models", None),
+        ("/openai/v1/models", None),
+        ("/v1/models/gpt-4o", Some("gpt-4o")),
+    ] {
+        let found = find(ROWS, &Method::GET, path);
+        check(found, Operation::Models, model);
+    }
+}
+
+#[test]
+fn refuses_paths_that_servers_read_differently() {
+    for path in [
+        "/v1//chat/completions",
+        "/v1/./chat/completions",
+        "/v1/../v1/chat/completions",
+        "/v1/%2e%2e/chat/completions",
+        "/v1/chat;x/completions",
+        "/v1/chat\\completions",
+        "/openai/deployments/%5c/chat/completions",
+        "/openai/deployments/%00/chat/completions",
+        "/openai/deployments/%zz/chat/completions",
+        "/v1/chat/completions/",
+    ] {
+        assert_eq!(post(path).map(|_| ()), Err(Unserved::Ambiguous), "{path}");
+    }
+    for path in [
+        "/v2/chat/completions",
+        "/v1/chat",
+        "/openai/chat/completions",
+        "/v1/files",
+    ] {
+        assert_eq!(post(path).map(|_| ()), Err(Unserved::Unknown), "{path}");
+    }
+}
+
+#[test]
+fn names_the_method_that_would_be_served() {
+    let found = find(ROWS, &Method::GET, "/v1/chat/completions");
+    let expect = Unserved::Method(&Method::POST);
+    assert_eq!(found.map(|_| ()), Err(expect));
+}
+
+#[test]
+fn a_request_has_one_row() {
+    for (place, row) in ROWS.iter().enumerate() {
+        assert!(!row.paths.is_empty());
+        for path in row.paths {
+            let path = path.replace("{model}", "m");
+            let found = find(ROWS, &row.method, &path).expect("its own row");
+            assert!(
+                std::ptr::eq(found.api, row),
+                "row {place} hides behind another"
+            );
+        }
+        if let Answer::Backend(call) = &row.answer {
+            let mut names: Vec<_> = call.members.iter().map(|(name, _)| name).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), call.members.len(), "row {place}");
+            assert!(names.len() < 64, "the scanner has a bit for each");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_path_is_read_or_refused(path in "/.{0,60}") {
+        drop(post(&path));
+    }
+
+    #[test]
+    fn an_encoded_model_is_read_back(model in "[^\\\\\\pC]{1,30}") {
+        prop_assume!(model != "." && model != "..");
+        let path = format!("/openai/deployments/{}/chat/completions", encode(&model));
+        let found = post(&path).map(|found| found.model);
+        prop_assert_eq!(found, Ok(Some(model.as_str().into())));
+    }
+}

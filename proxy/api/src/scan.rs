@@ -1,0 +1,134 @@
+//! One bounded pass over a JSON request body: finds the members that the gateway decides on, with
+//! their byte ranges, and builds nothing.
+//!
+//! The body that goes upstream is the client's own bytes, so the scanner must read it as every
+//! backend would: duplicates of a decided member, invalid UTF-8, deep nesting and broken grammar
+//! are refused, and names and strings are unescaped before they are compared.
+
+use crate::body::{Body, Layout, Malformed, Member, Members, StreamOptions, malformed, model_name};
+use crate::json::Cursor;
+
+#[cfg(test)]
+mod tests;
+
+/// Scans a body that must be one JSON object.
+///
+/// # Errors
+/// [`Malformed`] with a message for the client.
+pub(crate) fn body(bytes: &[u8], members: &Members) -> Result<Body, Malformed> {
+    if std::str::from_utf8(bytes).is_err() {
+        return malformed("the body is not valid UTF-8");
+    }
+    let mut cursor = Cursor { bytes, at: 0 };
+    cursor.blanks();
+    if cursor.peek() != Some(b'{') {
+        return malformed("the body must be a JSON object");
+    }
+    let layout = Layout::Json {
+        start: cursor.at,
+        empty: true,
+    };
+    let mut found = Body::new(layout);
+    // One bit for each member that was met; a row has fewer than 64.
+    let mut met: u64 = 0;
+    let (start, empty) = cursor.object(1, |cursor, name, depth| {
+        let known = members
+            .iter()
+            .zip(0..)
+            .find(|((known, _), _)| *known == name);
+        let Some(((name, member), place)) = known else {
+            return cursor.skip(depth);
+        };
+        let bit = 1_u64 << place;
+        if met & bit != 0 {
+            return malformed(format!("\"{name}\" is given twice"));
+        }
+        met |= bit;
+        field(cursor, name, *member, depth, &mut found)
+    })?;
+    found.layout = Layout::Json { start, empty };
+    cursor.blanks();
+    if cursor.at != bytes.len() {
+        return malformed("there is text after the JSON object");
+    }
+    Ok(found)
+}
+
+fn field(
+    cursor: &mut Cursor<'_>,
+    name: &str,
+    member: Member,
+    depth: usize,
+    found: &mut Body,
+) -> Result<(), Malformed> {
+    match member {
+        Member::Model => {
+            let start = cursor.at;
+            if cursor.peek() != Some(b'"') {
+                return malformed(format!("\"{name}\" must be a string"));
+            }
+            let text = cursor.string()?;
+            found.model = Some((model_name(&text)?, start..cursor.at));
+        }
+        Member::Stream => {
+            found.stream = match cursor.scalar(depth)? {
+                b"true" => true,
+                b"false" | b"null" => false,
+                _ => return malformed(format!("\"{name}\" must be true or false")),
+            };
+        }
+        Member::StreamOptions => found.stream_options = stream_options(cursor, depth)?,
+        Member::OutputBound => {
+            if let Some(tokens) = integer(cursor, depth, name)? {
+                found.bound(tokens);
+            }
+        }
+        Member::Choices => {
+            if let Some(choices) = integer(cursor, depth, name)? {
+                found.choices = choices;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn integer(cursor: &mut Cursor<'_>, depth: usize, name: &str) -> Result<Option<u64>, Malformed> {
+    let text = cursor.scalar(depth)?;
+    if text == b"null" {
+        return Ok(None);
+    }
+    let parsed = std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse::<u64>().ok());
+    match parsed {
+        Some(number) if number > 0 => Ok(Some(number)),
+        _ => malformed(format!("\"{name}\" must be a whole number above 0")),
+    }
+}
+
+fn stream_options(cursor: &mut Cursor<'_>, depth: usize) -> Result<StreamOptions, Malformed> {
+    let start = cursor.at;
+    if cursor.peek() != Some(b'{') {
+        return match cursor.scalar(depth)? {
+            b"null" => Ok(StreamOptions::Null(start..cursor.at)),
+            _ => malformed("\"stream_options\" must be an object"),
+        };
+    }
+    let mut usage = None;
+    let (start, empty) = cursor.object(depth + 1, |cursor, name, depth| {
+        if name != "include_usage" {
+            return cursor.skip(depth);
+        }
+        if usage.is_some() {
+            return malformed("\"stream_options.include_usage\" is given twice");
+        }
+        let start = cursor.at;
+        usage = Some(match cursor.scalar(depth)? {
+            b"true" => StreamOptions::UsageOn,
+            b"false" | b"null" => StreamOptions::UsageOff(start..cursor.at),
+            _ => return malformed("\"stream_options.include_usage\" must be true or false"),
+        });
+        Ok(())
+    })?;
+    Ok(usage.unwrap_or(StreamOptions::WithoutUsage { start, empty }))
+}

@@ -1,0 +1,214 @@
+use proptest::prelude::*;
+
+use super::{Body, Malformed, StreamOptions};
+use crate::api::Answer;
+use crate::body::Layout;
+use crate::json::member;
+use crate::rows::ROWS;
+
+fn body(bytes: &[u8]) -> Result<Body, Malformed> {
+    let Answer::Backend(chat) = &ROWS[0].answer else {
+        panic!("the first row is chat")
+    };
+    super::body(bytes, chat.members)
+}
+
+fn ok(text: &str) -> Body {
+    body(text.as_bytes()).expect("a good body")
+}
+
+fn refused(text: &str) -> String {
+    let Err(Malformed(message)) = body(text.as_bytes()) else {
+        panic!("{text} was taken")
+    };
+    message
+}
+
+#[test]
+fn finds_what_is_decided_on_with_its_place() {
+    let text = r#" {"messages":[{"role":"user","content":"{\"model\":\"x\"}"}], "model" : "gpt-4o","stream":true,
+        "stream_options":{"include_usage":false},"max_tokens":5,"n":2,"max_completion_tokens":9} "#;
+    let found = ok(text);
+    let (model, range) = found.model.expect("a model");
+    assert_eq!((&*model, &text[range]), ("gpt-4o", "\"gpt-4o\""));
+    assert!(found.stream);
+    assert_eq!((found.max_output_tokens, found.choices), (Some(9), 2));
+    let StreamOptions::UsageOff(range) = found.stream_options else {
+        panic!("usage is off")
+    };
+    assert_eq!(&text[range], "false");
+    assert!(matches!(found.layout, Layout::Json { start: 2, .. }));
+}
+
+#[test]
+fn reads_every_form_of_stream_options() {
+    let options = |text: &str| ok(&format!("{{\"stream_options\":{text}}}")).stream_options;
+    assert_eq!(ok("{}").stream_options, StreamOptions::Absent);
+    assert_eq!(options("null"), StreamOptions::Null(18..22));
+    assert_eq!(
+        options("{}"),
+        StreamOptions::WithoutUsage {
+            start: 19,
+            empty: true
+        }
+    );
+    assert_eq!(
+        options("{\"a\":1}"),
+        StreamOptions::WithoutUsage {
+            start: 19,
+            empty: false
+        }
+    );
+    assert_eq!(options("{\"include_usage\":true}"), StreamOptions::UsageOn);
+}
+
+#[test]
+fn refuses_duplicates_of_decided_fields_also_when_escaped() {
+    for name in ["model", "stream", "stream_options", "max_tokens", "n"] {
+        let value = match name {
+            "model" => "\"a\"",
+            "stream" => "true",
+            "stream_options" => "{}",
+            _ => "1",
+        };
+        let text = format!("{{\"{name}\":{value},\"{name}\":{value}}}");
+        assert!(refused(&text).contains("twice"), "{text}");
+    }
+    assert!(refused(r#"{"model":"a","mod\u0065l":"b"}"#).contains("twice"));
+    assert!(
+        refused(r#"{"stream_options":{"include_usage":true,"include_usage":false}}"#)
+            .contains("twice")
+    );
+    assert!(
+        body(br#"{"metadata":1,"metadata":2}"#).is_ok(),
+        "not ours to judge"
+    );
+}
+
+#[test]
+fn unescapes_the_model() {
+    assert_eq!(
+        ok(r#"{"model":"gpt\u002d4o\/x"}"#)
+            .model
+            .expect("a model")
+            .0
+            .as_ref(),
+        "gpt-4o/x"
+    );
+    assert!(refused(r#"{"model":"\ud800"}"#).contains("escape"));
+}
+
+#[test]
+fn refuses_wrong_types_by_name() {
+    for (text, field) in [
+        (r#"{"model":1}"#, "model"),
+        (r#"{"model":""}"#, "model"),
+        (r#"{"stream":"true"}"#, "stream"),
+        (r#"{"stream":1}"#, "stream"),
+        (r#"{"max_tokens":0}"#, "max_tokens"),
+        (r#"{"max_tokens":-1}"#, "max_tokens"),
+        (r#"{"max_tokens":1.5}"#, "max_tokens"),
+        (r#"{"max_tokens":99999999999999999999999}"#, "max_tokens"),
+        (r#"{"n":[1]}"#, "n"),
+        (r#"{"stream_options":[]}"#, "stream_options"),
+        (r#"{"stream_options":{"include_usage":1}}"#, "include_usage"),
+    ] {
+        assert!(refused(text).contains(field), "{text}: {}", refused(text));
+    }
+}
+
+#[test]
+fn refuses_deep_nesting_without_recursion() {
+    let deep = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+    assert!(body(deep(63).as_bytes()).is_ok());
+    assert!(
+        refused(&format!("{{\"a\":{}1{}}}", "[".repeat(64), "]".repeat(64))).contains("deeper")
+    );
+    assert!(refused(&deep(1_000_000)).contains("deeper"));
+}
+
+#[test]
+fn refuses_what_is_not_one_object() {
+    for text in [
+        "",
+        " ",
+        "[]",
+        "1",
+        "{",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{}x",
+        "{\"a\":1 \"b\":2}",
+        "{\"a\":tru}",
+        "{\"a\":01}",
+        "{\"a\":1.}",
+        "{\"a\":NaN}",
+        "{'a':1}",
+        "{\"a\":[1,]}",
+        "{\"a\":[}",
+        "{\"a",
+    ] {
+        refused(text);
+    }
+    assert!(body(b"{\"a\":\"\xff\"}").is_err());
+}
+
+#[test]
+fn finds_a_member_of_an_answer() {
+    let text = br#"{"id":"x","choices":[{"usage":1}],"usage":{"a":{"b":2}},"z":1}"#;
+    assert_eq!(member(text, "usage"), Some(br#"{"a":{"b":2}}"#.as_slice()));
+    assert_eq!(member(text, "none"), None);
+    assert_eq!(member(b"{\"usage\":1", "usage"), None);
+}
+
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<i32>().prop_map(|n| (f64::from(n) / 4.0).into()),
+        ".{0,12}".prop_map(Into::into),
+    ];
+    leaf.prop_recursive(6, 40, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+            prop::collection::btree_map("[a-z\"\\\\é]{0,6}", inner, 0..6)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn takes_every_object_that_serde_writes(value in json(), model in ".{1,20}", pretty: bool) {
+        prop_assume!(!model.chars().any(char::is_control) && model.len() <= 256);
+        let whole = serde_json::json!({"other": value, "model": model, "tail": [1, {"x": "y"}]});
+        let text = if pretty { serde_json::to_string_pretty(&whole) } else { serde_json::to_string(&whole) };
+        let text = text.expect("serialises");
+        let found = body(text.as_bytes());
+        let found = found.map_err(|e| TestCaseError::fail(e.0))?;
+        let (read, range) = found.model.expect("a model");
+        prop_assert_eq!(&*read, &*model);
+        let at_range: String = serde_json::from_str(&text[range]).expect("a JSON string");
+        prop_assert_eq!(at_range, model);
+        let other = member(text.as_bytes(), "other").expect("is there");
+        prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(other).expect("JSON"), value);
+    }
+
+    #[test]
+    fn never_takes_what_serde_refuses(mut bytes in prop::collection::vec(any::<u8>(), 0..60), at in any::<prop::sample::Index>()) {
+        // Random bytes, and a good body with one byte changed.
+        let mut near = br#"{"model":"gpt","a":[1,{"b":null}],"stream":true,"n":1}"#.to_vec();
+        let index = at.index(near.len());
+        near[index] = bytes.first().copied().unwrap_or(0);
+        bytes.push(b'}');
+        for text in [&bytes, &near] {
+            // serde refuses raw control characters inside strings, which the scanner leaves to the backend.
+            let control = text.iter().any(|byte| *byte < 0x20);
+            if body(text).is_ok() && !control {
+                prop_assert!(serde_json::from_slice::<serde_json::Value>(text).is_ok(), "{:?}", String::from_utf8_lossy(text));
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The edits that a body needs for a backend, made at known offsets; all other bytes stay.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::body::{Body, Layout, StreamOptions};
+
+#[cfg(test)]
+mod tests;
+
+const INCLUDE_USAGE: &str = "\"include_usage\":true";
+
+/// What a backend must find in the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edit<'a> {
+    /// The deployment as `model`, where the backend reads it from the body.
+    pub model: Option<&'a str>,
+    /// The wish for usage in `stream_options`, if the answer is a stream.
+    pub usage: bool,
+}
+
+/// The body to send.
+#[must_use]
+pub fn splice(bytes: &Bytes, body: &Body, edit: Edit<'_>) -> Bytes {
+    let mut edits: Vec<(Range<usize>, String)> = Vec::new();
+    match &body.layout {
+        Layout::Json { start, empty } => json(body, edit, *start, *empty, &mut edits),
+        Layout::Multipart { boundary, start } => match (edit.model, &body.model) {
+            (Some(model), Some((named, _))) if **named == *model => {}
+            (Some(model), Some((_, range))) => edits.push((range.clone(), model.to_owned())),
+            (Some(model), None) => edits.push((
+                *start..*start,
+                format!(
+                    "--{boundary}\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{model}\r\n"
+                ),
+            )),
+            (None, _) => {}
+        },
+    }
+    if edits.is_empty() {
+        return bytes.clone();
+    }
+    edits.sort_unstable_by_key(|(range, _)| range.start);
+    let mut out = BytesMut::with_capacity(bytes.len().saturating_add(128));
+    let mut at = 0;
+    for (range, text) in edits {
+        out.extend_from_slice(bytes.get(at..range.start).unwrap_or_default());
+        out.extend_from_slice(text.as_bytes());
+        at = range.end;
+    }
+    out.extend_from_slice(bytes.get(at..).unwrap_or_default());
+    out.freeze()
+}
+
+fn json(
+    body: &Body,
+    edit: Edit<'_>,
+    start: usize,
+    empty: bool,
+    edits: &mut Vec<(Range<usize>, String)>,
+) {
+    // What is inserted as a first member needs a comma, unless it is the only one.
+    let mut inserted: Vec<String> = Vec::new();
+    match (edit.model, &body.model) {
+        (Some(model), Some((named, _))) if **named == *model => {}
+        (Some(model), Some((_, range))) => edits.push((range.clone(), quoted(model))),
+        (Some(model), None) => inserted.push(format!("\"model\":{}", quoted(model))),
+        (None, _) => {}
+    }
+    if body.stream && edit.usage {
+        match &body.stream_options {
+            StreamOptions::UsageOn => {}
+            StreamOptions::UsageOff(range) => edits.push((range.clone(), "true".to_owned())),
+            StreamOptions::Null(range) => {
+                edits.push((range.clone(), format!("{{{INCLUDE_USAGE}}}")));
+            }
+            StreamOptions::WithoutUsage { start, empty } => {
+                let comma = if *empty { "" } else { "," };
+                edits.push((*start..*start, format!("{INCLUDE_USAGE}{comma}")));
+            }
+            StreamOptions::Absent => {
+                inserted.push(format!("\"stream_options\":{{{INCLUDE_USAGE}}}"));
+            }
+        }
+    }
+    if !inserted.is_empty() {
+        let comma = if empty { "" } else { "," };
+        edits.push((start..start, format!("{}{comma}", inserted.join(","))));
+    }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

@@ -1,0 +1,108 @@
+use bytes::Bytes;
+
+use super::{Edit, splice};
+use crate::api::Answer;
+use crate::body::{Body, Member};
+use crate::rows::ROWS;
+use crate::{multipart, scan};
+
+fn scanned(body: &str) -> Body {
+    let Answer::Backend(chat) = &ROWS[0].answer else {
+        panic!("the first row is chat")
+    };
+    scan::body(body.as_bytes(), chat.members).expect("a good body")
+}
+
+fn check(body: &str, model_in_body: bool, takes_stream_options: bool, expect: &str) {
+    let edit = Edit {
+        model: model_in_body.then_some("d\"1"),
+        usage: takes_stream_options,
+    };
+    let sent = splice(
+        &Bytes::copy_from_slice(body.as_bytes()),
+        &scanned(body),
+        edit,
+    );
+    let sent = std::str::from_utf8(&sent).expect("text");
+    assert_eq!(sent, expect);
+    scanned(sent);
+}
+
+#[test]
+fn edits_the_model_and_nothing_else() {
+    check(
+        r#"{ "a":1.0, "model" : "m","z":[1e9] }"#,
+        true,
+        true,
+        r#"{ "a":1.0, "model" : "d\"1","z":[1e9] }"#,
+    );
+    check(r#"{"model":"m"}"#, false, true, r#"{"model":"m"}"#);
+    check(r#"{"a":1}"#, true, true, r#"{"model":"d\"1","a":1}"#);
+    check("{}", true, true, r#"{"model":"d\"1"}"#);
+}
+
+#[test]
+fn asks_for_usage_in_every_form_of_stream_options() {
+    for (options, expect) in [
+        (
+            "",
+            r#"{"stream_options":{"include_usage":true},"stream":true}"#,
+        ),
+        (
+            r#","stream_options":null"#,
+            r#"{"stream":true,"stream_options":{"include_usage":true}}"#,
+        ),
+        (
+            r#","stream_options":{}"#,
+            r#"{"stream":true,"stream_options":{"include_usage":true}}"#,
+        ),
+        (
+            r#","stream_options":{"x":1}"#,
+            r#"{"stream":true,"stream_options":{"include_usage":true,"x":1}}"#,
+        ),
+        (
+            r#","stream_options":{"include_usage":false}"#,
+            r#"{"stream":true,"stream_options":{"include_usage":true}}"#,
+        ),
+        (
+            r#","stream_options":{"include_usage":true}"#,
+            r#"{"stream":true,"stream_options":{"include_usage":true}}"#,
+        ),
+    ] {
+        check(
+            &format!("{{\"stream\":true{options}}}"),
+            false,
+            true,
+            expect,
+        );
+    }
+    check(r#"{"stream":true}"#, false, false, r#"{"stream":true}"#);
+    check(r#"{"stream":false}"#, false, true, r#"{"stream":false}"#);
+    check(
+        r#"{"stream":true}"#,
+        true,
+        true,
+        r#"{"model":"d\"1","stream_options":{"include_usage":true},"stream":true}"#,
+    );
+}
+
+#[test]
+fn a_form_gets_its_model_replaced_or_inserted() {
+    let part = |name: &str, value: &str| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let members = &[("model", Member::Model)];
+    let edited = |text: &str, model| {
+        let body = multipart::body(text.as_bytes(), "b", members).expect("a form");
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        let sent = splice(&bytes, &body, Edit { model, usage: true });
+        String::from_utf8(sent.to_vec()).expect("text")
+    };
+    let end = "--b--\r\n";
+    let file = part("file", "sound");
+    let named = [part("model", "m"), file.clone()].concat() + end;
+    let expect = [part("model", "whisper"), file.clone()].concat() + end;
+    assert_eq!(edited(&named, Some("whisper")), expect);
+    assert_eq!(edited(&(file + end), Some("whisper")), expect);
+    assert_eq!(edited(&named, None), named);
+}

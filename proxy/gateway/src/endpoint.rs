@@ -1,0 +1,204 @@
+//! The live part of endpoints. It outlives tables: a new table changes the address of an endpoint where
+//! it must, and keeps the endpoint itself.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwap;
+use foldhash::quality::RandomState;
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use proxy_api::Api;
+use proxy_core::names::ObjectName;
+use proxy_core::table::{self, Backend, EndpointName, Table};
+use tracing::error;
+
+use crate::metrics::Metrics;
+use crate::origin::{Origin, Trust, TrustName};
+
+#[cfg(test)]
+mod tests;
+
+/// A deployment of a backend, as this process knows it.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// `namespace/name` of the backend.
+    pub(crate) backend: Arc<str>,
+    pub(crate) deployment: Arc<str>,
+    place: ArcSwap<Place>,
+    /// Calls that are under way.
+    load: Gauge,
+    /// Answers with status 200.
+    pub(crate) answered: Counter,
+}
+
+/// Where an endpoint is now, by the newest table.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) declared: Arc<table::Endpoint>,
+    /// `None` for a backend whose address cannot be used.
+    pub(crate) origin: Option<Arc<Origin>>,
+}
+
+/// A call to an endpoint, from the choice to the end of its answer.
+#[derive(Debug)]
+pub(crate) struct Ongoing(Arc<Endpoint>);
+
+/// All endpoints of the process, found by name when a table is published.
+#[derive(Debug)]
+pub(crate) struct Endpoints(Mutex<Registry>);
+
+/// A backend, and its address if that can be used.
+type Prepared = (Arc<Backend>, Option<Arc<Origin>>);
+
+#[derive(Debug)]
+struct Registry {
+    apis: &'static [Api],
+    endpoints: HashMap<EndpointName, Weak<Endpoint>, RandomState>,
+    origins: HashMap<ObjectName, Prepared, RandomState>,
+    trusts: HashMap<TrustName, Weak<Trust>, RandomState>,
+    /// Endpoints made or moved since the start.
+    changes: u64,
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// Where it is now.
+    pub(crate) fn place(&self) -> Arc<Place> {
+        self.place.load_full()
+    }
+
+    /// Whether its address can be used.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.place.load().origin.is_some()
+    }
+
+    /// Begins a call.
+    pub(crate) fn call(self: &Arc<Self>) -> Ongoing {
+        self.load.inc();
+        Ongoing(Arc::clone(self))
+    }
+}
+
+impl std::ops::Deref for Ongoing {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        &self.0
+    }
+}
+
+impl Drop for Ongoing {
+    fn drop(&mut self) {
+        self.0.load.dec();
+    }
+}
+
+// === impl Endpoints ===
+
+impl Endpoints {
+    /// None yet, for the rows of `apis`.
+    pub(crate) fn new(apis: &'static [Api]) -> Self {
+        Self(Mutex::new(Registry {
+            apis,
+            endpoints: HashMap::default(),
+            origins: HashMap::default(),
+            trusts: HashMap::default(),
+            changes: 0,
+        }))
+    }
+
+    /// The endpoints of a table, by name. Touches only those whose backend or deployment changed.
+    pub(crate) fn of(
+        &self,
+        table: &Table,
+        metrics: &Metrics,
+    ) -> HashMap<EndpointName, Arc<Endpoint>, RandomState> {
+        let mut registry = self.0.lock();
+        registry.renew_origins(&table.contents().backends);
+        let found = table.endpoints().iter().map(|declared| {
+            let name = declared.name();
+            let endpoint = registry.endpoint(&name, declared, metrics);
+            (name, endpoint)
+        });
+        let found = found.collect();
+        registry
+            .endpoints
+            .retain(|_, known| known.strong_count() > 0);
+        found
+    }
+
+    #[cfg(test)]
+    fn changes(&self) -> u64 {
+        self.0.lock().changes
+    }
+}
+
+// === impl Registry ===
+
+impl Registry {
+    fn endpoint(
+        &mut self,
+        name: &EndpointName,
+        declared: &Arc<table::Endpoint>,
+        metrics: &Metrics,
+    ) -> Arc<Endpoint> {
+        let origin = self.origins.get(&name.backend);
+        let place = || Place {
+            declared: Arc::clone(declared),
+            origin: origin.and_then(|(_, origin)| origin.clone()),
+        };
+        if let Some(known) = self.endpoints.get(name).and_then(Weak::upgrade) {
+            if !Arc::ptr_eq(&known.place.load().declared, declared) {
+                known.place.store(Arc::new(place()));
+                self.changes += 1;
+            }
+            return known;
+        }
+        let backend: Arc<str> = name.backend.to_string().into();
+        let made = Arc::new(Endpoint {
+            place: ArcSwap::from_pointee(place()),
+            load: metrics.load(&backend, &name.deployment),
+            answered: metrics.tries(&backend, &name.deployment, "200"),
+            deployment: Arc::clone(&name.deployment),
+            backend,
+        });
+        self.changes += 1;
+        self.endpoints.insert(name.clone(), Arc::downgrade(&made));
+        made
+    }
+
+    fn renew_origins(&mut self, backends: &[Arc<Backend>]) {
+        let mut origins = HashMap::default();
+        for backend in backends {
+            let entry = match self.origins.remove(&backend.name) {
+                Some(known) if Arc::ptr_eq(&known.0, backend) => known,
+                Some(_) | None => (Arc::clone(backend), self.origin(backend)),
+            };
+            origins.insert(backend.name.clone(), entry);
+        }
+        self.origins = origins;
+        self.trusts.retain(|_, known| known.strong_count() > 0);
+    }
+
+    fn origin(&mut self, backend: &Backend) -> Option<Arc<Origin>> {
+        let name = TrustName::of(backend);
+        let trust = match self.trusts.get(&name).and_then(Weak::upgrade) {
+            Some(known) => known,
+            None => {
+                let made = Arc::new(Trust::new(name.clone()));
+                self.trusts.insert(name, Arc::downgrade(&made));
+                made
+            }
+        };
+        match Origin::of(backend, self.apis, trust) {
+            Ok(origin) => Some(Arc::new(origin)),
+            Err(cause) => {
+                error!(backend = %backend.name, %cause, "a backend cannot be used");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The gateway as others see it: publish tables to it, and it serves them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use proxy_admin::background::Background;
+use proxy_admin::shutdown::Shutdown;
+use proxy_core::quota::{Carried, CounterReading, StoreState};
+use proxy_core::table::Table;
+use tracing::{error, info};
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::server;
+use crate::state::{Core, Shared};
+use crate::tls::Acceptor;
+
+/// The gateway: publish tables to it, and it serves them. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway(Arc<Shared>);
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway")
+            .field("config", &self.0.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The port is taken, or not ours.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address of the configuration.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("cannot use the TLS certificate: {0}")]
+    Tls(String),
+    /// No thread could be made.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A started gateway.
+#[derive(Debug)]
+pub struct Serving {
+    address: SocketAddr,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// A gateway without a table, which answers `not_ready`.
+    #[must_use]
+    pub fn new(config: Config, metrics: Metrics) -> Self {
+        Self(Arc::new(Shared::new(config, metrics)))
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
+    /// Puts a table in force: for requests that begin after this returns. Counters stay.
+    pub fn publish(&self, table: Arc<Table>) {
+        self.0.publish(table);
+    }
+
+    /// Sets how many replicas share the limits; each enforces its part.
+    pub fn share_among(&self, replicas: u64) {
+        self.0.share_among(replicas);
+    }
+
+    /// Starts what the gateway does besides serving: with a shared store, the task that carries calls
+    /// to it. Call it within a runtime, before [`Gateway::start`]; stop it after the last request.
+    pub fn start_background(&self, background: &mut Background) {
+        if let Some(agent) = self.0.agent.lock().take() {
+            background.start("quota store", |shutdown| agent.run(shutdown));
+        }
+    }
+
+    /// Waits until the shared store lends, if there is one, but not longer than `within`.
+    pub async fn store_opened(&self, within: Duration) {
+        self.0.ledger.opened(within).await;
+    }
+
+    /// What this replica has counted, of every limit in force. Waits for no request.
+    #[must_use]
+    pub fn counters(&self) -> Vec<CounterReading> {
+        let live = self.0.live();
+        let live = live.as_deref();
+        live.map_or_else(Vec::new, |live| {
+            self.0.ledger.readings(|name| live.limit(name))
+        })
+    }
+
+    /// Whether the shared store of counters answers.
+    #[must_use]
+    pub fn store_state(&self) -> StoreState {
+        self.0.ledger.store_state()
+    }
+
+    /// Takes over what replicas that are gone used of calendar periods: this replica's part of it.
+    /// Everything that is carried over, each time; a repeated entry counts once.
+    pub fn carry(&self, carried: Vec<Carried>) {
+        self.0.ledger.carry(carried);
+    }
+
+    /// Opens the port and serves until `shutdown`, then lets running requests end within the
+    /// grace period. The port is open when this returns.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(&self, shutdown: &Shutdown) -> Result<Serving, StartError> {
+        let config = &self.0.config;
+        let tls = config
+            .tls
+            .as_ref()
+            .map(Acceptor::load)
+            .transpose()
+            .map_err(StartError::Tls)?;
+        let mut address = config.listen;
+        let mut threads = Vec::new();
+        for index in 0..config.threads.max(1) {
+            let listen = |source| StartError::Listen { address, source };
+            let listener = server::listener(address).map_err(listen)?;
+            address = listener.local_addr().map_err(listen)?;
+            let core = Arc::new(Core::new(Arc::clone(&self.0)));
+            let (tls, shutdown) = (tls.clone(), shutdown.clone());
+            let thread = thread::Builder::new()
+                .name(format!("gateway-{index}"))
+                .spawn(move || server::run(core, listener, tls, shutdown))
+                .map_err(StartError::Thread)?;
+            threads.push(thread);
+        }
+        info!(%address, threads = threads.len(), tls = config.tls.is_some(), "gateway port open");
+        Ok(Serving { address, threads })
+    }
+}
+
+impl Serving {
+    /// Where clients connect.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until every core has drained and ended. Blocks: not for an async task.
+    pub fn join(self) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                error!("a core of the gateway panicked");
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What is known of one request, for metrics and the access log. Facts are added and never taken back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use proxy_admin::clock;
+use proxy_api::{Api, Dialect};
+use proxy_core::auth::Caller;
+use proxy_core::names::Usage;
+use proxy_core::tokens::Shape;
+use proxy_ledger::Settled;
+use tracing::info;
+
+use crate::endpoint::Ongoing;
+use crate::live::LiveRule;
+use crate::metrics::Metrics;
+
+/// The facts of one request.
+pub(crate) struct Record {
+    pub(crate) request_id: HeaderValue,
+    started: Instant,
+    /// The row that serves it.
+    pub(crate) api: Option<&'static Api>,
+    pub(crate) model: Option<Arc<str>>,
+    pub(crate) caller: Option<Arc<Caller>>,
+    pub(crate) rule: Option<Arc<LiveRule>>,
+    /// Where the last try went.
+    pub(crate) endpoint: Option<Ongoing>,
+    pub(crate) shape: Shape,
+    pub(crate) tries: u8,
+    first_byte: Option<Duration>,
+    pub(crate) status: u16,
+    pub(crate) streamed: bool,
+    /// What was settled, over all charges.
+    pub(crate) usage: Usage,
+    /// How the last charge was settled.
+    pub(crate) settled: Option<Settled>,
+}
+
+// === impl Record ===
+
+impl Record {
+    pub(crate) fn begin(request_id: HeaderValue) -> Self {
+        Self {
+            request_id,
+            started: clock::instant(),
+            api: None,
+            model: None,
+            caller: None,
+            rule: None,
+            endpoint: None,
+            shape: Shape::default(),
+            tries: 0,
+            first_byte: None,
+            status: 0,
+            streamed: false,
+            usage: Usage::default(),
+            settled: None,
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        clock::instant().saturating_duration_since(self.started)
+    }
+
+    /// Whose shape errors have.
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.api.map_or(Dialect::OpenAi, |api| api.dialect)
+    }
+
+    /// Marks the arrival of the backend's answer.
+    pub(crate) fn answered(&mut self, status: u16) {
+        self.status = status;
+        self.first_byte = Some(self.elapsed());
+    }
+
+    /// Adds what one charge came to.
+    pub(crate) fn settled(&mut self, usage: Usage, how: Settled) {
+        let add = u64::saturating_add;
+        self.usage = Usage {
+            input_tokens: add(self.usage.input_tokens, usage.input_tokens),
+            cached_input_tokens: add(self.usage.cached_input_tokens, usage.cached_input_tokens),
+            output_tokens: add(self.usage.output_tokens, usage.output_tokens),
+        };
+        self.settled = Some(how);
+    }
+
+    /// Counts the request, once, at its end.
+    pub(crate) fn count(&self, metrics: &Metrics, code: &'static str) {
+        let Some(rule) = &self.rule else {
+            metrics.unrouted(code);
+            return;
+        };
+        rule.metrics.ended(code);
+        rule.metrics.duration.observe(self.elapsed().as_secs_f64());
+        if let Some(first_byte) = self.first_byte {
+            rule.metrics.first_byte.observe(first_byte.as_secs_f64());
+        }
+        // What was cut or only counted says little of what the next request needs.
+        if code == "ok"
+            && self.settled == Some(Settled::Measured)
+            && let Some(model) = &self.model
+        {
+            rule.sizes.observe(model, self.shape, self.usage);
+        }
+        if let Some(caller) = &self.caller
+            && self.usage != Usage::default()
+        {
+            let tokens = rule.tokens(caller);
+            tokens.input.inc_by(self.usage.input_tokens);
+            tokens.cached_input.inc_by(self.usage.cached_input_tokens);
+            tokens.output.inc_by(self.usage.output_tokens);
+        }
+    }
+
+    /// Writes the line of the access log.
+    pub(crate) fn log(&self, code: &'static str) {
+        let rule = self.rule.as_ref().map(|rule| &rule.metrics);
+        let endpoint = self.endpoint.as_deref();
+        info!(
+            target: "access",
+            request_id = self.request_id.to_str().unwrap_or(""),
+            operation = self.api.map(|api| api.operation.as_str()),
+            model = self.model.as_deref(),
+            consumer = self.caller.as_ref().map(|caller| &*caller.name),
+            route = rule.map(|rule| &*rule.route),
+            rule = rule.map(|rule| &*rule.rule),
+            backend = endpoint.map(|endpoint| &*endpoint.backend),
+            deployment = endpoint.map(|endpoint| &*endpoint.deployment),
+            status = self.status,
+            code,
+            stream = self.streamed,
+            input_tokens = self.usage.input_tokens,
+            cached_input_tokens = self.usage.cached_input_tokens,
+            output_tokens = self.usage.output_tokens,
+            estimated = self.settled == Some(Settled::Estimated),
+            tries = self.tries,
+            first_byte_ms = self.first_byte.map(millis),
+            duration_ms = millis(self.elapsed()),
+            "request"
+        );
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

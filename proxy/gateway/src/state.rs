@@ -1,0 +1,136 @@
+//! The state of a gateway: what all cores share, and what each has for itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use proxy_core::table::Table;
+use proxy_ledger::{Agent, Ledger};
+
+use crate::config::Config;
+use crate::endpoint::Endpoints;
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::sizes::Sizes;
+use crate::upstream::Connections;
+
+/// What all cores share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) metrics: Metrics,
+    pub(crate) ledger: Arc<Ledger>,
+    /// The ledger's way to the store, until its task is started.
+    pub(crate) agent: Mutex<Option<Agent>>,
+    sizes: Sizes,
+    endpoints: Endpoints,
+    live: ArcSwapOption<Live>,
+    published: Mutex<Published>,
+}
+
+/// What the live table was made of.
+struct Published {
+    table: Option<Arc<Table>>,
+    replicas: u64,
+}
+
+/// What one core has for itself.
+pub(crate) struct Core {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) connections: Connections,
+    /// Exchanges that have begun and not ended.
+    pub(crate) exchanges: AtomicUsize,
+    /// Open connections of clients.
+    pub(crate) clients: AtomicUsize,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(crate) fn new(config: Config, metrics: Metrics) -> Self {
+        let (ledger, agent) = match config.store.clone() {
+            Some(store) => {
+                let (ledger, agent) = Agent::new(store, &metrics.ledger);
+                (ledger, Some(agent))
+            }
+            None => (Arc::new(Ledger::new(&metrics.ledger)), None),
+        };
+        Self {
+            metrics,
+            ledger,
+            agent: Mutex::new(agent),
+            sizes: Sizes::default(),
+            endpoints: Endpoints::new(config.apis),
+            live: ArcSwapOption::empty(),
+            published: Mutex::new(Published {
+                table: None,
+                replicas: 1,
+            }),
+            config,
+        }
+    }
+
+    pub(crate) fn live(&self) -> Option<Arc<Live>> {
+        self.live.load_full()
+    }
+
+    /// How many replicas share the limits.
+    pub(crate) fn replicas(&self) -> u64 {
+        let of_store = self.ledger.replicas();
+        of_store.unwrap_or_else(|| self.published.lock().replicas)
+    }
+
+    pub(crate) fn publish(&self, table: Arc<Table>) {
+        let mut published = self.published.lock();
+        published.table = Some(table);
+        self.renew(&published);
+    }
+
+    pub(crate) fn share_among(&self, replicas: u64) {
+        if self.ledger.share_among(replicas) {
+            return;
+        }
+        let mut published = self.published.lock();
+        if published.replicas != replicas.max(1) {
+            published.replicas = replicas.max(1);
+            self.renew(&published);
+        }
+    }
+
+    fn renew(&self, published: &Published) {
+        let Some(table) = &published.table else {
+            return;
+        };
+        let live = Live::new(
+            table,
+            published.replicas,
+            &self.metrics,
+            &self.sizes,
+            &self.endpoints,
+        );
+        self.live.store(Some(Arc::new(live)));
+    }
+}
+
+// === impl Core ===
+
+impl Core {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            connections: Connections::default(),
+            exchanges: AtomicUsize::new(0),
+            clients: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether some exchange has not ended.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.exchanges.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether some client is connected.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.clients.load(Ordering::Relaxed) > 0
+    }
+}

@@ -1,0 +1,464 @@
+//! Carries calls to the store and answers back, keeps the connection, and looks after counters that
+//! nobody asks for: what they do not use any more is given back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use proxy_admin::clock;
+use proxy_admin::shutdown::Shutdown;
+use proxy_core::quota::{RoundTrip, repeats_after};
+use redis::Script;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tracing::{info, warn};
+
+use crate::ledger::Ledger;
+use crate::link::Link;
+use crate::metrics::{Metrics, StoreMetrics};
+use crate::recall::Recall;
+use crate::script::{self, Caller, Item, Outcome, Reply};
+use crate::slot::Slot;
+use crate::store::{Asked, Call, Phase, Store, StoreConfig};
+
+/// How often counters are looked after that nobody asks for.
+const TICK: Duration = Duration::from_millis(250);
+/// A store that has not answered for so long is asked whether it is there: with a tick and the wait
+/// for an answer, its loss is noticed within 0.9 s.
+const SILENT: Duration = Duration::from_millis(400);
+/// How often a replica says that it lives; the store forgets one that was silent for 2 s.
+const COUNT: Duration = Duration::from_millis(500);
+/// After so long without an answer the store is away.
+const ANSWER: Duration = Duration::from_millis(250);
+/// Connecting may take longer: TLS, Sentinels, the nodes of a cluster.
+const CONNECT: Duration = Duration::from_millis(1_000);
+/// Counters of one call. A call of so many takes the store about 2 ms.
+const BATCH: usize = 64;
+/// What is unused is given back on shutdown within this time, or is left to expire.
+const FAREWELL: Duration = Duration::from_millis(1_000);
+/// The store's side of a replica; runs until it is told to stop.
+pub struct Agent {
+    ledger: Arc<Ledger>,
+    config: StoreConfig,
+    store: Arc<Store>,
+    calls: mpsc::Receiver<Call>,
+    metrics: StoreMetrics,
+    script: Arc<Script>,
+    /// The counters that the store was asked for, by the keys that it knows.
+    lent: HashMap<String, Arc<Slot>>,
+    /// The life of the data that we know; empty at first.
+    epoch: Arc<str>,
+    /// When the store answered last, and when it counted the replicas.
+    answered: Option<Instant>,
+    counted: Option<Instant>,
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A call that was sent, with its answer or without one.
+struct Returned {
+    call: Call,
+    /// How often it was sent before.
+    repeats: usize,
+    trip: RoundTrip,
+    took: Duration,
+    reply: Result<Reply, String>,
+}
+
+/// What follows an answer.
+enum Next {
+    Nothing,
+    /// The store's data has another life.
+    Begins(String),
+    /// The same call again after a pause, for the `repeats`th time: others were asked to give back.
+    Again {
+        call: Call,
+        repeats: usize,
+        pause: Duration,
+    },
+}
+
+/// Why a connection is given up.
+enum Lost {
+    /// The process stops.
+    Stopped,
+    /// The store does not do what it should.
+    Broken(String),
+}
+
+impl Agent {
+    /// A ledger whose counters a shared store lends, and the agent that carries its calls.
+    #[must_use]
+    pub fn new(config: StoreConfig, metrics: &Metrics) -> (Arc<Ledger>, Self) {
+        let (store, calls) = Store::new();
+        let ledger = Arc::new(Ledger::with_store(metrics, Some(Arc::clone(&store))));
+        // Another one each time: what an earlier process held is not this one's.
+        let replica = format!("{}-{:08x}", config.replica, rand::random::<u32>());
+        let agent = Self {
+            ledger: Arc::clone(&ledger),
+            config: StoreConfig { replica, ..config },
+            store,
+            calls,
+            metrics: metrics.store.clone(),
+            script: Arc::new(Script::new(script::TEXT)),
+            lent: HashMap::new(),
+            epoch: "".into(),
+            answered: None,
+            counted: None,
+        };
+        (ledger, agent)
+    }
+
+    /// Connects, serves, and connects again, until `shutdown`; then gives back what is left.
+    pub async fn run(mut self, mut shutdown: Shutdown) {
+        let mut told = String::new();
+        loop {
+            let opened = tokio::select! {
+                () = shutdown.requested() => return,
+                opened = self.open() => opened,
+            };
+            let broken = match opened {
+                Ok((link, mut recalls)) => {
+                    info!(address = %self.config.address, "quota store connected");
+                    told.clear();
+                    match self.serve(&link, &mut recalls, &mut shutdown).await {
+                        Lost::Stopped => return self.farewell(&link).await,
+                        Lost::Broken(why) => {
+                            self.metrics.losses.inc();
+                            why
+                        }
+                    }
+                }
+                Err(why) => why,
+            };
+            self.leave();
+            (self.answered, self.counted) = (None, None);
+            if told != broken {
+                let address = &self.config.address;
+                warn!(%address, error = %broken, "quota store lost; limits do what onStoreLoss says");
+                told = broken;
+            }
+            tokio::select! {
+                () = shutdown.requested() => return,
+                () = sleep(TICK) => {}
+            }
+            self.drop_calls();
+        }
+    }
+
+    async fn open(&self) -> Result<(Link, mpsc::Receiver<Recall>), String> {
+        let Self { config, .. } = self;
+        let (address, ca_file) = (&config.address, config.ca_file.as_deref());
+        let opened = Link::open(address, ca_file, &config.prefix, CONNECT);
+        match timeout(CONNECT, opened).await {
+            Ok(link) => link.map_err(|error| error.to_string()),
+            Err(_elapsed) => Err("no connection in time".to_owned()),
+        }
+    }
+
+    fn leave(&mut self) {
+        self.store.enter(Phase::Away);
+        self.metrics.up.set(0);
+        self.drop_calls();
+    }
+
+    fn drop_calls(&mut self) {
+        while let Ok(call) = self.calls.try_recv() {
+            call.fail();
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        link: &Link,
+        recalls: &mut mpsc::Receiver<Recall>,
+        shutdown: &mut Shutdown,
+    ) -> Lost {
+        let mut sent: FuturesUnordered<BoxFuture<'static, Returned>> = FuturesUnordered::new();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let lost = loop {
+            tokio::select! {
+                biased;
+                Some(returned) = sent.next() => {
+                    match self.returned(returned) {
+                        Ok(Next::Nothing) => {}
+                        Ok(Next::Begins(epoch)) => {
+                            for call in self.begin(&epoch) {
+                                sent.push(self.send(call, link));
+                            }
+                        }
+                        Ok(Next::Again { call, repeats, pause }) => {
+                            sent.push(self.send_after(pause, call, repeats, link));
+                        }
+                        Err(why) => break Lost::Broken(why),
+                    }
+                }
+                Some(call) = self.calls.recv() => sent.push(self.send(call, link)),
+                Some(recall) = recalls.recv() => {
+                    if let Some(call) = self.recalled(&recall) {
+                        sent.push(self.send(call, link));
+                    }
+                }
+                _ = ticks.tick() => {
+                    for call in self.round() {
+                        sent.push(self.send(call, link));
+                    }
+                }
+                () = shutdown.requested() => break Lost::Stopped,
+            }
+        };
+        // Nobody waits for these any more, but each must be known to be lost or answered.
+        if let Lost::Broken(_) = lost {
+            self.store.enter(Phase::Away);
+        }
+        while let Some(returned) = sent.next().await {
+            match returned.reply {
+                Ok(Reply {
+                    outcome: Outcome::Done(answers, _),
+                    ..
+                }) => returned.call.answered(answers, returned.trip),
+                Ok(_) | Err(_) => returned.call.fail(),
+            }
+        }
+        lost
+    }
+
+    /// What is to be told without being asked; a call without counters, if the store has not answered
+    /// for a while: is it there?
+    fn round(&mut self) -> Vec<Call> {
+        let now = clock::now();
+        let replicas = self.store.replicas();
+        let mut asked = Vec::new();
+        let mut unlisted = false;
+        // Not while it is locked: requests list counters that they have locked.
+        let mut listed = std::mem::take(&mut *self.store.listed.lock());
+        listed.retain(|slot| {
+            let (due, keep) = slot.tend(replicas, now);
+            unlisted |= !keep;
+            asked.extend(due.map(|(limit, ask)| Asked {
+                slot: Arc::clone(slot),
+                limit,
+                ask,
+            }));
+            keep
+        });
+        self.store.listed.lock().append(&mut listed);
+        if unlisted {
+            self.lent.retain(|_, slot| slot.is_listed());
+        }
+        if asked.is_empty() && is_past(self.answered, SILENT) && self.calls.is_empty() {
+            return vec![Call(Vec::new())];
+        }
+        batches(asked)
+    }
+
+    /// Another replica lacks what this one may hold.
+    fn recalled(&self, recall: &Recall) -> Option<Call> {
+        if recall.by == self.config.replica {
+            return None;
+        }
+        let key = script::without_prefix(&recall.key, &self.config.prefix)?;
+        let slot = self.lent.get(key)?;
+        let (limit, ask) = slot.recall(clock::now())?;
+        self.metrics.recalls.inc();
+        Some(Call(vec![Asked {
+            slot: Arc::clone(slot),
+            limit,
+            ask,
+        }]))
+    }
+
+    fn send(&mut self, call: Call, link: &Link) -> BoxFuture<'static, Returned> {
+        self.send_after(Duration::ZERO, call, 0, link)
+    }
+
+    fn send_after(
+        &mut self,
+        pause: Duration,
+        call: Call,
+        repeats: usize,
+        link: &Link,
+    ) -> BoxFuture<'static, Returned> {
+        let counts = is_past(self.counted, COUNT);
+        if counts {
+            self.counted = Some(clock::instant());
+        }
+        let unix_ms = self.store.unix_ms();
+        let item = |asked: &Asked| Item {
+            key: asked.slot.store_key(&asked.limit),
+            amount: asked.limit.amount,
+            window: asked.limit.window.in_store(unix_ms),
+            ask: asked.ask.clone(),
+        };
+        let items: Vec<Item> = call.0.iter().map(item).collect();
+        for (item, asked) in items.iter().zip(&call.0) {
+            self.lent.insert(item.key.clone(), Arc::clone(&asked.slot));
+        }
+        let (mut link, script) = (link.clone(), Arc::clone(&self.script));
+        let (prefix, replica) = (self.config.prefix.clone(), self.config.replica.clone());
+        let (epoch, replicas) = (Arc::clone(&self.epoch), self.store.replicas());
+        Box::pin(async move {
+            let caller = Caller {
+                prefix: &prefix,
+                replica: &replica,
+                epoch: &epoch,
+                counts,
+                replicas,
+            };
+            let invocation = caller.fill(&script, &items);
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+            let started = clock::instant();
+            let sent_ms = clock::now().monotonic_ms;
+            let answer = timeout(ANSWER, link.invoke(&invocation)).await;
+            let received_ms = clock::now().monotonic_ms;
+            let reply = match answer {
+                Err(_elapsed) => Err("no answer in time".to_owned()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Ok(Ok(value)) => Reply::read(&value, &items)
+                    .ok_or_else(|| "the answer cannot be read".to_owned()),
+            };
+            Returned {
+                call,
+                repeats,
+                trip: RoundTrip {
+                    sent_ms,
+                    received_ms,
+                },
+                took: clock::instant().saturating_duration_since(started),
+                reply,
+            }
+        })
+    }
+
+    /// Hands answers to the counters.
+    ///
+    /// # Errors
+    /// The store is away.
+    fn returned(&mut self, returned: Returned) -> Result<Next, String> {
+        let Returned {
+            call,
+            repeats,
+            trip,
+            took,
+            reply,
+        } = returned;
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(why) => {
+                self.metrics.called("failed");
+                // Before anybody is told: who asks again must see that the store is away.
+                self.store.enter(Phase::Away);
+                call.fail();
+                return Err(why);
+            }
+        };
+        self.metrics.called("answered");
+        self.answered = Some(clock::instant());
+        self.metrics.duration.observe(took.as_secs_f64());
+        let ahead = reply.unix_ms.saturating_sub(clock::now().unix_ms);
+        self.store.ahead_ms.store(ahead, Ordering::Relaxed);
+        self.store.counted.store(reply.replicas, Ordering::Relaxed);
+        self.metrics
+            .replicas
+            .set(i64::try_from(reply.replicas).unwrap_or(i64::MAX));
+        match reply.outcome {
+            Outcome::Done(answers, without_grants_ms) => {
+                if let Some(pause_ms) = repeats_after(&answers, repeats) {
+                    return Ok(Next::Again {
+                        call: call.again(),
+                        repeats: repeats.saturating_add(1),
+                        pause: Duration::from_millis(pause_ms),
+                    });
+                }
+                call.answered(answers, trip);
+                let phase = if without_grants_ms > 0 {
+                    Phase::Settling
+                } else {
+                    Phase::Open
+                };
+                if self.store.phase() != phase {
+                    self.metrics.up.set(1);
+                    self.store.enter(phase);
+                }
+            }
+            Outcome::OtherPeriod => call.fail(),
+            Outcome::OtherEpoch => {
+                call.fail();
+                if *self.epoch != *reply.epoch {
+                    return Ok(Next::Begins(reply.epoch));
+                }
+            }
+        }
+        Ok(Next::Nothing)
+    }
+
+    /// Takes note of another life of the data. What was lent is void, and what this replica has
+    /// used is told again.
+    fn begin(&mut self, epoch: &str) -> Vec<Call> {
+        if !self.epoch.is_empty() {
+            warn!("the quota store has lost its data; telling it what was used here");
+        }
+        self.store.enter(Phase::Settling);
+        self.epoch = epoch.into();
+        let now = clock::now();
+        let told = self.ledger.slots().into_iter().filter_map(|slot| {
+            let (limit, ask) = slot.retell(now)?;
+            Some(Asked { slot, limit, ask })
+        });
+        let calls = batches(told.collect());
+        if calls.is_empty() {
+            // Only what is done under the new epoch opens the store again.
+            return vec![Call(Vec::new())];
+        }
+        calls
+    }
+
+    /// Gives back what is lent, so that others need not wait until it has expired.
+    async fn farewell(&mut self, link: &Link) {
+        self.store.enter(Phase::Away);
+        let now = clock::now();
+        let slots = std::mem::take(&mut *self.store.listed.lock());
+        let told = slots.into_iter().filter_map(|slot| {
+            let (limit, ask) = slot.surrender(now)?;
+            Some(Asked { slot, limit, ask })
+        });
+        let calls: FuturesUnordered<_> = batches(told.collect())
+            .into_iter()
+            .map(|call| self.send(call, link))
+            .collect();
+        if timeout(FAREWELL, calls.collect::<Vec<_>>()).await.is_err() {
+            warn!("the quota store was not told what is left");
+        }
+    }
+}
+
+/// Whether so much time has passed since then.
+fn is_past(then: Option<Instant>, time: Duration) -> bool {
+    then.is_none_or(|then| clock::instant().saturating_duration_since(then) >= time)
+}
+
+fn batches(asked: Vec<Asked>) -> Vec<Call> {
+    let mut calls: Vec<Call> = Vec::new();
+    for asked in asked {
+        if calls.last().is_none_or(|call| call.0.len() >= BATCH) {
+            calls.push(Call(Vec::new()));
+        }
+        if let Some(call) = calls.last_mut() {
+            call.0.push(asked);
+        }
+    }
+    calls
+}

@@ -1,0 +1,235 @@
+//! The counters of all limits: which there are, and where one is found.
+//!
+//! `reserve` takes from them, a [`Charge`] settles what was taken, a [`Slot`] is one of them.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::quality::RandomState;
+use parking_lot::RwLock;
+use proxy_admin::clock;
+use proxy_core::auth::Caller;
+use proxy_core::names::Moment;
+use proxy_core::quota::{Carried, Counter, CounterReading, Escrow, LimitName, StoreState};
+use proxy_core::table::{FlatLimit, Route};
+use tracing::warn;
+
+use crate::carryover::Carryover;
+use crate::limit::EnforcedLimit;
+use crate::metrics::{Metrics, Settlements};
+use crate::slot::{Slot, State, Whom};
+use crate::store::Store;
+
+/// Locks over the map of counters: requests of different subjects rarely meet.
+pub(crate) const SHARDS: usize = 16;
+/// How often a process that starts looks whether the store lends.
+const STORE_POLL: Duration = Duration::from_millis(5);
+/// Counters of one shard at which those that count nothing any more are swept out; callers whom no
+/// Secret names can make new ones without end. A counter takes about 600 bytes.
+pub(crate) const SWEEP_AT: usize = 4096;
+
+/// Counters by limit and subject. They outlive tables, so a changed limit keeps what was used.
+#[derive(Debug)]
+pub struct Ledger {
+    pub(crate) shards: [RwLock<Shard>; SHARDS],
+    /// Two independent keyed hashes make the 128 bits that name a counter.
+    hashers: [RandomState; 2],
+    pub(crate) settlements: Settlements,
+    pub(crate) carryover: Carryover,
+    pub(crate) store: Option<Arc<Store>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub(crate) counters: HashMap<u128, Arc<Slot>, RandomState>,
+    /// How many counters there may be before the next sweep.
+    sweep_at: usize,
+}
+
+impl Ledger {
+    /// Counters of this replica alone.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        Self::with_store(metrics, None)
+    }
+
+    /// Counters that a store lends, if there is one.
+    pub(crate) fn with_store(metrics: &Metrics, store: Option<Arc<Store>>) -> Self {
+        Self {
+            shards: std::array::from_fn(|_| RwLock::default()),
+            hashers: [RandomState::default(), RandomState::default()],
+            settlements: metrics.settlements(),
+            carryover: Carryover::default(),
+            store,
+        }
+    }
+
+    /// How many replicas share the store, as far as it and the operators know; `None` without one.
+    #[must_use]
+    pub fn replicas(&self) -> Option<u64> {
+        self.store.as_ref().map(|store| store.replicas())
+    }
+
+    /// Takes note of the number of replicas that the operators count; false without a store, where
+    /// each replica enforces its part.
+    pub fn share_among(&self, replicas: u64) -> bool {
+        let Some(store) = &self.store else {
+            return false;
+        };
+        // Limits stay whole, as long as the store answers.
+        store.replicas_told(replicas.max(1));
+        true
+    }
+
+    /// Waits until the store lends, but not longer than `within`: until then limits do what
+    /// `onStoreLoss` says, by a number of replicas that is not known yet.
+    pub async fn opened(&self, within: Duration) {
+        let Some(store) = &self.store else { return };
+        let open = async {
+            while !store.is_open() {
+                tokio::time::sleep(STORE_POLL).await;
+            }
+        };
+        if tokio::time::timeout(within, open).await.is_err() {
+            warn!("serving before the quota store was reached");
+        }
+    }
+
+    /// What this replica has counted of the limits that `limit` finds. Waits for no request.
+    pub fn readings<'a>(
+        &self,
+        limit: impl Fn(&LimitName) -> Option<&'a EnforcedLimit>,
+    ) -> Vec<CounterReading> {
+        let now = clock::now();
+        let slots = self.slots().into_iter();
+        slots
+            .filter_map(|slot| slot.reading(&limit(&slot.limit)?.limit, now))
+            .collect()
+    }
+
+    /// Whether the shared store answers.
+    #[must_use]
+    pub fn store_state(&self) -> StoreState {
+        let store = self.store.as_ref();
+        store.map_or(StoreState::None, |store| store.state())
+    }
+
+    /// Takes over what replicas that are gone used; it counts here from now on.
+    pub fn carry(&self, carried: Vec<Carried>) {
+        self.carryover.replace(carried);
+        for slot in self.slots() {
+            let counter = &mut slot.state.lock().counter;
+            self.carryover.apply(&slot.limit, slot.key, counter);
+        }
+    }
+
+    pub(crate) fn place(
+        &self,
+        limit: &FlatLimit,
+        caller: &Caller,
+        model: Option<&str>,
+        route: &Route,
+    ) -> u128 {
+        let [high, low] = self.hashers.each_ref().map(|state| {
+            let mut hasher = state.build_hasher();
+            limit.name.hash(&mut hasher);
+            for part in limit.subject(caller, model, route) {
+                part.hash(&mut hasher);
+            }
+            u128::from(hasher.finish())
+        });
+        (high << 64) | low
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index is below the length of the array"
+    )]
+    fn shard(&self, place: u128) -> &RwLock<Shard> {
+        // The upper half: the map inside a shard takes the lower bits.
+        let [index, ..] = place.to_be_bytes();
+        &self.shards[usize::from(index) % SHARDS]
+    }
+
+    pub(crate) fn slot(
+        &self,
+        place: u128,
+        live: &EnforcedLimit,
+        whom: impl Fn() -> Whom,
+        now: Moment,
+    ) -> Arc<Slot> {
+        let shard = self.shard(place);
+        if let Some(slot) = shard.read().counters.get(&place) {
+            return Arc::clone(slot);
+        }
+        let (name, limit) = (&live.flat.name, &live.limit);
+        let mut shard = shard.write();
+        shard.sweep(now);
+        let slot = || {
+            let whom = whom();
+            let mut counter = Counter::new(limit, now);
+            self.carryover.apply(name, whom.key, &mut counter);
+            let escrow = self.store.is_some().then(|| Escrow::new(limit));
+            let state = State::new(counter, limit.clone(), escrow);
+            Arc::new(Slot::new(place, name.clone(), whom, state))
+        };
+        Arc::clone(shard.counters.entry(place).or_insert_with(slot))
+    }
+
+    /// Every counter, for a look from outside. Waits for no request.
+    #[must_use]
+    pub fn slots(&self) -> Vec<Arc<Slot>> {
+        let shards = self.shards.iter();
+        shards
+            .flat_map(|shard| {
+                shard
+                    .read()
+                    .counters
+                    .values()
+                    .map(Arc::clone)
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// The counter that a request would charge; `None` if nobody has charged it.
+    #[must_use]
+    pub fn find(
+        &self,
+        limit: &FlatLimit,
+        caller: &Caller,
+        model: Option<&str>,
+        route: &Route,
+    ) -> Option<Arc<Slot>> {
+        let place = self.place(limit, caller, model, route);
+        self.shard(place)
+            .read()
+            .counters
+            .get(&place)
+            .map(Arc::clone)
+    }
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        Self {
+            counters: HashMap::default(),
+            sweep_at: SWEEP_AT,
+        }
+    }
+}
+
+impl Shard {
+    /// Forgets what counts nothing any more, each time the number has doubled.
+    fn sweep(&mut self, now: Moment) {
+        if self.counters.len() < self.sweep_at {
+            return;
+        }
+        // Whoever holds a slot is about to charge it, or has charged it.
+        self.counters
+            .retain(|_, slot| Arc::strong_count(slot) > 1 || !slot.state.lock().is_untouched(now));
+        self.sweep_at = self.counters.len().saturating_mul(2).max(SWEEP_AT);
+    }
+}

@@ -1,0 +1,157 @@
+//! What is counted about reservations, limits and the store.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use proxy_core::quota::LimitName;
+
+/// Seconds of a call, from a fast network to the deadline.
+const SECONDS: [f64; 9] = [
+    0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.064, 0.256,
+];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CallLabels {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LimitLabels {
+    limit: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SettlementLabels {
+    kind: &'static str,
+}
+
+/// All metrics of a ledger.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    denials: Family<LimitLabels, Counter>,
+    shadow_denials: Family<LimitLabels, Counter>,
+    settlements: Family<SettlementLabels, Counter>,
+    pub(crate) store: StoreMetrics,
+}
+
+/// What is counted about the store.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreMetrics {
+    pub(crate) up: Gauge,
+    pub(crate) replicas: Gauge,
+    calls: Family<CallLabels, Counter>,
+    pub(crate) losses: Counter,
+    pub(crate) recalls: Counter,
+    pub(crate) duration: Histogram,
+}
+
+/// Handles for the ways in which a reservation ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Settlements {
+    pub(crate) measured: Counter,
+    pub(crate) estimated: Counter,
+    pub(crate) released: Counter,
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            denials: Family::default(),
+            shadow_denials: Family::default(),
+            settlements: Family::default(),
+            store: StoreMetrics::register(registry),
+        };
+        registry.register(
+            "denials",
+            "Requests refused by a limit",
+            metrics.denials.clone(),
+        );
+        registry.register(
+            "shadow_denials",
+            "Requests that a limit in mode Shadow would have refused",
+            metrics.shadow_denials.clone(),
+        );
+        registry.register(
+            "settlements",
+            "Reservations settled: measured (by usage), estimated (usage unknown), released (not billed)",
+            metrics.settlements.clone(),
+        );
+        metrics
+    }
+
+    /// Requests that a limit refused, and those that it would have refused in mode Shadow.
+    pub(crate) fn denials(&self, name: &LimitName) -> (Counter, Counter) {
+        let labels = LimitLabels {
+            limit: name.to_string(),
+        };
+        let denials = self.denials.get_or_create(&labels).clone();
+        let shadow_denials = self.shadow_denials.get_or_create(&labels).clone();
+        (denials, shadow_denials)
+    }
+
+    pub(crate) fn settlements(&self) -> Settlements {
+        let counter = |kind| {
+            self.settlements
+                .get_or_create(&SettlementLabels { kind })
+                .clone()
+        };
+        Settlements {
+            measured: counter("measured"),
+            estimated: counter("estimated"),
+            released: counter("released"),
+        }
+    }
+}
+
+impl StoreMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            up: Gauge::default(),
+            replicas: Gauge::default(),
+            calls: Family::default(),
+            losses: Counter::default(),
+            recalls: Counter::default(),
+            duration: Histogram::new(SECONDS),
+        };
+        registry.register(
+            "quota_store_up",
+            "Whether the shared store of counters answers (1), or each limit does what onStoreLoss says (0)",
+            metrics.up.clone(),
+        );
+        registry.register(
+            "quota_store_replicas",
+            "Replicas that the store has heard of within 2 s",
+            metrics.replicas.clone(),
+        );
+        registry.register(
+            "quota_store_calls",
+            "Calls to the store: answered, or failed (late, refused or cut)",
+            metrics.calls.clone(),
+        );
+        registry.register(
+            "quota_store_losses",
+            "How often the store went away",
+            metrics.losses.clone(),
+        );
+        registry.register(
+            "quota_store_recalls",
+            "How often what was lent and not used was given back since another replica lacked it",
+            metrics.recalls.clone(),
+        );
+        registry.register_with_unit(
+            "quota_store_call_duration",
+            "From sending a call to its answer",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn called(&self, result: &'static str) {
+        self.calls.get_or_create(&CallLabels { result }).inc();
+    }
+}

@@ -1,0 +1,288 @@
+//! The current table and the replica count, and the rules by which an operator may replace them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use proxy_core::quota::{Carried, LimitName, SubjectKey};
+use proxy_core::table::Table;
+use proxy_wire::v1::{self, Decoded, Features, Objects, Unsupported};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::metrics::Metrics;
+
+#[cfg(test)]
+mod tests;
+
+/// Unsupported entries that one log line names; the metric counts all of them.
+const LOGGED: usize = 10;
+
+/// What a sink receives.
+#[derive(Clone, Debug)]
+pub enum Update {
+    /// This table replaces the current one.
+    Table {
+        /// The table.
+        table: Arc<Table>,
+        /// Its revision.
+        revision: u64,
+        /// Its digest.
+        digest: Arc<str>,
+    },
+    /// The number of live proxy replicas: the largest that a connected operator states. An operator
+    /// that has just started has not seen every replica yet, and too small a number would admit too
+    /// much.
+    Replicas(u64),
+    /// Usage of departed replicas that counts here besides this replica's own: the whole list, each
+    /// time. Per subject the largest amount that a connected operator states, for the same reason.
+    Carried(Vec<Carried>),
+}
+
+/// A table as received.
+#[derive(Clone, Debug)]
+pub(crate) struct Version {
+    pub(crate) revision: u64,
+    pub(crate) digest: Arc<str>,
+    pub(crate) objects: Arc<Objects>,
+}
+
+/// What [`Current::offer`] did with a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is current now, or was already. With the entries that this proxy cannot enforce.
+    Applied(Arc<[Unsupported]>),
+    /// It is older than the current one.
+    Older,
+    /// It cannot be read.
+    Refused(String),
+}
+
+type Sink = Box<dyn Fn(Update) + Send + Sync>;
+
+pub(crate) struct Current {
+    sink: Sink,
+    metrics: Metrics,
+    state: Mutex<State>,
+    /// The newest version with the number of replicas, for the disk.
+    newest: watch::Sender<Option<(Version, u64)>>,
+    /// The number of replicas that the sink received last.
+    replicas: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    version: Option<Version>,
+    decoded: Decoded,
+    table: Arc<Table>,
+    /// What each connected operator states.
+    replicas_by_operator: HashMap<SocketAddr, u64>,
+    carried_by_operator: HashMap<SocketAddr, Vec<Carried>>,
+    /// What the sink received last.
+    replicas: u64,
+    carried: Vec<Carried>,
+}
+
+impl Current {
+    pub(crate) fn new(sink: Sink, metrics: Metrics) -> Self {
+        Self {
+            sink,
+            metrics,
+            state: Mutex::default(),
+            newest: watch::Sender::new(None),
+            replicas: watch::Sender::new(0),
+        }
+    }
+
+    pub(crate) const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(crate) fn version(&self) -> Option<Version> {
+        self.state.lock().version.clone()
+    }
+
+    /// The entries of the table of `digest` that this proxy cannot enforce; `None` if that table is
+    /// not the current one.
+    pub(crate) fn unsupported(&self, digest: &str) -> Option<Arc<[Unsupported]>> {
+        let state = self.state.lock();
+        let current = state.version.as_ref()?;
+        (*current.digest == *digest).then(|| Arc::clone(&state.decoded.unsupported))
+    }
+
+    /// Changes with every table from the channel that became current, and with the number of
+    /// replicas.
+    pub(crate) fn newest(&self) -> watch::Receiver<Option<(Version, u64)>> {
+        self.newest.subscribe()
+    }
+
+    /// Changes with the number of replicas.
+    pub(crate) fn replicas(&self) -> watch::Receiver<u64> {
+        self.replicas.subscribe()
+    }
+
+    /// Takes the table from the disk. Its revision counts: older tables of operators are ignored.
+    pub(crate) fn restore(&self, version: Version, replicas: u64) -> Outcome {
+        let mut state = self.state.lock();
+        let outcome = self.replace(&mut state, version);
+        if matches!(outcome, Outcome::Applied(_)) && replicas > 0 {
+            state.replicas = replicas;
+            (self.sink)(Update::Replicas(replicas));
+        }
+        outcome
+    }
+
+    /// Makes `version` current unless it is older or cannot be read. One table at a time: indexing a
+    /// thousand routes takes some milliseconds.
+    pub(crate) fn offer(&self, version: Version) -> Outcome {
+        let mut state = self.state.lock();
+        let unsupported = Arc::clone(&state.decoded.unsupported);
+        if let Some(current) = &mut state.version {
+            if current.digest == version.digest {
+                current.revision = current.revision.max(version.revision);
+                self.metrics.revision.set(current.revision);
+                return Outcome::Applied(unsupported);
+            }
+            if version.revision < current.revision {
+                self.metrics.ignored.inc();
+                warn!(
+                    revision = version.revision,
+                    current = current.revision,
+                    "older table ignored"
+                );
+                return Outcome::Older;
+            }
+        }
+        let outcome = self.replace(&mut state, version);
+        if matches!(outcome, Outcome::Applied(_)) {
+            let saved = state.version.clone();
+            self.newest
+                .send_replace(saved.map(|version| (version, state.replicas)));
+        }
+        outcome
+    }
+
+    fn replace(&self, state: &mut State, version: Version) -> Outcome {
+        let none = Objects::default();
+        let previous = state.version.as_ref().map_or(&none, |one| &*one.objects);
+        let decoded =
+            v1::decode_reusing(&version.objects, Features::KNOWN, previous, &state.decoded);
+        let Decoded {
+            contents,
+            unsupported,
+        } = match decoded {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                self.metrics.refused.inc();
+                warn!(revision = version.revision, %error, "table refused");
+                return Outcome::Refused(error.to_string());
+            }
+        };
+        let table = Arc::new(Table::after(&state.table, contents));
+        self.metrics.revision.set(version.revision);
+        self.metrics.unsupported(unsupported.len());
+        (self.sink)(Update::Table {
+            table: Arc::clone(&table),
+            revision: version.revision,
+            digest: Arc::clone(&version.digest),
+        });
+        info!(
+            revision = version.revision,
+            digest = &*version.digest,
+            objects = version.objects.len(),
+            "table live"
+        );
+        if unsupported != state.decoded.unsupported && !unsupported.is_empty() {
+            let named = unsupported.iter().take(LOGGED).map(ToString::to_string);
+            warn!(
+                revision = version.revision,
+                count = unsupported.len(),
+                entries = named.collect::<Vec<_>>().join("; "),
+                "entries that need a newer proxy are refused"
+            );
+        }
+        state.decoded = Decoded {
+            contents: table.contents().clone(),
+            unsupported: Arc::clone(&unsupported),
+        };
+        state.table = table;
+        state.version = Some(version);
+        Outcome::Applied(unsupported)
+    }
+
+    /// The operator at `address` states this number of replicas.
+    pub(crate) fn count(&self, address: SocketAddr, replicas: u64) {
+        let mut state = self.state.lock();
+        state.replicas_by_operator.insert(address, replicas);
+        self.update_replicas(&mut state);
+    }
+
+    /// The operator at `address` states what to carry, as of a number of replicas.
+    pub(crate) fn carry(&self, address: SocketAddr, carried: v1::Carried) {
+        let mut state = self.state.lock();
+        state.replicas_by_operator.insert(address, carried.replicas);
+        let entries = carried.entries.into_iter().map(Carried::from);
+        state.carried_by_operator.insert(address, entries.collect());
+        // Between the two updates, nothing may be admitted that neither state would admit: more
+        // replicas shrink the share and come first, fewer replicas come after what to carry.
+        if state.most_replicas() > Some(state.replicas) {
+            self.update_replicas(&mut state);
+            self.update_carried(&mut state);
+        } else {
+            self.update_carried(&mut state);
+            self.update_replicas(&mut state);
+        }
+    }
+
+    /// The operator at `address` disconnected. After the last one, its values stay.
+    pub(crate) fn gone(&self, address: SocketAddr) {
+        let mut state = self.state.lock();
+        state.replicas_by_operator.remove(&address);
+        state.carried_by_operator.remove(&address);
+        self.update_replicas(&mut state);
+        self.update_carried(&mut state);
+    }
+
+    fn update_replicas(&self, state: &mut State) {
+        if let Some(most) = state.most_replicas()
+            && most > 0
+            && most != state.replicas
+        {
+            state.replicas = most;
+            (self.sink)(Update::Replicas(most));
+            self.replicas.send_replace(most);
+            // The file must not be more permissive: a restart would serve with an older, larger share.
+            if let Some(current) = state.version.clone() {
+                self.newest.send_replace(Some((current, most)));
+            }
+        }
+    }
+
+    fn update_carried(&self, state: &mut State) {
+        if state.carried_by_operator.is_empty() {
+            return;
+        }
+        let mut most: BTreeMap<(&LimitName, SubjectKey), &Carried> = BTreeMap::new();
+        for stated in state.carried_by_operator.values().flatten() {
+            let largest = most.entry((&stated.limit, stated.key)).or_insert(stated);
+            let order = |one: &Carried| (one.period_start_ms, one.amount);
+            if order(stated) > order(largest) {
+                *largest = stated;
+            }
+        }
+        let carried: Vec<Carried> = most.into_values().cloned().collect();
+        if carried != state.carried {
+            state.carried.clone_from(&carried);
+            (self.sink)(Update::Carried(carried));
+        }
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn most_replicas(&self) -> Option<u64> {
+        self.replicas_by_operator.values().copied().max()
+    }
+}

@@ -1,0 +1,107 @@
+//! Features: what an entry asks of the proxy that reads it.
+//!
+//! An entry names the features that it needs in its member `needs`. A proxy that lacks one of them
+//! cannot enforce the entry, so it makes the entry stricter than it was meant, never laxer, applies
+//! the rest of the table and says so in its acknowledgement ([`Unsupported`]).
+
+use std::fmt;
+
+use proxy_core::auth::Key;
+use proxy_core::table::{Backend, Quota, Route};
+use serde::{Deserialize, Serialize};
+
+/// A declared object, to judge which features it needs.
+#[derive(Clone, Copy, Debug)]
+pub enum Declared<'a> {
+    /// An AIBackend.
+    Backend(&'a Backend),
+    /// An AIRoute.
+    Route(&'a Route),
+    /// An AIQuota.
+    Quota(&'a Quota),
+    /// A consumer's key.
+    Key(&'a Key),
+}
+
+/// Something that a declared object can use and that older proxies of this version lack.
+#[derive(Clone, Copy, Debug)]
+pub struct Feature {
+    /// Its name on the wire; never changes.
+    pub name: &'static str,
+    /// Whether an object uses it. Looks at that object only.
+    pub needed_by: fn(Declared<'_>) -> bool,
+}
+
+/// The features that one side knows: an operator writes their names, a proxy enforces them.
+#[derive(Clone, Copy, Debug)]
+pub struct Features(pub &'static [Feature]);
+
+/// An entry that a proxy cannot enforce as declared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsupported {
+    /// The key of the entry, such as `route/team-a/chat`.
+    pub entry: String,
+    /// The features that the entry needs and the proxy lacks.
+    pub needs: Vec<String>,
+}
+
+/// An entry together with what it needs.
+#[derive(Serialize)]
+pub(super) struct Needing<'a, W> {
+    #[serde(flatten)]
+    pub(super) object: W,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) needs: Vec<&'a str>,
+}
+
+/// Reads what an entry needs, whatever else is in it.
+#[derive(Deserialize)]
+struct Needs {
+    #[serde(default)]
+    needs: Vec<String>,
+}
+
+/// What the entry of this JSON needs.
+pub(super) fn needs(json: &str) -> Result<Vec<String>, serde_json::Error> {
+    serde_json::from_str(json).map(|Needs { needs }| needs)
+}
+
+// === impl Features ===
+
+impl Features {
+    /// What this build knows. A restriction that older proxies would overlook is added here, with a
+    /// line in the fixtures' README. Empty: version 1 has had no additions yet.
+    pub const KNOWN: Self = Self(&[]);
+
+    /// The names of the features that an object uses.
+    pub(super) fn needed_by(self, declared: Declared<'_>) -> Vec<&'static str> {
+        let needed = self.0.iter().filter(|one| (one.needed_by)(declared));
+        needed.map(|one| one.name).collect()
+    }
+
+    /// What an entry needs and is not known here.
+    pub(super) fn missing(self, json: &str) -> Result<Vec<String>, serde_json::Error> {
+        let mut needs = needs(json)?;
+        needs.retain(|name| self.0.iter().all(|known| known.name != name));
+        Ok(needs)
+    }
+}
+
+// === impl Unsupported ===
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} needs {}", self.entry, self.needs.join(", "))
+    }
+}
+
+impl Unsupported {
+    /// The reason, for the caller of a refused request and for the log.
+    pub(super) fn reason(&self) -> String {
+        let plural = if self.needs.len() == 1 { "" } else { "s" };
+        format!(
+            "it needs the feature{plural} {}, which this version of the proxy lacks",
+            self.needs.join(", ")
+        )
+    }
+}
