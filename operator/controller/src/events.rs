@@ -1,5 +1,6 @@
 //! Reports errors that only a person can fix, each by one Kubernetes event.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::config::FIELD_MANAGER;
 use crate::lease::keeper::Leadership;
 use crate::metrics::{Metrics, ResultLabel, WriteResult};
 use crate::resource::resource;
-use crate::stored_status::{StoredObject, StoredObjects};
+use crate::stored_status::StoredObject;
 use crate::text::cut;
 
 /// Longest note in bytes: the API server refuses notes above 1 kB.
@@ -67,10 +68,10 @@ impl Announcer {
 
     /// Takes the errors in `verdicts`, and returns those that were not there last time. Call it
     /// before the status is written: a new leader takes an error in a stored status for reported.
-    pub(crate) fn fresh(
+    pub(crate) fn fresh<'a>(
         &self,
         verdicts: &BTreeMap<ObjectRef, Verdict>,
-        stored: &StoredObjects,
+        stored: impl Fn(&ObjectRef) -> Option<Cow<'a, StoredObject>>,
     ) -> Vec<Announcement> {
         self.memory.lock().fresh(errors(verdicts, stored))
     }
@@ -140,13 +141,13 @@ impl Memory {
     }
 }
 
-fn errors(
+fn errors<'a>(
     verdicts: &BTreeMap<ObjectRef, Verdict>,
-    stored: &StoredObjects,
+    stored: impl Fn(&ObjectRef) -> Option<Cow<'a, StoredObject>>,
 ) -> Vec<(Announcement, bool)> {
     let mut errors = Vec::new();
     for (object, verdict) in verdicts {
-        let Some(before) = stored.get(object) else {
+        let Some(before) = stored(object) else {
             continue;
         };
         // One event per reason: the API server folds more of them anyway.
@@ -157,7 +158,7 @@ fn errors(
         }
         for (reason, notes) in notes {
             let note = cut(&notes.join("; "), NOTE);
-            let shown = is_stored(before, verdict, reason);
+            let shown = is_stored(&before, verdict, reason);
             errors.push(((object.clone(), before.uid.clone(), reason, note), shown));
         }
     }

@@ -169,15 +169,18 @@ impl StatusWriter {
                 let observed = stored.get(object);
                 observed.is_some_and(|observed| written.supersedes(observed))
             });
+            let latest = |object: &ObjectRef| {
+                let observed = stored.get(object)?;
+                Some(observed.after(written.get(object)))
+            };
             let stale = verdicts.iter().filter(|(object, verdict)| {
-                stored.get(object).is_some_and(|observed| {
-                    let stored = observed.after(written.get(object));
+                latest(object).is_some_and(|stored| {
                     let wanted = self.wanted(object, verdict, &stored, &table, &fleet);
                     wanted.is_some_and(|wanted| wanted.differs(&stored.status))
                 })
             });
             let due = stale.map(|(object, _)| object).collect();
-            (due, self.announcer.fresh(verdicts, &stored))
+            (due, self.announcer.fresh(verdicts, latest))
         };
         let writes: Vec<_> = due
             .into_iter()
