@@ -56,8 +56,8 @@ impl<'a> Selector<'a> {
         }
     }
 
-    /// Selects the Secrets of `namespace` with all of `labels`; none if `labels` is empty. Returns
-    /// an index into the result of [`Selector::judge`].
+    /// Selects the Secrets of `namespace` with all of `labels`. Empty labels select no Secret.
+    /// Returns an index into the result of [`Selector::judge`].
     pub(crate) fn select(
         &mut self,
         namespace: &'a str,

@@ -139,7 +139,7 @@ impl Usage {
     }
 
     /// Whether the replica has reported to this operator process.
-    pub(crate) const fn has_told(&self) -> bool {
+    pub(crate) const fn has_reported(&self) -> bool {
         self.reported
     }
 

@@ -250,7 +250,10 @@ fn a_checkpoint_makes_the_next_operator_know_what_this_one_knew() {
         at,
     );
     assert_eq!((next.count(), carried(&next)), (2, 12));
-    assert!(next.snapshot().replicas.is_empty(), "no replica has subscribed yet");
+    assert!(
+        next.snapshot().replicas.is_empty(),
+        "no replica has subscribed yet"
+    );
     next.join("p1", Some("a"), at);
     next.join("p3", Some("a"), at);
     assert_eq!(
