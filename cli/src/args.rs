@@ -91,7 +91,7 @@ pub struct NamespaceArgs {
         id = "namespace",
         env = "TUNDISH_NAMESPACE",
         value_name = "NAME",
-        default_value = "tundish-system"
+        default_value = operator_compile::INSTALLATION_NAMESPACE
     )]
     pub name: String,
 }

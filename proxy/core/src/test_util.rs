@@ -30,7 +30,7 @@ pub fn backend(name: &str) -> Backend {
         api_version: None,
         auth: BackendAuth::None,
         deployments: Vec::new(),
-        ca_pem: None,
+        ca: None,
         server_name: None,
         connect_timeout: timeout,
         first_byte_timeout: timeout,

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use foldhash::quality::RandomState;
 use parking_lot::{Mutex, RwLock};
 use proxy_core::names::{ObjectName, Usage};
-use proxy_core::tokens::{Expected, ObservedSizes, Shape};
+use proxy_core::tokens::{Expected, RequestSizes, Shape};
 
 #[cfg(test)]
 mod tests;
@@ -39,9 +39,9 @@ struct RuleName {
 /// The sizes of the requests that one rule serves.
 #[derive(Debug)]
 pub(crate) struct RuleSizes {
-    models: RwLock<HashMap<Arc<str>, Box<Mutex<ObservedSizes>>, RandomState>>,
+    models: RwLock<HashMap<Arc<str>, Box<Mutex<RequestSizes>>, RandomState>>,
     /// Of all models that have no entry of their own; made when the first is needed.
-    others: OnceLock<Box<Mutex<ObservedSizes>>>,
+    others: OnceLock<Box<Mutex<RequestSizes>>>,
     entries: Arc<AtomicUsize>,
 }
 

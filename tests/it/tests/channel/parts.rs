@@ -35,7 +35,9 @@ impl Reviewer for Tokens {
         let verdict = match token.split_once('-') {
             _ if token == "anyone" => Ok(None),
             Some(("good", id)) => Ok(Some(id.to_owned())),
-            Some(("wrong", what)) => Err(Denial::Forbidden(what.to_owned())),
+            Some(("wrong", what)) => Err(Denial::WrongAudience {
+                audience: what.to_owned(),
+            }),
             _ => Err(Denial::Unauthenticated("unknown token".to_owned())),
         };
         futures::future::ready(verdict).boxed()

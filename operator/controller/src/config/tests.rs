@@ -1,4 +1,4 @@
-use super::{Config, Timing, scopes};
+use super::{Config, Timing};
 
 fn config(watched: &[&str]) -> Config {
     Config {
@@ -11,12 +11,12 @@ fn config(watched: &[&str]) -> Config {
 }
 
 #[test]
-fn the_own_namespace_is_always_watched_and_none_is_watched_twice() {
-    assert_eq!(scopes(&config(&[])), [None]);
+fn the_own_namespace_is_always_watched_and_no_namespace_twice() {
+    assert_eq!(config(&[]).scopes(), [None]);
     let some = |name: &str| Some(name.to_owned());
     assert_eq!(
-        scopes(&config(&["b", "a", "b"])),
+        config(&["b", "a", "b"]).scopes(),
         [some("a"), some("b"), some("gateway")]
     );
-    assert_eq!(scopes(&config(&["gateway"])), [some("gateway")]);
+    assert_eq!(config(&["gateway"]).scopes(), [some("gateway")]);
 }

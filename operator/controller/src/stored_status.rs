@@ -1,5 +1,5 @@
-//! What the API server last told about each object, beside its content: the versions that order
-//! events, and the status that is stored, with which a wanted one is compared.
+//! The stored metadata and status of each object: the versions that order events, and the status that
+//! a wanted one is compared with.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use crds::Condition;
 use operator_compile::ObjectRef;
 use serde_json::Value;
 
-/// One object.
+/// One object, without its spec.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Known {
+pub(crate) struct StoredObject {
     pub(crate) uid: String,
     pub(crate) generation: i64,
-    /// The resource version, 0 if the server's is no number.
+    /// The resource version; 0 if the server's is no number.
     pub(crate) version: u64,
     pub(crate) status: StoredStatus,
 }
 
-/// A status as stored, as far as it can be read.
+/// A stored status, as far as it can be read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct StoredStatus {
     pub(crate) observed_generation: Option<i64>,
@@ -25,13 +25,13 @@ pub(crate) struct StoredStatus {
     pub(crate) programmed: String,
 }
 
-/// All objects by name.
-pub(crate) type KnownObjects = BTreeMap<ObjectRef, Known>;
+/// Every object of ours, by name.
+pub(crate) type StoredObjects = BTreeMap<ObjectRef, StoredObject>;
 
 // === impl StoredStatus ===
 
 impl StoredStatus {
-    /// Reads a status leniently: what a newer operator wrote must not keep this one from working.
+    /// Reads a status leniently: a newer operator may have written it.
     pub(crate) fn read(status: Option<&Value>) -> Self {
         let Some(status) = status else {
             return Self::default();
@@ -54,7 +54,7 @@ impl StoredStatus {
         self.conditions.iter().find(|stored| stored.type_ == type_)
     }
 
-    /// The newest generation that anybody judged.
+    /// The newest judged generation.
     pub(crate) fn newest_generation(&self) -> Option<i64> {
         let judged = self.conditions.iter().map(|one| one.observed_generation);
         judged.chain([self.observed_generation]).flatten().max()

@@ -2,11 +2,12 @@ use kube::api::DynamicObject;
 use operator_compile::{Kind, Object};
 use serde_json::{Value, json};
 
-use super::Seen;
+use super::Observed;
+use crate::stored_status::StoredStatus;
 
-fn seen(kind: Kind, object: Value) -> Seen {
+fn observed(kind: Kind, object: Value) -> Observed {
     let object: DynamicObject = serde_json::from_value(object).expect("it has metadata");
-    Seen::read(kind, object).expect("it has a name")
+    Observed::read(kind, object).expect("it has a name")
 }
 
 fn route() -> Value {
@@ -29,35 +30,37 @@ fn route() -> Value {
 }
 
 #[test]
-fn an_object_is_taken_apart() {
-    let seen = seen(Kind::AiRoute, route());
-    assert_eq!(seen.object.to_string(), "AIRoute team/chat");
-    assert_eq!((seen.known.generation, seen.known.version), (3, 77));
-    assert_eq!(seen.known.status.programmed, "1/2");
-    assert_eq!(seen.known.status.newest_generation(), Some(2));
-    let Object::Route(route) = seen.content else {
-        panic!("it is {:?}", seen.content);
+fn an_object_is_split_into_its_parts() {
+    let observed = observed(Kind::AiRoute, route());
+    assert_eq!(observed.object.to_string(), "AIRoute team/chat");
+    assert_eq!(
+        (observed.stored.generation, observed.stored.version),
+        (3, 77)
+    );
+    assert_eq!(observed.stored.status.programmed, "1/2");
+    assert_eq!(observed.stored.status.newest_generation(), Some(2));
+    let Object::Route(route) = observed.content else {
+        panic!("it is {:?}", observed.content);
     };
     assert_eq!(route.status, None);
     assert_eq!(route.metadata.managed_fields, None);
 }
 
 #[test]
-fn a_spec_that_cannot_be_decoded_makes_the_object_undecodable_and_names_the_field() {
+fn an_invalid_spec_makes_the_object_undecodable_and_names_the_field() {
     let mut object = route();
     object["spec"]["rules"][0]["backendRefs"] = json!("foundry");
-    let seen = seen(Kind::AiRoute, object);
-    assert_eq!(seen.known.generation, 3);
+    let observed = observed(Kind::AiRoute, object);
     let Object::Undecodable {
         object,
-        created_s,
+        generation,
         message,
-    } = seen.content
+    } = observed.content
     else {
-        panic!("it is {:?}", seen.content);
+        panic!("it is {:?}", observed.content);
     };
     assert_eq!(object.to_string(), "AIRoute team/chat");
-    assert_eq!(created_s, 1_767_323_045);
+    assert_eq!(generation, 3);
     assert!(message.contains("spec.rules[0].backendRefs"), "{message}");
 }
 
@@ -65,26 +68,26 @@ fn a_spec_that_cannot_be_decoded_makes_the_object_undecodable_and_names_the_fiel
 fn a_misspelt_restriction_makes_the_object_undecodable_instead_of_wider() {
     let mut object = route();
     object["spec"]["hostname"] = json!(["ai.example.com"]);
-    let seen = seen(Kind::AiRoute, object);
-    assert!(matches!(seen.content, Object::Undecodable { .. }));
+    let observed = observed(Kind::AiRoute, object);
+    assert!(matches!(observed.content, Object::Undecodable { .. }));
 }
 
 #[test]
-fn a_status_that_cannot_be_read_does_not_keep_the_spec_from_being_read() {
+fn an_unreadable_status_does_not_make_the_object_undecodable() {
     let mut object = route();
     object["status"] = json!({"conditions": [{"type": 5}, "?"], "observedGeneration": "x"});
-    let seen = seen(Kind::AiRoute, object);
-    assert!(matches!(seen.content, Object::Route(_)));
-    assert_eq!(seen.known.status, crate::known::StoredStatus::default());
+    let observed = observed(Kind::AiRoute, object);
+    assert!(matches!(observed.content, Object::Route(_)));
+    assert_eq!(observed.stored.status, StoredStatus::default());
 }
 
 #[test]
-fn items_of_a_list_need_no_kind_of_their_own() {
+fn the_items_of_a_list_need_no_kind() {
     let object = json!({
         "metadata": {"name": "key", "namespace": "team", "resourceVersion": "1"},
         "data": {"key": "bm90LWEta2V5"},
     });
-    let seen = seen(Kind::Secret, object);
-    assert!(matches!(seen.content, Object::Secret(_)));
-    assert!(!format!("{seen:?}").contains("bm90"), "{seen:?}");
+    let observed = observed(Kind::Secret, object);
+    assert!(matches!(observed.content, Object::Secret(_)));
+    assert!(!format!("{observed:?}").contains("bm90"), "{observed:?}");
 }
