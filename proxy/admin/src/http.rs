@@ -28,7 +28,7 @@ use crate::task;
 #[cfg(test)]
 mod tests;
 
-/// A scraper that sends nothing for so long is gone.
+/// The longest wait for a request's head; a scraper that takes longer is gone.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether the process wants traffic. Starts as no.
@@ -36,12 +36,12 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
-    /// Says that the process is ready, or not any more.
+    /// Sets whether the process wants traffic.
     pub fn set(&self, ready: bool) {
         self.0.store(ready, Ordering::Release);
     }
 
-    /// What was said last.
+    /// Whether the process wants traffic.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.0.load(Ordering::Acquire)
@@ -165,12 +165,12 @@ impl Bound {
     /// Serves until `shutdown` **and** beyond: the port answers until the process ends, so that
     /// probes see the drain.
     pub async fn serve(self, mut shutdown: Shutdown) {
-        let mut told = shutdown.is_requested();
+        let mut draining = shutdown.is_requested();
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                () = shutdown.requested(), if !told => {
-                    told = true;
+                () = shutdown.requested(), if !draining => {
+                    draining = true;
                     self.admin.readiness.set(false);
                     continue;
                 }

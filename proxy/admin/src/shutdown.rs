@@ -1,9 +1,9 @@
-//! Being told to stop: SIGTERM or SIGINT, seen by everybody who holds a [`Shutdown`].
+//! Shutdown: SIGTERM or SIGINT, visible to every holder of a [`Shutdown`].
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Asks a process to stop. Dropping it asks, too.
+/// Asks a process to stop, also when it is dropped.
 #[derive(Debug)]
 pub struct Trigger(watch::Sender<bool>);
 
@@ -19,22 +19,22 @@ pub fn channel() -> (Trigger, Shutdown) {
 }
 
 impl Trigger {
-    /// Asks everybody to stop.
+    /// Asks every holder to stop.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
 }
 
 impl Shutdown {
-    /// Whether the process has been asked already.
+    /// Whether the process was asked to stop.
     #[must_use]
     pub fn is_requested(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Waits until the process is asked, or the trigger is gone.
+    /// Waits until the process is asked to stop, or the trigger is dropped.
     pub async fn requested(&mut self) {
-        // An error means that the trigger was dropped, which asks as well.
+        // An error means that the trigger was dropped, which also asks.
         self.0.wait_for(|asked| *asked).await.ok();
     }
 }

@@ -3,12 +3,12 @@
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
-/// How log lines look.
+/// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// For machines.
+    /// JSON objects.
     Json,
-    /// For people.
+    /// Text.
     Text,
 }
 
@@ -30,7 +30,7 @@ pub enum TelemetryError {
     /// The filter does not parse.
     #[error("log level {0:?} is not a filter such as info or warn,proxy_gateway=debug")]
     Filter(String),
-    /// A subscriber is there already.
+    /// Logging was started before.
     #[error("logging is already set up")]
     Installed,
 }
