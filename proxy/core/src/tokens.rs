@@ -8,7 +8,7 @@ mod ceiling;
 mod encoding;
 mod estimate;
 mod price;
-mod request_sizes;
+mod observed_sizes;
 #[cfg(test)]
 mod tests;
 
@@ -16,4 +16,4 @@ pub use ceiling::max_output_tokens;
 pub use encoding::Encoding;
 pub use estimate::{Expected, Shape, estimate};
 pub use price::Price;
-pub use request_sizes::{Distribution, RequestSizes};
+pub use observed_sizes::{Distribution, ObservedSizes};

@@ -16,12 +16,12 @@ mod gateway;
 mod intake;
 mod live;
 mod metrics;
-mod observed_sizes;
 mod origin;
 mod record;
 mod relay;
 mod request;
 mod server;
+mod sizes;
 mod state;
 #[cfg(test)]
 mod test_support;

@@ -11,7 +11,7 @@ use proxy_ledger::EnforcedLimit;
 
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::metrics::{Metrics, RuleMetrics, TokenCounters};
-use crate::observed_sizes::{ObservedSizes, RuleSizes};
+use crate::sizes::{RuleSizes, Sizes};
 
 /// A published table. Requests hold the one that they began with until they end.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Live {
         table: &Arc<Table>,
         replicas: u64,
         metrics: &Metrics,
-        sizes: &ObservedSizes,
+        sizes: &Sizes,
         endpoints: &Endpoints,
     ) -> Self {
         let mut limits: HashMap<LimitName, Arc<EnforcedLimit>, _> = HashMap::default();

@@ -1,7 +1,7 @@
 //! Golden cases: objects in, table and verdicts out. To add a case, add a folder to `cases/` with
 //! an `input.yaml` and let `UPDATE_EXPECT=1` write `contents.txt` and `diagnostics.txt`; then read
-//! them. The namespace of the installation is `tundish-system`, and ReferenceGrants are served,
-//! unless a comment `# grants: none` stands in the input.
+//! them. The namespace of the installation is `tundish-system`. ReferenceGrants are served unless the
+//! input has a comment `# grants: none`.
 
 mod render;
 
@@ -13,10 +13,10 @@ use serde_json::Value;
 /// The installation's own namespace in every case.
 pub const OWN_NAMESPACE: &str = "tundish-system";
 
-/// Compiles a multi-document YAML as files of a folder are: what can't be read fails closed.
+/// Compiles a multi-document YAML like the files of a folder: unreadable objects fail closed.
 ///
 /// # Panics
-/// The text is no YAML, or an object in it has no usable name or takes no part.
+/// The text is not YAML, or an object has no usable name or is of a kind that has no effect.
 #[must_use]
 pub fn compile_yaml(yaml: &str) -> Compiled {
     let mut index = Index::default();
@@ -30,7 +30,7 @@ pub fn compile_yaml(yaml: &str) -> Compiled {
         };
         let (kind, api_version) = (word("kind").to_owned(), word("apiVersion").to_owned());
         let object = match decode(&kind, &api_version, document) {
-            Ok(object) => object.expect("the kind takes part"),
+            Ok(object) => object.expect("the kind has an effect"),
             Err(problem) => problem.into_object().expect("the object has a name"),
         };
         index.apply(object);

@@ -1,5 +1,5 @@
-//! A table and its verdicts as text that a person can read and compare. Every field is named, so a
-//! new one does not build until it is shown. No credential is shown.
+//! A table and its verdicts as readable text. Every field is named, so a new one does not compile until
+//! it is rendered. Credentials are not rendered.
 
 use std::fmt::{Display, Write};
 

@@ -1,4 +1,4 @@
-//! Compiles every folder of `cases/` and compares what comes out.
+//! Compiles every folder of `cases/` and compares the output.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ fn cases() -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_case_compiles_to_what_is_written_beside_it() {
+fn every_case_compiles_to_its_committed_output() {
     let accept = std::env::var_os("UPDATE_EXPECT").is_some();
     let cases = cases();
     assert!(!cases.is_empty(), "no cases");
@@ -42,7 +42,7 @@ fn every_case_compiles_to_what_is_written_beside_it() {
 }
 
 #[test]
-fn what_is_compiled_can_be_sent_and_read() {
+fn every_compiled_table_can_be_sent_and_read() {
     for case in cases() {
         let yaml = fs::read_to_string(case.join("input.yaml")).expect("every case has an input");
         let contents = compile_yaml(&yaml).contents;

@@ -1,4 +1,4 @@
-//! What the API server refuses by CEL, compile refuses too: a folder of files has no API server.
+//! Compile refuses what the API server refuses by CEL: a folder of files has no API server.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use crds::{ConditionType, Reason};
 use operator_compile::{Compiled, Severity};
 use tests_golden::compile_yaml;
 
-/// Rules about what this version has not, or without effect on what is let through.
+/// Rules about fields that this version lacks, or that do not affect admission.
 const NOT_REPEATED: [&str; 6] = [
     "aibackend-type-is-immutable",
     "aiquota-target-refs-are-unique",

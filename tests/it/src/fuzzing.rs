@@ -1,8 +1,9 @@
-//! One function for each parser of foreign bytes: it panics if the parser breaks its word. The fuzz
-//! targets of `tests/fuzz` call them with what the fuzzer makes up, and a test of this package with
-//! the seeds, so they do not rot between two runs of the fuzzer.
+//! One function for each parser of foreign bytes: it panics if the parser breaks its contract. The fuzz
+//! targets of `tests/fuzz` call them with generated input, and a test of this package with the seeds, so
+//! they stay correct between two runs of the fuzzer.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use bytes::Bytes;
 use http::Method;
@@ -15,13 +16,13 @@ use proxy_wire::v1::{self, Line};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-/// The deployment that is put into bodies: its name needs escapes.
+/// The deployment that replaces models in bodies: its name needs escapes.
 const DEPLOYMENT: &str = "a \"b\"\\c";
 
-/// What a target does with the bytes that it is given.
+/// The check of a target.
 pub type Check = fn(&[u8]);
 
-/// Every check by the name of its target.
+/// Every check, by the name of its target.
 pub const CHECKS: [(&str, Check); 8] = [
     ("request_body", request_body),
     ("form", form),
@@ -36,39 +37,40 @@ pub const CHECKS: [(&str, Check); 8] = [
 /// The row of chat completions.
 fn chat() -> &'static Call {
     let found = find(proxy_api::ROWS, &Method::POST, "/v1/chat/completions");
-    match found.map(|found| &found.api.answer) {
-        Ok(Answer::Backend(call)) => call,
-        Ok(Answer::Models | Answer::Model) | Err(_) => panic!("chat is served by a backend"),
-    }
+    let call = found.ok().and_then(|found| match &found.api.answer {
+        Answer::Backend(call) => Some(call),
+        Answer::Models | Answer::Model => None,
+    });
+    call.expect("chat is served by a backend")
 }
 
 fn scan(data: &[u8]) -> Result<Body, Malformed> {
     chat().scan(None, &Bytes::copy_from_slice(data))
 }
 
-/// A body that the scanner takes is JSON; and the edited body says what the client's body said, but
-/// for the model and the usage asked for.
+/// A body that the scanner accepts is JSON, and the edited body equals the client's, except for the model
+/// and the request for usage.
 ///
 /// # Panics
-/// It is not so.
+/// The contract is broken.
 pub fn request_body(data: &[u8]) {
     let Ok(body) = scan(data) else { return };
-    // The scanner lets control characters stand in strings: finding them would cost every request,
-    // and they cannot end a string for any reader.
+    // The scanner accepts control characters in strings: a search for them would cost every request,
+    // and no reader ends a string at one.
     let strict = without_control_characters(data);
-    serde_json::from_slice::<IgnoredAny>(&strict).expect("what is taken is JSON");
+    serde_json::from_slice::<IgnoredAny>(&strict).expect("an accepted body is JSON");
     let edit = Edit {
         model: Some(DEPLOYMENT),
         usage: true,
     };
     let edited = splice(&Bytes::copy_from_slice(data), &body, edit);
-    // A number above the range of f64, or half a surrogate: JSON, but no `Value`.
+    // A number above the range of f64, or half a surrogate: JSON, but not a `Value`.
     let Ok(mut before) = serde_json::from_slice::<Value>(&strict) else {
         return;
     };
     let edited = without_control_characters(&edited);
     let after: Value = serde_json::from_slice(&edited).expect("an edited body stays JSON");
-    let body = before.as_object_mut().expect("only objects are taken");
+    let body = before.as_object_mut().expect("only objects are accepted");
     body.insert("model".to_owned(), json!(DEPLOYMENT));
     if body.get("stream") == Some(&json!(true)) {
         match body.get_mut("stream_options") {
@@ -105,7 +107,7 @@ fn without_control_characters(json: &[u8]) -> Vec<u8> {
 /// The first byte is the budget.
 ///
 /// # Panics
-/// It is not so.
+/// The contract is broken.
 pub fn prompt(data: &[u8]) {
     let Some((&budget, body)) = data.split_first() else {
         return;
@@ -121,17 +123,17 @@ pub fn prompt(data: &[u8]) {
         let count = |budget| count(body, prompt, "gpt-4o", budget);
         let (whole, stopped) = (count(u64::MAX), count(budget));
         if stopped != whole {
-            // What surprises may come after the place where the count stopped.
+            // An unusual part may follow the place where the count stopped.
             let stopped = stopped.expect("a budget refuses nothing");
             assert!(stopped > budget && whole.is_none_or(|whole| stopped <= whole));
         }
     }
 }
 
-/// A form that the scanner takes has its model replaced and nothing else.
+/// In a form that the scanner accepts, the edit replaces the model and nothing else.
 ///
 /// # Panics
-/// It is not so.
+/// The contract is broken.
 pub fn form(data: &[u8]) {
     let call = Call {
         form: Form::Multipart,
@@ -153,15 +155,19 @@ pub fn form(data: &[u8]) {
         .expect("an edited form stays a form");
     let (model, range) = again.model.expect("a model was put in");
     assert_eq!(&*model, "whisper");
-    let (before, after) = (&edited[..range.start], &edited[range.end..]);
+    let around = |bytes: &[u8], range: Range<usize>| {
+        let (before, after) = (bytes.get(..range.start), bytes.get(range.end..));
+        [before, after].map(|part| part.map(<[u8]>::to_vec))
+    };
+    let kept = around(&edited, range);
     let Some((_, range)) = body.model else {
-        assert!(after.ends_with(data), "bytes were lost");
+        assert!(edited.ends_with(data), "bytes were lost");
         return;
     };
-    assert_eq!((before, after), (&data[..range.start], &data[range.end..]));
+    assert_eq!(kept, around(data, range));
 }
 
-/// What came of a stream.
+/// What the reader made of a stream.
 #[derive(Debug, PartialEq, Eq)]
 struct Watched {
     bytes: Vec<u8>,
@@ -185,12 +191,12 @@ fn watch(chunks: &[&[u8]], strip: bool) -> Watched {
     }
 }
 
-/// A stream says the same however it is cut; all of it arrives, but for what is taken out on demand.
+/// A stream reads the same however it is split; all of it arrives, except for what is removed on demand.
 ///
-/// The first byte decides on the cuts.
+/// The first byte chooses the split.
 ///
 /// # Panics
-/// It is not so.
+/// The contract is broken.
 pub fn event_stream(data: &[u8]) {
     let Some((&seed, stream)) = data.split_first() else {
         return;
@@ -201,12 +207,12 @@ pub fn event_stream(data: &[u8]) {
         let pieces = watch(&cut, strip);
         assert_eq!(pieces, whole, "strip: {strip}, cut: {cut:?}");
         if !strip {
-            assert!(whole.bytes == stream, "bytes were lost or made up");
+            assert!(whole.bytes == stream, "bytes were lost or added");
         }
     }
 }
 
-/// Cuts into pieces of 1 to 16 bytes: SplitMix64's increments, seeded.
+/// Splits into pieces of 1 to 16 bytes: SplitMix64's increments, seeded.
 fn chunks(mut bytes: &[u8], seed: u8) -> Vec<&[u8]> {
     let mut state = u64::from(seed);
     let mut pieces = Vec::new();
@@ -220,20 +226,20 @@ fn chunks(mut bytes: &[u8], seed: u8) -> Vec<&[u8]> {
     pieces
 }
 
-/// A path that is served has the same segments for a reader that follows the URL standard.
+/// A served path has the same segments for a reader that follows the URL standard.
 ///
 /// # Panics
-/// It is not so.
+/// The contract is broken.
 pub fn request_path(data: &[u8]) {
     let Ok(path) = std::str::from_utf8(data) else {
         return;
     };
-    // These end a path: they cannot be part of one.
+    // These end a path.
     if path.contains(['?', '#']) || find(proxy_api::ROWS, &Method::POST, path).is_err() {
         return;
     }
     let url = format!("http://gateway{path}");
-    let url = url::Url::parse(&url).expect("a path that is served can be part of a URL");
+    let url = url::Url::parse(&url).expect("a served path can be part of a URL");
     assert_eq!(url.host_str(), Some("gateway"));
     assert_eq!(
         url.path().matches('/').count(),
@@ -243,18 +249,19 @@ pub fn request_path(data: &[u8]) {
     );
 }
 
-/// A line that is understood can be written and is understood again; the table of a snapshot
-/// survives that as well.
+/// A readable line can be written and read again, and so can the table of a snapshot.
 ///
 /// # Panics
-/// It is not so.
+/// The contract is broken.
 pub fn channel_line(data: &[u8]) {
-    // Lines are cut at their ends before they are read.
+    // The channel splits lines before it reads them.
     if data.contains(&b'\n') {
         return;
     }
     let Ok(line) = Line::parse(data) else { return };
-    let written = line.to_bytes().expect("what was read can be written");
+    let written = line
+        .to_bytes()
+        .expect("a line that was read can be written");
     assert_eq!(Line::parse(&written).ok().as_ref(), Some(&line));
     let objects = match line {
         Line::Snapshot(snapshot) => snapshot.objects,
@@ -276,7 +283,7 @@ pub fn channel_line(data: &[u8]) {
 /// Objects compile to the same table in either order, and the table can be sent.
 ///
 /// # Panics
-/// It is not so.
+/// The contract is broken.
 pub fn objects(data: &[u8]) {
     let Ok(values) = serde_json::from_slice::<Vec<Value>>(data) else {
         return;
@@ -292,7 +299,7 @@ pub fn objects(data: &[u8]) {
     let objects: Vec<Object> = read.collect();
     let names: BTreeSet<ObjectRef> = objects.iter().map(Object::object_ref).collect();
     if names.len() < objects.len() {
-        // Of two with one name, the later one counts.
+        // Of two with one name, the later one wins.
         return;
     }
     let settings = Settings {
@@ -310,10 +317,10 @@ pub fn objects(data: &[u8]) {
     drop(proxy_core::table::Table::new(compiled.contents));
 }
 
-/// A duration that is taken is written so that it is read again as the same.
+/// An accepted duration is written in a form that reads as the same duration.
 ///
 /// # Panics
-/// It is not so.
+/// The contract is broken.
 pub fn duration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;

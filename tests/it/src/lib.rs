@@ -1,3 +1,3 @@
-//! Integration tests of crates that do not know each other, and what the fuzz targets check.
+//! Integration tests of crates that do not depend on each other, and the checks of the fuzz targets.
 
 pub mod fuzzing;

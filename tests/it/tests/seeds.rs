@@ -1,4 +1,4 @@
-//! The checks of the fuzz targets on their seeds, so that they hold without a fuzzer as well.
+//! Runs the checks of the fuzz targets on their seeds, without a fuzzer.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use tests_it::fuzzing::CHECKS;
 use tests_support::workspace;
 
-/// A seed is cut at each of so many bytes: longer ones are lists of objects, of which half is nothing.
+/// A seed is cut after each of its first bytes, up to this number. Longer seeds are lists of objects, and
+/// half an object is not an object.
 const CUTS: usize = 512;
 
 fn seeds(target: &str) -> Vec<PathBuf> {
@@ -19,7 +20,7 @@ fn seeds(target: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_check_holds_for_its_seeds_and_for_each_part_of_them() {
+fn every_check_holds_for_its_seeds_and_their_prefixes() {
     for (target, check) in CHECKS {
         let seeds = seeds(target);
         assert!(!seeds.is_empty(), "{target} has no seeds");

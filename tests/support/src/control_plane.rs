@@ -1,6 +1,5 @@
-//! A real Kubernetes control plane on loopback: etcd and the API server, and on demand the
-//! controllers, the scheduler and kwok, which plays the kubelet of one node, so that workloads run as
-//! far as the API can tell.
+//! A real Kubernetes control plane on loopback: etcd and the API server, and on demand the controllers, the
+//! scheduler and kwok, which plays the kubelet of one node: the API shows running workloads.
 //!
 //! Ready in about five seconds, killed on drop. It has no containers and no pod network: our own
 //! programs run beside it as local processes, with tokens of its TokenRequest API.
@@ -33,7 +32,7 @@ const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// A running control plane.
 #[derive(Debug)]
 pub struct ControlPlane {
-    // In the order of their end: clients before servers, and the folder after everything.
+    // In drop order: clients before servers, the folder last.
     workloads: Vec<Process>,
     api_server: Mutex<Option<Process>>,
     etcd: Process,
@@ -80,8 +79,8 @@ impl ControlPlane {
         Ok(plane)
     }
 
-    /// A control plane with workloads that all tests of this process share: started by the first that
-    /// asks, ended with the last that holds it. Take a namespace per test.
+    /// A control plane with workloads, shared by the tests of this process: the first caller starts it, the
+    /// last drop stops it. Use one namespace per test.
     ///
     /// # Errors
     /// It does not start.
@@ -150,7 +149,7 @@ impl ControlPlane {
         self.kubectl.call(&["apply", "-f", "-"], yaml).await
     }
 
-    /// Makes a namespace with these labels (`key=value`); one that exists is labelled.
+    /// Creates a namespace with these labels (`key=value`), or labels the existing one.
     ///
     /// # Errors
     /// It is refused.
@@ -164,10 +163,10 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// `kubectl wait --for=CONDITION OBJECT`, where the object may still have to appear.
+    /// `kubectl wait --for=CONDITION OBJECT`, which also waits for the object to appear.
     ///
     /// # Errors
-    /// It did not become so within `limit`; the error shows the object.
+    /// The condition does not hold within `limit`; the error shows the object.
     pub async fn wait(
         &self,
         namespace: &str,
@@ -195,7 +194,7 @@ impl ControlPlane {
     }
 
     /// A token of the service account for this audience, valid for an hour, as a projected volume
-    /// would hold it. The account is made if it is not there.
+    /// would hold it. Creates a missing account.
     ///
     /// # Errors
     /// The API server refuses.
@@ -224,7 +223,7 @@ impl ControlPlane {
         Ok(token.trim().to_owned())
     }
 
-    /// A kubeconfig with which a program acts as the service account, under its RBAC and nothing more.
+    /// A kubeconfig of the service account, with its RBAC only.
     ///
     /// # Errors
     /// The API server refuses, or the file cannot be written.
@@ -240,7 +239,7 @@ impl ControlPlane {
 
     /// Kills the API server, as an outage of the control plane would; etcd keeps what it stored.
     pub fn stop_api_server(&self) {
-        // Not SIGTERM: it would go on for a minute.
+        // Not SIGTERM: it would run for another minute.
         drop(self.api_server.lock().take());
     }
 
@@ -255,7 +254,7 @@ impl ControlPlane {
         let mut process = self.spawn_api_server()?;
         eventually_ok("the API server to be ready", START, async || {
             if let Some(status) = process.ended()? {
-                // Kept as a value below: no need to wait for the limit.
+                // Becomes a value: no need to wait for the limit.
                 return Ok(Err(status));
             }
             self.kubectl(&["get", "--raw", "/readyz"])
@@ -301,7 +300,7 @@ impl ControlPlane {
         Process::spawn("kube-apiserver", &mut command, self.folder())
     }
 
-    /// The log of etcd, for a test that wants to tell what happened.
+    /// The log of etcd, for error messages of tests.
     pub fn etcd_log(&self) -> String {
         self.etcd.log()
     }
@@ -318,7 +317,7 @@ async fn start_etcd(root: &Path) -> Result<(Process, String)> {
         .arg(format!("--listen-peer-urls={peer}"))
         .arg(format!("--initial-advertise-peer-urls={peer}"))
         .arg(format!("--initial-cluster=default={peer}"))
-        // The data need not survive the machine, and a flush costs more than everything else.
+        // The data need not survive the machine, and flushes would dominate the cost.
         .arg("--unsafe-no-fsync");
     let mut etcd = Process::spawn("etcd", &mut command, root)?;
     etcd.wait_for_http(&format!("{client}/health"), START)

@@ -1,6 +1,6 @@
-//! A small HTTP/1.1 client for tests: one connection per request (or a [`Connection`] that the test
-//! keeps), nothing pooled, nothing retried, so that what a test sees is what the server did. Dropping
-//! a [`Streaming`] closes its connection, which is how tests play a client that hangs up.
+//! A small HTTP/1.1 client for tests: one connection per request (or a [`Connection`] that the test keeps),
+//! no pool and no retry, so a test sees exactly what the server did. Dropping a [`Streaming`] closes its
+//! connection, as a client does that disconnects.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ mod connection;
 
 pub use connection::Connection;
 
-/// No answer of anything under test may take longer; a hang is a failure with a name.
+/// Longest wait for an answer; a hang fails with a name.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A whole answer.
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// The headers as they came.
+    /// The headers as received.
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
@@ -40,17 +40,17 @@ pub struct Streaming {
     pub status: u16,
     /// The headers as they came.
     pub headers: HeaderMap,
-    /// When the headers were there.
+    /// When the headers arrived.
     pub at: Instant,
     body: Incoming,
     // Holds the task that drives the connection: dropping it aborts the task and closes the socket.
     _connection: JoinSet<()>,
 }
 
-/// A piece of a body, as one read gave it.
+/// A piece of a body, as one read returned it.
 #[derive(Debug, Clone)]
 pub struct Chunk {
-    /// When it was there.
+    /// When it arrived.
     pub at: Instant,
     /// Its bytes.
     pub bytes: Bytes,
@@ -59,12 +59,12 @@ pub struct Chunk {
 /// Gets a URL.
 ///
 /// # Errors
-/// No whole answer came: refused, cut, or too slow. A status is never an error.
+/// No complete answer: refused, cut, or too slow. A status is never an error.
 pub async fn get(url: &str) -> Result<Answer> {
     request(Method::GET, url, &[], "").await
 }
 
-/// Posts a JSON body, which is sent as it is: tests also send what is not JSON.
+/// Posts a JSON body unchanged: tests also send malformed JSON.
 ///
 /// # Errors
 /// No whole answer came. A status is never an error.
@@ -76,7 +76,7 @@ pub async fn post_json(
     stream_json(url, headers, body).await?.whole().await
 }
 
-/// Posts a JSON body and gives the answer as soon as its headers are there.
+/// Posts a JSON body and returns the answer once its headers arrive.
 ///
 /// # Errors
 /// No answer came. A status is never an error.
@@ -103,7 +103,7 @@ pub async fn request(
     stream(method, url, headers, body).await?.whole().await
 }
 
-/// Sends any request and gives the answer as soon as its headers are there.
+/// Sends any request and returns the answer once its headers arrive.
 ///
 /// # Errors
 /// The URL is not an absolute `http://` one, or no answer came.
@@ -181,7 +181,7 @@ async fn send(
 // === impl Streaming ===
 
 impl Streaming {
-    /// The next piece of the body, or nothing at its proper end.
+    /// The next piece of the body, or `None` at its proper end.
     ///
     /// # Errors
     /// The body was cut short, or nothing came for a minute.

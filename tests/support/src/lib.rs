@@ -1,9 +1,9 @@
-//! What the integration and end-to-end tests share: processes that cannot outlive their test, waits
-//! that are bounded and level-triggered, a small HTTP client that keeps the time of each chunk, a real
-//! Redis server, and a real Kubernetes control plane on loopback.
+//! Shared parts of the integration and end-to-end tests: processes that cannot outlive their test, bounded
+//! level-triggered waits, a small HTTP client that records the time of each chunk, a real Redis server,
+//! and a real Kubernetes control plane on loopback.
 //!
-//! It refuses to hide anything: no retry of a failed step, no default for a missing tool, and no wait
-//! without a name, since the name is all that a failed run leaves to read.
+//! It hides nothing: no retry of a failed step, no default for a missing tool, and no wait without a
+//! name, since a failed run shows little else.
 
 mod control_plane;
 pub mod http;

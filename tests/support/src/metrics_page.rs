@@ -1,4 +1,4 @@
-//! The page that documents a process's metrics, made from what its registry encodes.
+//! The page that documents the metrics of a process, from the output of its registry.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! Where things are: the workspace, its binaries, the tools that `make tools` builds, free ports.
+//! Paths of the workspace, its binaries and the tools that `make tools` builds, and free ports.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-/// What a folder named by `KUBEBUILDER_ASSETS` holds; the name and the set are those of Kubernetes' envtest.
+/// The programs in the folder `KUBEBUILDER_ASSETS`; the name and the set are those of Kubernetes' envtest.
 const ASSETS: [&str; 3] = ["kube-apiserver", "etcd", "kubectl"];
 
 /// The root of the workspace.
@@ -45,7 +45,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 /// A program that tests run against: `kube-apiserver`, `etcd`, `kubectl`, `kube-controller-manager`,
 /// `kube-scheduler`, `kwok`, `helm`, `helm3`, or the folder `kwok-stages`.
 ///
-/// Looked for in `KUBEBUILDER_ASSETS` (the three that it holds), then in the cache of `make tools`.
+/// Searched in `KUBEBUILDER_ASSETS` (which holds three of them), then in the cache of `make tools`.
 ///
 /// # Errors
 /// It is in neither; the error says how to get it.
@@ -106,7 +106,7 @@ pub fn peers() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// A TCP port of 127.0.0.1 that nothing listens on, never given twice in this process.
+/// A free TCP port of 127.0.0.1, never returned twice in this process.
 ///
 /// It is below the range from which the kernel takes the ports of outgoing connections, so that only
 /// another listener could take it meanwhile.
@@ -117,7 +117,7 @@ pub fn free_port() -> Result<u16> {
     const FIRST: u16 = 16_384;
     const COUNT: u16 = 16_384;
     static GIVEN: AtomicU16 = AtomicU16::new(0);
-    // Test binaries that run at the same time begin at different places.
+    // Test binaries that run at the same time start at different ports.
     let start = u16::try_from(std::process::id().wrapping_mul(389) % u32::from(COUNT))
         .context("read the process id")?;
     for _ in 0..COUNT {
@@ -149,7 +149,7 @@ fn tools_folder() -> Result<PathBuf> {
     cached("tools", sums.into_values().chain([tools.join("build.sh")]))
 }
 
-/// The folder of the cache for what these files pin.
+/// The cache folder of the versions that these files pin.
 fn cached(kind: &str, files: impl IntoIterator<Item = PathBuf>) -> Result<PathBuf> {
     let mut hash = Sha256::new();
     for file in files {
@@ -177,8 +177,8 @@ fn setting(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// cargo writes the sources of a binary beside it: a change that was not built explains many a
-/// surprising failure, and the harness shows this line below a failed test.
+/// Cargo writes the sources of a binary beside it. A change that was not built explains many surprising
+/// failures, and the harness shows this line below a failed test.
 #[expect(
     clippy::print_stderr,
     reason = "the harness shows it below the failed test"

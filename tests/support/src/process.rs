@@ -1,8 +1,8 @@
 //! Processes that cannot outlive their test.
 //!
-//! Each runs in a group of its own with its output in a file. Dropping the guard kills the group;
-//! when the test itself dies without dropping anything (an abort, Ctrl-C, SIGKILL), a small shell
-//! that holds the other end of a pipe sees it close and does the same.
+//! Each runs in its own process group, with its output in a file. Dropping the guard kills the group. If
+//! the test dies without a drop (abort, Ctrl-C, SIGKILL), a small shell at the other end of a pipe sees
+//! it close and kills the group too.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::{eventually_ok, http};
 
-/// How much of a log a failed test shows: the end is where the reason is.
+/// The part of a log that a failed test shows: its end has the reason.
 const TAIL: u64 = 8 * 1024;
 
 /// A running process, killed with its children when dropped.
@@ -25,7 +25,7 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
-    // Where this run's output begins: a restarted process appends to the log of its predecessor.
+    // The start of this run's output: a restarted process appends to the log of the previous one.
     from: u64,
     reaper: Child,
 }
@@ -74,7 +74,7 @@ impl Process {
         self.child.id()
     }
 
-    /// What it has written so far, both outputs in order.
+    /// Its output so far, both streams in order.
     pub fn log(&self) -> String {
         self.log_from(self.from).unwrap_or_default()
     }
@@ -84,7 +84,7 @@ impl Process {
         &self.log
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has exited.
     ///
     /// # Errors
     /// The kernel does not know it.
@@ -94,7 +94,7 @@ impl Process {
             .with_context(|| format!("ask for the state of {}", self.name))
     }
 
-    /// Waits until a line that contains `text` is in the log, and gives that line.
+    /// Waits for a line of the log that contains `text`, and returns it.
     ///
     /// # Errors
     /// The process ended or the time passed first; the error shows the end of its log.
@@ -120,7 +120,7 @@ impl Process {
         .await
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it exits by itself.
     ///
     /// # Errors
     /// It still runs after `limit`.
@@ -147,7 +147,7 @@ impl Process {
         drop(self);
     }
 
-    /// Stops it in its tracks (SIGSTOP), as a long pause of the machine would.
+    /// Pauses it (SIGSTOP), as a long pause of the machine would.
     ///
     /// # Errors
     /// It is gone.
@@ -155,7 +155,7 @@ impl Process {
         self.signal(Signal::STOP)
     }
 
-    /// Lets it go on after [`Process::pause`].
+    /// Resumes it after [`Process::pause`].
     ///
     /// # Errors
     /// It is gone.
@@ -163,7 +163,7 @@ impl Process {
         self.signal(Signal::CONT)
     }
 
-    /// Sends SIGTERM without waiting, for tests that look at what happens meanwhile.
+    /// Sends SIGTERM without waiting, for tests of the time until it exits.
     ///
     /// # Errors
     /// It is gone.
@@ -175,7 +175,7 @@ impl Process {
         if let Some(status) = self.ended()? {
             bail!("{} has ended ({status})\n{}", self.name, self.tail());
         }
-        // Not waited for yet, so the id cannot belong to another process.
+        // Not reaped yet, so the id cannot belong to another process.
         kill_process(pid(self.child.id())?, signal)
             .with_context(|| format!("send {signal:?} to {}", self.name))
     }
@@ -187,7 +187,7 @@ impl Process {
         mut probe: impl AsyncFnMut(&str) -> Result<T>,
     ) -> Result<T> {
         let outcome = eventually_ok(what, limit, async || {
-            // The state first: what the probe misses of a process that ends now, it sees next time.
+            // The state first: if the process exits now, the next probe sees its last output.
             let ended = self.ended()?;
             match (probe(&self.log()).await, ended) {
                 (Ok(value), _) => Ok(Ok(value)),
@@ -234,12 +234,12 @@ impl Drop for Process {
         reason = "the harness shows it below the failed test"
     )]
     fn drop(&mut self) {
-        // First the reaper, while the group's id is still ours.
+        // The reaper first, while the group's id is still ours.
         if self.reaper.kill().is_ok() {
             drop(self.reaper.wait());
         }
         if let Ok(group) = pid(self.child.id()) {
-            // Also when the leader has ended by itself: a child of it may live. Nobody left: fine.
+            // Also after the leader exited by itself: a child of it may live. An empty group is fine.
             kill_process_group(group, Signal::KILL).ok();
         }
         drop(self.child.wait());

@@ -10,8 +10,8 @@ use crate::{Process, binary, free_port, workspace};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The quickstart's gateway and its simulated Foundry, on ports of their own and with a copy of the
-/// manifests that a test may change. Both end when it is dropped.
+/// The quickstart's gateway and its simulated Foundry, on free ports and with a copy of the manifests that a
+/// test may change. Both stop when it is dropped.
 #[derive(Debug)]
 pub struct Quickstart {
     /// `http://host:port` of the gateway.
@@ -71,7 +71,7 @@ impl Quickstart {
         self.folder.path().join("manifests")
     }
 
-    /// Where the chats go of a client that speaks `/v1`.
+    /// The URL for chats of a client that speaks `/v1`.
     #[must_use]
     pub fn chat_url(&self) -> String {
         format!("{}/v1/chat/completions", self.gateway)

@@ -1,7 +1,6 @@
-//! A real Redis server of the test's own, to be killed, paused and counted.
+//! A real Redis server of one test, which can kill it, pause it and count its commands.
 //!
-//! Everything blocks: an answer comes within microseconds on loopback, and a server that is stopped
-//! for the test's sake must not be asked.
+//! Every call blocks: an answer takes microseconds on loopback. Do not call a paused server.
 
 mod resp;
 
@@ -18,19 +17,19 @@ use crate::{Process, free_port};
 /// A start takes 20 ms on idle cores, and much longer beside a build.
 const START: Duration = Duration::from_secs(20);
 
-/// Between two looks whether it answers.
+/// Interval of probes until it answers.
 const POLL: Duration = Duration::from_millis(5);
 
 /// A paused server keeps connections open and answers nothing.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// A `redis-server` on a free port, killed when dropped. It keeps nothing on disk unless told to.
+/// A `redis-server` on a free port, killed when dropped. It keeps nothing on disk unless its arguments say so.
 #[derive(Debug)]
 pub struct Redis {
     process: Option<Process>,
     port: u16,
     arguments: Vec<String>,
-    /// Dropped last: the server's log and what it is told to keep are in it.
+    /// Dropped last: it holds the server's log and files.
     folder: TempDir,
 }
 
@@ -81,8 +80,8 @@ impl Redis {
         self.process = None;
     }
 
-    /// Starts it again on the same port, killed before if it runs. It is empty, unless it was told to
-    /// keep something on disk.
+    /// Restarts it on the same port; kills it first if it runs. It is empty unless its arguments keep data on
+    /// disk.
     ///
     /// # Errors
     /// It does not come up; the error shows its log.
@@ -91,7 +90,7 @@ impl Redis {
         self.run()
     }
 
-    /// Stops it in its tracks (SIGSTOP): connections stay open and nothing is answered.
+    /// Pauses it (SIGSTOP): connections stay open without answers.
     ///
     /// # Errors
     /// It does not run.
@@ -99,7 +98,7 @@ impl Redis {
         self.running()?.pause()
     }
 
-    /// Lets it go on after [`Redis::pause`].
+    /// Resumes it after [`Redis::pause`].
     ///
     /// # Errors
     /// It does not run.
@@ -107,8 +106,8 @@ impl Redis {
         self.running()?.resume()
     }
 
-    /// Runs one command and gives its answer as `redis-cli` prints it to a pipe: elements of arrays on
-    /// lines of their own, nothing for nil.
+    /// Runs one command and returns its answer as `redis-cli` prints it to a pipe: one line per element of
+    /// an array, an empty one for nil.
     ///
     /// # Errors
     /// It does not answer, or with an error.
@@ -117,7 +116,7 @@ impl Redis {
             .with_context(|| format!("ask redis for {}", words.join(" ")))
     }
 
-    /// How many commands it has processed since it started. Each call is one too, for the next.
+    /// The number of commands since its start. Each call of this function adds one.
     ///
     /// # Errors
     /// It does not answer.
@@ -146,7 +145,7 @@ impl Redis {
             }
             match ask(self.port, &["PING"]) {
                 Ok(_) => return Ok(()),
-                // A server with a password is up when it asks for it.
+                // A server with a password is up once it asks for it.
                 Err(error) if error.to_string().starts_with("NOAUTH") => return Ok(()),
                 Err(error) if waited >= START => {
                     return Err(
@@ -171,7 +170,7 @@ impl Redis {
     }
 }
 
-/// One command on a connection of its own.
+/// One command on a new connection.
 fn ask(port: u16, words: &[&str]) -> Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).context("connect to redis")?;
     stream.set_read_timeout(Some(ANSWER))?;

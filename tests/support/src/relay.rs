@@ -1,5 +1,5 @@
-//! A relay in front of a TCP server on loopback, which replaces a word in what clients send by another
-//! one of the same length: a protocol that counts bytes goes on as before.
+//! A relay in front of a TCP server on loopback. It replaces a word in the clients' bytes by another one of
+//! the same length, so a protocol that counts bytes still works.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// As much as one read of a socket gives on loopback, mostly.
+/// A usual read of a socket on loopback.
 const PIECE: usize = 16 * 1024;
 
 /// Copies bytes both ways between its clients and the server, until it is dropped.
@@ -22,8 +22,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Listens on a free port for clients of the server at `server`, a port on 127.0.0.1, and gives it
-    /// `by` wherever they send `word`.
+    /// Listens on a free port for clients of `server`, a port on 127.0.0.1, and sends it `by` where they
+    /// send `word`.
     ///
     /// # Errors
     /// The words differ in length or are empty, or no port is free.
@@ -44,11 +44,11 @@ impl Relay {
             loop {
                 tokio::select! {
                     accepted = listener.accept() => {
-                        // A client that has left again meanwhile is no client.
+                        // The client may have disconnected meanwhile.
                         let Ok((client, _)) = accepted else { continue };
                         let replacer = replacer.clone();
                         connections.spawn(async move {
-                            // Whoever breaks a connection sees it on the other end of it.
+                            // A broken connection shows at its other end.
                             drop(join(client, server, replacer).await);
                         });
                     }
@@ -76,10 +76,10 @@ impl Relay {
     }
 }
 
-/// Joins a client and the server until one of them closes its connection or breaks it.
+/// Joins a client and the server until one of them closes or breaks its connection.
 async fn join(client: TcpStream, server: u16, replacer: Replacer) -> Result<()> {
     let server = TcpStream::connect(("127.0.0.1", server)).await?;
-    // What waits to be joined to more would come late.
+    // Coalescing would delay bytes.
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (mut from_client, mut to_client) = client.into_split();
@@ -115,12 +115,12 @@ async fn copy(
     Ok(())
 }
 
-/// Replaces a word in a stream that comes in pieces.
+/// Replaces a word in a stream of pieces.
 #[derive(Clone, Debug)]
 struct Replacer {
     word: Vec<u8>,
     by: Vec<u8>,
-    /// The end of what came, which may be the beginning of the word.
+    /// The end of the input, which may be the start of the word.
     held: Vec<u8>,
     replaced: Arc<AtomicU64>,
 }
@@ -137,7 +137,7 @@ impl Replacer {
         }
     }
 
-    /// What can go on, now that `piece` has come.
+    /// The bytes that can be sent after `piece`.
     fn push(&mut self, piece: &[u8]) -> Vec<u8> {
         let mut came = std::mem::take(&mut self.held);
         came.extend_from_slice(piece);
@@ -159,7 +159,7 @@ impl Replacer {
         goes
     }
 
-    /// What was held back, at the end.
+    /// The bytes held back, at the end.
     fn finish(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.held)
     }

@@ -10,8 +10,8 @@ use crate::{Process, binary, free_port, http, quickstart};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Replicas that serve the quickstart's routes from one folder of manifests, with the quotas of the
-/// test. All end when it is dropped.
+/// Replicas that serve the quickstart's routes from one folder of manifests, with the test's quotas. All
+/// stop when it is dropped.
 #[derive(Debug)]
 pub struct Replicas {
     /// `http://host:port` of the simulated Foundry.
@@ -29,7 +29,7 @@ pub struct Replica {
     pub gateway: String,
     /// `http://host:port` of its admin port.
     pub admin: String,
-    /// `tundish run`, until it is taken away.
+    /// `tundish run`, while it runs.
     run: Option<Process>,
 }
 
@@ -99,7 +99,7 @@ impl Replicas {
     /// One of them.
     ///
     /// # Panics
-    /// There are not so many.
+    /// The index is out of range.
     #[must_use]
     #[expect(clippy::indexing_slicing, reason = "a test knows how many it started")]
     pub fn at(&self, index: usize) -> &Replica {
@@ -115,7 +115,7 @@ impl Replicas {
         Ok(())
     }
 
-    /// Asks one to stop (SIGTERM), and waits until it has.
+    /// Asks one to stop (SIGTERM), and waits until it exits.
     ///
     /// # Errors
     /// It does not run, or still runs after `grace`.
@@ -130,7 +130,7 @@ impl Replicas {
 }
 
 impl Replica {
-    /// Where the chats go of a client that speaks `/v1`.
+    /// The URL for chats of a client that speaks `/v1`.
     #[must_use]
     pub fn chat_url(&self) -> String {
         format!("{}/v1/chat/completions", self.gateway)
@@ -139,7 +139,7 @@ impl Replica {
     /// The sum of a metric's samples, whatever their labels; 0 if there are none.
     ///
     /// # Errors
-    /// The admin port does not answer, or a sample is no number.
+    /// The admin port does not answer, or a sample is not a number.
     pub async fn metric(&self, name: &str) -> Result<f64> {
         let page = http::get(&format!("{}/metrics", self.admin)).await?.text();
         let samples = page.lines().filter_map(|line| {
@@ -152,7 +152,7 @@ impl Replica {
             .sum()
     }
 
-    /// What it has written so far; nothing once it is stopped.
+    /// Its output so far; empty once it is stopped.
     #[must_use]
     pub fn log(&self) -> String {
         self.run.as_ref().map(Process::log).unwrap_or_default()

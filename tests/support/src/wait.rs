@@ -6,16 +6,16 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Short enough that a wait adds nothing to a test's time, long enough to leave a core to the
-/// processes that the test waits for.
+/// Short enough to add nothing to the time of a test, long enough to leave a core to the processes under
+/// test.
 const POLL: Duration = Duration::from_millis(5);
 
-/// Probes until there is a value, or fails after `limit` with an error that says what was awaited.
+/// Probes until there is a value, or fails after `limit` with an error that names what it waited for.
 ///
-/// The limit covers the probe itself, so that a hanging one ends too.
+/// The limit covers the probe itself, so a hanging one ends too.
 ///
 /// # Errors
-/// The probe gave nothing within `limit`.
+/// The probe returned nothing within `limit`.
 pub async fn eventually<T>(
     what: &str,
     limit: Duration,
@@ -27,7 +27,7 @@ pub async fn eventually<T>(
     .await
 }
 
-/// Like [`eventually`], for probes that can tell why it is not so yet: the last reason is in the error.
+/// Like [`eventually`], for probes that give a reason while they fail: the error has the last reason.
 ///
 /// # Errors
 /// The probe did not succeed within `limit`.

@@ -30,22 +30,18 @@ const BANNED: [&str; 18] = [
 
 /// Folders that are not rewritten yet; the list may only shrink.
 const KNOWN: &[&str] = &[
-    "cli",
     "crds",
     "operator",
     "operator/compile",
     "operator/controller",
     "operator/publish",
     "proxy",
-    "proxy/admin",
     "proxy/api",
-    "proxy/core",
     "proxy/gateway",
     "proxy/ledger",
     "tests/bench",
     "tests/e2e",
     "tests/foundry",
-    "tests/quota",
 ];
 
 /// The lines of prose: comments and text of Rust files, all lines of documents.
@@ -62,6 +58,8 @@ fn prose(path: &Path) -> Vec<(usize, String)> {
 
 /// The banned phrases of a text.
 fn banned(text: &str) -> Vec<&'static str> {
+    // "`None` if" is Rust's own word.
+    let text = text.replace("`None`", "");
     let words = text
         .split(|c: char| !c.is_alphanumeric())
         .filter(|word| !word.is_empty());
@@ -106,7 +104,7 @@ fn a_banned_phrase_is_found_as_whole_words() {
         ["who lacks", "nobody"]
     );
     assert_eq!(banned("the proxy is told anew"), ["is told", "anew"]);
-    assert!(banned("renewed, retold by anyone").is_empty());
+    assert!(banned("`None` if it was renewed, retold by anyone").is_empty());
     let source = Source::read("// none if\nlet nobody = \"so many\"; /* lest */");
     let each: Vec<_> = source
         .prose

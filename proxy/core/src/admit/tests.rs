@@ -195,7 +195,10 @@ fn limits_apply_by_scope_model_and_consumer() {
 #[test]
 fn an_unsupported_quota_denies_its_scope_and_nothing_else() {
     let decide = |scope: Scope, models: &[&str], model: &str| {
-        let mut quota = quota("new", scope);
+        let mut quota = Quota {
+            scope,
+            ..test_util::quota("new", vec![limit("l", Unit::Requests, 1)])
+        };
         quota.unsupported = Some("it needs the feature colour".into());
         let patterns = models.iter().map(|model| ModelPattern::parse(model));
         quota.models = patterns.map(|one| one.expect("a pattern")).collect();

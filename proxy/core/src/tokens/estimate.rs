@@ -22,7 +22,7 @@ pub struct Shape {
 }
 
 /// What is known of a request beyond its shape: from earlier requests of its kind
-/// ([`super::RequestSizes`]), from a count of its text ([`super::Encoding`]), and from its model
+/// ([`super::ObservedSizes`]), from a count of its text ([`super::Encoding`]), and from its model
 /// ([`super::max_output_tokens`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expected {

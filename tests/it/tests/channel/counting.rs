@@ -1,4 +1,4 @@
-//! What replicas have counted, on its way to the operators and back to other replicas.
+//! Counters of replicas, on their way to the operators and to other replicas.
 
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ async fn shows(operator: &Operator, used: u64) -> Result<UsagePage> {
     .await
 }
 
-/// Waits until the proxy carries `amount` and knows of `replicas`.
+/// Waits until the proxy carries this amount among this number of replicas.
 async fn carries(proxy: &Proxy, replicas: u64, amount: u64) -> Result<()> {
     let expected = match amount {
         0 => Vec::new(),
@@ -103,7 +103,7 @@ async fn carries(proxy: &Proxy, replicas: u64, amount: u64) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_replica_used_is_carried_by_the_others_and_told_in_the_sum() -> Result<()> {
+async fn the_use_of_a_killed_replica_is_carried_by_the_others_and_stays_in_the_sum() -> Result<()> {
     let operator = Operator::start().await?;
     operator.publisher.publish(1, &with_quota());
     let one = Proxy::start("p1", &[operator.url()])?;
@@ -124,7 +124,7 @@ async fn what_a_killed_replica_used_is_carried_by_the_others_and_told_in_the_sum
     carries(&two, 1, 30).await?;
     shows(&operator, 35).await?;
 
-    // A new one carries its part before it has a table.
+    // A new replica carries its part before it has a table.
     let three = Proxy::start("p3", &[operator.url()])?;
     three.table(1).await?;
     assert!(!three.given.lock().early);
@@ -134,7 +134,7 @@ async fn what_a_killed_replica_used_is_carried_by_the_others_and_told_in_the_sum
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_starts_again_under_its_name_carries_what_it_used_before() -> Result<()> {
+async fn a_restarted_replica_carries_its_former_use() -> Result<()> {
     let operator = Operator::start().await?;
     operator.publisher.publish(1, &with_quota());
     let first = Proxy::start("p1", &[operator.url()])?;
@@ -153,7 +153,7 @@ async fn a_replica_that_starts_again_under_its_name_carries_what_it_used_before(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_is_told_to_stop_tells_the_last_token() -> Result<()> {
+async fn a_stopping_replica_reports_its_last_token() -> Result<()> {
     let operator = Operator::start().await?;
     operator.publisher.publish(1, &with_quota());
     let one = Proxy::start("p1", &[operator.url()])?;
@@ -168,7 +168,7 @@ async fn a_replica_that_is_told_to_stop_tells_the_last_token() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_everything_restarts_the_checkpoint_brings_back_what_was_used() -> Result<()> {
+async fn after_a_restart_of_all_the_checkpoint_restores_the_use() -> Result<()> {
     let operator = Operator::start().await?;
     operator.publisher.publish(1, &with_quota());
     let [one, two] = ["p1", "p2"].map(|id| Proxy::start(id, &[operator.url()]));
@@ -184,7 +184,7 @@ async fn when_everything_restarts_the_checkpoint_brings_back_what_was_used() -> 
     let back = Operator::start().await?;
     back.publisher.restore(&checkpoint)?;
     back.publisher.publish(1, &with_quota());
-    // As long as the others may still come, its part is a third.
+    // While the others may still come, its part is a third.
     let fresh = Proxy::start("p9", &[back.url()])?;
     fresh.table(1).await?;
     eventually("a third", PATIENCE, async || {
@@ -198,7 +198,7 @@ async fn when_everything_restarts_the_checkpoint_brings_back_what_was_used() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_operators_the_one_that_knows_more_counts() -> Result<()> {
+async fn of_two_operators_the_larger_amount_applies() -> Result<()> {
     let (old, new) = (Operator::start().await?, Operator::start().await?);
     for operator in [&old, &new] {
         operator.publisher.publish(1, &with_quota());
@@ -211,7 +211,7 @@ async fn of_two_operators_the_one_that_knows_more_counts() -> Result<()> {
     shows(&new, 1).await?;
     gone.kill();
     carries(&proxy, 1, 20).await?;
-    // The newer one tells again and again that there is nothing; a replica more, and it is divided.
+    // The newer operator keeps stating nothing. With one more replica the amount is divided.
     let third = Proxy::start("p3", &[old.url(), new.url()])?;
     carries(&third, 2, 10).await?;
     carries(&proxy, 2, 10).await?;
@@ -219,13 +219,13 @@ async fn of_two_operators_the_one_that_knows_more_counts() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_store_is_known_of_each_replica_and_nothing_is_carried() -> Result<()> {
+async fn a_lost_store_is_known_per_replica_and_nothing_is_carried() -> Result<()> {
     let operator = Operator::start().await?;
     operator.publisher.publish(1, &with_quota());
     let proxy = Proxy::start("p1", &[operator.url()])?;
     proxy.counted.lock().store = StoreState::Lost;
     let fleet = operator.publisher.fleet();
-    eventually("the loss to be told", PATIENCE, async || {
+    eventually("the loss to be reported", PATIENCE, async || {
         let fleet = fleet.borrow();
         fleet.replicas.first()?.store_lost.then_some(())
     })
@@ -240,7 +240,7 @@ async fn a_lost_store_is_known_of_each_replica_and_nothing_is_carried() -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_report_is_taken_from_subscribers_only_and_bounded() -> Result<()> {
+async fn a_report_is_accepted_from_subscribers_only_and_is_bounded() -> Result<()> {
     let operator = Operator::start().await?;
     operator.publisher.publish(1, &with_quota());
     let post = async |token: &str, body: String| {
@@ -265,7 +265,7 @@ async fn a_report_is_taken_from_subscribers_only_and_bounded() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_proxies_that_know_of_it_are_told_what_to_carry() -> Result<()> {
+async fn only_proxies_that_state_their_instance_get_carried_lines() -> Result<()> {
     let operator = Operator::start().await?;
     operator.publisher.publish(1, &with_quota());
     let older = first_line(&operator, "", "good-p1").await?;
@@ -276,7 +276,7 @@ async fn only_proxies_that_know_of_it_are_told_what_to_carry() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_without_reports_is_asked_once_and_novel_lines_are_passed_over() -> Result<()> {
+async fn an_operator_without_reports_gets_one_and_unknown_lines_are_ignored() -> Result<()> {
     let objects = v1::encode(&contents(vec![route("x", 1)]));
     let first = v1::Snapshot {
         version: v1::VERSION,
@@ -305,7 +305,7 @@ async fn an_operator_without_reports_is_asked_once_and_novel_lines_are_passed_ov
     operator.publisher.publish(1, &with_quota());
     let proxy = Proxy::start("p1", &[liar.url(), operator.url()])?;
     proxy.table(2).await?;
-    // Several reports later, as the other one sees.
+    // Several reports later, as the other operator shows.
     for amount in 1..=2 {
         proxy.count(used(amount)?);
         shows(&operator, amount).await?;

@@ -1,5 +1,5 @@
-//! A peer that speaks the channel's HTTP but sends whatever lines it is given, to see what a proxy
-//! makes of an operator that is newer, broken or out of step.
+//! A peer that speaks the channel's HTTP and sends arbitrary lines: an operator that is newer, broken or
+//! out of step.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -36,7 +36,7 @@ pub(crate) struct Liar {
 
 #[derive(Default)]
 struct Seen {
-    /// Lines for each subscription, in order; the last ones are sent to all further ones, too.
+    /// Lines for each subscription, in order; further subscriptions get the last ones.
     script: Vec<Vec<Bytes>>,
     subscriptions: Mutex<Vec<String>>,
     acks: Mutex<Vec<Ack>>,
@@ -66,7 +66,7 @@ impl Liar {
                     async move { Ok::<_, Infallible>(answer(&seen, request).await) }
                 });
                 proxy_admin::task::spawn("liar's connection", async move {
-                    // The proxy may leave as it likes.
+                    // The proxy may disconnect at any time.
                     http2::Builder::new(TokioExecutor::new())
                         .serve_connection(TokioIo::new(stream), service)
                         .await
@@ -94,12 +94,12 @@ impl Liar {
         .await
     }
 
-    /// How many reports came; each was answered as an operator does that knows none.
+    /// The number of reports; each was answered as by an operator that does not know reports.
     pub(crate) fn reports(&self) -> usize {
         self.seen.reports.load(Ordering::Relaxed)
     }
 
-    /// Waits for the n-th subscription, and gives its query.
+    /// Waits for the n-th subscription, and returns its query.
     pub(crate) async fn subscription(&self, n: usize) -> Result<String> {
         eventually(&format!("subscription {n}"), PATIENCE, async || {
             self.seen.subscriptions.lock().get(n).cloned()

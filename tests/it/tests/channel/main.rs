@@ -1,4 +1,4 @@
-//! The control channel between real ends, on loopback.
+//! The control channel between a real operator and a real proxy, on loopback.
 
 mod counting;
 mod liar;
@@ -56,7 +56,7 @@ fn ack(replica: &str, digest: &str, result: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_and_then_its_changes_reach_the_proxy_and_are_acknowledged() -> Result<()> {
+async fn a_table_and_its_changes_reach_the_proxy_and_are_acknowledged() -> Result<()> {
     let operator = Operator::start().await?;
     let first = operator
         .publisher
@@ -90,7 +90,7 @@ async fn a_table_and_then_its_changes_reach_the_proxy_and_are_acknowledged() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_that_are_taken_back_at_once_are_acknowledged_too() -> Result<()> {
+async fn changes_that_are_undone_at_once_are_acknowledged_too() -> Result<()> {
     let operator = Operator::start().await?;
     let (x, y) = (contents(vec![route("x", 1)]), contents(vec![route("y", 1)]));
     operator.publisher.publish(1, &x);
@@ -105,7 +105,7 @@ async fn changes_that_are_taken_back_at_once_are_acknowledged_too() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_line_is_what_the_follower_lacks() -> Result<()> {
+async fn the_first_line_depends_on_the_table_of_the_follower() -> Result<()> {
     let operator = Operator::start().await?;
     let early = subscribe(&operator, "", "anyone").await?.whole().await?;
     assert_eq!(early.status, 503);
@@ -179,7 +179,7 @@ async fn callers_without_a_good_token_are_refused() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_is_recorded_until_something_newer_is_applied() -> Result<()> {
+async fn a_refusal_is_recorded_until_a_newer_table_is_applied() -> Result<()> {
     let operator = Operator::start().await?;
     let first = operator.publisher.publish(1, &contents(Vec::new()));
     let _open = subscribe(&operator, "", "good-p1").await?;
@@ -214,7 +214,7 @@ async fn a_proxy_with_a_wrong_token_gets_nothing_until_the_token_is_replaced() -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_replica_is_counted_and_a_departed_one_is_forgotten() -> Result<()> {
+async fn every_replica_is_counted_and_a_departed_one_is_removed() -> Result<()> {
     let operator = Operator::start().await?;
     operator.publisher.publish(1, &contents(Vec::new()));
     let one = Proxy::start("p1", &[operator.url()])?;
@@ -236,7 +236,7 @@ async fn every_replica_is_counted_and_a_departed_one_is_forgotten() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_that_comes_back_is_followed_again() -> Result<()> {
+async fn a_restarted_operator_is_followed_again() -> Result<()> {
     let operator = Operator::start().await?;
     operator
         .publisher
@@ -253,12 +253,12 @@ async fn an_operator_that_comes_back_is_followed_again() -> Result<()> {
     assert_eq!(proxy.table(2).await?, contents(vec![route("x", 2)]));
     back.acked("p1", next.sequence).await?;
     let tables = proxy.given.lock().tables.len();
-    assert_eq!(tables, 2, "the same table is not given twice");
+    assert_eq!(tables, 2, "the same table is not applied twice");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_operators_the_newer_wins_and_each_hears_what_is_live() -> Result<()> {
+async fn of_two_operators_the_newer_wins_and_each_gets_acknowledgements() -> Result<()> {
     let (old, new) = (Operator::start().await?, Operator::start().await?);
     let stale = old.publisher.publish(5, &contents(vec![route("old", 1)]));
     let fresh = new.publisher.publish(9, &contents(vec![route("new", 1)]));
@@ -266,7 +266,7 @@ async fn of_two_operators_the_newer_wins_and_each_hears_what_is_live() -> Result
     assert_eq!(proxy.table(9).await?, contents(vec![route("new", 1)]));
     new.acked("p1", fresh.sequence).await?;
 
-    // Still behind: whatever it sends is ignored.
+    // Still behind: its tables are ignored.
     let behind = old.publisher.publish(7, &contents(vec![route("old", 2)]));
     let caught_up = old.publisher.publish(9, &contents(vec![route("new", 1)]));
     old.acked("p1", caught_up.sequence).await?;
@@ -275,7 +275,7 @@ async fn of_two_operators_the_newer_wins_and_each_hears_what_is_live() -> Result
     assert!(revisions.is_sorted(), "{revisions:?}");
     assert_eq!(revisions.last(), Some(&9));
 
-    // The one that is left goes on alone.
+    // The other one continues alone.
     new.kill().await?;
     let alone = old
         .publisher
@@ -286,7 +286,7 @@ async fn of_two_operators_the_newer_wins_and_each_hears_what_is_live() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restarted_proxy_serves_its_last_good_table_with_every_operator_gone() -> Result<()> {
+async fn a_restarted_proxy_serves_its_last_good_table_without_an_operator() -> Result<()> {
     let operator = Operator::start().await?;
     let mut with_other = contents(vec![route("x", 1)]);
     let open = Arc::new(proxy_core::test_util::backend("a/open"));
@@ -311,7 +311,7 @@ async fn a_restarted_proxy_serves_its_last_good_table_with_every_operator_gone()
     assert_eq!(table.backends, [open]);
     assert_eq!(table.routes, with_other.routes);
 
-    // A table from before is refused; the same one with its credentials is taken.
+    // An older table is refused; the same one with its credentials is applied.
     let back = Operator::start_at(address, None).await?;
     back.publisher.publish(6, &contents(vec![route("x", 0)]));
     let same = back.publisher.publish(7, &with_other);
@@ -329,7 +329,7 @@ async fn a_restarted_proxy_serves_its_last_good_table_with_every_operator_gone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_a_volume_in_memory_the_last_good_table_is_whole() -> Result<()> {
+async fn a_last_good_table_in_memory_keeps_its_credentials() -> Result<()> {
     let operator = Operator::start().await?;
     operator
         .publisher
@@ -364,7 +364,7 @@ async fn a_damaged_file_is_ignored_and_replaced() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_tls_the_own_ca_is_trusted_and_no_other() -> Result<()> {
+async fn over_tls_only_the_given_ca_is_trusted() -> Result<()> {
     let now_ms = clock::now().unix_ms;
     let authorities = Authorities::generate(now_ms)?;
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
@@ -385,7 +385,7 @@ async fn over_tls_the_own_ca_is_trusted_and_no_other() -> Result<()> {
             config.ca_file = Some(ca.clone());
         })
     };
-    // The wrong CA is refused: nobody arrives, until the right one is in the file.
+    // With the wrong CA no replica connects, until the right one is in the file.
     let proxy = start("p1")?;
     let fleet = operator.publisher.fleet();
     assert!(fleet.borrow().replicas.is_empty());
@@ -394,7 +394,7 @@ async fn over_tls_the_own_ca_is_trusted_and_no_other() -> Result<()> {
     proxy.table(1).await?;
     operator.acked("p1", 1).await?;
 
-    // A new leaf is shown to new connections; the open one goes on.
+    // New connections get the new leaf; the open one continues.
     certificates.renew(now_ms)?;
     operator
         .publisher
@@ -416,7 +416,7 @@ async fn over_tls_the_own_ca_is_trusted_and_no_other() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_reader_gets_the_newest_table_and_holds_nobody_up() -> Result<()> {
+async fn a_slow_reader_gets_the_newest_table_and_delays_no_other() -> Result<()> {
     let operator = Operator::start().await?;
     let many = |created_s: i64| {
         let routes = (0..1_000).map(|n| route(&format!("r{n:04}"), created_s));
@@ -437,7 +437,7 @@ async fn a_slow_reader_gets_the_newest_table_and_holds_nobody_up() -> Result<()>
         operator.acked("p1", published.sequence).await?;
     }
     assert_eq!(proxy.revision(), Some(40));
-    // Now it reads on: far fewer lines than publications, and the last leads to the newest table.
+    // It continues: far fewer lines than publications, and the last leads to the newest table.
     let newest = operator.publisher.newest().context("published")?;
     let mut text = Vec::new();
     let mut buffer = vec![0; 65_536];
@@ -476,7 +476,7 @@ async fn a_last_good_table_with_a_wrong_digest_is_not_used() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_is_no_operator_changes_nothing() -> Result<()> {
+async fn a_peer_that_is_not_an_operator_changes_nothing() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
     let operator = Operator::start().await?;
@@ -490,7 +490,7 @@ async fn a_peer_that_is_no_operator_changes_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_route_of_a_thousand_travels_alone_and_is_live_at_once() -> Result<()> {
+async fn one_changed_route_of_a_thousand_travels_alone_and_applies_at_once() -> Result<()> {
     let operator = Operator::start().await?;
     let mut table = contents((0..1_000).map(|n| route(&format!("r{n:04}"), 1)).collect());
     let first = operator.publisher.publish(1, &table);
@@ -511,7 +511,7 @@ async fn one_route_of_a_thousand_travels_alone_and_is_live_at_once() -> Result<(
         assert_eq!(delta.changed.len(), 1);
     }
     assert_eq!(proxy.table(20).await?, table);
-    // The budget of the design, for an unoptimised build on a busy machine.
+    // A generous bound, for an unoptimised build on a busy machine.
     assert!(slowest.as_secs() < 1, "{slowest:?}");
     Ok(())
 }

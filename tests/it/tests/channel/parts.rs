@@ -1,4 +1,4 @@
-//! An operator and a proxy of the channel, each on loopback, and small tables to send.
+//! An operator and a proxy on loopback, and small tables to send.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,11 +23,11 @@ use tempfile::TempDir;
 use tests_support::eventually;
 use tokio::task::JoinHandle;
 
-/// No step of these tests takes longer, on a busy machine either.
+/// No step of these tests takes longer, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Knows two tokens: `good-<id>` stands for the replica `<id>`, `anyone` for none in particular. A
-/// token `wrong-audience` is known, but not for here.
+/// Knows two tokens: `good-<id>` is the replica `<id>`, `anyone` no particular one. The token
+/// `wrong-audience` is genuine, but for another audience.
 struct Tokens;
 
 impl Reviewer for Tokens {
@@ -44,7 +44,7 @@ impl Reviewer for Tokens {
     }
 }
 
-/// A publisher that is served.
+/// A publisher and its server.
 pub(crate) struct Operator {
     pub(crate) publisher: Publisher,
     pub(crate) address: SocketAddr,
@@ -64,7 +64,7 @@ impl Operator {
         Self::start_with(listen, tls, Features::KNOWN).await
     }
 
-    /// Starts one whose entries name what they need of `features`.
+    /// Starts an operator that knows `features`.
     pub(crate) async fn start_with(
         listen: SocketAddr,
         tls: Option<Arc<rustls::ServerConfig>>,
@@ -93,7 +93,7 @@ impl Operator {
         format!("http://{}", self.address)
     }
 
-    /// Ends it and frees its port.
+    /// Stops it and frees its port.
     pub(crate) async fn kill(self) -> Result<SocketAddr> {
         self.stop.stop();
         self.task.await.context("the server's task")?;
@@ -116,20 +116,20 @@ impl Operator {
     }
 }
 
-/// What a proxy has been given.
+/// The updates that a proxy received.
 #[derive(Default)]
 pub(crate) struct Given {
     pub(crate) tables: Vec<(Arc<Table>, u64)>,
     pub(crate) replicas: Option<u64>,
     pub(crate) carried: Vec<Carried>,
-    /// Whether a table was there before anything was carried.
+    /// Whether a table came before the first carried line.
     pub(crate) early: bool,
 }
 
 /// A follower of the channel.
 pub(crate) struct Proxy {
     pub(crate) given: Arc<Mutex<Given>>,
-    /// What it says that it has counted.
+    /// The counters that it reports.
     pub(crate) counted: Arc<Mutex<Counted>>,
     pub(crate) folder: Arc<TempDir>,
     stop: Trigger,
@@ -191,7 +191,7 @@ impl Proxy {
         let task = proxy_admin::task::spawn("proxy under test", async move {
             follow(config, metrics, sink, source, shutdown)
                 .await
-                .expect("the settings of the test are right");
+                .expect("the settings of the test are valid");
         });
         Ok(Self {
             given,
@@ -202,24 +202,24 @@ impl Proxy {
         })
     }
 
-    /// Says from now on that it has counted this.
+    /// Reports this counter from now on.
     pub(crate) fn count(&self, reading: CounterReading) {
         self.counted.lock().counters = vec![reading];
     }
 
-    /// Ends it as SIGKILL would: it says nothing any more.
+    /// Stops it as SIGKILL would: it sends nothing more.
     pub(crate) fn kill(self) {
         self.task.abort();
     }
 
-    /// Ends it; its folder stays.
+    /// Stops it; its folder stays.
     pub(crate) async fn stop(self) -> Result<Arc<TempDir>> {
         self.stop.stop();
         self.task.await.context("the follower's task")?;
         Ok(self.folder)
     }
 
-    /// Revision of the live table.
+    /// Revision of the current table.
     pub(crate) fn revision(&self) -> Option<u64> {
         self.given
             .lock()
@@ -228,7 +228,7 @@ impl Proxy {
             .map(|(_, revision)| *revision)
     }
 
-    /// Waits for a table of at least `revision`, and gives its contents.
+    /// Waits for a table of at least `revision`, and returns its contents.
     pub(crate) async fn table(&self, revision: u64) -> Result<Contents> {
         eventually(&format!("revision {revision}"), PATIENCE, async || {
             let given = self.given.lock();
@@ -244,7 +244,7 @@ pub(crate) fn last_good(folder: &Path) -> PathBuf {
     folder.join("last-good.json")
 }
 
-/// A route to the backend `a/east`; `created_s` makes it different.
+/// A route to the backend `a/east`; `created_s` makes it differ.
 pub(crate) fn route(name: &str, created_s: i64) -> Route {
     let rule = rule("all", vec![target("a/east")]);
     Route {

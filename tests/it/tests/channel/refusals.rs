@@ -1,4 +1,4 @@
-//! What a proxy makes of tables that it cannot use.
+//! Tables that a proxy refuses.
 
 use anyhow::{Context, Result};
 use proxy_core::table::Contents;
@@ -19,9 +19,9 @@ fn snapshot(revision: u64, contents: &Contents) -> Snapshot {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_is_not_understood_is_refused_and_the_live_one_stays() -> Result<()> {
+async fn an_unreadable_table_is_refused_and_the_current_one_stays() -> Result<()> {
     let good = snapshot(1, &contents(vec![route("x", 1)]));
-    // Words of a version to come, within a snapshot of this one.
+    // Words of a later version, within a snapshot of this one.
     let text = serde_json::to_string(&good.objects)?.replace("\"ApiKey\"", "\"Mtls\"");
     let objects = serde_json::from_str(&text)?;
     let novel = Snapshot {
@@ -63,7 +63,7 @@ async fn a_table_that_is_not_understood_is_refused_and_the_live_one_stays() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_tells_the_operator_which_object_is_wrong() -> Result<()> {
+async fn a_refusal_names_the_wrong_object() -> Result<()> {
     let good = snapshot(1, &contents(vec![route("x", 1)]));
     let text = serde_json::to_string(&good.objects)?.replace("\"ApiKey\"", "\"Mtls\"");
     let objects = serde_json::from_str(&text)?;
@@ -92,7 +92,7 @@ async fn a_refusal_tells_the_operator_which_object_is_wrong() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_damaged_or_unfitting_change_a_whole_table_is_asked_for() -> Result<()> {
+async fn after_a_damaged_delta_the_proxy_asks_for_a_whole_table() -> Result<()> {
     let good = snapshot(1, &contents(vec![route("x", 1)]));
     let unfitting = Delta {
         base: "ff".to_owned(),
@@ -143,7 +143,7 @@ async fn after_a_damaged_or_unfitting_change_a_whole_table_is_asked_for() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_came_back_is_acknowledged_again() -> Result<()> {
+async fn a_restored_table_is_acknowledged_again() -> Result<()> {
     let table = snapshot(1, &contents(vec![route("x", 1)]));
     let again = Heartbeat {
         revision: 3,

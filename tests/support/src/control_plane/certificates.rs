@@ -14,7 +14,7 @@ use rcgen::{
 pub(super) struct Certificates {
     pub(super) ca: PathBuf,
     pub(super) server: Pair,
-    /// `O=system:masters`: the API server lets it do everything, whatever RBAC says.
+    /// `O=system:masters`: the API server allows it everything, whatever RBAC says.
     pub(super) admin: Pair,
     /// Signs the tokens of service accounts.
     pub(super) tokens: PathBuf,

@@ -1,4 +1,4 @@
-//! kubectl as the one client of the control plane: what it can do, a user can do.
+//! kubectl, the only client of the control plane: tests can do what a user can do.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// What a command answered.
+/// The result of a command.
 #[derive(Debug, Clone)]
 pub struct Output {
     /// Whether it exited with 0.
@@ -29,7 +29,7 @@ pub(super) struct Kubectl {
     pub(super) cache: PathBuf,
 }
 
-/// A bound for every call, above the longest `kubectl wait` that a test asks for.
+/// Longest call, above the longest `kubectl wait` of a test.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 impl Kubectl {
@@ -65,7 +65,7 @@ impl Kubectl {
             .with_context(|| format!("start {}", Path::new(&self.program).display()))?;
         let mut stdin = child.stdin.take().context("kubectl has no input")?;
         let feed = async {
-            // kubectl may refuse its arguments before it has read all: its answer tells that.
+            // kubectl may refuse its arguments before it has read all input: its output says so.
             drop(stdin.write_all(input.as_bytes()).await);
             drop(stdin);
         };

@@ -1,4 +1,4 @@
-//! What makes workloads run: controllers, scheduler, and kwok with one node.
+//! The parts that run workloads: controllers, scheduler, and kwok with one node.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use super::{ControlPlane, START, flag};
 use crate::{Process, free_port, tool};
 
-/// Not run: what needs a cloud, a pod network or volumes. The node-lifecycle controller stays, since
+/// Controllers that need a cloud, a pod network or volumes do not run. The node-lifecycle controller does:
 /// without it every node keeps its not-ready taint and no pod is scheduled.
 const CONTROLLERS: &str = "*,-node-ipam-controller,-node-route-controller,-service-lb-controller,\
     -cloud-node-lifecycle-controller,-ttl-controller,-persistentvolume-attach-detach-controller,\
@@ -42,7 +42,7 @@ pub(super) async fn start(plane: &ControlPlane) -> Result<Vec<Process>> {
             .join("\n---\n")
     };
     ready.with_context(logs)?;
-    // Every pod names it, and admission refuses pods until the controllers have made it.
+    // Every pod names it, and admission refuses pods until the controllers have created it.
     let account = "serviceaccount/default";
     plane
         .wait("default", account, "create", Duration::from_secs(30))

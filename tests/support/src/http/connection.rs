@@ -1,4 +1,4 @@
-//! One connection that is kept: for loads, and for probes that must not pay for a connect each time.
+//! One kept connection: for load, and for probes that must not connect each time.
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{Answer, PATIENCE};
 
-/// One kept connection, which is not opened again once it is closed.
+/// One kept connection. Once closed, it stays closed.
 #[derive(Debug)]
 pub struct Connection {
     authority: String,
@@ -25,7 +25,7 @@ impl Connection {
     /// Connects to the host and port of an `http://` URL.
     ///
     /// # Errors
-    /// The URL is not one, or nobody listens there.
+    /// The URL is malformed, or nothing listens there.
     pub async fn open(url: &str) -> Result<Self> {
         let uri: Uri = url.parse().context("read the URL")?;
         let authority = uri.authority().context("the URL has no host")?.as_str();

@@ -33,7 +33,7 @@ async fn server(
 }
 
 #[tokio::test]
-async fn gives_each_chunk_when_it_comes_and_hangs_up_when_dropped() {
+async fn each_chunk_is_returned_when_it_arrives_and_a_drop_disconnects() {
     let (url, go, mut tasks) = server(&[
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nx-seen: yes\r\n\r\n",
         "3\r\none\r\n",

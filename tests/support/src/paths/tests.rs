@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 
 #[test]
-fn a_free_port_can_be_bound_and_is_given_once() {
+fn a_free_port_can_be_bound_and_is_returned_once() {
     let ports: BTreeSet<u16> = (0..50).map(|_| free_port().unwrap()).collect();
     assert_eq!(ports.len(), 50);
     for port in ports {
@@ -13,7 +13,7 @@ fn a_free_port_can_be_bound_and_is_given_once() {
 }
 
 #[test]
-fn what_is_missing_is_named_with_the_command_that_makes_it() {
+fn a_missing_program_is_named_with_the_command_that_builds_it() {
     let error = format!("{:#}", binary("no-such-binary").unwrap_err());
     assert!(error.contains("cargo build --workspace --bins"), "{error}");
     let error = tool("no-such-tool").unwrap_err().to_string();
@@ -24,7 +24,7 @@ fn what_is_missing_is_named_with_the_command_that_makes_it() {
 }
 
 #[test]
-fn a_binary_older_than_one_of_its_sources_is_noticed() {
+fn a_stale_binary_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let (binary, source) = (folder.path().join("it"), folder.path().join("lib.rs"));
     std::fs::write(&source, "").unwrap();

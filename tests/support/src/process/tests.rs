@@ -9,7 +9,7 @@ fn shell(logs: &Path, script: &str) -> Process {
 }
 
 fn alive(id: &str) -> bool {
-    // A zombie is gone for every purpose but its parent's.
+    // Only the parent still sees a zombie.
     std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| {
         !stat
             .rsplit(')')
@@ -21,7 +21,7 @@ fn alive(id: &str) -> bool {
 }
 
 #[tokio::test]
-async fn finds_a_line_of_either_output_and_only_of_this_run() {
+async fn a_line_is_found_in_either_output_of_this_run_only() {
     let logs = tempfile::tempdir().unwrap();
     let mut first = shell(logs.path(), "echo first line >&2; sleep 60");
     assert_eq!(
@@ -35,7 +35,7 @@ async fn finds_a_line_of_either_output_and_only_of_this_run() {
 }
 
 #[tokio::test]
-async fn an_early_end_is_told_with_the_log() {
+async fn an_early_exit_is_reported_with_the_log() {
     let logs = tempfile::tempdir().unwrap();
     let mut process = shell(logs.path(), "echo no such flag >&2; exit 64");
     let error = process
@@ -50,7 +50,7 @@ async fn an_early_end_is_told_with_the_log() {
 }
 
 #[tokio::test]
-async fn terminate_waits_for_the_end_and_gives_the_exit_code() {
+async fn terminate_waits_for_the_exit_and_returns_its_code() {
     let logs = tempfile::tempdir().unwrap();
     let mut process = shell(
         logs.path(),

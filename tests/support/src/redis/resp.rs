@@ -1,11 +1,11 @@
-//! As much of the Redis protocol (RESP 2, <https://redis.io/docs/latest/develop/reference/protocol-spec/>)
-//! as one command and its answer need.
+//! The part of the Redis protocol (RESP 2, <https://redis.io/docs/latest/develop/reference/protocol-spec/>)
+//! that one command and its answer need.
 
 use std::io::BufRead;
 
 use anyhow::{Context, Result, bail};
 
-/// Deeper answers than this are no answer to a test's question.
+/// No test needs a deeper answer.
 const DEPTH: usize = 16;
 
 /// A command as an array of bulk strings.
@@ -35,7 +35,7 @@ fn value(reader: &mut impl BufRead, depth: usize) -> Result<String> {
         '-' => bail!("{rest}"),
         '$' => bulk(reader, rest),
         '*' => {
-            // -1 is the array that is not there.
+            // -1 is the null array.
             let count: i64 = rest.parse().context("read a count")?;
             let depth = depth.checked_sub(1).context("read nested arrays")?;
             let elements: Result<Vec<String>> =
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told_in_the_servers_words() {
+    fn an_error_keeps_the_servers_words() {
         let error = answer(&mut "-ERR unknown command\r\n".as_bytes()).unwrap_err();
         assert_eq!(error.to_string(), "ERR unknown command");
     }

@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
-/// What goes on in all, and how much was held back after each piece.
+/// All bytes sent, and the number held back after each piece.
 fn told(word: &str, by: &str, pieces: &[&[u8]]) -> (String, Vec<usize>, u64) {
     let mut replacer = Replacer::new(word, by, Arc::default());
     let (mut goes, mut held) = (Vec::new(), Vec::new());
@@ -18,7 +18,7 @@ fn told(word: &str, by: &str, pieces: &[&[u8]]) -> (String, Vec<usize>, u64) {
 }
 
 #[test]
-fn a_word_is_replaced_wherever_it_is_cut() {
+fn a_word_is_replaced_however_it_is_split() {
     let text = b"aab-abab-aabab";
     for first in 0..=text.len() {
         for second in first..=text.len() {
@@ -34,7 +34,7 @@ fn a_word_is_replaced_wherever_it_is_cut() {
 }
 
 #[test]
-fn only_what_may_be_the_beginning_of_the_word_is_held_back() {
+fn only_a_possible_start_of_the_word_is_held_back() {
     let pieces: [&[u8]; 5] = [b"xxab", b"x", b"aba", b"bac", b"ab"];
     let (goes, held, replaced) = told("abac", "1234", &pieces);
     assert_eq!(held, [2, 0, 3, 0, 2]);
@@ -42,7 +42,7 @@ fn only_what_may_be_the_beginning_of_the_word_is_held_back() {
 }
 
 #[tokio::test]
-async fn bytes_go_both_ways_and_an_end_is_passed_on() -> Result<()> {
+async fn bytes_travel_both_ways_and_a_close_is_passed_on() -> Result<()> {
     let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let port = server.local_addr()?.port();
     let relay = Relay::start(port, "word", "mots").await?;
@@ -67,7 +67,7 @@ async fn bytes_go_both_ways_and_an_end_is_passed_on() -> Result<()> {
 }
 
 #[tokio::test]
-async fn words_of_other_lengths_are_not_taken() {
+async fn words_of_different_lengths_are_refused() {
     assert!(Relay::start(1, "word", "words").await.is_err());
     assert!(Relay::start(1, "", "").await.is_err());
 }

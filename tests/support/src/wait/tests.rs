@@ -1,7 +1,7 @@
 use super::*;
 
 #[tokio::test]
-async fn gives_the_value_once_there_is_one() {
+async fn the_value_is_returned_once_there_is_one() {
     let mut asked = 0;
     let value = eventually("three questions", Duration::from_secs(5), async || {
         asked += 1;
@@ -13,7 +13,7 @@ async fn gives_the_value_once_there_is_one() {
 }
 
 #[tokio::test]
-async fn names_what_was_awaited_and_the_last_reason() {
+async fn the_error_names_the_wait_and_the_last_reason() {
     let error = eventually_ok::<()>("the moon", Duration::from_millis(20), async || {
         bail!("cloudy")
     })
@@ -23,7 +23,7 @@ async fn names_what_was_awaited_and_the_last_reason() {
 }
 
 #[tokio::test]
-async fn ends_a_probe_that_hangs() {
+async fn a_hanging_probe_ends() {
     let error = eventually::<()>("an answer", Duration::from_millis(20), std::future::pending)
         .await
         .unwrap_err();

@@ -2,7 +2,7 @@
 //! fixed hold of 512 tokens starves callers whose answers have 16.
 //!
 //! Refuses to be a mean, which would be too little for half of all requests. Words: a
-//! [`Distribution`] counts values, [`RequestSizes`] keeps two of them for one kind of request.
+//! [`Distribution`] counts values, [`ObservedSizes`] keeps two of them for one kind of request.
 
 use super::estimate::{Expected, Shape};
 use crate::names::Usage;
@@ -121,13 +121,13 @@ fn largest_of(octave: usize, step: usize) -> u64 {
 
 /// The sizes of one kind of request: those for one model on one rule.
 #[derive(Clone, Debug, Default)]
-pub struct RequestSizes {
+pub struct ObservedSizes {
     output: Distribution,
     per_mille: Distribution,
     expected: Expected,
 }
 
-impl RequestSizes {
+impl ObservedSizes {
     /// Counts a request whose answer is complete and whose provider reported its usage.
     ///
     /// Its output counts only if the client set no bound: what a bound cut off is unknown.

@@ -1,4 +1,4 @@
-use super::{Distribution, ENOUGH, LARGEST, RequestSizes, bucket, largest_of};
+use super::{Distribution, ENOUGH, LARGEST, ObservedSizes, bucket, largest_of};
 use crate::names::Usage;
 use crate::tokens::{Expected, Shape, estimate};
 use proptest::prelude::*;
@@ -11,7 +11,13 @@ fn of(values: &[u64]) -> Distribution {
     distribution
 }
 
-fn observe(sizes: &mut RequestSizes, times: u32, bytes: u64, bound: Option<u64>, usage: (u64, u64)) {
+fn observe(
+    sizes: &mut ObservedSizes,
+    times: u32,
+    bytes: u64,
+    bound: Option<u64>,
+    usage: (u64, u64),
+) {
     let shape = Shape {
         body_bytes: bytes,
         max_output_tokens: bound,
@@ -42,7 +48,7 @@ fn takes_less_than_a_kilobyte() {
 #[test]
 fn without_observations_nothing_is_known() {
     assert_eq!(Distribution::default().quantile(950), None);
-    assert_eq!(RequestSizes::default().expected(), Expected::default());
+    assert_eq!(ObservedSizes::default().expected(), Expected::default());
 }
 
 #[test]
@@ -59,7 +65,7 @@ fn larger_values_count_as_the_largest() {
 
 #[test]
 fn holds_the_default_until_twenty_observations() {
-    let mut sizes = RequestSizes::default();
+    let mut sizes = ObservedSizes::default();
     observe(&mut sizes, ENOUGH - 1, 80, None, (8, 16));
     let held = estimate(unbounded(80), sizes.expected(), 512);
     assert_eq!((held.input_tokens, held.output_tokens), (26, 512));
@@ -71,7 +77,7 @@ fn holds_the_default_until_twenty_observations() {
 
 #[test]
 fn a_bounded_answer_counts_only_for_the_input() {
-    let mut sizes = RequestSizes::default();
+    let mut sizes = ObservedSizes::default();
     observe(&mut sizes, 100, 80, Some(1), (8, 1));
     assert_eq!(sizes.expected().output_tokens, None);
     assert!(sizes.expected().input_per_mille.is_some());
@@ -79,21 +85,18 @@ fn a_bounded_answer_counts_only_for_the_input() {
 
 #[test]
 fn the_clients_bound_is_held_whatever_was_observed() {
-    let mut sizes = RequestSizes::default();
+    let mut sizes = ObservedSizes::default();
     observe(&mut sizes, 100, 80, None, (8, 16));
     let shape = Shape {
         max_output_tokens: Some(4_000),
         ..unbounded(80)
     };
-    assert_eq!(
-        estimate(shape, sizes.expected(), 512).output_tokens,
-        4_000
-    );
+    assert_eq!(estimate(shape, sizes.expected(), 512).output_tokens, 4_000);
 }
 
 #[test]
 fn several_choices_are_observed_and_held_one_by_one() {
-    let mut sizes = RequestSizes::default();
+    let mut sizes = ObservedSizes::default();
     let shape = Shape {
         choices: 4,
         ..unbounded(80)
@@ -114,7 +117,7 @@ fn several_choices_are_observed_and_held_one_by_one() {
 #[test]
 fn the_ratio_of_the_input_stays_within_its_bounds() {
     for (bytes, tokens, expect) in [(1_000_000, 10, 50), (10, 10_000, 1_000)] {
-        let mut sizes = RequestSizes::default();
+        let mut sizes = ObservedSizes::default();
         observe(&mut sizes, ENOUGH, bytes, None, (tokens, 1));
         assert_eq!(sizes.expected().input_per_mille, Some(expect));
     }
@@ -122,7 +125,7 @@ fn the_ratio_of_the_input_stays_within_its_bounds() {
 
 #[test]
 fn longer_answers_count_soon_and_shorter_ones_in_time() {
-    let mut sizes = RequestSizes::default();
+    let mut sizes = ObservedSizes::default();
     observe(&mut sizes, 5_000, 80, None, (8, 16));
     observe(&mut sizes, 120, 80, None, (8, 2_000));
     let long = sizes.expected().output_tokens;
@@ -179,7 +182,7 @@ proptest! {
     ) {
         let shape = Shape { body_bytes, max_output_tokens: None, choices };
         let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
-        let mut sizes = RequestSizes::default();
+        let mut sizes = ObservedSizes::default();
         for _ in 0..ENOUGH {
             sizes.observe(shape, usage);
         }

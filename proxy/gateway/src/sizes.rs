@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use foldhash::quality::RandomState;
 use parking_lot::{Mutex, RwLock};
 use proxy_core::names::{ObjectName, Usage};
-use proxy_core::tokens::{Expected, RequestSizes, Shape};
+use proxy_core::tokens::{Expected, ObservedSizes, Shape};
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +23,7 @@ const ENTRIES: usize = 10_000;
 
 /// The sizes of all rules, of the table in force and of those before it.
 #[derive(Debug, Default)]
-pub(crate) struct ObservedSizes {
+pub(crate) struct Sizes {
     rules: Mutex<HashMap<RuleName, Arc<RuleSizes>, RandomState>>,
     /// How many models all rules know.
     entries: Arc<AtomicUsize>,
@@ -39,13 +39,13 @@ struct RuleName {
 /// The sizes of the requests that one rule serves.
 #[derive(Debug)]
 pub(crate) struct RuleSizes {
-    models: RwLock<HashMap<Arc<str>, Box<Mutex<RequestSizes>>, RandomState>>,
+    models: RwLock<HashMap<Arc<str>, Box<Mutex<ObservedSizes>>, RandomState>>,
     /// Of all models that have no entry of their own; made when the first is needed.
-    others: OnceLock<Box<Mutex<RequestSizes>>>,
+    others: OnceLock<Box<Mutex<ObservedSizes>>>,
     entries: Arc<AtomicUsize>,
 }
 
-impl ObservedSizes {
+impl Sizes {
     /// The sizes of a rule, new ones if it was never seen. For the making of a table: it locks.
     pub(crate) fn rule(&self, route: &ObjectName, rule: &Arc<str>) -> Arc<RuleSizes> {
         let mut rules = self.rules.lock();

@@ -25,7 +25,7 @@ fn output(rule: &RuleSizes, model: &str) -> Option<u64> {
 
 #[test]
 fn each_model_of_each_rule_is_learned_apart() {
-    let learned = ObservedSizes::default();
+    let learned = Sizes::default();
     let a = learned.rule(&name("r"), &"a".into());
     let b = learned.rule(&name("r"), &"b".into());
     teach(&a, "m", 5);
@@ -36,7 +36,7 @@ fn each_model_of_each_rule_is_learned_apart() {
 
 #[test]
 fn a_rule_of_the_same_name_goes_on_with_what_was_learned() {
-    let learned = ObservedSizes::default();
+    let learned = Sizes::default();
     teach(&learned.rule(&name("r"), &"a".into()), "m", 5);
     let again = learned.rule(&name("r"), &"a".into());
     assert_eq!(output(&again, "m"), Some(5));
@@ -46,7 +46,7 @@ fn a_rule_of_the_same_name_goes_on_with_what_was_learned() {
 
 #[test]
 fn models_beyond_those_of_a_rule_share_one_entry() {
-    let learned = ObservedSizes::default();
+    let learned = Sizes::default();
     let rule = learned.rule(&name("r"), &"a".into());
     for index in 0..MODELS_PER_RULE {
         teach(&rule, &format!("m{index}"), 5);
@@ -60,7 +60,7 @@ fn models_beyond_those_of_a_rule_share_one_entry() {
 
 #[test]
 fn entries_are_bounded_and_those_of_rules_that_are_gone_make_room() {
-    let learned = ObservedSizes::default();
+    let learned = Sizes::default();
     let rule = |index: usize| learned.rule(&name("r"), &format!("rule{index}").into());
     for index in 0..ENTRIES.div_ceil(MODELS_PER_RULE) {
         let rule = rule(index);
@@ -82,7 +82,7 @@ fn entries_are_bounded_and_those_of_rules_that_are_gone_make_room() {
 
 #[test]
 fn without_room_a_new_model_is_learned_with_the_others() {
-    let learned = ObservedSizes::default();
+    let learned = Sizes::default();
     let rule = learned.rule(&name("r"), &"a".into());
     learned.entries.store(ENTRIES, Ordering::Relaxed);
     teach(&rule, "m", 5);
