@@ -1,5 +1,5 @@
-//! Carries calls to the store and answers back, keeps the connection, and looks after counters that
-//! nobody asks for: what they do not use any more is given back.
+//! The agent of the store: carries calls to it and answers back, keeps the connection, and returns
+//! the unspent grants of quiet counters.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,22 +25,23 @@ use crate::script::{self, Caller, Item, Outcome, Reply};
 use crate::slot::Slot;
 use crate::store::{Asked, Call, Phase, Store, StoreConfig};
 
-/// How often counters are looked after that nobody asks for.
+/// How often the agent looks at quiet counters.
 const TICK: Duration = Duration::from_millis(250);
-/// A store that has not answered for so long is asked whether it is there: with a tick and the wait
-/// for an answer, its loss is noticed within 0.9 s.
+/// After this time without an answer the agent sends a sign of life: with a tick and the wait for an
+/// answer, a loss is noticed within 0.9 s.
 const SILENT: Duration = Duration::from_millis(400);
-/// How often a replica says that it lives; the store forgets one that was silent for 2 s.
+/// How often a replica registers; the store drops a replica that is silent for 2 s.
 const COUNT: Duration = Duration::from_millis(500);
-/// After so long without an answer the store is away.
+/// A call without an answer after this time means that the store is away.
 const ANSWER: Duration = Duration::from_millis(250);
-/// Connecting may take longer: TLS, Sentinels, the nodes of a cluster.
+/// The longest time to connect; TLS, Sentinels and the nodes of a cluster take longer than a call.
 const CONNECT: Duration = Duration::from_millis(1_000);
-/// Counters of one call. A call of so many takes the store about 2 ms.
+/// The most counters of one call; the store takes about 2 ms for them.
 const BATCH: usize = 64;
-/// What is unused is given back on shutdown within this time, or is left to expire.
+/// On shutdown unspent grants are returned within this time, or expire.
 const FAREWELL: Duration = Duration::from_millis(1_000);
-/// The store's side of a replica; runs until it is told to stop.
+
+/// The store's side of a replica; runs until shutdown.
 pub struct Agent {
     ledger: Arc<Ledger>,
     config: StoreConfig,
@@ -50,9 +51,9 @@ pub struct Agent {
     script: Arc<Script>,
     /// The counters that the store was asked for, by the keys that it knows.
     lent: HashMap<String, Arc<Slot>>,
-    /// The life of the data that we know; empty at first.
+    /// The known epoch of the data; empty at first.
     epoch: Arc<str>,
-    /// When the store answered last, and when it counted the replicas.
+    /// When the store last answered, and when it last counted the replicas.
     answered: Option<Instant>,
     counted: Option<Instant>,
 }
@@ -78,9 +79,10 @@ struct Returned {
 /// What follows an answer.
 enum Next {
     Nothing,
-    /// The store's data has another life.
+    /// The store's data has another epoch.
     Begins(String),
-    /// The same call again after a pause, for the `repeats`th time: others were asked to give back.
+    /// The same call again after a pause, for the `repeats`th time: other replicas were asked to return
+    /// grants.
     Again {
         call: Call,
         repeats: usize,
@@ -88,21 +90,21 @@ enum Next {
     },
 }
 
-/// Why a connection is given up.
+/// Why a connection ends.
 enum Lost {
     /// The process stops.
     Stopped,
-    /// The store does not do what it should.
+    /// The store does not answer, or not as it should.
     Broken(String),
 }
 
 impl Agent {
-    /// A ledger whose counters a shared store lends, and the agent that carries its calls.
+    /// A ledger whose limits a shared store lends, and the agent that carries its calls.
     #[must_use]
     pub fn new(config: StoreConfig, metrics: &Metrics) -> (Arc<Ledger>, Self) {
         let (store, calls) = Store::new();
         let ledger = Arc::new(Ledger::with_store(metrics, Some(Arc::clone(&store))));
-        // Another one each time: what an earlier process held is not this one's.
+        // New for each process: what an earlier one held does not belong to this one.
         let replica = format!("{}-{:08x}", config.replica, rand::random::<u32>());
         let agent = Self {
             ledger: Arc::clone(&ledger),
@@ -119,9 +121,9 @@ impl Agent {
         (ledger, agent)
     }
 
-    /// Connects, serves, and connects again, until `shutdown`; then gives back what is left.
+    /// Connects, serves, and connects again, until `shutdown`; then returns unspent grants.
     pub async fn run(mut self, mut shutdown: Shutdown) {
-        let mut told = String::new();
+        let mut logged = String::new();
         loop {
             let opened = tokio::select! {
                 () = shutdown.requested() => return,
@@ -130,7 +132,7 @@ impl Agent {
             let broken = match opened {
                 Ok((link, mut recalls)) => {
                     info!(address = %self.config.address, "quota store connected");
-                    told.clear();
+                    logged.clear();
                     match self.serve(&link, &mut recalls, &mut shutdown).await {
                         Lost::Stopped => return self.farewell(&link).await,
                         Lost::Broken(why) => {
@@ -143,10 +145,10 @@ impl Agent {
             };
             self.leave();
             (self.answered, self.counted) = (None, None);
-            if told != broken {
+            if logged != broken {
                 let address = &self.config.address;
                 warn!(%address, error = %broken, "quota store lost; limits do what onStoreLoss says");
-                told = broken;
+                logged = broken;
             }
             tokio::select! {
                 () = shutdown.requested() => return,
@@ -218,7 +220,7 @@ impl Agent {
                 () = shutdown.requested() => break Lost::Stopped,
             }
         };
-        // Nobody waits for these any more, but each must be known to be lost or answered.
+        // No request waits for these any more, but each must be known to be lost or answered.
         if let Lost::Broken(_) = lost {
             self.store.enter(Phase::Away);
         }
@@ -234,14 +236,14 @@ impl Agent {
         lost
     }
 
-    /// What is to be told without being asked; a call without counters, if the store has not answered
-    /// for a while: is it there?
+    /// The calls of a tick: reports that are due. A call without counters, as a sign of life, when the
+    /// store has not answered for a while.
     fn round(&mut self) -> Vec<Call> {
         let now = clock::now();
         let replicas = self.store.replicas();
         let mut asked = Vec::new();
         let mut unlisted = false;
-        // Not while it is locked: requests list counters that they have locked.
+        // Not while the list is locked: requests add counters whose state they hold locked.
         let mut listed = std::mem::take(&mut *self.store.listed.lock());
         listed.retain(|slot| {
             let (due, keep) = slot.tend(replicas, now);
@@ -263,7 +265,7 @@ impl Agent {
         batches(asked)
     }
 
-    /// Another replica lacks what this one may hold.
+    /// The call that returns what another replica lacks.
     fn recalled(&self, recall: &Recall) -> Option<Call> {
         if recall.by == self.config.replica {
             return None;
@@ -343,7 +345,7 @@ impl Agent {
         })
     }
 
-    /// Hands answers to the counters.
+    /// Passes the answers to the counters.
     ///
     /// # Errors
     /// The store is away.
@@ -359,7 +361,7 @@ impl Agent {
             Ok(reply) => reply,
             Err(why) => {
                 self.metrics.called("failed");
-                // Before anybody is told: who asks again must see that the store is away.
+                // Before the counters learn of it: a request that asks again must see the loss.
                 self.store.enter(Phase::Away);
                 call.fail();
                 return Err(why);
@@ -405,47 +407,46 @@ impl Agent {
         Ok(Next::Nothing)
     }
 
-    /// Takes note of another life of the data. What was lent is void, and what this replica has
-    /// used is told again.
+    /// Begins a new epoch of the data: grants are void, and this replica reports its use again.
     fn begin(&mut self, epoch: &str) -> Vec<Call> {
         if !self.epoch.is_empty() {
-            warn!("the quota store has lost its data; telling it what was used here");
+            warn!("the quota store has lost its data; reporting the use of this replica again");
         }
         self.store.enter(Phase::Settling);
         self.epoch = epoch.into();
         let now = clock::now();
-        let told = self.ledger.slots().into_iter().filter_map(|slot| {
-            let (limit, ask) = slot.retell(now)?;
+        let reports = self.ledger.slots().into_iter().filter_map(|slot| {
+            let (limit, ask) = slot.report_again(now)?;
             Some(Asked { slot, limit, ask })
         });
-        let calls = batches(told.collect());
+        let calls = batches(reports.collect());
         if calls.is_empty() {
-            // Only what is done under the new epoch opens the store again.
+            // Only a call under the new epoch opens the store again.
             return vec![Call(Vec::new())];
         }
         calls
     }
 
-    /// Gives back what is lent, so that others need not wait until it has expired.
+    /// Returns unspent grants, so that other replicas need not wait until they expire.
     async fn farewell(&mut self, link: &Link) {
         self.store.enter(Phase::Away);
         let now = clock::now();
         let slots = std::mem::take(&mut *self.store.listed.lock());
-        let told = slots.into_iter().filter_map(|slot| {
+        let reports = slots.into_iter().filter_map(|slot| {
             let (limit, ask) = slot.surrender(now)?;
             Some(Asked { slot, limit, ask })
         });
-        let calls: FuturesUnordered<_> = batches(told.collect())
+        let calls: FuturesUnordered<_> = batches(reports.collect())
             .into_iter()
             .map(|call| self.send(call, link))
             .collect();
         if timeout(FAREWELL, calls.collect::<Vec<_>>()).await.is_err() {
-            warn!("the quota store was not told what is left");
+            warn!("unspent grants were not returned to the quota store; they will expire");
         }
     }
 }
 
-/// Whether so much time has passed since then.
+/// Whether `time` has passed since `then`.
 fn is_past(then: Option<Instant>, time: Duration) -> bool {
     then.is_none_or(|then| clock::instant().saturating_duration_since(then) >= time)
 }

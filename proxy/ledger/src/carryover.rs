@@ -1,4 +1,5 @@
-//! What replicas that are gone used of calendar periods that still run, as the operators tell it.
+//! This replica's share of what departed replicas used of current calendar periods, as the operators
+//! report it.
 
 use std::collections::HashMap;
 
@@ -9,20 +10,20 @@ use proxy_core::quota::{Carried, Counter, LimitName, SubjectKey};
 /// By limit and subject: when the period began, and how much.
 type Uses = HashMap<(LimitName, SubjectKey), (i64, u64), RandomState>;
 
-/// Kept beside the counters, since most subjects have none here yet when this is told.
+/// Kept beside the counters, since most subjects have none here when a report arrives.
 #[derive(Debug, Default)]
 pub(crate) struct Carryover(RwLock<Uses>);
 
 impl Carryover {
     pub(crate) fn replace(&self, carried: Vec<Carried>) {
         let uses = carried.into_iter().map(|one| {
-            let whom = (one.limit, one.key);
-            (whom, (one.period_start_ms, one.amount))
+            let counter = (one.limit, one.key);
+            (counter, (one.period_start_ms, one.amount))
         });
         *self.0.write() = uses.collect();
     }
 
-    /// Makes `counter` count what is carried for it, if it counts the same period.
+    /// Sets the carried use of `counter`, if it counts the same period.
     pub(crate) fn apply(&self, limit: &LimitName, key: SubjectKey, counter: &mut Counter) {
         let uses = self.0.read();
         match uses.get(&(limit.clone(), key)) {

@@ -1,4 +1,4 @@
-//! What a request has reserved, until it is settled.
+//! The charge of a request: its reservations, until they are settled.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ use crate::metrics::Settlements;
 use crate::slot::{Slot, State};
 use crate::store::Store;
 
-/// What one request has reserved. It is settled exactly once: by its request's end, or by its drop,
-/// at `estimate`, when nobody else did (an aborted client, a cut stream, a panic).
+/// The reservations of one request. It is settled exactly once: by the request's end, or else by its
+/// drop at `estimate` (an aborted client, a cut stream, a panic).
 #[derive(Debug)]
 pub struct Charge {
     pub(crate) held: SmallVec<[Held; 4]>,
     pub(crate) settled: bool,
-    /// What to settle at if nobody settles: the reservation, narrowed as the answer goes on.
+    /// What a drop settles at: the reservation, narrowed as the answer goes on.
     pub estimate: Cost,
-    /// How the limits stood once it was reserved.
+    /// The limits after the reservation.
     pub levels: Levels,
     pub(crate) clock: fn() -> Moment,
     pub(crate) settlements: Settlements,
@@ -31,18 +31,18 @@ pub struct Charge {
 pub(crate) struct Held {
     pub(crate) slot: Arc<Slot>,
     pub(crate) limit: Arc<EnforcedLimit>,
-    pub(crate) taken: Reservation,
+    pub(crate) reservation: Reservation,
     pub(crate) asked: u64,
 }
 
 /// How a reservation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// By the usage that the backend told.
+    /// By the usage that the backend reported.
     Measured,
     /// By an estimate: the usage is unknown.
     Estimated,
-    /// Given back: the backend bills nothing.
+    /// Released: the backend bills nothing.
     Released,
 }
 
@@ -52,7 +52,7 @@ impl Charge {
         self.finish(actual, how);
     }
 
-    /// Gives everything back: nothing was sent, or the backend bills nothing.
+    /// Releases everything: nothing was sent, or the backend bills nothing.
     pub fn release(self) {
         self.settle(Cost::default(), Settled::Released);
     }
@@ -76,7 +76,7 @@ impl Charge {
             let mut state = held.slot.state.lock();
             state.reserved = state.reserved.saturating_sub(held.asked);
             if !state.counter.suits(&live.limit) {
-                // Another table counts by another window, and began anew.
+                // A newer table has another window, and its counter began again.
                 continue;
             }
             let State {
@@ -91,7 +91,7 @@ impl Charge {
                     Backing::Cut(escrow, Loss { on, share })
                 }),
             };
-            entry.settle(held.taken, used, now);
+            entry.settle(held.reservation, used, now);
             let unlisted = !std::mem::replace(&mut state.listed, true);
             drop(state);
             if unlisted && let Some(store) = &self.store {

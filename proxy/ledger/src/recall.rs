@@ -1,6 +1,6 @@
-//! What the store tells all replicas when one lacks what others may hold.
+//! Recalls: the store's message to all replicas that one of them lacks what others may hold.
 //!
-//! A message that gets lost does no harm: who lacks something asks again, and each time all are told.
+//! Delivery is best effort: a replica that is still short asks again, which publishes again.
 
 use std::convert::Infallible;
 
@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 #[cfg(test)]
 mod tests;
 
-/// Messages that wait. More are dropped.
+/// The most messages that wait; more are dropped, since a replica that is still short asks again.
 const WAITING: usize = 1024;
 
 /// A replica lacks what others may hold of a counter.
@@ -27,7 +27,7 @@ pub(crate) fn channel(prefix: &str) -> String {
     format!("{{{prefix}}}:recall")
 }
 
-/// Where a connection puts what the store sends unasked, and where recalls come out.
+/// The handler of a connection's push messages, and the receiver of the recalls among them.
 pub(crate) fn receiver() -> (
     impl Fn(PushInfo) -> Result<(), Infallible> + Clone + Send + Sync + 'static,
     mpsc::Receiver<Recall>,
@@ -42,7 +42,7 @@ pub(crate) fn receiver() -> (
     (put, received)
 }
 
-/// `replica key`; none if it is another message.
+/// Reads `replica key`; `None` for another message.
 fn read(push: &PushInfo) -> Option<Recall> {
     let (PushKind::Message, [_channel, Value::BulkString(text)]) =
         (&push.kind, push.data.as_slice())

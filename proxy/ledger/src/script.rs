@@ -19,30 +19,30 @@ pub(crate) struct Item {
     pub(crate) key: String,
     /// The limit's amount.
     pub(crate) amount: u64,
-    /// How the store is to count.
+    /// How the store counts.
     pub(crate) window: StoreWindow,
-    /// What is told and asked.
+    /// The request.
     pub(crate) ask: LeaseRequest,
 }
 
-/// Who calls, and what it knows.
+/// The calling replica, and what it knows.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller<'a> {
     /// Hash tag and beginning of all keys.
     pub(crate) prefix: &'a str,
     pub(crate) replica: &'a str,
-    /// The life of the data that it knows; empty at first.
+    /// The epoch of the data that it knows; empty at first.
     pub(crate) epoch: &'a str,
     /// Register the replica, and count all.
     pub(crate) counts: bool,
-    /// How many replicas it knows.
+    /// The number of replicas, as it knows it.
     pub(crate) replicas: u64,
 }
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It was done; one answer for each item. Nothing is granted for so many milliseconds.
+    /// It was done: a reply for each item, and for how many milliseconds nothing is granted.
     Done(Vec<LeaseReply>, u64),
     /// The data is not that of the known epoch; nothing was done.
     OtherEpoch,
@@ -60,7 +60,7 @@ pub(crate) struct Reply {
     pub(crate) replicas: u64,
 }
 
-/// What the script calls a counter, as an [`Item`] calls it; none if it is another gateway's.
+/// The key of an [`Item`] from its key in the store; `None` for a counter of another gateway.
 pub(crate) fn without_prefix<'a>(key: &'a str, prefix: &str) -> Option<&'a str> {
     let rest = key.strip_prefix('{')?.strip_prefix(prefix)?;
     rest.strip_prefix("}:")
@@ -128,7 +128,7 @@ impl Caller<'_> {
 }
 
 impl Reply {
-    /// Reads what the script returns for `items`; none if it is not that.
+    /// Reads what the script returns for `items`; `None` for anything else.
     pub(crate) fn read(value: &Value, items: &[Item]) -> Option<Self> {
         let Value::Array(parts) = value else {
             return None;

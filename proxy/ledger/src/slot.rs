@@ -1,4 +1,4 @@
-//! One counter of the ledger: what it is called, and what it says to those who look.
+//! One counter of the ledger, with its name, its escrow and its readings.
 
 use std::sync::Arc;
 
@@ -10,24 +10,24 @@ use proxy_core::quota::{
 };
 use tokio::sync::Notify;
 
-/// Whom a counter counts, for machines and for people.
+/// The subject of a counter, as a key and as text.
 #[derive(Debug)]
-pub(crate) struct Whom {
+pub(crate) struct Subject {
     pub(crate) key: SubjectKey,
-    pub(crate) subject: Arc<str>,
+    pub(crate) text: Arc<str>,
 }
 
-/// One counter, and what it is called.
+/// One counter and its name.
 #[derive(Debug)]
 pub struct Slot {
-    /// Where the ledger keeps it; of this process only.
+    /// Its place in the ledger; differs from process to process.
     pub(crate) place: u128,
     /// The limit.
     pub limit: LimitName,
     pub(crate) key: SubjectKey,
     /// `consumer=ns/name model=gpt-4o`, by the quota's `per`; empty if it does not split.
     pub subject: Arc<str>,
-    /// Wakes those who wait for an answer of the store.
+    /// Wakes the requests that wait for an answer of the store.
     pub(crate) answered: Arc<Notify>,
     pub(crate) state: Mutex<State>,
 }
@@ -39,9 +39,9 @@ pub(crate) struct State {
     pub(crate) reserved: u64,
     /// What the shared store has lent, if there is one.
     pub(crate) escrow: Option<Escrow>,
-    /// The limit by which it was counted last.
+    /// The limit of the last reservation.
     pub(crate) limit: Limit,
-    /// The store looks after it.
+    /// It is in the care of the store's agent.
     pub(crate) listed: bool,
 }
 
@@ -56,7 +56,7 @@ impl State {
         }
     }
 
-    /// Whether `limit` is the one that was counted by. Looks at what can change under one name.
+    /// Whether `limit` is the one of the last reservation. Compares what can change under one name.
     pub(crate) fn counts_like(&self, limit: &Limit) -> bool {
         self.limit.amount == limit.amount
             && self.limit.unit == limit.unit
@@ -68,35 +68,35 @@ impl State {
     }
 }
 
-/// What a counter says at one moment.
+/// The reading of a counter at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Used in the window, what is reserved and debt included.
+    /// Used in the window, reservations and debt included.
     pub used: u64,
     /// The part of it that running requests hold.
     pub reserved: u64,
-    /// Until all of it has left the window, at the latest.
+    /// Latest time until all of it has left the window.
     pub reset_ms: u64,
 }
 
 impl Slot {
-    pub(crate) fn new(place: u128, limit: LimitName, whom: Whom, state: State) -> Self {
+    pub(crate) fn new(place: u128, limit: LimitName, subject: Subject, state: State) -> Self {
         Self {
             place,
             limit,
-            key: whom.key,
-            subject: whom.subject,
+            key: subject.key,
+            subject: subject.text,
             answered: Arc::default(),
             state: Mutex::new(state),
         }
     }
 
-    /// What is used at `now`, counted as `limit` counts.
+    /// The use at `now`, by the window of `limit`.
     #[must_use]
     pub fn counted(&self, limit: &Limit, now: Moment) -> Counted {
         let mut state = self.state.lock();
         if !state.counter.suits(limit) {
-            // The next request begins it anew.
+            // The next request replaces the counter.
             return Counted::default();
         }
         let here = state.counter.used(limit, now);
@@ -112,17 +112,17 @@ impl Slot {
 }
 
 impl Slot {
-    /// Whether a request for `ask` would fit; takes nothing.
+    /// Whether a request for `ask` would fit. Takes nothing.
     ///
     /// # Errors
-    /// How long until it fits, if it does not.
+    /// The time until it fits.
     pub fn forecast(&self, limit: &Limit, ask: u64, now: Moment) -> Result<(), Wait> {
         let mut state = self.state.lock();
         let State {
             counter, escrow, ..
         } = &mut *state;
         if !counter.suits(limit) {
-            // The next request begins it anew.
+            // The next request replaces the counter.
             let mut counter = Counter::new(limit, now);
             return Entry::own(limit, Mode::Enforce, &mut counter).forecast(ask, now);
         }
@@ -133,7 +133,7 @@ impl Slot {
         entry.forecast(ask, now)
     }
 
-    /// What other replicas should know of it; none if nothing counts.
+    /// The reading for other replicas; `None` when nothing counts.
     #[must_use]
     pub fn reading(&self, limit: &Limit, now: Moment) -> Option<CounterReading> {
         let mut state = self.state.lock();
@@ -155,9 +155,9 @@ impl Slot {
     }
 }
 
-/// What the agent of the store does.
+/// The part of the store's agent.
 impl Slot {
-    /// The counter's key in the store: what counts differently has another one.
+    /// The counter's key in the store; a limit that counts differently has another one.
     pub(crate) fn store_key(&self, limit: &Limit) -> String {
         let Self {
             limit: name, key, ..
@@ -186,7 +186,7 @@ impl Slot {
         }
     }
 
-    /// What is due to be told to the store, and whether to look after it any longer.
+    /// The report that is due, and whether the counter still needs care.
     pub(crate) fn tend(&self, replicas: u64, now: Moment) -> (Option<(Limit, LeaseRequest)>, bool) {
         let mut state = self.state.lock();
         let State { escrow, limit, .. } = &mut *state;
@@ -204,7 +204,7 @@ impl Slot {
         (None, !idle)
     }
 
-    /// Another replica lacks what this one may hold: what to tell the store, none if a call is on its
+    /// Another replica lacks what this one may hold: the report to send, `None` while a call is on its
     /// way.
     pub(crate) fn recall(&self, now: Moment) -> Option<(Limit, LeaseRequest)> {
         let mut state = self.state.lock();
@@ -215,13 +215,13 @@ impl Slot {
             .then(|| (limit.clone(), escrow.report(now)))
     }
 
-    /// Whether the store looks after it.
+    /// Whether it is in the care of the store's agent.
     pub(crate) fn is_listed(&self) -> bool {
         self.state.lock().listed
     }
 
-    /// The store has lost its data: what to tell it of this counter.
-    pub(crate) fn retell(&self, now: Moment) -> Option<(Limit, LeaseRequest)> {
+    /// The store has lost its data: the report to send.
+    pub(crate) fn report_again(&self, now: Moment) -> Option<(Limit, LeaseRequest)> {
         let mut state = self.state.lock();
         let State {
             counter,
@@ -237,7 +237,7 @@ impl Slot {
         Some((limit.clone(), escrow.report(now)))
     }
 
-    /// The process ends: what is lent and not used, and what is owed.
+    /// The process ends: the report of unspent grants, and of what is owed.
     pub(crate) fn surrender(&self, now: Moment) -> Option<(Limit, LeaseRequest)> {
         let mut state = self.state.lock();
         let State { escrow, limit, .. } = &mut *state;

@@ -1,8 +1,9 @@
-//! The shared store of counters: what requests ask of it, and whether it answers.
+//! The requests' side of the shared store: their calls, and whether the store answers.
 //!
-//! Requests never talk to it. They take from the escrow of their counter ([`proxy_core::quota::Escrow`]),
-//! and hand a [`Call`] to the agent when that runs low; only who lacks something waits for the
-//! answer. Refuses to decide: what fits is said by core, what is granted by the script.
+//! Requests never talk to the store. They take from the escrow of their counter
+//! ([`proxy_core::quota::Escrow`]), and pass a [`Call`] to the agent when that runs low; only a request
+//! that lacks something waits for the answer. Refuses to decide: core knows what fits, and the script
+//! what is granted.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,8 +20,7 @@ use crate::slot::Slot;
 #[cfg(test)]
 mod tests;
 
-/// Calls on their way to the agent. When they are full, a request behaves as if the store had not
-/// answered.
+/// Calls that wait for the agent. Beyond these a request behaves as if the store had not answered.
 const CALLS: usize = 4096;
 
 /// Settings of the shared store.
@@ -30,9 +30,9 @@ pub struct StoreConfig {
     pub address: StoreAddress,
     /// PEM file with the CA of its certificate; without one the public ones are trusted.
     pub ca_file: Option<PathBuf>,
-    /// What the keys begin with, and the same for all replicas of one gateway.
+    /// The prefix of all keys; the same for all replicas of one gateway.
     pub prefix: String,
-    /// What this replica is called, for people who look into the store.
+    /// The name of this replica in the store.
     pub replica: String,
 }
 
@@ -40,17 +40,17 @@ pub struct StoreConfig {
 #[derive(Debug)]
 pub(crate) struct Store {
     phase: AtomicU8,
-    /// How many replicas the store counts, and how many the operator does.
+    /// The number of replicas by the store, and by the operator.
     pub(crate) counted: AtomicU64,
-    told: AtomicU64,
+    reported: AtomicU64,
     /// The store's clock less ours, in milliseconds.
     pub(crate) ahead_ms: AtomicI64,
     calls: mpsc::Sender<Call>,
-    /// Counters that hold something, or have something to tell.
+    /// Counters that hold grants, or have something to report.
     pub(crate) listed: Mutex<Vec<Arc<Slot>>>,
 }
 
-/// Counters to be told of and asked for together.
+/// Requests to the store that travel together.
 #[derive(Debug)]
 pub(crate) struct Call(pub(crate) Vec<Asked>);
 
@@ -62,27 +62,27 @@ pub(crate) struct Asked {
     pub(crate) ask: LeaseRequest,
 }
 
-/// How the store stands.
+/// The state of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
     /// It does not answer.
     Away,
-    /// It answers, has lost its data, and grants nothing until every replica had time to tell what
-    /// it has used.
+    /// It answers, has lost its data, and grants nothing until every replica had time to report its
+    /// use.
     Settling,
     /// It grants.
     Open,
 }
 
 impl Store {
-    /// The requests' side, and where their calls come out.
+    /// The requests' side, and the receiver of their calls.
     pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<Call>) {
         let (calls, received) = mpsc::channel(CALLS);
         let store = Arc::new(Self {
             phase: AtomicU8::new(0),
             counted: AtomicU64::new(1),
-            told: AtomicU64::new(1),
+            reported: AtomicU64::new(1),
             ahead_ms: AtomicI64::new(0),
             calls,
             listed: Mutex::default(),
@@ -118,31 +118,31 @@ impl Store {
         }
     }
 
-    /// How many replicas share the store. The larger number of two that may both be late: too small
-    /// a number would let too much pass while the store is away.
+    /// The number of replicas that share the store: the larger of two numbers that may both be late,
+    /// because too small a number would admit too much while the store is away.
     pub(crate) fn replicas(&self) -> u64 {
         let counted = self.counted.load(Ordering::Relaxed);
-        counted.max(self.told.load(Ordering::Relaxed))
+        counted.max(self.reported.load(Ordering::Relaxed))
     }
 
-    /// What the operator counts.
-    pub(crate) fn replicas_told(&self, replicas: u64) {
-        self.told.store(replicas, Ordering::Relaxed);
+    /// Sets the number of replicas by the operator.
+    pub(crate) fn report_replicas(&self, replicas: u64) {
+        self.reported.store(replicas, Ordering::Relaxed);
     }
 
-    /// The store's wall clock, about.
+    /// The approximate time of the store's wall clock.
     pub(crate) fn unix_ms(&self) -> i64 {
         clock::now()
             .unix_ms
             .saturating_add(self.ahead_ms.load(Ordering::Relaxed))
     }
 
-    /// Looks after a counter until nothing is lent to it or owed. Not twice for the same.
+    /// Adds a counter to the agent's care, until nothing is lent to it or owed. Not twice for the same.
     pub(crate) fn list(&self, slot: &Arc<Slot>) {
         self.listed.lock().push(Arc::clone(slot));
     }
 
-    /// Sends a call. If it cannot be sent, nobody answers it, which is told to all of its counters.
+    /// Sends a call, or fails it at once if it cannot be sent.
     pub(crate) fn send(&self, call: Call) {
         if let Err(refused) = self.calls.try_send(call) {
             refused.into_inner().fail();
@@ -157,7 +157,7 @@ impl Call {
         }
     }
 
-    /// The same call, after it was answered: what it told is told.
+    /// The same call after an answer: what the store has heard is not repeated.
     pub(crate) fn again(self) -> Self {
         let again = |asked: Asked| Asked {
             ask: asked.ask.again(),

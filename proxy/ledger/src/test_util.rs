@@ -10,16 +10,16 @@ pub struct StoreScript {
     script: redis::Script,
 }
 
-/// Who calls the script, and what it knows.
+/// The calling replica, and what it knows.
 #[derive(Clone, Copy, Debug)]
 pub struct ScriptCaller<'a> {
     /// Its name.
     pub replica: &'a str,
-    /// The life of the data that it knows; empty at first.
+    /// The epoch of the data that it knows; empty at first.
     pub epoch: &'a str,
     /// Whether the script counts the replicas.
     pub counts: bool,
-    /// How many replicas it knows.
+    /// The number of replicas, as it knows it.
     pub replicas: u64,
 }
 
@@ -30,31 +30,31 @@ pub struct ScriptItem {
     pub key: String,
     /// The limit's amount.
     pub amount: u64,
-    /// How to count.
+    /// How the store counts.
     pub window: StoreWindow,
-    /// What is told and asked.
+    /// The request.
     pub ask: LeaseRequest,
 }
 
 /// What the script answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptReply {
-    /// What became of the call.
+    /// The outcome of the call.
     pub outcome: ScriptOutcome,
-    /// The life of the data.
+    /// The epoch of the data.
     pub epoch: String,
     /// The server's clock.
     pub unix_ms: i64,
-    /// How many replicas there are.
+    /// The number of replicas.
     pub replicas: u64,
 }
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScriptOutcome {
-    /// An answer for each counter, and for how many milliseconds nothing is granted.
+    /// A reply for each counter, and for how many milliseconds nothing is granted.
     Done(Vec<LeaseReply>, u64),
-    /// The caller knows another life of the data; nothing was done.
+    /// The caller knows another epoch of the data; nothing was done.
     OtherEpoch,
     /// No period of a counter holds the server's time; nothing was done.
     OtherPeriod,
@@ -79,7 +79,7 @@ impl StoreScript {
         })
     }
 
-    /// Calls it as a gateway does; none if the answer cannot be read.
+    /// Calls it as a gateway does; `None` for an answer that cannot be read.
     ///
     /// # Errors
     /// The server does not answer, or with an error.

@@ -38,7 +38,6 @@ const KNOWN: &[&str] = &[
     "proxy",
     "proxy/api",
     "proxy/gateway",
-    "proxy/ledger",
     "tests/bench",
     "tests/e2e",
     "tests/foundry",

@@ -14,7 +14,7 @@ fn message(text: &[u8]) -> PushInfo {
 }
 
 #[test]
-fn a_recall_names_who_lacks_and_what() {
+fn a_recall_names_the_replica_and_the_counter() {
     let recall = read(&message(b"pod-1-00c0ffee {t}:default/q/l:Tokens:Minute:ab"));
     let expected = Recall {
         by: "pod-1-00c0ffee".to_owned(),

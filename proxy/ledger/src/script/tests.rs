@@ -44,7 +44,7 @@ fn numbers(numbers: &[i64]) -> Value {
 }
 
 #[test]
-fn a_grant_and_a_refusal_are_told_apart() {
+fn reads_a_grant_and_a_refusal() {
     let granted = reply("ok", vec![numbers(&[40, 11, 2, 90, -1, 0, 0, 0])]);
     let read = Reply::read(&granted, &[item()]).expect("a reply");
     let Outcome::Done(answers, 0) = read.outcome else {
