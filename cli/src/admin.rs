@@ -1,6 +1,6 @@
-//! Asks the admin port of a gateway.
+//! A client of admin ports.
 //!
-//! Plain HTTP/1.1 over one connection: the port speaks nothing else, and is reached on the same
+//! Plain HTTP/1.1 over one connection: an admin port speaks nothing else, and is reached on the same
 //! machine or through a port-forward.
 
 use std::fmt;
@@ -15,9 +15,9 @@ use serde::de::DeserializeOwned;
 #[cfg(test)]
 mod tests;
 
-/// A gateway that does not answer within this time is not well.
+/// The longest wait for a page; a healthy process answers within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A thousand subjects of each of a few hundred limits stay below this.
+/// The largest page: a thousand subjects of each of a few hundred limits stay below this.
 const LARGEST: u64 = 256 << 20;
 
 /// `http://host:port` of an admin port.
@@ -52,15 +52,15 @@ impl AdminUrl {
     /// Gets a JSON page.
     ///
     /// # Errors
-    /// Nobody answers, or the answer is not the page; says what the port said.
+    /// Nothing answers, or the answer is not the page; the error has the port's own message.
     pub fn page<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let context = || format!("cannot ask {self}{path}");
         let answer = self.ask(path).with_context(context)?;
         let (status, body) = split(&answer).with_context(context)?;
         match status {
             200 => serde_json::from_slice(body)
-                .with_context(|| format!("{self}{path} is of another version")),
-            404 => bail!("{self} has no {path}: not a gateway, or one of an older version"),
+                .with_context(|| format!("{self}{path} has the form of another version")),
+            404 => bail!("{self} has no {path}: it is not a gateway, or an older version"),
             _ => bail!("{}", String::from_utf8_lossy(body).trim_end()),
         }
     }
@@ -91,7 +91,7 @@ impl AdminUrl {
     }
 }
 
-/// The status and the body of an answer; the port never answers in chunks.
+/// The status and the body of an answer; an admin port never answers in chunks.
 fn split(answer: &[u8]) -> Result<(u16, &[u8])> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
     let end = end.context("no HTTP answer came")?;
@@ -110,7 +110,7 @@ fn split(answer: &[u8]) -> Result<(u16, &[u8])> {
         length.then(|| value.trim().parse::<usize>().ok()).flatten()
     });
     if length.is_some_and(|length| length != body.len()) {
-        bail!("the answer broke off");
+        bail!("the answer is incomplete");
     }
     Ok((status.context("no HTTP answer came")?, body))
 }

@@ -1,4 +1,4 @@
-//! What can be said on the command line.
+//! The command line: commands and their flags.
 
 use std::path::PathBuf;
 
@@ -17,36 +17,36 @@ pub struct Args {
     pub command: Command,
 }
 
-/// The commands.
+/// One command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the routes of a folder of manifests, and follow its changes
+    /// Serve the routes of a folder of manifests and follow its changes
     ///
-    /// The folder holds YAML files with AIBackend, AIRoute, AIQuota and Secret objects, as they
-    /// would be applied to a cluster. A change on disk is in force within a second and drops no
-    /// request. What is wrong is logged with its file and line, and leaves the rest in force.
+    /// The folder holds YAML files with AIBackend, AIRoute, AIQuota and Secret objects, as you would
+    /// apply them to a cluster. A change on disk takes effect within a second and drops no request.
+    /// Mistakes are logged with file and line; the rest of the folder stays in effect.
     Run(Box<RunArgs>),
     /// Check a folder of manifests: every mistake with file, line, field and fix
     ///
-    /// Exits with 0 if all is well or there are warnings only, with 1 if there are errors.
+    /// Exits with 1 if there are errors, else with 0; warnings do not count.
     Check(CheckArgs),
-    /// Show who has used how much of which limit, live
+    /// Show the use of every limit by subject, live
     ///
-    /// Asks the admin port of one gateway process. Sorted by the share that is used.
+    /// Asks an admin port: a proxy knows its own share, an operator the sum over all replicas. The
+    /// largest used share comes first.
     Quota(QuotaArgs),
-    /// Tell what would become of a request: its rule, its limits, its backends, and the verdict
+    /// Forecast a request: its rule, its limits, its backends, and the verdict
     ///
-    /// A forecast: nothing is sent and no quota is taken. With a folder every limit is unused; with
-    /// a gateway its counters are asked. Exits with 0 if the request would be admitted, with 1 if it
-    /// would be refused.
+    /// Sends nothing and takes no quota. A folder has unused limits; a gateway has its current
+    /// counters. Exits with 0 if the request would be admitted, with 1 if it would be refused.
     Explain(ExplainArgs),
-    /// Replay an access log against other manifests: who would be denied, when, by which limit
+    /// Replay an access log against other manifests: which requests would be denied, and why
     ///
     /// The log has neither max_tokens nor estimates, so each request asks for the tokens that it
-    /// used, which is the least that it could have asked for: a gateway denies these and maybe
-    /// more. Requests that a limit denied in the log ask for the median of their consumer's others
-    /// on that model. Host and headers are not in the log either: those are assumed with which the
-    /// logged rule is found. Exits with 0, whoever is denied; with 1 if something cannot be read.
+    /// used. That is the least it could have asked for: a gateway denies these requests and maybe
+    /// more. A request that a limit denied in the log asks for the median of its consumer's other
+    /// requests for that model. The log has neither host nor headers; the replay assumes some that
+    /// lead to the logged rule. Exits with 1 if something cannot be read, else with 0.
     Simulate(SimulateArgs),
 }
 
@@ -56,15 +56,10 @@ pub struct RunArgs {
     /// Folder with YAML manifests
     #[arg(long, env = "TUNDISH_MANIFESTS", value_name = "DIR")]
     pub manifests: PathBuf,
-    /// Namespace whose AIQuotas without targetRefs bind every route of the gateway
-    #[arg(
-        long,
-        env = "TUNDISH_NAMESPACE",
-        value_name = "NAME",
-        default_value = "tundish-system"
-    )]
-    pub namespace: String,
-    /// How many such processes share the limits; each enforces its part
+    /// The gateway's own namespace
+    #[command(flatten)]
+    pub namespace: NamespaceArgs,
+    /// Number of processes that share the limits; each enforces its share
     #[arg(long, env = "TUNDISH_REPLICAS", value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..))]
     pub replicas: u64,
@@ -82,30 +77,54 @@ pub struct CheckArgs {
     /// Folder with YAML manifests
     #[arg(value_name = "DIR")]
     pub manifests: PathBuf,
-    /// Namespace whose AIQuotas without targetRefs bind every route of the gateway
-    #[arg(
-        long,
-        env = "TUNDISH_NAMESPACE",
-        value_name = "NAME",
-        default_value = "tundish-system"
-    )]
-    pub namespace: String,
+    /// The gateway's own namespace
+    #[command(flatten)]
+    pub namespace: NamespaceArgs,
 }
 
-/// How a command answers.
+/// The gateway's own namespace.
+#[derive(clap::Args, Clone, Debug)]
+pub struct NamespaceArgs {
+    /// Namespace whose AIQuotas without targetRefs apply to every route of the gateway
+    #[arg(
+        long = "namespace",
+        id = "namespace",
+        env = "TUNDISH_NAMESPACE",
+        value_name = "NAME",
+        default_value = operator_compile::INSTALLATION_NAMESPACE
+    )]
+    pub name: String,
+}
+
+/// The form of a command's answer.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct OutputArgs {
+    /// Format of the answer
+    #[arg(
+        short = 'o',
+        long = "output",
+        id = "output",
+        env = "TUNDISH_OUTPUT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub format: Output,
+}
+
+/// A format of answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// Tables for people.
+    /// Tables of text.
     #[default]
     Text,
-    /// JSON for machines.
+    /// JSON.
     Json,
 }
 
 /// Flags of `tundish quota`.
 #[derive(clap::Args, Debug)]
 pub struct QuotaArgs {
-    /// Admin port of a gateway: of tundish run, or of one tundish-proxy
+    /// Admin port of `tundish run`, a tundish-proxy or a tundish-operator
     #[arg(
         long,
         env = "TUNDISH_ADMIN_URL",
@@ -113,27 +132,21 @@ pub struct QuotaArgs {
         default_value = "http://127.0.0.1:8081"
     )]
     pub admin: AdminUrl,
-    /// How to answer
-    #[arg(
-        short,
-        long,
-        env = "TUNDISH_OUTPUT",
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
-    pub output: Output,
+    /// The form of the answer
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Flags of `tundish explain`.
 #[derive(clap::Args, Debug)]
-#[command(group(ArgGroup::new("who").required(true).args(["consumer", "anonymous"])))]
-#[command(group(ArgGroup::new("whom").required(true).args(["manifests", "admin"])))]
+#[command(group(ArgGroup::new("caller").required(true).args(["consumer", "anonymous"])))]
+#[command(group(ArgGroup::new("source").required(true).args(["manifests", "admin"])))]
 pub struct ExplainArgs {
     /// Model that the client names
     #[arg(long, env = "TUNDISH_EXPLAIN_MODEL", value_name = "MODEL")]
     pub model: String,
     /// Consumer that calls, as NAME or NAMESPACE/NAME; or the fingerprint key-xxxxxxxx of a
-    /// credential that no Secret names
+    /// credential without a Secret
     #[arg(long, env = "TUNDISH_EXPLAIN_CONSUMER", value_name = "NAME")]
     pub consumer: Option<String>,
     /// Call without a credential
@@ -147,13 +160,13 @@ pub struct ExplainArgs {
         default_value_t = 1
     )]
     pub input_tokens: u64,
-    /// The request's bound on output tokens; the gateway's default if it sets none
+    /// Bound on output tokens that the request sets [default: none; the gateway's default is held]
     #[arg(long, env = "TUNDISH_EXPLAIN_MAX_TOKENS", value_name = "N")]
     pub max_tokens: Option<u64>,
     /// Operation: ChatCompletions, Embeddings, Responses, ...
     #[arg(long, env = "TUNDISH_EXPLAIN_OPERATION", value_name = "NAME", default_value = "ChatCompletions", value_parser = operation)]
     pub operation: Operation,
-    /// Host that the client asks for
+    /// Host that the client sends
     #[arg(
         long,
         env = "TUNDISH_EXPLAIN_HOST",
@@ -167,15 +180,10 @@ pub struct ExplainArgs {
     /// Admin port of a gateway
     #[arg(long, env = "TUNDISH_EXPLAIN_ADMIN", value_name = "URL")]
     pub admin: Option<AdminUrl>,
-    /// Namespace whose AIQuotas without targetRefs bind every route of the gateway
-    #[arg(
-        long,
-        env = "TUNDISH_NAMESPACE",
-        value_name = "NAME",
-        default_value = "tundish-system"
-    )]
-    pub namespace: String,
-    /// Output tokens that a gateway of the folder would hold for a request without a bound
+    /// The gateway's own namespace
+    #[command(flatten)]
+    pub namespace: NamespaceArgs,
+    /// Output tokens that a gateway holds for a request without a bound; used with --manifests
     #[arg(
         long,
         env = "TUNDISH_DEFAULT_OUTPUT_TOKENS",
@@ -183,42 +191,31 @@ pub struct ExplainArgs {
         default_value_t = DEFAULT_OUTPUT_TOKENS
     )]
     pub default_output_tokens: u64,
-    /// How to answer
-    #[arg(
-        short,
-        long,
-        env = "TUNDISH_OUTPUT",
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
-    pub output: Output,
+    /// The form of the answer
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Flags of `tundish simulate`.
 #[derive(clap::Args, Debug)]
 pub struct SimulateArgs {
-    /// Access log, as written with `--log-format json`; a file, since it is read twice
+    /// Access log, written with `--log-format json`; must be a file, because it is read twice
     #[arg(long, env = "TUNDISH_SIMULATE_LOG", value_name = "FILE")]
     pub log: PathBuf,
     /// Folder with YAML manifests
     #[arg(long, env = "TUNDISH_MANIFESTS", value_name = "DIR")]
     pub manifests: PathBuf,
-    /// Namespace whose AIQuotas without targetRefs bind every route of the gateway
-    #[arg(
-        long,
-        env = "TUNDISH_NAMESPACE",
-        value_name = "NAME",
-        default_value = "tundish-system"
-    )]
-    pub namespace: String,
+    /// The gateway's own namespace
+    #[command(flatten)]
+    pub namespace: NamespaceArgs,
     /// Host of every request, which the log lacks [default: one that the logged route serves]
     #[arg(long, env = "TUNDISH_SIMULATE_HOST", value_name = "HOST")]
     pub host: Option<String>,
-    /// The log is that of one of so many replicas, each of which enforces its part
+    /// Number of replicas that shared the traffic; the log is that of one of them
     #[arg(long, env = "TUNDISH_REPLICAS", value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..))]
     pub replicas: u64,
-    /// How many denials to list
+    /// Number of denials to list
     #[arg(
         long,
         env = "TUNDISH_SIMULATE_DENIALS",
@@ -226,18 +223,12 @@ pub struct SimulateArgs {
         default_value_t = 20
     )]
     pub denials: usize,
-    /// Tell on stderr how far it is, each second
+    /// Print the progress to stderr each second
     #[arg(long, env = "TUNDISH_SIMULATE_PROGRESS")]
     pub progress: bool,
-    /// How to answer
-    #[arg(
-        short,
-        long,
-        env = "TUNDISH_OUTPUT",
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
-    pub output: Output,
+    /// The form of the answer
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 fn operation(word: &str) -> Result<Operation, String> {

@@ -1,4 +1,4 @@
-//! `tundish check DIR`.
+//! `tundish check`: every mistake in a folder of manifests.
 
 use std::process::ExitCode;
 
@@ -9,12 +9,12 @@ use crate::args::CheckArgs;
 use crate::manifests::Folder;
 use crate::report;
 
-/// Prints every mistake; fails if one is an error.
+/// Prints every mistake; exits with 1 if one is an error.
 ///
 /// # Errors
-/// The folder cannot be read, or holds nothing of ours.
+/// The folder cannot be read, or has none of our objects.
 pub fn check(args: &CheckArgs) -> Result<ExitCode> {
-    let mut folder = Folder::new(&args.manifests, &args.namespace);
+    let mut folder = Folder::new(&args.manifests, &args.namespace.name);
     folder.refresh()?;
     let outcome = folder.compile();
     report::findings(&outcome.findings);

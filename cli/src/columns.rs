@@ -1,11 +1,13 @@
-//! Tables for people: columns as wide as their widest cell.
+//! Tables of text: columns as wide as their widest cell.
 
 use std::time::Duration;
+
+use proxy_core::quota::LimitName;
 
 #[cfg(test)]
 mod tests;
 
-/// Rows under a head, aligned; no cell is cut.
+/// Aligned rows under a head; no cell is truncated.
 #[derive(Debug)]
 pub(crate) struct Columns<const N: usize> {
     rows: Vec<[String; N]>,
@@ -39,18 +41,18 @@ impl<const N: usize> Columns<N> {
     }
 }
 
-/// `-` for nothing.
+/// The text, or `-` if it is empty.
 pub(crate) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-" } else { text }.to_owned()
 }
 
-/// A limit's name, and that it only watches.
-pub(crate) fn limit_name(limit: &str, mode: &str) -> String {
+/// A limit's name, marked if it is in shadow mode.
+pub(crate) fn limit_name(limit: &LimitName, mode: &str) -> String {
     let shadow = if mode == "Shadow" { " (shadow)" } else { "" };
     format!("{limit}{shadow}")
 }
 
-/// Seconds for people: `45s`, `12m`, `3h20m`, `2d4h`.
+/// A duration in short: `45s`, `12m`, `3h20m`, `2d4h`.
 pub(crate) fn span(span: Duration) -> String {
     let seconds = span.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);

@@ -1,11 +1,14 @@
-//! `tundish explain`: what would become of a request, by a folder or by a live gateway.
+//! `tundish explain`: the forecast of a request, by a folder or by a live gateway.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
+use proxy_admin::clock;
+use proxy_admin::pages::explanation::Explanation;
+use proxy_admin::pages::question;
 use proxy_core::table::Table;
-use proxy_gateway::explain::{Explanation, Question, unused};
+use proxy_core::whatif::{InvalidConsumer, Question, Unused, forecast};
 
 use crate::args::{ExplainArgs, Output};
 use crate::columns::{Columns, limit_name, or_dash, span};
@@ -15,10 +18,10 @@ use crate::report;
 #[cfg(test)]
 mod tests;
 
-/// Prints the rule, the limits, the backends and the verdict; fails if it is a refusal.
+/// Prints the rule, the limits, the backends and the verdict; exits with 1 for a refusal.
 ///
 /// # Errors
-/// The folder or the gateway cannot be asked, or the consumer is not known.
+/// The folder or the gateway does not answer, or the consumer is unknown.
 pub fn explain(args: &ExplainArgs) -> Result<ExitCode> {
     let question = Question {
         host: args.host.to_ascii_lowercase(),
@@ -29,18 +32,18 @@ pub fn explain(args: &ExplainArgs) -> Result<ExitCode> {
         max_tokens: args.max_tokens,
     };
     let explanation = match (&args.admin, &args.manifests) {
-        (Some(admin), _) => admin.page(&format!("/explain?{}", question.query()))?,
+        (Some(admin), _) => admin.page(&format!("/explain?{}", question::query(&question)))?,
         (None, manifests) => {
             let manifests = manifests
                 .as_ref()
                 .context("--manifests or --admin is needed")?;
-            let mut folder = Folder::new(manifests, &args.namespace);
+            let mut folder = Folder::new(manifests, &args.namespace.name);
             folder.refresh()?;
             let table = Table::new(folder.compile().compiled.contents);
-            unused(&table, &question, args.default_output_tokens).map_err(|why| anyhow!(why))?
+            forecast_unused(&table, &question, args.default_output_tokens)?
         }
     };
-    match args.output {
+    match args.output.format {
         Output::Json => report::line(&serde_json::to_string_pretty(&explanation)?),
         Output::Text => {
             for line in lines(&question, &explanation) {
@@ -55,27 +58,40 @@ pub fn explain(args: &ExplainArgs) -> Result<ExitCode> {
     })
 }
 
-fn lines(question: &Question, told: &Explanation) -> Vec<String> {
+/// Forecasts by a table whose counters are unused.
+fn forecast_unused(
+    table: &Table,
+    question: &Question,
+    default_output_tokens: u64,
+) -> Result<Explanation, InvalidConsumer> {
+    let counters = Unused {
+        default_output_tokens,
+    };
+    let forecast = forecast(table, question, &counters, clock::now())?;
+    Ok(Explanation::from(&forecast))
+}
+
+fn lines(question: &Question, explanation: &Explanation) -> Vec<String> {
     let mut lines = vec![format!(
         "request   {} of {} by {} on {}",
         question.operation.as_str(),
         question.model,
-        told.consumer,
+        explanation.consumer,
         question.host
     )];
-    if let Some(rule) = &told.rule {
+    if let Some(rule) = &explanation.rule {
         lines.push(format!("route     {}, rule {}", rule.route, rule.rule));
         lines.push(format!(
             "reserves  {} input tokens, {} output tokens",
-            told.input_tokens, told.output_tokens
+            explanation.input_tokens, explanation.output_tokens
         ));
         lines.push(String::new());
-        lines.extend(limits(told));
+        lines.extend(limits(explanation));
         lines.push(String::new());
-        lines.extend(backends(told));
+        lines.extend(backends(explanation));
         lines.push(String::new());
     }
-    let verdict = &told.verdict;
+    let verdict = &explanation.verdict;
     let word = match &verdict.code {
         None => "admitted".to_owned(),
         Some(code) => format!("refused: {code}"),
@@ -84,8 +100,8 @@ fn lines(question: &Question, told: &Explanation) -> Vec<String> {
     lines
 }
 
-fn limits(told: &Explanation) -> Vec<String> {
-    if told.limits.is_empty() {
+fn limits(explanation: &Explanation) -> Vec<String> {
+    if explanation.limits.is_empty() {
         return vec!["no limit applies".to_owned()];
     }
     let mut table = Columns::new([
@@ -99,7 +115,7 @@ fn limits(told: &Explanation) -> Vec<String> {
         "RESERVED",
         "FITS",
     ]);
-    for limit in &told.limits {
+    for limit in &explanation.limits {
         let fits = match (limit.fits, limit.fits_in_seconds) {
             (true, _) => "yes".to_owned(),
             (false, None) => "never".to_owned(),
@@ -120,9 +136,9 @@ fn limits(told: &Explanation) -> Vec<String> {
     table.lines()
 }
 
-fn backends(told: &Explanation) -> Vec<String> {
+fn backends(explanation: &Explanation) -> Vec<String> {
     let mut table = Columns::new(["TIER", "BACKEND", "DEPLOYMENT", "WEIGHT", "SHARE"]);
-    for choice in &told.backends {
+    for choice in &explanation.backends {
         table.row([
             choice.priority.to_string(),
             choice.backend.clone(),

@@ -1,4 +1,4 @@
-//! The commands of `tundish`. Each is a module of its name.
+//! The commands of `tundish`; each is a module of its name.
 
 pub mod admin;
 pub mod args;

@@ -1,4 +1,4 @@
-//! `tundish`: the gateway without a cluster, and what helps to write its objects.
+//! `tundish`: the gateway without a cluster, and tools for its objects.
 
 use std::process::ExitCode;
 

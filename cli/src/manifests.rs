@@ -1,4 +1,4 @@
-//! A folder of manifests: read, decoded, compiled; and each mistake with its file and line.
+//! A folder of manifests: reads, decodes and compiles it, and places each mistake in its file and line.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::yaml::{Document, documents};
 #[cfg(test)]
 mod tests;
 
-/// One mistake, placed.
+/// One mistake and its place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
     /// The file, within the folder.
@@ -22,7 +22,7 @@ pub struct Finding {
     pub line: u64,
     /// How bad it is.
     pub severity: Severity,
-    /// What is wrong, where, and how to mend it.
+    /// What is wrong, in which field, and the fix.
     pub message: String,
 }
 
@@ -39,13 +39,13 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A folder as it was read last.
+/// A folder and its content when it was last read.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
     settings: Settings,
-    /// The last good text of each document's file: a file that is broken for a moment, as while
-    /// it is being written, keeps what it said before.
+    /// The last valid content of each file: a file that is invalid for a moment, as during a write,
+    /// keeps its content from before.
     files: BTreeMap<PathBuf, File>,
 }
 
@@ -56,14 +56,14 @@ struct File {
     broken: Vec<Finding>,
 }
 
-/// What tells that a file may have changed.
+/// The sign that a file may have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     modified: Option<SystemTime>,
     size: u64,
 }
 
-/// What a folder means.
+/// A compiled folder.
 #[derive(Debug)]
 pub struct Outcome {
     /// The table's contents, and a verdict for each object.
@@ -73,7 +73,7 @@ pub struct Outcome {
 }
 
 impl Folder {
-    /// A folder that was not read yet.
+    /// A folder that has not been read yet.
     #[must_use]
     pub fn new(path: &Path, namespace: &str) -> Self {
         let settings = Settings {
@@ -87,7 +87,7 @@ impl Folder {
         }
     }
 
-    /// Reads what has changed since the last time; true if anything has.
+    /// Reads what changed since the last time. Returns whether anything did.
     ///
     /// # Errors
     /// The folder cannot be listed. A file that cannot be read is a finding.
@@ -117,7 +117,7 @@ impl Folder {
             let is_yaml = path
                 .extension()
                 .is_some_and(|kind| kind == "yaml" || kind == "yml");
-            // Follows links, as a mounted ConfigMap needs; a link into nothing is gone.
+            // Follows links, as a mounted ConfigMap needs; a dangling link is no file.
             let Ok(file) = std::fs::metadata(&path) else {
                 continue;
             };
@@ -167,7 +167,7 @@ impl Folder {
         self.files.insert(name.to_owned(), file);
     }
 
-    /// Compiles what was read.
+    /// Compiles the content that was read.
     #[must_use]
     pub fn compile(&self) -> Outcome {
         let mut index = Index::default();
@@ -185,7 +185,7 @@ impl Folder {
                 let value = document.value();
                 let text = |field: &str| value.get(field).and_then(serde_json::Value::as_str);
                 let (Some(kind), Some(version)) = (text("kind"), text("apiVersion")) else {
-                    let message = "apiVersion and kind are needed".to_owned();
+                    let message = "apiVersion and kind are required".to_owned();
                     findings.push(finding("kind", Severity::Error, message));
                     continue;
                 };

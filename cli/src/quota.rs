@@ -1,11 +1,10 @@
-//! `tundish quota`: who has used how much of which limit.
+//! `tundish quota`: the use of every limit, by subject.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use proxy_gateway::standing::{LimitStanding, Standing, SubjectStanding};
-use serde::{Deserialize, Serialize};
+use proxy_admin::pages::usage::{LimitUsage, SubjectUsage, UsagePage};
 
 use crate::args::{Output, QuotaArgs};
 use crate::columns::{Columns, limit_name, or_dash, span};
@@ -14,24 +13,14 @@ use crate::report;
 #[cfg(test)]
 mod tests;
 
-/// The page `/quota` of a proxy or of an operator.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Page {
-    #[serde(flatten)]
-    standing: Standing,
-    /// How many replicas have told the operator what they used; a proxy does not say this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    reporting: Option<u64>,
-}
-
-/// Prints the limits of a gateway and who has used them: of all replicas if an operator is asked, of
-/// one if a proxy is.
+/// Prints the use of every limit: of all replicas for the admin port of an operator, of one replica
+/// for that of a proxy.
 ///
 /// # Errors
 /// The admin port does not answer.
 pub fn quota(args: &QuotaArgs) -> Result<ExitCode> {
-    let page: Page = args.admin.page("/quota")?;
-    match args.output {
+    let page: UsagePage = args.admin.page("/quota")?;
+    match args.output.format {
         Output::Json => report::line(&serde_json::to_string_pretty(&page)?),
         Output::Text => {
             for line in lines(&page) {
@@ -42,9 +31,8 @@ pub fn quota(args: &QuotaArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn lines(page: &Page) -> Vec<String> {
-    let standing = &page.standing;
-    if standing.limits.is_empty() {
+fn lines(page: &UsagePage) -> Vec<String> {
+    if page.limits.is_empty() {
         return vec!["no limits".to_owned()];
     }
     let mut table = Columns::new([
@@ -59,18 +47,12 @@ fn lines(page: &Page) -> Vec<String> {
         "RESETS IN",
         "DENIED",
     ]);
-    let nobody = SubjectStanding {
-        subject: String::new(),
-        used: 0,
-        reserved: 0,
-        remaining: 0,
-        reset_seconds: None,
-    };
-    let mut rows: Vec<(&LimitStanding, &SubjectStanding)> = Vec::new();
-    for limit in &standing.limits {
+    let unused = SubjectUsage::default();
+    let mut rows: Vec<(&LimitUsage, &SubjectUsage)> = Vec::new();
+    for limit in &page.limits {
         rows.extend(limit.subjects.iter().map(|subject| (limit, subject)));
         if limit.subjects.is_empty() {
-            rows.push((limit, &nobody));
+            rows.push((limit, &unused));
         }
     }
     // The largest share first; compared crosswise, since a limit may be 0.
@@ -95,21 +77,21 @@ fn lines(page: &Page) -> Vec<String> {
         ]);
     }
     let mut lines = table.lines();
-    for limit in standing.limits.iter().filter(|limit| limit.cut() > 0) {
-        let (cut, shown) = (limit.cut(), limit.subjects.len());
+    for limit in page.limits.iter().filter(|limit| limit.unlisted() > 0) {
+        let (name, listed, unlisted) = (&limit.limit, limit.subjects.len(), limit.unlisted());
         lines.push(format!(
-            "{}: the {shown} most used are shown, {cut} more are not",
-            limit.limit
+            "{name}: the {listed} most used are shown, {unlisted} more are not"
         ));
     }
     match page.reporting {
         Some(reporting) => lines.push(format!(
-            "over all replicas, as {reporting} of {} have told the operator",
-            standing.replicas
+            "the sum over all replicas; {reporting} of {} have reported to the operator",
+            page.replicas
         )),
-        None if standing.replicas > 1 => lines.push(format!(
-            "this is one of {} replicas: it allows and tells its own part only; ask each, or an operator",
-            standing.replicas
+        None if page.replicas > 1 => lines.push(format!(
+            "this proxy is one of {} replicas and only knows its own share; query every proxy, or \
+             the operator",
+            page.replicas
         )),
         None => {}
     }

@@ -4,42 +4,37 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use operator_compile::Severity;
 use prometheus_client::registry::Registry;
 use proxy::app::{App, Sink};
+use proxy::runtime;
 use proxy_admin::shutdown::Shutdown;
-use proxy_admin::{task, telemetry};
+use proxy_admin::task;
 use proxy_core::table::{Contents, Table};
 use tracing::{error, info, warn};
 
 use crate::args::RunArgs;
 use crate::manifests::{Finding, Folder};
 
-/// How often the folder is looked at. Looking is a directory listing; unlike a watch it works on
-/// every file system, and a change is in force well within a second.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often the folder is listed. Unlike a watch a listing works on every file system, and a change
+/// takes effect well within a second.
+const LIST_EVERY: Duration = Duration::from_millis(200);
 
-/// Serves until it is told to stop.
+/// Serves until a signal asks it to stop.
 ///
 /// # Errors
 /// The folder cannot be read, or a port cannot be opened.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
-    telemetry::start(&args.observability.log_level, args.observability.log_format)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(serve(args))?;
+    runtime::block_on(&args.observability, serve(args))?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(args: &RunArgs) -> Result<()> {
     let mut follower = Follower {
-        folder: Folder::new(&args.manifests, &args.namespace),
+        folder: Folder::new(&args.manifests, &args.namespace.name),
         live: None,
-        told: Vec::new(),
+        logged: Vec::new(),
     };
     follower.folder.refresh()?;
     let app = App::start(
@@ -63,30 +58,31 @@ async fn serve(args: &RunArgs) -> Result<()> {
 struct Follower {
     folder: Folder,
     live: Option<Contents>,
-    told: Vec<Finding>,
+    /// Findings that were logged, and still hold.
+    logged: Vec<Finding>,
 }
 
 impl Follower {
     async fn follow(mut self, sink: Sink, mut shutdown: Shutdown) {
         loop {
             tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(LIST_EVERY) => {}
                 () = shutdown.requested() => return,
             }
             match self.folder.refresh() {
                 Ok(true) => self.put_in_force(&sink),
                 Ok(false) => {}
-                // Renamed or unmounted for a moment: what is in force stays.
+                // Renamed or unmounted for a moment: the table stays.
                 Err(error) => warn!("{error:#}; keeping what is in force"),
             }
         }
     }
 
-    /// Compiles the folder and publishes its table, if it means something else than before.
+    /// Compiles the folder and publishes its table if it changed.
     fn put_in_force(&mut self, sink: &Sink) {
         let outcome = self.folder.compile();
         for finding in &outcome.findings {
-            if self.told.contains(finding) {
+            if self.logged.contains(finding) {
                 continue;
             }
             match finding.severity {
@@ -94,7 +90,7 @@ impl Follower {
                 Severity::Warning => warn!("{finding}"),
             }
         }
-        self.told = outcome.findings;
+        self.logged = outcome.findings;
         let contents = outcome.compiled.contents;
         if self.live.as_ref() == Some(&contents) {
             return;

@@ -1,7 +1,7 @@
-//! `tundish simulate`: an access log, replayed against other manifests.
+//! `tundish simulate`: replays an access log against other manifests.
 //!
-//! Two passes over the log. The first finds how far it is out of order and what requests usually
-//! take, the second replays. Neither holds more than the requests that are open at one time.
+//! Reads the log twice. The first pass measures how far it is out of order and what requests usually
+//! use; the second replays. Neither holds more than the requests that are open at one time.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,42 +13,40 @@ use anyhow::{Context, Result, ensure};
 use proxy_admin::clock;
 use proxy_core::names::{Code, Operation};
 use proxy_core::table::Table;
+use proxy_core::whatif::{LoggedRequest, Replay, ReplaySettings};
 
 use self::log::{Line, Lines, Record};
-use self::replay::{Replay, Settings};
 use self::report::{BrokenReport, LogReport, Report, Skipped};
 use self::sample::Samples;
 use crate::args::{Output, SimulateArgs};
 use crate::manifests::Folder;
 
-mod caller;
 mod log;
-mod replay;
 mod report;
 mod sample;
-mod tally;
 #[cfg(test)]
 mod tests;
 
 /// Requests wait this long, in the log's time, for earlier ones on later lines. A log is in the order
-/// of ends, so this is for how long a request may last and still be replayed when it began.
+/// of ends, so a request that lasted longer is replayed after its start. Ten minutes cover the longest
+/// answers in practice, and bound the requests that wait.
 const MAX_LAG_US: i64 = 10 * 60 * 1_000_000;
-/// Broken lines that are told with their number.
-const BROKEN_TOLD: usize = 5;
-/// How often `--progress` tells, and how many lines are read between two looks at the clock.
+/// Broken lines that the report lists; it counts all.
+const BROKEN_LISTED: usize = 5;
+/// How often `--progress` prints, and after how many lines it reads the clock: about every 20 ms.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 const PROGRESS_LINES: u64 = 4_096;
 
-/// Replays the log and prints who would have been denied, when and by which limit.
+/// Replays the log and prints which requests would be denied, when and by which limit.
 ///
 /// # Errors
 /// The log or the folder cannot be read.
 pub fn simulate(args: &SimulateArgs) -> Result<ExitCode> {
-    let mut folder = Folder::new(&args.manifests, &args.namespace);
+    let mut folder = Folder::new(&args.manifests, &args.namespace.name);
     folder.refresh()?;
     let outcome = folder.compile();
     for finding in &outcome.findings {
-        tell(&finding.to_string());
+        crate::report::note(&finding.to_string());
     }
     ensure!(
         !outcome.compiled.verdicts.is_empty(),
@@ -57,7 +55,7 @@ pub fn simulate(args: &SimulateArgs) -> Result<ExitCode> {
     );
     let table = Table::new(outcome.compiled.contents);
     let report = replay(args, &table)?;
-    match args.output {
+    match args.output.format {
         Output::Text => crate::report::line(report.to_string().trim_end()),
         Output::Json => crate::report::line(&serde_json::to_string_pretty(&report)?),
     }
@@ -68,7 +66,7 @@ fn replay(args: &SimulateArgs, table: &Table) -> Result<Report> {
     let context = || format!("cannot read the log {}", args.log.display());
     let mut progress = Progress::new(args.progress, &args.log).with_context(context)?;
     let survey = survey(&args.log, &mut progress).with_context(context)?;
-    let settings = Settings {
+    let settings = ReplaySettings {
         host: args.host.as_ref().map(|host| host.to_ascii_lowercase()),
         replicas: args.replicas,
         denials: args.denials,
@@ -86,7 +84,7 @@ fn replay(args: &SimulateArgs, table: &Table) -> Result<Report> {
             Line::Other => log.other_lines = log.other_lines.saturating_add(1),
             Line::Broken(error) => {
                 log.broken_lines = log.broken_lines.saturating_add(1);
-                if log.broken.len() < BROKEN_TOLD {
+                if log.broken.len() < BROKEN_LISTED {
                     let line = lines.number;
                     log.broken.push(BrokenReport { line, error });
                 }
@@ -95,10 +93,10 @@ fn replay(args: &SimulateArgs, table: &Table) -> Result<Report> {
                 log.requests = log.requests.saturating_add(1);
                 let (first, last) = ends.unwrap_or((record.start_us, record.end_us));
                 ends = Some((first.min(record.start_us), last.max(record.end_us)));
-                let seen_us = record.end_us;
+                let logged_us = record.end_us;
                 let code = record.code.clone();
                 match replayable(*record, &survey.samples) {
-                    Ok(record) => replay.push(record, seen_us),
+                    Ok(request) => replay.push(request, logged_us),
                     Err(reason) => {
                         let count = skipped.entry((reason, code)).or_default();
                         *count = count.saturating_add(1);
@@ -111,19 +109,13 @@ fn replay(args: &SimulateArgs, table: &Table) -> Result<Report> {
     log.lines = lines.number;
     log.first = ends.map(|(first, _)| report::time(first.div_euclid(1_000)));
     log.last = ends.map(|(_, last)| report::time(last.div_euclid(1_000)));
-    Ok(Report::new(
-        log,
-        &skipped,
-        &replay.tally,
-        table,
-        replay.limits(),
-    ))
+    Ok(Report::new(log, &skipped, &replay))
 }
 
-/// What the first pass finds out.
+/// The result of the first pass.
 struct Survey {
     samples: Samples,
-    /// How much later than it begins a request is logged, at most, by the log's own time.
+    /// The longest time between a request's start and its line, by the log's own time.
     lag_us: i64,
 }
 
@@ -147,8 +139,8 @@ fn survey(log: &Path, progress: &mut Progress) -> Result<Survey> {
     Ok(Survey { samples, lag_us })
 }
 
-/// The request as it is replayed, or why it is not.
-fn replayable(mut record: Record, samples: &Samples) -> Result<Record, Skipped> {
+/// The request to replay, or why there is none.
+fn replayable(mut record: Record, samples: &Samples) -> Result<LoggedRequest, Skipped> {
     if record.operation == Some(Operation::Models) {
         return Err(Skipped::AnsweredByGateway);
     }
@@ -169,23 +161,41 @@ fn replayable(mut record: Record, samples: &Samples) -> Result<Record, Skipped> 
             .ok_or(Skipped::NoUsageKnown)?;
         record.usage = usual.usage;
         record.end_us = record.start_us.saturating_add(usual.lasted_us);
-        "ok".clone_into(&mut record.code);
-        return Ok(record);
+        return logged(record, false);
     }
     let used = record.usage.total_tokens() > 0 || record.estimated;
     if code.is_some() && !used {
         return Err(Skipped::RefusedInLog);
     }
-    if record.consumer.is_none() || record.operation.is_none() || record.rule.is_none() {
+    if record.operation.is_none() || record.rule.is_none() {
         return Err(Skipped::NotAdmitted);
     }
-    Ok(record)
+    let released = !used && record.code != "ok";
+    logged(record, released)
 }
 
-/// Tells how far the replay is.
+fn logged(record: Record, released: bool) -> Result<LoggedRequest, Skipped> {
+    Ok(LoggedRequest {
+        line: record.line,
+        request_id: record.request_id,
+        start_us: record.start_us,
+        end_us: record.end_us,
+        operation: record.operation.unwrap_or(Operation::ChatCompletions),
+        model: record.model,
+        consumer: record.consumer.ok_or(Skipped::NotAdmitted)?,
+        route: record.route,
+        rule: record.rule,
+        backend: record.backend,
+        deployment: record.deployment,
+        usage: record.usage,
+        released,
+    })
+}
+
+/// Prints how far a pass is.
 struct Progress {
     wanted: bool,
-    told: Instant,
+    printed: Instant,
     size: u64,
     pass: &'static str,
 }
@@ -193,10 +203,13 @@ struct Progress {
 impl Progress {
     fn new(wanted: bool, log: &Path) -> Result<Self> {
         let metadata = std::fs::metadata(log)?;
-        ensure!(metadata.is_file(), "it is not a file, and is read twice");
+        ensure!(
+            metadata.is_file(),
+            "it is not a file, so it cannot be read twice"
+        );
         Ok(Self {
             wanted,
-            told: clock::instant(),
+            printed: clock::instant(),
             size: metadata.len(),
             pass: "",
         })
@@ -211,21 +224,16 @@ impl Progress {
             return;
         }
         let now = clock::instant();
-        if now.saturating_duration_since(self.told) < PROGRESS_EVERY {
+        if now.saturating_duration_since(self.printed) < PROGRESS_EVERY {
             return;
         }
-        self.told = now;
+        self.printed = now;
         let percent = lines
             .bytes
             .saturating_mul(100)
             .checked_div(self.size)
             .map_or(100, |percent| percent.min(100));
         let (pass, number) = (self.pass, lines.number);
-        tell(&format!("{pass}: {number} lines, {percent} %"));
+        crate::report::note(&format!("{pass}: {number} lines, {percent} %"));
     }
-}
-
-#[expect(clippy::print_stderr, reason = "the output of a command")]
-fn tell(text: &str) {
-    eprintln!("{text}");
 }

@@ -1,4 +1,4 @@
-//! YAML with positions: a tree that knows on which line each value stands.
+//! YAML with positions: a tree that knows the line of each value.
 
 use std::fmt;
 
@@ -39,7 +39,7 @@ enum Kind {
     Object(Vec<(String, Node)>),
 }
 
-/// Reads all documents of a file. A broken one does not spoil the others; empty ones are left out.
+/// Reads all documents of a file. Invalid ones do not affect the others; empty ones are skipped.
 pub(crate) fn documents(text: &str) -> Vec<Result<Document, Broken>> {
     let mut all = Vec::new();
     let (mut first_line, mut part) = (1, String::new());
@@ -52,7 +52,7 @@ pub(crate) fn documents(text: &str) -> Vec<Result<Document, Broken>> {
     };
     for line in text.lines() {
         line_number += 1;
-        // A marker stands at the very start of a line, also within block scalars (YAML 1.2, 9.1).
+        // A marker is at the very start of a line, also within block scalars (YAML 1.2, 9.1).
         if line == "---" || line.starts_with("--- ") {
             finish(first_line, &part);
             (first_line, part) = (line_number + 1, String::new());
@@ -89,8 +89,8 @@ impl Document {
         self.root.value()
     }
 
-    /// The line of the file on which `field` (`spec.rules[0].name`) stands, or the nearest parent
-    /// that is there.
+    /// The line of `field` (such as `spec.rules[0].name`) in the file, or of its nearest parent that
+    /// exists.
     pub(crate) fn line(&self, field: &str) -> u64 {
         let mut node = &self.root;
         let mut line = node.line;

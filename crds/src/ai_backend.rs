@@ -4,11 +4,13 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Condition;
+use crate::default::is_default;
+use crate::duration::Duration;
 use crate::patterns::{
     MAX_SAFE_INTEGER, MODEL, OBJECT_NAME, OPTIONAL_API_VERSION, OPTIONAL_MODEL, OPTIONAL_SUBDOMAIN,
     SECRET_KEY,
 };
-use crate::{Condition, Duration, is_default};
 
 #[expect(
     unreachable_pub,
@@ -59,7 +61,7 @@ pub use auth::{
            '-'; use the deployment's name from the Foundry portal, and put the model into model")
  .field_path(".deployments"))]
 pub struct AiBackendSpec {
-    /// What answers at the endpoint: `Foundry` (a Microsoft Foundry or Azure OpenAI resource, or
+    /// The kind of server at the endpoint: `Foundry` (a Microsoft Foundry or Azure OpenAI resource, or
     /// a gateway in front of one) or `OpenAICompatible` (any server with `/v1/chat/completions`
     /// and its siblings). Can't be changed afterwards.
     #[serde(rename = "type")]
@@ -69,8 +71,8 @@ pub struct AiBackendSpec {
     ))]
     pub type_: BackendType,
     /// The URL of the resource, for example `https://contoso.services.ai.azure.com`. Any host
-    /// will do: sovereign clouds, private link, API Management. A path is kept as a prefix of
-    /// every request's path.
+    /// works: sovereign clouds, private link, API Management. A path becomes the prefix of every
+    /// request's path.
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^[!-~]+$"))]
     #[x_kube(validation = (
         "self.matches('^https?://[^/?#]+') && isURL(self) && url(self).getHostname() != ''",
@@ -85,11 +87,12 @@ pub struct AiBackendSpec {
         "endpoint must not have a query or a fragment; remove it, and pin a version by apiVersion"
     ))]
     pub endpoint: String,
-    /// Whether an `http://` endpoint is allowed. Prompts, answers and credentials then cross the
-    /// network in clear. Default: false.
+    /// Whether an `http://` endpoint is allowed. Prompts, responses and credentials then cross the
+    /// network in plain text. Default: false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub allow_plaintext: bool,
-    /// The `api-version` to speak, for example `2024-10-21`. Empty: speak as the client did.
+    /// The `api-version` of requests to the backend, for example `2024-10-21`. Empty: the one of the
+    /// client's request.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 32), regex(pattern = OPTIONAL_API_VERSION))]
     pub api_version: String,
@@ -108,7 +111,7 @@ pub struct AiBackendSpec {
     pub timeouts: BackendTimeouts,
 }
 
-/// What answers at an endpoint.
+/// The kind of server at an endpoint.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BackendType {
     /// A Microsoft Foundry or Azure OpenAI resource.
@@ -127,35 +130,35 @@ pub struct Deployment {
     /// model.
     #[schemars(length(min = 1, max = 128), regex(pattern = MODEL))]
     pub name: String,
-    /// The model underneath, for example `gpt-4o`: it chooses the tokenizer, and requests for
-    /// it find this deployment. Empty: the same as the name.
+    /// The underlying model, for example `gpt-4o`: it selects the tokenizer, and requests for it
+    /// find this deployment. Empty: the same as the name.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 128), regex(pattern = OPTIONAL_MODEL))]
     pub model: String,
-    /// What the deployment can take. Advice for balancing; no limit is derived from it.
+    /// The capacity of the deployment. A hint for balancing, not a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Capacity")]
     pub capacity: Option<Capacity>,
-    /// What tokens cost. Without it, quotas in CostMicros count nothing for this deployment.
+    /// The price of tokens. Without it, quotas in CostMicros count 0 for this deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Price")]
     pub price: Option<Price>,
 }
 
-/// What a deployment can take.
+/// The capacity of a deployment.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Capacity {
     /// `Standard` (pay as you go) or `Provisioned` (paid whether used or not). Default: Standard.
     #[serde(rename = "type", default, skip_serializing_if = "is_default")]
     pub type_: CapacityType,
-    /// Tokens per minute that the deployment is rated for.
+    /// The rated tokens per minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64", range(min = 1, max = MAX_SAFE_INTEGER))]
     pub tokens_per_minute: Option<i64>,
 }
 
-/// How capacity is paid.
+/// How capacity is billed.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CapacityType {
     /// Pay as you go.
@@ -165,7 +168,7 @@ pub enum CapacityType {
     Provisioned,
 }
 
-/// What tokens cost, in millionths of the currency per million tokens: 2.50 is 2500000.
+/// The price of tokens, in millionths of the currency per million tokens: 2.50 is 2500000.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Price {
@@ -217,15 +220,15 @@ pub struct CertificateRef {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct BackendTimeouts {
-    /// Until a connection stands, TLS included. Default: 5s.
+    /// To establish a connection, including TLS. Default: 5s.
     pub connect: Duration,
-    /// From the end of the request until the first byte of the answer. Default: 2m.
+    /// From the end of the request to the first byte of the response. Default: 2m.
     pub first_byte: Duration,
-    /// Between two bytes of an answer. Default: 2m.
+    /// Between two bytes of a response. Default: 2m.
     pub idle: Duration,
 }
 
-/// What the operator found out about the backend.
+/// The state of the backend, as the operator sees it.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct AiBackendStatus {
@@ -233,7 +236,7 @@ pub struct AiBackendStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64", range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// Accepted, ResolvedRefs, Ready, and Stalled while only a person can help.
+    /// Accepted, ResolvedRefs, Ready, and Stalled while the object needs a fix by a person.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -243,7 +246,7 @@ pub struct AiBackendStatus {
 // === impl Deployment ===
 
 impl Deployment {
-    /// The model underneath: `model`, or the deployment's own name if that is empty.
+    /// The underlying model: `model`, or the deployment's name if that is empty.
     pub fn model_or_name(&self) -> &str {
         if self.model.is_empty() {
             &self.name

@@ -1,17 +1,18 @@
-//! AIQuota: how much may be used, by whom, in which time.
+//! AIQuota: limits on requests, tokens and cost.
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Condition;
+use crate::default::is_default;
 use crate::matching::{ConsumerMatch, MODEL_PATTERN_RULE};
 use crate::patterns::{
     LABEL, MAX_SAFE_INTEGER, MODEL_PATTERN, OBJECT_NAME, OPTIONAL_ATTRIBUTE, OPTIONAL_KIND,
     OPTIONAL_LABEL, OPTIONAL_SUBDOMAIN, OPTIONAL_TIME_ZONE,
 };
-use crate::{Condition, is_default};
 
-/// What is limited, how counters split, and the limits.
+/// The requests that count, how counters split, and the limits.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "tundish.dev",
@@ -41,9 +42,8 @@ use crate::{Condition, is_default};
 ).message("attribute is required when per has Attribute, and must be left out otherwise; name the \
            attribute, for example team").field_path(".attribute"))]
 pub struct AiQuotaSpec {
-    /// The AIRoutes that the quota limits, in its own namespace, at most 16. Empty: every
-    /// AIRoute of the namespace; in the installation's own namespace, every route of the
-    /// gateway.
+    /// The AIRoutes that the quota limits, in its own namespace, at most 16. Empty: every AIRoute
+    /// of the namespace; in the installation's namespace, every route of the gateway.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
@@ -56,28 +56,28 @@ pub struct AiQuotaSpec {
     /// Which requests of the targets count. Empty: all.
     #[serde(rename = "match", default, skip_serializing_if = "is_default")]
     pub match_: QuotaMatch,
-    /// How the counters split: a counter of its own for each `Consumer`, `Model` (as the client
-    /// calls it), `Route`, or value of an `Attribute`, or for each combination of them. Empty:
-    /// one counter that all share.
+    /// How the counters split: one counter for each `Consumer`, `Model` (as the client calls it),
+    /// `Route`, or value of an `Attribute`, or for each combination of them. Empty: one shared
+    /// counter.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub per: Vec<SplitBy>,
-    /// The consumer attribute whose values split the counters, when per has Attribute: what
-    /// follows `attributes.tundish.dev/` in the label's name.
+    /// The consumer attribute whose values split the counters, when per has Attribute: the part of
+    /// the label's name after `attributes.tundish.dev/`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63), regex(pattern = OPTIONAL_ATTRIBUTE))]
     pub attribute: String,
-    /// `Enforce` refuses what exceeds a limit with status 429. `Shadow` counts, reports what it
-    /// would refuse, and refuses nothing. Default: Enforce.
+    /// `Enforce` refuses requests above a limit with status 429. `Shadow` only counts, and reports
+    /// the requests that it would refuse. Default: Enforce.
     #[serde(default)]
     pub mode: QuotaMode,
-    /// What holds while the shared store can't be reached: `Share` (each proxy enforces the
+    /// The rule while the shared store can't be reached: `Share` (each proxy enforces the
     /// limit divided by the number of live proxies), `Deny` (refuse) or `Allow` (do not limit).
     /// Without a shared store it has no effect. Default: Share.
     #[serde(default)]
     pub on_store_loss: StoreLoss,
-    /// The limits, 1 to 16 with different names. A request must fit all of them.
+    /// The limits, 1 to 16 with different names. A request must fit into all of them.
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub limits: Vec<Limit>,
@@ -109,7 +109,7 @@ pub struct TargetRef {
     pub section_name: String,
 }
 
-/// Which requests count. The fields are AND-ed; an empty field asks nothing.
+/// The requests that count. The fields are AND-ed; an empty field matches everything.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QuotaMatch {
@@ -123,12 +123,12 @@ pub struct QuotaMatch {
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[x_kube(validation = MODEL_PATTERN_RULE)]
     pub models: Vec<String>,
-    /// Who asks. Empty: any consumer.
+    /// The calling consumer. Empty: any consumer.
     #[serde(default, skip_serializing_if = "is_default")]
     pub consumers: ConsumerMatch,
 }
 
-/// What a counter is kept for.
+/// The dimension that splits a quota's counters.
 #[derive(
     Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
 )]
@@ -143,17 +143,17 @@ pub enum SplitBy {
     Attribute,
 }
 
-/// Whether a quota refuses.
+/// Whether a quota refuses requests.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum QuotaMode {
-    /// Refuses what exceeds a limit.
+    /// Refuses requests above a limit.
     #[default]
     Enforce,
-    /// Counts and reports what it would refuse.
+    /// Counts, and reports the requests that it would refuse.
     Shadow,
 }
 
-/// What holds while the shared store can't be reached.
+/// The rule while the shared store can't be reached.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum StoreLoss {
     /// Each proxy enforces the limit divided by the number of live proxies.
@@ -165,7 +165,7 @@ pub enum StoreLoss {
     Allow,
 }
 
-/// How much of what, in which time.
+/// A number of units within a window.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("self.unit == 'Concurrency' || has(self.window)")
@@ -183,16 +183,16 @@ pub struct Limit {
     /// The limit's name. A refusal names it.
     #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     pub name: String,
-    /// What is counted: `Requests`, `InputTokens`, `OutputTokens`, `Tokens` (input and output),
+    /// The unit: `Requests`, `InputTokens`, `OutputTokens`, `Tokens` (input and output),
     /// `CostMicros` (millionths of the currency, by the deployments' prices), or `Concurrency`
     /// (requests in flight).
     pub unit: LimitUnit,
     /// How many units fit into one window, 1 to 2^53 - 1.
     #[schemars(range(min = 1, max = MAX_SAFE_INTEGER))]
     pub limit: i64,
-    /// The time in which units count. `Second` and `Minute` are rolling: the limit holds in any
-    /// interval of that length. `Hour`, `Day`, `Week` (from Monday) and `Month` are calendar
-    /// windows that begin anew in the time zone. Not with Concurrency.
+    /// The time span of the limit. `Second` and `Minute` are rolling: the limit holds in any interval
+    /// of that length. `Hour`, `Day`, `Week` (from Monday) and `Month` are calendar windows in the
+    /// time zone. Not with Concurrency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Window")]
     pub window: Option<Window>,
@@ -202,7 +202,7 @@ pub struct Limit {
     pub time_zone: String,
 }
 
-/// What a limit counts.
+/// The unit of a limit.
 #[derive(
     Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
 )]
@@ -211,9 +211,9 @@ pub enum LimitUnit {
     Requests,
     /// Tokens of the prompt.
     InputTokens,
-    /// Tokens of the answer.
+    /// Tokens of the response.
     OutputTokens,
-    /// Tokens of prompt and answer.
+    /// Tokens of prompt and response.
     Tokens,
     /// Millionths of the currency.
     CostMicros,
@@ -221,7 +221,7 @@ pub enum LimitUnit {
     Concurrency,
 }
 
-/// The time in which units count.
+/// The time span of a limit.
 #[derive(
     Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
 )]
@@ -240,7 +240,7 @@ pub enum Window {
     Month,
 }
 
-/// What the operator found out about the quota.
+/// The state of the quota, as the operator sees it.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct AiQuotaStatus {
@@ -248,8 +248,8 @@ pub struct AiQuotaStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64", range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// Accepted, Programmed, Ready, Stalled while only a person can help, and StoreUnavailable while a
-    /// proxy does not reach the shared store of counters.
+    /// Accepted, Programmed, Ready, Stalled while the object needs a fix by a person, and
+    /// StoreUnavailable while a proxy does not reach the shared store of counters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

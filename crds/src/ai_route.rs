@@ -1,15 +1,17 @@
-//! AIRoute: who may ask for which models, and which deployments answer.
+//! AIRoute: who may use which models, and which deployments serve them.
 
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Condition;
+use crate::default::is_default;
+use crate::duration::Duration;
 use crate::matching::{ConsumerMatch, MODEL_PATTERN_RULE};
 use crate::patterns::{
     HEADER_NAME, HEADER_VALUE, HOSTNAME, LABEL, MODEL_PATTERN, OBJECT_NAME, OPTIONAL_KIND,
     OPTIONAL_LABEL, OPTIONAL_MODEL, OPTIONAL_SUBDOMAIN,
 };
-use crate::{Condition, Duration, is_default};
 
 #[expect(
     unreachable_pub,
@@ -21,7 +23,7 @@ pub use authentication::{
     Anonymous, ApiKeys, Authentication, JwtIssuer, PassThrough, SecretSelector,
 };
 
-/// Who may ask for which models, and which deployments answer.
+/// Who may use which models, and which deployments serve them.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "tundish.dev",
@@ -67,12 +69,11 @@ pub struct AiRouteSpec {
         "parentRefs must not name the same gateway and section twice; remove the duplicate"
     ))]
     pub parent_refs: Vec<ParentRef>,
-    /// How callers prove who they are; a request must satisfy one of the ways listed. None
-    /// listed: every request is refused.
+    /// How callers authenticate; a request must satisfy one of the listed methods. Without any
+    /// method every request is refused.
     #[serde(default, skip_serializing_if = "is_default")]
     pub authentication: Authentication,
-    /// What to do with which requests, 1 to 32 rules with different names. The most specific
-    /// match wins: exact model, then longest prefix, then any; then more headers; then order.
+    /// The rules, 1 to 32 with different names. The most specific match wins: exact model, then longest prefix, then any; then more headers; then order.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub rules: Vec<RouteRule>,
@@ -103,25 +104,25 @@ pub struct ParentRef {
     pub section_name: String,
 }
 
-/// What to do with requests that match.
+/// The handling of matching requests.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RouteRule {
     /// The rule's name. An AIQuota refers to it by sectionName; logs and metrics carry it.
     #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     pub name: String,
-    /// Which requests the rule takes: those that satisfy one of these, at most 8. Empty: all.
+    /// The requests of the rule: those that satisfy one of these matches, at most 8. Empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub matches: Vec<RouteMatch>,
-    /// The deployments that answer, 1 to 16. If every weight is 0, the gateway answers that
+    /// The deployments that serve the rule, 1 to 16. If every weight is 0, the gateway answers that
     /// there is no backend.
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub backend_refs: Vec<BackendRef>,
-    /// When to try another deployment. Only before the first byte of an answer. Default: two
-    /// more attempts on TooManyRequests, ServerError and ConnectFailure.
+    /// When to try another deployment, only before the first byte of a response. Default: two more
+    /// attempts on TooManyRequests, ServerError and ConnectFailure.
     #[serde(default, skip_serializing_if = "is_default")]
     pub retry: Retry,
     /// How long a request may take.
@@ -129,7 +130,7 @@ pub struct RouteRule {
     pub timeouts: RouteTimeouts,
 }
 
-/// Which requests a rule takes. The fields are AND-ed; an empty field asks nothing.
+/// The requests of a rule. The fields are AND-ed; an empty field matches everything.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RouteMatch {
@@ -143,13 +144,13 @@ pub struct RouteMatch {
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[x_kube(validation = MODEL_PATTERN_RULE)]
     pub models: Vec<String>,
-    /// What the client wants to do, whatever dialect it speaks. Empty: any operation.
+    /// The operations, in any dialect. Empty: any operation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 12))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub operations: Vec<Operation>,
-    /// Headers that the request must have, all of them, with exactly these values; at most 8.
-    /// Upper and lower case are the same in names, not in values.
+    /// Headers that the request must all have, with exactly these values; at most 8. Names are
+    /// case-insensitive, values are not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -158,12 +159,12 @@ pub struct RouteMatch {
         "headers must not name the same header twice, and case does not matter; remove one"
     ))]
     pub headers: Vec<HeaderMatch>,
-    /// Who asks. Empty: any consumer.
+    /// The calling consumer. Empty: any consumer.
     #[serde(default, skip_serializing_if = "is_default")]
     pub consumers: ConsumerMatch,
 }
 
-/// What a client wants to do, whatever dialect it speaks.
+/// An operation, in any dialect.
 #[derive(
     Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
 )]
@@ -198,15 +199,15 @@ pub enum Operation {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HeaderMatch {
-    /// The header's name; case does not matter.
+    /// The header's name; case-insensitive.
     #[schemars(length(min = 1, max = 128), regex(pattern = HEADER_NAME))]
     pub name: String,
-    /// The value that it must have, exactly.
+    /// Its exact value.
     #[schemars(length(min = 1, max = 256), regex(pattern = HEADER_VALUE))]
     pub value: String,
 }
 
-/// A deployment that answers, and its share.
+/// A deployment and its share of the requests.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackendRef {
@@ -223,12 +224,12 @@ pub struct BackendRef {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 128), regex(pattern = OPTIONAL_MODEL))]
     pub deployment: String,
-    /// The share of requests among the deployments of the same priority, 0 to 1000000; 0 gets
+    /// The share of requests among the deployments of the same priority, 0 to 1000000; 0 receives
     /// none. Default: 1.
     #[serde(default = "default_weight", skip_serializing_if = "is_default_weight")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub weight: i32,
-    /// Lower numbers are used first, and higher ones while those can't take it, 0 to 15.
+    /// 0 to 15. The lowest number is used first, a higher one while the lower ones are unavailable.
     /// Default: 0.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(range(min = 0, max = 15))]
@@ -244,18 +245,18 @@ pub struct BackendRef {
     "retry has both on and \"true\", which is on as YAML 1.1 reads it without quotes; keep one"
 ))]
 pub struct Retry {
-    /// How many more times to try, 0 to 5; 0 turns retries off. Default: 2.
+    /// Further attempts, 0 to 5; 0 turns retries off. Default: 2.
     #[serde(
         default = "default_attempts",
         skip_serializing_if = "is_default_attempts"
     )]
     #[schemars(range(min = 0, max = 5))]
     pub attempts: i32,
-    /// What to try again after: `TooManyRequests` (429), `ServerError` (5xx), `ConnectFailure`
-    /// (no connection, or lost before an answer), `Timeout` (no first byte in time). Default:
+    /// The failures to retry after: `TooManyRequests` (429), `ServerError` (5xx), `ConnectFailure`
+    /// (no connection, or one lost before a response), `Timeout` (no first byte in time). Default:
     /// TooManyRequests, ServerError, ConnectFailure.
     // kubectl and Helm read YAML 1.1, where an unquoted `on` is the boolean true, and send the
-    // key "true". Both are accepted, so that the field works as people write it.
+    // key "true". Both are accepted, so that the field works unquoted.
     #[serde(
         alias = "true",
         default = "default_retry_on",
@@ -266,7 +267,7 @@ pub struct Retry {
     pub on: Vec<RetryOn>,
 }
 
-/// What may be tried again at another deployment.
+/// A failure after which another deployment may be tried.
 #[derive(
     Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
 )]
@@ -275,7 +276,7 @@ pub enum RetryOn {
     TooManyRequests,
     /// The backend answered 5xx.
     ServerError,
-    /// No connection, or lost before an answer.
+    /// No connection, or one lost before a response.
     ConnectFailure,
     /// No first byte in time.
     Timeout,
@@ -290,20 +291,20 @@ pub enum RetryOn {
 ).message("timeouts.firstToken must not be longer than timeouts.request (default 10m); lower it or \
            raise request").field_path(".firstToken"))]
 pub struct RouteTimeouts {
-    /// The whole request, retries and the stream included. Default: 10m.
+    /// The whole request, including retries and the stream. Default: 10m.
     #[serde(
         default = "default_request",
         skip_serializing_if = "is_default_request"
     )]
     pub request: Duration,
-    /// From the request until the first token of the answer, retries included. Default: only
-    /// the backends' own timeouts.
+    /// From the request to the first token of the response, including retries. Default: only the
+    /// timeouts of the backends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Duration")]
     pub first_token: Option<Duration>,
 }
 
-/// What the operator found out about the route.
+/// The state of the route, as the operator sees it.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct AiRouteStatus {
@@ -311,12 +312,13 @@ pub struct AiRouteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64", range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// Accepted, ResolvedRefs, Programmed, Ready, and Stalled while only a person can help.
+    /// Accepted, ResolvedRefs, Programmed, Ready, and Stalled while the object needs a fix by a
+    /// person.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// How many of the live proxies have this generation in force: `3/3`.
+    /// How many of the live proxies serve this generation: `3/3`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,6}/[0-9]{1,6})?$"))]
     pub programmed: String,

@@ -1,4 +1,4 @@
-//! Conditions, and the one list of the words that they use.
+//! Conditions, and the one list of their words.
 //!
 //! The words are API: alerts and scripts compare them. A word is added, never renamed.
 
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Which aspect: Accepted, ResolvedRefs, Programmed, Ready, Stalled or StoreUnavailable.
+    /// The aspect: Accepted, ResolvedRefs, Programmed, Ready, Stalled or StoreUnavailable.
     #[serde(rename = "type")]
     #[schemars(
         length(min = 1, max = 316),
@@ -24,7 +24,7 @@ pub struct Condition {
         )
     )]
     pub type_: String,
-    /// Whether it holds: True, False, or Unknown while nobody has judged it.
+    /// Whether it holds: True, False, or Unknown before it was judged.
     pub status: ConditionStatus,
     /// The generation of the object that was judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,13 +32,13 @@ pub struct Condition {
     pub observed_generation: Option<i64>,
     /// When `status` last changed.
     pub last_transition_time: Time,
-    /// Why, in one word that programs may compare.
+    /// The reason, one word that programs may compare.
     #[schemars(
         length(min = 1, max = 1024),
         regex(pattern = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
     )]
     pub reason: String,
-    /// Why, and what to do about it, for people.
+    /// An explanation for a reader, with the fix.
     #[schemars(length(max = 32768))]
     pub message: String,
 }
@@ -50,7 +50,7 @@ pub enum ConditionStatus {
     True,
     /// It does not hold.
     False,
-    /// Nobody has judged it yet, or its judge can't be reached.
+    /// It was not judged yet, or could not be.
     #[default]
     Unknown,
 }
@@ -60,13 +60,13 @@ pub enum ConditionStatus {
 pub enum ConditionType {
     /// Enough of the object is valid to take it into the table.
     Accepted,
-    /// Every reference leads to something that exists and may be used.
+    /// Every reference can be resolved and is permitted.
     ResolvedRefs,
     /// The proxies have acknowledged a table that contains this generation.
     Programmed,
-    /// The summary: all of the above hold. What `kubectl wait` and GitOps tools look at.
+    /// The summary: all of the above hold. `kubectl wait` and GitOps tools use it.
     Ready,
-    /// Present and True only when nothing will change until a person changes something.
+    /// Present and True only while the object needs a fix by a person.
     Stalled,
     /// Present and True only while a proxy does not reach the shared store of counters.
     StoreUnavailable,
@@ -101,17 +101,15 @@ pub enum Reason {
     SecretKeyMissing,
     /// Programmed=True.
     Programmed,
-    /// Programmed=False: the table with this generation isn't published yet.
-    Reconciling,
     /// Programmed=False: published, and not yet acknowledged by every proxy.
     ProxiesBehind,
     /// Programmed=False: a proxy refused the table and keeps serving its last good one.
     Rejected,
     /// Ready=True.
     Ready,
-    /// Ready=False: another condition says why.
+    /// Ready=False: another condition has the reason. Programmed=False: the object is not in the table.
     NotReady,
-    /// Unknown: seen, not judged yet.
+    /// Programmed=False: no proxy is connected.
     Pending,
     /// StoreUnavailable=True: each limit does what `onStoreLoss` says.
     StoreUnavailable,
@@ -172,7 +170,7 @@ impl fmt::Display for ConditionType {
 
 impl Reason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 19] = [
         Self::Accepted,
         Self::Invalid,
         Self::Conflicted,
@@ -186,7 +184,6 @@ impl Reason {
         Self::SecretNotFound,
         Self::SecretKeyMissing,
         Self::Programmed,
-        Self::Reconciling,
         Self::ProxiesBehind,
         Self::Rejected,
         Self::Ready,
@@ -211,7 +208,6 @@ impl Reason {
             Self::SecretNotFound => "SecretNotFound",
             Self::SecretKeyMissing => "SecretKeyMissing",
             Self::Programmed => "Programmed",
-            Self::Reconciling => "Reconciling",
             Self::ProxiesBehind => "ProxiesBehind",
             Self::Rejected => "Rejected",
             Self::Ready => "Ready",

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 const PATTERN: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 /// Four parts of five digits and two letters.
 const MAX_LENGTH: usize = 28;
-/// Nothing that a gateway waits for takes longer than a day.
+/// A gateway waits for nothing longer than a day.
 const MAX: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
 /// A span of time, more than zero and at most 24 hours, in whole milliseconds.
@@ -57,7 +57,7 @@ impl From<Duration> for std::time::Duration {
 impl TryFrom<std::time::Duration> for Duration {
     type Error = InvalidDuration;
 
-    /// Cuts below a millisecond, which the text form can't say.
+    /// Truncates to milliseconds, the resolution of the text form.
     fn try_from(value: std::time::Duration) -> Result<Self, InvalidDuration> {
         if value.is_zero() || value > MAX {
             return Err(InvalidDuration::Range);

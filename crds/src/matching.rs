@@ -1,4 +1,4 @@
-//! What AIRoute and AIQuota match alike.
+//! Matches that AIRoute and AIQuota share.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub(crate) const MODEL_PATTERN_RULE: (&str, &str) = (
      it or move it to the end",
 );
 
-/// Who asked. The fields are AND-ed; an empty field asks nothing.
+/// The calling consumer. The fields are AND-ed; an empty field matches everybody.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConsumerMatch {
@@ -27,7 +27,7 @@ pub struct ConsumerMatch {
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub names: Vec<String>,
-    /// Attributes that the caller must have, all of them, with these values. An attribute is a
+    /// Attributes that the caller must all have, with these values. An attribute is a
     /// label of the consumer's Secret under `attributes.tundish.dev/`. Empty: any caller.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "attributes_schema")]

@@ -78,7 +78,7 @@ fn every_schema() -> Vec<(String, Value, bool)> {
 // === the committed YAML ===
 
 #[test]
-fn the_committed_yaml_is_what_the_types_say() {
+fn the_committed_yaml_matches_the_types() {
     let manifests = manifests().unwrap();
     let committed: BTreeSet<String> = fs::read_dir(here("yaml"))
         .unwrap()
@@ -150,7 +150,7 @@ fn names_short_names_and_category_are_the_published_ones() {
 }
 
 #[test]
-fn a_quota_says_that_it_is_an_inherited_policy() {
+fn a_quota_is_labelled_as_an_inherited_policy() {
     let [_, quota, _] = definitions();
     assert_eq!(
         quota.labels()["gateway.networking.k8s.io/policy"],
@@ -165,7 +165,7 @@ fn a_quota_says_that_it_is_an_inherited_policy() {
 }
 
 #[test]
-fn columns_tell_the_story() {
+fn columns_are_the_published_ones() {
     let columns: Vec<String> = definitions()
         .into_iter()
         .map(|definition| {
@@ -222,7 +222,7 @@ fn every_value_is_bounded() {
 }
 
 #[test]
-fn lists_say_how_they_merge() {
+fn every_list_has_a_merge_strategy() {
     for (path, schema, _) in every_schema() {
         if schema["type"] == "array" {
             assert!(schema["x-kubernetes-list-type"].is_string(), "{path}");
@@ -253,7 +253,7 @@ fn the_schema_writes_no_default_into_list_items() {
 }
 
 #[test]
-fn every_field_is_explained_without_rust() {
+fn the_docs_of_every_field_mention_no_rust() {
     for (path, schema, _) in every_schema() {
         if path.ends_with("[]") || path.ends_with(".*") {
             continue;
@@ -333,7 +333,7 @@ fn every_cel_rule_has_a_case_and_every_case_a_rule() {
 }
 
 #[test]
-fn the_objects_of_a_case_differ_only_by_what_the_rule_is_about() {
+fn the_objects_of_a_case_differ_only_in_the_fields_of_the_rule() {
     for case in rule_cases() {
         let RuleCase {
             directory,
@@ -364,7 +364,7 @@ const UNREADABLE: [&str; 3] = [
 ];
 
 #[test]
-fn good_objects_of_cases_can_be_read_and_so_can_bad_ones_that_the_types_can_hold() {
+fn objects_of_cases_can_be_read_if_the_types_can_hold_them() {
     fn check<K: DeserializeOwned>(case: &RuleCase) {
         let good: Result<K, _> = serde_saphyr::from_str(&case.good);
         assert!(good.is_ok(), "{}: {}", case.directory, good.err().unwrap());
@@ -679,7 +679,7 @@ fn a_misspelt_restriction_is_an_error_and_names_the_field() {
 }
 
 #[test]
-fn a_status_from_a_newer_operator_can_be_read() {
+fn the_status_of_a_newer_operator_can_be_read() {
     let route: AiRoute = serde_json::from_value(json!({
         "apiVersion": "tundish.dev/v1alpha1",
         "kind": "AIRoute",

@@ -1,15 +1,18 @@
 //! The operator put together: controller, publisher, channel and admin port.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use operator_controller::{
-    CaError, CaPem, Client, Compilation, Controller, Fleet, Metrics, Publication, Replica,
-    TokenReviewer, connect, load_or_create_ca,
+    CaError, Client, Compilation, Controller, Metrics, PublishedTable, TokenReviewer, connect,
+    load_or_create_ca,
 };
+use operator_publish::tls::{Authorities, Certificates, StoredAuthorities};
 use operator_publish::{Features, Publisher, Server};
 use prometheus_client::registry::Registry;
+use proxy_admin::clock;
 use proxy_admin::http::{Admin, Readiness};
 use proxy_admin::shutdown::{self, Shutdown, Trigger};
 use proxy_admin::task::spawn;
@@ -17,18 +20,16 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::certificates::{ChannelAuthority, certificates, generate};
-use crate::checkpoint::{PublisherCheckpoint, restore};
+use crate::checkpoint::restore;
 use crate::config::Config;
-use crate::reviewer::ClusterReviewer;
 
-/// What every metric of the operator begins with.
+/// The prefix of every metric of the operator.
 const PREFIX: &str = "tundish_operator";
 
-/// How soon the API server is asked again at the start.
+/// Pause between two attempts at the start: the API server may be starting too.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How long the end may take: giving the lease back is one call.
+/// Longest drain: the release of the lease is one call.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// A running operator.
@@ -40,7 +41,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Opens the ports and starts the work. Waits for the API server if it does not answer.
+    /// Opens the ports and starts the work. Waits until the API server answers.
     pub(crate) async fn start(config: Config) -> Result<Self> {
         let mut registry = Registry::with_prefix(PREFIX);
         let metrics = Metrics::register(&mut registry);
@@ -52,7 +53,9 @@ impl App {
         let (trigger, shutdown) = shutdown::channel();
         let quota = publisher.clone();
         let admin = Admin::new(registry, readiness.clone())
-            .with_page("/quota", move |_query| quota.standing_page())
+            .with_page("/quota", move |_query| {
+                Ok::<_, Infallible>(quota.usage_page())
+            })
             .bind(config.admin)
             .await;
         let admin = admin.with_context(|| format!("open the admin port {}", config.admin))?;
@@ -62,15 +65,15 @@ impl App {
         let namespace = config.controller.own_namespace.clone();
         let ca = load_ca(&client, &namespace).await?;
         restore(&client, &config.controller, &publisher).await?;
-        let certificates = certificates(&ca, config.channel_names).context("use the CA")?;
+        let certificates = certificates(&ca, config.channel_names)?;
         let (account_namespace, account) = &config.proxy_account;
-        let reviewer = ClusterReviewer(TokenReviewer::new(
+        let reviewer = TokenReviewer::new(
             client.clone(),
             &config.audience,
             account_namespace,
             account,
             metrics.clone(),
-        ));
+        );
         let tls = certificates.server_config().context("set up TLS")?;
         let listen = config.channel.listen;
         let reviewer = Arc::new(reviewer);
@@ -84,20 +87,16 @@ impl App {
 
         let controller = Controller::new(client, config.controller, metrics);
         let (published, publications) = watch::channel(None);
-        let (fleet_sender, fleet) = watch::channel(Fleet::default());
-        spawn("fleet", follow_fleet(publisher.fleet(), fleet_sender));
         let compilations = controller.compilations();
-        let checkpoint = PublisherCheckpoint(publisher.clone());
         let publishing = publish(
-            publisher,
+            publisher.clone(),
             compilations,
             published,
             readiness,
             shutdown.clone(),
         );
         let publishing = spawn("publish", publishing);
-        let authority = (ChannelAuthority(certificates), ca);
-        let running = controller.run(publications, fleet, authority, checkpoint, shutdown);
+        let running = controller.run(publications, publisher, certificates, ca, shutdown);
         Ok(Self {
             controller: spawn("controller", running),
             publishing,
@@ -105,11 +104,11 @@ impl App {
         })
     }
 
-    /// Works until SIGTERM or SIGINT, then stops in order. A second signal ends it at once.
+    /// Works until SIGTERM or SIGINT, then stops in order. A second signal stops it at once.
     pub(crate) async fn run(mut self) -> Result<()> {
         tokio::select! {
             signalled = shutdown::signalled() => signalled.context("wait for signals")?,
-            // Whatever ends on its own is broken; a restart may help.
+            // A part that ends by itself is broken; a restart may help.
             _ended = &mut self.controller => bail!("the controller ended"),
             _ended = &mut self.publishing => bail!("the publisher ended"),
         }
@@ -117,7 +116,7 @@ impl App {
         self.trigger.stop();
         tokio::select! {
             ended = self.controller => ended.context("stop the controller")?,
-            () = tokio::time::sleep(DRAIN) => warn!("stopping takes too long; leaving"),
+            () = tokio::time::sleep(DRAIN) => warn!("the drain takes too long; exiting without it"),
             signalled = shutdown::signalled() => signalled.context("wait for signals")?,
         }
         info!("stopped");
@@ -125,16 +124,27 @@ impl App {
     }
 }
 
-/// The stored CA, or a new one. Without the API server there is nothing to do but wait for it.
-async fn load_ca(client: &Client, namespace: &str) -> Result<CaPem> {
+/// Certificates for `names`, signed by the stored CA.
+fn certificates(ca: &StoredAuthorities, names: Vec<String>) -> Result<Arc<Certificates>> {
+    let signing = Authorities::load(ca).and_then(|all| all.signing());
+    let issued =
+        signing.and_then(|signing| Certificates::new(signing, names, clock::now().unix_ms));
+    Ok(Arc::new(issued.context("use the CA")?))
+}
+
+/// The stored CA, or a new one. Waits until the API server answers.
+async fn load_ca(client: &Client, namespace: &str) -> Result<StoredAuthorities> {
     loop {
-        let made = generate().context("make a CA")?;
-        match load_or_create_ca(client, namespace, || made).await {
+        let made = Authorities::generate(clock::now().unix_ms).context("make a CA")?;
+        match load_or_create_ca(client, namespace, || made.store()).await {
             Ok(ca) => return Ok(ca),
             Err(error @ CaError::Incomplete { .. }) => bail!(error),
             Err(error) => {
                 let error = anyhow::Error::from(error);
-                warn!(error = format!("{error:#}"), "no CA yet; asking again");
+                warn!(
+                    error = format!("{error:#}"),
+                    "the CA could not be loaded yet"
+                );
             }
         }
         tokio::select! {
@@ -147,11 +157,11 @@ async fn load_ca(client: &Client, namespace: &str) -> Result<CaPem> {
     }
 }
 
-/// Hands every compiled table to the channel, and then to those who write about it.
+/// Publishes every compiled table on the channel, and then passes it to the status writer.
 async fn publish(
     publisher: Publisher,
     mut compilations: watch::Receiver<Option<Compilation>>,
-    published: watch::Sender<Option<Publication>>,
+    published: watch::Sender<Option<PublishedTable>>,
     readiness: Readiness,
     shutdown: Shutdown,
 ) {
@@ -159,31 +169,12 @@ async fn publish(
         let Some(compilation) = compilations.borrow_and_update().clone() else {
             continue;
         };
-        publisher.publish(compilation.revision, &compilation.compiled.contents);
-        let entries = publisher.clone();
-        published.send_replace(Some(Publication {
+        let contents = &compilation.compiled.contents;
+        let publication = publisher.publish(compilation.revision, contents);
+        published.send_replace(Some(PublishedTable {
             compilation,
-            changed_at: Arc::new(move |key| entries.changed_at(key)),
+            publication,
         }));
         readiness.set(!shutdown.is_requested());
-    }
-}
-
-/// The fleet in the controller's words.
-async fn follow_fleet(
-    mut fleet: watch::Receiver<operator_publish::Fleet>,
-    sender: watch::Sender<Fleet>,
-) {
-    while fleet.changed().await.is_ok() {
-        let replicas = fleet.borrow_and_update().replicas.clone();
-        let replicas = replicas.into_iter().map(|replica| Replica {
-            id: replica.id,
-            acked: replica.acked,
-            refused: replica.refused,
-            store_lost: replica.store_lost,
-        });
-        sender.send_replace(Fleet {
-            replicas: replicas.collect(),
-        });
     }
 }

@@ -9,26 +9,26 @@ use proxy_admin::telemetry::Format;
 const AFTER_HELP: &str = "\
 Every flag can come from the environment; lists are separated by ','.
 
-The admin port answers /livez, /readyz (200 once every object was listed and a table is published),
+The admin port serves /livez, /readyz (200 after every object was listed and a table was published),
 /metrics and /quota.
 
 Exit codes: 0 stopped by a signal, 1 failure, 64 wrong usage.";
 
-/// Compiles AIBackends, AIRoutes and AIQuotas into a table, gives it to the proxies and reports in
-/// each object's status what came of it.
+/// Compiles AIBackends, AIRoutes and AIQuotas into a table, sends it to the proxies, and writes the
+/// result into the status of each object.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "tundish-operator", version, after_help = AFTER_HELP)]
 pub(crate) struct Args {
-    /// Kubeconfig to use; without it the pod's service account, then the usual kubeconfig
+    /// Kubeconfig to use [default: the pod's service account, else the default kubeconfig]
     #[arg(long, env = "TUNDISH_KUBECONFIG", value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
 
-    /// The installation's own namespace, of its lease and its CA; quotas without targets here cover
-    /// the whole gateway [default: that of the service account, else tundish-system]
+    /// Namespace of the installation, with its lease and its CA; quotas without targets in it cover the
+    /// whole gateway [default: the service account's namespace, else tundish-system]
     #[arg(long, env = "TUNDISH_NAMESPACE", value_name = "NAME")]
     pub(crate) namespace: Option<String>,
 
-    /// A namespace to watch beside the own one; repeatable; none = every namespace
+    /// Namespace to watch besides the installation's; repeatable [default: every namespace]
     #[arg(
         long = "watch-namespace",
         env = "TUNDISH_WATCH_NAMESPACE",
@@ -37,7 +37,7 @@ pub(crate) struct Args {
     )]
     pub(crate) watch_namespaces: Vec<String>,
 
-    /// Address on which proxies fetch the table
+    /// Address that proxies fetch the table from
     #[arg(
         long,
         env = "TUNDISH_CHANNEL_LISTEN",
@@ -46,7 +46,7 @@ pub(crate) struct Args {
     )]
     pub(crate) channel_listen: SocketAddr,
 
-    /// A name under which proxies reach that address, for its certificate; repeatable [default:
+    /// DNS name or address in the certificate of that address; repeatable [default:
     /// tundish-operator.NAMESPACE.svc, *.tundish-operator.NAMESPACE.svc, localhost, 127.0.0.1]
     #[arg(
         long = "channel-dns-name",
@@ -56,7 +56,7 @@ pub(crate) struct Args {
     )]
     pub(crate) channel_dns_names: Vec<String>,
 
-    /// Seconds between signs of life on the channel
+    /// Seconds between heartbeats on the channel
     #[arg(
         long,
         env = "TUNDISH_CHANNEL_HEARTBEAT_SECONDS",
@@ -66,7 +66,7 @@ pub(crate) struct Args {
     )]
     pub(crate) channel_heartbeat_seconds: u64,
 
-    /// Seconds after which a proxy has to come again, with a fresh token
+    /// Seconds after which a proxy has to subscribe again, with a fresh token
     #[arg(
         long,
         env = "TUNDISH_CHANNEL_SUBSCRIPTION_SECONDS",
@@ -76,7 +76,7 @@ pub(crate) struct Args {
     )]
     pub(crate) channel_subscription_seconds: u64,
 
-    /// The service account of the proxies, NAME in the own namespace or NAMESPACE/NAME
+    /// Service account of the proxies: NAME in the installation's namespace, or NAMESPACE/NAME
     #[arg(
         long,
         env = "TUNDISH_PROXY_SERVICE_ACCOUNT",
@@ -85,8 +85,8 @@ pub(crate) struct Args {
     )]
     pub(crate) proxy_service_account: String,
 
-    /// The ConfigMap in the own namespace that keeps what was used of calendar quotas; the chart makes
-    /// it
+    /// ConfigMap in the installation's namespace that stores the use of calendar quotas; the chart
+    /// makes it
     #[arg(
         long,
         env = "TUNDISH_CHECKPOINT_CONFIG_MAP",
@@ -95,7 +95,7 @@ pub(crate) struct Args {
     )]
     pub(crate) checkpoint_config_map: String,
 
-    /// The audience that tokens of proxies must be meant for
+    /// Audience of the proxies' tokens
     #[arg(
         long,
         env = "TUNDISH_AUDIENCE",
@@ -113,7 +113,7 @@ pub(crate) struct Args {
     )]
     pub(crate) admin: SocketAddr,
 
-    /// The name of this replica in the lease, different for each: pod name and uid [default: the
+    /// Name of this replica in the lease, different for each, such as pod name and uid [default: the
     /// host name and a random number]
     #[arg(long, env = "TUNDISH_IDENTITY", value_name = "TEXT")]
     pub(crate) identity: Option<String>,
@@ -127,7 +127,7 @@ pub(crate) struct Args {
     )]
     pub(crate) log_level: String,
 
-    /// How log lines look: json or text
+    /// Format of log lines: json or text
     #[arg(
         long,
         env = "TUNDISH_LOG_FORMAT",

@@ -1,4 +1,4 @@
-//! From flags to what the parts need; every problem is reported, not the first only.
+//! From flags to the settings of the parts. Reports every problem, not only the first.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
+use operator_compile::{INSTALLATION_NAMESPACE, is_label, is_subdomain};
 use operator_controller::Timing;
 use proxy_admin::telemetry::Format;
 
@@ -14,19 +15,16 @@ use crate::args::Args;
 #[cfg(test)]
 mod tests;
 
-/// Where the kubelet tells a pod its namespace.
+/// The kubelet writes the pod's namespace here.
 const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
-/// Where the kernel tells the host name, in a pod the pod's name.
+/// The kernel's host name; in a pod it is the pod's name.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
-/// The namespace of an operator outside of the cluster.
-const NAMESPACE: &str = "tundish-system";
-
-/// A name in a lease may have as many bytes.
+/// Longest name in a lease, in bytes.
 const IDENTITY: usize = 253;
 
-/// What the operator needs, checked.
+/// The checked settings of the operator.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) kubeconfig: Option<PathBuf>,
@@ -47,7 +45,7 @@ impl TryFrom<Args> for Config {
     fn try_from(args: Args) -> Result<Self, clap::Error> {
         let mut problems = Vec::new();
         let namespace = args.namespace.or_else(|| read(Path::new(POD_NAMESPACE)));
-        let namespace = namespace.unwrap_or_else(|| NAMESPACE.to_owned());
+        let namespace = namespace.unwrap_or_else(|| INSTALLATION_NAMESPACE.to_owned());
         let mut check = |flag: &str, name: &str, valid: bool| {
             if !valid {
                 problems.push(format!(
@@ -62,7 +60,7 @@ impl TryFrom<Args> for Config {
         let account = &args.proxy_service_account;
         let (account_namespace, account_name) =
             account.split_once('/').unwrap_or((&namespace, account));
-        // A wrong own namespace is reported already.
+        // An invalid own namespace is reported already.
         let own = account_namespace == namespace;
         let valid = (own || is_label(account_namespace)) && is_subdomain(account_name);
         check("proxy-service-account", account, valid);
@@ -135,19 +133,4 @@ fn read(path: &Path) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
-}
-
-/// RFC 1123 label, as namespaces are.
-fn is_label(text: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    !text.is_empty()
-        && text.len() <= 63
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
-/// RFC 1123 subdomain, as most names are.
-fn is_subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_label)
 }

@@ -8,10 +8,8 @@ use proxy_admin::{exit, telemetry};
 
 mod app;
 mod args;
-mod certificates;
 mod checkpoint;
 mod config;
-mod reviewer;
 
 fn main() -> ExitCode {
     let config = match args::Args::try_parse().and_then(config::Config::try_from) {

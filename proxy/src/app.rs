@@ -1,5 +1,6 @@
 //! A gateway with its admin port: what every process that serves clients is made of.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +65,9 @@ impl App {
         let (trigger, shutdown) = shutdown::channel();
         let (quota, explain) = (gateway.clone(), gateway.clone());
         let admin = Admin::new(registry, readiness.clone())
-            .with_page("/quota", move |_query| quota.standing_page())
+            .with_page("/quota", move |_query| {
+                Ok::<_, Infallible>(quota.usage_page())
+            })
             .with_page("/explain", move |query| explain.explain_page(query))
             .bind(admin)
             .await

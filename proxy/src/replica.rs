@@ -1,12 +1,10 @@
-//! One proxy replica: a gateway that follows the operators and tells them what it has counted.
+//! One proxy replica: a gateway that follows the operators and reports its counters to them.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
-use proxy_admin::{task, telemetry};
-use proxy_core::names::ObjectName;
-use proxy_core::quota::LimitName;
+use proxy_admin::task;
 use proxy_gateway::Gateway;
 use proxy_sync::{Config, Counted, Denials, Update};
 use tokio::sync::oneshot;
@@ -14,22 +12,17 @@ use tracing::info;
 
 use crate::app::App;
 use crate::args::ProxyArgs;
+use crate::runtime;
 
-/// The last report has been sent when the drain began; this is for one that is still on its way.
+/// A drain begins with a last report; this is the time for one that is still on its way.
 const LAST_REPORT: Duration = Duration::from_secs(3);
 
-/// Serves until it is told to stop.
+/// Serves until a signal asks it to stop.
 ///
 /// # Errors
 /// A setting is wrong, or a port cannot be opened.
 pub fn run(args: &ProxyArgs) -> Result<()> {
-    telemetry::start(&args.observability.log_level, args.observability.log_format)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(serve(args))
+    runtime::block_on(&args.observability, serve(args))
 }
 
 async fn serve(args: &ProxyArgs) -> Result<()> {
@@ -74,25 +67,18 @@ async fn serve(args: &ProxyArgs) -> Result<()> {
     }
 }
 
-/// What the operators are told.
+/// What this replica reports to the operators.
 fn counted(gateway: &Gateway) -> Counted {
-    let limits = gateway.standing().limits.into_iter();
+    let limits = gateway.usage_page().limits.into_iter();
     Counted {
         store: gateway.store_state(),
         counters: gateway.counters(),
         limits: limits
             .filter(|limit| limit.denials > 0 || limit.shadow_denials > 0)
-            .filter_map(|limit| {
-                let (quota, name) = limit.limit.rsplit_once('/')?;
-                let limit_name = LimitName {
-                    quota: ObjectName::parse(quota)?,
-                    limit: name.into(),
-                };
-                Some(Denials {
-                    limit: limit_name,
-                    denials: limit.denials,
-                    shadow_denials: limit.shadow_denials,
-                })
+            .map(|limit| Denials {
+                limit: limit.limit,
+                denials: limit.denials,
+                shadow_denials: limit.shadow_denials,
             })
             .collect(),
     }

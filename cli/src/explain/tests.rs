@@ -1,10 +1,11 @@
 use std::path::Path;
 
+use proxy_admin::pages::explanation::Explanation;
 use proxy_core::names::Operation;
 use proxy_core::table::Table;
-use proxy_gateway::explain::{Explanation, Question, unused};
+use proxy_core::whatif::Question;
 
-use super::lines;
+use super::{forecast_unused, lines};
 use crate::manifests::Folder;
 
 fn question(consumer: &str, model: &str) -> Question {
@@ -23,13 +24,13 @@ fn quickstart(question: &Question) -> Result<Explanation, String> {
     let mut folder = Folder::new(&path, "tundish-system");
     folder.refresh().map_err(|error| format!("{error:#}"))?;
     let table = Table::new(folder.compile().compiled.contents);
-    unused(&table, question, 512)
+    forecast_unused(&table, question, 512).map_err(|error| error.to_string())
 }
 
 #[test]
-fn the_quickstart_is_explained_for_people() {
+fn explains_the_quickstart_as_text() {
     let question = question("intern", "gpt-4o");
-    let told = lines(&question, &quickstart(&question).expect("known"));
+    let shown = lines(&question, &quickstart(&question).expect("known"));
     let expected = [
         "request   ChatCompletions of gpt-4o by default/intern on localhost",
         "route     default/chat, rule chat",
@@ -45,21 +46,21 @@ fn the_quickstart_is_explained_for_people() {
         "",
         "admitted: every limit has room, and a backend serves it",
     ];
-    assert_eq!(told, expected, "{told:#?}");
+    assert_eq!(shown, expected, "{shown:#?}");
 }
 
 #[test]
-fn a_refusal_is_told_with_its_word() {
+fn a_refusal_is_shown_with_its_code() {
     let question = question("intern", "llama");
-    let told = lines(&question, &quickstart(&question).expect("known"));
+    let shown = lines(&question, &quickstart(&question).expect("known"));
     assert_eq!(
-        told.last().map(String::as_str),
+        shown.last().map(String::as_str),
         Some("refused: model_not_found: no rule serves model \"llama\" for ChatCompletions")
     );
 }
 
 #[test]
-fn an_unknown_consumer_is_an_error_that_names_near_ones() {
+fn an_unknown_consumer_is_an_error_that_suggests_similar_names() {
     let error = quickstart(&question("interm", "gpt-4o")).expect_err("unknown");
     assert!(error.contains("near it: intern"), "{error}");
 }

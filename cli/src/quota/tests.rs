@@ -1,10 +1,11 @@
-use proxy_gateway::standing::{LimitStanding, Standing, SubjectStanding};
+use proxy_admin::pages::usage::{LimitUsage, SubjectUsage, UsagePage};
+use proxy_core::quota::LimitName;
 
-use super::{Page, lines};
+use super::lines;
 
-fn limit(name: &str, amount: u64, used: &[(&str, u64)]) -> LimitStanding {
-    LimitStanding {
-        limit: name.to_owned(),
+fn limit(name: &str, amount: u64, used: &[(&str, u64)]) -> LimitUsage {
+    LimitUsage {
+        limit: LimitName::parse(name).expect("a limit's name"),
         unit: "Tokens".to_owned(),
         window: "Minute".to_owned(),
         mode: "Enforce".to_owned(),
@@ -15,7 +16,7 @@ fn limit(name: &str, amount: u64, used: &[(&str, u64)]) -> LimitStanding {
         counters: u64::try_from(used.len()).expect("few"),
         subjects: used
             .iter()
-            .map(|&(subject, used)| SubjectStanding {
+            .map(|&(subject, used)| SubjectUsage {
                 subject: subject.to_owned(),
                 used,
                 reserved: 0,
@@ -26,10 +27,11 @@ fn limit(name: &str, amount: u64, used: &[(&str, u64)]) -> LimitStanding {
     }
 }
 
-fn proxy(standing: Standing) -> Page {
-    Page {
-        standing,
+fn page(replicas: u64, limits: Vec<LimitUsage>) -> UsagePage {
+    UsagePage {
+        replicas,
         reporting: None,
+        limits,
     }
 }
 
@@ -44,10 +46,7 @@ fn the_largest_share_comes_first_and_unused_limits_are_shown() {
         ),
         limit("ns/q/unused", 10, &[]),
     ];
-    let told = lines(&proxy(Standing {
-        replicas: 1,
-        limits,
-    }));
+    let shown = lines(&page(1, limits));
     let starts = [
         "LIMIT",
         "ns/q/small",
@@ -55,11 +54,11 @@ fn the_largest_share_comes_first_and_unused_limits_are_shown() {
         "ns/q/small",
         "ns/q/unused",
     ];
-    assert_eq!(told.len(), starts.len(), "{told:#?}");
-    for (line, start) in told.iter().zip(starts) {
-        assert!(line.starts_with(start), "{told:#?}");
+    assert_eq!(shown.len(), starts.len(), "{shown:#?}");
+    for (line, start) in shown.iter().zip(starts) {
+        assert!(line.starts_with(start), "{shown:#?}");
     }
-    let cells: Vec<&str> = told[1].split_whitespace().collect();
+    let cells: Vec<&str> = shown[1].split_whitespace().collect();
     assert_eq!(
         cells,
         [
@@ -78,40 +77,32 @@ fn the_largest_share_comes_first_and_unused_limits_are_shown() {
 }
 
 #[test]
-fn says_that_it_is_one_part_and_what_was_cut() {
+fn a_proxys_page_says_that_it_is_a_share_and_what_it_leaves_out() {
     let mut one = limit("ns/q/l", 10, &[("consumer=ns/a", 1)]);
     one.counters = 5;
-    let told = lines(&proxy(Standing {
-        replicas: 3,
-        limits: vec![one],
-    }));
+    let shown = lines(&page(3, vec![one]));
     assert!(
-        told.iter().any(|line| line.contains("4 more are not")),
-        "{told:#?}"
+        shown.iter().any(|line| line.contains("4 more are not")),
+        "{shown:#?}"
     );
     assert!(
-        told.iter().any(|line| line.contains("one of 3 replicas")),
-        "{told:#?}"
+        shown.iter().any(|line| line.contains("one of 3 replicas")),
+        "{shown:#?}"
     );
-    let none = Standing {
-        replicas: 1,
-        limits: Vec::new(),
-    };
-    assert_eq!(lines(&proxy(none)), ["no limits"]);
+    assert_eq!(lines(&page(1, Vec::new())), ["no limits"]);
 }
 
 #[test]
-fn an_operators_page_says_of_how_many_replicas_it_is_the_sum() {
+fn an_operators_page_says_how_many_replicas_it_covers() {
     let page = r#"{"replicas": 3, "reporting": 2, "limits": [{
         "limit": "ns/q/l", "unit": "Tokens", "window": "Day", "mode": "Enforce", "declared": 10, "amount": 10,
         "denials": 0, "shadow_denials": 0, "counters": 0, "subjects": []}]}"#;
-    let page: Page = serde_json::from_str(page).expect("the page of an operator");
-    let told = lines(&page);
+    let page: UsagePage = serde_json::from_str(page).expect("the page of an operator");
+    let shown = lines(&page);
     assert!(
-        told.iter()
-            .any(|line| line.contains("2 of 3 have told the operator")),
-        "{told:#?}"
+        shown
+            .iter()
+            .any(|line| line.contains("2 of 3 have reported to the operator")),
+        "{shown:#?}"
     );
-    let again = serde_json::to_string(&page).expect("it is JSON");
-    assert!(again.contains("\"reporting\":2"), "{again}");
 }

@@ -1,8 +1,8 @@
 //! The access log, line by line.
 //!
-//! Reads what `proxy_gateway` writes with `--log-format json`: an object a line, of which those with
-//! the target `access` are requests. Lines of other targets and broken lines are told apart, since the
-//! first are normal and the second are not.
+//! Reads what the gateway writes with `--log-format json`: one object per line; those with the target
+//! `access` are requests. Lines of other targets are normal and broken lines are not, so they are
+//! counted separately.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use proxy_core::names::{ObjectName, Operation, Usage};
 use serde::Deserialize;
 
-/// A line of the access log has less than 1 KB; what is longer than this is not one.
+/// The longest line; lines of the access log have less than 1 KB.
 const MAX_LINE: u64 = 1 << 20;
-/// No request lasts longer than a day, so a longer duration is a mistake of the log.
+/// The longest duration; no request lasts a day, so a longer one is a mistake in the log.
 const MAX_DURATION_MS: u64 = 86_400_000;
 
 /// One request as it was logged.
@@ -23,7 +23,7 @@ pub(super) struct Record {
     pub(super) line: u64,
     pub(super) request_id: String,
     /// When it began, in microseconds since the Unix epoch; at most 1 ms late, since the log's
-    /// duration is rounded down. Never before the end of a request that the caller waited for.
+    /// duration is rounded down. Never before the end of a request that the caller awaited.
     pub(super) start_us: i64,
     /// When it ended.
     pub(super) end_us: i64,
@@ -39,14 +39,14 @@ pub(super) struct Record {
     pub(super) estimated: bool,
 }
 
-/// What a line is.
+/// One line.
 #[derive(Debug)]
 pub(super) enum Line {
     /// A request.
     Request(Box<Record>),
     /// An event that is not a request.
     Other,
-    /// Not an event, or a request that lacks what every request has.
+    /// Not an event, or a request without a required field.
     Broken(String),
 }
 
@@ -55,9 +55,9 @@ pub(super) enum Line {
 pub(super) struct Lines<R> {
     reader: BufReader<R>,
     buffer: Vec<u8>,
-    /// How many were read.
+    /// How many lines were read.
     pub(super) number: u64,
-    /// How long they are.
+    /// How many bytes they have.
     pub(super) bytes: u64,
 }
 
@@ -180,7 +180,7 @@ fn record(access: Access, line: u64) -> Result<Record, String> {
     })
 }
 
-/// The message without serde's own place, whose line is always 1.
+/// The message without serde's own position, whose line is always 1.
 fn without_line(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let end = text.rfind(" at line 1 ").unwrap_or(text.len());

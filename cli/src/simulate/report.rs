@@ -1,18 +1,16 @@
-//! The outcome of a replay, for people and for machines. The names of the JSON's fields are kept.
+//! The report of a replay, as text and as JSON. The names of the JSON's fields are an interface.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use jiff::Timestamp;
-use proxy_core::names::Code;
-use proxy_core::quota::{Limit, Mode, Unit, Wait, Window};
-use proxy_core::table::{FlatLimit, Table};
+use proxy_core::quota::Wait;
+use proxy_core::whatif::{ConsumerCounts, LimitDenial, LimitReplay, Replay};
 use serde::Serialize;
 
-use super::tally::{Consumers, Denied, Hits, Tally};
 use crate::columns::Columns;
 
-/// All that a replay tells.
+/// The outcome of a replay.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) log: LogReport,
@@ -30,7 +28,7 @@ pub(super) struct Report {
     pub(super) late: u64,
     /// Every limit of the manifests, in the order of its name.
     pub(super) limits: Vec<LimitReport>,
-    /// The first denials; `denied` tells how many there are.
+    /// The first denials; `denied` counts all.
     pub(super) denials: Vec<DenialReport>,
 }
 
@@ -72,7 +70,7 @@ pub(super) enum Skipped {
     RefusedInLog,
     /// Refused by a limit, and the consumer has no other request on that model.
     NoUsageKnown,
-    /// Ended before it was known what it asks for.
+    /// Ended before its rule was found.
     NotAdmitted,
 }
 
@@ -127,14 +125,9 @@ impl Report {
     pub(super) fn new(
         log: LogReport,
         skipped: &BTreeMap<(Skipped, String), u64>,
-        tally: &Tally,
-        table: &Table,
-        limits: &[Limit],
+        replay: &Replay<'_>,
     ) -> Self {
-        let name = |index: usize| {
-            let found = table.limits().get(index);
-            found.map(|flat| flat.name.to_string()).unwrap_or_default()
-        };
+        let tally = replay.tally();
         let refused: Vec<_> = tally
             .refused
             .iter()
@@ -144,69 +137,70 @@ impl Report {
                 consumers: consumers(of),
             })
             .collect();
-        let elsewhere: u64 = refused.iter().map(|one| one.count).sum();
-        let each = tally.hits.iter().zip(limits).zip(table.limits());
-        let of_limit = |(((hits, limit), flat), index): (((&Hits, &Limit), &Arc<FlatLimit>), usize)| {
-            LimitReport {
-                name: name(index),
-                unit: limit.unit.as_str(),
-                amount: limit.amount,
-                mode: match flat.quota.mode {
-                    Mode::Enforce => "Enforce",
-                    Mode::Shadow => "Shadow",
-                },
-                denied: hits.count,
-                consumers: consumers(&hits.consumers),
-                first: (hits.count > 0).then(|| time(hits.first_ms)),
-                last: (hits.count > 0).then(|| time(hits.last_ms)),
-                longest_wait_ms: hits.longest_ms,
-                never_fit: hits.never,
-            }
-        };
-        let limits_told = each.zip(0_usize..).map(of_limit).collect();
-        let denial = |denied: &Denied| DenialReport {
-            line: denied.line,
-            time: time(denied.at_ms),
-            request_id: denied.request_id.clone(),
-            consumer: denied.consumer.to_string(),
-            model: denied.model.as_deref().map(str::to_owned),
-            limit: name(denied.limit),
-            code: limits.get(denied.limit).map_or("", code),
-            wait_ms: match denied.wait {
-                Wait::Millis(wait) => Some(wait),
-                Wait::Never => None,
-            },
+        let refusals: u64 = refused.iter().map(|one| one.count).sum();
+        let denial = |denial: &LimitDenial| {
+            let limit = replay.limits().get(denial.limit);
+            DenialReport::new(denial, limit)
         };
         Self {
             log,
             replayed: tally
                 .admitted
                 .saturating_add(tally.denied)
-                .saturating_add(elsewhere),
+                .saturating_add(refusals),
             admitted: tally.admitted,
             denied: tally.denied,
-            shadow_denied: tally.shadowed,
+            shadow_denied: tally.shadow_denied,
             refused,
             skipped: skipped.iter().map(SkippedReport::new).collect(),
             late: tally.late,
-            limits: limits_told,
+            limits: replay.limits().iter().map(LimitReport::new).collect(),
             denials: tally.denials.iter().map(denial).collect(),
         }
     }
 }
 
-/// The code that the gateway answers for this limit.
-fn code(limit: &Limit) -> &'static str {
-    let code = match (limit.unit, &limit.window) {
-        (Unit::Concurrency, _) => Code::ConcurrencyExceeded,
-        (Unit::Requests, Window::Second | Window::Minute) => Code::RateLimited,
-        _ => Code::QuotaExceeded,
-    };
-    code.as_str()
+impl LimitReport {
+    fn new(replay: &LimitReplay) -> Self {
+        let (declared, tally) = (replay.declared(), &replay.tally);
+        Self {
+            name: declared.name.to_string(),
+            unit: declared.limit.unit.as_str(),
+            amount: replay.limit.amount,
+            mode: declared.quota.mode.as_str(),
+            denied: tally.count,
+            consumers: consumers(&tally.consumers),
+            first: (tally.count > 0).then(|| time(tally.first_ms)),
+            last: (tally.count > 0).then(|| time(tally.last_ms)),
+            longest_wait_ms: tally.longest_ms,
+            never_fit: tally.never,
+        }
+    }
+}
+
+impl DenialReport {
+    fn new(denial: &LimitDenial, limit: Option<&LimitReplay>) -> Self {
+        let limit = limit.map(LimitReplay::declared);
+        Self {
+            line: denial.line,
+            time: time(denial.at_ms),
+            request_id: denial.request_id.clone(),
+            consumer: denial.consumer.to_string(),
+            model: denial.model.as_deref().map(str::to_owned),
+            limit: limit
+                .map(|limit| limit.name.to_string())
+                .unwrap_or_default(),
+            code: limit.map_or("", |limit| limit.limit.code().as_str()),
+            wait_ms: match denial.wait {
+                Wait::Millis(wait) => Some(wait),
+                Wait::Never => None,
+            },
+        }
+    }
 }
 
 /// The most often refused first, then by name.
-fn consumers(of: &Consumers) -> Vec<ConsumerReport> {
+fn consumers(of: &ConsumerCounts) -> Vec<ConsumerReport> {
     let mut all: Vec<_> = of
         .iter()
         .map(|(name, count)| ConsumerReport {
@@ -236,9 +230,9 @@ impl SkippedReport {
     }
 }
 
-// === For people ===
+// === As text ===
 
-/// Consumers that are named in a cell; the JSON names all.
+/// Consumers in a cell, so that it stays on one line; the JSON has all.
 const NAMED: usize = 5;
 
 impl fmt::Display for Report {
@@ -269,7 +263,7 @@ fn lines<const N: usize>(f: &mut fmt::Formatter<'_>, columns: &Columns<N>) -> fm
 }
 
 impl Skipped {
-    const fn for_people(self) -> &'static str {
+    const fn as_text(self) -> &'static str {
         match self {
             Self::AnsweredByGateway => "answered by the gateway itself",
             Self::RefusedInLog => "refused, not by a limit",
@@ -356,11 +350,7 @@ impl Report {
             count("refused", one.count, &more)?;
         }
         for one in &self.skipped {
-            let more = format!(
-                "{} in the log: {}",
-                plain(&one.code),
-                one.reason.for_people()
-            );
+            let more = format!("{} in the log: {}", plain(&one.code), one.reason.as_text());
             count("skipped", one.count, &more)?;
         }
         if self.late > 0 {
@@ -384,7 +374,7 @@ fn named(consumers: &[ConsumerReport]) -> String {
     let mut text = String::new();
     for (index, one) in consumers.iter().take(NAMED).enumerate() {
         let comma = if index > 0 { ", " } else { "" };
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         write!(text, "{comma}{} {}", plain(&one.name), one.count).ok();
     }
     match consumers.len().checked_sub(NAMED) {

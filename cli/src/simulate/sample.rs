@@ -1,5 +1,5 @@
-//! What a request of a consumer on a model usually takes: stands in for requests that were refused in
-//! the log, of which no usage is known.
+//! The usual request of a consumer for a model. It stands in for requests that were refused in the
+//! log, whose usage is unknown.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use proxy_core::names::Usage;
 
 use super::log::Record;
 
-/// Requests that are kept of one consumer and model: the median is exact up to here, and that of an
-/// even sample beyond. Even, so that halving keeps the spacing.
+/// Requests kept per consumer and model: the median is exact up to this number, and that of an evenly
+/// spaced sample beyond. Even, so that halving keeps the spacing.
 const KEPT: usize = 512;
 
 /// A usual request.
@@ -34,7 +34,7 @@ struct Sample {
 }
 
 impl Samples {
-    /// Takes a request that was answered into account.
+    /// Adds a request that was answered.
     pub(super) fn add(&mut self, record: &Record) {
         let (Some(consumer), Some(model)) = (&record.consumer, &record.model) else {
             return;
@@ -46,7 +46,7 @@ impl Samples {
         });
     }
 
-    /// Sorts the samples; [`Samples::median`] is right after this only.
+    /// Sorts the samples; [`Samples::median`] needs it.
     pub(super) fn sort(&mut self) {
         for sample in self.by_pair.values_mut() {
             sample
@@ -55,7 +55,7 @@ impl Samples {
         }
     }
 
-    /// The request of `consumer` on `model` with the median of tokens; the smaller of two.
+    /// The request of `consumer` for `model` with the median number of tokens; of two the smaller.
     pub(super) fn median(&self, consumer: &Arc<str>, model: &Arc<str>) -> Option<Usual> {
         let key = (Arc::clone(consumer), Arc::clone(model));
         let kept = &self.by_pair.get(&key)?.kept;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::replay;
 use super::report::{LimitReport, Report, Skipped};
-use crate::args::{Output, SimulateArgs};
+use crate::args::{NamespaceArgs, Output, OutputArgs, SimulateArgs};
 use crate::manifests::Folder;
 
 const OBJECTS: &str = "\
@@ -105,12 +105,16 @@ fn args(log: &Path) -> SimulateArgs {
     SimulateArgs {
         log: log.to_owned(),
         manifests: PathBuf::new(),
-        namespace: "tundish-system".to_owned(),
+        namespace: NamespaceArgs {
+            name: "tundish-system".to_owned(),
+        },
         host: None,
         replicas: 1,
         denials: usize::MAX,
         progress: false,
-        output: Output::Text,
+        output: OutputArgs {
+            format: Output::Text,
+        },
     }
 }
 

@@ -1,4 +1,4 @@
-//! How the gateway authenticates at a backend. Objects only refer to secrets; none holds one.
+//! How the gateway authenticates at a backend. Objects refer to secrets and never hold one.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::patterns::{OBJECT_NAME, OPTIONAL_TENANT, OPTIONAL_UUID, SECRET_KEY, TENANT, UUID};
 
-/// The scope of Entra tokens unless `spec.auth.scope` says otherwise.
+/// The default of `spec.auth.scope`.
 pub const DEFAULT_SCOPE: &str = "https://ai.azure.com/.default";
 
 /// How the gateway authenticates at a backend.
@@ -32,8 +32,8 @@ pub struct BackendAuth {
     #[serde(rename = "type")]
     pub type_: AuthType,
     /// The scope of the Entra token: WorkloadIdentity, ManagedIdentity and ClientSecret use it.
-    /// Default: `https://ai.azure.com/.default`. Older resources and sovereign clouds want
-    /// another, such as `https://cognitiveservices.azure.com/.default`.
+    /// Default: `https://ai.azure.com/.default`. Older resources and sovereign clouds need another
+    /// one, such as `https://cognitiveservices.azure.com/.default`.
     #[serde(default = "default_scope", skip_serializing_if = "is_default_scope")]
     #[schemars(length(max = 256), regex(pattern = r"^[!-~]+$"))]
     pub scope: String,
@@ -99,13 +99,13 @@ pub struct SecretKeyRef {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkloadIdentityAuth {
-    /// The client id (a UUID) of the application or user-assigned identity. Empty: what the
-    /// workload identity webhook gave the proxy.
+    /// The client id (a UUID) of the application or user-assigned identity. Empty: the one that the
+    /// workload identity webhook sets for the proxy.
     #[serde(rename = "clientID", default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 36), regex(pattern = OPTIONAL_UUID))]
     pub client_id: String,
-    /// The Entra tenant, a UUID or a verified domain. Empty: what the workload identity webhook
-    /// gave the proxy.
+    /// The Entra tenant, a UUID or a verified domain. Empty: the one that the workload identity
+    /// webhook sets for the proxy.
     #[serde(rename = "tenantID", default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 253), regex(pattern = OPTIONAL_TENANT))]
     pub tenant_id: String,

@@ -1,4 +1,4 @@
-//! How callers prove who they are.
+//! How callers authenticate.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// How callers prove who they are.
+/// How callers authenticate.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = (

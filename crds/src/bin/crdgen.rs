@@ -12,7 +12,7 @@ Prints the CustomResourceDefinitions of Tundish as one YAML stream,
 or writes aibackends.yaml, aiquotas.yaml and airoutes.yaml into DIR.
 ";
 
-/// The exit code for a command line that can't be understood (sysexits.h, EX_USAGE).
+/// The exit code for wrong usage (sysexits.h, EX_USAGE).
 const USAGE_ERROR: u8 = 64;
 
 fn main() -> ExitCode {

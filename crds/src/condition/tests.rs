@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use super::{ConditionStatus, ConditionType, Reason};
 
 #[test]
-fn every_word_is_its_own_and_one_camel_case_word() {
+fn every_word_is_unique_and_one_camel_case_word() {
     let reasons = Reason::ALL.map(Reason::as_str);
     assert_eq!(reasons.iter().collect::<BTreeSet<_>>().len(), reasons.len());
     let types = ConditionType::ALL.map(ConditionType::as_str);
@@ -25,7 +25,7 @@ fn the_words_are_the_names_of_the_variants() {
 }
 
 #[test]
-fn a_status_is_written_as_kubernetes_writes_it() {
+fn a_status_is_written_as_in_kubernetes() {
     for status in [
         ConditionStatus::True,
         ConditionStatus::False,

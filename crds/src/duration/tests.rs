@@ -24,7 +24,7 @@ fn reads_every_unit_and_their_sums() {
 }
 
 #[test]
-fn refuses_what_the_schema_refuses() {
+fn refuses_the_same_texts_as_the_schema() {
     for text in [
         "",
         "5",
@@ -63,7 +63,7 @@ fn writes_a_text_that_reads_as_the_same_duration() {
 }
 
 #[test]
-fn a_standard_duration_loses_only_what_the_text_cannot_say() {
+fn a_standard_duration_is_truncated_to_milliseconds() {
     let micros = std::time::Duration::from_micros;
     assert_eq!(
         Duration::try_from(micros(1_999)).unwrap().to_string(),
@@ -73,7 +73,7 @@ fn a_standard_duration_loses_only_what_the_text_cannot_say() {
 }
 
 #[test]
-fn is_a_string_in_json_and_says_what_is_wrong() {
+fn is_a_string_in_json_and_explains_errors() {
     assert_eq!(
         serde_json::to_string(&Duration::from_secs(90)).unwrap(),
         "\"1m30s\""

@@ -1,4 +1,4 @@
-//! AIBackends. One in error is left out of the table; the routes that refer to it say so.
+//! AIBackends. One in error is left out of the table; the routes that refer to it report it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use proxy_core::table;
 use proxy_core::tokens::Price;
 use url::Url;
 
-use crate::bounds::{duplicate, is_api_version, is_graphic, is_model, is_object_name};
+use crate::bounds::{duplicate, is_api_version, is_graphic, is_model, is_subdomain};
+use crate::certificates::{self, InvalidCertificates};
 use crate::consumer::StoredSecret;
 use crate::diagnostic::{Findings, Verdict};
 use crate::index::{Index, Stored};
@@ -19,14 +20,14 @@ const CONDITIONS: [ConditionType; 2] = [ConditionType::Accepted, ConditionType::
 
 /// Every AIBackend, usable or not.
 pub(crate) struct Backends<'a> {
-    known: BTreeMap<&'a ObjectName, Known<'a>>,
+    all: BTreeMap<&'a ObjectName, Validated<'a>>,
 }
 
 /// One AIBackend.
-pub(crate) struct Known<'a> {
-    /// What was declared; `None` if that can't be read.
+pub(crate) struct Validated<'a> {
+    /// Its spec; `None` if the object is undecodable.
     pub(crate) spec: Option<&'a AiBackendSpec>,
-    /// What the gateway is told; `None` if the backend is in error.
+    /// Its entry in the table; `None` if the backend is in error.
     compiled: Option<table::Backend>,
 }
 
@@ -34,46 +35,49 @@ pub(crate) struct Known<'a> {
 
 impl<'a> Backends<'a> {
     pub(crate) fn new(index: &'a Index, verdicts: &mut BTreeMap<ObjectRef, Verdict>) -> Self {
-        let mut known = BTreeMap::new();
+        let mut all = BTreeMap::new();
         for (name, stored) in &index.backends {
             let object = ObjectRef::new(Kind::AiBackend, name.clone());
             let mut findings = Findings::new(object.clone());
             let (entry, generation) = match stored {
                 Stored::Decoded(backend) => (
-                    Known {
+                    Validated {
                         spec: Some(&backend.spec),
                         compiled: validate(name, backend, &index.secrets, &mut findings),
                     },
                     backend.metadata.generation.unwrap_or(0),
                 ),
-                Stored::Undecodable(message) => {
+                Stored::Undecodable {
+                    generation,
+                    message,
+                } => {
                     findings.invalid("", format!("the object can't be read: {message}"));
                     findings.unresolved(Reason::Invalid, "", "the object can't be read");
-                    let unreadable = Known {
+                    let unreadable = Validated {
                         spec: None,
                         compiled: None,
                     };
-                    (unreadable, 0)
+                    (unreadable, *generation)
                 }
             };
-            known.insert(name, entry);
+            all.insert(name, entry);
             verdicts.insert(object, findings.verdict(generation, &CONDITIONS, false));
         }
-        Self { known }
+        Self { all }
     }
 
-    pub(crate) fn find(&self, name: &ObjectName) -> Option<&Known<'a>> {
-        self.known.get(name)
+    pub(crate) fn find(&self, name: &ObjectName) -> Option<&Validated<'a>> {
+        self.all.get(name)
     }
 
     /// The backends that can be used, sorted by name.
     pub(crate) fn into_usable(self) -> Vec<table::Backend> {
-        let known = self.known.into_values();
-        known.filter_map(|known| known.compiled).collect()
+        let all = self.all.into_values();
+        all.filter_map(|backend| backend.compiled).collect()
     }
 }
 
-impl Known<'_> {
+impl Validated<'_> {
     pub(crate) const fn is_usable(&self) -> bool {
         self.compiled.is_some()
     }
@@ -98,7 +102,7 @@ fn validate(
     };
     let auth = auth(spec, &lookup, findings);
     let deployments = deployments(spec, findings);
-    let (ca_pem, server_name) = tls(spec, &lookup, findings);
+    let (ca, server_name) = tls(spec, &lookup, findings);
     if CONDITIONS
         .into_iter()
         .any(|condition| findings.has_errors(condition))
@@ -115,7 +119,7 @@ fn validate(
         api_version: non_empty(&spec.api_version),
         auth: auth?,
         deployments,
-        ca_pem,
+        ca,
         server_name,
         connect_timeout: spec.timeouts.connect.as_std(),
         first_byte_timeout: spec.timeouts.first_byte.as_std(),
@@ -212,7 +216,7 @@ impl Lookup<'_> {
     }
 }
 
-/// Each arm of the union goes with its type only.
+/// Each arm of the union belongs to one type.
 fn union_arms(spec: &AiBackendSpec, findings: &mut Findings) {
     let auth = &spec.auth;
     let arms = [
@@ -361,28 +365,36 @@ fn tls(
     spec: &AiBackendSpec,
     lookup: &Lookup<'_>,
     findings: &mut Findings,
-) -> (Option<Arc<str>>, Option<Arc<str>>) {
+) -> (Option<Arc<[Arc<[u8]>]>>, Option<Arc<str>>) {
     let Some(tls) = &spec.tls else {
         return (None, None);
     };
-    if !tls.server_name.is_empty() && !is_object_name(&tls.server_name) {
+    if !tls.server_name.is_empty() && !is_subdomain(&tls.server_name) {
         let message = "must be a host name in lower case, for example foundry.internal";
         findings.invalid("spec.tls.serverName", message);
     }
-    let pem = tls.ca_certificate_ref.as_ref().and_then(|reference| {
+    let ca = tls.ca_certificate_ref.as_ref().and_then(|reference| {
         const FIELD: &str = "spec.tls.caCertificateRef";
         let pem = lookup.text(&reference.name, &reference.key, FIELD, findings)?;
-        if !pem.contains("-----BEGIN CERTIFICATE-----") {
-            let message = format!(
-                "Secret {} holds no PEM certificate there: {}; put the authorities' certificates \
-                 into this key",
-                reference.name, reference.key
-            );
-            findings.unresolved(Reason::SecretKeyMissing, format!("{FIELD}.key"), message);
-        }
-        Some(Arc::from(pem))
+        let (name, key) = (&reference.name, &reference.key);
+        let invalid = match certificates::parse(pem) {
+            Ok(ca) => return Some(ca),
+            Err(invalid) => invalid,
+        };
+        let message = match invalid {
+            InvalidCertificates::Absent => format!(
+                "Secret {name} holds no PEM certificate there: {key}; put the authorities' \
+                 certificates into this key"
+            ),
+            InvalidCertificates::Damaged { number } => format!(
+                "Secret {name} holds a damaged certificate there: {key}, certificate {number}; copy \
+                 the authority's certificate in PEM into this key again"
+            ),
+        };
+        findings.unresolved(Reason::SecretKeyMissing, format!("{FIELD}.key"), message);
+        None
     });
-    (pem, non_empty(&tls.server_name))
+    (ca, non_empty(&tls.server_name))
 }
 
 #[cfg(test)]

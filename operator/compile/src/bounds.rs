@@ -1,12 +1,14 @@
-//! Bounds that the API server checks too, by schema and CEL: a folder of files has no API server.
+//! Bounds of texts. The API server checks them too, by schema and CEL; a folder of files has none.
 
 /// A DNS-1123 label of at most 63 characters: namespaces, rules, limits.
-pub(crate) fn is_label(text: &str) -> bool {
+#[must_use]
+pub fn is_label(text: &str) -> bool {
     text.len() <= 63 && is_segment(text)
 }
 
 /// A DNS-1123 subdomain of at most 253 characters: names of objects and hosts.
-pub(crate) fn is_object_name(text: &str) -> bool {
+#[must_use]
+pub fn is_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_segment)
 }
 
@@ -17,7 +19,7 @@ fn is_segment(text: &str) -> bool {
 
 /// A host name, or `*.` and a host name.
 pub(crate) fn is_hostname(text: &str) -> bool {
-    text.len() <= 253 && is_object_name(text.strip_prefix("*.").unwrap_or(text))
+    text.len() <= 253 && is_subdomain(text.strip_prefix("*.").unwrap_or(text))
 }
 
 /// A deployment or model name. No segment begins with a dot, so that a name never walks a path.
@@ -29,7 +31,7 @@ pub(crate) fn is_model(text: &str) -> bool {
         })
 }
 
-/// A model, or the beginning of one and a `*` at the end.
+/// A model, or the beginning of one with a `*` at the end.
 pub(crate) fn is_model_pattern(text: &str) -> bool {
     let prefix = text.strip_suffix('*').unwrap_or(text);
     !text.is_empty() && text.len() <= 128 && prefix.chars().all(|c| is_model_char(c) || c == '/')

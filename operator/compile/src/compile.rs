@@ -1,4 +1,4 @@
-//! Everything that is declared, compiled to what the gateway follows.
+//! Compiles an index into a table and verdicts.
 
 use std::collections::BTreeMap;
 
@@ -12,26 +12,25 @@ use crate::object::{Kind, ObjectRef};
 use crate::reference::References;
 use crate::{quota, route};
 
-/// What an installation knows about itself.
+/// The facts about an installation that no object declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The installation's own namespace: AIQuotas without `targetRefs` here cover the gateway.
+    /// The installation's namespace: AIQuotas without `targetRefs` in it cover the whole gateway.
     pub own_namespace: String,
-    /// Whether ReferenceGrants exist here; without them nothing crosses a namespace.
+    /// Whether the cluster serves ReferenceGrants; without them no reference crosses namespaces.
     pub grants_served: bool,
 }
 
-/// A table, and what was found out about the objects that it was made of.
+/// A table, and the verdicts on its objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compiled {
-    /// What the gateway follows.
+    /// The table.
     pub contents: Contents,
-    /// One for each AIBackend, AIRoute and AIQuota, the undecodable ones too.
+    /// One for each AIBackend, AIRoute and AIQuota, including undecodable ones.
     pub verdicts: BTreeMap<ObjectRef, Verdict>,
 }
 
-/// Compiles `index`. The same objects give the same result. Cost: linear in the objects and in the
-/// keys that routes select.
+/// Compiles `index`. Cost: linear in the objects and in the keys that routes select.
 #[must_use]
 pub fn compile(index: &Index, settings: &Settings) -> Compiled {
     let mut verdicts = BTreeMap::new();

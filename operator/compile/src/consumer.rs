@@ -1,7 +1,7 @@
-//! Secrets: the keys of consumers, and what backends refer to.
+//! Secrets: the keys of consumers, and the credentials and certificates of backends.
 //!
-//! A raw key is hashed when its Secret enters the index; only the digest goes further. Which
-//! Secrets are keys is told by the routes that select them.
+//! A raw key is hashed when its Secret enters the index; only the digest goes further. A Secret is a
+//! consumer's key if a route selects it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -16,18 +16,18 @@ use crate::bounds::is_graphic;
 
 /// The annotation that names the consumer.
 const CONSUMER: &str = "tundish.dev/consumer";
-/// The annotation that says when the key ends, in RFC 3339.
+/// The annotation with the key's expiry in RFC 3339.
 const EXPIRES: &str = "tundish.dev/expires";
-/// The prefix of labels that are the consumer's attributes.
+/// The prefix of labels with the consumer's attributes.
 const ATTRIBUTE_PREFIX: &str = "attributes.tundish.dev/";
 /// The entry with the raw key.
 const RAW: &str = "key";
 /// The entry with the key's SHA-256 in hex.
 const DIGEST: &str = "sha256";
-/// The longest name of a consumer: that of an object.
+/// Longest name of a consumer: as that of an object.
 const LONGEST_NAME: usize = 253;
 
-/// A Secret as the index keeps it. `Debug` shows no value.
+/// A Secret of the index. `Debug` shows no value.
 pub(crate) struct StoredSecret {
     created_s: i64,
     labels: BTreeMap<String, String>,
@@ -35,30 +35,30 @@ pub(crate) struct StoredSecret {
     key: Result<Key, String>,
 }
 
-/// A Secret by its name.
+/// A Secret with its name.
 type Named<'a> = (&'a ObjectName, &'a StoredSecret);
 
-/// Finds Secrets by their labels. Many routes ask the same, so each question is answered once.
+/// Finds Secrets by their labels. Routes often share a selector, so each is evaluated once.
 pub(crate) struct Selector<'a> {
     /// Namespace, label, value.
     by_label: HashMap<(&'a str, &'a str, &'a str), Vec<Named<'a>>>,
     /// Namespace, labels.
-    asked: HashMap<(&'a str, &'a BTreeMap<String, String>), usize>,
+    evaluated: HashMap<(&'a str, &'a BTreeMap<String, String>), usize>,
     selections: Vec<Vec<Named<'a>>>,
 }
 
-/// The Secrets that a selector selects, judged.
+/// The judged Secrets of one selector.
 #[derive(Debug, Default)]
 pub(crate) struct Admitted {
     /// Whether any Secret was selected.
     pub(crate) any_selected: bool,
-    /// Secrets whose keys are good. Sorted, for the gateway looks them up by binary search.
+    /// Secrets with valid keys. Sorted: the gateway looks them up by binary search.
     pub(crate) secrets: Vec<ObjectName>,
-    /// Why others are left out.
+    /// Why the others are left out.
     pub(crate) warnings: Vec<(Reason, String)>,
 }
 
-/// Which of the selected Secrets stands for each key.
+/// The Secret that stands for each key.
 struct Keys<'a> {
     winners: HashMap<KeyDigest, Named<'a>>,
 }
@@ -71,7 +71,7 @@ impl StoredSecret {
         let values = secret.data.into_iter().flatten();
         let mut data: BTreeMap<String, Vec<u8>> =
             values.map(|(key, value)| (key, value.0)).collect();
-        // The API server does the same: what is in stringData wins.
+        // As on the API server, stringData wins.
         let plain = secret.string_data.into_iter().flatten();
         data.extend(plain.map(|(key, value)| (key, value.into_bytes())));
         let labels = secret.metadata.labels.unwrap_or_default();
@@ -87,7 +87,7 @@ impl StoredSecret {
     /// The text of an entry, without a line break at its end.
     ///
     /// # Errors
-    /// What is wrong with the entry, to follow "the Secret".
+    /// The problem of the entry, as a phrase that follows "the Secret".
     pub(crate) fn text(&self, entry: &str) -> Result<&str, &'static str> {
         entry_text(&self.data, entry)
     }
@@ -210,25 +210,25 @@ impl<'a> Selector<'a> {
         }
         Self {
             by_label,
-            asked: HashMap::new(),
+            evaluated: HashMap::new(),
             selections: Vec::new(),
         }
     }
 
-    /// Selects the Secrets of `namespace` with all of `labels`; none if `labels` is empty. The
-    /// answer is a place in what [`Selector::judge`] gives.
+    /// Selects the Secrets of `namespace` with all of `labels`; none if `labels` is empty. Returns an
+    /// index into the result of [`Selector::judge`].
     pub(crate) fn select(
         &mut self,
         namespace: &'a str,
         labels: &'a BTreeMap<String, String>,
     ) -> usize {
-        if let Some(&known) = self.asked.get(&(namespace, labels)) {
+        if let Some(&known) = self.evaluated.get(&(namespace, labels)) {
             return known;
         }
         let place = self.selections.len();
         let selection = self.search(namespace, labels);
         self.selections.push(selection);
-        self.asked.insert((namespace, labels), place);
+        self.evaluated.insert((namespace, labels), place);
         place
     }
 
@@ -248,7 +248,7 @@ impl<'a> Selector<'a> {
         found.copied().collect()
     }
 
-    /// Every key in force, sorted by Secret, and what became of each selection.
+    /// Every valid key, sorted by Secret, and the judgement on each selection.
     pub(crate) fn judge(self) -> (Vec<Key>, Vec<Admitted>) {
         let keys = Keys::new(self.selections.iter().flatten().copied());
         let admitted = self
@@ -299,10 +299,10 @@ impl<'a> Keys<'a> {
                     continue;
                 }
             };
-            let Some((winner, standing)) = self.winners.get(&key.digest) else {
+            let Some((winner, secret)) = self.winners.get(&key.digest) else {
                 continue;
             };
-            let same = standing
+            let same = secret
                 .key
                 .as_ref()
                 .is_ok_and(|other| same_meaning(key, other));
@@ -335,7 +335,7 @@ fn same_key(loser: &ObjectName, winner: &ObjectName) -> String {
     )
 }
 
-/// Whether two Secrets with one key say the same about its consumer.
+/// Whether two Secrets with the same key agree about its consumer.
 fn same_meaning(one: &Key, other: &Key) -> bool {
     one.secret.namespace() == other.secret.namespace()
         && one.consumer == other.consumer

@@ -7,9 +7,10 @@ use proxy_core::names::ObjectName;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::bounds::{is_label, is_object_name};
+use crate::bounds::{is_label, is_subdomain};
 use crate::grant::Grant;
-use crate::object::{DEFAULT_NAMESPACE, Kind, Object, ObjectRef};
+use crate::namespace;
+use crate::object::{Kind, Object, ObjectRef};
 
 /// The group of ReferenceGrants.
 const GRANT_GROUP: &str = "gateway.networking.k8s.io";
@@ -17,22 +18,22 @@ const GRANT_GROUP: &str = "gateway.networking.k8s.io";
 /// Why an object of one of our kinds could not be read. Never quotes what a Secret holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeProblem {
-    /// Which object; `None` if it has no usable name.
+    /// The object; `None` if it has no usable name.
     pub object: Option<ObjectRef>,
-    /// When it was created, in seconds since the Unix epoch; 0 if that can't be read either.
-    pub created_s: i64,
-    /// Where, for example `spec.rules[0].retry.attempts`; empty for the whole object.
+    /// Its generation; 0 if unknown.
+    pub generation: i64,
+    /// The place, for example `spec.rules[0].retry.attempts`; empty for the whole object.
     pub field: String,
-    /// What is wrong and how to mend it, in one sentence without a full stop.
+    /// The problem and its fix, in one sentence without a full stop.
     pub message: String,
 }
 
-/// Reads an object. `None` is a kind that takes no part. A missing namespace is `default`; nulls
-/// count as absent, as on the API server.
+/// Reads an object. Returns `None` for a kind that is not compiled. A missing namespace is `default`;
+/// nulls count as absent, as on the API server.
 ///
 /// # Errors
-/// The object is of one of our kinds and can't be read; [`DecodeProblem::into_object`] lets the
-/// index know.
+/// The object is of one of our kinds and can't be read. [`DecodeProblem::into_object`] makes it an
+/// object of the index, which fails closed.
 pub fn decode(
     kind: &str,
     api_version: &str,
@@ -48,7 +49,8 @@ pub fn decode(
         _ => return Ok(None),
     };
     let object = identify(kind, &mut value)?;
-    let created_s = created_s(&value);
+    let generation = value.pointer("/metadata/generation");
+    let generation = generation.and_then(Value::as_i64).unwrap_or(0);
     drop_nulls(&mut value);
     let decoded = if group == GROUP && version != VERSION {
         Err(PathError {
@@ -60,7 +62,7 @@ pub fn decode(
     };
     let problem = |PathError { field, message }| DecodeProblem {
         object: Some(object),
-        created_s,
+        generation,
         field,
         message,
     };
@@ -72,7 +74,7 @@ fn decode_kind(kind: Kind, value: Value) -> Result<Object, PathError> {
         Kind::AiBackend => read(value).map(Object::Backend),
         Kind::AiRoute => read(value).map(Object::Route),
         Kind::AiQuota => read(value).map(Object::Quota),
-        // What serde says may quote the value.
+        // serde's message may quote the value.
         Kind::Secret => read(value).map(Object::Secret).map_err(|error| PathError {
             message: "is not as in a Secret; data holds base64 text, stringData plain text"
                 .to_owned(),
@@ -109,7 +111,7 @@ fn read<T: DeserializeOwned>(value: Value) -> Result<T, PathError> {
 fn identify(kind: Kind, value: &mut Value) -> Result<ObjectRef, DecodeProblem> {
     let nameless = |field: &str, message: &str| DecodeProblem {
         object: None,
-        created_s: 0,
+        generation: 0,
         field: field.to_owned(),
         message: message.to_owned(),
     };
@@ -121,7 +123,7 @@ fn identify(kind: Kind, value: &mut Value) -> Result<ObjectRef, DecodeProblem> {
         .get("namespace")
         .filter(|namespace| !namespace.is_null());
     let namespace = match namespace {
-        None => DEFAULT_NAMESPACE.to_owned(),
+        None => namespace::DEFAULT.to_owned(),
         Some(namespace) => namespace.as_str().unwrap_or_default().to_owned(),
     };
     if !is_label(&namespace) {
@@ -129,20 +131,13 @@ fn identify(kind: Kind, value: &mut Value) -> Result<ObjectRef, DecodeProblem> {
         return Err(nameless("metadata.namespace", message));
     }
     let name = metadata.get("name").and_then(Value::as_str);
-    let Some(name) = name.filter(|name| is_object_name(name)) else {
+    let Some(name) = name.filter(|name| is_subdomain(name)) else {
         let message = "must be lower-case letters, digits, '-' and '.', 1 to 253 characters";
         return Err(nameless("metadata.name", message));
     };
     let object = ObjectRef::new(kind, ObjectName::new(namespace.as_str(), name));
     metadata.insert("namespace".to_owned(), Value::String(namespace));
     Ok(object)
-}
-
-fn created_s(value: &Value) -> i64 {
-    let created = value.pointer("/metadata/creationTimestamp");
-    let created = created.and_then(Value::as_str);
-    let created = created.and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    created.map_or(0, jiff::Timestamp::as_second)
 }
 
 fn drop_nulls(value: &mut Value) {
@@ -159,13 +154,13 @@ fn drop_nulls(value: &mut Value) {
 // === impl DecodeProblem ===
 
 impl DecodeProblem {
-    /// What the index must know, so that the object fails closed; `None` if it has no name.
+    /// The object for the index, where it fails closed; `None` if it has no name.
     #[must_use]
     pub fn into_object(self) -> Option<Object> {
         let message = self.to_string();
         Some(Object::Undecodable {
             object: self.object?,
-            created_s: self.created_s,
+            generation: self.generation,
             message,
         })
     }

@@ -1,4 +1,4 @@
-//! What is found out about an object, in words.
+//! Problems of objects, and the conditions that follow from them.
 
 use std::fmt;
 
@@ -6,49 +6,49 @@ use crds::{ConditionType, Reason};
 
 use crate::object::ObjectRef;
 
-/// How many problems a condition's message spells out; the diagnostics have them all.
-const TOLD: usize = 4;
+/// Most problems in the message of a condition. More would not be read; the diagnostics have all.
+const LISTED: usize = 4;
 
-/// How bad it is.
+/// The severity of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// A part of the object, or all of it, isn't in force.
+    /// A part of the object, or all of it, has no effect.
     Error,
-    /// The object is in force, but probably not as its author thinks.
+    /// The object has an effect, but probably not the intended one.
     Warning,
 }
 
-/// One thing that is wrong with an object.
+/// One problem of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// The object.
+    /// The object that has it.
     pub object: ObjectRef,
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// The condition that it bears on.
+    /// The condition that it affects.
     pub condition: ConditionType,
-    /// Why, in one word.
+    /// The reason word.
     pub reason: Reason,
-    /// Where, for example `spec.rules[0].backendRefs[1].name`; empty for the whole object.
+    /// The place, for example `spec.rules[0].backendRefs[1].name`; empty for the whole object.
     pub field: String,
-    /// What is wrong and how to mend it, in one sentence without a full stop.
+    /// The problem and its fix, in one sentence without a full stop.
     pub message: String,
 }
 
 /// One condition of an object, judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// Which condition.
+    /// The condition.
     pub condition: ConditionType,
     /// Whether it holds.
     pub holds: bool,
-    /// Why, in one word.
+    /// The reason word.
     pub reason: Reason,
-    /// Why, and what to do, for people. Empty if there is nothing to say.
+    /// The explanation and the fix. May be empty.
     pub message: String,
 }
 
-/// Everything that was found out about an object.
+/// The result of the validation of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The generation that was judged; 0 if unknown.
@@ -56,7 +56,7 @@ pub struct Verdict {
     /// `Accepted`, and for backends and routes `ResolvedRefs`. `Accepted` holds with reason
     /// `PartiallyInvalid` if a part of the object was left out.
     pub conditions: Vec<Judgement>,
-    /// What is wrong, in the order in which it was found.
+    /// Its problems, in the order in which they were found.
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -71,25 +71,41 @@ impl fmt::Display for Severity {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} {}: ", self.severity, self.object, self.reason)?;
-        if !self.field.is_empty() {
-            write!(f, "{}: ", self.field)?;
+        let Self {
+            severity,
+            object,
+            reason,
+            ..
+        } = self;
+        write!(f, "{severity}: {object} {reason}: {}", self.located())
+    }
+}
+
+// === impl Diagnostic ===
+
+impl Diagnostic {
+    /// The message after its field, if it has one.
+    #[must_use]
+    pub fn located(&self) -> String {
+        if self.field.is_empty() {
+            self.message.clone()
+        } else {
+            format!("{}: {}", self.field, self.message)
         }
-        f.write_str(&self.message)
     }
 }
 
 // === impl Verdict ===
 
 impl Verdict {
-    /// The judgement of this condition.
+    /// The judgement on this condition.
     #[must_use]
     pub fn condition(&self, condition: ConditionType) -> Option<&Judgement> {
         self.conditions.iter().find(|j| j.condition == condition)
     }
 }
 
-/// Collects what is wrong with one object.
+/// Collects the problems of one object.
 #[derive(Debug)]
 pub(crate) struct Findings {
     object: ObjectRef,
@@ -115,7 +131,7 @@ impl Findings {
         self.error(ConditionType::Accepted, reason, field, message);
     }
 
-    /// A reference that leads nowhere.
+    /// A reference that cannot be resolved.
     pub(crate) fn unresolved(
         &mut self,
         reason: Reason,
@@ -175,7 +191,7 @@ impl Findings {
         });
     }
 
-    /// The first error that bears on `condition`.
+    /// The first error that affects `condition`.
     pub(crate) fn first_error(&self, condition: ConditionType) -> Option<&Diagnostic> {
         self.errors(condition).next()
     }
@@ -190,7 +206,7 @@ impl Findings {
             .filter(move |d| d.severity == Severity::Error && d.condition == condition)
     }
 
-    /// Judges `conditions` by what was found. `partial`: a part of the object was left out.
+    /// Judges `conditions`. `partial`: a part of the object was left out.
     pub(crate) fn verdict(
         self,
         generation: i64,
@@ -202,7 +218,7 @@ impl Findings {
                 condition,
                 holds: false,
                 reason: first.reason,
-                message: tell(self.errors(condition)),
+                message: list(self.errors(condition)),
             },
             None => self.holding(condition, partial),
         };
@@ -220,7 +236,7 @@ impl Findings {
                 .diagnostics
                 .iter()
                 .filter(|d| d.severity == Severity::Error || d.reason == Reason::PartiallyInvalid);
-            (Reason::PartiallyInvalid, tell(left_out))
+            (Reason::PartiallyInvalid, list(left_out))
         } else {
             let own = self.diagnostics.iter().filter(|d| d.condition == condition);
             let reason = if accepted {
@@ -228,7 +244,7 @@ impl Findings {
             } else {
                 Reason::ResolvedRefs
             };
-            (reason, tell(own))
+            (reason, list(own))
         };
         Judgement {
             condition,
@@ -239,27 +255,23 @@ impl Findings {
     }
 }
 
-fn tell<'a>(diagnostics: impl Iterator<Item = &'a Diagnostic>) -> String {
-    let mut told = String::new();
+fn list<'a>(diagnostics: impl Iterator<Item = &'a Diagnostic>) -> String {
+    let mut text = String::new();
     let mut count = 0usize;
     for diagnostic in diagnostics {
         count = count.saturating_add(1);
-        if count > TOLD {
+        if count > LISTED {
             continue;
         }
         if count > 1 {
-            told.push_str("; ");
+            text.push_str("; ");
         }
-        if !diagnostic.field.is_empty() {
-            told.push_str(&diagnostic.field);
-            told.push_str(": ");
-        }
-        told.push_str(&diagnostic.message);
+        text.push_str(&diagnostic.located());
     }
-    if count > TOLD {
-        told.push_str(&format!("; and {} more", count.saturating_sub(TOLD)));
+    if count > LISTED {
+        text.push_str(&format!("; and {} more", count.saturating_sub(LISTED)));
     }
-    told
+    text
 }
 
 #[cfg(test)]

@@ -10,14 +10,14 @@ pub(crate) fn object(value: Value) -> Object {
     let word = |field: &str| value[field].as_str().unwrap().to_owned();
     let (kind, api_version) = (word("kind"), word("apiVersion"));
     match decode(&kind, &api_version, value) {
-        Ok(object) => object.expect("the kind takes part"),
+        Ok(object) => object.expect("the kind is compiled"),
         Err(problem) => problem.into_object().expect("the object has a name"),
     }
 }
 
 pub(crate) fn settings() -> Settings {
     Settings {
-        own_namespace: "tundish-system".to_owned(),
+        own_namespace: crate::INSTALLATION_NAMESPACE.to_owned(),
         grants_served: true,
     }
 }
@@ -103,7 +103,7 @@ pub(crate) fn verdict<'a>(compiled: &'a Compiled, kind: Kind, name: &str) -> &'a
     &compiled.verdicts[&named(kind, name)]
 }
 
-/// `REASON at FIELD` of everything that was found out about an object.
+/// `REASON at FIELD` of every diagnostic of an object.
 pub(crate) fn found(compiled: &Compiled, kind: Kind, name: &str) -> Vec<String> {
     let diagnostics = verdict(compiled, kind, name).diagnostics.iter();
     diagnostics

@@ -1,20 +1,20 @@
-//! ReferenceGrants: which references across namespaces the owner of the target permits.
+//! ReferenceGrants: the references across namespaces that the owner of the target permits.
 
 use std::collections::HashSet;
 
 use proxy_core::names::ObjectName;
 use serde_json::Value;
 
-use crate::object::DEFAULT_NAMESPACE;
+use crate::namespace;
 
-/// What a ReferenceGrant says: who may refer to what in the grant's own namespace.
+/// A ReferenceGrant: it permits references to objects of its own namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// The ReferenceGrant.
+    /// Its name.
     pub name: ObjectName,
-    /// Who may refer.
+    /// The objects that may refer.
     pub from: Vec<GrantFrom>,
-    /// To what.
+    /// The objects that they may refer to.
     pub to: Vec<GrantTo>,
 }
 
@@ -36,14 +36,14 @@ pub struct GrantTo {
     pub group: String,
     /// Their kind.
     pub kind: String,
-    /// One object; `None` = every one of the kind.
+    /// One object; `None` means every object of the kind.
     pub name: Option<String>,
 }
 
 /// Every permitted reference from an AIRoute to an AIBackend.
 #[derive(Debug, Default)]
 pub(crate) struct Permissions<'a> {
-    /// Target namespace, source namespace, target name (`None` = all).
+    /// Target namespace, source namespace, and target name (`None` means all).
     permitted: HashSet<(&'a str, &'a str, Option<&'a str>)>,
 }
 
@@ -69,12 +69,12 @@ impl Grant {
             Some(GrantTo {
                 group: text(to, "group")?,
                 kind: text(to, "kind")?,
-                // An empty name means the same as none: the API's own reading.
+                // An empty name means the same as no name, as in the API.
                 name: optional_text(to, "name")?.filter(|name| !name.is_empty()),
             })
         });
         Some(Self {
-            name: ObjectName::new(namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE), name),
+            name: ObjectName::new(namespace.as_deref().unwrap_or(namespace::DEFAULT), name),
             from: from.collect::<Option<_>>()?,
             to: to.collect::<Option<_>>()?,
         })
@@ -85,7 +85,7 @@ fn text(object: &Value, field: &str) -> Option<String> {
     object.get(field)?.as_str().map(str::to_owned)
 }
 
-/// `None` if the field is there and no text.
+/// `None` if the field is present and no text.
 fn optional_text(object: &Value, field: &str) -> Option<Option<String>> {
     match object.get(field) {
         None | Some(Value::Null) => Some(None),

@@ -1,4 +1,4 @@
-//! Every object that takes part, by kind and name. Changing it cannot fail.
+//! Every object by kind and name. A change cannot fail.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::consumer::StoredSecret;
 use crate::grant::Grant;
 use crate::object::{Kind, Object, ObjectRef};
 
-/// Every object that takes part. The order in which they came leaves no trace.
+/// Every object. The order of changes leaves no trace.
 ///
 /// `Debug` shows counts only: Secrets hold credentials.
 #[derive(Default)]
@@ -22,18 +22,18 @@ pub struct Index {
     pub(crate) grants: BTreeMap<ObjectName, Grant>,
 }
 
-/// An object, or what kept it from being read.
+/// An object, or the problem that makes it undecodable.
 #[derive(Debug)]
 pub(crate) enum Stored<T> {
     Decoded(T),
-    Undecodable(String),
+    Undecodable { generation: i64, message: String },
 }
 
 impl<T> Stored<T> {
     pub(crate) const fn decoded(&self) -> Option<&T> {
         match self {
             Self::Decoded(object) => Some(object),
-            Self::Undecodable(_) => None,
+            Self::Undecodable { .. } => None,
         }
     }
 }
@@ -41,7 +41,7 @@ impl<T> Stored<T> {
 // === impl Index ===
 
 impl Index {
-    /// Puts `object` in place of the one of the same kind and name, if there is one.
+    /// Adds `object`, or replaces the one of the same kind and name.
     pub fn apply(&mut self, object: Object) {
         let ObjectRef { kind, name } = object.object_ref();
         match object {
@@ -61,21 +61,49 @@ impl Index {
             Object::Grant(grant) => {
                 self.grants.insert(name, grant);
             }
-            Object::Undecodable { message, .. } => self.apply_undecodable(kind, name, message),
+            Object::Undecodable {
+                generation,
+                message,
+                ..
+            } => self.apply_undecodable(kind, name, generation, message),
         }
     }
 
-    /// A Secret or grant that can't be read holds and permits nothing: it counts as absent.
-    fn apply_undecodable(&mut self, kind: Kind, name: ObjectName, message: String) {
+    /// An undecodable Secret or grant holds and permits nothing: it counts as absent.
+    fn apply_undecodable(
+        &mut self,
+        kind: Kind,
+        name: ObjectName,
+        generation: i64,
+        message: String,
+    ) {
         match kind {
             Kind::AiBackend => {
-                self.backends.insert(name, Stored::Undecodable(message));
+                self.backends.insert(
+                    name,
+                    Stored::Undecodable {
+                        generation,
+                        message,
+                    },
+                );
             }
             Kind::AiRoute => {
-                self.routes.insert(name, Stored::Undecodable(message));
+                self.routes.insert(
+                    name,
+                    Stored::Undecodable {
+                        generation,
+                        message,
+                    },
+                );
             }
             Kind::AiQuota => {
-                self.quotas.insert(name, Stored::Undecodable(message));
+                self.quotas.insert(
+                    name,
+                    Stored::Undecodable {
+                        generation,
+                        message,
+                    },
+                );
             }
             Kind::Secret => {
                 self.secrets.remove(&name);
@@ -86,7 +114,7 @@ impl Index {
         }
     }
 
-    /// Takes out an object; nothing happens if it isn't there.
+    /// Removes an object, if it is there.
     pub fn delete(&mut self, object: &ObjectRef) {
         match object.kind {
             Kind::AiBackend => {
@@ -123,17 +151,17 @@ impl Index {
         }
     }
 
-    /// The AIBackends that could be read, by name.
+    /// The decodable AIBackends, by name.
     pub fn backends(&self) -> impl Iterator<Item = &AiBackend> {
         self.backends.values().filter_map(Stored::decoded)
     }
 
-    /// The AIRoutes that could be read, by name.
+    /// The decodable AIRoutes, by name.
     pub fn routes(&self) -> impl Iterator<Item = &AiRoute> {
         self.routes.values().filter_map(Stored::decoded)
     }
 
-    /// The AIQuotas that could be read, by name.
+    /// The decodable AIQuotas, by name.
     pub fn quotas(&self) -> impl Iterator<Item = &AiQuota> {
         self.quotas.values().filter_map(Stored::decoded)
     }

@@ -1,17 +1,17 @@
-//! From objects as stored to the table that the gateway follows: [`Index`] -> validate -> compile.
+//! From stored objects to the table of the gateway: [`Index`] -> validate -> [`compile`].
 //!
 //! Pure: no clock, no file, no API server. [`compile`] cannot fail and is deterministic: the same
-//! objects, in whatever order they came, give the same [`Compiled`]. An object in error fails
-//! closed, alone and visibly: a route in error keeps its matches and answers an error, a backend in
-//! error is left out, a quota in error denies what it can't measure. Every judgement is a
-//! [`Diagnostic`] that names the field and the fix.
+//! objects give the same [`Compiled`], whatever the order of their changes. An object in error fails
+//! closed, alone and visibly: a route keeps its matches and answers an error, a backend is left out,
+//! a quota denies what it can't measure. Every problem is a [`Diagnostic`] that names the field and
+//! the fix.
 //!
-//! Words: a `diagnostic` is one thing that is wrong, a `judgement` one condition of an object, a
-//! `verdict` all judgements and diagnostics of an object.
+//! Words: a `diagnostic` is one problem, a `judgement` one condition of an object, a `verdict` all
+//! judgements and diagnostics of an object.
 
 mod backend;
 mod bounds;
-mod collision;
+mod certificates;
 mod compile;
 mod consumer;
 mod decode;
@@ -20,14 +20,17 @@ mod diagnostic;
 mod fixture;
 mod grant;
 mod index;
+mod namespace;
 mod object;
 mod quota;
 mod reference;
 mod route;
 
+pub use bounds::{is_label, is_subdomain};
 pub use compile::{Compiled, Settings, compile};
 pub use decode::{DecodeProblem, decode};
 pub use diagnostic::{Diagnostic, Judgement, Severity, Verdict};
 pub use grant::{Grant, GrantFrom, GrantTo};
 pub use index::Index;
-pub use object::{Kind, Object, ObjectRef, wire_key};
+pub use namespace::INSTALLATION_NAMESPACE;
+pub use object::{Kind, Object, ObjectRef};

@@ -1,18 +1,16 @@
-//! What an index takes, and how an object is named.
+//! The objects of an index, and their names.
 
 use std::fmt;
 
 use crds::{AiBackend, AiQuota, AiRoute};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use proxy_core::names::ObjectName;
+use proxy_core::names::{EntryKind, EntryName, ObjectName};
 
 use crate::grant::Grant;
+use crate::namespace;
 
-/// Where an object lives that names no namespace: what `kubectl` does unless told otherwise.
-pub(crate) const DEFAULT_NAMESPACE: &str = "default";
-
-/// The kinds that take part.
+/// The kinds of objects that are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// `tundish.dev` AIBackend.
@@ -30,13 +28,13 @@ pub enum Kind {
 /// One object, by kind and name. Written `AIRoute namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectRef {
-    /// The kind.
+    /// Its kind.
     pub kind: Kind,
     /// Namespace and name.
     pub name: ObjectName,
 }
 
-/// An object that an index takes. `Debug` shows its name only, since a Secret holds credentials.
+/// An object of an index. `Debug` shows its name only, since a Secret holds credentials.
 #[derive(Clone)]
 #[expect(
     clippy::large_enum_variant,
@@ -51,15 +49,15 @@ pub enum Object {
     Quota(AiQuota),
     /// A Secret: a consumer's key, a backend's credential or its certificates.
     Secret(Secret),
-    /// What a ReferenceGrant permits.
+    /// A ReferenceGrant.
     Grant(Grant),
     /// An object that could not be decoded. It fails closed, alone and visibly.
     Undecodable {
-        /// Which object.
+        /// The object.
         object: ObjectRef,
-        /// When it was created, in seconds since the Unix epoch.
-        created_s: i64,
-        /// What is wrong with it; never quotes a credential.
+        /// Its generation; 0 if unknown.
+        generation: i64,
+        /// The problem; never quotes a credential.
         message: String,
     },
 }
@@ -94,6 +92,20 @@ impl ObjectRef {
     pub const fn new(kind: Kind, name: ObjectName) -> Self {
         Self { kind, name }
     }
+
+    /// The table's entry for this object; `None` for a ReferenceGrant, which has none. Only a Secret
+    /// with a consumer's key has one.
+    #[must_use]
+    pub fn entry(&self) -> Option<EntryName> {
+        let kind = match self.kind {
+            Kind::AiBackend => EntryKind::Backend,
+            Kind::AiRoute => EntryKind::Route,
+            Kind::AiQuota => EntryKind::Quota,
+            Kind::Secret => EntryKind::Key,
+            Kind::ReferenceGrant => return None,
+        };
+        Some(EntryName::new(kind, self.name.clone()))
+    }
 }
 
 impl fmt::Display for ObjectRef {
@@ -105,7 +117,7 @@ impl fmt::Display for ObjectRef {
 // === impl Object ===
 
 impl Object {
-    /// Which object this is.
+    /// The name of this object.
     #[must_use]
     pub fn object_ref(&self) -> ObjectRef {
         match self {
@@ -135,30 +147,14 @@ impl fmt::Debug for Object {
     }
 }
 
-/// The key of the object's entry on the channel: `backend/ns/name`, `route/ns/name` and so on.
-///
-/// Of Secrets only those with a consumer's key have an entry (`key/ns/name`); a ReferenceGrant
-/// never has one.
-#[must_use]
-pub fn wire_key(object: &ObjectRef) -> String {
-    let kind = match object.kind {
-        Kind::AiBackend => "backend",
-        Kind::AiRoute => "route",
-        Kind::AiQuota => "quota",
-        Kind::Secret => "key",
-        Kind::ReferenceGrant => "grant",
-    };
-    format!("{kind}/{}", object.name)
-}
-
 pub(crate) fn object_name(metadata: &ObjectMeta) -> ObjectName {
     ObjectName::new(
-        metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE),
+        metadata.namespace.as_deref().unwrap_or(namespace::DEFAULT),
         metadata.name.as_deref().unwrap_or_default(),
     )
 }
 
-/// Seconds since the Unix epoch; 0 for an object from a file, which has no age.
+/// The creation time in seconds since the Unix epoch; 0 for an object from a file, which has none.
 pub(crate) fn created_s(metadata: &ObjectMeta) -> i64 {
     let created = metadata.creation_timestamp.as_ref();
     created.map_or(0, |time| time.0.as_second())

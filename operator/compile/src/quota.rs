@@ -1,5 +1,5 @@
-//! AIQuotas. One in error never vanishes, for then more would pass than declared: what can't be
-//! told of its scope widens it, and a limit that can't be measured admits nothing.
+//! AIQuotas. One in error never vanishes, since then more would pass than declared: a part of its scope
+//! that can't be parsed widens it, and a limit that can't be measured admits nothing.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use proxy_core::names::{ConsumerMatch, ObjectName};
 use proxy_core::quota::{Limit, Mode, OnStoreLoss, Per, Period, TimeZone, Unit, Window};
 use proxy_core::table::{Quota, Scope};
 
-use crate::bounds::{is_label, is_model_pattern, is_object_name};
+use crate::bounds::{is_label, is_model_pattern, is_subdomain};
 use crate::diagnostic::{Findings, Verdict};
 use crate::index::{Index, Stored};
 use crate::object::{Kind, ObjectRef};
@@ -16,10 +16,10 @@ use crate::route::{consumers, models};
 
 const CONDITIONS: [ConditionType; 1] = [ConditionType::Accepted];
 
-/// The limit of a quota that has none that could be told.
+/// The name of the limit of a quota without a valid one.
 const NOTHING: &str = "invalid";
 
-/// The time zone database's own name for "nobody knows", which would pass for UTC.
+/// The time zone database's name for an unknown zone, which would pass for UTC.
 const UNKNOWN_ZONE: &str = "Etc/Unknown";
 
 /// Compiles every AIQuota.
@@ -39,7 +39,10 @@ pub(crate) fn compile(
                 quotas.push(compiled);
                 (quota.metadata.generation.unwrap_or(0), partial)
             }
-            Stored::Undecodable(message) => {
+            Stored::Undecodable {
+                generation,
+                message,
+            } => {
                 findings.invalid(
                     "",
                     format!(
@@ -48,7 +51,7 @@ pub(crate) fn compile(
                     ),
                 );
                 quotas.push(nothing(name, whole));
-                (0, false)
+                (*generation, false)
             }
         };
         verdicts.insert(object, findings.verdict(generation, &CONDITIONS, partial));
@@ -56,7 +59,7 @@ pub(crate) fn compile(
     quotas
 }
 
-/// All that a quota of this namespace could cover.
+/// The largest scope that a quota of this namespace can have.
 fn whole(name: &ObjectName, own_namespace: &str) -> Scope {
     if name.namespace() == own_namespace {
         Scope::Gateway
@@ -98,8 +101,8 @@ fn validate(
 ) -> (Quota, bool) {
     let spec = &quota.spec;
     let (scope, partial) = scope(name, spec, whole, index, findings);
-    // If one model can't be told, every model counts: the others alone would let it through.
-    let models_told = spec.match_.models.iter().all(|m| is_model_pattern(m));
+    // If one model can't be parsed, every model counts: the others alone would let it through.
+    let all_parsed = spec.match_.models.iter().all(|m| is_model_pattern(m));
     let models = models(&spec.match_.models, "spec.match", findings);
     let mut per: Vec<Per> = spec.per.iter().copied().map(split).collect();
     per.sort();
@@ -115,7 +118,7 @@ fn validate(
     let compiled = Quota {
         name: name.clone(),
         scope,
-        models: models.filter(|_| models_told).unwrap_or_default(),
+        models: models.filter(|_| all_parsed).unwrap_or_default(),
         consumers: consumers(&spec.match_.consumers),
         per,
         attribute: spec.attribute.as_str().into(),
@@ -145,8 +148,8 @@ const fn split(declared: SplitBy) -> Per {
 
 // === scope ===
 
-/// What the quota covers, and whether a target is missing while another is there. A missing target
-/// stays in the scope: the quota binds at once when it appears.
+/// The scope, and whether a target is missing while another exists. A missing target stays in the
+/// scope: the quota holds at once when it appears.
 fn scope(
     name: &ObjectName,
     spec: &AiQuotaSpec,
@@ -159,19 +162,19 @@ fn scope(
     }
     let mut targets = Vec::with_capacity(spec.target_refs.len());
     let mut missing = Vec::new();
-    let mut all_told = true;
+    let mut all_parsed = true;
     for (i, target) in spec.target_refs.iter().enumerate() {
         let field = format!("spec.targetRefs[{i}]");
         let group_fits = target.group.is_empty() || target.group == crds::GROUP;
         let kind_fits = target.kind.is_empty() || target.kind == Kind::AiRoute.as_str();
         let section = target.section_name.as_str();
         if !(group_fits && kind_fits) {
-            all_told = false;
+            all_parsed = false;
             let message = "a target must be of kind AIRoute in group tundish.dev, so the quota \
                            covers everything that it could until then; leave out kind and group";
             findings.invalid(field, message);
-        } else if !is_object_name(&target.name) || !(section.is_empty() || is_label(section)) {
-            all_told = false;
+        } else if !is_subdomain(&target.name) || !(section.is_empty() || is_label(section)) {
+            all_parsed = false;
             let message = "names no AIRoute or rule, so the quota covers everything that it could \
                            until then; correct name and sectionName";
             findings.invalid(field, message);
@@ -181,10 +184,10 @@ fn scope(
             targets.push((route, (!section.is_empty()).then(|| section.into())));
         }
     }
-    let some_there = missing.len() < targets.len();
+    let some_exist = missing.len() < targets.len();
     for (field, message) in &missing {
         let (condition, reason) = (ConditionType::Accepted, Reason::TargetNotFound);
-        if some_there {
+        if some_exist {
             findings.warning(condition, Reason::PartiallyInvalid, field, message);
         } else {
             findings.error(condition, reason, field, message);
@@ -192,9 +195,9 @@ fn scope(
     }
     targets.sort();
     targets.dedup();
-    let partial = some_there && !missing.is_empty();
+    let partial = some_exist && !missing.is_empty();
     (
-        if all_told {
+        if all_parsed {
             Scope::Targets(targets)
         } else {
             whole
@@ -203,7 +206,7 @@ fn scope(
     )
 }
 
-/// What is missing of a target, if anything.
+/// The missing part of a target, if any.
 fn absent(route: &ObjectName, section: &str, index: &Index) -> Option<String> {
     let name = route.name();
     match index.routes.get(route) {
@@ -217,8 +220,8 @@ fn absent(route: &ObjectName, section: &str, index: &Index) -> Option<String> {
                 "AIRoute {name} has no rule {section:?}; correct sectionName"
             ))
         }
-        // Nobody can tell the rules of an object that can't be read; it says so itself.
-        Some(Stored::Decoded(_) | Stored::Undecodable(_)) => None,
+        // The rules of an undecodable route are unknown; its own verdict says so.
+        Some(Stored::Decoded(_) | Stored::Undecodable { .. }) => None,
     }
 }
 
@@ -232,8 +235,8 @@ fn limits(spec: &AiQuotaSpec, findings: &mut Findings) -> Vec<Limit> {
     let mut compiled: Vec<Limit> = Vec::with_capacity(spec.limits.len());
     for (i, declared) in spec.limits.iter().enumerate() {
         let field = format!("spec.limits[{i}]");
-        let told = limit(declared, &field, findings);
-        if let Some(first) = compiled.iter_mut().find(|limit| limit.name == told.name) {
+        let limit = limit(declared, &field, findings);
+        if let Some(first) = compiled.iter_mut().find(|other| other.name == limit.name) {
             // Two limits can't share a counter, and neither may be dropped.
             first.amount = 0;
             let message = format!(
@@ -243,12 +246,12 @@ fn limits(spec: &AiQuotaSpec, findings: &mut Findings) -> Vec<Limit> {
             findings.invalid(format!("{field}.name"), message);
             continue;
         }
-        compiled.push(told);
+        compiled.push(limit);
     }
     compiled
 }
 
-/// One limit; with the amount 0 if it can't be meant as written.
+/// One limit; with the amount 0 if it is invalid.
 fn limit(declared: &crds::Limit, field: &str, findings: &mut Findings) -> Limit {
     let mut amount = match u64::try_from(declared.limit) {
         Ok(amount) if amount > 0 => amount,
@@ -284,7 +287,7 @@ fn limit(declared: &crds::Limit, field: &str, findings: &mut Findings) -> Limit 
     }
 }
 
-/// The window, or the nearest one if the declared one can't be told.
+/// The window; as an error the nearest valid one.
 fn window(declared: &crds::Limit, field: &str, findings: &mut Findings) -> Result<Window, Window> {
     let concurrency = declared.unit == LimitUnit::Concurrency;
     let Some(window) = declared.window else {

@@ -1,23 +1,23 @@
-//! References from a rule to the deployments that answer.
+//! References from a rule to the deployments of backends.
 //!
-//! A reference into another namespace is judged by the grants there before anything is looked up,
-//! so that nobody can find out what exists where they may not look.
+//! The grants of another namespace are checked before any look-up there, so that a route's author
+//! cannot find out what exists in it.
 
 use crds::{AiBackendSpec, AuthType, BackendRef, Reason};
 use proxy_core::names::ObjectName;
 use proxy_core::table::Target;
 
 use crate::backend::Backends;
-use crate::bounds::{is_label, is_model, is_object_name};
+use crate::bounds::{is_label, is_model, is_subdomain};
 use crate::diagnostic::Findings;
 use crate::grant::Permissions;
 
-/// The largest weight.
+/// Largest weight; the schema has the same bound.
 const MAX_WEIGHT: i32 = 1_000_000;
-/// The largest priority.
+/// Largest priority; the schema has the same bound.
 const MAX_PRIORITY: i32 = 15;
 
-/// What references are judged by.
+/// The facts that resolve references.
 pub(crate) struct References<'a> {
     pub(crate) backends: &'a Backends<'a>,
     pub(crate) permissions: &'a Permissions<'a>,
@@ -25,7 +25,7 @@ pub(crate) struct References<'a> {
     pub(crate) grants_served: bool,
 }
 
-/// A reference, and where it stands.
+/// The place of a reference.
 pub(crate) struct Place<'a> {
     /// The namespace of the AIRoute.
     pub(crate) namespace: &'a str,
@@ -36,7 +36,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl References<'_> {
-    /// The target that `reference` means; `None` if it leads nowhere, which `findings` then tells.
+    /// The target of `reference`; `None` if it cannot be resolved, which `findings` then reports.
     pub(crate) fn resolve(
         &self,
         reference: &BackendRef,
@@ -68,7 +68,7 @@ impl References<'_> {
         } else {
             &reference.namespace
         };
-        if !is_object_name(&reference.name) {
+        if !is_subdomain(&reference.name) {
             let message = "must be the name of an AIBackend: lower-case letters, digits, '-', '.'";
             findings.invalid(format!("{}.name", place.field), message);
             return None;
@@ -142,7 +142,7 @@ impl References<'_> {
                 names.join(", ")
             )
         } else {
-            // What another namespace holds is not copied into this one's status.
+            // A status must not show the contents of another namespace.
             format!("AIBackend {backend} has no deployment {wanted:?}; ask its owner for the name")
         };
         findings.unresolved(Reason::DeploymentNotFound, field, message);
@@ -151,8 +151,8 @@ impl References<'_> {
 }
 
 /// A caller's credential goes upstream exactly where both the route and the backend say so:
-/// otherwise a key of the gateway would be shown to the backend, or the gateway's own credential
-/// would serve callers whom nobody has judged.
+/// otherwise the backend would see a key of the gateway, or the gateway's own credential would serve
+/// unauthenticated callers.
 fn credentials_match(spec: &AiBackendSpec, place: &Place<'_>, findings: &mut Findings) {
     let backend_passes = spec.auth.type_ == AuthType::PassThrough;
     let message = match (place.pass_through, backend_passes) {

@@ -1,21 +1,24 @@
-//! Where the CA of the channel is kept: a Secret that only operators read, and a ConfigMap with the
-//! certificates for the proxies.
+//! Stores the CA of the channel: a Secret that only operators read, and a ConfigMap with the certificates
+//! for the proxies.
 //!
-//! How a CA is made and when another follows it is not known here: an [`Authority`] says so.
+//! `operator_publish::tls` makes a CA and decides about its rotation.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};
+use operator_publish::tls::{Certificates, StoredAuthorities};
+use proxy_admin::clock;
+use proxy_admin::errors::chain;
 use proxy_admin::shutdown::Shutdown;
 use serde_json::json;
 use tracing::{info, warn};
 
-use crate::FIELD_MANAGER;
+use crate::config::FIELD_MANAGER;
 use crate::lease::keeper::Leadership;
 
 #[cfg(test)]
@@ -29,150 +32,65 @@ const NEXT_CERTIFICATE: &str = "next.crt";
 const NEXT_KEY: &str = "next.key";
 const FORMER: &str = "former.crt";
 
-/// How often an operator looks whether another one has changed the Secret, and the leader whether
-/// somebody has changed the ConfigMap. A successor is announced for weeks before it is used.
+/// Pause between two checks of the Secret, which another operator may change, and of the ConfigMap. A
+/// successor is announced for weeks before it signs, so minutes do not matter.
 const CHECK: Duration = Duration::from_secs(120);
 
 /// Longest wait for one call.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The CA as stored, in PEM.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct CaPem {
-    /// Certificate of the authority that signs; public.
-    pub certificate: String,
-    /// Its private key.
-    pub key: String,
-    /// Certificate and key of the one that follows.
-    pub next: Option<(String, String)>,
-    /// Certificates of former ones that may still be met.
-    pub former: String,
-}
-
-/// What knows about certificates.
-pub trait Authority: Send + Sync + 'static {
-    /// The CA was read, at the start or because another operator changed it: sign with it.
-    fn adopt(&mut self, stored: &CaPem);
-
-    /// What has to be stored now instead, if a step of the rotation is due. Asked of the leader.
-    fn advance(&mut self, stored: &CaPem) -> Option<CaPem>;
-}
-
 /// The CA could not be loaded or stored.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
-    /// The API server refused or could not be reached.
+    /// The API server refused, or could not be reached.
     #[error("read or store the Secret {CA} in {namespace}")]
     Api {
-        /// Where it was looked for.
+        /// The namespace of the Secret.
         namespace: String,
-        /// What went wrong.
+        /// The error of the call.
         #[source]
         source: Box<kube::Error>,
     },
-    /// Somebody else's Secret, or a damaged one. It is left as it is: proxies may trust it.
+    /// The Secret is damaged, or somebody else's. It is left as it is: proxies may trust it.
     #[error("the Secret {CA} in {namespace} has no {field}; delete it to have a new CA made")]
     Incomplete {
-        /// Where it is.
+        /// The namespace of the Secret.
         namespace: String,
-        /// What it lacks.
+        /// The missing field.
         field: &'static str,
     },
 }
 
-/// Keeps the Secret and the ConfigMap as they should be.
-pub(crate) struct CaKeeper<A> {
+/// Rotates the CA, signs with the stored one, and keeps the ConfigMap current.
+pub(crate) struct CaKeeper {
     secrets: Api<Secret>,
     maps: Api<ConfigMap>,
     namespace: String,
-    authority: A,
-    adopted: CaPem,
+    certificates: Arc<Certificates>,
+    /// The CA that `certificates` signs with.
+    adopted: StoredAuthorities,
 }
 
-// === impl CaPem ===
-
-impl fmt::Debug for CaPem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CaPem").finish_non_exhaustive()
-    }
-}
-
-impl CaPem {
-    /// What the proxies are to trust.
-    #[must_use]
-    pub fn bundle(&self) -> String {
-        let next = self.next.as_ref().map(|(certificate, _)| certificate);
-        let parts = [Some(&self.certificate), next, Some(&self.former)];
-        parts.into_iter().flatten().map(String::as_str).collect()
-    }
-
-    fn read(secret: &Secret, namespace: &str) -> Result<Self, CaError> {
-        let field = |field: &'static str| {
-            let stored = secret.data.as_ref().and_then(|data| data.get(field));
-            let text = stored.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
-            text.filter(|text| !text.is_empty())
-        };
-        let required = |name: &'static str| {
-            field(name).ok_or_else(|| CaError::Incomplete {
-                namespace: namespace.to_owned(),
-                field: name,
-            })
-        };
-        Ok(Self {
-            certificate: required(CERTIFICATE)?,
-            key: required(KEY)?,
-            next: field(NEXT_CERTIFICATE).zip(field(NEXT_KEY)),
-            former: field(FORMER).unwrap_or_default(),
-        })
-    }
-
-    fn secret(&self, namespace: &str, version: Option<String>) -> Secret {
-        let mut data = BTreeMap::from([
-            (CERTIFICATE.to_owned(), self.certificate.clone()),
-            (KEY.to_owned(), self.key.clone()),
-        ]);
-        if let Some((certificate, key)) = &self.next {
-            data.insert(NEXT_CERTIFICATE.to_owned(), certificate.clone());
-            data.insert(NEXT_KEY.to_owned(), key.clone());
-        }
-        if !self.former.is_empty() {
-            data.insert(FORMER.to_owned(), self.former.clone());
-        }
-        Secret {
-            metadata: ObjectMeta {
-                name: Some(CA.to_owned()),
-                namespace: Some(namespace.to_owned()),
-                labels: Some(labels()),
-                resource_version: version,
-                ..ObjectMeta::default()
-            },
-            string_data: Some(data),
-            type_: Some("Opaque".to_owned()),
-            ..Secret::default()
-        }
-    }
-}
-
-/// Loads the CA from `namespace`, or makes and stores one. Of several operators that find none, one
-/// makes it and the others take that.
+/// Loads the CA from `namespace`, or makes and stores one. If several operators find none, one stores
+/// its own and the others take that.
 ///
 /// # Errors
-/// The Secret cannot be read or stored, or is not complete.
+/// The Secret cannot be read or stored, or is incomplete.
 pub async fn load_or_create_ca(
     client: &Client,
     namespace: &str,
-    make: impl FnOnce() -> CaPem + Send,
-) -> Result<CaPem, CaError> {
+    make: impl FnOnce() -> StoredAuthorities + Send,
+) -> Result<StoredAuthorities, CaError> {
     let failed = |source| CaError::Api {
         namespace: namespace.to_owned(),
         source: Box::new(source),
     };
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     if let Some(secret) = secrets.get_opt(CA).await.map_err(failed)? {
-        return CaPem::read(&secret, namespace);
+        return read(&secret, namespace);
     }
     let made = make();
-    let secret = made.secret(namespace, None);
+    let secret = secret(&made, namespace, None);
     match secrets.create(&PostParams::default(), &secret).await {
         Ok(_) => {
             info!(secret.namespace = namespace, secret.name = CA, "made a CA");
@@ -180,7 +98,7 @@ pub async fn load_or_create_ca(
         }
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
             let theirs = secrets.get(CA).await.map_err(failed)?;
-            CaPem::read(&theirs, namespace)
+            read(&theirs, namespace)
         }
         Err(error) => Err(failed(error)),
     }
@@ -188,13 +106,18 @@ pub async fn load_or_create_ca(
 
 // === impl CaKeeper ===
 
-impl<A: Authority> CaKeeper<A> {
-    pub(crate) fn new(client: Client, namespace: &str, authority: A, adopted: CaPem) -> Self {
+impl CaKeeper {
+    pub(crate) fn new(
+        client: Client,
+        namespace: &str,
+        certificates: Arc<Certificates>,
+        adopted: StoredAuthorities,
+    ) -> Self {
         Self {
             secrets: Api::namespaced(client.clone(), namespace),
             maps: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
-            authority,
+            certificates,
             adopted,
         }
     }
@@ -204,7 +127,7 @@ impl<A: Authority> CaKeeper<A> {
             match tokio::time::timeout(PATIENCE, self.check(&leadership)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    warn!(error = %crate::chain(&error), "the CA could not be looked after");
+                    warn!(error = %chain(&error), "the check of the CA failed");
                 }
                 Err(_elapsed) => warn!("the API server does not answer about the CA"),
             }
@@ -222,21 +145,24 @@ impl<A: Authority> CaKeeper<A> {
             namespace: namespace.to_owned(),
             source: Box::new(source),
         };
-        let secret = self.secrets.get(CA).await;
-        let secret = secret.map_err(|error| failed(&self.namespace, error))?;
-        let mut stored = CaPem::read(&secret, &self.namespace)?;
+        let found = self.secrets.get(CA).await;
+        let found = found.map_err(|error| failed(&self.namespace, error))?;
+        let mut stored = read(&found, &self.namespace)?;
         if leadership.holds()
-            && let Some(next) = self.authority.advance(&stored)
+            && let Some(next) = advance(&stored)
         {
-            let secret = next.secret(&self.namespace, secret.resource_version());
+            let secret = secret(&next, &self.namespace, found.resource_version());
             let parameters = PostParams::default();
             let replaced = self.secrets.replace(CA, &parameters, &secret).await;
             replaced.map_err(|error| failed(&self.namespace, error))?;
-            info!("the CA took a step of its rotation");
+            info!("the rotation of the CA took a step");
             stored = next;
         }
         if stored != self.adopted {
-            self.authority.adopt(&stored);
+            match self.certificates.adopt(&stored, clock::now().unix_ms) {
+                Ok(()) => info!("the channel's certificate is signed by the stored CA"),
+                Err(error) => warn!(%error, "the stored CA cannot be used; the former one stays"),
+            }
             self.adopted = stored;
         }
         if leadership.holds() {
@@ -268,6 +194,63 @@ impl<A: Authority> CaKeeper<A> {
             "wrote the certificates that proxies trust"
         );
         Ok(())
+    }
+}
+
+/// The next step of the rotation, if one is due.
+fn advance(stored: &StoredAuthorities) -> Option<StoredAuthorities> {
+    let step = stored.advance(clock::now().unix_ms);
+    step.unwrap_or_else(|error| {
+        warn!(%error, "the CA cannot be rotated");
+        None
+    })
+}
+
+/// Reads the Secret.
+fn read(secret: &Secret, namespace: &str) -> Result<StoredAuthorities, CaError> {
+    let field = |field: &'static str| {
+        let stored = secret.data.as_ref().and_then(|data| data.get(field));
+        let text = stored.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
+        text.filter(|text| !text.is_empty())
+    };
+    let required = |name: &'static str| {
+        field(name).ok_or_else(|| CaError::Incomplete {
+            namespace: namespace.to_owned(),
+            field: name,
+        })
+    };
+    Ok(StoredAuthorities {
+        certificate: required(CERTIFICATE)?,
+        key: required(KEY)?,
+        next: field(NEXT_CERTIFICATE).zip(field(NEXT_KEY)),
+        former: field(FORMER).unwrap_or_default(),
+    })
+}
+
+/// The Secret to store.
+fn secret(ca: &StoredAuthorities, namespace: &str, version: Option<String>) -> Secret {
+    let mut data = BTreeMap::from([
+        (CERTIFICATE.to_owned(), ca.certificate.clone()),
+        (KEY.to_owned(), ca.key.clone()),
+    ]);
+    if let Some((certificate, key)) = &ca.next {
+        data.insert(NEXT_CERTIFICATE.to_owned(), certificate.clone());
+        data.insert(NEXT_KEY.to_owned(), key.clone());
+    }
+    if !ca.former.is_empty() {
+        data.insert(FORMER.to_owned(), ca.former.clone());
+    }
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(CA.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            labels: Some(labels()),
+            resource_version: version,
+            ..ObjectMeta::default()
+        },
+        string_data: Some(data),
+        type_: Some("Opaque".to_owned()),
+        ..Secret::default()
     }
 }
 

@@ -1,52 +1,71 @@
-//! Where it is kept what was used of calendar quotas, for the operator after this one: a ConfigMap that
-//! the chart makes, empty, so that a right to this one object is enough.
+//! Stores the use of calendar quotas for the next operator, in a ConfigMap. The chart makes it, empty, so
+//! that a right to this one object is enough.
 //!
-//! What is in it is not known here: a [`Checkpoint`] says so.
+//! The publisher makes the text; this module does not read it.
 
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
+use operator_publish::Publisher;
+use proxy_admin::errors::chain;
 use proxy_admin::shutdown::Shutdown;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
+use crate::config::{Config, FIELD_MANAGER};
 use crate::lease::keeper::Leadership;
 use crate::metrics::{Metrics, ResultLabel, WriteResult};
-use crate::{Config, FIELD_MANAGER};
 
 #[cfg(test)]
 mod tests;
 
+/// The key in the ConfigMap.
 const DATA: &str = "counters.json";
 
-/// What was used in so long is lost if every operator and every proxy dies at once. Each write is up to
-/// a megabyte for etcd.
+/// Pause between two writes: use within it is lost if every operator and every proxy dies at once. Each
+/// write is up to a megabyte for etcd.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// A departed replica tells no more what it used, so that is kept soon; a rollout has several.
+/// Pause after a departure: a departed replica reports no more, so its use is stored soon; a rollout has
+/// several.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Longest wait for one call; the last one is within what a stop may take.
+/// Longest wait for one call; the last one fits into the time of a stop.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What is kept for the operator after this one.
-pub trait Checkpoint: Send + Sync + 'static {
-    /// What is to be kept now; none if it cannot be told.
+/// Longest checkpoint in bytes: an object may have 1 MiB, and its metadata needs some of it.
+const LONGEST: usize = 900_000;
+
+/// The source of checkpoints: the publisher, or a test.
+pub(crate) trait Checkpoint: Send + Sync + 'static {
+    /// The present checkpoint; `None` if there is none.
     fn text(&self) -> Option<String>;
 
-    /// Changes when it should be kept soon.
+    /// Changes when a checkpoint should be stored soon.
     fn urgent(&self) -> watch::Receiver<u64>;
 }
 
-/// Loads what the operator before this one kept. `None` if there is nothing, or if it is not ours to
-/// read, as under the rights of an older chart: then counters do not outlive the operators.
+impl Checkpoint for Publisher {
+    fn text(&self) -> Option<String> {
+        let text = self.checkpoint(LONGEST);
+        text.inspect_err(|error| warn!(%error, "no checkpoint can be made"))
+            .ok()
+    }
+
+    fn urgent(&self) -> watch::Receiver<u64> {
+        self.departures()
+    }
+}
+
+/// Loads the checkpoint of the operator before this one. `None` if there is none, or no right to read it,
+/// as with an older chart: then counters do not outlive the operators.
 ///
 /// # Errors
-/// The API server does not answer, or not now.
+/// The API server does not answer, or refuses for now.
 pub async fn load_checkpoint(client: &Client, config: &Config) -> kube::Result<Option<String>> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &config.own_namespace);
     let map = match maps.get_opt(&config.checkpoint).await {
@@ -58,7 +77,7 @@ pub async fn load_checkpoint(client: &Client, config: &Config) -> kube::Result<O
         Err(kube::Error::Api(status)) if status.code == 403 => {
             warn!(
                 config_map.name = config.checkpoint,
-                "no right to the ConfigMap: what was used of calendar quotas does not outlive us"
+                "no right to the ConfigMap: the use of calendar quotas is lost when the operators stop"
             );
             return Ok(None);
         }
@@ -70,11 +89,11 @@ pub async fn load_checkpoint(client: &Client, config: &Config) -> kube::Result<O
 fn missing(name: &str) {
     warn!(
         config_map.name = name,
-        "there is no such ConfigMap: what was used of calendar quotas does not outlive us"
+        "the ConfigMap does not exist: the use of calendar quotas is lost when the operators stop"
     );
 }
 
-/// Writes checkpoints while we lead.
+/// Writes checkpoints while this replica leads.
 pub(crate) struct CheckpointKeeper<C> {
     maps: Api<ConfigMap>,
     name: String,
@@ -94,7 +113,7 @@ impl<C: Checkpoint> CheckpointKeeper<C> {
         }
     }
 
-    /// Runs until `shutdown`. The last one is written then, before the lease is given back.
+    /// Runs until `shutdown`, and then writes the last checkpoint before the lease is released.
     pub(crate) async fn run(mut self, mut leadership: Leadership, mut shutdown: Shutdown) {
         let mut urgent = self.checkpoint.urgent();
         loop {
@@ -103,12 +122,12 @@ impl<C: Checkpoint> CheckpointKeeper<C> {
                 () = shutdown.requested() => return,
                 () = leadership.gained() => {}
             }
-            // Somebody else may have written since.
+            // Another operator may have written meanwhile.
             self.written = None;
             let mut due = Instant::now() + EVERY;
             loop {
                 tokio::select! {
-                    // We still lead then: the lease waits for us.
+                    // This replica still leads then: the keeper of the lease waits for it.
                     biased;
                     () = shutdown.requested() => {
                         self.write().await;
@@ -148,7 +167,7 @@ impl<C: Checkpoint> CheckpointKeeper<C> {
                 WriteResult::Gone
             }
             Ok(Err(error)) => {
-                warn!(error = %crate::chain(&error), "the checkpoint could not be written");
+                warn!(error = %chain(&error), "the checkpoint could not be written");
                 WriteResult::Failed
             }
             Err(_elapsed) => {

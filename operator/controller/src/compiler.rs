@@ -1,13 +1,13 @@
-//! From updates to compiled tables: keeps the index, and compiles when it has changed.
+//! From updates to compiled tables: keeps the index, and compiles it after changes.
 //!
-//! A change waits a moment for others that come with it (`kubectl apply` of a folder is a burst),
-//! but a stream of changes cannot put the work off for ever.
+//! A compile waits a moment for further changes (`kubectl apply` of a folder is a burst), but a stream
+//! of changes cannot delay it without end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use operator_compile::{Compiled, Index, Kind, Object, ObjectRef, Settings, Severity, compile};
+use operator_compile::{Compiled, Index, Kind, ObjectRef, Settings, Severity, compile};
 use parking_lot::Mutex;
 use proxy_admin::clock;
 use proxy_admin::shutdown::Shutdown;
@@ -15,17 +15,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
-use crate::known::KnownObjects;
+use crate::config::Scope;
 use crate::metrics::{DiagnosticLabels, KindLabel, Metrics};
-use crate::watch::{Scope, Seen, Update};
+use crate::stored_status::StoredObjects;
+use crate::watch::{Observed, Update};
 
 #[cfg(test)]
 mod tests;
 
-/// The pause after a change for which a compile waits: a burst arrives within a few milliseconds.
+/// A compile waits for this pause between changes: those of a burst are a few milliseconds apart.
 const QUIET: Duration = Duration::from_millis(15);
 
-/// The longest wait after the first of many changes: a tenth of the budget of one second.
+/// Longest wait after the first change: a tenth of the budget of one second.
 const LONGEST: Duration = Duration::from_millis(100);
 
 const KINDS: [Kind; 5] = [
@@ -36,32 +37,29 @@ const KINDS: [Kind; 5] = [
     Kind::ReferenceGrant,
 ];
 
-/// A compiled table and what it was made of.
+/// A compiled table with its revision.
 #[derive(Clone, Debug)]
 pub struct Compilation {
-    /// The newest resource version that is in it. Never goes back within a process, and a restarted
+    /// The newest resource version in it. It never moves back within a process, and a restarted
     /// operator starts at least as high.
     pub revision: u64,
     /// The table and the verdicts.
     pub compiled: Arc<Compiled>,
-    /// Generations of the objects that could not be decoded, which their verdicts do not know.
-    pub(crate) undecodable: Arc<BTreeMap<ObjectRef, i64>>,
 }
 
-/// Keeps the index.
+/// Keeps the index and compiles it.
 pub(crate) struct Compiler {
     index: Index,
     settings: Settings,
-    known: Arc<Mutex<KnownObjects>>,
-    /// The keys of `known`, and the Secrets and grants, with the version that is in the index.
+    stored: Arc<Mutex<StoredObjects>>,
+    /// Every object of the index, with its resource version.
     versions: BTreeMap<ObjectRef, u64>,
-    undecodable: BTreeSet<ObjectRef>,
-    /// What has to be listed once before the first compile.
+    /// The listings that the first compile waits for.
     awaited: BTreeSet<(Kind, Scope)>,
     scopes: Vec<Scope>,
     revision: u64,
     output: watch::Sender<Option<Compilation>>,
-    /// Rings whenever a stored status has changed.
+    /// Changes with every stored status.
     status_changes: watch::Sender<u64>,
     metrics: Metrics,
 }
@@ -81,7 +79,7 @@ impl Compiler {
     pub(crate) fn new(
         own_namespace: &str,
         scopes: Vec<Scope>,
-        known: Arc<Mutex<KnownObjects>>,
+        stored: Arc<Mutex<StoredObjects>>,
         status_changes: watch::Sender<u64>,
         metrics: Metrics,
     ) -> (Self, watch::Receiver<Option<Compilation>>) {
@@ -96,9 +94,8 @@ impl Compiler {
                 own_namespace: own_namespace.to_owned(),
                 grants_served: false,
             },
-            known,
+            stored,
             versions: BTreeMap::new(),
-            undecodable: BTreeSet::new(),
             awaited,
             scopes,
             revision: 0,
@@ -115,7 +112,7 @@ impl Compiler {
         loop {
             let alarm = due.as_ref().map(Due::at);
             tokio::select! {
-                // The alarm first: a stream of updates must not outrun it.
+                // The alarm first: a stream of updates must not starve it.
                 biased;
                 () = shutdown.requested() => return,
                 () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {
@@ -127,7 +124,7 @@ impl Compiler {
                     if self.apply(update) {
                         due = Some(Due::after(due, Instant::now()));
                     }
-                    // Until everything was listed once, a table would lack what is still to come.
+                    // Before everything was listed once, a table would be incomplete.
                     if !self.awaited.is_empty() {
                         due = None;
                     } else if self.output.borrow().is_none() && due.is_none() {
@@ -138,7 +135,7 @@ impl Compiler {
         }
     }
 
-    /// Takes an update into the index. True if a compile could come out differently.
+    /// Takes an update into the index. True if it may change the table.
     fn apply(&mut self, update: Update) -> bool {
         match update {
             Update::Listed {
@@ -151,10 +148,10 @@ impl Compiler {
                 self.awaited.remove(&(kind, scope.clone()));
                 self.list(kind, scope.as_deref(), objects)
             }
-            Update::Applied(seen) => self.put(*seen),
-            Update::Deleted(seen) => {
-                self.revision = self.revision.max(seen.known.version);
-                self.remove(&seen.object)
+            Update::Applied(observed) => self.put(*observed),
+            Update::Deleted(observed) => {
+                self.revision = self.revision.max(observed.stored.version);
+                self.remove(&observed.object)
             }
             Update::GrantsServed(served) => {
                 if !served {
@@ -170,63 +167,57 @@ impl Compiler {
         }
     }
 
-    fn list(&mut self, kind: Kind, scope: Option<&str>, objects: Vec<Seen>) -> bool {
-        let listed: BTreeSet<ObjectRef> = objects.iter().map(|seen| seen.object.clone()).collect();
+    fn list(&mut self, kind: Kind, scope: Option<&str>, objects: Vec<Observed>) -> bool {
+        let listed: BTreeSet<ObjectRef> = objects.iter().map(|one| one.object.clone()).collect();
         let gone: Vec<ObjectRef> = self
             .versions
             .keys()
-            .filter(|known| known.kind == kind)
-            .filter(|known| scope.is_none_or(|scope| scope == known.name.namespace()))
-            .filter(|known| !listed.contains(known))
+            .filter(|object| object.kind == kind)
+            .filter(|object| scope.is_none_or(|scope| scope == object.name.namespace()))
+            .filter(|object| !listed.contains(object))
             .cloned()
             .collect();
         let mut changed = false;
         for object in gone {
             changed |= self.remove(&object);
         }
-        for seen in objects {
-            changed |= self.put(seen);
+        for observed in objects {
+            changed |= self.put(observed);
         }
         changed
     }
 
-    fn put(&mut self, seen: Seen) -> bool {
-        let Seen {
+    fn put(&mut self, observed: Observed) -> bool {
+        let Observed {
             object,
-            known,
+            stored,
             content,
-        } = seen;
-        self.revision = self.revision.max(known.version);
-        let stored = self.versions.get(&object);
-        if known.version != 0 && stored == Some(&known.version) {
+        } = observed;
+        self.revision = self.revision.max(stored.version);
+        let indexed = self.versions.get(&object);
+        if stored.version != 0 && indexed == Some(&stored.version) {
             return false;
         }
-        self.versions.insert(object.clone(), known.version);
+        self.versions.insert(object.clone(), stored.version);
         if is_ours(object.kind) {
-            let before = self.known.lock().insert(object.clone(), known.clone());
+            let before = self.stored.lock().insert(object, stored.clone());
             self.status_changes
                 .send_modify(|count| *count = count.wrapping_add(1));
-            // Same generation of the same object: only its status or its labels are new.
+            // The same generation of the same object: only its status or its labels changed.
             if before.is_some_and(|before| {
-                before.uid == known.uid
-                    && before.generation == known.generation
-                    && known.generation != 0
+                before.uid == stored.uid
+                    && before.generation == stored.generation
+                    && stored.generation != 0
             }) {
                 return false;
             }
-        }
-        if matches!(content, Object::Undecodable { .. }) {
-            self.undecodable.insert(object);
-        } else {
-            self.undecodable.remove(&object);
         }
         self.index.apply(content);
         true
     }
 
     fn remove(&mut self, object: &ObjectRef) -> bool {
-        self.known.lock().remove(object);
-        self.undecodable.remove(object);
+        self.stored.lock().remove(object);
         self.index.delete(object);
         self.versions.remove(object).is_some()
     }
@@ -238,7 +229,7 @@ impl Compiler {
         self.metrics.compile_duration.observe(took.as_secs_f64());
         self.metrics.compilations.inc();
         self.metrics.revision.set(self.revision);
-        self.count(&compiled);
+        self.measure(&compiled);
         let first = self.output.borrow().is_none();
         if first {
             info!(
@@ -249,21 +240,13 @@ impl Compiler {
         } else {
             debug!(revision = self.revision, ?took, "table compiled");
         }
-        let undecodable = {
-            let known = self.known.lock();
-            let generation = |object: &ObjectRef| known.get(object).map_or(0, |one| one.generation);
-            let each = self.undecodable.iter();
-            each.map(|object| (object.clone(), generation(object)))
-                .collect()
-        };
         self.output.send_replace(Some(Compilation {
             revision: self.revision,
             compiled: Arc::new(compiled),
-            undecodable: Arc::new(undecodable),
         }));
     }
 
-    fn count(&self, compiled: &Compiled) {
+    fn measure(&self, compiled: &Compiled) {
         for kind in KINDS {
             let count = self.versions.keys().filter(|one| one.kind == kind).count();
             let label = KindLabel {
@@ -298,7 +281,7 @@ const fn is_ours(kind: Kind) -> bool {
     }
 }
 
-/// When to compile next.
+/// The time of the next compile.
 #[derive(Clone, Copy, Debug)]
 struct Due {
     first: Instant,

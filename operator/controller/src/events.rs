@@ -1,4 +1,4 @@
-//! Tells a person, by a Kubernetes event, what only a person can mend: once per error.
+//! Reports errors that only a person can fix, each by one Kubernetes event.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,27 +9,29 @@ use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use operator_compile::{ObjectRef, Severity, Verdict};
 use parking_lot::Mutex;
+use proxy_admin::errors::chain;
 use tracing::debug;
 
-use crate::known::{Known, KnownObjects};
+use crate::config::FIELD_MANAGER;
 use crate::lease::keeper::Leadership;
 use crate::metrics::{Metrics, ResultLabel, WriteResult};
-use crate::status::located;
-use crate::{FIELD_MANAGER, watch};
+use crate::resource::resource;
+use crate::stored_status::{StoredObject, StoredObjects};
+use crate::text::cut;
 
-/// The API server refuses notes above 1 kB.
+/// Longest note in bytes: the API server refuses notes above 1 kB.
 const NOTE: usize = 1_000;
 
-/// Longest wait for one event; a lost one is a pity, not a fault.
+/// Longest wait for one event; losing one is acceptable.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Events in one go. When a thousand objects break at once, the conditions tell of the others.
+/// Most events after one pass. When a thousand objects break at once, the conditions report the others.
 const AT_ONCE: usize = 50;
 
-/// An error as told: which object (by uid), why, and in which words.
-pub(crate) type Told = (ObjectRef, String, Reason, String);
+/// A reported error: object, uid, reason and text.
+pub(crate) type Announcement = (ObjectRef, String, Reason, String);
 
-/// Remembers what was told.
+/// Writes events, and remembers the reported errors.
 pub(crate) struct Announcer {
     client: Client,
     identity: String,
@@ -39,8 +41,8 @@ pub(crate) struct Announcer {
 
 #[derive(Debug, Default)]
 struct Memory {
-    told: BTreeSet<Told>,
-    /// Whether the errors that there are have been taken note of since we lead.
+    announced: BTreeSet<Announcement>,
+    /// Whether it has taken the present errors since this replica leads.
     started: bool,
 }
 
@@ -57,32 +59,32 @@ impl Announcer {
         }
     }
 
-    /// We lead anew: what an earlier leader has told is not told again.
+    /// Forgets everything at the start of a leadership; the stored status shows what was reported.
     pub(crate) fn begin(&self) {
         *self.memory.lock() = Memory::default();
     }
 
-    /// Takes note of the errors in `verdicts`, and gives those that were not there last time. To be
-    /// asked before the status is written, which is by what a new leader knows that it was told.
+    /// Takes the errors in `verdicts`, and returns those that were not there last time. Call it before
+    /// the status is written: a new leader takes an error in a stored status for reported.
     pub(crate) fn fresh(
         &self,
         verdicts: &BTreeMap<ObjectRef, Verdict>,
-        known: &KnownObjects,
-    ) -> Vec<Told> {
-        self.memory.lock().fresh(errors(verdicts, known))
+        stored: &StoredObjects,
+    ) -> Vec<Announcement> {
+        self.memory.lock().fresh(errors(verdicts, stored))
     }
 
-    /// Tells of these errors.
-    pub(crate) async fn announce(&self, fresh: Vec<Told>, leadership: &Leadership) {
-        for told in fresh.into_iter().take(AT_ONCE) {
+    /// Writes an event for each of these errors.
+    pub(crate) async fn announce(&self, fresh: Vec<Announcement>, leadership: &Leadership) {
+        for announcement in fresh.into_iter().take(AT_ONCE) {
             if !leadership.holds() {
                 return;
             }
-            self.tell(told).await;
+            self.write(announcement).await;
         }
     }
 
-    async fn tell(&self, (object, uid, reason, note): Told) {
+    async fn write(&self, (object, uid, reason, note): Announcement) {
         let event = Event {
             type_: EventType::Warning,
             reason: reason.as_str().to_owned(),
@@ -90,7 +92,7 @@ impl Announcer {
             action: "Compile".to_owned(),
             secondary: None,
         };
-        let resource = watch::resource(object.kind);
+        let resource = resource(object.kind);
         let reference = ObjectReference {
             api_version: Some(resource.api_version),
             kind: Some(resource.kind),
@@ -99,8 +101,8 @@ impl Announcer {
             uid: Some(uid),
             ..ObjectReference::default()
         };
-        // A new one each time: its memory would fold another error of the same reason into the
-        // first one's words.
+        // A new recorder each time: its cache would fold another error of the same reason into the text
+        // of the first one.
         let reporter = Reporter {
             controller: format!("{}/{FIELD_MANAGER}", crds::GROUP),
             instance: Some(self.identity.clone()),
@@ -110,7 +112,7 @@ impl Announcer {
         let result = match published.await {
             Ok(Ok(())) => WriteResult::Stored,
             Ok(Err(error)) => {
-                debug!(%object, error = %crate::chain(&error), "event not written");
+                debug!(%object, error = %chain(&error), "event not written");
                 WriteResult::Failed
             }
             Err(_elapsed) => WriteResult::Failed,
@@ -123,53 +125,47 @@ impl Announcer {
 // === impl Memory ===
 
 impl Memory {
-    /// Takes note of all `errors`, and gives those that have to be told. `true` in an error: its
-    /// object's stored status says so already.
-    fn fresh(&mut self, errors: Vec<(Told, bool)>) -> Vec<Told> {
+    /// Takes all `errors`, and returns those to report. `true` with an error: the stored status shows it
+    /// already.
+    fn fresh(&mut self, errors: Vec<(Announcement, bool)>) -> Vec<Announcement> {
         let starting = !std::mem::replace(&mut self.started, true);
         let fresh = errors
             .iter()
-            .filter(|(told, stored)| !(self.told.contains(told) || starting && *stored))
-            .map(|(told, _)| told.clone())
+            .filter(|(error, stored)| !(self.announced.contains(error) || starting && *stored))
+            .map(|(error, _)| error.clone())
             .collect();
-        self.told = errors.into_iter().map(|(told, _)| told).collect();
+        self.announced = errors.into_iter().map(|(error, _)| error).collect();
         fresh
     }
 }
 
-fn errors(verdicts: &BTreeMap<ObjectRef, Verdict>, known: &KnownObjects) -> Vec<(Told, bool)> {
+fn errors(
+    verdicts: &BTreeMap<ObjectRef, Verdict>,
+    stored: &StoredObjects,
+) -> Vec<(Announcement, bool)> {
     let mut errors = Vec::new();
     for (object, verdict) in verdicts {
-        let Some(known) = known.get(object) else {
+        let Some(before) = stored.get(object) else {
             continue;
         };
         // One event per reason: the API server folds more of them anyway.
         let mut notes: BTreeMap<Reason, Vec<String>> = BTreeMap::new();
         let found = verdict.diagnostics.iter();
         for error in found.filter(|found| found.severity == Severity::Error) {
-            notes.entry(error.reason).or_default().push(located(error));
+            notes.entry(error.reason).or_default().push(error.located());
         }
         for (reason, notes) in notes {
-            let note = cut(&notes.join("; "));
-            let stored = is_stored(known, verdict, reason);
-            errors.push(((object.clone(), known.uid.clone(), reason, note), stored));
+            let note = cut(&notes.join("; "), NOTE);
+            let shown = is_stored(before, verdict, reason);
+            errors.push(((object.clone(), before.uid.clone(), reason, note), shown));
         }
     }
     errors
 }
 
-/// Whether the status of this generation names the reason: then somebody has told of it before.
-fn is_stored(known: &Known, verdict: &Verdict, reason: Reason) -> bool {
-    known.status.conditions.iter().any(|stored| {
-        stored.reason == reason.as_str()
-            && (verdict.generation == 0 || stored.observed_generation == Some(verdict.generation))
+/// Whether the status of this generation has the reason: then it was reported before.
+fn is_stored(before: &StoredObject, verdict: &Verdict, reason: Reason) -> bool {
+    before.status.conditions.iter().any(|stored| {
+        stored.reason == reason.as_str() && stored.observed_generation == Some(verdict.generation)
     })
-}
-
-fn cut(note: &str) -> String {
-    let mut end = note.len().min(NOTE);
-    while !note.is_char_boundary(end) {
-        end = end.saturating_sub(1);
-    }
-    note.get(..end).unwrap_or_default().to_owned()
 }

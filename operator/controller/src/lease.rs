@@ -1,12 +1,12 @@
-//! Which operator replica may write: leader election over a Lease.
+//! The leader election over a Lease: one operator replica writes.
 //!
-//! The rules are client-go's. A candidate trusts its own monotonic clock only: a lease is expired
-//! when its record has not changed for the lease's whole duration *as seen from here*, so a skewed
-//! wall clock can neither steal nor keep it. A leader stops at the renew deadline, which is earlier
-//! than anybody else's expiry. Each write carries the resource version that was read, so of two
-//! candidates that both saw an expired lease one loses.
+//! The rules are client-go's. A candidate trusts its own monotonic clock only: a lease is expired if
+//! its record has not changed for the lease's whole duration *as observed here*, so a skewed wall
+//! clock can neither steal nor keep it. A leader stops at the renew deadline, which is earlier than
+//! any other candidate's expiry. Each write carries the resource version that was read, so of two
+//! candidates that both observed an expired lease one loses.
 //!
-//! [`Elector`] decides and touches nothing; [`keeper`] carries it out against the API server.
+//! [`Elector`] decides and does no I/O; [`keeper`] applies its decisions to the API server.
 
 use std::time::Duration;
 
@@ -14,20 +14,20 @@ pub(crate) mod keeper;
 #[cfg(test)]
 mod tests;
 
-/// How long each step of an election may take.
+/// The times of an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// How long a record that nobody renews keeps others away.
+    /// How long a record without renewal excludes other candidates.
     pub duration: Duration,
-    /// How long after its last renewal a leader still believes in itself; shorter than `duration`.
+    /// How long after its last renewal a leader still leads; shorter than `duration`.
     pub renew_deadline: Duration,
-    /// Time between two looks.
+    /// Pause between two attempts.
     pub retry: Duration,
 }
 
 impl Timing {
-    /// Kubernetes' own: a dead leader is replaced within 17 s, and an API server that is slow for
-    /// 10 s costs nobody the leadership.
+    /// Those of Kubernetes itself: a dead leader is replaced within 17 s, and no leader loses the lease
+    /// because the API server is slow for 10 s.
     pub const KUBERNETES: Self = Self {
         duration: Duration::from_secs(15),
         renew_deadline: Duration::from_secs(10),
@@ -35,31 +35,31 @@ impl Timing {
     };
 }
 
-/// What a Lease says, without its clocks.
+/// The content of a Lease, without its clocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
-    /// The resource version of this reading; any write changes it.
+    /// The resource version; any write changes it.
     pub(crate) version: String,
-    /// Who holds it; empty once released.
+    /// The holder; empty after a release.
     pub(crate) holder: String,
-    /// How often it has changed hands.
+    /// How often the holder has changed.
     pub(crate) transitions: i32,
 }
 
-/// What to do next.
+/// The next step of a candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Somebody else holds it.
+    /// Another candidate holds the lease.
     Wait,
-    /// Nobody has made the lease yet.
+    /// There is no lease yet.
     Create,
-    /// Write ourselves into it, over the record of this version.
+    /// Write this candidate into the lease, over the record of this version.
     Write {
         /// The version that must still be the stored one.
         version: String,
-        /// The number of changes of hands to store.
+        /// The number of changes of the holder to store.
         transitions: i32,
-        /// Whether it was ours already.
+        /// Whether this candidate holds it already.
         renewal: bool,
     },
 }
@@ -69,15 +69,16 @@ pub(crate) enum Step {
 pub(crate) struct Elector {
     identity: String,
     timing: Timing,
-    seen: Option<Seen>,
-    /// When the request of the last successful write was *sent*: others cannot have seen it sooner.
+    observed: Option<ObservedRecord>,
+    /// When the request of the last successful write was *sent*: no other candidate can have observed
+    /// it sooner.
     renewed_ms: Option<u64>,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct ObservedRecord {
     record: Record,
-    /// When this record was first seen.
+    /// When this record was first observed.
     since_ms: u64,
 }
 
@@ -88,26 +89,26 @@ impl Elector {
         Self {
             identity,
             timing,
-            seen: None,
+            observed: None,
             renewed_ms: None,
         }
     }
 
-    /// Until when we lead; `None` if we do not.
+    /// The end of the leadership; `None` if this candidate does not lead.
     pub(crate) fn leads_until_ms(&self) -> Option<u64> {
         self.renewed_ms
             .map(|at| at.saturating_add(millis(self.timing.renew_deadline)))
     }
 
-    /// Whether we lead at this moment.
+    /// Whether this candidate leads at `now_ms`.
     pub(crate) fn leads(&self, now_ms: u64) -> bool {
         self.leads_until_ms().is_some_and(|until| now_ms < until)
     }
 
-    /// A reading of the lease, `None` if there is none.
+    /// Takes the record that was read; `None` if there is no lease.
     pub(crate) fn observe(&mut self, record: Option<Record>, now_ms: u64) {
         let Some(record) = record else {
-            self.seen = None;
+            self.observed = None;
             self.renewed_ms = None;
             return;
         };
@@ -115,20 +116,20 @@ impl Elector {
             self.renewed_ms = None;
         }
         let unchanged = self
-            .seen
+            .observed
             .as_ref()
-            .is_some_and(|seen| seen.record.version == record.version);
+            .is_some_and(|observed| observed.record.version == record.version);
         if !unchanged {
-            self.seen = Some(Seen {
+            self.observed = Some(ObservedRecord {
                 record,
                 since_ms: now_ms,
             });
         }
     }
 
-    /// What to do, given what was observed.
+    /// The next step, after what was observed.
     pub(crate) fn step(&self, now_ms: u64) -> Step {
-        let Some(Seen { record, since_ms }) = &self.seen else {
+        let Some(ObservedRecord { record, since_ms }) = &self.observed else {
             return Step::Create;
         };
         let ours = record.holder == self.identity;
@@ -143,22 +144,22 @@ impl Elector {
         }
     }
 
-    /// Our write, sent at `sent_ms`, was stored as this record.
+    /// The API server stored this candidate's write, sent at `sent_ms`, as this record.
     pub(crate) fn written(&mut self, record: Record, sent_ms: u64, now_ms: u64) {
         self.renewed_ms = Some(sent_ms);
-        self.seen = Some(Seen {
+        self.observed = Some(ObservedRecord {
             record,
             since_ms: now_ms,
         });
     }
 
-    /// The record to write on leaving, `None` if the lease is not ours.
+    /// The record that releases the lease; `None` if this candidate does not hold it.
     pub(crate) fn release(&mut self) -> Option<Record> {
         let led = self.renewed_ms.take().is_some();
-        let seen = self.seen.take()?;
-        (led && seen.record.holder == self.identity).then(|| Record {
+        let observed = self.observed.take()?;
+        (led && observed.record.holder == self.identity).then(|| Record {
             holder: String::new(),
-            ..seen.record
+            ..observed.record
         })
     }
 }

@@ -1,7 +1,8 @@
-//! What the controller counts.
+//! Metrics of the controller.
 
 use std::sync::atomic::AtomicU64;
 
+use operator_publish::Denial;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -9,12 +10,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::review::ReviewDenied;
-
 #[cfg(test)]
 mod tests;
 
-/// The controller's metrics. Clones count into the same places.
+/// The controller's metrics. Clones share their values.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub(crate) compile_duration: Histogram,
@@ -59,7 +58,7 @@ pub(crate) struct ResultLabel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(crate) enum WriteResult {
     Stored,
-    /// The object is gone, or a new one of its name.
+    /// The object was deleted, or replaced by a new one of its name.
     Gone,
     Failed,
 }
@@ -172,13 +171,13 @@ impl Metrics {
         );
     }
 
-    pub(crate) fn reviewed(&self, outcome: Result<(), &ReviewDenied>) {
+    pub(crate) fn reviewed(&self, outcome: Result<(), &Denial>) {
         let result = match outcome {
             Ok(()) => ReviewResult::Good,
-            Err(ReviewDenied::NotAuthenticated { .. }) => ReviewResult::NotAuthenticated,
-            Err(ReviewDenied::WrongAudience { .. }) => ReviewResult::WrongAudience,
-            Err(ReviewDenied::WrongAccount { .. }) => ReviewResult::WrongAccount,
-            Err(ReviewDenied::Unavailable(_)) => ReviewResult::Unavailable,
+            Err(Denial::Unauthenticated(_)) => ReviewResult::NotAuthenticated,
+            Err(Denial::WrongAudience { .. }) => ReviewResult::WrongAudience,
+            Err(Denial::WrongAccount { .. }) => ReviewResult::WrongAccount,
+            Err(Denial::Unavailable(_)) => ReviewResult::Unavailable,
         };
         self.reviews.get_or_create(&ReviewLabel { result }).inc();
     }

@@ -1,73 +1,41 @@
-//! Who calls on the channel: judges a ServiceAccount token by TokenReview.
+//! The identity of a caller on the channel: a TokenReview of its ServiceAccount token.
 //!
-//! The API server says whether a token is good; that is not enough. It must be meant for us (its
-//! audience), and be of the one ServiceAccount that the proxies run as. It remembers nothing.
+//! A token that the API server calls good is not enough. It must be meant for the channel (its
+//! audience) and belong to the ServiceAccount of the proxies. There is no cache here.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::{
     TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo,
 };
 use kube::Client;
 use kube::api::{Api, PostParams};
+use operator_publish::{Denial, Reviewer};
+use proxy_admin::errors::chain;
 use tokio::sync::Semaphore;
+use tracing::warn;
 
 use crate::metrics::Metrics;
 
 #[cfg(test)]
 mod tests;
 
-/// Reviews under way at a time: a flood of bad tokens must not become one on the API server.
+/// Concurrent reviews: a flood of bad tokens must not reach the API server.
 const MAX_REVIEWS: usize = 16;
 
 /// Longest wait for the API server.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+/// The message to the caller when the API server does not judge.
+const UNREACHABLE: &str = "the API server could not be asked about the token";
+
+/// The uid of the pod that a token is bound to.
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
-/// The replica behind a good token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplicaIdentity {
-    /// Its pod, if the token is bound to one.
-    pub pod_name: Option<String>,
-    /// The uid of that pod. Without it the replica has to name itself.
-    pub pod_uid: Option<String>,
-    /// `system:serviceaccount:<namespace>:<name>`
-    pub service_account: String,
-}
-
-/// Why a token is not good.
-#[derive(Debug, thiserror::Error)]
-pub enum ReviewDenied {
-    /// The API server does not know it, or it is expired, or its pod is gone.
-    #[error("the token is not valid for audience {audience}")]
-    NotAuthenticated {
-        /// What was asked for.
-        audience: String,
-    },
-    /// It is for somebody else, such as the API server itself.
-    #[error("the token is not meant for audience {audience}")]
-    WrongAudience {
-        /// What was asked for.
-        audience: String,
-    },
-    /// It belongs to another account.
-    #[error("the token belongs to {found}, expected {expected}")]
-    WrongAccount {
-        /// Whose it is.
-        found: String,
-        /// Whose it must be.
-        expected: String,
-    },
-    /// The API server could not be asked; the caller should come back.
-    #[error("the API server could not be asked about the token")]
-    Unavailable(#[source] Option<kube::Error>),
-}
-
-/// Judges tokens. Cheap to clone.
+/// Reviews tokens. Cheap to clone.
 #[derive(Clone)]
 pub struct TokenReviewer {
     reviews: Api<TokenReview>,
@@ -89,7 +57,7 @@ impl fmt::Debug for TokenReviewer {
 }
 
 impl TokenReviewer {
-    /// Accepts tokens for `audience` of the ServiceAccount `account` in `namespace`.
+    /// Accepts tokens for `audience` that belong to the ServiceAccount `account` in `namespace`.
     #[must_use]
     pub fn new(
         client: Client,
@@ -107,17 +75,7 @@ impl TokenReviewer {
         }
     }
 
-    /// Judges a token.
-    ///
-    /// # Errors
-    /// The token is not good, or nobody could be asked.
-    pub async fn review(&self, token: &str) -> Result<ReplicaIdentity, ReviewDenied> {
-        let outcome = self.ask(token).await;
-        self.metrics.reviewed(outcome.as_ref().map(|_| ()));
-        outcome
-    }
-
-    async fn ask(&self, token: &str) -> Result<ReplicaIdentity, ReviewDenied> {
+    async fn ask(&self, token: &str) -> Result<Option<String>, Denial> {
         let review = TokenReview {
             spec: TokenReviewSpec {
                 audiences: Some(vec![self.audience.to_string()]),
@@ -126,45 +84,52 @@ impl TokenReviewer {
             ..TokenReview::default()
         };
         let asked = async {
-            // Closed never: the semaphore lives as long as we do.
+            // Never closed: the semaphore lives as long as the reviewer.
             let _slot = self.slots.acquire().await.ok();
             let parameters = PostParams::default();
             self.reviews.create(&parameters, &review).await
         };
         match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(answer)) => self.judge(answer.status.unwrap_or_default()),
-            Ok(Err(error)) => Err(ReviewDenied::Unavailable(Some(error))),
-            Err(_elapsed) => Err(ReviewDenied::Unavailable(None)),
+            Ok(Err(error)) => {
+                warn!(error = %chain(&error), "the API server could not review a token");
+                Err(Denial::Unavailable(UNREACHABLE.to_owned()))
+            }
+            Err(_elapsed) => Err(Denial::Unavailable(UNREACHABLE.to_owned())),
         }
     }
 
-    fn judge(&self, status: TokenReviewStatus) -> Result<ReplicaIdentity, ReviewDenied> {
-        let audience = || self.audience.to_string();
+    fn judge(&self, status: TokenReviewStatus) -> Result<Option<String>, Denial> {
+        let audience = self.audience.to_string();
         if status.authenticated != Some(true) {
-            return Err(ReviewDenied::NotAuthenticated {
-                audience: audience(),
-            });
+            let message = format!("the token is not valid for audience {audience}");
+            return Err(Denial::Unauthenticated(message));
         }
-        // An API server that knows nothing of audiences leaves the list empty: then the token is
-        // meant for itself.
+        // An API server without support for audiences leaves the list empty: then the token is meant for
+        // the API server.
         let audiences = status.audiences.unwrap_or_default();
         if !audiences.iter().any(|one| **one == *self.audience) {
-            return Err(ReviewDenied::WrongAudience {
-                audience: audience(),
-            });
+            return Err(Denial::WrongAudience { audience });
         }
         let user = status.user.unwrap_or_default();
         let found = user.username.clone().unwrap_or_default();
         if found != *self.service_account {
-            return Err(ReviewDenied::WrongAccount {
+            return Err(Denial::WrongAccount {
                 found,
                 expected: self.service_account.to_string(),
             });
         }
-        Ok(ReplicaIdentity {
-            pod_name: extra(&user, POD_NAME),
-            pod_uid: extra(&user, POD_UID),
-            service_account: found,
+        Ok(extra(&user, POD_UID))
+    }
+}
+
+impl Reviewer for TokenReviewer {
+    /// The identity is the uid of the pod. A token that is bound to no pod has none.
+    fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Option<String>, Denial>> {
+        Box::pin(async move {
+            let outcome = self.ask(token).await;
+            self.metrics.reviewed(outcome.as_ref().map(|_| ()));
+            outcome
         })
     }
 }

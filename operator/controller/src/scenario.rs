@@ -1,4 +1,4 @@
-//! A fake API server for tests: answers from a script of rules, and keeps what it was asked.
+//! A fake API server for tests: it answers from a script of rules, and records its calls.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::metrics::Metrics;
 
-/// Longest wait of a test for what must happen.
+/// Longest wait of a test for an expected event.
 pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
 /// One call that was received.
@@ -30,7 +30,7 @@ pub(crate) struct Call {
 type Answer = (StatusCode, Value);
 type Rule = Arc<dyn Fn(&Call) -> Option<Answer> + Send + Sync>;
 
-/// The server. Rules are asked in the order in which they were added; no rule means 404.
+/// The server. Rules apply in the order in which they were added; without a match it answers 404.
 #[derive(Clone, Default)]
 pub(crate) struct Scenario {
     rules: Vec<Rule>,
@@ -52,14 +52,14 @@ impl Scenario {
         self
     }
 
-    /// Answers no watch, as a cluster in which nothing happens.
+    /// Answers no watch, like a cluster without changes.
     pub(crate) fn hanging_watches(mut self) -> Self {
         self.hanging_watches = true;
         self
     }
 
-    /// Adds a rule that stores what is created at, replaced or applied to a path that begins so,
-    /// and checks the resource version of a replacement as the API server does.
+    /// Adds a rule that stores every object created, replaced or applied under a path prefix. It checks
+    /// the resource version of a replacement as the API server does.
     pub(crate) fn storing(self, prefix: &'static str) -> Self {
         let stored = Arc::clone(&self.stored);
         self.rule(move |call| {
@@ -68,7 +68,7 @@ impl Scenario {
         })
     }
 
-    /// A client of it.
+    /// A client of the server.
     pub(crate) fn client(&self) -> Client {
         let scenario = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -162,7 +162,7 @@ fn store(stored: &mut BTreeMap<String, Value>, call: &Call, prefix: &str, rest: 
     (StatusCode::OK, body)
 }
 
-/// An answer of the API server that is an error.
+/// An error response of the API server.
 pub(crate) fn refusal(status: StatusCode, reason: &str) -> Answer {
     let value = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
@@ -171,12 +171,12 @@ pub(crate) fn refusal(status: StatusCode, reason: &str) -> Answer {
     (status, value)
 }
 
-/// Metrics that nobody scrapes.
+/// Metrics without a scraper.
 pub(crate) fn metrics() -> Metrics {
     Metrics::register(&mut Registry::default())
 }
 
-/// Waits until `probe` gives something; yields to the tasks under test meanwhile.
+/// Waits until `probe` returns a value; yields to the tasks under test meanwhile.
 pub(crate) async fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let wait = async {
         loop {

@@ -1,5 +1,5 @@
-//! Follows the API server: one watch per kind and namespace, as untyped objects, so that one object
-//! that cannot be decoded is judged alone and every other goes on.
+//! Follows the API server: one watch per kind and namespace, as untyped objects, so that an
+//! undecodable object affects no other.
 //!
 //! Words: a `scope` is one watched namespace or all of them; a `listing` is everything in a scope.
 
@@ -11,57 +11,52 @@ use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use operator_compile::Kind;
+use proxy_admin::errors::chain;
 use proxy_admin::shutdown::Shutdown;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
+use crate::config::Scope;
 use crate::metrics::{KindLabel, Metrics};
+use crate::resource::{GRANT_GROUP, GRANT_PLURAL, GRANT_VERSIONS, grant_resource, resource};
 
-pub(crate) use self::seen::Seen;
-
-mod seen;
+mod observed;
 #[cfg(test)]
 mod tests;
 
-/// Helm keeps its releases in Secrets of up to a megabyte that change with every upgrade.
+pub(crate) use self::observed::Observed;
+
+/// Leaves out Helm's releases: Secrets of up to a megabyte that change with every upgrade.
 const SECRETS: &str = "type!=helm.sh/release.v1";
 
-/// The group and the versions of ReferenceGrant that a Gateway API installation may serve.
-const GRANT_GROUP: &str = "gateway.networking.k8s.io";
-const GRANT_PLURAL: &str = "referencegrants";
-const GRANT_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
-
-/// How soon a Gateway API installation that comes after us is noticed.
+/// Pause between two checks for a later Gateway API installation; a minute is soon enough for a person.
 const GRANT_CHECK: Duration = Duration::from_secs(60);
 
-/// How long a question is left alone that the API server did not answer.
+/// Pause after a failed request: the API server needs time, and a watch must be back within seconds.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Longest wait for a small answer.
+/// Longest wait for a small response.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Which part of the cluster a watch sees: one namespace, or all.
-pub(crate) type Scope = Option<String>;
-
-/// What the watches report.
+/// A report of a watch.
 #[derive(Debug)]
 pub(crate) enum Update {
-    /// Everything there is of a kind in a scope. Nothing that happened up to `version` is missing.
+    /// Every object of a kind in a scope, including all changes up to `version`.
     Listed {
         kind: Kind,
         scope: Scope,
-        objects: Vec<Seen>,
+        objects: Vec<Observed>,
         version: u64,
     },
     /// An object is new or has changed.
-    Applied(Box<Seen>),
-    /// An object is gone.
-    Deleted(Box<Seen>),
-    /// Whether ReferenceGrants exist in this cluster; `true` once at most, before their listing.
+    Applied(Box<Observed>),
+    /// An object was deleted.
+    Deleted(Box<Observed>),
+    /// Whether the cluster serves ReferenceGrants; `true` at most once, before their listing.
     GrantsServed(bool),
 }
 
-/// Starts every watch; they end with `shutdown` or with the receiver.
+/// Every watch. They end at `shutdown` or with the receiver.
 #[derive(Clone)]
 pub(crate) struct Watches {
     pub(crate) client: Client,
@@ -106,9 +101,9 @@ impl Watches {
         }
     }
 
-    /// Asks until ReferenceGrants are served, then watches them.
+    /// Waits until ReferenceGrants are served, then watches them.
     async fn await_grants(&self) {
-        let mut told = false;
+        let mut reported = false;
         loop {
             match self.grant_resource().await {
                 Ok(Some(resource)) => {
@@ -119,9 +114,11 @@ impl Watches {
                     return;
                 }
                 Ok(None) => {
-                    if !told {
-                        info!("no ReferenceGrants here: references across namespaces are off");
-                        told = true;
+                    if !reported {
+                        info!(
+                            "ReferenceGrants are not served: references across namespaces are off"
+                        );
+                        reported = true;
                         if self
                             .updates
                             .send(Update::GrantsServed(false))
@@ -142,7 +139,7 @@ impl Watches {
     }
 
     async fn grant_resource(&self) -> Result<Option<ApiResource>, WatchError> {
-        // The list of groups first: a group that is not served has no page to ask.
+        // The list of groups first: a group that is not served has no resource list.
         let groups = answered(self.client.list_api_groups()).await?.groups;
         let Some(group) = groups.into_iter().find(|group| group.name == GRANT_GROUP) else {
             return Ok(None);
@@ -153,8 +150,8 @@ impl Watches {
             if !versions.any(|served| served.group_version == api_version) {
                 continue;
             }
-            let asked = self.client.list_api_group_resources(&api_version);
-            let resources = answered(asked).await?.resources;
+            let listed = self.client.list_api_group_resources(&api_version);
+            let resources = answered(listed).await?.resources;
             if resources.iter().any(|one| one.name == GRANT_PLURAL) {
                 return Ok(Some(grant_resource(version)));
             }
@@ -163,7 +160,7 @@ impl Watches {
     }
 
     async fn follow(&self, kind: Kind, scope: Scope, api: Api<DynamicObject>) {
-        // LIST, then WATCH: streaming lists do not fall back where a server lacks them.
+        // LIST, then WATCH: a streaming list does not fall back where the server lacks it.
         let mut config = watcher::Config::default();
         if kind == Kind::Secret {
             config = config.fields(SECRETS);
@@ -190,7 +187,7 @@ impl Watches {
                     continue;
                 }
                 Ok(Event::InitApply(object)) => {
-                    objects.extend(Seen::read(kind, object));
+                    objects.extend(Observed::read(kind, object));
                     continue;
                 }
                 Ok(Event::InitDone) => {
@@ -205,11 +202,11 @@ impl Watches {
                 }
                 Ok(Event::Apply(object)) => {
                     self.synced(kind, true);
-                    Seen::read(kind, object).map(|seen| Update::Applied(Box::new(seen)))
+                    Observed::read(kind, object).map(|observed| Update::Applied(Box::new(observed)))
                 }
                 Ok(Event::Delete(object)) => {
                     self.synced(kind, true);
-                    Seen::read(kind, object).map(|seen| Update::Deleted(Box::new(seen)))
+                    Observed::read(kind, object).map(|observed| Update::Deleted(Box::new(observed)))
                 }
                 Err(error) => {
                     self.failed(kind, &WatchError::Watch(error));
@@ -224,8 +221,8 @@ impl Watches {
         }
     }
 
-    /// The version of the kind's collection. Asked for *before* the listing, which is then at least
-    /// as new: a restarted operator that missed a deletion still knows a version after it.
+    /// The version of the kind's collection. Read *before* the listing, which is then at least as new:
+    /// a restarted operator that missed a deletion still knows a version after it.
     async fn version_now(&self, kind: Kind, api: &Api<DynamicObject>) -> u64 {
         loop {
             let parameters = ListParams::default().limit(1);
@@ -254,44 +251,23 @@ impl Watches {
         };
         self.metrics.watch_errors.get_or_create(&label).inc();
         self.synced(kind, false);
-        warn!(%kind, error = %crate::chain(error), "a watch failed and will be taken up again");
+        warn!(%kind, error = %chain(error), "a watch failed and starts again");
     }
 }
 
 #[derive(Debug, thiserror::Error)]
 enum WatchError {
-    #[error("ask the API server")]
-    Ask(#[source] kube::Error),
-    #[error("the API server does not answer")]
+    #[error("call the API server")]
+    Call(#[source] kube::Error),
+    #[error("the API server did not answer in time")]
     Silent,
     #[error("watch")]
     Watch(#[source] watcher::Error),
 }
 
-/// Where the kind is found; its group and names come from the types.
-pub(crate) fn resource(kind: Kind) -> ApiResource {
-    match kind {
-        Kind::AiBackend => ApiResource::erase::<crds::AiBackend>(&()),
-        Kind::AiRoute => ApiResource::erase::<crds::AiRoute>(&()),
-        Kind::AiQuota => ApiResource::erase::<crds::AiQuota>(&()),
-        Kind::Secret => ApiResource::erase::<k8s_openapi::api::core::v1::Secret>(&()),
-        Kind::ReferenceGrant => grant_resource("v1"),
-    }
-}
-
-fn grant_resource(version: &str) -> ApiResource {
-    ApiResource {
-        group: GRANT_GROUP.to_owned(),
-        version: version.to_owned(),
-        api_version: format!("{GRANT_GROUP}/{version}"),
-        kind: Kind::ReferenceGrant.as_str().to_owned(),
-        plural: GRANT_PLURAL.to_owned(),
-    }
-}
-
 async fn answered<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, WatchError> {
     match tokio::time::timeout(PATIENCE, call).await {
-        Ok(answer) => answer.map_err(WatchError::Ask),
+        Ok(answer) => answer.map_err(WatchError::Call),
         Err(_elapsed) => Err(WatchError::Silent),
     }
 }

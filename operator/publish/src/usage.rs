@@ -12,7 +12,7 @@ use proxy_core::quota::{Counter, Limit, LimitName, Mode, StoreState, SubjectKey,
 use proxy_core::table::Contents;
 use proxy_wire::v1::{Checkpoint, CheckpointCounter, Denials, Report};
 
-pub(crate) mod standing;
+pub(crate) mod page;
 #[cfg(test)]
 mod tests;
 
@@ -69,14 +69,9 @@ pub(crate) struct Declared {
 pub(crate) type Limits = HashMap<LimitName, Declared>;
 
 pub(crate) fn limits(contents: &Contents) -> Limits {
-    let quotas = contents.quotas.iter();
-    quotas
-        .flat_map(|quota| quota.limits.iter().map(move |limit| (quota, limit)))
-        .map(|(quota, limit)| {
-            let name = LimitName {
-                quota: quota.name.clone(),
-                limit: Arc::clone(&limit.name),
-            };
+    let limits = contents.limits();
+    limits
+        .map(|(name, quota, limit)| {
             let declared = Declared {
                 limit: limit.clone(),
                 mode: quota.mode,

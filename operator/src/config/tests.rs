@@ -76,7 +76,7 @@ fn every_problem_is_reported_at_once() {
 }
 
 #[test]
-fn the_proxies_may_live_in_another_namespace() {
+fn the_proxies_may_run_in_another_namespace() {
     let config = config(&["--proxy-service-account=edge/proxy"]).expect("it is valid");
     assert_eq!(
         config.proxy_account,

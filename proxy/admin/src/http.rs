@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tracing::{debug, info};
 
@@ -75,15 +76,19 @@ impl Admin {
         }
     }
 
-    /// Adds a JSON page at `path`. It sees the query as it was sent, without the `?`; an error is
-    /// what is wrong with the question, and is answered as plain text with 400.
+    /// Adds a JSON page at `path`. It gets the query as it was sent, without the `?`. An error means
+    /// that the query is wrong; the answer is its text, with status 400.
     #[must_use]
-    pub fn with_page(
+    pub fn with_page<T: Serialize, E: fmt::Display>(
         mut self,
         path: &'static str,
-        page: impl Fn(&str) -> Result<String, String> + Send + Sync + 'static,
+        page: impl Fn(&str) -> Result<T, E> + Send + Sync + 'static,
     ) -> Self {
-        self.pages.insert(path, Box::new(page));
+        let written = move |query: &str| {
+            let page = page(query).map_err(|error| error.to_string())?;
+            serde_json::to_string(&page).map_err(|error| error.to_string())
+        };
+        self.pages.insert(path, Box::new(written));
         self
     }
 

@@ -2,7 +2,7 @@
 //! `/readyz`, `/metrics`), HTTP connections that end gracefully, logging, signals, a clock, tasks
 //! that report a panic, and streams that time out on a peer which reads nothing.
 //!
-//! Refuses to know what the process does.
+//! Refuses to know what the process does; of the pages that processes add it knows only the form.
 
 pub mod background;
 pub mod clock;
@@ -10,6 +10,7 @@ pub mod connection;
 pub mod errors;
 pub mod exit;
 pub mod http;
+pub mod pages;
 pub mod shutdown;
 pub mod stall;
 pub mod task;

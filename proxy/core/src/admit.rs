@@ -1,30 +1,31 @@
-//! Whether a request may pass: who calls, which rule serves, which limits apply.
+//! Admission: the caller of a request, the rule that serves it, and the limits that apply.
 //!
-//! Reads no counter: taking quota is [`crate::quota::reserve`], which the gateway's ledger calls
-//! with the limits of the [`Permit`].
+//! Reads no counter. [`crate::quota::reserve`] takes quota; the gateway's ledger calls it with the
+//! limits of the [`Permit`].
 
 use std::sync::Arc;
 
 use http::HeaderMap;
-use crate::auth::{Caller, KeyDigest, Rejected, Standing};
+
+use crate::auth::{Caller, CallerKind, Key, KeyDigest};
 use crate::names::{Code, ModelPattern, Moment, Operation};
 use crate::route::Facts;
-use crate::table::{Deployment, FlatLimit, FlatRule, Route, Rule, Table};
+use crate::table::{Authentication, Deployment, FlatLimit, FlatRule, Route, Rule, Table};
 
 #[cfg(test)]
 mod tests;
 
-/// A refused request: a reason, and what to tell the caller.
+/// A refused request: the reason, and the message for the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
     /// The reason word.
     pub code: Code,
-    /// For the caller: names what is wrong, never what exists elsewhere.
+    /// Says what is wrong, and never reveals what exists elsewhere.
     pub message: String,
 }
 
 impl Denial {
-    /// Refuses for `code`, saying `message`.
+    /// Refuses for `code` with `message`.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -33,7 +34,7 @@ impl Denial {
     }
 }
 
-/// What is asked, besides who asks.
+/// What a request asks for, without its caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
     /// The host: lower case, without a port.
@@ -44,6 +45,17 @@ pub struct Ask<'a> {
     pub model: Option<&'a str>,
     /// The request's headers.
     pub headers: &'a HeaderMap,
+}
+
+/// What is known of a caller before its request is read.
+#[derive(Clone, Copy, Debug)]
+pub enum Identity<'a> {
+    /// It has this key, valid or not.
+    Key(&'a Key),
+    /// It has a credential that is no key of ours.
+    Unknown,
+    /// It has no credential.
+    Anonymous,
 }
 
 /// An admitted request: its rule, ready to be charged and sent.
@@ -59,7 +71,7 @@ pub struct Permit<'t> {
     pub rule: &'t Rule,
 }
 
-/// Finds out who calls. Done before the body is read, so that strangers cost little.
+/// Identifies the caller. Needs no body, so that strangers cost little.
 ///
 /// # Errors
 /// `missing_credential`, `invalid_credential` if no route of `host` could admit the caller;
@@ -70,35 +82,43 @@ pub fn authenticate(
     credential: Option<&str>,
     now: Moment,
 ) -> Result<Arc<Caller>, Denial> {
-    let admits = |accepts: fn(&Route) -> bool| {
-        table.tolerant()
-            && table
-                .contents()
-                .routes
-                .iter()
-                .any(|route| accepts(route) && route.serves(host))
-    };
     let Some(credential) = credential else {
-        return if admits(|route| route.authentication.anonymous) {
-            Ok(Arc::new(Caller::anonymous()))
-        } else {
-            Err(missing())
-        };
+        may_call(table, host, Identity::Anonymous, now)?;
+        return Ok(Arc::new(Caller::anonymous()));
     };
     let digest = KeyDigest::of(credential);
-    match table.ring().find(&digest, now) {
-        Ok(caller) => Ok(Arc::clone(caller)),
-        Err(Rejected::Expired) => Err(Denial::new(
+    if let Some((key, caller)) = table.ring().find(&digest) {
+        may_call(table, host, Identity::Key(key), now)?;
+        return Ok(Arc::clone(caller));
+    }
+    may_call(table, host, Identity::Unknown, now)?;
+    Ok(Arc::new(Caller::unknown(&digest)))
+}
+
+/// Whether a caller of this identity may call `host` at all, whatever it asks for.
+///
+/// # Errors
+/// Those of [`authenticate`].
+pub fn may_call(
+    table: &Table,
+    host: &str,
+    identity: Identity<'_>,
+    now: Moment,
+) -> Result<(), Denial> {
+    let admits = |accepts: fn(&Authentication) -> bool| {
+        let mut routes = table.contents().routes.iter();
+        table.tolerant() && routes.any(|route| accepts(&route.authentication) && route.serves(host))
+    };
+    match identity {
+        Identity::Key(key) if key.is_expired(now) => Err(Denial::new(
             Code::ExpiredCredential,
             "the API key has expired",
         )),
-        Err(Rejected::Unknown) => {
-            if admits(|route| route.authentication.pass_through || route.authentication.anonymous) {
-                Ok(Arc::new(Caller::unknown(&digest)))
-            } else {
-                Err(unknown())
-            }
-        }
+        Identity::Key(_) => Ok(()),
+        Identity::Unknown if admits(|one| one.pass_through || one.anonymous) => Ok(()),
+        Identity::Unknown => Err(unknown()),
+        Identity::Anonymous if admits(|one| one.anonymous) => Ok(()),
+        Identity::Anonymous => Err(missing()),
     }
 }
 
@@ -139,7 +159,8 @@ pub fn admit<'t>(table: &'t Table, caller: &Caller, ask: &Ask<'_>) -> Result<Per
         ));
     }
     let unsupported = table.unsupported().iter().find(|quota| {
-        quota.scope.covers(&permit.route.name, &permit.rule.name) && quota.applies(caller, ask.model)
+        quota.scope.covers(&permit.route.name, &permit.rule.name)
+            && quota.applies(caller, ask.model)
     });
     if let Some(quota) = unsupported {
         let why = quota.unsupported.as_deref().unwrap_or_default();
@@ -160,8 +181,8 @@ pub fn admit<'t>(table: &'t Table, caller: &Caller, ask: &Ask<'_>) -> Result<Per
     Ok(permit)
 }
 
-/// The models that `caller` may name on `host`: what rules and the deployments behind them name,
-/// where a chat, a response or an embedding of that name would find a deployment. Sorted.
+/// The models that `caller` may name on `host`, sorted: names from rules and deployments for which a
+/// chat, a response or an embedding would find a deployment.
 #[must_use]
 pub fn models(table: &Table, caller: &Caller, host: &str, headers: &HeaderMap) -> Vec<Arc<str>> {
     let mut names: Vec<Arc<str>> = Vec::new();
@@ -214,17 +235,17 @@ fn permit(table: &Table, index: usize) -> Option<Permit<'_>> {
 
 fn judge(route: &Route, caller: &Caller) -> Result<(), Denial> {
     let accepted = &route.authentication;
-    match &caller.standing {
+    match &caller.kind {
         _ if accepted.anonymous => Ok(()),
-        Standing::Known(_) if accepted.pass_through => Ok(()),
-        Standing::Known(secret) if accepted.keys.binary_search(secret).is_ok() => Ok(()),
-        Standing::Known(_) => Err(Denial::new(
+        CallerKind::Known(_) if accepted.pass_through => Ok(()),
+        CallerKind::Known(secret) if accepted.keys.binary_search(secret).is_ok() => Ok(()),
+        CallerKind::Known(_) => Err(Denial::new(
             Code::Forbidden,
             format!("consumer {} is not admitted to this route", caller.name),
         )),
-        Standing::Unknown if accepted.pass_through => Ok(()),
-        Standing::Unknown => Err(unknown()),
-        Standing::Anonymous => Err(missing()),
+        CallerKind::Unknown if accepted.pass_through => Ok(()),
+        CallerKind::Unknown => Err(unknown()),
+        CallerKind::Anonymous => Err(missing()),
     }
 }
 
@@ -259,7 +280,7 @@ impl<'t> Permit<'t> {
         limits.filter(move |limit| limit.applies(caller, model))
     }
 
-    /// The model behind `model`, which clients name: that of the first deployment that may serve it,
+    /// The underlying model of a name that clients use: that of the first deployment that may serve it,
     /// else the name itself.
     #[must_use]
     pub fn deployed_model<'a>(&self, model: &'a str) -> &'a str

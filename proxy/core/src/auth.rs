@@ -1,7 +1,7 @@
-//! Who calls: keys by their SHA-256, compared in constant time.
+//! Callers and their keys: keys by their SHA-256, compared in constant time.
 //!
-//! A raw key is hashed at once and kept nowhere. Words: a `credential` is what was shown, a
-//! `consumer` who it stands for, a `key` one entry of the ring (one Secret).
+//! A raw key is hashed at once and never kept. Words: a `credential` is what a request shows, a
+//! `consumer` the party that it stands for, a `key` one entry of the ring (one Secret).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -73,37 +73,45 @@ impl fmt::Debug for KeyDigest {
 pub struct Key {
     /// The Secret.
     pub secret: ObjectName,
-    /// The consumer it stands for; several Secrets may name the same.
+    /// The consumer that it stands for; several Secrets may name the same.
     pub consumer: Arc<str>,
     /// SHA-256 of the key.
     pub digest: KeyDigest,
     /// Labels under `attributes.tundish.dev/`.
     pub attributes: Attributes,
-    /// When it ends, in milliseconds since the Unix epoch.
+    /// When it expires, in milliseconds since the Unix epoch.
     pub expires_ms: Option<i64>,
 }
 
-/// Who calls, as far as its credential tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// The consumer's name; a fingerprint for an unknown credential, `anonymous` without one.
-    pub name: Arc<str>,
-    /// Where the consumer's Secret lives; empty for others. Part of what splits counters.
-    pub namespace: Arc<str>,
-    /// The consumer's attributes.
-    pub attributes: Attributes,
-    /// How it became known.
-    pub standing: Standing,
+impl Key {
+    /// Whether the key is no longer valid at `now`.
+    #[must_use]
+    pub fn is_expired(&self, now: Moment) -> bool {
+        self.expires_ms.is_some_and(|end| now.unix_ms >= end)
+    }
 }
 
-/// How a caller became known.
+/// The caller of a request, as known from its credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// By the key of this Secret.
+pub struct Caller {
+    /// The consumer; a fingerprint for an unknown credential, `anonymous` without one.
+    pub name: Arc<str>,
+    /// The namespace of the consumer's Secret, else empty. Part of what splits counters.
+    pub namespace: Arc<str>,
+    /// The labels of the consumer's Secret that quotas and rules can match.
+    pub attributes: Attributes,
+    /// Whether it is known, and by what.
+    pub kind: CallerKind,
+}
+
+/// Whether a caller is known, and by what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallerKind {
+    /// It has the key of this Secret.
     Known(ObjectName),
-    /// It showed a credential that no Secret names.
+    /// It has a credential without a Secret.
     Unknown,
-    /// It showed none.
+    /// It has no credential.
     Anonymous,
 }
 
@@ -115,16 +123,16 @@ impl Caller {
             name: "anonymous".into(),
             namespace: "".into(),
             attributes: Vec::new(),
-            standing: Standing::Anonymous,
+            kind: CallerKind::Anonymous,
         }
     }
 
-    /// A caller with a credential that no Secret names.
+    /// A caller whose credential has no Secret.
     #[must_use]
     pub fn unknown(digest: &KeyDigest) -> Self {
         Self {
             name: digest.fingerprint().into(),
-            standing: Standing::Unknown,
+            kind: CallerKind::Unknown,
             ..Self::anonymous()
         }
     }
@@ -136,18 +144,9 @@ impl Caller {
             name: Arc::clone(&key.consumer),
             namespace: key.secret.namespace().into(),
             attributes: key.attributes.clone(),
-            standing: Standing::Known(key.secret.clone()),
+            kind: CallerKind::Known(key.secret.clone()),
         }
     }
-}
-
-/// Why a credential is not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejected {
-    /// No key has this digest.
-    Unknown,
-    /// The key has expired.
-    Expired,
 }
 
 /// All keys of a gateway, found by digest.
@@ -158,7 +157,7 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// Indexes `keys`. Of several with one digest the first is found, so sort them before.
+    /// Indexes `keys`. Of several with the same digest the first wins, so sort them before.
     #[must_use]
     pub fn new(keys: &[Arc<Key>]) -> Self {
         let mut by_prefix: HashMap<_, Vec<usize>, _> = HashMap::default();
@@ -175,14 +174,12 @@ impl KeyRing {
         }
     }
 
-    /// Finds whom the key of `digest` stands for.
+    /// Finds the key with `digest`, expired or not, and the caller it stands for.
     ///
-    /// The map is asked by eight bytes of the digest, which tell an attacker nothing about the
-    /// key; the rest is compared in constant time, also when nothing was found.
-    ///
-    /// # Errors
-    /// [`Rejected`] if there is none, or if it has expired at `now`.
-    pub fn find(&self, digest: &KeyDigest, now: Moment) -> Result<&Arc<Caller>, Rejected> {
+    /// The map lookup uses eight bytes of the digest, which reveal nothing about the key. The rest
+    /// is compared in constant time, also when the lookup found nothing.
+    #[must_use]
+    pub fn find(&self, digest: &KeyDigest) -> Option<(&Key, &Arc<Caller>)> {
         let mut found = None;
         match self.by_prefix.get(&digest.prefix()) {
             Some(indices) => {
@@ -200,10 +197,6 @@ impl KeyRing {
                 let _: bool = std::hint::black_box([0u8; 32].ct_eq(&digest.0).into());
             }
         }
-        let (key, caller) = found.ok_or(Rejected::Unknown)?;
-        match key.expires_ms {
-            Some(end) if now.unix_ms >= end => Err(Rejected::Expired),
-            Some(_) | None => Ok(caller),
-        }
+        found.map(|(key, caller)| (&**key, caller))
     }
 }

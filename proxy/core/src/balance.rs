@@ -1,4 +1,4 @@
-//! Which endpoint of a rule takes the next try: the first priority tier that has one, by weight.
+//! Balancing: the endpoint of a rule for the next try, from the first usable tier, by weight.
 
 use rand::{Rng, RngExt};
 
@@ -12,14 +12,14 @@ pub struct Candidate {
     pub priority: u8,
     /// Share within the tier; 0 takes no traffic.
     pub weight: u32,
-    /// Not for this try: already tried, or cannot serve the request.
+    /// Excluded from this try: it was tried, or cannot serve the request.
     pub excluded: bool,
 }
 
-/// Chooses the index of a candidate: of the lowest priority that has one with a weight above zero
-/// and not excluded, in proportion to the weights. `None` if there is none.
+/// Chooses a candidate and returns its index: among those of the lowest priority that are not excluded
+/// and have a weight above zero, in proportion to the weights. `None` if there is none.
 ///
-/// Draws one number only where there is a choice. Cost: two passes, no allocation.
+/// Draws a number only if there is a choice. Cost: two passes, no allocation.
 pub fn choose(candidates: &[Candidate], rng: &mut impl Rng) -> Option<usize> {
     let usable = |candidate: &&Candidate| !candidate.excluded && candidate.weight > 0;
     let tier = candidates

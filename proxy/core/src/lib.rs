@@ -1,8 +1,8 @@
 //! The domain of the gateway: who may call what, at which price, and where the call goes.
 //!
-//! Pure: no I/O, no clock, no randomness of its own, no serialisation. Time comes in as
-//! [`names::Moment`], chance as a [`rand::Rng`]. Modules build on each other in one direction:
-//! `names` <- {`route`, `auth`, `tokens`, `quota`, `balance`} <- `table` <- `admit`.
+//! Pure: no I/O, no clock, no randomness, no serialisation. Callers pass the time as a
+//! [`names::Moment`] and randomness as a [`rand::Rng`]. Modules import in one direction:
+//! `names` <- {`route`, `auth`, `tokens`, `quota`, `balance`} <- `table` <- `admit` <- `whatif`.
 
 pub mod admit;
 pub mod auth;
@@ -11,4 +11,7 @@ pub mod names;
 pub mod quota;
 pub mod route;
 pub mod table;
+#[cfg(any(test, feature = "test-util"))]
+pub mod test_util;
 pub mod tokens;
+pub mod whatif;

@@ -1,4 +1,4 @@
-//! The vocabulary of every other module: names of objects and entries, operations, moments, answer
+//! The vocabulary of all other modules: names of objects and entries, operations, moments, reason
 //! codes.
 
 use std::fmt;
@@ -35,16 +35,16 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A point in time, read once per step at the edge and passed inwards.
+/// A point in time; the edge reads it once per step and passes it on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment {
-    /// Milliseconds of a clock that never goes back; rolling windows count by it.
+    /// Milliseconds of a clock that never goes back, for rolling windows.
     pub monotonic_ms: u64,
-    /// Milliseconds since the Unix epoch; calendar windows and expiry dates count by it.
+    /// Milliseconds since the Unix epoch, for calendar windows and expiry dates.
     pub unix_ms: i64,
 }
 
-/// What a request asks the model to do. The closed list that routes can match on.
+/// What a request asks the model to do: the closed list that routes can match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
     /// `POST .../chat/completions`
@@ -69,7 +69,7 @@ pub enum Operation {
     Batches,
     /// `/api/projects/{project}/...`
     Agents,
-    /// `GET .../models`, answered by the gateway itself
+    /// `GET .../models`, which the gateway answers itself
     Models,
 }
 
@@ -123,7 +123,7 @@ impl Operation {
 pub struct Usage {
     /// All input tokens, cached ones included.
     pub input_tokens: u64,
-    /// Those of the input that the provider had cached.
+    /// The part of the input that the provider had cached.
     pub cached_input_tokens: u64,
     /// All output tokens, reasoning included.
     pub output_tokens: u64,
@@ -142,7 +142,7 @@ impl Usage {
 pub enum ModelPattern {
     /// Matches this name only.
     Exact(Arc<str>),
-    /// Matches every name that begins so.
+    /// Matches every name with this prefix.
     Prefix(Arc<str>),
 }
 
@@ -179,7 +179,7 @@ impl fmt::Display for ModelPattern {
 /// Attributes of a consumer, by name. Few, so a sorted list.
 pub type Attributes = Vec<(Arc<str>, Arc<str>)>;
 
-/// A selection of consumers. Empty lists select everybody; both lists must hold.
+/// A pattern over consumers. An empty list matches everyone; both lists must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsumerMatch {
     /// One of these names, if any are listed.
@@ -189,7 +189,7 @@ pub struct ConsumerMatch {
 }
 
 impl ConsumerMatch {
-    /// Whether the consumer of this name and these attributes is selected.
+    /// Whether the pattern matches a consumer with this name and these attributes.
     #[must_use]
     pub fn matches(&self, name: &str, attributes: &Attributes) -> bool {
         (self.names.is_empty() || self.names.iter().any(|wanted| &**wanted == name))

@@ -1,4 +1,4 @@
-//! Which rule serves a request.
+//! Routing: the rule that serves a request.
 //!
 //! Precedence: exact host > longest wildcard host > any host; then exact model > longest prefix >
 //! no model named; then more headers; then the route's and the rule's order. A rejected route
@@ -21,7 +21,7 @@ mod tests;
 pub enum HostPattern {
     /// This host.
     Exact(Arc<str>),
-    /// Every host that ends so; the text begins with a dot and stands for `*.example.com`.
+    /// Every host with this suffix; it begins with a dot, as `.example.com` for `*.example.com`.
     Wildcard(Arc<str>),
 }
 
@@ -39,7 +39,7 @@ impl HostPattern {
         }
     }
 
-    /// Whether `host` (lower case, without a port) is meant.
+    /// Whether the pattern matches `host` (lower case, without a port).
     #[must_use]
     pub fn matches(&self, host: &str) -> bool {
         match self {
@@ -58,7 +58,7 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// One of a rule's alternatives; its fields are AND-ed, an empty list asks nothing.
+/// One alternative of a rule: all fields must match; an empty list matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {
     /// One of these models.
@@ -67,14 +67,14 @@ pub struct Match {
     pub operations: Vec<Operation>,
     /// All of these headers, with exactly this value.
     pub headers: Vec<(HeaderName, Arc<str>)>,
-    /// A consumer like this.
+    /// These consumers.
     pub consumers: ConsumerMatch,
 }
 
-/// What is known of a request when its rule is looked for.
+/// The facts of a request that rules can match.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// The host asked for: lower case, without a port.
+    /// The host: lower case, without a port.
     pub host: &'a str,
     /// The operation.
     pub operation: Operation,
@@ -89,7 +89,7 @@ pub struct Facts<'a> {
 }
 
 impl Match {
-    /// Whether everything but the model holds.
+    /// Whether everything but the model matches.
     fn holds_besides_model(&self, facts: &Facts<'_>) -> bool {
         (self.operations.is_empty() || self.operations.contains(&facts.operation))
             && self.headers.iter().all(|(name, value)| {
@@ -102,7 +102,7 @@ impl Match {
     }
 }
 
-/// Matches of one rule, and where they come from, to build a [`Router`].
+/// The hosts and matches of one rule, to build a [`Router`].
 #[derive(Clone, Debug)]
 pub struct RuleMatches<'a> {
     /// Hosts of the route; empty = any.
@@ -117,7 +117,7 @@ struct Candidate {
     alternative: Match,
 }
 
-/// Candidates of one host pattern, by the model they name. Each list is in order of precedence.
+/// Candidates of one host pattern by model. Each list is in order of precedence.
 #[derive(Debug, Default)]
 struct ByModel {
     exact: HashMap<Arc<str>, Vec<Candidate>, foldhash::fast::RandomState>,
@@ -152,7 +152,7 @@ impl ByModel {
     }
 
     fn sort(&mut self) {
-        // Stable: candidates came in order of route and rule.
+        // The sort is stable, and candidates are in order of route and rule.
         let by_headers = |list: &mut Vec<Candidate>| {
             list.sort_by_key(|c| usize::MAX - c.alternative.headers.len())
         };
@@ -187,7 +187,7 @@ impl ByModel {
     }
 }
 
-/// Finds the rule of a request. Built once for a table; a lookup allocates nothing.
+/// Finds the rule of a request. Built once per table; a lookup does not allocate.
 #[derive(Debug, Default)]
 pub struct Router {
     exact: HashMap<Arc<str>, ByModel, foldhash::fast::RandomState>,
@@ -197,8 +197,8 @@ pub struct Router {
 }
 
 impl Router {
-    /// Indexes the rules, which must come in order of their routes' precedence; the answer of
-    /// [`Router::find`] is an index into them.
+    /// Indexes the rules, which must be in order of their routes' precedence. [`Router::find`] returns
+    /// an index into them.
     pub fn new<'a>(rules: impl IntoIterator<Item = RuleMatches<'a>>) -> Self {
         let mut router = Self::default();
         let everything = [Match::default()];

@@ -70,9 +70,15 @@ impl Table {
     /// entries finds the same one again.
     #[must_use]
     pub fn after(before: &Self, mut contents: Contents) -> Self {
-        share(&mut contents.backends, &before.contents.backends, |one| &one.name);
-        share(&mut contents.routes, &before.contents.routes, |one| &one.name);
-        share(&mut contents.quotas, &before.contents.quotas, |one| &one.name);
+        share(&mut contents.backends, &before.contents.backends, |one| {
+            &one.name
+        });
+        share(&mut contents.routes, &before.contents.routes, |one| {
+            &one.name
+        });
+        share(&mut contents.quotas, &before.contents.quotas, |one| {
+            &one.name
+        });
         share(&mut contents.keys, &before.contents.keys, |one| &one.secret);
         let limits = LimitIndex::new(&contents.quotas, &before.limits);
         let endpoints = EndpointIndex::new(&contents.backends, &before.endpoints);

@@ -121,7 +121,9 @@ impl Endpoints {
             (name, endpoint)
         });
         let found = found.collect();
-        registry.endpoints.retain(|_, known| known.strong_count() > 0);
+        registry
+            .endpoints
+            .retain(|_, known| known.strong_count() > 0);
         found
     }
 

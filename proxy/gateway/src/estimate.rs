@@ -12,7 +12,6 @@ use proxy_core::tokens::{self, Encoding, Expected, Shape, max_output_tokens};
 
 use crate::live::LiveRule;
 
-
 /// A larger body is not counted before it is refused: at worst (nothing but blanks) this one takes 5 ms,
 /// and who is refused may come again and again.
 const RECOUNTED: usize = 32 << 10;

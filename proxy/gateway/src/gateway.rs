@@ -95,7 +95,9 @@ impl Gateway {
     pub fn counters(&self) -> Vec<CounterReading> {
         let live = self.0.live();
         let live = live.as_deref();
-        live.map_or_else(Vec::new, |live| self.0.ledger.readings(|name| live.limit(name)))
+        live.map_or_else(Vec::new, |live| {
+            self.0.ledger.readings(|name| live.limit(name))
+        })
     }
 
     /// Whether the shared store of counters answers.

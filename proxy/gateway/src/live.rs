@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use proxy_core::auth::{Caller, Standing};
+use proxy_core::auth::{Caller, CallerKind};
 use proxy_core::quota::LimitName;
 use proxy_core::table::{FlatLimit, FlatRule, FlatTarget, Table};
 use proxy_ledger::EnforcedLimit;
 
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::metrics::{Metrics, RuleMetrics, TokenCounters};
-use crate::observed_sizes::{ObservedSizes, RuleSizes};
+use crate::sizes::{RuleSizes, Sizes};
 
 /// A published table. Requests hold the one that they began with until they end.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Live {
         table: &Arc<Table>,
         replicas: u64,
         metrics: &Metrics,
-        sizes: &ObservedSizes,
+        sizes: &Sizes,
         endpoints: &Endpoints,
     ) -> Self {
         let mut limits: HashMap<LimitName, Arc<EnforcedLimit>, _> = HashMap::default();
@@ -104,10 +104,10 @@ impl LiveRule {
     /// The token counters of a caller. Callers without a Secret share one series, or a stranger could
     /// make as many as it likes.
     pub(crate) fn tokens(&self, caller: &Caller) -> TokenCounters {
-        let name = match caller.standing {
-            Standing::Known(_) => Arc::clone(&caller.name),
-            Standing::Unknown => "pass-through".into(),
-            Standing::Anonymous => "anonymous".into(),
+        let name = match caller.kind {
+            CallerKind::Known(_) => Arc::clone(&caller.name),
+            CallerKind::Unknown => "pass-through".into(),
+            CallerKind::Anonymous => "anonymous".into(),
         };
         if let Some(known) = self.tokens.read().get(&name) {
             return known.clone();

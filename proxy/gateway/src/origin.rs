@@ -57,7 +57,7 @@ enum Credential {
 /// What tells connections apart: they are never shared beyond equal trust.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TrustName {
-    pub(crate) ca_pem: Option<Arc<str>>,
+    pub(crate) ca: Option<Arc<[Arc<[u8]>]>>,
     pub(crate) server_name: Option<Arc<str>>,
     pub(crate) connect_timeout: Duration,
 }
@@ -98,7 +98,7 @@ pub(crate) struct Destination {
 impl TrustName {
     pub(crate) fn of(backend: &Backend) -> Self {
         Self {
-            ca_pem: backend.ca_pem.clone(),
+            ca: backend.ca.clone(),
             server_name: backend.server_name.clone(),
             connect_timeout: backend.connect_timeout,
         }
@@ -177,7 +177,10 @@ impl Origin {
         version: Option<&str>,
     ) -> Result<Destination, InvalidUri> {
         let undated = || {
-            let prepared = self.undated.iter().find(|(known, _)| *known == call.upstream);
+            let prepared = self
+                .undated
+                .iter()
+                .find(|(known, _)| *known == call.upstream);
             prepared.map_or_else(
                 || call.upstream.undated(self.kind, &self.prefix).parse(),
                 |(_, path)| Ok(path.clone()),

@@ -147,7 +147,12 @@ struct Head<'a> {
 impl<'a> Head<'a> {
     /// The models that the caller may name.
     fn models(&self) -> Vec<Arc<str>> {
-        admit::models(&self.live.table, &self.caller, &self.host, &self.parts.headers)
+        admit::models(
+            &self.live.table,
+            &self.caller,
+            &self.host,
+            &self.parts.headers,
+        )
     }
 
     fn model(&self, wanted: &str) -> Result<Admitted<'a>, Box<Refusal>> {

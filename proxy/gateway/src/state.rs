@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::endpoint::Endpoints;
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::observed_sizes::ObservedSizes;
+use crate::sizes::Sizes;
 use crate::upstream::Connections;
 
 /// What all cores share.
@@ -22,7 +22,7 @@ pub(crate) struct Shared {
     pub(crate) ledger: Arc<Ledger>,
     /// The ledger's way to the store, until its task is started.
     pub(crate) agent: Mutex<Option<Agent>>,
-    sizes: ObservedSizes,
+    sizes: Sizes,
     endpoints: Endpoints,
     live: ArcSwapOption<Live>,
     published: Mutex<Published>,
@@ -59,7 +59,7 @@ impl Shared {
             metrics,
             ledger,
             agent: Mutex::new(agent),
-            sizes: ObservedSizes::default(),
+            sizes: Sizes::default(),
             endpoints: Endpoints::new(config.apis),
             live: ArcSwapOption::empty(),
             published: Mutex::new(Published {

@@ -1,12 +1,26 @@
-//! A gateway that serves nobody, for the tests of what it tells about itself.
+//! A gateway that serves nobody, for the tests of what it shows of itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use http::HeaderMap;
 use prometheus_client::registry::Registry;
+use proxy_core::admit::{Ask, admit, authenticate};
+use proxy_core::names::{Moment, Operation, Usage};
+use proxy_core::quota::{Cost, Limit, Mode, Per};
+use proxy_core::table::{Backend, BackendAuth, Contents, Quota, Table};
+use proxy_core::test_util::{backend, quota, route, rule, target};
+use proxy_ledger::{Asking, Charge, Refused};
 
 use crate::config::Config;
-use crate::metrics::Metrics;
 use crate::gateway::Gateway;
+use crate::metrics::Metrics;
+
+pub(crate) const NOW: Moment = Moment {
+    monotonic_ms: 1_000_000,
+    unix_ms: 1_900_000_000_000,
+};
 
 pub(crate) fn gateway(registry: &mut Registry) -> Gateway {
     let config = Config {
@@ -22,4 +36,68 @@ pub(crate) fn gateway(registry: &mut Registry) -> Gateway {
         store: None,
     };
     Gateway::new(config, Metrics::register(registry))
+}
+
+/// One route that passes credentials through, and one quota with these limits.
+pub(crate) fn contents(mode: Mode, per: Vec<Per>, limits: Vec<Limit>) -> Contents {
+    let mut route = route("r", vec![rule("rule", vec![target("b")])]);
+    route.authentication.pass_through = true;
+    Contents::new(
+        vec![Backend {
+            auth: BackendAuth::PassThrough,
+            ..backend("b")
+        }],
+        vec![route],
+        vec![Quota {
+            mode,
+            per,
+            ..quota("q", limits)
+        }],
+        Vec::new(),
+    )
+}
+
+/// A gateway of one of `replicas` replicas with these contents.
+pub(crate) fn published(contents: Contents, replicas: u64) -> Gateway {
+    let gateway = gateway(&mut Registry::default());
+    gateway.publish(Arc::new(Table::new(contents)));
+    gateway.share_among(replicas);
+    gateway
+}
+
+/// Reserves input tokens for a caller.
+pub(crate) fn take(gateway: &Gateway, key: &str, tokens: u64) -> Result<Charge, Box<Refused>> {
+    let live = gateway.shared().live().expect("a table");
+    let caller = authenticate(&live.table, "h", Some(key), NOW).expect("passes through");
+    let headers = HeaderMap::new();
+    let ask = Ask {
+        host: "h",
+        operation: Operation::ChatCompletions,
+        model: Some("m"),
+        headers: &headers,
+    };
+    let permit = admit(&live.table, &caller, &ask).expect("admitted");
+    let asking = Asking {
+        limits: &live.rule(permit.index).expect("a rule").limits,
+        route: permit.route,
+        caller: &caller,
+        model: "m",
+        clock: || NOW,
+    };
+    let ledger = &gateway.shared().ledger;
+    let taken = ledger
+        .reserve(&asking, cost(tokens), || None)
+        .now_or_never();
+    taken.expect("without a store nothing waits")
+}
+
+pub(crate) fn cost(tokens: u64) -> Cost {
+    let usage = Usage {
+        input_tokens: tokens,
+        ..Usage::default()
+    };
+    Cost {
+        usage,
+        cost_micros: 0,
+    }
 }

@@ -18,7 +18,6 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use proxy_admin::errors;
 use proxy_core::names::Code;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
@@ -144,12 +143,11 @@ impl Connections {
 
 fn connect(key: &TrustName) -> Result<HttpClient, String> {
     let mut roots = RootCertStore::empty();
-    match &key.ca_pem {
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let certificate = certificate.map_err(|error| format!("CA: {error}"))?;
+    match &key.ca {
+        Some(certificates) => {
+            for certificate in certificates.iter() {
                 roots
-                    .add(certificate)
+                    .add(CertificateDer::from_slice(certificate))
                     .map_err(|error| format!("CA: {error}"))?;
             }
         }

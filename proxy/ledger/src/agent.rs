@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use proxy_admin::clock;
 use proxy_admin::shutdown::Shutdown;
-use proxy_core::quota::{Trip, repeats_after};
+use proxy_core::quota::{RoundTrip, repeats_after};
 use redis::Script;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -70,7 +70,7 @@ struct Returned {
     call: Call,
     /// How often it was sent before.
     repeats: usize,
-    trip: Trip,
+    trip: RoundTrip,
     took: Duration,
     reply: Result<Reply, String>,
 }
@@ -298,7 +298,7 @@ impl Agent {
         let item = |asked: &Asked| Item {
             key: asked.slot.store_key(&asked.limit),
             amount: asked.limit.amount,
-            reckoning: asked.limit.window.reckoning(unix_ms),
+            window: asked.limit.window.in_store(unix_ms),
             ask: asked.ask.clone(),
         };
         let items: Vec<Item> = call.0.iter().map(item).collect();
@@ -333,7 +333,7 @@ impl Agent {
             Returned {
                 call,
                 repeats,
-                trip: Trip {
+                trip: RoundTrip {
                     sent_ms,
                     received_ms,
                 },

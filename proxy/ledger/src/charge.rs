@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proxy_core::names::Moment;
-use proxy_core::quota::{Backing, Cost, Entry, Loss, OnStoreLoss, Taken};
+use proxy_core::quota::{Backing, Cost, Entry, Loss, OnStoreLoss, Reservation};
 use smallvec::SmallVec;
 
 use crate::level::Levels;
@@ -31,7 +31,7 @@ pub struct Charge {
 pub(crate) struct Held {
     pub(crate) slot: Arc<Slot>,
     pub(crate) limit: Arc<EnforcedLimit>,
-    pub(crate) taken: Taken,
+    pub(crate) taken: Reservation,
     pub(crate) asked: u64,
 }
 
@@ -99,7 +99,6 @@ impl Charge {
             }
         }
     }
-
 }
 
 impl Drop for Charge {

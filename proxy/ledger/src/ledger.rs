@@ -33,7 +33,7 @@ pub(crate) const SWEEP_AT: usize = 4096;
 /// Counters by limit and subject. They outlive tables, so a changed limit keeps what was used.
 #[derive(Debug)]
 pub struct Ledger {
-    shards: [RwLock<Shard>; SHARDS],
+    pub(crate) shards: [RwLock<Shard>; SHARDS],
     /// Two independent keyed hashes make the 128 bits that name a counter.
     hashers: [RandomState; 2],
     pub(crate) settlements: Settlements,
@@ -42,8 +42,8 @@ pub struct Ledger {
 }
 
 #[derive(Debug)]
-struct Shard {
-    counters: HashMap<u128, Arc<Slot>, RandomState>,
+pub(crate) struct Shard {
+    pub(crate) counters: HashMap<u128, Arc<Slot>, RandomState>,
     /// How many counters there may be before the next sweep.
     sweep_at: usize,
 }

@@ -31,5 +31,5 @@ pub use limit::EnforcedLimit;
 pub use metrics::Metrics;
 pub use refusal::{Refused, Spent};
 pub use reserve::Asking;
-pub use slot::{Counted, Slot, subject};
+pub use slot::{Counted, Slot};
 pub use store::StoreConfig;

@@ -22,7 +22,7 @@ use crate::ledger::Ledger;
 use crate::level::{Level, Levels};
 use crate::limit::EnforcedLimit;
 use crate::refusal::{Refused, Spent};
-use crate::slot::{Slot, State, Whom, subject};
+use crate::slot::{Slot, State, Whom};
 use crate::store::{Asked, Call};
 
 #[cfg(test)]
@@ -139,7 +139,7 @@ impl Ledger {
                 let place = self.place(&live.flat, caller, model, route);
                 let whom = || Whom {
                     key: live.flat.subject_key(caller, model, route),
-                    subject: subject(&live.flat, caller, model, route),
+                    subject: live.flat.subject_text(caller, model, route).into(),
                 };
                 (self.slot(place, live, whom, now), live)
             })
@@ -217,12 +217,7 @@ impl Ledger {
     }
 
     /// Begins counters anew whose window is of another kind now, and takes note of new limits.
-    fn adapt(
-        &self,
-        counters: &Counters<'_>,
-        guards: &mut Guards<'_>,
-        now: Moment,
-    ) {
+    fn adapt(&self, counters: &Counters<'_>, guards: &mut Guards<'_>, now: Moment) {
         for (guard, (slot, live)) in guards.iter_mut().zip(counters) {
             if guard.counts_like(&live.limit) {
                 continue;
@@ -313,7 +308,7 @@ impl Ledger {
                     });
                 }
                 asked.push(Asked {
-                    ask: escrow.ask(if lacks { ask } else { 0 }, replicas, now),
+                    ask: escrow.request(if lacks { ask } else { 0 }, replicas, now),
                     slot: Arc::clone(slot),
                     limit: limit.clone(),
                 });
@@ -351,7 +346,7 @@ impl Ledger {
                     && escrow.joins(replicas, now)
                 {
                     asked.push(Asked {
-                        ask: escrow.ask(0, replicas, now),
+                        ask: escrow.request(0, replicas, now),
                         slot: Arc::clone(slot),
                         limit: limit.clone(),
                     });
@@ -388,7 +383,9 @@ fn refused(
     cost: &Cost,
     now: Moment,
 ) -> Refused {
-    let refusing = counters.get(exceeded.entry).zip(entries.get_mut(exceeded.entry));
+    let refusing = counters
+        .get(exceeded.entry)
+        .zip(entries.get_mut(exceeded.entry));
     Refused {
         limit: refusing.map(|((_, limit), entry)| Spent {
             limit: Arc::clone(limit),

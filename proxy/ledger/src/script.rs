@@ -1,6 +1,6 @@
 //! The script that the store runs, and its arguments and answers.
 
-use proxy_core::quota::{Answer, Ask, Profile, Reckoning};
+use proxy_core::quota::{LeaseReply, LeaseReport, LeaseRequest, Profile, StoreWindow};
 use redis::Value;
 
 #[cfg(test)]
@@ -20,9 +20,9 @@ pub(crate) struct Item {
     /// The limit's amount.
     pub(crate) amount: u64,
     /// How the store is to count.
-    pub(crate) reckoning: Reckoning,
+    pub(crate) window: StoreWindow,
     /// What is told and asked.
-    pub(crate) ask: Ask,
+    pub(crate) ask: LeaseRequest,
 }
 
 /// Who calls, and what it knows.
@@ -43,7 +43,7 @@ pub(crate) struct Caller<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// It was done; one answer for each item. Nothing is granted for so many milliseconds.
-    Done(Vec<Answer>, u64),
+    Done(Vec<LeaseReply>, u64),
     /// The data is not that of the known epoch; nothing was done.
     OtherEpoch,
     /// No period of an item holds the store's time; nothing was done.
@@ -81,44 +81,44 @@ impl Caller<'_> {
         call.arg(u8::from(self.counts)).arg(self.replicas);
         for item in items {
             call.key(format!("{{{prefix}}}:{}", item.key));
-            let Ask {
-                returns,
-                owed,
-                need,
-                want,
-                holds,
-                turn,
-                idle,
-                lasts,
-                ..
-            } = &item.ask;
-            call.arg(match item.reckoning {
-                Reckoning::Rolling { .. } => "r",
-                Reckoning::Calendar { .. } => "c",
-                Reckoning::Places { .. } => "p",
+            let LeaseRequest {
+                need, want, idle, ..
+            } = item.ask;
+            let (returns, owed, held, turn, lasts) = match &item.ask.report {
+                LeaseReport::Grants {
+                    returns,
+                    owed,
+                    lasts,
+                } => (&**returns, *owed, 0, 0, *lasts),
+                LeaseReport::Permits { held, turn } => (&[][..], 0, *held, *turn, 1),
+            };
+            call.arg(match item.window {
+                StoreWindow::Rolling { .. } => "r",
+                StoreWindow::Calendar { .. } => "c",
+                StoreWindow::Permits { .. } => "p",
             });
-            for number in [&item.amount, need, want, owed, holds, turn, idle, lasts] {
-                call.arg((*number).min(LARGEST));
+            for number in [item.amount, need, want, owed, held, turn, idle, lasts] {
+                call.arg(number.min(LARGEST));
             }
             call.arg(returns.len());
             for part in returns {
                 call.arg(part.at).arg(part.amount.min(LARGEST));
             }
-            match &item.reckoning {
-                Reckoning::Rolling {
+            match &item.window {
+                StoreWindow::Rolling {
                     tau_ms,
                     buckets,
                     reach,
                 } => {
                     call.arg(*tau_ms).arg(*buckets).arg(*reach);
                 }
-                Reckoning::Calendar { lease_ms, periods } => {
+                StoreWindow::Calendar { lease_ms, periods } => {
                     call.arg(*lease_ms).arg(periods.len());
                     for (start, end) in periods {
                         call.arg(*start).arg(*end);
                     }
                 }
-                Reckoning::Places { lease_ms } => {
+                StoreWindow::Permits { lease_ms } => {
                     call.arg(*lease_ms);
                 }
             }
@@ -154,7 +154,7 @@ impl Reply {
     }
 }
 
-fn answer((value, item): (&Value, &Item)) -> Option<Answer> {
+fn answer((value, item): (&Value, &Item)) -> Option<LeaseReply> {
     let Value::Array(numbers) = value else {
         return None;
     };
@@ -166,18 +166,18 @@ fn answer((value, item): (&Value, &Item)) -> Option<Answer> {
     };
     let used = natural(used)?;
     let refused = used.saturating_add(item.ask.need) > item.amount && natural(granted)? == 0;
-    let profile = match &item.reckoning {
-        Reckoning::Rolling { tau_ms, reach, .. } => Profile::Rolling {
+    let profile = match &item.window {
+        StoreWindow::Rolling { tau_ms, reach, .. } => Profile::Rolling {
             buckets: buckets.iter().map(natural).collect::<Option<_>>()?,
             ahead: reach.saturating_sub(1),
             debt: natural(debt)?,
             tau_ms: *tau_ms,
             turns_in_ms: natural(turns)?,
         },
-        Reckoning::Calendar { .. } => Profile::Calendar,
-        Reckoning::Places { .. } => Profile::Places,
+        StoreWindow::Calendar { .. } => Profile::Calendar,
+        StoreWindow::Permits { .. } => Profile::Permits,
     };
-    Some(Answer {
+    Some(LeaseReply {
         granted: natural(granted)?,
         at: integer(at)?,
         lasts: natural(lasts)?,

@@ -3,17 +3,12 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use proxy_core::auth::Caller;
 use proxy_core::names::Moment;
 use proxy_core::quota::{
-    Answer, Ask, Backing, Counter, CounterReading, Entry, Escrow, Limit, LimitName, Mode,
-    SubjectKey, Trip, Wait,
+    Backing, Counter, CounterReading, Entry, Escrow, LeaseReply, LeaseRequest, Limit, LimitName,
+    Mode, RoundTrip, SubjectKey, Wait,
 };
-use proxy_core::table::{FlatLimit, Route, SubjectPart};
 use tokio::sync::Notify;
-
-/// Characters shown of one part of a subject: models are named by callers, at any length.
-const SHOWN: usize = 128;
 
 /// Whom a counter counts, for machines and for people.
 #[derive(Debug)]
@@ -171,14 +166,14 @@ impl Slot {
         format!("{name}:{unit}:{window}:{}", hex::encode(key.0))
     }
 
-    pub(crate) fn answered(&self, ask: &Ask, answer: Answer, trip: Trip) {
+    pub(crate) fn answered(&self, ask: &LeaseRequest, answer: LeaseReply, trip: RoundTrip) {
         if let Some(escrow) = &mut self.state.lock().escrow {
             escrow.answered(ask, answer, trip);
         }
         self.answered.notify_waiters();
     }
 
-    pub(crate) fn unanswered(&self, ask: &Ask) {
+    pub(crate) fn unanswered(&self, ask: &LeaseRequest) {
         if let Some(escrow) = &mut self.state.lock().escrow {
             escrow.unanswered(ask);
         }
@@ -192,7 +187,7 @@ impl Slot {
     }
 
     /// What is due to be told to the store, and whether to look after it any longer.
-    pub(crate) fn tend(&self, replicas: u64, now: Moment) -> (Option<(Limit, Ask)>, bool) {
+    pub(crate) fn tend(&self, replicas: u64, now: Moment) -> (Option<(Limit, LeaseRequest)>, bool) {
         let mut state = self.state.lock();
         let State { escrow, limit, .. } = &mut *state;
         let Some(escrow) = escrow else {
@@ -202,7 +197,7 @@ impl Slot {
             return (None, true);
         }
         if escrow.tidy(replicas, now) {
-            return (Some((limit.clone(), escrow.tell(now))), true);
+            return (Some((limit.clone(), escrow.report(now))), true);
         }
         let idle = escrow.is_idle();
         state.listed = !idle;
@@ -211,13 +206,13 @@ impl Slot {
 
     /// Another replica lacks what this one may hold: what to tell the store, none if a call is on its
     /// way.
-    pub(crate) fn recall(&self, now: Moment) -> Option<(Limit, Ask)> {
+    pub(crate) fn recall(&self, now: Moment) -> Option<(Limit, LeaseRequest)> {
         let mut state = self.state.lock();
         let State { escrow, limit, .. } = &mut *state;
         let escrow = escrow.as_mut()?;
         escrow
             .recall(now)
-            .then(|| (limit.clone(), escrow.tell(now)))
+            .then(|| (limit.clone(), escrow.report(now)))
     }
 
     /// Whether the store looks after it.
@@ -226,7 +221,7 @@ impl Slot {
     }
 
     /// The store has lost its data: what to tell it of this counter.
-    pub(crate) fn retell(&self, now: Moment) -> Option<(Limit, Ask)> {
+    pub(crate) fn retell(&self, now: Moment) -> Option<(Limit, LeaseRequest)> {
         let mut state = self.state.lock();
         let State {
             counter,
@@ -239,51 +234,15 @@ impl Slot {
         if escrow.is_idle() {
             return None;
         }
-        Some((limit.clone(), escrow.tell(now)))
+        Some((limit.clone(), escrow.report(now)))
     }
 
     /// The process ends: what is lent and not used, and what is owed.
-    pub(crate) fn surrender(&self, now: Moment) -> Option<(Limit, Ask)> {
+    pub(crate) fn surrender(&self, now: Moment) -> Option<(Limit, LeaseRequest)> {
         let mut state = self.state.lock();
         let State { escrow, limit, .. } = &mut *state;
         let escrow = escrow.as_mut()?;
         escrow.surrender();
-        (!escrow.is_idle()).then(|| (limit.clone(), escrow.tell(now)))
+        (!escrow.is_idle()).then(|| (limit.clone(), escrow.report(now)))
     }
-}
-
-/// Names what a counter counts for, for people.
-#[must_use]
-pub fn subject(
-    limit: &FlatLimit,
-    caller: &Caller,
-    model: Option<&str>,
-    route: &Route,
-) -> Arc<str> {
-    let mut text = String::new();
-    for part in limit.subject(caller, model, route) {
-        let (name, namespace, value) = match part {
-            SubjectPart::Consumer(namespace, name) => ("consumer", namespace, name),
-            SubjectPart::Model(model) => ("model", "", model),
-            SubjectPart::Route(namespace, name) => ("route", namespace, name),
-            SubjectPart::Attribute(value) => (&*limit.quota.attribute, "", value),
-        };
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        text.extend([name, "=", namespace]);
-        if !namespace.is_empty() {
-            text.push('/');
-        }
-        // A name of the caller's must not look like another part, nor steer a terminal.
-        let plain = |c: char| {
-            if c.is_control() || c.is_whitespace() {
-                '?'
-            } else {
-                c
-            }
-        };
-        text.extend(value.chars().take(SHOWN).map(plain));
-    }
-    text.into()
 }

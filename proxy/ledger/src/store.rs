@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use proxy_admin::clock;
-use proxy_core::quota::{Answer, Ask, Limit, StoreState, Trip};
+use proxy_core::quota::{LeaseReply, LeaseRequest, Limit, RoundTrip, StoreState};
 use tokio::sync::mpsc;
 
 use crate::address::StoreAddress;
@@ -59,7 +59,7 @@ pub(crate) struct Call(pub(crate) Vec<Asked>);
 pub(crate) struct Asked {
     pub(crate) slot: Arc<Slot>,
     pub(crate) limit: Limit,
-    pub(crate) ask: Ask,
+    pub(crate) ask: LeaseRequest,
 }
 
 /// How the store stands.
@@ -151,7 +151,7 @@ impl Store {
 }
 
 impl Call {
-    pub(crate) fn answered(self, answers: Vec<Answer>, trip: Trip) {
+    pub(crate) fn answered(self, answers: Vec<LeaseReply>, trip: RoundTrip) {
         for (asked, answer) in self.0.into_iter().zip(answers) {
             asked.slot.answered(&asked.ask, answer, trip);
         }

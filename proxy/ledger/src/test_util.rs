@@ -1,6 +1,6 @@
 //! The store's script as a function, to be compared with its model. Not part of the ledger's interface.
 
-use proxy_core::quota::{Answer, Ask, Reckoning};
+use proxy_core::quota::{LeaseReply, LeaseRequest, StoreWindow};
 
 use crate::script;
 
@@ -31,9 +31,9 @@ pub struct ScriptItem {
     /// The limit's amount.
     pub amount: u64,
     /// How to count.
-    pub reckoning: Reckoning,
+    pub window: StoreWindow,
     /// What is told and asked.
-    pub ask: Ask,
+    pub ask: LeaseRequest,
 }
 
 /// What the script answered.
@@ -53,7 +53,7 @@ pub struct ScriptReply {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScriptOutcome {
     /// An answer for each counter, and for how many milliseconds nothing is granted.
-    Done(Vec<Answer>, u64),
+    Done(Vec<LeaseReply>, u64),
     /// The caller knows another life of the data; nothing was done.
     OtherEpoch,
     /// No period of a counter holds the server's time; nothing was done.
@@ -100,7 +100,7 @@ impl StoreScript {
             .map(|item| script::Item {
                 key: item.key.clone(),
                 amount: item.amount,
-                reckoning: item.reckoning.clone(),
+                window: item.window.clone(),
                 ask: item.ask.clone(),
             })
             .collect();

@@ -101,7 +101,7 @@ fn backend(out: &mut String, backend: &Backend) {
         api_version,
         auth,
         deployments,
-        ca_pem,
+        ca,
         server_name,
         connect_timeout,
         first_byte_timeout,
@@ -119,8 +119,9 @@ fn backend(out: &mut String, backend: &Backend) {
         BackendAuth::None => "none",
     };
     line(out, 1, format_args!("auth: {auth}"));
-    if ca_pem.is_some() || server_name.is_some() {
-        let roots = ca_pem.as_ref().map_or(0, |pem| pem.len());
+    if ca.is_some() || server_name.is_some() {
+        let roots = ca.iter().flat_map(|ca| ca.iter());
+        let roots: usize = roots.map(|certificate| certificate.len()).sum();
         line(
             out,
             1,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use proxy_core::quota::{Answer, Ask, Part, Profile, Reckoning};
+use proxy_core::quota::{LeaseReply, LeaseReport, LeaseRequest, Profile, Slice, StoreWindow};
 
 /// How long nothing is granted after data was lost.
 pub const GRACE_MS: i64 = 1_000;
@@ -19,17 +19,35 @@ pub struct Item {
     /// The limit's amount.
     pub amount: u64,
     /// How to count.
-    pub reckoning: Reckoning,
+    pub window: StoreWindow,
     /// What is told and asked.
-    pub ask: Ask,
+    pub ask: LeaseRequest,
+}
+
+impl Item {
+    /// What the caller holds of permits, and the turn of its request.
+    const fn permits(&self) -> (u64, u64) {
+        match self.ask.report {
+            LeaseReport::Permits { held, turn } => (held, turn),
+            LeaseReport::Grants { .. } => (0, 0),
+        }
+    }
+
+    /// How many sub-buckets a grant should last.
+    const fn lasts(&self) -> u64 {
+        match self.ask.report {
+            LeaseReport::Grants { lasts, .. } => lasts,
+            LeaseReport::Permits { .. } => 1,
+        }
+    }
 }
 
 /// What a call comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// An answer for each item, and for how long nothing is granted.
-    Done(Vec<Answer>, u64),
-    /// The caller knows another life of the data.
+    Done(Vec<LeaseReply>, u64),
+    /// The caller knows another epoch of the data.
     OtherEpoch,
     /// No period that was sent holds the store's time.
     OtherPeriod,
@@ -38,7 +56,7 @@ pub enum Outcome {
 /// The store.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
-    /// The life of the data, and until when it grants nothing.
+    /// The epoch of the data, and until when it grants nothing.
     pub epoch: Option<(String, i64)>,
     counters: HashMap<String, Counter>,
     lives: u64,
@@ -66,8 +84,8 @@ struct Counter {
     period: Option<i64>,
     used: u64,
     debt: u64,
-    /// Places by replica, until when, and the turn.
-    places: HashMap<String, (u64, i64, u64)>,
+    /// Permits by replica, until when, and the turn.
+    permits: HashMap<String, (u64, i64, u64)>,
     /// What each replica may hold unused, and until when.
     idle: HashMap<String, (u64, i64)>,
     tight_until: i64,
@@ -168,8 +186,8 @@ impl Flaw {
 impl Counter {
     /// Brings it to `now`, and tells what is charged; none if no period holds `now`.
     fn load(&mut self, replica: &str, item: &Item, flaw: Flaw, now: i64) -> Option<i64> {
-        match &item.reckoning {
-            Reckoning::Rolling {
+        match &item.window {
+            StoreWindow::Rolling {
                 tau_ms,
                 buckets,
                 reach,
@@ -194,7 +212,7 @@ impl Counter {
                 self.head = Some(head);
                 Some(head)
             }
-            Reckoning::Calendar { periods, .. } => {
+            StoreWindow::Calendar { periods, .. } => {
                 let (start, end) = *periods
                     .iter()
                     .find(|(from, to)| *from <= now && now < *to)?;
@@ -207,15 +225,16 @@ impl Counter {
                 self.ends = end;
                 self.period
             }
-            Reckoning::Places { .. } => {
-                self.places.retain(|_, (_, until, _)| *until > now);
+            StoreWindow::Permits { .. } => {
+                let (held, turn) = item.permits();
+                self.permits.retain(|_, (_, until, _)| *until > now);
                 self.late = self
-                    .places
+                    .permits
                     .get(replica)
-                    .is_some_and(|(_, _, turn)| *turn > item.ask.turn);
+                    .is_some_and(|(_, _, known)| *known > turn);
                 if !self.late {
-                    self.places.remove(replica);
-                    self.used = item.ask.holds;
+                    self.permits.remove(replica);
+                    self.used = held;
                 }
                 Some(0)
             }
@@ -224,13 +243,16 @@ impl Counter {
 
     /// Takes returns, charges what is owed and pays debt.
     fn hears(&mut self, at: i64, item: &Item) {
-        for part in &item.ask.returns {
+        let LeaseReport::Grants { returns, owed, .. } = &item.ask.report else {
+            return;
+        };
+        for part in returns {
             self.take_back(*part, item, at);
         }
         let free = item.amount.saturating_sub(self.sum(item));
-        let fitting = item.ask.owed.min(free);
+        let fitting = (*owed).min(free);
         self.charge(at, fitting, item);
-        self.debt += item.ask.owed - fitting;
+        self.debt += owed - fitting;
         let charged = self.sum(item) - self.debt;
         let paid = self.debt.min(item.amount.saturating_sub(charged));
         self.charge(at, paid, item);
@@ -238,7 +260,7 @@ impl Counter {
     }
 
     /// Grants what it can.
-    fn answers(&mut self, at: i64, item: &Item, asker: Asker<'_>) -> Answer {
+    fn answers(&mut self, at: i64, item: &Item, asker: Asker<'_>) -> LeaseReply {
         let Asker { replica, now, .. } = asker;
         let used = self.sum(item);
         let refused = used + item.ask.need > item.amount;
@@ -257,13 +279,15 @@ impl Counter {
         } else {
             0
         };
-        let lasts = match item.reckoning {
-            Reckoning::Rolling { reach, .. }
+        let lasts = match item.window {
+            StoreWindow::Rolling { reach, .. }
                 if granted > 0 && !tight && 2 * (used + granted) <= item.amount =>
             {
-                item.ask.lasts.clamp(1, reach)
+                item.lasts().clamp(1, reach)
             }
-            Reckoning::Rolling { .. } | Reckoning::Calendar { .. } | Reckoning::Places { .. } => 1,
+            StoreWindow::Rolling { .. }
+            | StoreWindow::Calendar { .. }
+            | StoreWindow::Permits { .. } => 1,
         };
         let last = at + i64::try_from(lasts).unwrap_or(1) - 1;
         let charged_at = match asker.flaw {
@@ -275,19 +299,20 @@ impl Counter {
         if !self.late {
             self.note_idle(replica, item, lasts, granted, now);
         }
-        if let Reckoning::Places { lease_ms } = item.reckoning {
+        if let StoreWindow::Permits { lease_ms } = item.window {
             if !self.late {
                 let until = now + i64::try_from(lease_ms).unwrap_or(0);
-                let told = (item.ask.holds + granted, until, item.ask.turn);
-                self.places.insert(replica.to_owned(), told);
+                let (held, turn) = item.permits();
+                let told = (held + granted, until, turn);
+                self.permits.insert(replica.to_owned(), told);
             }
             (self.late, self.used) = (false, 0);
         }
-        let ends_in_ms = match item.reckoning {
-            Reckoning::Calendar { .. } => u64::try_from((self.ends - now).max(0)).ok(),
-            Reckoning::Rolling { .. } | Reckoning::Places { .. } => None,
+        let ends_in_ms = match item.window {
+            StoreWindow::Calendar { .. } => u64::try_from((self.ends - now).max(0)).ok(),
+            StoreWindow::Rolling { .. } | StoreWindow::Permits { .. } => None,
         };
-        Answer {
+        LeaseReply {
             granted,
             at: last,
             lasts,
@@ -299,35 +324,35 @@ impl Counter {
     }
 
     fn sum(&self, item: &Item) -> u64 {
-        let counted: u64 = match item.reckoning {
-            Reckoning::Rolling { .. } => self.buckets.values().sum(),
-            Reckoning::Calendar { .. } => self.used,
-            Reckoning::Places { .. } => {
-                self.used + self.places.values().map(|(count, ..)| count).sum::<u64>()
+        let counted: u64 = match item.window {
+            StoreWindow::Rolling { .. } => self.buckets.values().sum(),
+            StoreWindow::Calendar { .. } => self.used,
+            StoreWindow::Permits { .. } => {
+                self.used + self.permits.values().map(|(count, ..)| count).sum::<u64>()
             }
         };
         counted + self.debt
     }
 
     fn charge(&mut self, at: i64, amount: u64, item: &Item) {
-        match item.reckoning {
-            Reckoning::Rolling { .. } => *self.buckets.entry(at).or_default() += amount,
-            Reckoning::Calendar { .. } => self.used += amount,
-            Reckoning::Places { .. } => {}
+        match item.window {
+            StoreWindow::Rolling { .. } => *self.buckets.entry(at).or_default() += amount,
+            StoreWindow::Calendar { .. } => self.used += amount,
+            StoreWindow::Permits { .. } => {}
         }
     }
 
-    fn take_back(&mut self, part: Part, item: &Item, at: i64) {
-        match item.reckoning {
-            Reckoning::Rolling { .. } => {
+    fn take_back(&mut self, part: Slice, item: &Item, at: i64) {
+        match item.window {
+            StoreWindow::Rolling { .. } => {
                 if let Some(bucket) = self.buckets.get_mut(&part.at) {
                     *bucket = bucket.saturating_sub(part.amount);
                 }
             }
-            Reckoning::Calendar { .. } if part.at == at => {
+            StoreWindow::Calendar { .. } if part.at == at => {
                 self.used = self.used.saturating_sub(part.amount);
             }
-            Reckoning::Calendar { .. } | Reckoning::Places { .. } => {}
+            StoreWindow::Calendar { .. } | StoreWindow::Permits { .. } => {}
         }
     }
 
@@ -339,13 +364,13 @@ impl Counter {
     }
 
     fn note_idle(&mut self, replica: &str, item: &Item, lasts: u64, granted: u64, now: i64) {
-        let lease_ms = match item.reckoning {
-            Reckoning::Rolling { tau_ms, .. } => lasts * tau_ms,
-            Reckoning::Calendar { lease_ms, .. } | Reckoning::Places { lease_ms } => lease_ms,
+        let lease_ms = match item.window {
+            StoreWindow::Rolling { tau_ms, .. } => lasts * tau_ms,
+            StoreWindow::Calendar { lease_ms, .. } | StoreWindow::Permits { lease_ms } => lease_ms,
         };
-        let slack = match item.reckoning {
-            Reckoning::Rolling { .. } | Reckoning::Calendar { .. } => SLACK_MS,
-            Reckoning::Places { .. } => 0,
+        let slack = match item.window {
+            StoreWindow::Rolling { .. } | StoreWindow::Calendar { .. } => SLACK_MS,
+            StoreWindow::Permits { .. } => 0,
         };
         let idle = item.ask.idle + granted.saturating_sub(item.ask.need);
         let until = now + i64::try_from(lease_ms).unwrap_or(0) + slack;
@@ -353,8 +378,8 @@ impl Counter {
     }
 
     fn profile(&self, item: &Item, flaw: Flaw, now: i64) -> Profile {
-        match &item.reckoning {
-            Reckoning::Rolling {
+        match &item.window {
+            StoreWindow::Rolling {
                 tau_ms,
                 buckets,
                 reach,
@@ -373,8 +398,8 @@ impl Counter {
                     turns_in_ms: u64::try_from(((head + 1) * tau - now).max(1)).unwrap_or(1),
                 }
             }
-            Reckoning::Calendar { .. } => Profile::Calendar,
-            Reckoning::Places { .. } => Profile::Places,
+            StoreWindow::Calendar { .. } => Profile::Calendar,
+            StoreWindow::Permits { .. } => Profile::Permits,
         }
     }
 }

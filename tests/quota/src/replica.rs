@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use proxy_core::names::{Moment, Usage};
 use proxy_core::quota::{
-    Ask, Backing, Cost, Counter, Entry, Escrow, Limit, Loss, Mode, OnStoreLoss, Shortfall, Taken,
-    Trip, repeats_after, reserve,
+    Backing, Cost, Counter, Entry, Escrow, LeaseRequest, Limit, Loss, Mode, OnStoreLoss,
+    Reservation, RoundTrip, Shortfall, repeats_after, reserve,
 };
 
 use crate::model::{Item, Outcome};
@@ -16,7 +16,7 @@ pub struct Call {
     /// Which counters, by index.
     pub indexes: Vec<usize>,
     /// What is told and asked for each.
-    pub asks: Vec<Ask>,
+    pub asks: Vec<LeaseRequest>,
     /// The epoch that was known when it was sent.
     pub epoch: String,
     /// By the replica's monotonic clock.
@@ -56,7 +56,7 @@ pub struct Replica {
 #[derive(Debug)]
 pub enum Fate {
     /// It runs.
-    Admitted(Vec<Taken>),
+    Admitted(Vec<Reservation>),
     /// It was refused.
     Refused,
     /// It waits for an answer; perhaps a call has to be sent first.
@@ -160,7 +160,10 @@ impl Replica {
                         } else {
                             0
                         };
-                        call.add(index, self.escrows[index].ask(need, self.replicas, moment));
+                        call.add(
+                            index,
+                            self.escrows[index].request(need, self.replicas, moment),
+                        );
                     }
                 }
                 self.queue.push_back(tokens);
@@ -181,7 +184,7 @@ impl Replica {
         }
         for index in 0..self.limits.len() {
             if self.escrows[index].joins(replicas, moment) {
-                call.add(index, self.escrows[index].ask(0, self.replicas, moment));
+                call.add(index, self.escrows[index].request(0, self.replicas, moment));
             }
         }
         (!call.indexes.is_empty()).then_some(call)
@@ -195,7 +198,7 @@ impl Replica {
             let escrow = &mut self.escrows[index];
             let calls = escrow.is_asking() || escrow.is_busy(moment);
             if !calls && escrow.tidy(self.replicas, moment) {
-                call.add(index, escrow.tell(moment));
+                call.add(index, escrow.report(moment));
             }
         }
         call
@@ -216,7 +219,7 @@ impl Replica {
         let moment = self.moment(now);
         let mut call = self.call(moment);
         if self.escrows[index].recall(moment) {
-            call.add(index, self.escrows[index].tell(moment));
+            call.add(index, self.escrows[index].report(moment));
         }
         (!call.indexes.is_empty()).then_some(call)
     }
@@ -226,7 +229,7 @@ impl Replica {
     pub fn again(&self, call: &Call, now: i64) -> Call {
         Call {
             indexes: call.indexes.clone(),
-            asks: call.asks.iter().map(Ask::again).collect(),
+            asks: call.asks.iter().map(LeaseRequest::again).collect(),
             repeats: call.repeats + 1,
             ..self.call(self.moment(now))
         }
@@ -236,10 +239,10 @@ impl Replica {
     #[must_use]
     pub fn items(&self, call: &Call, now: i64) -> Vec<Item> {
         let store_time = self.moment(now).unix_ms + self.store_ahead;
-        let item = |(index, ask): (&usize, &Ask)| Item {
+        let item = |(index, ask): (&usize, &LeaseRequest)| Item {
             key: format!("limit {index}"),
             amount: self.limits[*index].amount,
-            reckoning: self.limits[*index].window.reckoning(store_time),
+            window: self.limits[*index].window.in_store(store_time),
             ask: ask.clone(),
         };
         call.indexes.iter().zip(&call.asks).map(item).collect()
@@ -257,7 +260,7 @@ impl Replica {
         let moment = self.moment(now);
         self.store_ahead = store_ms - moment.unix_ms;
         self.replicas = replicas;
-        let trip = Trip {
+        let trip = RoundTrip {
             sent_ms: call.sent_ms,
             received_ms: moment.monotonic_ms,
         };
@@ -291,7 +294,7 @@ impl Replica {
                     let escrow = &mut self.escrows[index];
                     escrow.forget(used);
                     if !escrow.is_idle() {
-                        told.add(index, escrow.tell(moment));
+                        told.add(index, escrow.report(moment));
                     }
                 }
                 Next::Tells(told)
@@ -317,7 +320,7 @@ impl Replica {
     }
 
     /// A request ends, having used `tokens`.
-    pub fn settles(&mut self, running: Vec<Taken>, tokens: u64, now: i64) {
+    pub fn settles(&mut self, running: Vec<Reservation>, tokens: u64, now: i64) {
         let moment = self.moment(now);
         let used = cost(tokens);
         for (((limit, counter), escrow), taken) in self
@@ -339,7 +342,7 @@ impl Replica {
 }
 
 impl Call {
-    fn add(&mut self, index: usize, ask: Ask) {
+    fn add(&mut self, index: usize, ask: LeaseRequest) {
         self.indexes.push(index);
         self.asks.push(ask);
     }

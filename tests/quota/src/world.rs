@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use proxy_core::quota::{Limit, OnStoreLoss, Period, Taken, TimeZone, Unit, Window};
+use proxy_core::quota::{Limit, OnStoreLoss, Period, Reservation, TimeZone, Unit, Window};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -124,7 +124,7 @@ struct Entry {
     counts: u64,
     /// Used beyond what was reserved.
     excess: u64,
-    taken: Option<Vec<Taken>>,
+    taken: Option<Vec<Reservation>>,
 }
 
 /// Lets the story of `scenario` happen.

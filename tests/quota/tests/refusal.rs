@@ -3,8 +3,8 @@
 
 use proxy_core::names::Moment;
 use proxy_core::quota::{
-    Answer, Ask, Backing, Counter, Entry, Escrow, Limit, Mode, Shortfall, Trip, Unit, Wait, Window,
-    reserve,
+    Backing, Counter, Entry, Escrow, LeaseReply, LeaseReport, LeaseRequest, Limit, Mode, RoundTrip,
+    Shortfall, Unit, Wait, Window, reserve,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -23,11 +23,17 @@ fn moment(now: i64) -> Moment {
 }
 
 /// Asks the store as the replica `name`, which knows it already.
-fn asks(store: &mut Model, name: &str, limit: &Limit, ask: Ask, now: i64) -> Option<Answer> {
+fn asks(
+    store: &mut Model,
+    name: &str,
+    limit: &Limit,
+    ask: LeaseRequest,
+    now: i64,
+) -> Option<LeaseReply> {
     let item = Item {
         key: "limit".to_owned(),
         amount: limit.amount,
-        reckoning: limit.window.reckoning(now),
+        window: limit.window.in_store(now),
         ask,
     };
     let epoch = store.epoch.clone().map_or(String::new(), |(name, _)| name);
@@ -41,9 +47,9 @@ fn asks(store: &mut Model, name: &str, limit: &Limit, ask: Ask, now: i64) -> Opt
 fn told(store: &mut Model, limit: &Limit, tokens: u64, now: i64) -> Option<Wait> {
     let at = moment(now);
     let mut escrow = Escrow::new(limit);
-    let ask = escrow.ask(tokens, 1, at);
+    let ask = escrow.request(tokens, 1, at);
     let answer = asks(store, "asker", limit, ask.clone(), now)?;
-    let trip = Trip {
+    let trip = RoundTrip {
         sent_ms: at.monotonic_ms,
         received_ms: at.monotonic_ms,
     };
@@ -74,12 +80,17 @@ fn story(seed: u64, window: Window) -> bool {
     let mut store = Model::default();
     let mut now = START + rng.random_range(0..10 * tau);
     for _ in 0..rng.random_range(2..60) {
-        let mut ask = Ask::default();
-        ask.want = rng.random_range(0..=limit.amount / 3);
-        ask.lasts = rng.random_range(1..=limit.window.reach());
-        if rng.random_bool(0.1) {
-            ask.owed = rng.random_range(1..=limit.amount);
-        }
+        let want = rng.random_range(0..=limit.amount / 3);
+        let mut ask = LeaseRequest::new(LeaseReport::Grants {
+            returns: Vec::new(),
+            lasts: rng.random_range(1..=limit.window.reach()),
+            owed: if rng.random_bool(0.1) {
+                rng.random_range(1..=limit.amount)
+            } else {
+                0
+            },
+        });
+        ask.want = want;
         asks(&mut store, "other", &limit, ask, now);
         now += rng.random_range(0..2 * tau);
     }

@@ -10,7 +10,7 @@ fn check(bound: fn(&str) -> bool, good: &[&str], bad: &[&str]) {
 }
 
 #[test]
-fn names_are_what_the_api_server_takes() {
+fn names_have_the_bounds_of_the_api_server() {
     let long = "a".repeat(64);
     check(
         is_label,
@@ -20,7 +20,7 @@ fn names_are_what_the_api_server_takes() {
     let longest = format!("{}.{}", "a".repeat(200), "b".repeat(52));
     let too_long = format!("{longest}b");
     check(
-        is_object_name,
+        is_subdomain,
         &["a", "a.b-1", &longest],
         &["", "a..b", ".a", "a/b", "a b", &too_long],
     );
@@ -43,7 +43,7 @@ fn a_model_never_walks_a_path() {
 }
 
 #[test]
-fn a_star_stands_at_the_end_of_a_model_pattern_only() {
+fn a_model_pattern_has_a_star_only_at_its_end() {
     check(
         is_model_pattern,
         &["gpt-4o", "gpt-4o-*", "*", "a/*"],
@@ -52,7 +52,7 @@ fn a_star_stands_at_the_end_of_a_model_pattern_only() {
 }
 
 #[test]
-fn an_api_version_stays_within_its_parameter() {
+fn an_api_version_cannot_leave_its_query_parameter() {
     check(
         is_api_version,
         &["", "2024-10-21", "preview"],
@@ -61,7 +61,7 @@ fn an_api_version_stays_within_its_parameter() {
 }
 
 #[test]
-fn finds_the_second_of_two_equal_names() {
+fn duplicate_finds_the_second_of_two_equal_names() {
     assert_eq!(duplicate(["a", "b", "a", "b"].into_iter()), Some((2, "a")));
     assert_eq!(duplicate(["a", "b"].into_iter()), None);
 }

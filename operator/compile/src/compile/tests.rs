@@ -3,10 +3,10 @@ use proptest::sample::Index as Choice;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::Object;
 use crate::fixture::{self, object, settings};
-use crate::{Object, wire_key};
 
-/// Several states of a few objects that bear on each other; some can't be read.
+/// Several states of a few objects that refer to each other; some can't be read.
 fn states() -> Vec<Vec<Value>> {
     let change = |mut value: Value, pointer: &str, new: Value| {
         *value.pointer_mut(pointer).unwrap() = new;
@@ -88,7 +88,7 @@ fn is_sorted_without_duplicates<T: Ord>(items: &[T]) -> bool {
 
 proptest! {
     #[test]
-    fn only_the_last_state_counts_not_how_it_came_about(steps in steps(), seed in any::<u64>()) {
+    fn the_result_depends_on_the_last_state_only(steps in steps(), seed in any::<u64>()) {
         let states = states();
         let mut index = Index::default();
         let mut last: BTreeMap<ObjectRef, Object> = BTreeMap::new();
@@ -147,7 +147,7 @@ fn an_empty_index_compiles_to_an_empty_table() {
 }
 
 #[test]
-fn every_object_of_ours_gets_a_verdict_the_undecodable_too() {
+fn every_object_of_ours_has_a_verdict_even_an_undecodable_one() {
     let mut broken = fixture::route("a/broken");
     broken["spec"] = json!({});
     let compiled = fixture::compiled([
@@ -162,12 +162,13 @@ fn every_object_of_ours_gets_a_verdict_the_undecodable_too() {
         judged,
         ["AIBackend a/eu", "AIRoute a/broken", "AIQuota a/q"]
     );
-    let keys: Vec<String> = compiled.verdicts.keys().map(wire_key).collect();
-    assert_eq!(keys, ["backend/a/eu", "route/a/broken", "quota/a/q"]);
+    let entries = compiled.verdicts.keys().filter_map(ObjectRef::entry);
+    let entries: Vec<String> = entries.map(|entry| entry.to_string()).collect();
+    assert_eq!(entries, ["backend/a/eu", "route/a/broken", "quota/a/q"]);
 }
 
 #[test]
-fn an_object_that_can_be_read_again_comes_back() {
+fn a_repaired_object_comes_back() {
     let mut index = Index::default();
     let good = fixture::route("a/one");
     let mut broken = good.clone();
@@ -181,7 +182,7 @@ fn an_object_that_can_be_read_again_comes_back() {
 }
 
 #[test]
-fn reset_replaces_one_kind_and_leaves_the_others() {
+fn reset_replaces_one_kind_and_keeps_the_others() {
     let mut index = Index::default();
     for value in [
         fixture::route("a/one"),

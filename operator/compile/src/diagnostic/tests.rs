@@ -46,7 +46,7 @@ fn an_error_breaks_its_own_condition_with_the_first_reason() {
 }
 
 #[test]
-fn a_warning_breaks_nothing_but_is_told() {
+fn a_warning_breaks_no_condition_and_is_reported() {
     let mut findings = findings();
     findings.warning(
         ConditionType::ResolvedRefs,
@@ -61,7 +61,7 @@ fn a_warning_breaks_nothing_but_is_told() {
 }
 
 #[test]
-fn a_message_tells_a_few_problems_and_counts_the_rest() {
+fn a_message_lists_a_few_problems_and_counts_the_rest() {
     let mut findings = findings();
     for field in ["a", "b", "c", "d", "e", "f"] {
         findings.invalid(field, "is bad");

@@ -22,7 +22,7 @@ fn without_targets_a_quota_covers_its_namespace_or_the_gateway() {
 }
 
 #[test]
-fn a_missing_target_stays_in_the_scope_and_is_told() {
+fn a_missing_target_stays_in_the_scope_and_is_reported() {
     let compiled = with(|spec| spec["targetRefs"] = json!([{"name": "missing"}]));
     assert!(matches!(&compiled.contents.quotas[0].scope, Scope::Targets(t) if t.len() == 1));
     assert_eq!(
@@ -32,7 +32,7 @@ fn a_missing_target_stays_in_the_scope_and_is_told() {
 }
 
 #[test]
-fn what_can_not_be_told_of_a_scope_widens_it() {
+fn an_invalid_part_of_a_scope_widens_it() {
     for target in [
         json!({"name": "chat", "kind": "Gateway"}),
         json!({"name": "chat", "group": "example.com"}),
@@ -54,7 +54,7 @@ fn what_can_not_be_told_of_a_scope_widens_it() {
 }
 
 #[test]
-fn a_limit_that_can_not_be_measured_admits_nothing() {
+fn a_limit_that_cannot_be_measured_admits_nothing() {
     for (field, value) in [
         ("limit", json!(0)),
         ("limit", json!(i64::MIN)),

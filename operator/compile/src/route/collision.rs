@@ -8,13 +8,13 @@ use http::HeaderName;
 use proxy_core::names::{Attributes, ModelPattern, ObjectName, Operation};
 use proxy_core::route::{HostPattern, Match};
 
+use super::draft::Draft;
 use crate::diagnostic::Findings;
-use crate::route::Draft;
 
-/// What no two routes can both have. The lists are sorted, so equal sets are equal.
+/// A host and a match, which one route owns. The lists are sorted, so equal sets are equal.
 #[derive(PartialEq, Eq, Hash)]
 struct Claim<'a> {
-    /// `None` = any host.
+    /// `None` means any host.
     host: Option<&'a HostPattern>,
     models: &'a [ModelPattern],
     operations: &'a [Operation],
@@ -30,9 +30,9 @@ struct Conflict<'a> {
     winner: &'a ObjectName,
 }
 
-/// Tells every route that an earlier one has one of its matches already. A route that loses, or is
-/// in error otherwise, keeps its other matches, so it wins those over later routes.
-pub(crate) fn find(drafts: &mut [Draft<'_>]) {
+/// Reports every match of a route that an earlier route owns. A route that loses one, or is in error
+/// otherwise, keeps its other matches and wins those over later routes.
+pub(super) fn find(drafts: &mut [Draft<'_>]) {
     let mut order: Vec<(i64, &ObjectName, usize)> = drafts
         .iter()
         .enumerate()
@@ -49,7 +49,7 @@ pub(crate) fn find(drafts: &mut [Draft<'_>]) {
         for (field, alternative) in alternatives(draft, &everything) {
             let owners =
                 hosts(draft).map(|host| *claims.entry(claim(host, alternative)).or_insert(name));
-            // Every host is claimed before the first loss is told.
+            // Claim every host before the first loss is reported.
             let owners: Vec<&ObjectName> = owners.collect();
             if let Some(winner) = owners.into_iter().find(|owner| *owner != name) {
                 conflicts.push(Conflict {
@@ -60,18 +60,18 @@ pub(crate) fn find(drafts: &mut [Draft<'_>]) {
             }
         }
     }
-    let told: Vec<_> = conflicts
+    let losses: Vec<_> = conflicts
         .into_iter()
         .map(|conflict| (conflict.loser, conflict.field, conflict.winner.clone()))
         .collect();
-    for (loser, field, winner) in told {
+    for (loser, field, winner) in losses {
         if let Some(draft) = drafts.get_mut(loser) {
-            tell(&mut draft.findings, field, draft.name, &winner);
+            report(&mut draft.findings, field, draft.name, &winner);
         }
     }
 }
 
-/// Each match with what makes the text of its field.
+/// Each match with a function that formats its field.
 fn alternatives<'a>(
     draft: &'a Draft<'_>,
     everything: &'a Match,
@@ -115,7 +115,7 @@ fn claim<'a>(host: Option<&'a HostPattern>, alternative: &'a Match) -> Claim<'a>
     }
 }
 
-fn tell(findings: &mut Findings, field: String, loser: &ObjectName, winner: &ObjectName) {
+fn report(findings: &mut Findings, field: String, loser: &ObjectName, winner: &ObjectName) {
     let message = if loser.namespace() == winner.namespace() {
         format!(
             "AIRoute {} comes first and has the same host and match; change one of them",

@@ -8,15 +8,23 @@ use proxy_core::names::{self, ConsumerMatch, ModelPattern, ObjectName};
 use proxy_core::route::Match;
 use proxy_core::table::{Retry, Rule};
 
-use super::DraftRule;
 use crate::bounds::{is_label, is_model_pattern};
 use crate::diagnostic::Findings;
 use crate::reference::{Place, References};
 
-/// The most further tries.
+/// Most further attempts; the schema has the same bound.
 const MAX_ATTEMPTS: i32 = 5;
 
-/// Compiles a rule; `None` if none of its matches can be told.
+/// A compiled rule, and its place among the declared ones.
+pub(crate) struct DraftRule {
+    pub(crate) rule: Rule,
+    /// Index among the declared rules.
+    pub(crate) declared: usize,
+    /// For each match its index among the declared matches.
+    pub(crate) matches: Vec<usize>,
+}
+
+/// Compiles a rule; `None` if none of its matches can be parsed.
 pub(super) fn compile(
     index: usize,
     declared: &RouteRule,
@@ -62,7 +70,7 @@ pub(super) fn compile(
             origins.push(i);
         }
     }
-    // Without its matches the rule would take everything.
+    // Without its matches the rule would match everything.
     if matches.is_empty() && !declared.matches.is_empty() {
         return None;
     }
@@ -102,17 +110,17 @@ fn retry(declared: &RouteRule, field: &str, findings: &mut Findings) -> Retry {
     }
 }
 
-/// One alternative, its lists sorted; `None` if a part of it can't be told, since without that part
+/// One alternative with sorted lists; `None` if a part of it can't be parsed, since without that part
 /// it would match more than declared.
 fn alternative_of(declared: &RouteMatch, field: &str, findings: &mut Findings) -> Option<Match> {
     let models = models(&declared.models, field, findings);
     let mut headers = Vec::with_capacity(declared.headers.len());
-    let mut all_told = true;
+    let mut all_parsed = true;
     for (i, header) in declared.headers.iter().enumerate() {
         match HeaderName::from_bytes(header.name.as_bytes()) {
             Ok(name) => headers.push((name, Arc::from(header.value.as_str()))),
             Err(_) => {
-                all_told = false;
+                all_parsed = false;
                 let message = format!("{:?} is no header name; correct it", header.name);
                 findings.invalid(format!("{field}.headers[{i}].name"), message);
             }
@@ -135,16 +143,16 @@ fn alternative_of(declared: &RouteMatch, field: &str, findings: &mut Findings) -
     let mut operations: Vec<_> = declared.operations.iter().copied().map(operation).collect();
     operations.sort();
     operations.dedup();
-    let told = Match {
+    let compiled = Match {
         models: models?,
         operations,
         headers,
         consumers: consumers(&declared.consumers),
     };
-    all_told.then_some(told)
+    all_parsed.then_some(compiled)
 }
 
-/// Model patterns, sorted; `None` if some are declared and none can be told.
+/// Sorted model patterns; `None` if some are declared and none can be parsed.
 pub(crate) fn models(
     declared: &[String],
     field: &str,

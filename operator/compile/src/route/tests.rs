@@ -4,7 +4,7 @@ use crate::fixture::{self, compiled, found};
 use crate::{Index, Kind, compile};
 
 #[test]
-fn taking_a_grant_away_takes_the_reference_away() {
+fn a_deleted_grant_removes_the_reference() {
     let mut route = fixture::route("team/chat");
     route["spec"]["rules"][0]["backendRefs"][0]["namespace"] = json!("platform");
     let mut index = Index::default();
@@ -27,7 +27,7 @@ fn taking_a_grant_away_takes_the_reference_away() {
 }
 
 #[test]
-fn without_a_grant_nobody_can_tell_whether_a_backend_exists() {
+fn without_a_grant_a_route_does_not_show_whether_a_backend_exists() {
     let mut route = fixture::route("team/chat");
     route["spec"]["rules"][0]["backendRefs"][0]["namespace"] = json!("platform");
     route["spec"]["rules"][0]["backendRefs"][0]["deployment"] = json!("gpt-4o");
@@ -44,7 +44,7 @@ fn without_a_grant_nobody_can_tell_whether_a_backend_exists() {
 }
 
 #[test]
-fn a_loser_comes_into_force_when_the_winner_goes() {
+fn a_loser_takes_effect_when_the_winner_is_deleted() {
     let both = compiled([
         fixture::route("a/one"),
         fixture::route("a/two"),
@@ -101,7 +101,7 @@ fn routes_with_other_hosts_or_other_consumers_do_not_collide() {
 }
 
 #[test]
-fn one_route_may_say_the_same_twice() {
+fn one_route_may_have_the_same_match_twice() {
     let mut route = fixture::route("a/one");
     route["spec"]["rules"][0]["matches"] = json!([{"models": ["m"]}, {"models": ["m"]}]);
     let compiled = compiled([route, fixture::backend("a/eu")]);
@@ -109,7 +109,7 @@ fn one_route_may_say_the_same_twice() {
 }
 
 #[test]
-fn a_rejected_route_leads_nowhere_and_keeps_its_matches() {
+fn a_rejected_route_has_no_target_and_keeps_its_matches() {
     let mut route = fixture::route("a/one");
     route["spec"]["parentRefs"] = json!([{"name": "edge"}]);
     route["spec"]["rules"][0]["matches"] = json!([{"models": ["gpt-4o"]}]);
@@ -127,7 +127,7 @@ fn a_rejected_route_leads_nowhere_and_keeps_its_matches() {
 }
 
 #[test]
-fn a_match_that_can_not_be_told_never_becomes_a_wider_one() {
+fn an_invalid_match_never_becomes_a_wider_one() {
     for matched in [
         json!({"models": ["*-mini"]}),
         json!({"models": ["a*b", "c*d"]}),

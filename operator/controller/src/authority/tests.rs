@@ -1,22 +1,23 @@
 use http::Method;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use operator_publish::tls::StoredAuthorities;
 
-use super::{CaError, CaPem, load_or_create_ca};
+use super::{CaError, load_or_create_ca, read, secret};
 use crate::scenario::Scenario;
 
 const SECRETS: &str = "/api/v1/namespaces/gateway/secrets";
 
-fn pem(name: &str) -> CaPem {
-    CaPem {
+fn pem(name: &str) -> StoredAuthorities {
+    StoredAuthorities {
         certificate: format!("certificate of {name}\n"),
         key: format!("key of {name}\n"),
-        ..CaPem::default()
+        ..StoredAuthorities::default()
     }
 }
 
 #[tokio::test]
-async fn the_first_operator_makes_the_ca_and_the_next_one_loads_it() {
+async fn the_first_operator_makes_the_ca_and_the_next_loads_it() {
     let scenario = Scenario::default().storing(SECRETS);
     let client = scenario.client();
     let first = load_or_create_ca(&client, "gateway", || pem("first")).await;
@@ -26,8 +27,8 @@ async fn the_first_operator_makes_the_ca_and_the_next_one_loads_it() {
 }
 
 /// The Secret as the API server gives it back.
-fn stored(ca: &CaPem) -> Secret {
-    let mut secret = ca.secret("gateway", None);
+fn stored(ca: &StoredAuthorities) -> Secret {
+    let mut secret = secret(ca, "gateway", None);
     let text = secret.string_data.take().expect("it is written as text");
     let bytes = |text: String| ByteString(text.into_bytes());
     let data = text.into_iter().map(|(key, text)| (key, bytes(text)));
@@ -36,7 +37,7 @@ fn stored(ca: &CaPem) -> Secret {
 }
 
 #[tokio::test]
-async fn an_operator_that_comes_second_in_a_race_takes_the_first_ones_ca() {
+async fn the_loser_of_a_race_takes_the_ca_of_the_winner() {
     let scenario = Scenario::default().storing(SECRETS);
     let client = scenario.client();
     let theirs = load_or_create_ca(&client, "gateway", || {
@@ -50,10 +51,10 @@ async fn an_operator_that_comes_second_in_a_race_takes_the_first_ones_ca() {
 }
 
 #[tokio::test]
-async fn a_secret_without_a_key_is_left_alone_and_named() {
+async fn a_secret_without_a_key_is_reported_and_left_as_it_is() {
     let scenario = Scenario::default().storing(SECRETS);
     let client = scenario.client();
-    let without = CaPem {
+    let without = StoredAuthorities {
         key: String::new(),
         ..pem("broken")
     };
@@ -75,28 +76,11 @@ async fn a_secret_without_a_key_is_left_alone_and_named() {
 }
 
 #[test]
-fn the_bundle_has_every_certificate_and_no_key() {
-    let ca = CaPem {
+fn a_successor_is_read_as_it_was_stored() {
+    let ca = StoredAuthorities {
         next: Some(("next certificate\n".to_owned(), "next key\n".to_owned())),
         former: "former certificate\n".to_owned(),
         ..pem("now")
     };
-    assert_eq!(
-        ca.bundle(),
-        "certificate of now\nnext certificate\nformer certificate\n"
-    );
-    assert_eq!(format!("{ca:?}"), "CaPem { .. }");
-}
-
-#[test]
-fn a_successor_survives_being_stored() {
-    let ca = CaPem {
-        next: Some(("next certificate\n".to_owned(), "next key\n".to_owned())),
-        former: "former certificate\n".to_owned(),
-        ..pem("now")
-    };
-    assert_eq!(
-        CaPem::read(&stored(&ca), "gateway").expect("it is complete"),
-        ca
-    );
+    assert_eq!(read(&stored(&ca), "gateway").expect("it is complete"), ca);
 }

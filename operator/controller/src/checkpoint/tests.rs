@@ -87,7 +87,7 @@ impl Keeping {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_changed_is_written_every_thirty_seconds_and_nothing_at_rest() {
+async fn a_change_is_written_every_thirty_seconds_and_nothing_at_rest() {
     let keeping = keeping(StatusCode::OK);
     sleep(Duration::from_secs(29)).await;
     assert!(keeping.written().is_empty());
@@ -112,7 +112,7 @@ async fn a_departure_is_written_soon_and_several_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_one_is_written_at_the_end_although_the_lease_goes_too() {
+async fn the_last_checkpoint_is_written_before_the_lease_is_released() {
     let mut keeping = keeping(StatusCode::OK);
     sleep(Duration::from_millis(1)).await;
     keeping.stop.stop();
@@ -122,7 +122,7 @@ async fn the_last_one_is_written_at_the_end_although_the_lease_goes_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_lead_writes_nothing_and_who_leads_again_writes_anew() {
+async fn a_follower_writes_nothing_and_a_new_leader_writes_again() {
     let mut keeping = keeping(StatusCode::OK);
     sleep(Duration::from_secs(31)).await;
     keeping.lead.lose();
@@ -148,7 +148,7 @@ async fn a_write_that_failed_is_tried_again() {
 }
 
 #[tokio::test]
-async fn what_was_kept_is_loaded_and_an_older_chart_keeps_nothing() {
+async fn a_stored_checkpoint_is_loaded_and_an_older_chart_has_none() {
     let scenario = |status: StatusCode, data: serde_json::Value| {
         let scenario = Scenario::default().rule(move |call| {
             let read = call.method == Method::GET && call.path == PATH;

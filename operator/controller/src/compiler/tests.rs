@@ -11,30 +11,31 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::{Compilation, Compiler, Due, KINDS, LONGEST, QUIET};
-use crate::known::KnownObjects;
+use crate::config::Scope;
 use crate::scenario::metrics;
-use crate::watch::{Scope, Seen, Update};
+use crate::stored_status::StoredObjects;
+use crate::watch::{Observed, Update};
 
 struct Bench {
     updates: mpsc::Sender<Update>,
     compilations: watch::Receiver<Option<Compilation>>,
-    known: Arc<Mutex<KnownObjects>>,
+    stored: Arc<Mutex<StoredObjects>>,
     _trigger: shutdown::Trigger,
 }
 
 /// A running compiler for these scopes.
 fn bench(scopes: Vec<Scope>) -> Bench {
-    let known = Arc::<Mutex<KnownObjects>>::default();
+    let stored = Arc::<Mutex<StoredObjects>>::default();
     let (changed, _) = watch::channel(0);
     let (compiler, compilations) =
-        Compiler::new("gateway", scopes, Arc::clone(&known), changed, metrics());
+        Compiler::new("gateway", scopes, Arc::clone(&stored), changed, metrics());
     let (updates, receiver) = mpsc::channel(1_024);
     let (trigger, shutdown) = shutdown::channel();
     proxy_admin::task::spawn("compiler", compiler.run(receiver, shutdown));
     Bench {
         updates,
         compilations,
-        known,
+        stored,
         _trigger: trigger,
     }
 }
@@ -70,7 +71,7 @@ impl Bench {
     }
 }
 
-fn listed(kind: Kind, scope: Scope, objects: Vec<Seen>, version: u64) -> Update {
+fn listed(kind: Kind, scope: Scope, objects: Vec<Observed>, version: u64) -> Update {
     Update::Listed {
         kind,
         scope,
@@ -79,7 +80,7 @@ fn listed(kind: Kind, scope: Scope, objects: Vec<Seen>, version: u64) -> Update 
     }
 }
 
-fn seen(kind: Kind, namespace: &str, name: &str, generation: i64, version: u64) -> Seen {
+fn observed(kind: Kind, namespace: &str, name: &str, generation: i64, version: u64) -> Observed {
     let spec = match kind {
         Kind::AiRoute => json!({"authentication": {"anonymous": {}}, "rules": [
             {"name": "chat", "backendRefs": [{"name": "foundry"}]},
@@ -96,7 +97,7 @@ fn read(
     generation: i64,
     version: u64,
     spec: &Value,
-) -> Seen {
+) -> Observed {
     let object: DynamicObject = serde_json::from_value(json!({
         "metadata": {
             "name": name, "namespace": namespace, "uid": "u",
@@ -105,11 +106,11 @@ fn read(
         "spec": spec,
     }))
     .expect("it has metadata");
-    Seen::read(kind, object).expect("it has a name")
+    Observed::read(kind, object).expect("it has a name")
 }
 
-fn applied(seen: Seen) -> Update {
-    Update::Applied(Box::new(seen))
+fn applied(observed: Observed) -> Update {
+    Update::Applied(Box::new(observed))
 }
 
 fn reference(kind: Kind, name: &str) -> ObjectRef {
@@ -117,7 +118,7 @@ fn reference(kind: Kind, name: &str) -> ObjectRef {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_compiled_before_every_kind_was_listed() {
+async fn the_first_compile_waits_for_every_listing() {
     let mut bench = bench(vec![None]);
     let (last, first) = KINDS.split_last().expect("there are kinds");
     for kind in first {
@@ -129,7 +130,7 @@ async fn nothing_is_compiled_before_every_kind_was_listed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_reference_grants_nothing_waits_for_them() {
+async fn a_cluster_without_reference_grants_does_not_wait_for_them() {
     let mut bench = bench(vec![None]);
     for kind in &KINDS[..4] {
         bench.send(listed(*kind, None, Vec::new(), 10)).await;
@@ -146,7 +147,7 @@ async fn a_burst_is_compiled_once() {
     for version in 11..=50 {
         let name = format!("route-{version}");
         bench
-            .send(applied(seen(Kind::AiRoute, "team", &name, 1, version)))
+            .send(applied(observed(Kind::AiRoute, "team", &name, 1, version)))
             .await;
     }
     let compilation = bench.next().await;
@@ -156,7 +157,7 @@ async fn a_burst_is_compiled_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_of_changes_does_not_put_the_compile_off() {
+async fn a_stream_of_changes_does_not_delay_the_compile() {
     let mut bench = bench(vec![None]);
     bench.listed(10).await;
     bench.next().await;
@@ -164,10 +165,10 @@ async fn a_stream_of_changes_does_not_put_the_compile_off() {
     let updates = bench.updates.clone();
     proxy_admin::task::spawn("changes", async move {
         for version in 11..=1_000 {
-            let change = applied(seen(Kind::AiRoute, "team", "chat", 1_000, version));
+            let change = applied(observed(Kind::AiRoute, "team", "chat", 1_000, version));
             let mut change = change;
-            if let Update::Applied(seen) = &mut change {
-                seen.known.generation = i64::try_from(version).expect("it is small");
+            if let Update::Applied(observed) = &mut change {
+                observed.stored.generation = i64::try_from(version).expect("it is small");
             }
             if updates.send(change).await.is_err() {
                 return;
@@ -180,57 +181,57 @@ async fn a_stream_of_changes_does_not_put_the_compile_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_status_of_the_same_generation_is_noted_and_not_compiled() {
+async fn a_new_status_of_the_same_generation_is_stored_and_not_compiled() {
     let mut bench = bench(vec![None]);
     bench.listed(10).await;
     bench
-        .send(applied(seen(Kind::AiRoute, "team", "chat", 1, 11)))
+        .send(applied(observed(Kind::AiRoute, "team", "chat", 1, 11)))
         .await;
     bench.next().await;
-    let mut again = seen(Kind::AiRoute, "team", "chat", 1, 12);
-    again.known.status.programmed = "1/1".to_owned();
+    let mut again = observed(Kind::AiRoute, "team", "chat", 1, 12);
+    again.stored.status.programmed = "1/1".to_owned();
     bench.send(applied(again)).await;
     assert!(bench.rests().await);
-    let known = bench.known.lock();
-    let known = &known[&reference(Kind::AiRoute, "chat")];
+    let stored = bench.stored.lock();
+    let stored = &stored[&reference(Kind::AiRoute, "chat")];
     assert_eq!(
-        (known.version, known.status.programmed.as_str()),
+        (stored.version, stored.status.programmed.as_str()),
         (12, "1/1")
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_object_made_anew_under_its_old_name_is_compiled() {
+async fn a_recreated_object_is_compiled() {
     let mut bench = bench(vec![None]);
     bench.listed(10).await;
     bench
-        .send(applied(seen(Kind::AiRoute, "team", "chat", 1, 11)))
+        .send(applied(observed(Kind::AiRoute, "team", "chat", 1, 11)))
         .await;
     bench.next().await;
-    let mut anew = seen(Kind::AiRoute, "team", "chat", 1, 12);
-    anew.known.uid = "another".to_owned();
-    bench.send(applied(anew)).await;
+    let mut recreated = observed(Kind::AiRoute, "team", "chat", 1, 12);
+    recreated.stored.uid = "another".to_owned();
+    bench.send(applied(recreated)).await;
     assert_eq!(bench.next().await.revision, 12);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_revision_never_goes_back_and_counts_deletions() {
+async fn the_revision_never_moves_back_and_includes_deletions() {
     let mut bench = bench(vec![None]);
     bench.listed(100).await;
     bench
-        .send(applied(seen(Kind::AiRoute, "team", "chat", 1, 60)))
+        .send(applied(observed(Kind::AiRoute, "team", "chat", 1, 60)))
         .await;
     assert_eq!(bench.next().await.revision, 100);
-    let gone = seen(Kind::AiRoute, "team", "chat", 1, 120);
+    let gone = observed(Kind::AiRoute, "team", "chat", 1, 120);
     bench.send(Update::Deleted(Box::new(gone))).await;
     let compilation = bench.next().await;
     assert_eq!(compilation.revision, 120);
     assert!(compilation.compiled.verdicts.is_empty());
-    assert!(bench.known.lock().is_empty());
+    assert!(bench.stored.lock().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listing_removes_what_is_gone_from_its_own_scope_only() {
+async fn a_listing_removes_deleted_objects_of_its_own_scope_only() {
     let scopes = vec![Some("team".to_owned()), Some("other".to_owned())];
     let mut bench = bench(scopes.clone());
     for kind in KINDS {
@@ -241,7 +242,7 @@ async fn a_listing_removes_what_is_gone_from_its_own_scope_only() {
         }
     }
     for (namespace, version) in [("team", 11), ("other", 12)] {
-        let route = seen(Kind::AiRoute, namespace, "chat", 1, version);
+        let route = observed(Kind::AiRoute, namespace, "chat", 1, version);
         bench.send(applied(route)).await;
     }
     assert_eq!(bench.next().await.compiled.verdicts.len(), 2);
@@ -259,13 +260,13 @@ async fn a_listing_removes_what_is_gone_from_its_own_scope_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_undecodable_object_is_judged_and_the_others_go_on() {
+async fn an_undecodable_object_is_judged_and_affects_no_other() {
     let mut bench = bench(vec![None]);
     bench.listed(10).await;
     let broken = read(Kind::AiRoute, "team", "broken", 7, 11, &json!({"rules": 5}));
     bench.send(applied(broken)).await;
     bench
-        .send(applied(seen(Kind::AiRoute, "team", "chat", 1, 12)))
+        .send(applied(observed(Kind::AiRoute, "team", "chat", 1, 12)))
         .await;
     let compilation = bench.next().await;
     let broken = reference(Kind::AiRoute, "broken");
@@ -274,18 +275,18 @@ async fn an_undecodable_object_is_judged_and_the_others_go_on() {
             .diagnostics
             .is_empty()
     );
-    assert_eq!(compilation.undecodable.get(&broken), Some(&7));
+    assert_eq!(compilation.compiled.verdicts[&broken].generation, 7);
     assert!(
         compilation
             .compiled
             .verdicts
             .contains_key(&reference(Kind::AiRoute, "chat"))
     );
-    // Mended, it is like any other.
+    // Repaired, it is like any other.
     bench
-        .send(applied(seen(Kind::AiRoute, "team", "broken", 8, 13)))
+        .send(applied(observed(Kind::AiRoute, "team", "broken", 8, 13)))
         .await;
-    assert!(bench.next().await.undecodable.is_empty());
+    assert_eq!(bench.next().await.compiled.verdicts[&broken].generation, 8);
 }
 
 #[test]

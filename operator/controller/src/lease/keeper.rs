@@ -1,4 +1,4 @@
-//! Carries out the election against the API server, and tells everybody who asks whether we lead.
+//! Applies the election to the API server, and publishes whether this replica leads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ mod tests;
 /// The Lease, in the installation's own namespace.
 pub(crate) const LEASE: &str = "tundish-operator";
 
-/// Whether this replica may write, for those who do.
+/// Whether this replica leads, and so may write.
 #[derive(Clone, Debug)]
 pub(crate) struct Leadership {
     until_ms: Arc<AtomicU64>,
@@ -31,26 +31,27 @@ pub(crate) struct Leadership {
 }
 
 impl Leadership {
-    /// Whether we lead right now. Also right after a pause of the machine: it compares the deadline.
+    /// Whether this replica leads now. Correct even right after a pause of the machine: it compares the
+    /// deadline.
     pub(crate) fn holds(&self) -> bool {
         clock::now().monotonic_ms < self.until_ms.load(Ordering::Acquire)
     }
 
-    /// Waits until we lead.
+    /// Waits until this replica leads.
     pub(crate) async fn gained(&mut self) {
         if self.changes.wait_for(|leads| *leads).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Waits until we do not lead.
+    /// Waits until this replica does not lead.
     pub(crate) async fn lost(&mut self) {
-        // An error means that the keeper is gone, and the leadership with it.
+        // An error means that the keeper has ended, and the leadership with it.
         self.changes.wait_for(|leads| !*leads).await.ok();
     }
 }
 
-/// Takes part in the election until told to stop, then gives the lease back.
+/// Takes part in the election until a shutdown, then releases the lease.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     leases: Api<Lease>,
@@ -94,8 +95,8 @@ impl Keeper {
         (keeper, leadership)
     }
 
-    /// Runs until `shutdown`. `quiet` is awaited before the lease is released: whoever takes it over
-    /// must not find us still writing.
+    /// Runs until `shutdown`. Waits for `quiet` before it releases the lease: the next leader must not
+    /// meet writes of this one.
     pub(crate) async fn run(mut self, mut shutdown: Shutdown, quiet: impl Future<Output = ()>) {
         loop {
             tokio::select! {
@@ -108,20 +109,20 @@ impl Keeper {
             }
         }
         let released = self.elector.release();
-        self.tell();
+        self.publish();
         quiet.await;
         if let Some(record) = released {
-            // A failure costs the others the wait for the expiry, no more.
+            // After a failure the others have to wait for the expiry.
             match tokio::time::timeout(self.timing.retry, self.store(&record, 1)).await {
-                Ok(Ok(_)) => info!("gave the lease back"),
-                Ok(Err(error)) => warn!(%error, "could not give the lease back"),
-                Err(_elapsed) => warn!("could not give the lease back in time"),
+                Ok(Ok(_)) => info!("released the lease"),
+                Ok(Err(error)) => warn!(%error, "could not release the lease"),
+                Err(_elapsed) => warn!("could not release the lease in time"),
             }
         }
     }
 
-    /// One look, and one write if it is our turn. Bounded: a leader that cannot reach the API server
-    /// steps down at its deadline.
+    /// One attempt: a read, and a write if this candidate may. Bounded: a leader that cannot reach the
+    /// API server steps down at its deadline.
     async fn round(&mut self) {
         let now = clock::now().monotonic_ms;
         let led = self.elector.leads_until_ms().filter(|until| now < *until);
@@ -139,7 +140,7 @@ impl Keeper {
                 warn!("the API server does not answer about the lease");
             }
         }
-        self.tell();
+        self.publish();
     }
 
     async fn attempt(&mut self) -> kube::Result<()> {
@@ -178,9 +179,9 @@ impl Keeper {
                 self.elector.written(record(&lease), sent, now);
                 Ok(())
             }
-            // Somebody was faster; look again who.
+            // Another candidate was faster; read the lease again.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
-                debug!("somebody else wrote the lease");
+                debug!("another candidate wrote the lease");
                 let lease = self.leases.get_opt(LEASE).await?;
                 let now = clock::now().monotonic_ms;
                 self.elector.observe(lease.as_ref().map(record), now);
@@ -232,8 +233,8 @@ impl Keeper {
         }
     }
 
-    /// Tells what is so now.
-    fn tell(&self) {
+    /// Publishes the present state.
+    fn publish(&self) {
         let now = clock::now().monotonic_ms;
         let until = self.elector.leads_until_ms().filter(|until| now < *until);
         self.until_ms.store(until.unwrap_or(0), Ordering::Release);
@@ -250,8 +251,8 @@ impl Keeper {
         }
     }
 
-    /// The retry period, up to a fifth longer: candidates that started together drift apart. A leader
-    /// is awake at its deadline, to step down.
+    /// The retry period plus up to a fifth, so that candidates that started together drift apart. A
+    /// leader wakes at its deadline, to step down.
     fn pause(&self) -> Duration {
         let longer = 1.0 + rand::random_range(0.0..0.2);
         let pause = self.timing.retry.mul_f64(longer);
@@ -274,12 +275,12 @@ fn record(lease: &Lease) -> Record {
     }
 }
 
-/// The wall clock, for people who read the lease; nothing here decides by it.
+/// The wall clock, for readers of the lease; no decision here depends on it.
 fn wall() -> MicroTime {
     MicroTime(Timestamp::from_millisecond(clock::now().unix_ms).unwrap_or_default())
 }
 
-/// A leadership that a test gives and takes.
+/// A leadership under a test's control.
 #[cfg(test)]
 pub(crate) mod tests_support {
     use super::{Arc, AtomicU64, Leadership, Ordering, watch};
@@ -303,7 +304,7 @@ pub(crate) mod tests_support {
     }
 
     impl Leadership {
-        /// One that holds, and the way to change that.
+        /// A leadership that holds, and its control.
         pub(crate) fn for_tests() -> (Lead, Self) {
             let (leads, changes) = watch::channel(true);
             let until_ms = Arc::new(AtomicU64::new(u64::MAX));

@@ -98,7 +98,7 @@ fn the_first_to_create_the_lease_leads_and_the_other_waits() {
 }
 
 #[test]
-fn a_candidate_takes_over_only_when_the_record_rested_for_the_whole_duration() {
+fn a_candidate_takes_over_only_after_a_whole_duration_without_a_change() {
     let mut store = Store::default();
     let (mut a, mut b) = (Candidate::new("a", 0), Candidate::new("b", 0));
     a.attempt(&mut store, 0, 0);
@@ -136,7 +136,7 @@ fn a_skewed_clock_neither_steals_nor_keeps_the_lease() {
 }
 
 #[test]
-fn a_leader_that_is_cut_off_stops_before_anybody_can_follow() {
+fn a_leader_that_is_cut_off_stops_before_another_can_start() {
     let mut store = Store::default();
     let (mut a, mut b) = (Candidate::new("a", 0), Candidate::new("b", 0));
     a.attempt(&mut store, 0, 0);
@@ -148,7 +148,7 @@ fn a_leader_that_is_cut_off_stops_before_anybody_can_follow() {
 }
 
 #[test]
-fn a_write_counts_from_when_it_was_sent_not_from_when_it_was_answered() {
+fn a_write_counts_from_its_request_not_from_its_response() {
     let mut store = Store::default();
     let mut a = Candidate::new("a", 0);
     // The API server takes four seconds to answer.
@@ -158,7 +158,7 @@ fn a_write_counts_from_when_it_was_sent_not_from_when_it_was_answered() {
 }
 
 #[test]
-fn of_two_that_saw_an_expired_lease_one_wins() {
+fn of_two_candidates_that_observed_an_expired_lease_one_wins() {
     let mut store = Store::default();
     let mut dead = Candidate::new("dead", 0);
     dead.attempt(&mut store, 0, 0);
@@ -191,7 +191,7 @@ fn a_released_lease_is_taken_at_once() {
 }
 
 #[test]
-fn nobody_releases_what_is_not_theirs() {
+fn only_the_holder_releases_the_lease() {
     let mut store = Store::default();
     let (mut a, mut b) = (Candidate::new("a", 0), Candidate::new("b", 0));
     a.attempt(&mut store, 0, 0);
@@ -204,7 +204,7 @@ fn nobody_releases_what_is_not_theirs() {
 }
 
 #[test]
-fn a_deleted_lease_ends_the_leadership_and_is_made_anew() {
+fn a_deleted_lease_ends_the_leadership_and_is_created_again() {
     let mut store = Store::default();
     let mut a = Candidate::new("a", 0);
     a.attempt(&mut store, 0, 0);

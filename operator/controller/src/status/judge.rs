@@ -1,30 +1,31 @@
-//! What a status should say. Pure.
+//! The status that an object should have. Pure.
 
 use crds::{Condition, ConditionStatus, ConditionType, Reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use operator_compile::{Diagnostic, Kind, ObjectRef, Severity, Verdict};
+use operator_compile::{Kind, ObjectRef, Severity, Verdict};
+use operator_publish::Fleet;
 use serde_json::{Value, json};
 
-use super::Fleet;
-use crate::known::{Known, StoredStatus};
+use crate::stored_status::{StoredObject, StoredStatus};
+use crate::text::cut;
 
-/// Longest message that is stored; the schema allows 32 KiB, and nobody reads that.
+/// Longest stored message, in bytes. The schema allows 32 KiB, which is more than anybody reads.
 const MESSAGE: usize = 4_096;
 
-/// Longest part of a proxy's own words in a message.
+/// Longest part of a proxy's error in a message, in bytes: enough for its first sentences.
 const REFUSAL: usize = 512;
 
-/// How far the fleet is with one object.
+/// The fleet's progress with one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Acknowledged {
     /// Whether the published table has an entry for it.
     published: bool,
-    /// Replicas that have its present form in force.
+    /// Replicas that serve its present form.
     have: usize,
     /// Live replicas.
     of: usize,
-    /// A replica that refused it, and its words.
+    /// A replica that refused it, and its error.
     refused: Option<(String, String)>,
     /// A replica does not reach the shared store of counters.
     store_lost: bool,
@@ -51,7 +52,7 @@ struct Draft {
 // === impl Acknowledged ===
 
 impl Acknowledged {
-    /// Counts the replicas that have the publication of `sequence` or a newer one.
+    /// Counts the replicas that applied the publication of `sequence` or a newer one.
     pub(crate) fn count(sequence: Option<u64>, fleet: &Fleet) -> Self {
         let Some(sequence) = sequence else {
             return Self {
@@ -65,8 +66,8 @@ impl Acknowledged {
         let has = |acked: Option<u64>| acked.is_some_and(|acked| acked >= sequence);
         let behind = fleet.replicas.iter().filter(|one| !has(one.acked));
         let mut refusals = behind.filter_map(|replica| {
-            let (at, words) = replica.refused.as_ref()?;
-            (*at >= sequence).then(|| (replica.id.clone(), cut(words, REFUSAL)))
+            let (at, error) = replica.refused.as_ref()?;
+            (*at >= sequence).then(|| (replica.id.clone(), cut(error, REFUSAL)))
         });
         Self {
             published: true,
@@ -86,10 +87,10 @@ impl Acknowledged {
                 "the object is not in the table; see Accepted".to_owned(),
             ),
             _ if *of == 0 => (false, Reason::Pending, "no proxy is connected".to_owned()),
-            Some((replica, words)) => (
+            Some((replica, error)) => (
                 false,
                 Reason::Rejected,
-                format!("proxy {replica} refused the table and keeps its last good one: {words}"),
+                format!("proxy {replica} refused the table and keeps its last good one: {error}"),
             ),
             None if have < of => (
                 false,
@@ -117,7 +118,6 @@ impl Wanted {
     pub(crate) fn new(
         object: &ObjectRef,
         verdict: &Verdict,
-        generation: i64,
         acknowledged: Option<&Acknowledged>,
     ) -> Self {
         let judged = verdict.conditions.iter().map(|judgement| Draft {
@@ -130,17 +130,17 @@ impl Wanted {
         let sound = conditions.iter().all(Draft::holds);
         conditions.extend(acknowledged.map(Acknowledged::draft));
         conditions.push(ready(&conditions));
-        // An error that leaves the object working in part is no reason to give up on it.
+        // An object that works in part is not stalled.
         let mut errors = verdict.diagnostics.iter();
         if !sound && let Some(error) = errors.find(|found| found.severity == Severity::Error) {
             conditions.push(Draft {
                 condition: ConditionType::Stalled,
                 status: ConditionStatus::True,
                 reason: error.reason,
-                message: cut(&located(error), MESSAGE),
+                message: cut(&error.located(), MESSAGE),
             });
         }
-        // How many proxies is left out: it would be written anew with each that comes or goes.
+        // Without the number of proxies: each arrival and departure would be another write.
         if object.kind == Kind::AiQuota && acknowledged.is_some_and(|fleet| fleet.store_lost) {
             conditions.push(Draft {
                 condition: ConditionType::StoreUnavailable,
@@ -156,14 +156,13 @@ impl Wanted {
             .filter(|_| object.kind == Kind::AiRoute)
             .map(|fleet| format!("{}/{}", fleet.have, fleet.of));
         Self {
-            generation,
+            generation: verdict.generation,
             conditions,
             programmed,
         }
     }
 
-    /// Keeps `Programmed` as stored if it was true of this generation and we only have not heard of
-    /// all replicas yet.
+    /// Keeps a stored `Programmed=True` of this generation while some replicas have not subscribed yet.
     pub(crate) fn keep_programmed(&mut self, object: &ObjectRef, stored: &StoredStatus) {
         let was = stored.condition(ConditionType::Programmed.as_str());
         let Some(was) = was.filter(|was| {
@@ -195,7 +194,7 @@ impl Wanted {
         self.conditions.insert(at, ready);
     }
 
-    /// Whether anything but the time differs from what is stored.
+    /// Whether anything but a time differs from the stored status.
     pub(crate) fn differs(&self, stored: &StoredStatus) -> bool {
         let same = |draft: &Draft| {
             stored
@@ -222,14 +221,14 @@ impl Wanted {
     }
 
     /// The patch that stores it. Only a condition whose status flipped gets a new time.
-    pub(crate) fn patch(&self, object: &ObjectRef, known: &Known, now_ms: i64) -> Value {
-        // Whole seconds, as everybody writes them.
+    pub(crate) fn patch(&self, object: &ObjectRef, before: &StoredObject, now_ms: i64) -> Value {
+        // Whole seconds, as is the custom in Kubernetes.
         let now = Timestamp::from_second(now_ms.div_euclid(1_000)).unwrap_or_default();
         let conditions: Vec<Condition> = self
             .conditions
             .iter()
             .map(|draft| {
-                let stored = known.status.condition(draft.condition.as_str());
+                let stored = before.status.condition(draft.condition.as_str());
                 let kept = stored.filter(|stored| stored.status == draft.status);
                 Condition {
                     type_: draft.condition.as_str().to_owned(),
@@ -252,11 +251,11 @@ impl Wanted {
         json!({
             "apiVersion": format!("{}/{}", crds::GROUP, crds::VERSION),
             "kind": object.kind.as_str(),
-            // The uid keeps us from writing to a new object of the same name.
+            // With the uid the write cannot hit a new object of the same name.
             "metadata": {
                 "name": object.name.name(),
                 "namespace": object.name.namespace(),
-                "uid": known.uid,
+                "uid": before.uid,
             },
             "status": status,
         })
@@ -287,21 +286,5 @@ fn ready(conditions: &[Draft]) -> Draft {
         status: failing.is_none().into(),
         reason,
         message,
-    }
-}
-
-/// What is wrong and where.
-pub(crate) fn located(found: &Diagnostic) -> String {
-    if found.field.is_empty() {
-        found.message.clone()
-    } else {
-        format!("{}: {}", found.field, found.message)
-    }
-}
-
-fn cut(text: &str, longest: usize) -> String {
-    match text.char_indices().nth(longest) {
-        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
     }
 }

@@ -5,6 +5,7 @@ use crds::{ConditionType, Reason};
 use http::{Method, StatusCode};
 use kube::api::DynamicObject;
 use operator_compile::{Compiled, Diagnostic, Judgement, Kind, ObjectRef, Severity, Verdict};
+use operator_publish::{Fleet, Publication, Replica};
 use parking_lot::Mutex;
 use proxy_admin::shutdown;
 use proxy_core::names::ObjectName;
@@ -12,13 +13,13 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::judge::{Acknowledged, Wanted};
-use super::{Fleet, Inputs, Publication, Replica, StatusWriter};
+use super::{Inputs, PublishedTable, StatusWriter};
 use crate::compiler::Compilation;
 use crate::events::Announcer;
-use crate::known::{Known, KnownObjects, StoredStatus};
 use crate::lease::keeper::Leadership;
 use crate::scenario::{Scenario, eventually, metrics};
-use crate::watch::Seen;
+use crate::stored_status::{StoredObject, StoredObjects, StoredStatus};
+use crate::watch::Observed;
 
 // === the pure part ===
 
@@ -70,6 +71,7 @@ fn fleet(acked: &[Option<u64>]) -> Fleet {
         acked: *acked,
         refused: None,
         store_lost: false,
+        unsupported: Arc::default(),
     });
     Fleet {
         replicas: replicas.collect(),
@@ -78,12 +80,12 @@ fn fleet(acked: &[Option<u64>]) -> Fleet {
 
 fn wanted(verdict: &Verdict, fleet: &Fleet) -> Wanted {
     let acknowledged = Acknowledged::count(Some(5), fleet);
-    Wanted::new(&route(), verdict, verdict.generation, Some(&acknowledged))
+    Wanted::new(&route(), verdict, Some(&acknowledged))
 }
 
 /// The status that is stored after `wanted` was.
-fn stored(wanted: &Wanted, known: &Known, now_ms: i64) -> (Value, StoredStatus) {
-    let patch = wanted.patch(&route(), known, now_ms);
+fn stored(wanted: &Wanted, before: &StoredObject, now_ms: i64) -> (Value, StoredStatus) {
+    let patch = wanted.patch(&route(), before, now_ms);
     let status = StoredStatus::read(patch.get("status"));
     (patch["status"].clone(), status)
 }
@@ -103,7 +105,7 @@ fn words(status: &Value) -> Vec<String> {
 #[test]
 fn a_route_that_every_replica_has_is_ready() {
     let wanted = wanted(&sound(3), &fleet(&[Some(5), Some(9)]));
-    let (status, _) = stored(&wanted, &Known::default(), 0);
+    let (status, _) = stored(&wanted, &StoredObject::default(), 0);
     assert_eq!(
         words(&status),
         [
@@ -122,7 +124,11 @@ fn a_route_that_every_replica_has_is_ready() {
 #[test]
 fn programmed_comes_only_from_acknowledgements() {
     let check = |acked: &[Option<u64>], expect: &str, programmed: &str| {
-        let (status, _) = stored(&wanted(&sound(1), &fleet(acked)), &Known::default(), 0);
+        let (status, _) = stored(
+            &wanted(&sound(1), &fleet(acked)),
+            &StoredObject::default(),
+            0,
+        );
         assert_eq!(words(&status)[2], expect, "{acked:?}");
         assert_eq!(words(&status)[3], "Ready=False/NotReady", "{acked:?}");
         assert_eq!(status["programmed"], programmed, "{acked:?}");
@@ -133,10 +139,10 @@ fn programmed_comes_only_from_acknowledgements() {
 }
 
 #[test]
-fn a_refusal_is_told_in_the_replicas_words_until_it_has_the_table() {
+fn a_refusal_is_shown_with_the_replicas_error_until_it_has_the_table() {
     let mut fleet = fleet(&[Some(5), Some(4)]);
     fleet.replicas[1].refused = Some((6, "unknown field".to_owned()));
-    let (status, _) = stored(&wanted(&sound(1), &fleet), &Known::default(), 0);
+    let (status, _) = stored(&wanted(&sound(1), &fleet), &StoredObject::default(), 0);
     assert_eq!(words(&status)[2], "Programmed=False/Rejected");
     let message = status["conditions"][2]["message"].as_str().expect("text");
     assert!(
@@ -145,7 +151,7 @@ fn a_refusal_is_told_in_the_replicas_words_until_it_has_the_table() {
     );
     // A refusal of something older than this object's form says nothing about it.
     fleet.replicas[1].refused = Some((4, "unknown field".to_owned()));
-    let (status, _) = stored(&wanted(&sound(1), &fleet), &Known::default(), 0);
+    let (status, _) = stored(&wanted(&sound(1), &fleet), &StoredObject::default(), 0);
     assert_eq!(words(&status)[2], "Programmed=False/ProxiesBehind");
 }
 
@@ -153,7 +159,7 @@ fn a_refusal_is_told_in_the_replicas_words_until_it_has_the_table() {
 fn an_error_of_the_user_stalls_the_object() {
     let (status, _) = stored(
         &wanted(&unresolved(1), &fleet(&[Some(5)])),
-        &Known::default(),
+        &StoredObject::default(),
         0,
     );
     assert_eq!(
@@ -171,8 +177,8 @@ fn an_error_of_the_user_stalls_the_object() {
 #[test]
 fn a_backend_is_ready_without_any_replica() {
     let backend = ObjectRef::new(Kind::AiBackend, ObjectName::new("team", "foundry"));
-    let wanted = Wanted::new(&backend, &sound(1), 1, None);
-    let patch = wanted.patch(&backend, &Known::default(), 0);
+    let wanted = Wanted::new(&backend, &sound(1), None);
+    let patch = wanted.patch(&backend, &StoredObject::default(), 0);
     assert_eq!(
         words(&patch["status"]).last().map(String::as_str),
         Some("Ready=True/Ready")
@@ -181,12 +187,12 @@ fn a_backend_is_ready_without_any_replica() {
 }
 
 #[test]
-fn a_quota_tells_of_a_lost_store_for_as_long_as_a_proxy_misses_it_and_stays_ready() {
+fn a_quota_shows_a_lost_store_and_stays_ready() {
     let quota = ObjectRef::new(Kind::AiQuota, ObjectName::new("team", "spend"));
     let check = |fleet: &Fleet, stored: Option<&StoredStatus>| {
         let acknowledged = Acknowledged::count(Some(5), fleet);
-        let wanted = Wanted::new(&quota, &sound(1), 1, Some(&acknowledged));
-        let patch = wanted.patch(&quota, &Known::default(), 0);
+        let wanted = Wanted::new(&quota, &sound(1), Some(&acknowledged));
+        let patch = wanted.patch(&quota, &StoredObject::default(), 0);
         let status = StoredStatus::read(patch.get("status"));
         let differs = stored.is_none_or(|stored| wanted.differs(stored));
         (words(&patch["status"]), differs, status)
@@ -209,30 +215,30 @@ fn a_quota_tells_of_a_lost_store_for_as_long_as_a_proxy_misses_it_and_stays_read
     assert_eq!(words, before);
     // Of no interest to a route.
     fleet.replicas[1].store_lost = true;
-    let (status, _) = stored(&wanted(&sound(1), &fleet), &Known::default(), 0);
+    let (status, _) = stored(&wanted(&sound(1), &fleet), &StoredObject::default(), 0);
     assert_eq!(status["conditions"].as_array().map(Vec::len), Some(4));
 }
 
 #[test]
-fn what_is_stored_already_does_not_differ_whatever_the_time() {
+fn a_stored_status_does_not_differ_whatever_its_times() {
     let wanted = wanted(&unresolved(1), &fleet(&[Some(5)]));
-    let (_, status) = stored(&wanted, &Known::default(), 1_000_000);
+    let (_, status) = stored(&wanted, &StoredObject::default(), 1_000_000);
     assert!(wanted.differs(&StoredStatus::default()));
     assert!(!wanted.differs(&status));
 }
 
 #[test]
-fn a_condition_that_is_left_over_is_a_difference() {
+fn a_leftover_condition_is_a_difference() {
     let (_, status) = stored(
         &wanted(&unresolved(1), &fleet(&[Some(5)])),
-        &Known::default(),
+        &StoredObject::default(),
         0,
     );
     let mut without = status.clone();
     without.conditions.retain(|one| one.type_ != "Stalled");
     let broken = wanted(&unresolved(1), &fleet(&[Some(5)]));
     assert!(broken.differs(&without));
-    // And one of somebody else is none of ours.
+    // A condition of another controller is ignored.
     let mut foreign = status.clone();
     let mut other = foreign.conditions[0].clone();
     other.type_ = "example.com/Audited".to_owned();
@@ -245,10 +251,10 @@ fn a_condition_that_is_left_over_is_a_difference() {
 #[test]
 fn only_a_flip_of_the_status_moves_its_time() {
     let behind = wanted(&sound(1), &fleet(&[Some(4)]));
-    let (first, status) = stored(&behind, &Known::default(), 1_000_000);
-    let known = Known {
+    let (first, status) = stored(&behind, &StoredObject::default(), 1_000_000);
+    let known = StoredObject {
         status,
-        ..Known::default()
+        ..StoredObject::default()
     };
     let done = wanted(&sound(2), &fleet(&[Some(5)]));
     let (second, _) = stored(&done, &known, 2_000_000);
@@ -263,18 +269,18 @@ fn only_a_flip_of_the_status_moves_its_time() {
 }
 
 #[test]
-fn after_a_restart_a_programmed_route_stays_so_until_replicas_had_time_to_come() {
+fn after_a_restart_a_programmed_route_stays_so_until_replicas_have_had_time_to_subscribe() {
     let (before, status) = stored(
         &wanted(&sound(1), &fleet(&[Some(5), Some(5)])),
-        &Known::default(),
+        &StoredObject::default(),
         0,
     );
     let mut restarted = wanted(&sound(1), &fleet(&[]));
     restarted.keep_programmed(&route(), &status);
     assert!(!restarted.differs(&status));
-    let known = Known {
+    let known = StoredObject {
         status: status.clone(),
-        ..Known::default()
+        ..StoredObject::default()
     };
     assert_eq!(stored(&restarted, &known, 99_000).0, before);
     // But not for another generation, and not against a refusal.
@@ -297,8 +303,8 @@ fn after_a_restart_a_programmed_route_stays_so_until_replicas_had_time_to_come()
 #[test]
 fn an_object_without_an_entry_in_the_table_is_not_programmed() {
     let acknowledged = Acknowledged::count(None, &fleet(&[Some(9)]));
-    let wanted = Wanted::new(&route(), &sound(1), 1, Some(&acknowledged));
-    let (status, _) = stored(&wanted, &Known::default(), 0);
+    let wanted = Wanted::new(&route(), &sound(1), Some(&acknowledged));
+    let (status, _) = stored(&wanted, &StoredObject::default(), 0);
     assert_eq!(words(&status)[2], "Programmed=False/NotReady");
     assert_eq!(status["programmed"], "0/1");
 }
@@ -307,8 +313,8 @@ fn an_object_without_an_entry_in_the_table_is_not_programmed() {
 
 struct Bench {
     scenario: Scenario,
-    known: Arc<Mutex<KnownObjects>>,
-    publications: watch::Sender<Option<Publication>>,
+    stored: Arc<Mutex<StoredObjects>>,
+    publications: watch::Sender<Option<PublishedTable>>,
     fleet: watch::Sender<Fleet>,
     status_changes: watch::Sender<u64>,
     leadership: crate::lease::keeper::tests_support::Lead,
@@ -317,15 +323,15 @@ struct Bench {
 
 /// A running writer that leads, and an API server that stores what is applied.
 fn bench(verdicts: BTreeMap<ObjectRef, Verdict>) -> Bench {
-    let known = Arc::<Mutex<KnownObjects>>::default();
+    let objects = Arc::<Mutex<StoredObjects>>::default();
     for (object, verdict) in &verdicts {
-        let one = Known {
+        let one = StoredObject {
             uid: "u".to_owned(),
             generation: verdict.generation,
             version: 1,
             status: StoredStatus::default(),
         };
-        known.lock().insert(object.clone(), one);
+        objects.lock().insert(object.clone(), one);
     }
     let scenario = Scenario::default()
         .storing("/apis/events.k8s.io/v1/namespaces/team/events")
@@ -336,15 +342,15 @@ fn bench(verdicts: BTreeMap<ObjectRef, Verdict>) -> Bench {
                 .ends_with("/status")
                 .then_some((StatusCode::OK, object))
         });
-    let (publications, published) = watch::channel(Some(publication(verdicts)));
+    let (publications, changes_of_table) = watch::channel(Some(published(verdicts)));
     let (fleet, fleets) = watch::channel(fleet(&[Some(5)]));
     let (status_changes, changes) = watch::channel(0);
     let (leadership, leads) = Leadership::for_tests();
     let inputs = Inputs {
-        publications: published,
+        publications: changes_of_table,
         fleet: fleets,
         status_changes: changes,
-        known: Arc::clone(&known),
+        stored: Arc::clone(&objects),
     };
     let announcer = Announcer::new(scenario.client(), "operator-0", metrics());
     let writer = StatusWriter::new(scenario.client(), inputs, announcer, metrics());
@@ -352,7 +358,7 @@ fn bench(verdicts: BTreeMap<ObjectRef, Verdict>) -> Bench {
     proxy_admin::task::spawn("status", writer.run(leads, shutdown));
     Bench {
         scenario,
-        known,
+        stored: objects,
         publications,
         fleet,
         status_changes,
@@ -361,19 +367,27 @@ fn bench(verdicts: BTreeMap<ObjectRef, Verdict>) -> Bench {
     }
 }
 
-fn publication(verdicts: BTreeMap<ObjectRef, Verdict>) -> Publication {
+fn published(verdicts: BTreeMap<ObjectRef, Verdict>) -> PublishedTable {
+    // The route "late" was published later than all others.
+    let sequence = |object: &ObjectRef| if object.name.name() == "late" { 6 } else { 5 };
+    let entries = verdicts
+        .keys()
+        .filter_map(|object| Some((object.entry()?, sequence(object))));
+    let publication = Publication {
+        sequence: 6,
+        digest: "digest".into(),
+        changed_at: Arc::new(entries.collect()),
+    };
     let compiled = Compiled {
         contents: proxy_core::table::Contents::default(),
         verdicts,
     };
-    Publication {
+    PublishedTable {
         compilation: Compilation {
             revision: 1,
             compiled: Arc::new(compiled),
-            undecodable: Arc::default(),
         },
-        // The route "late" was published later than all others.
-        changed_at: Arc::new(|key| Some(if key == "route/team/late" { 6 } else { 5 })),
+        publication,
     }
 }
 
@@ -399,7 +413,7 @@ impl Bench {
         .await;
     }
 
-    /// Lets the writer do all that it wants to. The clock is paused, so that costs no time.
+    /// Lets the writer finish all its work. The clock is paused, so this takes no time.
     async fn rest(&self) {
         tokio::time::sleep(std::time::Duration::from_secs(60)).await;
     }
@@ -424,20 +438,20 @@ async fn a_status_is_written_once_with_one_manager_and_the_uid() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_written_if_it_is_stored_already() {
+async fn a_status_that_is_stored_already_is_not_written() {
     let wanted = wanted(&sound(1), &fleet(&[Some(5)]));
-    let (_, status) = stored(&wanted, &Known::default(), 0);
+    let (_, status) = stored(&wanted, &StoredObject::default(), 0);
     let bench = bench(BTreeMap::new());
     let (object, verdict) = named("chat", sound(1));
-    let known = Known {
+    let known = StoredObject {
         uid: "u".to_owned(),
         generation: 1,
         version: 1,
         status,
     };
-    bench.known.lock().insert(object.clone(), known);
+    bench.stored.lock().insert(object.clone(), known);
     let verdicts = BTreeMap::from([(object, verdict)]);
-    bench.publications.send_replace(Some(publication(verdicts)));
+    bench.publications.send_replace(Some(published(verdicts)));
     bench.rest().await;
     assert_eq!(bench.writes(), 0);
 }
@@ -467,20 +481,20 @@ async fn only_objects_whose_count_changes_are_written_when_the_fleet_changes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_newer_operators_status_is_left_alone() {
+async fn the_status_of_a_newer_operator_stays() {
     let bench = bench(BTreeMap::new());
     let (object, verdict) = named("chat", sound(1));
     let newer = wanted(&sound(2), &fleet(&[]));
-    let (_, status) = stored(&newer, &Known::default(), 0);
-    let known = Known {
+    let (_, status) = stored(&newer, &StoredObject::default(), 0);
+    let known = StoredObject {
         uid: "u".to_owned(),
         generation: 1,
         version: 1,
         status,
     };
-    bench.known.lock().insert(object.clone(), known);
+    bench.stored.lock().insert(object.clone(), known);
     let verdicts = BTreeMap::from([(object, verdict)]);
-    bench.publications.send_replace(Some(publication(verdicts)));
+    bench.publications.send_replace(Some(published(verdicts)));
     bench.rest().await;
     assert_eq!(bench.writes(), 0);
 }
@@ -491,14 +505,14 @@ async fn a_follower_writes_nothing() {
     bench.leadership.lose();
     bench.rest().await;
     let (object, verdict) = named("chat", unresolved(1));
-    let known = Known {
+    let known = StoredObject {
         uid: "u".to_owned(),
         generation: 1,
-        ..Known::default()
+        ..StoredObject::default()
     };
-    bench.known.lock().insert(object.clone(), known);
+    bench.stored.lock().insert(object.clone(), known);
     let verdicts = BTreeMap::from([(object, verdict)]);
-    bench.publications.send_replace(Some(publication(verdicts)));
+    bench.publications.send_replace(Some(published(verdicts)));
     bench.rest().await;
     assert_eq!((bench.writes(), bench.events()), (0, 0));
     bench.leadership.gain();
@@ -506,7 +520,7 @@ async fn a_follower_writes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_is_told_once_and_again_only_if_it_changes() {
+async fn an_error_is_reported_once_and_again_only_if_it_changes() {
     let bench = bench(BTreeMap::from([named("chat", unresolved(1))]));
     bench.wrote(1).await;
     bench.rest().await;
@@ -522,19 +536,19 @@ async fn an_error_is_told_once_and_again_only_if_it_changes() {
         "{event}"
     );
     let again = BTreeMap::from([named("chat", unresolved(1))]);
-    bench.publications.send_replace(Some(publication(again)));
+    bench.publications.send_replace(Some(published(again)));
     bench.rest().await;
     assert_eq!(bench.events(), 1);
     let mut other = unresolved(1);
     other.diagnostics[0].message = "there is no AIBackend \"gone\"".to_owned();
     let other = BTreeMap::from([named("chat", other)]);
-    bench.publications.send_replace(Some(publication(other)));
+    bench.publications.send_replace(Some(published(other)));
     bench.rest().await;
     assert_eq!(bench.events(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_leader_does_not_repeat_what_the_status_says_already() {
+async fn a_new_leader_does_not_report_an_error_that_the_status_shows() {
     let mut bench = bench(BTreeMap::from([named("chat", unresolved(1))]));
     bench.wrote(1).await;
     bench.rest().await;
@@ -547,13 +561,13 @@ async fn a_new_leader_does_not_repeat_what_the_status_says_already() {
 }
 
 #[test]
-fn a_status_of_another_shape_is_read_as_far_as_it_goes() {
+fn a_status_of_another_shape_is_read_as_far_as_possible() {
     let object: DynamicObject = serde_json::from_value(json!({
         "metadata": {"name": "chat", "namespace": "team"},
         "status": {"conditions": [{"type": "Ready"}], "observedGeneration": 4},
     }))
     .expect("it has metadata");
-    let seen = Seen::read(Kind::AiRoute, object).expect("it has a name");
-    assert_eq!(seen.known.status.newest_generation(), Some(4));
-    assert!(seen.known.status.conditions.is_empty());
+    let observed = Observed::read(Kind::AiRoute, object).expect("it has a name");
+    assert_eq!(observed.stored.status.newest_generation(), Some(4));
+    assert!(observed.stored.status.conditions.is_empty());
 }

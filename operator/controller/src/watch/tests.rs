@@ -4,7 +4,8 @@ use proxy_admin::shutdown;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{Scope, Update, Watches};
+use super::{Update, Watches};
+use crate::config::Scope;
 use crate::scenario::{Call, LIMIT, Scenario, metrics};
 
 /// An API server with one route, whose collection is at version 90. Watches never end.
@@ -41,7 +42,7 @@ fn groups(grants: bool) -> Value {
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
-/// The first question is for the version only; what is listed after it is newer.
+/// The first request is for the version only; the listing after it is newer.
 fn list(call: &Call, items: &[Value]) -> Value {
     let version = if call.query.contains("limit=1&") || call.query.ends_with("limit=1") {
         "90"
@@ -73,7 +74,7 @@ async fn updates(scenario: &Scenario, scopes: Vec<Scope>, count: usize) -> Vec<U
 }
 
 #[tokio::test]
-async fn every_kind_is_listed_at_a_version_that_is_not_newer_than_the_listing() {
+async fn the_version_of_a_listing_is_not_newer_than_the_listing() {
     let scenario = cluster(true);
     let updates = updates(&scenario, vec![None], 6).await;
     let mut kinds = Vec::new();
@@ -107,7 +108,7 @@ async fn every_kind_is_listed_at_a_version_that_is_not_newer_than_the_listing() 
 }
 
 #[tokio::test]
-async fn where_no_reference_grants_are_served_that_is_told_and_nothing_asks_for_them() {
+async fn a_cluster_without_reference_grants_is_reported_and_never_asked_for_them() {
     let scenario = cluster(false);
     let updates = updates(&scenario, vec![None], 5).await;
     assert!(
@@ -124,7 +125,7 @@ async fn where_no_reference_grants_are_served_that_is_told_and_nothing_asks_for_
 }
 
 #[tokio::test]
-async fn helm_releases_are_not_asked_for_and_a_namespace_is_watched_by_itself() {
+async fn helm_releases_are_left_out_and_each_namespace_has_its_own_watch() {
     let scenario = cluster(false);
     let scopes = vec![Some("team".to_owned()), Some("other".to_owned())];
     updates(&scenario, scopes, 9).await;

@@ -2,6 +2,7 @@
 //! checkpoints for the next operator.
 
 use proxy_admin::clock;
+use proxy_admin::pages::usage::UsagePage;
 use proxy_wire::v1::{Checkpoint, DecodeError, Report};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -9,7 +10,7 @@ use tracing::{info, warn};
 use super::Publisher;
 use super::state::State;
 use crate::carryover::carryover;
-use crate::usage::{Usage, standing};
+use crate::usage::{Usage, page};
 
 /// Shortest time between two calculations of the carryover after reports: only use above a replica's
 /// share changes it.
@@ -18,16 +19,11 @@ const RENEWAL_MS: u64 = 1_000;
 // === impl Publisher ===
 
 impl Publisher {
-    /// The use of every limit over all replicas, as JSON for the admin port.
-    ///
-    /// # Errors
-    /// It cannot be written, which does not happen.
-    pub fn standing_page(&self) -> Result<String, String> {
-        let standing = {
-            let state = self.0.state.lock();
-            standing::standing(&state.members, &state.limits, clock::now())
-        };
-        serde_json::to_string(&standing).map_err(|error| error.to_string())
+    /// The use of every limit over all replicas.
+    #[must_use]
+    pub fn usage_page(&self) -> UsagePage {
+        let state = self.0.state.lock();
+        page::usage_page(&state.members, &state.limits, clock::now())
     }
 
     /// Calendar counters of all replicas in at most `longest` bytes, for [`Publisher::restore`].

@@ -1,9 +1,9 @@
 use std::time::Instant;
 
 use proxy_admin::clock;
-use proxy_core::names::{ConsumerMatch, ObjectName};
-use proxy_core::quota::{self, CounterReading, OnStoreLoss, Period, TimeZone, Unit};
-use proxy_core::table::{Quota, Scope};
+use proxy_core::names::ObjectName;
+use proxy_core::quota::{self, CounterReading, Period, TimeZone, Unit};
+use proxy_core::test_util::quota;
 use serde_json::{Value, json};
 
 use super::*;
@@ -27,18 +27,8 @@ fn declared() -> Limits {
         window,
     };
     let day = Window::Calendar(Period::Day, TimeZone::UTC);
-    let quota = Quota {
-        name: ObjectName::new("team", "spend"),
-        scope: Scope::Gateway,
-        models: Vec::new(),
-        consumers: ConsumerMatch::default(),
-        per: Vec::new(),
-        attribute: "".into(),
-        mode: Mode::Enforce,
-        on_store_loss: OnStoreLoss::Share,
-        limits: vec![limit("day", day), limit("minute", Window::Minute)],
-        unsupported: None,
-    };
+    let declared = vec![limit("day", day), limit("minute", Window::Minute)];
+    let quota = quota("team/spend", declared);
     limits(&Contents {
         quotas: vec![Arc::new(quota)],
         ..Contents::default()
@@ -104,9 +94,9 @@ fn carried(members: &Members) -> u64 {
     amount
 }
 
-fn standing(members: &Members) -> Value {
-    let standing = standing::standing(members, &declared(), now());
-    serde_json::to_value(standing).expect("it is JSON")
+fn page(members: &Members) -> Value {
+    let page = page::usage_page(members, &declared(), now());
+    serde_json::to_value(page).expect("it is JSON")
 }
 
 #[test]
@@ -189,7 +179,7 @@ fn with_a_shared_store_nothing_is_carried_and_the_largest_use_is_shown() {
     members.leave("p3", at);
     members.sweep(at + GRACE);
     assert_eq!(carried(&members), 0);
-    let page = standing(&members);
+    let page = page(&members);
     assert_eq!(page["limits"][0]["subjects"][0]["used"], 72);
     assert_eq!(page["limits"][0]["subjects"][0]["reserved"], 2);
     assert!(
@@ -214,7 +204,7 @@ fn the_page_tells_the_sum_of_all_replicas_and_of_those_that_are_gone() {
     members.join("old", None, at);
     members.leave("p1", at);
     members.sweep(at + GRACE);
-    let mut page = standing(&members);
+    let mut page = page(&members);
     assert_eq!(
         (&page["replicas"], &page["reporting"]),
         (&json!(3), &json!(2))

@@ -1,4 +1,5 @@
 use http::{Method, StatusCode};
+use http_body_util::BodyExt;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
@@ -12,14 +13,14 @@ fn admin() -> (Admin, Readiness, Counter) {
     );
     registry.register("things", "Things.", counter.clone());
     let admin = Admin::new(registry, readiness.clone()).with_page("/page", |query| match query {
-        "" => Ok("{}".to_owned()),
+        "" => Ok(["written"]),
         other => Err(format!("no {other}")),
     });
     (admin, readiness, counter)
 }
 
 #[test]
-fn is_alive_at_once_and_ready_when_told() {
+fn is_alive_at_once_and_ready_when_set() {
     let (admin, readiness, _) = admin();
     let status = |path: &str| admin.answer(&Method::GET, path, "").status();
     assert_eq!(status("/livez"), StatusCode::OK);
@@ -34,11 +35,14 @@ fn is_alive_at_once_and_ready_when_told() {
     );
 }
 
-#[test]
-fn a_page_sees_the_query_and_may_find_it_wrong() {
+#[tokio::test]
+async fn a_page_reads_its_query_and_may_refuse_it() {
     let (admin, _, _) = admin();
     let answer = |query| admin.answer(&Method::GET, "/page", query);
-    assert_eq!(answer("").headers()["content-type"], "application/json");
+    let page = answer("");
+    assert_eq!(page.headers()["content-type"], "application/json");
+    let body = page.into_body().collect().await.expect("it is in memory");
+    assert_eq!(body.to_bytes(), "[\"written\"]");
     let wrong = answer("a=b");
     assert_eq!(wrong.status(), StatusCode::BAD_REQUEST);
     assert_eq!(wrong.headers()["content-type"], "text/plain; charset=utf-8");

@@ -1,92 +1,51 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderMap;
 
 use super::{Ask, admit, authenticate, models};
-use crate::auth::{Key, KeyDigest};
-use crate::names::{Code, ConsumerMatch, ModelPattern, Moment, ObjectName, Operation};
-use crate::quota::{Limit, Mode, OnStoreLoss, Unit, Window};
+use crate::names::{Code, ModelPattern, Moment, Operation};
+use crate::quota::Unit;
 use crate::route::Match;
-use crate::table::{
-    Authentication, Backend, BackendAuth, BackendKind, Contents, Deployment, Quota, Retry, Route,
-    Rule, Scope, Table, Target,
-};
-use crate::tokens::Price;
+use crate::table::{Authentication, Backend, Contents, Quota, Route, Rule, Scope, Table};
+use crate::test_util::{self, deployment, key, limit, object, target};
 
 const NOW: Moment = Moment {
     monotonic_ms: 0,
     unix_ms: 0,
 };
 
-fn name(text: &str) -> ObjectName {
-    ObjectName::new("ns", text)
-}
-
 fn backend() -> Backend {
-    let deployment = |name: &str, model: &str| Deployment {
-        name: name.into(),
-        model: model.into(),
-        price: Price::default(),
-    };
     Backend {
-        name: name("eu"),
-        kind: BackendKind::Foundry,
-        endpoint: "https://eu.example".into(),
-        api_version: None,
-        auth: BackendAuth::None,
         deployments: vec![
             deployment("mini-ptu", "gpt-4o-mini"),
             deployment("gpt-4o", "gpt-4o"),
         ],
-        ca_pem: None,
-        server_name: None,
-        connect_timeout: Duration::from_secs(5),
-        first_byte_timeout: Duration::from_secs(5),
-        idle_timeout: Duration::from_secs(5),
+        ..test_util::backend("eu")
     }
 }
 
-fn rule(pattern: &str) -> Rule {
-    Rule {
-        name: "r".into(),
+fn route(name: &str, created_s: i64, pattern: &str) -> Route {
+    let rule = Rule {
         matches: vec![Match {
             models: vec![ModelPattern::parse(pattern).expect("a pattern")],
             ..Match::default()
         }],
-        targets: vec![Target {
-            backend: name("eu"),
-            deployment: None,
-            weight: 1,
-            priority: 0,
-        }],
-        retry: Retry::default(),
-        request_timeout: None,
-        first_token_timeout: None,
-    }
-}
-
-fn route(route: &str, created_s: i64, pattern: &str) -> Route {
+        ..test_util::rule("r", vec![target("eu")])
+    };
     Route {
-        name: name(route),
         created_s,
-        hostnames: Vec::new(),
         authentication: Authentication {
-            keys: vec![name("ann")],
+            keys: vec![object("ann")],
             ..Authentication::default()
         },
-        rejected: None,
-        rules: vec![Arc::new(rule(pattern))],
+        ..test_util::route(name, vec![rule])
     }
 }
 
-fn key(secret: &str) -> Key {
-    Key {
-        secret: name(secret),
-        consumer: secret.into(),
-        digest: KeyDigest::of(secret),
-        attributes: Vec::new(),
-        expires_ms: None,
+fn quota(name: &str, scope: Scope) -> Quota {
+    Quota {
+        scope,
+        ..test_util::quota(name, vec![limit("l", Unit::Requests, 1)])
     }
 }
 
@@ -118,7 +77,7 @@ fn decide(table: &Table, credential: Option<&str>, model: &str) -> Result<String
 }
 
 #[test]
-fn a_route_without_authentication_refuses_everybody() {
+fn a_route_without_authentication_refuses_every_caller() {
     let mut closed = route("a", 0, "*");
     closed.authentication = Authentication::default();
     let table = table(vec![closed]);
@@ -135,7 +94,7 @@ fn a_known_consumer_of_another_route_is_forbidden() {
 }
 
 #[test]
-fn anonymous_admits_anybody_and_pass_through_any_credential() {
+fn anonymous_admits_every_caller_and_pass_through_every_credential() {
     let (mut open, mut pass) = (route("open", 0, "open"), route("pass", 0, "pass"));
     open.authentication = Authentication {
         anonymous: true,
@@ -192,31 +151,11 @@ fn the_older_route_wins_a_tie_and_then_the_name() {
 #[test]
 fn a_rule_whose_backends_are_all_missing_has_none() {
     let mut lost = route("a", 0, "*");
-    Arc::make_mut(&mut lost.rules[0]).targets[0].backend = name("gone");
+    Arc::make_mut(&mut lost.rules[0]).targets[0].backend = object("gone");
     assert_eq!(
         decide(&table(vec![lost]), Some("ann"), "m"),
         Err(Code::NoBackend)
     );
-}
-
-fn quota(quota: &str, scope: Scope) -> Quota {
-    Quota {
-        name: name(quota),
-        scope,
-        models: Vec::new(),
-        consumers: ConsumerMatch::default(),
-        per: Vec::new(),
-        attribute: "".into(),
-        mode: Mode::Enforce,
-        on_store_loss: OnStoreLoss::Share,
-        limits: vec![Limit {
-            name: "l".into(),
-            unit: Unit::Requests,
-            amount: 1,
-            window: Window::Minute,
-        }],
-        unsupported: None,
-    }
 }
 
 #[test]
@@ -230,10 +169,13 @@ fn limits_apply_by_scope_model_and_consumer() {
         for_bob,
         for_mini,
         quota("other-ns", Scope::Namespace("other".into())),
-        quota("rule", Scope::Targets(vec![(name("a"), Some("r".into()))])),
+        quota(
+            "rule",
+            Scope::Targets(vec![(object("a"), Some("r".into()))]),
+        ),
         quota(
             "other-rule",
-            Scope::Targets(vec![(name("a"), Some("x".into()))]),
+            Scope::Targets(vec![(object("a"), Some("x".into()))]),
         ),
     ];
     let table = table_with(vec![route("a", 0, "*")], quotas);
@@ -253,7 +195,10 @@ fn limits_apply_by_scope_model_and_consumer() {
 #[test]
 fn an_unsupported_quota_denies_its_scope_and_nothing_else() {
     let decide = |scope: Scope, models: &[&str], model: &str| {
-        let mut quota = quota("new", scope);
+        let mut quota = Quota {
+            scope,
+            ..test_util::quota("new", vec![limit("l", Unit::Requests, 1)])
+        };
         quota.unsupported = Some("it needs the feature colour".into());
         let patterns = models.iter().map(|model| ModelPattern::parse(model));
         quota.models = patterns.map(|one| one.expect("a pattern")).collect();
@@ -261,20 +206,28 @@ fn an_unsupported_quota_denies_its_scope_and_nothing_else() {
         let caller = authenticate(&table, "h", Some("ann"), NOW).expect("known");
         let headers = HeaderMap::new();
         let admitted = admit(&table, &caller, &ask(&headers, model));
-        admitted.map(|_| ()).map_err(|denial| (denial.code, denial.message))
+        admitted
+            .map(|_| ())
+            .map_err(|denial| (denial.code, denial.message))
     };
     let refused = Err((
         Code::RouteRejected,
         "the quota ns/new cannot be enforced: it needs the feature colour".to_owned(),
     ));
     let rule = |name_of_rule: Option<&str>| {
-        Scope::Targets(vec![(name("a"), name_of_rule.map(Into::into))])
+        Scope::Targets(vec![(object("a"), name_of_rule.map(Into::into))])
     };
     assert_eq!(decide(Scope::Gateway, &[], "gpt-4o"), refused);
-    assert_eq!(decide(Scope::Namespace("ns".into()), &[], "gpt-4o"), refused);
+    assert_eq!(
+        decide(Scope::Namespace("ns".into()), &[], "gpt-4o"),
+        refused
+    );
     assert_eq!(decide(rule(Some("r")), &["gpt-*"], "gpt-4o"), refused);
     assert_eq!(decide(rule(None), &[], "gpt-4o"), refused);
-    assert_eq!(decide(Scope::Namespace("other".into()), &[], "gpt-4o"), Ok(()));
+    assert_eq!(
+        decide(Scope::Namespace("other".into()), &[], "gpt-4o"),
+        Ok(())
+    );
     assert_eq!(decide(rule(Some("x")), &[], "gpt-4o"), Ok(()));
     assert_eq!(decide(Scope::Gateway, &["gpt-4o-mini"], "gpt-4o"), Ok(()));
 }

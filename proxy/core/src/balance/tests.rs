@@ -12,7 +12,7 @@ fn candidate(priority: u8, weight: u32, excluded: bool) -> Candidate {
 }
 
 #[test]
-fn all_zero_weights_choose_nobody() {
+fn weights_of_zero_choose_no_candidate() {
     let all = [candidate(0, 0, false), candidate(1, 0, false)];
     assert_eq!(choose(&all, &mut StdRng::seed_from_u64(1)), None);
 }

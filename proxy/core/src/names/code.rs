@@ -1,64 +1,60 @@
-//! The closed list of reasons for which the gateway answers instead of a backend.
+//! The closed list of reasons why the gateway answers instead of a backend.
 
 /// One reason word: the same in the response body, the metric label and the access log.
 /// `docs/errors.md` is generated from this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Code {
-    /// The request is not what its dialect asks for.
+    /// The request does not follow its dialect.
     InvalidRequest,
-    /// The path is none that the gateway serves.
+    /// The gateway does not serve the path.
     UnknownPath,
-    /// The path is served, the method is not.
+    /// The path exists, but not with this method.
     MethodNotAllowed,
-    /// No credential was shown and the routes of this host want one.
+    /// The request has no credential, and the routes of this host require one.
     MissingCredential,
-    /// The credential is not known.
+    /// No consumer has this credential.
     InvalidCredential,
-    /// The credential was known and has expired.
+    /// The credential has expired.
     ExpiredCredential,
-    /// The consumer is known, the route does not admit it.
+    /// The route does not admit the consumer.
     Forbidden,
     /// No route serves this host.
     RouteNotFound,
     /// No rule serves this model and operation.
     ModelNotFound,
-    /// The client was too slow in sending.
+    /// The client sent too slowly.
     RequestTimeout,
-    /// The body is larger than the gateway takes.
+    /// The body exceeds the gateway's limit.
     RequestTooLarge,
-    /// The body is compressed; the gateway does not look into such.
+    /// The body is compressed, so the gateway cannot read it.
     UnsupportedEncoding,
-    /// The headers are larger or more than the gateway takes.
-    HeadersTooLarge,
     /// A limit on requests in a rolling window is spent.
     RateLimited,
     /// A limit on tokens or cost, or a calendar window, is spent.
     QuotaExceeded,
-    /// As many requests as allowed are running.
+    /// As many requests run as the limit allows.
     ConcurrencyExceeded,
     /// Every backend of the rule asks callers to wait.
     BackendThrottled,
-    /// The gateway itself sheds load.
-    Overloaded,
     /// The route was rejected by the operator; it keeps its matches and serves nothing.
     RouteRejected,
     /// No backend of the rule can serve the request.
     NoBackend,
     /// The gateway has no table yet.
     NotReady,
-    /// No connection to the backend.
+    /// The backend does not accept a connection.
     UpstreamUnreachable,
     /// The backend broke the protocol or the connection.
     UpstreamFailed,
     /// The backend did not answer in time.
     UpstreamTimeout,
-    /// The gateway failed; a defect.
+    /// A defect of the gateway.
     Internal,
 }
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 23] = [
         Self::InvalidRequest,
         Self::UnknownPath,
         Self::MethodNotAllowed,
@@ -71,12 +67,10 @@ impl Code {
         Self::RequestTimeout,
         Self::RequestTooLarge,
         Self::UnsupportedEncoding,
-        Self::HeadersTooLarge,
         Self::RateLimited,
         Self::QuotaExceeded,
         Self::ConcurrencyExceeded,
         Self::BackendThrottled,
-        Self::Overloaded,
         Self::RouteRejected,
         Self::NoBackend,
         Self::NotReady,
@@ -102,12 +96,10 @@ impl Code {
             Self::RequestTimeout => "request_timeout",
             Self::RequestTooLarge => "request_too_large",
             Self::UnsupportedEncoding => "unsupported_encoding",
-            Self::HeadersTooLarge => "headers_too_large",
             Self::RateLimited => "rate_limited",
             Self::QuotaExceeded => "quota_exceeded",
             Self::ConcurrencyExceeded => "concurrency_exceeded",
             Self::BackendThrottled => "backend_throttled",
-            Self::Overloaded => "overloaded",
             Self::RouteRejected => "route_rejected",
             Self::NoBackend => "no_backend",
             Self::NotReady => "not_ready",
@@ -118,7 +110,7 @@ impl Code {
         }
     }
 
-    /// The HTTP status that goes with it.
+    /// Its HTTP status.
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
@@ -130,12 +122,10 @@ impl Code {
             Self::RequestTimeout => 408,
             Self::RequestTooLarge => 413,
             Self::UnsupportedEncoding => 415,
-            Self::HeadersTooLarge => 431,
             Self::RateLimited
             | Self::QuotaExceeded
             | Self::ConcurrencyExceeded
-            | Self::BackendThrottled
-            | Self::Overloaded => 429,
+            | Self::BackendThrottled => 429,
             Self::Internal => 500,
             Self::UpstreamUnreachable | Self::UpstreamFailed => 502,
             Self::RouteRejected | Self::NoBackend | Self::NotReady => 503,
@@ -171,7 +161,6 @@ impl Code {
             Self::RequestTimeout => "The request did not arrive in time. Send it again.",
             Self::RequestTooLarge => "The body exceeds the gateway's limit (`--max-body`).",
             Self::UnsupportedEncoding => "Send the body without `Content-Encoding`.",
-            Self::HeadersTooLarge => "Send fewer or smaller headers.",
             Self::RateLimited => {
                 "A limit on requests is spent; `retry-after` says when this request fits."
             }
@@ -184,7 +173,6 @@ impl Code {
             Self::BackendThrottled => {
                 "Every backend of the rule is throttled; `retry-after` is the shortest wait."
             }
-            Self::Overloaded => "The gateway sheds load. Retry later.",
             Self::RouteRejected => {
                 "The AIRoute is in error and serves nothing. See its conditions."
             }

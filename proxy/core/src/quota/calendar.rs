@@ -1,4 +1,4 @@
-//! Calendar periods: when the one that holds a moment began and when it ends, in a time zone.
+//! Calendar periods: start and end of the one that holds a moment, in a time zone.
 
 use jiff::civil::{Date, Weekday};
 use jiff::{Timestamp, ToSpan};
@@ -8,7 +8,7 @@ use jiff::{Timestamp, ToSpan};
 pub enum Period {
     /// Full hours of the wall clock.
     Hour,
-    /// Midnight to midnight; 23 or 25 hours long when clocks change.
+    /// Midnight to midnight; 23 or 25 hours when clocks change.
     Day,
     /// Monday to Monday (ISO 8601).
     Week,
@@ -16,7 +16,7 @@ pub enum Period {
     Month,
 }
 
-/// A time zone of the IANA database, which is compiled in.
+/// A time zone of the IANA database, which is part of the binary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeZone(jiff::tz::TimeZone);
 
@@ -47,7 +47,7 @@ pub(super) struct Span {
     pub(super) end: i64,
 }
 
-/// Spans that cannot be calculated (year 9999) last for a day: a limit must hold nevertheless.
+/// The length of a span that cannot be calculated (year 9999): a limit must hold all the same.
 const FALLBACK_MS: i64 = 86_400_000;
 
 impl Period {
@@ -67,8 +67,8 @@ impl Period {
             .ok()?
             .to_zoned(zone.0.clone());
         if self == Self::Hour {
-            // Hours are counted in elapsed time from the offset's own full hour, so the hour that
-            // the clocks repeat in autumn is two periods and none is longer than an hour.
+            // Hours are elapsed time from a full hour of the offset, so the hour that clocks repeat in
+            // autumn is two periods, and no period is longer than an hour.
             let offset_ms = i64::from(at.offset().seconds()).checked_mul(1_000)?;
             let local = unix_ms.checked_add(offset_ms)?;
             let start = unix_ms.checked_sub(local.rem_euclid(3_600_000))?;

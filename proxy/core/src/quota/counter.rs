@@ -1,11 +1,12 @@
 //! The state of one limit for one subject.
 
 use super::calendar::Span;
+use super::limit::{Limit, Wait};
 use super::ring::Ring;
-use super::{Limit, Wait, Window};
+use super::window::Window;
 use crate::names::Moment;
 
-/// A place in a concurrency limit comes free when another request ends, which nobody can foresee.
+/// The wait reported by a full concurrency limit: when a running request ends cannot be foreseen.
 const CONCURRENCY_WAIT_MS: u64 = 1_000;
 
 /// Where and how much a reservation was debited.
@@ -15,7 +16,7 @@ pub(super) struct Stamp {
     at: i64,
     /// What was debited.
     reserved: u64,
-    /// The counter was beyond the limit after it, which only a shadowed limit lets happen.
+    /// The counter exceeded the limit after it, which only shadow mode allows.
     pub(super) over: bool,
 }
 
@@ -32,7 +33,7 @@ enum State {
         span: Span,
         used: u64,
         debt: u64,
-        /// What replicas that are gone used of the period, as far as this one answers for it.
+        /// This replica's share of what departed replicas used of the period.
         carried: u64,
     },
     Held {
@@ -58,7 +59,7 @@ impl Counter {
         Self { state }
     }
 
-    /// What is used or held at `now`, debt and what is carried included.
+    /// What is used or held at `now`, debt and carried use included.
     pub fn used(&mut self, limit: &Limit, now: Moment) -> u64 {
         let own = self.own_used(limit, now);
         match &self.state {
@@ -67,7 +68,7 @@ impl Counter {
         }
     }
 
-    /// What was used or is held here at `now`, debt included.
+    /// What is used or held by this replica at `now`, debt included.
     pub fn own_used(&mut self, limit: &Limit, now: Moment) -> u64 {
         self.advance(limit, now);
         match &self.state {
@@ -77,7 +78,7 @@ impl Counter {
         }
     }
 
-    /// When the calendar period began that is counted at `now`.
+    /// The start of the calendar period of `now`; `None` for other windows.
     pub fn period_start_ms(&mut self, limit: &Limit, now: Moment) -> Option<i64> {
         self.advance(limit, now);
         match &self.state {
@@ -86,8 +87,7 @@ impl Counter {
         }
     }
 
-    /// Makes this much count besides what is used here, of the period that began then: this replica's
-    /// part of what others used. Replaces what was carried before.
+    /// Sets this replica's share of what departed replicas used of the period that began then.
     pub fn carry(&mut self, period_start_ms: i64, amount: u64) {
         if let State::Calendar { span, carried, .. } = &mut self.state
             && span.start == period_start_ms
@@ -96,14 +96,14 @@ impl Counter {
         }
     }
 
-    /// Nothing counts any more besides what is used here.
+    /// Removes the share of departed replicas.
     pub const fn carry_nothing(&mut self) {
         if let State::Calendar { carried, .. } = &mut self.state {
             *carried = 0;
         }
     }
 
-    /// Milliseconds until everything used now has left the window, at the latest.
+    /// Latest time in milliseconds until everything used now has left the window.
     pub fn reset_ms(&mut self, limit: &Limit, now: Moment) -> u64 {
         self.advance(limit, now);
         match &self.state {
@@ -114,8 +114,8 @@ impl Counter {
         }
     }
 
-    /// Milliseconds until all that is used has left the window, if something is used at `now`. One
-    /// look, unlike [`Counter::reset_ms`]: exact for what was debited just now.
+    /// Milliseconds until everything has left the window if something is debited at `now`. Constant
+    /// cost, unlike [`Counter::reset_ms`].
     pub fn empty_in_ms(&mut self, limit: &Limit, now: Moment) -> u64 {
         self.advance(limit, now);
         match &self.state {
@@ -125,7 +125,7 @@ impl Counter {
         }
     }
 
-    /// Leaves expired time behind.
+    /// Moves to `now`: what has expired no longer counts.
     fn advance(&mut self, limit: &Limit, now: Moment) {
         match (&mut self.state, &limit.window) {
             (State::Rolling(ring), _) => ring.advance(now.monotonic_ms),
@@ -138,7 +138,7 @@ impl Counter {
                 },
                 Window::Calendar(period, zone),
             ) => {
-                // Only forwards: a wall clock that was set back must not open a spent period again.
+                // Forwards only: a wall clock that is set back must not reopen a spent period.
                 if now.unix_ms >= span.end {
                     *span = period.around(zone, now.unix_ms);
                     *used = (*debt).min(limit.amount);
@@ -188,7 +188,7 @@ impl Counter {
         }
     }
 
-    /// Replaces what `stamp` reserved by what was used; a held place is freed. Call it once.
+    /// Replaces what `stamp` reserved by what was used; a permit is freed. Call it once.
     pub(super) fn settle(&mut self, limit: &Limit, stamp: Stamp, actual: u64, now: Moment) {
         self.advance(limit, now);
         let back = stamp.reserved.saturating_sub(actual);
@@ -221,7 +221,7 @@ impl Counter {
         }
     }
 
-    /// Whether nothing is used or owed at `now`: the counter may be forgotten.
+    /// Whether nothing is used or owed at `now`, so that the counter may be dropped.
     pub fn is_untouched(&mut self, now: Moment) -> bool {
         match &mut self.state {
             State::Rolling(ring) => {
@@ -238,7 +238,7 @@ impl Counter {
         }
     }
 
-    /// Whether this counter counts by the window of `limit`; if not, it must be made anew.
+    /// Whether this counter counts by the window of `limit`; if not, it must be replaced.
     #[must_use]
     pub fn suits(&self, limit: &Limit) -> bool {
         match (&self.state, &limit.window) {

@@ -1,95 +1,105 @@
 //! What a replica has borrowed of a limit from the shared store.
 //!
-//! The store keeps a ring of K + 2 sub-buckets of length tau for each counter. A **grant** is charged
-//! there when it is given, and may be spent until tau has passed since before it was asked for. So
-//! what is admitted in an interval of the window's length W was granted in an interval of W + tau,
-//! which touches at most K + 2 buckets: whose sum the store keeps at or below the limit. Nothing of
-//! this depends on the replica's clock, on its life or on whether an answer arrived. A grant that may
-//! be spent for `lasts` times tau is charged to the last of so many buckets, which is the same as if
-//! it had been asked for then.
+//! The store keeps a ring of K + 2 sub-buckets of length tau for each counter. It charges a **grant**
+//! when it gives it, and the replica may spend it until tau has passed since before it asked. So what
+//! is admitted in an interval of the window's length W was granted in an interval of W + tau, which
+//! touches at most K + 2 buckets, whose sum the store keeps within the limit. This depends neither on
+//! the replica's clock nor on its survival, nor on whether an answer arrived. A grant that may be spent
+//! for `lasts` times tau is charged to the last of so many buckets, as if the replica had asked then.
 //!
-//! Words: a `grant` is what was lent, a `return` what is given back to the bucket that was charged,
-//! `owed` what was used without a grant and is still to be charged, `places` are grants of
-//! `Concurrency`, which come back when a request ends.
+//! Words: a `grant` is an amount that the store lent, a `return` an amount given back to the bucket
+//! that was charged, `owed` an amount used without a grant and not charged yet, a `permit` the right
+//! to run one request under a `Concurrency` limit, a `lease` how long a grant or permit is good, an
+//! `epoch` the time between two losses of the store's data.
 
-use std::collections::VecDeque;
-
-use super::{Limit, Wait, Window};
+use super::limit::{Limit, Wait};
+use super::window::Window;
 use crate::names::Moment;
 
-mod call;
-mod loan;
+pub(super) mod grants;
 mod pace;
-mod places;
-mod reckoning;
-mod refused;
+mod permits;
+pub(super) mod refusal;
+pub(super) mod request;
 
-pub use call::{Answer, Ask, Trip, repeats_after};
-pub(super) use loan::Loan;
-pub use loan::Part;
+use grants::{Grants, Withdrawal};
 use pace::Pace;
-use places::Places;
-pub use reckoning::Reckoning;
-pub use refused::Profile;
-use refused::Refused;
+use permits::Permits;
+use refusal::StoreRefusal;
+use request::{LeaseReply, LeaseReport, LeaseRequest, RoundTrip};
 
-#[derive(Clone, Copy, Debug)]
-struct Grant {
-    at: i64,
-    left: u64,
-    /// It may not be spent from then on, by the monotonic clock.
-    until_ms: u64,
-}
+/// A counter whose requests follow each other faster than this needs no call of its own to report.
+const BUSY_MS: u64 = 600;
+
+/// A limit below this many of the largest requests per replica is borrowed request by request: what
+/// one replica kept would be missing elsewhere.
+const EXACT_BELOW: u64 = 20;
+
+/// After a recall nothing is borrowed ahead for this long, as long as the store grants nothing ahead.
+const RECALLED_MS: u64 = 1_000;
+
+/// The shortest pause between two requests for grants ahead while the store has nothing to lend.
+const SHORTEST_PAUSE_MS: u64 = 25;
+
+/// The store's last total is good for two leases, and at least this long: leases of a second's limit
+/// are shorter than the pause between two reports of a quiet counter.
+const SHORTEST_TOTAL_MS: u64 = 2_000;
 
 /// What a replica may spend of one counter without asking.
 #[derive(Debug)]
 pub struct Escrow {
     lease_ms: u64,
-    /// The longest grant, in leases, and how many the last one lasted that could have been so long.
-    reach: u64,
-    lasted: u64,
-    /// Whichever ends soonest first.
-    grants: VecDeque<Grant>,
-    returns: Vec<Part>,
-    owed: u64,
-    /// `Concurrency` only.
-    places: Option<Places>,
+    holding: Holding,
     pace: Pace,
-    /// A call is on its way: whoever lacks something waits for its answer.
+    /// A request is on its way: whoever lacks something waits for its answer.
     asking: bool,
-    /// What those ask who wait for it.
+    /// What the requests ask that wait for it.
     waiting: u64,
     /// The limit's amount when it was last looked at.
     amount: u64,
-    /// What the store said last, and when.
-    seen: Option<(u64, u64)>,
-    refused: Option<Refused>,
-    /// The store had nothing to lend ahead; it is not asked for that again before then.
+    /// The total that the store reported last, and when.
+    total: Option<(u64, u64)>,
+    refusal: Option<StoreRefusal>,
+    /// The store had nothing to lend ahead; it is not asked ahead again before then.
     dry_until_ms: u64,
-    /// Grows when the store lost its data.
-    life: u64,
+    /// Grows when the store loses its data.
+    epoch: u64,
+}
+
+/// What the store has lent: amounts that are used up, or permits that come back.
+#[derive(Debug)]
+enum Holding {
+    Grants(Grants),
+    Permits(Permits),
+}
+
+/// What one reservation took out of an escrow. Give it back with [`Escrow::settle`].
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    withdrawal: Withdrawal,
+    epoch: u64,
 }
 
 impl Escrow {
-    /// Nothing yet, of `limit`.
+    /// An empty escrow of `limit`.
     #[must_use]
     pub fn new(limit: &Limit) -> Self {
         Self {
             lease_ms: limit.window.lease_ms(),
-            reach: limit.window.reach(),
-            lasted: 1,
-            grants: VecDeque::new(),
-            returns: Vec::new(),
-            owed: 0,
-            places: (limit.window == Window::Held).then(Places::default),
+            holding: match limit.window {
+                Window::Held => Holding::Permits(Permits::default()),
+                Window::Second | Window::Minute | Window::Calendar(..) => {
+                    Holding::Grants(Grants::new(limit.window.reach()))
+                }
+            },
             pace: Pace::default(),
             asking: false,
             waiting: 0,
             amount: limit.amount,
-            seen: None,
-            refused: None,
+            total: None,
+            refusal: None,
             dry_until_ms: 0,
-            life: 0,
+            epoch: 0,
         }
     }
 
@@ -101,33 +111,44 @@ impl Escrow {
 
     /// What can still be spent at `when_ms`.
     fn lasting(&self, when_ms: u64) -> u64 {
-        if let Some(places) = &self.places {
-            return places.idle(when_ms);
+        match &self.holding {
+            Holding::Grants(grants) => grants.lasting(when_ms),
+            Holding::Permits(permits) => permits.idle(when_ms),
         }
-        let valid = self.grants.iter().filter(|grant| grant.until_ms > when_ms);
-        valid.fold(0, |sum, grant| sum.saturating_add(grant.left))
     }
 
-    /// How much of the limit all replicas use at `now`, if this one alone has used so much `here`.
+    /// What ends sooner would be missing just when the answer comes.
+    fn lasting_soon(&self, now: Moment) -> u64 {
+        self.lasting(now.monotonic_ms.saturating_add(self.lease_ms / 8))
+    }
+
+    /// How much of the limit all replicas use at `now`, if this one alone has used `here`.
     #[must_use]
     pub fn used(&self, here: u64, now: Moment) -> u64 {
         self.used_by_all(now).map_or(here, |all| all.max(here))
     }
 
-    /// The same as far as the store has told: what this replica holds and does not use is left out, also
-    /// what it has not given back yet. None if it has told nothing within a lease or two.
+    /// The use of all replicas by the store's last total, without what this replica holds unspent or has
+    /// not returned yet. `None` if there is no recent total.
     pub(super) fn used_by_all(&self, now: Moment) -> Option<u64> {
-        let (used, at) = self.seen?;
-        let fresh =
-            now.monotonic_ms.saturating_sub(at) <= self.lease_ms.saturating_mul(2).max(2_000);
-        let returned = |sum: u64, part: &Part| sum.saturating_add(part.amount);
-        let held = self.returns.iter().fold(self.available(now), returned);
-        let unknown = self.owed.saturating_sub(held);
-        let unused = held.saturating_sub(self.owed);
-        fresh.then(|| used.saturating_add(unknown).saturating_sub(unused))
+        let (total, at) = self.total?;
+        let longest = self.lease_ms.saturating_mul(2).max(SHORTEST_TOTAL_MS);
+        if now.monotonic_ms.saturating_sub(at) > longest {
+            return None;
+        }
+        let (unspent, owed) = match &self.holding {
+            Holding::Grants(grants) => (
+                self.available(now).saturating_add(grants.returned()),
+                grants.owed(),
+            ),
+            Holding::Permits(_) => (self.available(now), 0),
+        };
+        let missing = owed.saturating_sub(unspent);
+        let unused = unspent.saturating_sub(owed);
+        Some(total.saturating_add(missing).saturating_sub(unused))
     }
 
-    /// Takes note of a changed amount: what was lent of a larger one is given back.
+    /// Adapts to a changed amount: a smaller one returns what was borrowed.
     pub(super) fn adapt(&mut self, amount: u64) {
         if amount == self.amount {
             return;
@@ -136,187 +157,129 @@ impl Escrow {
             self.surrender();
         }
         self.amount = amount;
-        self.refused = None;
+        self.refusal = None;
     }
 
-    /// Whether, and how long, a request for `ask` has to wait as far as the store has told; none if
-    /// it must be asked.
+    /// How long a request for `ask` has to wait by the store's last refusal; `None` if the store must
+    /// be asked.
     pub(super) fn refusal(&self, ask: u64, now: Moment) -> Option<Wait> {
         let lacking = ask.saturating_sub(self.available(now));
-        let refused = self.refused.as_ref()?;
-        refused
-            .wait_ms(lacking, self.amount, now.monotonic_ms)
-            .map(Wait::Millis)
+        let refusal = self.refusal.as_ref()?;
+        let wait = refusal.wait_ms(lacking, self.amount, now.monotonic_ms);
+        wait.map(Wait::Millis)
     }
 
-    /// Takes `ask` out of what is lent, what ends soonest first; call it only if so much is available.
-    pub(super) fn take(&mut self, ask: u64, now: Moment) -> Loan {
+    /// Spends `ask`, which must be available.
+    pub(super) fn take(&mut self, ask: u64, now: Moment) -> Lease {
         self.pace.spend(ask, now.monotonic_ms, self.lease_ms);
-        let mut loan = Loan::new(self.life);
-        if let Some(places) = &mut self.places {
-            places.occupy(ask);
-            return loan;
-        }
-        let mut open = ask;
-        for grant in &mut self.grants {
-            if open == 0 {
-                break;
+        let withdrawal = match &mut self.holding {
+            Holding::Grants(grants) => grants.take(ask, now.monotonic_ms),
+            Holding::Permits(permits) => {
+                permits.occupy(ask);
+                Withdrawal::default()
             }
-            if grant.until_ms <= now.monotonic_ms || grant.left == 0 {
-                continue;
+        };
+        self.lease(withdrawal)
+    }
+
+    /// Uses `ask` without a grant while the store is away; it is charged when the store is back.
+    pub(super) fn overdraw(&mut self, ask: u64) -> Lease {
+        match &mut self.holding {
+            Holding::Grants(grants) => grants.owe(ask),
+            Holding::Permits(permits) => permits.overfill(ask),
+        }
+        self.lease(Withdrawal::owed(ask))
+    }
+
+    /// Records use that a shadowed limit would count; settling charges it.
+    pub(super) fn watch(&mut self, ask: u64) -> Lease {
+        if let Holding::Permits(permits) = &mut self.holding {
+            permits.overfill(ask);
+        }
+        self.lease(Withdrawal::default())
+    }
+
+    const fn lease(&self, withdrawal: Withdrawal) -> Lease {
+        Lease {
+            withdrawal,
+            epoch: self.epoch,
+        }
+    }
+
+    /// Replaces what `lease` took for `reserved` by what was used.
+    pub(super) fn settle(&mut self, lease: &Lease, reserved: u64, actual: u64, now: Moment) {
+        match &mut self.holding {
+            Holding::Permits(permits) => permits.free(reserved),
+            // All of it is owed, or was charged in a bucket that is no longer known.
+            Holding::Grants(grants) if lease.withdrawal.is_owed() || lease.epoch != self.epoch => {
+                grants.correct(reserved, actual);
             }
-            let amount = grant.left.min(open);
-            grant.left = grant.left.saturating_sub(amount);
-            open = open.saturating_sub(amount);
-            loan.push(Part {
-                at: grant.at,
-                amount,
-            });
-        }
-        self.grants.retain(|grant| grant.left > 0);
-        loan
-    }
-
-    /// Uses `ask` without a grant: the store is away, and learns of it when it is back.
-    pub(super) fn overdraw(&mut self, ask: u64) -> Loan {
-        match &mut self.places {
-            Some(places) => places.overfill(ask),
-            None => self.owed = self.owed.saturating_add(ask),
-        }
-        Loan::owing(ask, self.life)
-    }
-
-    /// Takes note of what a shadowed limit would count; it is charged when it is settled.
-    pub(super) fn watch(&mut self, ask: u64) -> Loan {
-        if let Some(places) = &mut self.places {
-            places.overfill(ask);
-        }
-        Loan::new(self.life)
-    }
-
-    /// Replaces what `loan` took for `reserved` by what was used.
-    pub(super) fn settle(&mut self, loan: &Loan, reserved: u64, actual: u64, now: Moment) {
-        if let Some(places) = &mut self.places {
-            places.free(reserved);
-            return;
-        }
-        if loan.owed > 0 || loan.life != self.life {
-            // All of it is owed, or has been charged meanwhile, nobody knows in which bucket.
-            self.owed = self
-                .owed
-                .saturating_sub(reserved.saturating_sub(actual))
-                .saturating_add(actual.saturating_sub(reserved));
-            return;
-        }
-        let lent = loan.amount();
-        self.owed = self.owed.saturating_add(actual.saturating_sub(lent));
-        let mut back = lent.saturating_sub(actual);
-        for part in loan.newest_first() {
-            let amount = part.amount.min(back);
-            if amount > 0 {
-                self.put_back(
-                    Part {
-                        at: part.at,
-                        amount,
-                    },
-                    now,
-                );
+            Holding::Grants(grants) => {
+                grants.settle(&lease.withdrawal, actual, now.monotonic_ms);
             }
-            back = back.saturating_sub(amount);
         }
     }
 
-    /// Keeps it for the next request while a grant of the same bucket lives, else gives it back.
-    fn put_back(&mut self, part: Part, now: Moment) {
-        let alive = |grant: &&mut Grant| grant.at == part.at && grant.until_ms > now.monotonic_ms;
-        match self.grants.iter_mut().rev().find(alive) {
-            Some(grant) => grant.left = grant.left.saturating_add(part.amount),
-            None => self.give_back(part),
-        }
-    }
-
-    fn give_back(&mut self, part: Part) {
-        match self.returns.iter_mut().find(|known| known.at == part.at) {
-            Some(known) => known.amount = known.amount.saturating_add(part.amount),
-            None => self.returns.push(part),
-        }
-    }
-
-    /// Everything that is lent and not used is to be given back.
+    /// Marks everything unspent for return.
     pub fn surrender(&mut self) {
-        if let Some(places) = &mut self.places {
-            places.release_idle(0);
-        }
-        while let Some(grant) = self.grants.pop_front() {
-            self.give_back(Part {
-                at: grant.at,
-                amount: grant.left,
-            });
+        match &mut self.holding {
+            Holding::Grants(grants) => grants.surrender(),
+            Holding::Permits(permits) => permits.release_idle(0),
         }
     }
 
-    /// The store lost its data: what was lent is void, and what this replica `used` is to be told anew.
+    /// The store lost its data: grants are void, and what this replica `used` has to be charged again.
     pub fn forget(&mut self, used: u64) {
-        self.life = self.life.saturating_add(1);
-        self.grants.clear();
-        self.returns.clear();
-        self.seen = None;
-        self.refused = None;
-        match &mut self.places {
-            Some(places) => places.release_idle(0),
-            None => self.owed = used,
+        self.epoch = self.epoch.saturating_add(1);
+        self.total = None;
+        self.refusal = None;
+        match &mut self.holding {
+            Holding::Grants(grants) => grants.forget(used),
+            Holding::Permits(permits) => permits.release_idle(0),
         }
     }
 
-    /// Gives back what has expired. True if there is something to tell the store.
+    /// Marks for return what has expired or is not needed. Returns whether the store must hear of it.
     pub fn tidy(&mut self, replicas: u64, now: Moment) -> bool {
-        let (exact, lease_ms) = (self.is_exact(replicas), self.lease_ms);
-        let cap = self.cap(replicas);
-        if let Some(places) = &mut self.places {
-            let keep = if exact { 0 } else { places.target(cap) };
-            places.release_idle(if places.idle(now.monotonic_ms) > 0 {
-                keep
-            } else {
-                0
-            });
-            return places.is_due(now.monotonic_ms, lease_ms);
+        let (cap, exact) = (self.cap(replicas), self.is_exact(replicas));
+        match &mut self.holding {
+            Holding::Grants(grants) => {
+                grants.expire(now.monotonic_ms);
+                grants.has_report()
+            }
+            Holding::Permits(permits) => {
+                let keep = if exact { 0 } else { permits.target(cap) };
+                let valid = permits.idle(now.monotonic_ms) > 0;
+                permits.release_idle(if valid { keep } else { 0 });
+                permits.is_due(now.monotonic_ms, self.lease_ms)
+            }
         }
-        while let Some(grant) = self.grants.front().copied()
-            && grant.until_ms <= now.monotonic_ms
-        {
-            self.grants.pop_front();
-            self.give_back(Part {
-                at: grant.at,
-                amount: grant.left,
-            });
-        }
-        !self.returns.is_empty() || self.owed > 0
     }
 
-    /// Whether a call was answered just now: what is to be told goes with the next one.
+    /// Whether an answer came so recently that a report can wait for the next request.
     #[must_use]
     pub fn is_busy(&self, now: Moment) -> bool {
-        let answered = self.seen.map_or(0, |(_, at)| at);
+        let answered = self.total.map_or(0, |(_, at)| at);
         now.monotonic_ms.saturating_sub(answered) < BUSY_MS
     }
 
-    /// Whether nothing is lent, owed or to be given back: nobody needs to look after it.
+    /// Whether nothing is borrowed, owed or to be returned, so that the escrow needs no care.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        !self.asking
-            && self.grants.is_empty()
-            && self.returns.is_empty()
-            && self.owed == 0
-            && self.places.as_ref().is_none_or(Places::is_empty)
+        let empty = match &self.holding {
+            Holding::Grants(grants) => grants.is_empty(),
+            Holding::Permits(permits) => permits.is_empty(),
+        };
+        !self.asking && empty
     }
 
-    /// Whether a call for this counter is on its way.
+    /// Whether a request for this counter is on its way.
     #[must_use]
     pub const fn is_asking(&self) -> bool {
         self.asking
     }
 
-    /// Adds what a request asks that waits for a call on its way, or takes it off again.
+    /// Adds what a request asks that waits for the answer on its way, or removes it again.
     pub const fn wait_for(&mut self, ask: u64, waits: bool) {
         self.waiting = if waits {
             self.waiting.saturating_add(ask)
@@ -325,7 +288,6 @@ impl Escrow {
         };
     }
 
-    /// Small limits are asked for one by one: what one replica kept would be missing to others.
     const fn is_exact(&self, replicas: u64) -> bool {
         let needs = self
             .pace
@@ -335,26 +297,173 @@ impl Escrow {
         self.amount < needs
     }
 
-    /// The most that is borrowed ahead, for so many leases.
+    /// The most that is borrowed ahead, for this many leases.
     fn chunk(&self, leases: u64, replicas: u64) -> u64 {
         let cap = self.cap(replicas);
-        match &self.places {
-            Some(places) => places.target(cap),
-            None => self.pace.expected().saturating_mul(leases).min(cap),
+        match &self.holding {
+            Holding::Grants(_) => self.pace.expected().saturating_mul(leases).min(cap),
+            Holding::Permits(permits) => permits.target(cap),
         }
     }
 
-    /// What one replica may hold at most: all of them together a quarter of the limit.
+    /// The most that one replica may hold: all of them together a quarter of the limit.
     const fn cap(&self, replicas: u64) -> u64 {
         match self.amount.checked_div(replicas.saturating_mul(4)) {
             Some(cap) => cap,
             None => self.amount,
         }
     }
+
+    /// How many leases the last grant lasted that could last longer than one.
+    const fn lasted(&self) -> u64 {
+        match &self.holding {
+            Holding::Grants(grants) => grants.lasted(),
+            Holding::Permits(_) => 1,
+        }
+    }
+
+    // === Requests to the store ===
+
+    /// Whether to borrow more before it is missing.
+    #[must_use]
+    pub fn runs_low(&self, replicas: u64, now: Moment) -> bool {
+        let lasting = self.lasting_soon(now);
+        self.may_ask(replicas, now) && lasting < self.chunk(self.lasted(), replicas) / 2
+    }
+
+    /// Whether to ask along with others that run low: it would be next.
+    #[must_use]
+    pub fn joins(&self, replicas: u64, now: Moment) -> bool {
+        let chunk = self.chunk(self.lasted(), replicas);
+        let lasting = self.lasting_soon(now);
+        self.may_ask(replicas, now) && lasting < chunk.saturating_sub(chunk / 8)
+    }
+
+    /// Whether a request for more than is needed now makes sense.
+    fn may_ask(&self, replicas: u64, now: Moment) -> bool {
+        let refusal = self.refusal.as_ref();
+        !self.asking
+            && self.dry_until_ms <= now.monotonic_ms
+            && !refusal.is_some_and(|refusal| refusal.holds(now.monotonic_ms))
+            && !self.is_exact(replicas)
+    }
+
+    /// The request to send to the store, with all that it must hear, for a client's request that needs
+    /// `ask`, or 0 for none. [`Escrow::answered`] or [`Escrow::unanswered`] must follow.
+    pub fn request(&mut self, ask: u64, replicas: u64, now: Moment) -> LeaseRequest {
+        self.tidy(replicas, now);
+        self.asking = true;
+        if self.available(now) < ask {
+            // Two requests that both lack a little must not wait for what the other one holds.
+            self.surrender();
+        }
+        let need = ask.saturating_sub(self.available(now));
+        let needs = need.saturating_add(self.waiting);
+        let lasts = match &self.holding {
+            Holding::Grants(grants) if need == 0 && self.pace.is_steady() => grants.reach(),
+            Holding::Grants(_) | Holding::Permits(_) => 1,
+        };
+        let want = if self.is_exact(replicas) {
+            needs
+        } else {
+            let chunk = self.chunk(lasts.min(self.lasted()), replicas);
+            chunk
+                .saturating_sub(self.lasting_soon(now))
+                .max(needs.min(self.cap(replicas)))
+                .max(need)
+        };
+        let idle = self.available(now);
+        LeaseRequest {
+            need,
+            want: want.min(self.amount),
+            idle,
+            report: match &mut self.holding {
+                Holding::Grants(grants) => {
+                    let (returns, owed) = grants.take_report();
+                    LeaseReport::Grants {
+                        returns,
+                        owed,
+                        lasts,
+                    }
+                }
+                Holding::Permits(permits) => LeaseReport::Permits {
+                    held: permits.held(),
+                    turn: permits.next_turn(),
+                },
+            },
+            epoch: self.epoch,
+        }
+    }
+
+    /// A request that reports to the store without asking for anything.
+    pub fn report(&mut self, now: Moment) -> LeaseRequest {
+        let request = self.request(0, 1, now);
+        LeaseRequest { want: 0, ..request }
+    }
+
+    /// Another replica lacks what this one may hold: marks everything unspent for return. Returns
+    /// false while a request is on its way; a recall that follows it will succeed.
+    pub fn recall(&mut self, now: Moment) -> bool {
+        if self.asking {
+            return false;
+        }
+        self.surrender();
+        self.dry_until_ms = now.monotonic_ms.saturating_add(RECALLED_MS);
+        true
+    }
+
+    /// Takes the store's reply to `request`.
+    pub fn answered(&mut self, request: &LeaseRequest, reply: LeaseReply, trip: RoundTrip) {
+        self.asking = false;
+        if request.epoch != self.epoch {
+            return;
+        }
+        self.total = Some((reply.used, trip.received_ms));
+        let lease = self.lease_ms.saturating_mul(reply.lasts);
+        let lease = reply.ends_in_ms.map_or(lease, |ends| ends.min(lease));
+        let until_ms = trip.sent_ms.saturating_add(lease);
+        match (&mut self.holding, &request.report) {
+            (Holding::Grants(grants), LeaseReport::Grants { lasts, .. }) => {
+                if reply.granted > 0 {
+                    let lasted = (*lasts > 1).then_some(reply.lasts);
+                    let slice = grants::Slice {
+                        at: reply.at,
+                        amount: reply.granted,
+                    };
+                    grants.add(slice, until_ms, lasted);
+                }
+            }
+            (Holding::Permits(permits), LeaseReport::Permits { held, .. }) => {
+                let reported = held.saturating_add(reply.granted);
+                permits.grant(reply.granted, reported, until_ms, trip.received_ms);
+            }
+            // A reply to a request of another window's escrow; its grant expires unspent.
+            (Holding::Grants(_), LeaseReport::Permits { .. })
+            | (Holding::Permits(_), LeaseReport::Grants { .. }) => {}
+        }
+        if reply.granted == 0 && request.want > 0 {
+            let pause = (self.lease_ms / 8).max(SHORTEST_PAUSE_MS);
+            self.dry_until_ms = trip.received_ms.saturating_add(pause);
+        }
+        let profile = reply.profile.filter(|_| request.need > 0);
+        self.refusal = profile.map(|profile| {
+            let free = self.amount.saturating_sub(reply.used);
+            StoreRefusal::new(profile, free, reply.ends_in_ms, trip.received_ms)
+        });
+    }
+
+    /// No reply came to `request`. Its returns may have been taken or not, so they are not sent again;
+    /// what was owed may have been charged or not, so it is.
+    pub const fn unanswered(&mut self, request: &LeaseRequest) {
+        self.asking = false;
+        match (&mut self.holding, &request.report) {
+            (Holding::Grants(grants), LeaseReport::Grants { owed, .. })
+                if request.epoch == self.epoch =>
+            {
+                grants.owe(*owed);
+            }
+            (Holding::Permits(permits), _) => permits.doubt(),
+            (Holding::Grants(_), _) => {}
+        }
+    }
 }
-
-/// A counter that is asked for more often needs no call of its own to give something back.
-const BUSY_MS: u64 = 600;
-
-/// Below so many of the largest requests per replica a limit is asked for one by one.
-const EXACT_BELOW: u64 = 20;

@@ -1,27 +1,27 @@
-//! Taking from all counters of a request, or from none.
+//! Reserving: debits all counters of a request, or none.
 
-use super::counter::Stamp;
-use super::escrow::{Escrow, Loan};
-use super::{Cost, Counter, Limit, Mode, OnStoreLoss, Wait};
+use super::counter::{Counter, Stamp};
+use super::escrow::{Escrow, Lease};
+use super::limit::{Cost, Limit, Mode, OnStoreLoss, Wait};
 use crate::names::Moment;
 
-/// How a limit counts that the shared store lends, while the store is away.
+/// How a limit of the shared store counts while the store does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// What the quota says.
+    /// The quota's `onStoreLoss`.
     pub on: OnStoreLoss,
-    /// The limit divided by the replicas that lived when the store was last seen.
+    /// The limit divided by the replicas that were alive at the last contact.
     pub share: u64,
 }
 
-/// Who counts for a limit.
+/// What decides whether more fits a limit.
 #[derive(Debug)]
 pub enum Backing<'a> {
-    /// This replica, alone: the counter says what fits.
+    /// The counter of this replica alone.
     Own,
-    /// The shared store: what it lent says what fits.
+    /// What the shared store lent.
     Lent(&'a mut Escrow),
-    /// The shared store, which is away.
+    /// The shared store, which does not answer.
     Cut(&'a mut Escrow, Loss),
 }
 
@@ -32,31 +32,31 @@ pub struct Entry<'a> {
     pub limit: &'a Limit,
     /// Whether it refuses.
     pub mode: Mode,
-    /// What this replica has used for the request's subject.
+    /// What this replica has used for the subject.
     pub counter: &'a mut Counter,
-    /// Who decides whether more fits.
+    /// What decides whether more fits.
     pub backing: Backing<'a>,
 }
 
-/// Where one reservation was debited in one counter. Give it to [`Entry::settle`].
+/// What was debited from one counter for one request, and where. Give it to [`Entry::settle`].
 #[derive(Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct Reservation {
     stamp: Stamp,
     reserved: u64,
-    /// Boxed: without a store there is none, and every request holds some of these.
-    loan: Option<Box<Loan>>,
-    /// A shadowed limit would have refused it.
+    /// Boxed: without a store there is none, and every request holds some reservations.
+    lease: Option<Box<Lease>>,
+    /// A limit in shadow mode would have refused it.
     pub over: bool,
 }
 
 /// Why a reservation was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exceeded {
-    /// Index of the entry that asks for the longest wait.
+    /// Index of the entry with the longest wait.
     pub entry: usize,
     /// When the request would fit **every** enforced limit.
     pub wait: Wait,
-    /// The store is away, and the quota says `Deny` or this replica's share is spent.
+    /// The store does not answer, and the quota says `Deny` or this replica's share is spent.
     pub store_lost: bool,
 }
 
@@ -65,11 +65,12 @@ pub struct Exceeded {
 pub enum Shortfall {
     /// A limit is spent.
     Exceeded(Exceeded),
-    /// More must be borrowed for these entries.
+    /// The store must lend more for these entries.
     Lacking(Vec<usize>),
 }
 
-/// When a request may come again that was refused since the store is away.
+/// The wait of a request that is refused because the store does not answer: a new connection takes at
+/// most this long.
 const STORE_WAIT_MS: u64 = 1_000;
 
 enum Check {
@@ -80,17 +81,17 @@ enum Check {
 
 /// Debits `cost` from all entries, or from none if an enforced one does not fit.
 ///
-/// Returns what was taken of each entry, in order. Cost: one pass over the entries, no allocation
-/// besides the answer.
+/// Returns one reservation per entry, in order. Cost: two passes over the entries, no allocation
+/// besides the result.
 ///
 /// # Errors
-/// [`Shortfall`]; no counter has changed. That a limit is spent goes before a lack, so nothing is
-/// borrowed for a request that is refused anyway.
+/// [`Shortfall`]; no counter has changed. A spent limit goes before a lack, so nothing is borrowed
+/// for a request that is refused anyway.
 pub fn reserve(
     entries: &mut [Entry<'_>],
     cost: &Cost,
     now: Moment,
-) -> Result<Vec<Taken>, Shortfall> {
+) -> Result<Vec<Reservation>, Shortfall> {
     let mut refused: Option<Exceeded> = None;
     let mut lacking = Vec::new();
     for (index, entry) in entries.iter_mut().enumerate() {
@@ -121,7 +122,7 @@ pub fn reserve(
 }
 
 impl<'a> Entry<'a> {
-    /// A counter that nobody else counts for.
+    /// A counter of this replica alone.
     #[must_use]
     pub const fn own(limit: &'a Limit, mode: Mode, counter: &'a mut Counter) -> Self {
         Self {
@@ -134,7 +135,7 @@ impl<'a> Entry<'a> {
 }
 
 impl Shortfall {
-    /// Why a reservation was refused of whose entries nothing is borrowed.
+    /// The refusal if nothing can be borrowed.
     #[must_use]
     pub fn exceeded(&self) -> Exceeded {
         match self {
@@ -176,7 +177,7 @@ impl Entry<'_> {
                         amount: loss.share,
                         ..self.limit.clone()
                     };
-                    // What never fits a share fits when the store is back.
+                    // A request larger than the share may fit once the store is back.
                     judged(self.counter.fits(&share, ask, now).map_err(|wait| {
                         if wait == Wait::Never {
                             Wait::Millis(STORE_WAIT_MS)
@@ -189,12 +190,12 @@ impl Entry<'_> {
         }
     }
 
-    /// Whether `ask` would fit, and when, as far as is known here. For people who ask: it takes
-    /// nothing, so the next request may have it. Only [`reserve`] decides.
+    /// Whether `ask` would fit, and when, as far as this replica knows. Takes nothing, so another
+    /// request may come first; only [`reserve`] decides.
     ///
     /// # Errors
-    /// The wait, if nobody else asks meanwhile: exact for counters of one's own, and for what the
-    /// store has refused just now; else the latest.
+    /// The wait without other requests. It is exact for counters of this replica alone and after a
+    /// recent refusal of the store; else it is the longest possible.
     pub fn forecast(&mut self, ask: u64, now: Moment) -> Result<(), Wait> {
         let (Backing::Lent(escrow) | Backing::Cut(escrow, _)) = &self.backing else {
             return self.counter.fits(self.limit, ask, now);
@@ -211,10 +212,10 @@ impl Entry<'_> {
         Err(escrow.refusal(ask, now).unwrap_or(Wait::Millis(latest)))
     }
 
-    fn debit(&mut self, ask: u64, now: Moment) -> Taken {
+    fn debit(&mut self, ask: u64, now: Moment) -> Reservation {
         let stamp = self.counter.debit(self.limit, ask, now);
         let shadow = self.mode == Mode::Shadow;
-        let (loan, over) = match &mut self.backing {
+        let (lease, over) = match &mut self.backing {
             Backing::Own => (None, stamp.over),
             Backing::Lent(escrow) | Backing::Cut(escrow, _) if shadow => {
                 let used = escrow.used_by_all(now).unwrap_or(0);
@@ -224,31 +225,32 @@ impl Entry<'_> {
             Backing::Lent(escrow) => (Some(escrow.take(ask, now)), false),
             Backing::Cut(escrow, _) => {
                 let lent = escrow.available(now) >= ask;
-                let loan = if lent {
+                let lease = if lent {
                     escrow.take(ask, now)
                 } else {
                     escrow.overdraw(ask)
                 };
-                (Some(loan), false)
+                (Some(lease), false)
             }
         };
-        Taken {
+        Reservation {
             stamp,
             reserved: ask,
-            loan: loan.map(Box::new),
+            lease: lease.map(Box::new),
             over,
         }
     }
 
-    /// Replaces what was `taken` by what was used; a held place is freed. The backing may be another
-    /// one than when it was taken.
+    /// Replaces what was reserved by what was used; a permit is freed. The backing may have changed
+    /// since the reservation.
     #[expect(clippy::needless_pass_by_value, reason = "it is settled once")]
-    pub fn settle(&mut self, taken: Taken, actual: u64, now: Moment) {
-        self.counter.settle(self.limit, taken.stamp, actual, now);
-        if let (Some(loan), Backing::Lent(escrow) | Backing::Cut(escrow, _)) =
-            (&taken.loan, &mut self.backing)
+    pub fn settle(&mut self, reservation: Reservation, actual: u64, now: Moment) {
+        self.counter
+            .settle(self.limit, reservation.stamp, actual, now);
+        if let (Some(lease), Backing::Lent(escrow) | Backing::Cut(escrow, _)) =
+            (&reservation.lease, &mut self.backing)
         {
-            escrow.settle(loan, taken.reserved, actual, now);
+            escrow.settle(lease, reservation.reserved, actual, now);
         }
     }
 }

@@ -9,6 +9,9 @@ pub(super) const MINUTE_BUCKETS: u64 = 60;
 /// Sub-buckets of 100 ms in a second: under-use is at most 1/11.
 pub(super) const SECOND_BUCKETS: u64 = 10;
 
+/// The longest wait that is reported: a debt of N limits takes N windows to drain.
+pub(super) const HORIZON_MS: u64 = 86_400_000;
+
 /// Counts of the last K + 1 sub-buckets.
 #[derive(Clone, Debug)]
 pub(super) struct Ring {
@@ -20,7 +23,7 @@ pub(super) struct Ring {
     head: u64,
     /// Sum of `buckets`.
     sum: u64,
-    /// Used beyond the limit and not yet worked off; it takes the place of what expires.
+    /// Use beyond the limit that is not drained yet; it takes the place of what expires.
     debt: u64,
 }
 
@@ -108,7 +111,7 @@ impl Ring {
         }
     }
 
-    /// Charges what was used beyond its reservation; what exceeds `limit` becomes debt.
+    /// Charges use beyond a reservation; what exceeds `limit` becomes debt.
     pub(super) fn overspend(&mut self, amount: u64, limit: u64) {
         let room = limit.saturating_sub(self.used());
         let fits = amount.min(room);
@@ -116,7 +119,7 @@ impl Ring {
         self.debt = self.debt.saturating_add(amount.saturating_sub(fits));
     }
 
-    /// Gives back to `bucket` what was reserved there and not used, if it still counts.
+    /// Refunds to `bucket` what was reserved there and not used, if it still counts.
     pub(super) fn refund(&mut self, bucket: u64, amount: u64) {
         if bucket > self.head || self.head.saturating_sub(bucket) >= self.len() {
             return;
@@ -125,8 +128,8 @@ impl Ring {
             let back = (*slot).min(amount);
             *slot = slot.saturating_sub(back);
             self.sum = self.sum.saturating_sub(back);
-            // Debt takes the place at once. It is paid by what expires, and if nothing were left to
-            // expire, it would lock the limit for ever.
+            // Debt takes the place at once. It drains with what expires; if nothing were left to
+            // expire, it would block the limit for ever.
             let paid = self.debt.min(back);
             self.charge(paid);
             self.debt = self.debt.saturating_sub(paid);
@@ -135,13 +138,12 @@ impl Ring {
 
     /// Milliseconds after `now_ms` until `ask` fits under `limit`, if nothing else is reserved.
     ///
-    /// Only for refusals: it replays the coming windows on a copy.
+    /// For refusals only: it replays the coming windows on a copy.
     pub(super) fn wait_ms(&self, ask: u64, limit: u64, now_ms: u64) -> u64 {
         let mut ahead = self.clone();
-        // Debt of many limits is worked off over as many windows; a day of them is told as a day.
         let horizon = self
             .head
-            .saturating_add(86_400_000u64.checked_div(self.tau_ms).unwrap_or(1));
+            .saturating_add(HORIZON_MS.checked_div(self.tau_ms).unwrap_or(1));
         while ahead.used().saturating_add(ask) > limit && ahead.head < horizon {
             ahead.step();
         }

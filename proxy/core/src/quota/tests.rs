@@ -8,8 +8,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{
-    Answer, Cost, Counter, Entry, Escrow, Limit, Mode, Period, Taken, TimeZone, Trip, Unit, Wait,
-    Window, reserve,
+    Cost, Counter, Entry, Escrow, LeaseReply, Limit, Mode, Period, Reservation, RoundTrip,
+    TimeZone, Unit, Wait, Window, reserve,
 };
 use crate::names::{Moment, Usage};
 
@@ -39,7 +39,7 @@ fn tokens(input: u64) -> Cost {
     }
 }
 
-fn take(limit: &Limit, counter: &mut Counter, ask: u64, ms: u64) -> Result<Taken, Wait> {
+fn take(limit: &Limit, counter: &mut Counter, ask: u64, ms: u64) -> Result<Reservation, Wait> {
     let mut entries = [Entry::own(limit, Mode::Enforce, counter)];
     match reserve(&mut entries, &tokens(ask), at(ms)) {
         Ok(mut taken) => Ok(taken.remove(0)),
@@ -47,7 +47,7 @@ fn take(limit: &Limit, counter: &mut Counter, ask: u64, ms: u64) -> Result<Taken
     }
 }
 
-fn settle(limit: &Limit, counter: &mut Counter, taken: Taken, actual: u64, ms: u64) {
+fn settle(limit: &Limit, counter: &mut Counter, taken: Reservation, actual: u64, ms: u64) {
     let mut entry = Entry::own(limit, Mode::Enforce, counter);
     entry.settle(taken, actual, at(ms));
 }
@@ -101,7 +101,7 @@ fn a_refusal_debits_no_sibling() {
 }
 
 #[test]
-fn a_shadowed_limit_counts_tells_and_refuses_nothing() {
+fn a_shadowed_limit_counts_and_reports_and_refuses_nothing() {
     let tight = limit(Unit::Requests, 1, Window::Minute);
     let mut counter = Counter::new(&tight, at(0));
     let mut over = Vec::new();
@@ -114,7 +114,7 @@ fn a_shadowed_limit_counts_tells_and_refuses_nothing() {
 }
 
 #[test]
-fn settling_gives_back_what_was_not_used() {
+fn settling_returns_the_unused_part() {
     let minute = limit(Unit::Tokens, 100, Window::Minute);
     let mut counter = Counter::new(&minute, at(0));
     let stamp = take(&minute, &mut counter, 100, 0).expect("fits");
@@ -124,7 +124,7 @@ fn settling_gives_back_what_was_not_used() {
 }
 
 #[test]
-fn a_late_settlement_gives_nothing_back_to_another_window() {
+fn a_late_settlement_returns_nothing_to_another_window() {
     let minute = limit(Unit::Tokens, 100, Window::Minute);
     let mut counter = Counter::new(&minute, at(0));
     let stamp = take(&minute, &mut counter, 50, 0).expect("fits");
@@ -153,7 +153,7 @@ fn debt_takes_the_place_of_what_expires() {
 }
 
 #[test]
-fn debt_is_worked_off_though_nothing_else_is_left_to_expire() {
+fn debt_drains_when_nothing_else_is_left_to_expire() {
     let minute = limit(Unit::Tokens, 100, Window::Minute);
     let mut counter = Counter::new(&minute, at(0));
     let large = take(&minute, &mut counter, 90, 0).expect("fits");
@@ -178,11 +178,11 @@ fn concurrency_is_held_until_it_is_settled() {
 }
 
 #[test]
-fn what_is_to_be_given_back_is_not_used() {
+fn pending_returns_do_not_count_as_used() {
     let limit = limit(Unit::Tokens, 1_000, Window::Minute);
     let mut escrow = Escrow::new(&limit);
-    let ask = escrow.ask(80, 1, at(0));
-    let answer = Answer {
+    let ask = escrow.request(80, 1, at(0));
+    let answer = LeaseReply {
         granted: 100,
         at: 0,
         lasts: 1,
@@ -191,7 +191,7 @@ fn what_is_to_be_given_back_is_not_used() {
         elsewhere: 0,
         profile: None,
     };
-    let trip = Trip {
+    let trip = RoundTrip {
         sent_ms: at(0).monotonic_ms,
         received_ms: at(1).monotonic_ms,
     };
@@ -205,7 +205,7 @@ fn what_is_to_be_given_back_is_not_used() {
 }
 
 #[test]
-fn a_counter_is_forgotten_only_when_nothing_counts_any_more() {
+fn a_counter_is_untouched_once_nothing_counts() {
     let day = Window::Calendar(Period::Day, TimeZone::UTC);
     for (window, gone) in [
         (Window::Second, 1_100),
@@ -283,7 +283,7 @@ fn an_unknown_zone_is_not_found() {
 }
 
 #[test]
-fn a_wall_clock_set_back_does_not_open_a_spent_period_again() {
+fn a_wall_clock_set_back_does_not_reopen_a_spent_period() {
     let hour = limit(
         Unit::Tokens,
         10,
@@ -301,7 +301,7 @@ fn a_wall_clock_set_back_does_not_open_a_spent_period_again() {
 }
 
 #[test]
-fn what_replicas_that_are_gone_used_counts_until_the_period_ends() {
+fn use_of_departed_replicas_counts_until_the_period_ends() {
     let hour = limit(
         Unit::Tokens,
         100,
@@ -327,9 +327,9 @@ fn what_replicas_that_are_gone_used_counts_until_the_period_ends() {
 }
 
 #[test]
-fn a_window_is_told_with_its_zone() {
+fn a_window_is_shown_with_its_zone() {
     let vienna = TimeZone::named("Europe/Vienna").expect("known");
-    for (told, text) in [
+    for (window, text) in [
         (Window::Minute, "Minute"),
         (Window::Calendar(Period::Day, TimeZone::UTC), "Day"),
         (
@@ -337,7 +337,7 @@ fn a_window_is_told_with_its_zone() {
             "Month Europe/Vienna",
         ),
     ] {
-        assert_eq!(told.to_string(), text);
+        assert_eq!(window.to_string(), text);
     }
 }
 
@@ -367,13 +367,13 @@ fn oracle(window: Window, length_ms: u64, all: &[Step]) -> Result<(), TestCaseEr
     let mut counter = Counter::new(&rule, at(0));
     // What counts of an admission: the reservation until it is settled, the use after that.
     let mut log: Vec<(u64, u64)> = Vec::new();
-    let mut pending: Vec<(usize, usize, Taken, u64)> = Vec::new();
+    let mut pending: Vec<(usize, usize, Reservation, u64)> = Vec::new();
     let mut now = 0;
     for (turn, step) in all.iter().enumerate() {
         now += step.pause_ms;
         let (due, later) = pending.into_iter().partition(|(when, ..)| *when <= turn);
         pending = later;
-        let due: Vec<(usize, usize, Taken, u64)> = due;
+        let due: Vec<(usize, usize, Reservation, u64)> = due;
         for (_, entry, stamp, used) in due {
             settle(&rule, &mut counter, stamp, used, now);
             log[entry].1 = used;
@@ -440,7 +440,7 @@ proptest! {
 }
 
 #[test]
-fn threads_neither_lose_nor_invent_tokens_and_never_pass_the_limit() {
+fn threads_neither_lose_nor_invent_tokens_and_never_exceed_the_limit() {
     let rule = Arc::new(limit(Unit::Tokens, 1_000, Window::Minute));
     let counter = Arc::new(parking_lot::Mutex::new(Counter::new(&rule, at(0))));
     let threads: Vec<_> = (0..8u64)

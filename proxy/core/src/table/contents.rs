@@ -58,8 +58,9 @@ pub struct Backend {
     pub auth: BackendAuth,
     /// What it serves.
     pub deployments: Vec<Deployment>,
-    /// PEM certificates to trust instead of the public roots.
-    pub ca_pem: Option<Arc<str>>,
+    /// Certificates (DER) to trust instead of the public roots. Compile has checked that each can be
+    /// a trust anchor.
+    pub ca: Option<Arc<[Arc<[u8]>]>>,
     /// The name to expect in its certificate, if not the endpoint's host.
     pub server_name: Option<Arc<str>>,
     /// Longest wait for a connection.

@@ -42,7 +42,8 @@ pub struct FlatTarget {
 #[derive(Debug, Default)]
 pub(super) struct EndpointIndex {
     all: Vec<Arc<Endpoint>>,
-    by_backend: HashMap<ObjectName, (Arc<Backend>, Vec<Arc<Endpoint>>), foldhash::fast::RandomState>,
+    by_backend:
+        HashMap<ObjectName, (Arc<Backend>, Vec<Arc<Endpoint>>), foldhash::fast::RandomState>,
 }
 
 // === impl Endpoint ===
@@ -70,7 +71,8 @@ impl FlatTarget {
     /// like the model, else the first whose underlying model it is.
     #[must_use]
     pub fn endpoint(&self, model: &str) -> Option<&Arc<Endpoint>> {
-        self.place(model).and_then(|place| self.endpoints.get(place))
+        self.place(model)
+            .and_then(|place| self.endpoints.get(place))
     }
 
     /// Where [`FlatTarget::endpoint`] stands in [`FlatTarget::endpoints`].

@@ -10,6 +10,9 @@ use crate::auth::Caller;
 use crate::names::ObjectName;
 use crate::quota::{Limit, LimitName, Per, SubjectKey};
 
+/// Characters shown of one part of a subject: callers name models, at any length.
+const SHOWN: usize = 128;
+
 /// A limit with its quota. A handle: tables that follow keep it as long as the quota does not change.
 #[derive(Debug)]
 pub struct FlatLimit {
@@ -88,6 +91,38 @@ impl FlatLimit {
         SubjectKey(key)
     }
 
+    /// The counter's name for operators, such as `consumer=ns/name model=gpt-4o`; empty if the quota
+    /// does not split its counters.
+    #[must_use]
+    pub fn subject_text(&self, caller: &Caller, model: Option<&str>, route: &Route) -> String {
+        let mut text = String::new();
+        for part in self.subject(caller, model, route) {
+            let (name, namespace, value) = match part {
+                SubjectPart::Consumer(namespace, name) => ("consumer", namespace, name),
+                SubjectPart::Model(model) => ("model", "", model),
+                SubjectPart::Route(namespace, name) => ("route", namespace, name),
+                SubjectPart::Attribute(value) => (&*self.quota.attribute, "", value),
+            };
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            text.extend([name, "=", namespace]);
+            if !namespace.is_empty() {
+                text.push('/');
+            }
+            // Text that a caller chose must not look like another part, nor steer a terminal.
+            let plain = |c: char| {
+                if c.is_control() || c.is_whitespace() {
+                    '?'
+                } else {
+                    c
+                }
+            };
+            text.extend(value.chars().take(SHOWN).map(plain));
+        }
+        text
+    }
+
     /// What splits this limit's counters, for one request.
     pub fn subject<'a>(
         &'a self,
@@ -116,8 +151,11 @@ impl FlatLimit {
 impl LimitIndex {
     /// Takes the limits of `before` for quotas that are the same.
     pub(super) fn new(quotas: &[Arc<Quota>], before: &Self) -> Self {
-        let known: HashMap<&LimitName, &Arc<FlatLimit>> =
-            before.all.iter().map(|limit| (&limit.name, limit)).collect();
+        let known: HashMap<&LimitName, &Arc<FlatLimit>> = before
+            .all
+            .iter()
+            .map(|limit| (&limit.name, limit))
+            .collect();
         let mut index = Self::default();
         for quota in quotas {
             for limit in &quota.limits {
@@ -174,6 +212,9 @@ impl LimitIndex {
         found.sort_unstable_by_key(|(place, _)| *place);
         // A quota may name a route and a rule of it.
         found.dedup_by_key(|(place, _)| *place);
-        found.into_iter().map(|(_, flat)| Arc::clone(flat)).collect()
+        found
+            .into_iter()
+            .map(|(_, flat)| Arc::clone(flat))
+            .collect()
     }
 }

@@ -1,6 +1,6 @@
-//! The most that a model answers, whatever its client asks for.
+//! The most output tokens that a model gives in one answer.
 
-/// Families by the beginning of their names, the longer ones first.
+/// Model families by name prefix, longer prefixes first.
 ///
 /// Source: "Foundry Models sold by Azure", column "Max Output Tokens"
 /// (<https://learn.microsoft.com/azure/foundry/foundry-models/concepts/models-sold-directly-by-azure>,
@@ -38,10 +38,10 @@ const CEILINGS: [(&str, u64); 29] = [
     ("computer-use-preview", 1_024),
 ];
 
-/// The output tokens that a model never passes in one answer, as its publisher says; 0 for an
-/// embedding. `None`: not known.
+/// The most output tokens of `model` in one answer, by its publisher; 0 for an embedding, `None` if
+/// unknown.
 ///
-/// A bound for holds, not a check of requests: the backend judges those.
+/// Bounds what is held. Requests are not checked against it; the backend does that.
 #[must_use]
 pub fn max_output_tokens(model: &str) -> Option<u64> {
     if model.starts_with("text-embedding-") {

@@ -1,16 +1,15 @@
-//! How a model's text becomes tokens: the vocabulary that belongs to it, counted in linear time and
-//! no further than asked.
+//! Counts the tokens of a text by the model's vocabulary, in linear time and up to a budget.
 //!
-//! Refuses to guess for a model whose tokenizer is not public: the caller has its bytes for that.
+//! Refuses to guess for a model whose tokenizer is not public; the caller has the number of bytes.
 
 use tiktoken::CoreBpe;
 
 #[cfg(test)]
 mod tests;
 
-/// Longest text handed to the tokenizer at once. Its time is n log n in one word, so a word without
-/// an end costs 110 µs/KB in pieces of 4 KiB and 190 µs/KB in one of 256 KiB; and counting stops
-/// that soon after the budget is passed. Shorter pieces cut more words.
+/// The longest text passed to the tokenizer at once. Its time is n log n in one word: an endless word
+/// costs 110 µs/KB in pieces of 4 KiB, and 190 µs/KB in one of 256 KiB. Counting also stops within
+/// one piece after the budget. Shorter pieces would cut more words.
 const PIECE: usize = 4 << 10;
 
 /// A public vocabulary of `OpenAI`'s models.
@@ -23,8 +22,8 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// The vocabulary of a model (not of a deployment: those are named by their owner), after
-    /// `tiktoken/model.py`. `None`: it is not known, or its chat format isn't (gpt-oss).
+    /// The vocabulary of a model, after `tiktoken/model.py`. A deployment's name does not do: its owner
+    /// chose it. `None` if the vocabulary or the chat format (gpt-oss) is unknown.
     #[must_use]
     pub fn of_model(model: &str) -> Option<Self> {
         const O200K: [&str; 7] = [
@@ -47,17 +46,17 @@ impl Encoding {
         }
     }
 
-    /// Loads the vocabulary, if no count has done so: 66 ms and 24 MB (`O200k`), 27 ms and 12 MB
-    /// (`Cl100k`), once in a process. Memory is not given back.
+    /// Loads the vocabulary unless a count has done so: 66 ms and 24 MB (`O200k`), 27 ms and 12 MB
+    /// (`Cl100k`), once per process. The memory is never freed.
     pub fn load(self) {
         let _: &CoreBpe = self.vocabulary();
     }
 
-    /// The tokens of `text`, special tokens taken as text. Above `budget` the count stops within
-    /// 4 KiB and some number above `budget` is returned.
+    /// The tokens of `text`; special tokens count as text. Above `budget` the count stops within 4 KiB
+    /// and returns some number above `budget`.
     ///
-    /// Costs 3 to 20 µs/KB of prose and code, 150 µs/KB at worst (nothing but blanks); and 1.2 MB
-    /// in each thread that counts. Exact, but for a token or two where 2 KiB have no blank.
+    /// Costs 3 to 20 µs/KB of prose and code, 150 µs/KB at worst (only blanks), and 1.2 MB per
+    /// counting thread. Exact except for a token or two where 2 KiB have no blank.
     #[must_use]
     pub fn count(self, text: &str, budget: u64) -> u64 {
         let vocabulary = self.vocabulary();
@@ -89,8 +88,8 @@ fn is_reasoning(model: &str) -> bool {
     suffix.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
-/// Cuts off a piece that is not longer than [`PIECE`]: before a blank that ends a word, where the
-/// patterns of both vocabularies end a token as well, else between any two characters.
+/// Cuts off a piece of at most [`PIECE`] bytes: before a blank that ends a word, where the patterns of
+/// both vocabularies end a token too, else between any two characters.
 fn cut(text: &str) -> (&str, &str) {
     if text.len() <= PIECE {
         return (text, "");

@@ -20,7 +20,7 @@ fn holds_the_default_without_a_bound() {
 }
 
 #[test]
-fn prices_cached_input_apart_and_rounds_up() {
+fn prices_cached_input_separately_and_rounds_up() {
     let price = Price {
         input_per_million: 2_500_000,
         cached_input_per_million: 1_250_000,

@@ -1,29 +1,39 @@
-use http::HeaderValue;
-use proxy_core::admit::Denial;
-use proxy_core::names::{Code, ObjectName};
-use proxy_core::quota::{LimitName, Unit, Wait};
+use std::sync::Arc;
 
-use super::{Level, Refusal, Spent, refuse};
+use http::{HeaderValue, Response};
+use prometheus_client::registry::Registry;
+use proxy_api::Dialect;
+use proxy_core::names::Code;
+use proxy_core::quota::{Mode, Unit, Wait};
+use proxy_core::table::Table;
+use proxy_core::test_util::limit;
+use proxy_ledger::{EnforcedLimit, Level, Metrics, Refused, Spent};
+
+use super::{Refusal, error};
+use crate::test_support::contents;
+
+fn refuse(refusal: &Refusal, id: &HeaderValue) -> Response<bytes::Bytes> {
+    error(refusal, Dialect::OpenAi, id)
+}
 
 fn spent(wait: Wait) -> Refusal {
-    Refusal {
-        denial: Denial::new(Code::QuotaExceeded, "spent"),
+    let limits = vec![limit("l", Unit::Tokens, 100)];
+    let table = Table::new(contents(Mode::Enforce, Vec::new(), limits));
+    let metrics = Metrics::register(&mut Registry::default());
+    let limit = EnforcedLimit::new(&table.limits()[0], 1, &metrics);
+    Refusal::from(Refused {
         limit: Some(Spent {
-            name: LimitName {
-                quota: ObjectName::new("ns", "q"),
-                limit: "l".into(),
-            },
-            index: 0,
-            unit: Unit::Tokens,
+            limit: Arc::new(limit),
             level: Level {
                 amount: 100,
                 used: 90,
                 reset_ms: 1_500,
             },
+            asked: 20,
         }),
-        wait: Some(wait),
-        close: false,
-    }
+        wait,
+        store_lost: false,
+    })
 }
 
 fn headers(refusal: &Refusal) -> impl Fn(&str) -> Option<String> + use<> {

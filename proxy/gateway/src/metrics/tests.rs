@@ -3,32 +3,26 @@ use std::sync::Arc;
 
 use expect_test::expect_file;
 use prometheus_client::registry::Registry;
-use proxy_core::names::{Code, ObjectName};
-use proxy_core::quota::{LimitName, Mode, Unit};
+use proxy_core::names::Code;
+use proxy_core::quota::{Mode, Unit};
 use proxy_core::table::Table;
+use proxy_core::test_util::limit;
 
-use super::Metrics;
-use crate::ledger::tests::{contents, limit};
-use crate::test_support::gateway;
+use crate::test_support::{contents, gateway};
 
 /// Every family with a sample, or the encoder leaves it out.
 fn touched() -> String {
     let mut registry = Registry::with_prefix("tundish");
-    let metrics = Metrics::register(&mut registry);
-    let limited = gateway(&mut Registry::default());
+    let gateway = gateway(&mut registry);
+    gateway.register_limits(&mut registry);
     let limits = vec![limit("l", Unit::Tokens, 1)];
     let contents = contents(Mode::Enforce, Vec::new(), limits);
-    limited.publish(Arc::new(Table::new(contents)));
-    limited.register_limits(&mut registry);
+    gateway.publish(Arc::new(Table::new(contents)));
+    let metrics = &gateway.shared().metrics;
     metrics.unrouted("ok");
     let _tries = metrics.tries("ns/b", "d", "200");
-    let _tokens = metrics.tokens("ns/r", "c");
-    let _settlements = metrics.settlements();
-    let _limit = metrics.limit(&LimitName {
-        quota: ObjectName::new("ns", "q"),
-        limit: "l".into(),
-    });
-    metrics.rule_named("ns/r", "rule");
+    let _load = metrics.load("ns/b", "d");
+    let _tokens = metrics.rule_named("ns/r", "rule").tokens("c");
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
     text

@@ -1,30 +1,32 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use proxy_core::names::{ObjectName, Secret};
+use proxy_api::{Answer, Call, ROWS};
+use proxy_core::names::Secret;
 use proxy_core::table::{Backend, BackendAuth, BackendKind};
+use proxy_core::test_util;
 
-use super::{Call, Origin, request};
+use super::{Destination, Origin, Trust, TrustName};
 use crate::credential;
-use crate::dialect::Dialect;
+
+fn chat() -> &'static Call {
+    let Answer::Backend(call) = &ROWS[0].answer else {
+        panic!("the first row is chat")
+    };
+    call
+}
 
 fn backend(kind: BackendKind, endpoint: &str, version: Option<&str>, auth: BackendAuth) -> Origin {
-    Origin::of(&Backend {
-        name: ObjectName::new("ns", "b"),
+    let backend = Backend {
         kind,
         endpoint: endpoint.into(),
         api_version: version.map(Arc::from),
         auth,
-        deployments: Vec::new(),
-        ca_pem: None,
-        server_name: None,
-        connect_timeout: Duration::from_secs(1),
-        first_byte_timeout: Duration::from_secs(1),
-        idle_timeout: Duration::from_secs(1),
-    })
-    .expect("a good backend")
+        ..test_util::backend("b")
+    };
+    let trust = Arc::new(Trust::new(TrustName::of(&backend)));
+    Origin::of(&backend, ROWS, trust).expect("a good backend")
 }
 
 fn foundry(version: Option<&str>) -> Origin {
@@ -39,20 +41,22 @@ fn foundry(version: Option<&str>) -> Origin {
 #[test]
 fn speaks_as_the_client_did_or_as_pinned() {
     let dated = foundry(None)
-        .chat(Dialect::Dated, "a/b", Some("2024-10-21"))
+        .destination(chat(), "a/b", Some("2024-10-21"))
         .expect("a path");
     assert_eq!(
         dated.path,
         "/openai/deployments/a%2Fb/chat/completions?api-version=2024-10-21"
     );
-    assert!(!dated.model_in_body && dated.takes_stream_options);
-    let v1 = foundry(None).chat(Dialect::V1, "d", None).expect("a path");
+    assert!(!dated.model_in_body && dated.asks_usage);
+    let v1 = foundry(None)
+        .destination(chat(), "d", None)
+        .expect("a path");
     assert_eq!(
         (v1.path.as_str(), v1.model_in_body),
         ("/openai/v1/chat/completions", true)
     );
     let pinned = foundry(Some("2024-06-01"))
-        .chat(Dialect::V1, "d", Some("preview"))
+        .destination(chat(), "d", Some("preview"))
         .expect("a path");
     assert!(
         pinned
@@ -60,9 +64,9 @@ fn speaks_as_the_client_did_or_as_pinned() {
             .as_str()
             .ends_with("/deployments/d/chat/completions?api-version=2024-06-01")
     );
-    assert!(!pinned.takes_stream_options, "older than stream_options");
+    assert!(!pinned.asks_usage, "older than stream_options");
     let preview = foundry(None)
-        .chat(Dialect::V1, "d", Some("preview"))
+        .destination(chat(), "d", Some("preview"))
         .expect("a path");
     assert_eq!(
         preview.path,
@@ -75,7 +79,7 @@ fn an_openai_compatible_server_gets_its_one_path() {
     let path = |endpoint: &str| {
         let kind = BackendKind::OpenAiCompatible;
         backend(kind, endpoint, None, BackendAuth::None)
-            .chat(Dialect::Dated, "d", Some("2024-10-21"))
+            .destination(chat(), "d", Some("2024-10-21"))
             .expect("a path")
             .path
     };
@@ -85,10 +89,14 @@ fn an_openai_compatible_server_gets_its_one_path() {
 }
 
 fn sent(origin: &Origin, client: &HeaderMap) -> HeaderMap {
-    let call = Call::to("/x", true, true);
+    let destination = Destination {
+        path: "/x".parse().expect("a path"),
+        model_in_body: true,
+        asks_usage: true,
+    };
     let shown = credential::shown(client).expect("good headers");
     let id = HeaderValue::from_static("id");
-    let request = request(origin, call, client, shown.as_ref(), &id, Bytes::new());
+    let request = origin.request(destination, client, shown.as_ref(), &id, Bytes::new());
     request.headers().clone()
 }
 

@@ -46,7 +46,7 @@ pub(crate) fn contents(sims: &[Sim], limits: Vec<Limit>) -> Contents {
             model: "mini".into(),
             price: Price::default(),
         }],
-        ca_pem: None,
+        ca: None,
         server_name: None,
         connect_timeout: Duration::from_secs(2),
         first_byte_timeout: Duration::from_secs(5),

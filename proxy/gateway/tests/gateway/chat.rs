@@ -477,6 +477,7 @@ async fn without_a_table_it_is_not_ready() -> Result<()> {
     let mut registry = Registry::default();
     let config = Config {
         listen: "127.0.0.1:0".parse()?,
+        apis: proxy_api::ROWS,
         threads: 1,
         tls: None,
         max_body: 1 << 20,

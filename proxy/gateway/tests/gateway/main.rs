@@ -3,5 +3,6 @@
 mod bench;
 mod chat;
 mod estimates;
+mod rows;
 mod settlement;
 mod wire;

@@ -42,10 +42,10 @@ impl Bench {
         })
     }
 
-    /// What the limit counts, and what of it is reserved.
-    fn standing(&self) -> (u64, u64) {
-        let standing = self.gateway.standing();
-        let subjects = standing.limits.iter().flat_map(|limit| &limit.subjects);
+    /// The use of the limit, and the reserved part of it.
+    fn used(&self) -> (u64, u64) {
+        let page = self.gateway.usage_page();
+        let subjects = page.limits.iter().flat_map(|limit| &limit.subjects);
         subjects.fold((0, 0), |(used, reserved), subject| {
             (used + subject.used, reserved + subject.reserved)
         })
@@ -98,7 +98,7 @@ async fn whatever_is_measured_is_settled_as_billed_to_the_token() -> Result<()> 
     assert_eq!(bench.settlements(), [300, 0, 0]);
     let settled = (bench.tokens("input"), bench.tokens("output"));
     assert_eq!(settled, bench.billed());
-    assert_eq!(bench.standing(), (settled.0 + settled.1, 0));
+    assert_eq!(bench.used(), (settled.0 + settled.1, 0));
     Ok(())
 }
 
@@ -120,7 +120,7 @@ async fn whatever_fails_is_settled_once_and_costs_what_was_billed() -> Result<()
 
     // Nothing was billed, so nothing is charged.
     for status in [400, 401, 404, 429, 500, 503] {
-        let before = bench.standing();
+        let before = bench.used();
         bench.sims[0].faults(vec![Fault {
             status: Some(status),
             ..Fault::default()
@@ -128,7 +128,7 @@ async fn whatever_fails_is_settled_once_and_costs_what_was_billed() -> Result<()
         let answer = bench.ask(&chat(false)).await?;
         assert!(answer.status >= 400, "{status}: {}", answer.status);
         bench.quiet().await?;
-        assert_eq!(bench.standing(), before, "after {status}");
+        assert_eq!(bench.used(), before, "after {status}");
     }
     assert_eq!(bench.settlements(), [0, 0, 6]);
     assert_eq!(bench.billed(), (0, 0));
@@ -159,7 +159,7 @@ async fn whatever_fails_is_settled_once_and_costs_what_was_billed() -> Result<()
     assert_eq!(usage_unknown(&bench), 2);
 
     // An answer without usage, as of a response in the background, is charged as reserved.
-    let before = bench.standing().0;
+    let before = bench.used().0;
     bench.sims[0].faults(vec![Fault {
         status: Some(200),
         body: Some(json!({"id": "resp_1", "status": "queued", "output": []})),
@@ -169,10 +169,10 @@ async fn whatever_fails_is_settled_once_and_costs_what_was_billed() -> Result<()
     body["max_tokens"] = json!(77);
     assert_eq!(bench.ask(&body).await?.status, 200);
     bench.quiet().await?;
-    let charged = bench.standing().0 - before;
+    let charged = bench.used().0 - before;
     assert!((78..200).contains(&charged), "{charged}");
     assert_eq!(usage_unknown(&bench), 3);
-    assert_eq!(bench.standing().1, 0, "nothing stays reserved");
+    assert_eq!(bench.used().1, 0, "nothing stays reserved");
     let all: u64 = bench.settlements().iter().sum();
     assert_eq!(all, 9, "one for each request");
     Ok(())
@@ -204,6 +204,6 @@ async fn callers_who_leave_at_any_moment_are_settled_once() -> Result<()> {
         "{all} settled, {recorded} sent upstream"
     );
     let settled = bench.tokens("input") + bench.tokens("output");
-    assert_eq!(bench.standing(), (settled, 0));
+    assert_eq!(bench.used(), (settled, 0));
     Ok(())
 }

@@ -1,16 +1,20 @@
 use proptest::prelude::*;
-use proxy_core::quota::{Ask, Reckoning};
+use proxy_core::quota::{LeaseReport, LeaseRequest, StoreWindow};
 use redis::Value;
 
 use super::{Item, Outcome, Reply};
 
 fn item() -> Item {
-    let mut ask = Ask::default();
+    let mut ask = LeaseRequest::new(LeaseReport::Grants {
+        returns: Vec::new(),
+        owed: 0,
+        lasts: 1,
+    });
     (ask.need, ask.want) = (30, 40);
     Item {
         key: "k".to_owned(),
         amount: 100,
-        reckoning: Reckoning::Rolling {
+        window: StoreWindow::Rolling {
             tau_ms: 100,
             buckets: 3,
             reach: 2,

@@ -3,9 +3,11 @@
 //! The words are the contract: the match arms below, not the names of Rust variants.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use pem::{EncodeConfig, LineEnding, Pem};
 use proxy_core::auth::KeyDigest;
 use proxy_core::names::{ModelPattern, ObjectName, Operation, Secret};
 use proxy_core::quota::{
@@ -13,6 +15,8 @@ use proxy_core::quota::{
 };
 use proxy_core::route::HostPattern;
 use proxy_core::table::BackendKind;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -35,6 +39,10 @@ pub(super) struct Millis(pub(super) Duration);
 /// A credential. The only type that writes one.
 #[derive(Clone)]
 pub(super) struct Credential(pub(super) Secret);
+
+/// Certificates: DER in the domain, one PEM text on the wire.
+#[derive(Clone)]
+pub(super) struct Certificates(pub(super) Arc<[Arc<[u8]>]>);
 
 /// Wraps every element of a list.
 pub(super) fn texts<T: Word + Clone>(list: &[T]) -> Vec<Text<T>> {
@@ -82,6 +90,33 @@ impl Serialize for Credential {
 impl<'de> Deserialize<'de> for Credential {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(|value| Self(Secret::new(value)))
+    }
+}
+
+impl Serialize for Certificates {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
+        let armoured = self.0.iter().map(|der| {
+            let certificate = Pem::new("CERTIFICATE", &**der);
+            pem::encode_config(&certificate, config)
+        });
+        serializer.serialize_str(&armoured.collect::<String>())
+    }
+}
+
+impl<'de> Deserialize<'de> for Certificates {
+    /// Errors quote nothing: the text of a Secret may hold a private key too.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let certificates: Result<Vec<Arc<[u8]>>, _> =
+            CertificateDer::pem_slice_iter(text.as_bytes())
+                .map(|der| der.map(|der| Arc::from(&*der)))
+                .collect();
+        match certificates {
+            Ok(certificates) if !certificates.is_empty() => Ok(Self(certificates.into())),
+            Ok(_) => Err(D::Error::custom("no certificate in the PEM text")),
+            Err(_) => Err(D::Error::custom("a certificate with damaged PEM")),
+        }
     }
 }
 
@@ -155,12 +190,7 @@ impl Word for LimitName {
     }
 
     fn read(word: &str) -> Option<Self> {
-        let (quota, limit) = word.rsplit_once('/')?;
-        let quota = ObjectName::parse(quota)?;
-        (!limit.is_empty()).then(|| Self {
-            quota,
-            limit: limit.into(),
-        })
+        Self::parse(word)
     }
 }
 

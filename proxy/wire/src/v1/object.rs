@@ -11,7 +11,7 @@ use proxy_core::table::{self, BackendAuth, BackendKind};
 use proxy_core::tokens;
 use serde::{Deserialize, Serialize};
 
-use super::fields::{Credential, Millis, Text, texts, values};
+use super::fields::{Certificates, Credential, Millis, Text, texts, values};
 
 type Pairs = Vec<(Arc<str>, Arc<str>)>;
 
@@ -25,7 +25,7 @@ pub(super) struct Backend {
     auth: Auth,
     deployments: Vec<Deployment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    ca_pem: Option<Arc<str>>,
+    ca_pem: Option<Certificates>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     server_name: Option<Arc<str>>,
     connect_timeout_ms: Millis,
@@ -165,7 +165,7 @@ impl From<&table::Backend> for Backend {
                 BackendAuth::None => Auth::None,
             },
             deployments: backend.deployments.iter().map(Deployment::from).collect(),
-            ca_pem: backend.ca_pem.clone(),
+            ca_pem: backend.ca.clone().map(Certificates),
             server_name: backend.server_name.clone(),
             connect_timeout_ms: Millis(backend.connect_timeout),
             first_byte_timeout_ms: Millis(backend.first_byte_timeout),
@@ -193,7 +193,7 @@ impl Backend {
             api_version: self.api_version,
             auth,
             deployments: deployments.map(Deployment::into_core).collect(),
-            ca_pem: self.ca_pem,
+            ca: self.ca_pem.map(|certificates| certificates.0),
             server_name: self.server_name,
             connect_timeout: self.connect_timeout_ms.0,
             first_byte_timeout: self.first_byte_timeout_ms.0,

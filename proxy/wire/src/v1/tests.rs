@@ -41,7 +41,7 @@ fn backend(text: &str, auth: BackendAuth) -> Backend {
                 output_per_million: 10_000_000,
             },
         }],
-        ca_pem: Some("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n".into()),
+        ca: Some(Arc::new([Arc::new([0])])),
         server_name: Some("foundry.internal".into()),
         connect_timeout: Duration::from_secs(2),
         first_byte_timeout: Duration::from_secs(60),
@@ -354,7 +354,7 @@ prop_compose! {
                 price: Price { input_per_million: price, ..Price::default() },
             }).collect(),
             idle_timeout: Duration::from_millis(millis),
-            ca_pem: None,
+            ca: None,
             ..backend("x/y", BackendAuth::None)
         }
     }

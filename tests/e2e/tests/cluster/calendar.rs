@@ -101,7 +101,10 @@ async fn what_a_killed_proxy_used_still_counts_and_is_told() -> Result<()> {
     command.args(["quota", "--admin", &operator.admin]);
     let table = String::from_utf8(command.output()?.stdout)?;
     assert!(table.contains("calendar/twenty/month"), "{table}");
-    assert!(table.contains("2 of 2 have told the operator"), "{table}");
+    assert!(
+        table.contains("2 of 2 have reported to the operator"),
+        "{table}"
+    );
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::load::{alone, quota, start};
 
-const SCRIPT: &str = include_str!("../../../../proxy/gateway/src/store/script.lua");
+const SCRIPT: &str = include_str!("../../../../proxy/ledger/src/script.lua");
 /// The first line that uses the number of sub-buckets.
 const BEFORE: &str = "local at = math.floor(now / c.tau)\n";
 const FAULT: &str = "c.len = c.len - 1\n";

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use proxy_core::quota::{Ask, Part, Reckoning};
+use proxy_core::quota::{LeaseReport, LeaseRequest, Slice, StoreWindow};
 use proxy_ledger::test_util::{ScriptCaller, ScriptItem, ScriptOutcome, StoreScript};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -27,7 +27,7 @@ struct Counter {
     key: String,
     amount: u64,
     kind: Kind,
-    granted: Vec<Part>,
+    granted: Vec<Slice>,
 }
 
 #[derive(Clone, Copy)]
@@ -39,7 +39,7 @@ enum Kind {
     },
     /// Of periods of so many milliseconds.
     Calendar(i64),
-    Places,
+    Permits,
 }
 
 struct Story {
@@ -77,7 +77,7 @@ impl Story {
                     reach: rng.random_range(1..6),
                 },
                 3..5 => Kind::Calendar(rng.random_range(20..300)),
-                _ => Kind::Places,
+                _ => Kind::Permits,
             };
             counters.push(Counter {
                 key: format!("{seed}-{index}"),
@@ -109,26 +109,26 @@ impl Story {
             let turn = self.turns.entry(replica).or_default();
             *turn += 1;
             let ask = ask(&mut self.rng, counter, self.now, *turn);
-            let reckoning = match counter.kind {
+            let window = match counter.kind {
                 Kind::Rolling {
                     tau_ms,
                     buckets,
                     reach,
-                } => Reckoning::Rolling {
+                } => StoreWindow::Rolling {
                     tau_ms,
                     buckets,
                     reach,
                 },
-                Kind::Calendar(length) => Reckoning::Calendar {
+                Kind::Calendar(length) => StoreWindow::Calendar {
                     lease_ms: 50,
                     periods: periods(&mut self.rng, length, self.now),
                 },
-                Kind::Places => Reckoning::Places { lease_ms: 60 },
+                Kind::Permits => StoreWindow::Permits { lease_ms: 60 },
             };
             let item = ScriptItem {
                 key: counter.key.clone(),
                 amount: counter.amount,
-                reckoning,
+                window,
                 ask,
             };
             items.push((index, item));
@@ -174,7 +174,7 @@ impl Story {
             .map(|item| Item {
                 key: item.key.clone(),
                 amount: item.amount,
-                reckoning: item.reckoning.clone(),
+                window: item.window.clone(),
                 ask: item.ask.clone(),
             })
             .collect();
@@ -199,8 +199,8 @@ impl Story {
                 self.found.lasting += u64::from(answer.lasts > 1);
                 self.found.refused += u64::from(answer.profile.is_some());
                 self.found.recalled += u64::from(answer.elsewhere > 0);
-                if answer.granted > 0 && !matches!(item.reckoning, Reckoning::Places { .. }) {
-                    self.counters[*index].granted.push(Part {
+                if answer.granted > 0 && !matches!(item.window, StoreWindow::Permits { .. }) {
+                    self.counters[*index].granted.push(Slice {
                         at: answer.at,
                         amount: answer.granted,
                     });
@@ -242,46 +242,58 @@ impl Story {
     }
 }
 
-fn ask(rng: &mut StdRng, counter: &mut Counter, now: i64, turn: u64) -> Ask {
-    let mut ask = Ask::default();
+fn ask(rng: &mut StdRng, counter: &mut Counter, now: i64, turn: u64) -> LeaseRequest {
+    let report = match counter.kind {
+        Kind::Permits => {
+            let stale = rng.random_bool(0.15);
+            LeaseReport::Permits {
+                held: rng.random_range(0..=counter.amount / 2),
+                turn: if stale { turn.saturating_sub(3) } else { turn },
+            }
+        }
+        Kind::Rolling { .. } | Kind::Calendar(_) => grants_report(rng, counter, now),
+    };
+    let mut ask = LeaseRequest::new(report);
     if rng.random_bool(0.6) {
         // Sometimes more than there is at all.
         ask.need = rng.random_range(0..=counter.amount + counter.amount / 8);
         ask.need /= rng.random_range(1..20);
         ask.want = ask.need + rng.random_range(0..=counter.amount);
     }
-    ask.lasts = rng.random_range(1..8);
     if rng.random_bool(0.5) {
         ask.idle = rng.random_range(0..=counter.amount / 4);
     }
-    let places = matches!(counter.kind, Kind::Places);
-    if places {
-        ask.holds = rng.random_range(0..=counter.amount / 2);
-        let stale = rng.random_bool(0.15);
-        ask.turn = if stale { turn.saturating_sub(3) } else { turn };
-        return ask;
-    }
-    if rng.random_bool(0.04) {
-        ask.owed = rng.random_range(1..=counter.amount + counter.amount / 4);
-    }
+    ask
+}
+
+fn grants_report(rng: &mut StdRng, counter: &mut Counter, now: i64) -> LeaseReport {
+    let mut returns = Vec::new();
     while rng.random_bool(0.3) && !counter.granted.is_empty() {
         let index = rng.random_range(0..counter.granted.len());
-        let mut part = counter.granted.swap_remove(index);
-        // Returns that were given before, or of another time, must not free anything.
-        part.amount = rng.random_range(0..=part.amount);
-        ask.returns.push(part);
+        let mut slice = counter.granted.swap_remove(index);
+        // Returns that were sent before, or of another time, must not free anything.
+        slice.amount = rng.random_range(0..=slice.amount);
+        returns.push(slice);
     }
     if rng.random_bool(0.05) {
         let at = match counter.kind {
             Kind::Rolling { tau_ms, .. } => now / i64::try_from(tau_ms).unwrap_or(1),
-            Kind::Calendar(_) | Kind::Places => now,
+            Kind::Calendar(_) | Kind::Permits => now,
         };
-        ask.returns.push(Part {
+        returns.push(Slice {
             at: at + rng.random_range(-20..20),
             amount: rng.random_range(0..20),
         });
     }
-    ask
+    LeaseReport::Grants {
+        returns,
+        owed: if rng.random_bool(0.04) {
+            rng.random_range(1..=counter.amount + counter.amount / 4)
+        } else {
+            0
+        },
+        lasts: rng.random_range(1..8),
+    }
 }
 
 /// The period of `now` and its neighbours, the present one first; sometimes of another time.
@@ -345,7 +357,7 @@ async fn what_is_given_back_pays_debt_first() -> Result<()> {
     let redis = Redis::start()?;
     let mut script = StoreScript::connect(&redis.url()).await?;
     let mut epoch = String::new();
-    let mut granted = async |ask: Ask| -> Result<Option<(u64, i64, u64)>> {
+    let mut granted = async |ask: LeaseRequest| -> Result<Option<(u64, i64, u64)>> {
         let caller = ScriptCaller {
             replica: "a",
             epoch: &epoch,
@@ -355,7 +367,7 @@ async fn what_is_given_back_pays_debt_first() -> Result<()> {
         let item = ScriptItem {
             key: "debt".to_owned(),
             amount: 100,
-            reckoning: Reckoning::Rolling {
+            window: StoreWindow::Rolling {
                 tau_ms: 20,
                 buckets: 12,
                 reach: 1,
@@ -370,20 +382,24 @@ async fn what_is_given_back_pays_debt_first() -> Result<()> {
         let answer = answers.first().context("an answer for the counter")?;
         Ok(Some((answer.granted, answer.at, answer.used)))
     };
-    let asks = |need: u64| {
-        let mut ask = Ask::default();
+    let reports = |need: u64, owed: u64, returns: Vec<Slice>| {
+        let mut ask = LeaseRequest::new(LeaseReport::Grants {
+            returns,
+            owed,
+            lasts: 1,
+        });
         (ask.need, ask.want) = (need, need);
         ask
     };
+    let asks = |need: u64| reports(need, 0, Vec::new());
     granted(asks(1)).await?;
     let (all, at, _) = granted(asks(100)).await?.context("known by now")?;
     assert_eq!(all, 100);
-    let mut owes = asks(0);
-    owes.owed = 200;
-    granted(owes).await?;
-    let mut returns = asks(0);
-    returns.returns.push(Part { at, amount: 100 });
-    let (_, _, used) = granted(returns).await?.context("known by now")?;
+    granted(reports(0, 200, Vec::new())).await?;
+    let returns = vec![Slice { at, amount: 100 }];
+    let (_, _, used) = granted(reports(0, 0, returns))
+        .await?
+        .context("known by now")?;
     assert_eq!(
         used, 200,
         "of what was used all counts, of what was returned nothing"

@@ -1,14 +1,17 @@
 //! Counters of replicas, on their way to the operators and to other replicas.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, ensure};
 use proxy_admin::clock;
-use proxy_core::names::{ConsumerMatch, Moment, ObjectName};
+use proxy_admin::pages::usage::UsagePage;
+use proxy_core::names::{Moment, ObjectName};
 use proxy_core::quota::{
-    Carried, Counter, CounterReading, Limit, LimitName, Mode, OnStoreLoss, Period, StoreState,
-    SubjectKey, TimeZone, Unit, Window,
+    Carried, Counter, CounterReading, Limit, LimitName, Period, StoreState, SubjectKey, TimeZone,
+    Unit, Window,
 };
-use proxy_core::table::{Contents, Quota, Scope};
-use proxy_gateway::standing::Standing;
+use proxy_core::table::Contents;
+use proxy_core::test_util::quota;
 use proxy_sync::Denials;
 use proxy_wire::v1::{self, Line, Report};
 use tests_support::{eventually, eventually_ok, http};
@@ -36,18 +39,7 @@ fn name() -> LimitName {
 /// A table with a limit of 100 tokens a day.
 fn with_quota() -> Contents {
     Contents {
-        quotas: vec![Arc::new(Quota {
-            name: ObjectName::new("a", "spend"),
-            scope: Scope::Gateway,
-            models: Vec::new(),
-            consumers: ConsumerMatch::default(),
-            per: Vec::new(),
-            attribute: "".into(),
-            mode: Mode::Enforce,
-            on_store_loss: OnStoreLoss::Share,
-            limits: vec![day()],
-            unsupported: None,
-        })],
+        quotas: vec![Arc::new(quota("a/spend", vec![day()]))],
         ..contents(vec![route("x", 1)])
     }
 }
@@ -79,26 +71,19 @@ fn carried(amount: u64) -> Result<Carried> {
     })
 }
 
-/// The operator's page, as `tundish quota` reads it.
-fn standing(operator: &Operator) -> Result<Standing> {
-    let page = operator.publisher.standing_page();
-    let page = page.map_err(|error| anyhow::anyhow!(error))?;
-    Ok(serde_json::from_str(&page)?)
-}
-
-/// Waits until the operator shows this use over all replicas.
-async fn told(operator: &Operator, used: u64) -> Result<Standing> {
-    eventually_ok(&format!("{used} to be shown"), PATIENCE, async || {
-        let standing = standing(operator)?;
-        let limit = standing.limits.first().context("a limit")?;
+/// Waits until the operator's page shows `used` over all replicas.
+async fn shows(operator: &Operator, used: u64) -> Result<UsagePage> {
+    eventually_ok(&format!("{used} on the page"), PATIENCE, async || {
+        let page = operator.publisher.usage_page();
+        let limit = page.limits.first().context("a limit")?;
         let sum: u64 = limit.subjects.iter().map(|one| one.used).sum();
-        ensure!(sum == used, "{sum} is shown");
-        Ok(standing)
+        ensure!(sum == used, "the page shows {sum}");
+        Ok(page)
     })
     .await
 }
 
-/// Waits until the proxy carries this amount among this number of replicas.
+/// Waits until the proxy carries `amount` and knows of `replicas`.
 async fn carries(proxy: &Proxy, replicas: u64, amount: u64) -> Result<()> {
     let expected = match amount {
         0 => Vec::new(),
@@ -130,14 +115,14 @@ async fn the_use_of_a_killed_replica_is_carried_by_the_others_and_stays_in_the_s
         denials: 3,
         shadow_denials: 0,
     }];
-    let sum = told(&operator, 35).await?;
+    let sum = shows(&operator, 35).await?;
     assert_eq!((sum.replicas, sum.limits[0].denials), (2, 3));
     assert_eq!(sum.limits[0].declared, 100);
     assert_eq!(sum.limits[0].subjects[0].subject, "consumer=a/ann");
     carries(&two, 2, 0).await?;
     one.kill();
     carries(&two, 1, 30).await?;
-    told(&operator, 35).await?;
+    shows(&operator, 35).await?;
 
     // A new replica carries its part before it has a table.
     let three = Proxy::start("p3", &[operator.url()])?;
@@ -154,7 +139,7 @@ async fn a_restarted_replica_carries_its_former_use() -> Result<()> {
     operator.publisher.publish(1, &with_quota());
     let first = Proxy::start("p1", &[operator.url()])?;
     first.count(used(40)?);
-    told(&operator, 40).await?;
+    shows(&operator, 40).await?;
     first.kill();
     // As after a crash of a container: the pod is the same.
     let again = Proxy::start("p1", &[operator.url()])?;
@@ -162,7 +147,7 @@ async fn a_restarted_replica_carries_its_former_use() -> Result<()> {
     again.table(1).await?;
     assert!(!again.given.lock().early);
     again.count(used(7)?);
-    told(&operator, 47).await?;
+    shows(&operator, 47).await?;
     carries(&again, 1, 40).await?;
     Ok(())
 }
@@ -174,10 +159,10 @@ async fn a_stopping_replica_reports_its_last_token() -> Result<()> {
     let one = Proxy::start("p1", &[operator.url()])?;
     let two = Proxy::start("p2", &[operator.url()])?;
     one.count(used(10)?);
-    told(&operator, 10).await?;
+    shows(&operator, 10).await?;
     one.count(used(11)?);
     one.stop().await?;
-    told(&operator, 11).await?;
+    shows(&operator, 11).await?;
     carries(&two, 1, 11).await?;
     Ok(())
 }
@@ -190,7 +175,7 @@ async fn after_a_restart_of_all_the_checkpoint_restores_the_use() -> Result<()> 
     let (one, two) = (one?, two?);
     one.count(used(30)?);
     two.count(used(5)?);
-    told(&operator, 35).await?;
+    shows(&operator, 35).await?;
     let checkpoint = operator.publisher.checkpoint(900_000)?;
     one.kill();
     two.kill();
@@ -206,7 +191,7 @@ async fn after_a_restart_of_all_the_checkpoint_restores_the_use() -> Result<()> 
         (fresh.given.lock().replicas == Some(3)).then_some(())
     })
     .await?;
-    told(&back, 35).await?;
+    shows(&back, 35).await?;
     carries(&fresh, 1, 35).await?;
     assert!(back.publisher.restore("{}").is_err());
     Ok(())
@@ -222,8 +207,8 @@ async fn of_two_operators_the_larger_amount_applies() -> Result<()> {
     let proxy = Proxy::start("p2", &[old.url(), new.url()])?;
     gone.count(used(20)?);
     proxy.count(used(1)?);
-    told(&old, 21).await?;
-    told(&new, 1).await?;
+    shows(&old, 21).await?;
+    shows(&new, 1).await?;
     gone.kill();
     carries(&proxy, 1, 20).await?;
     // The newer operator keeps stating nothing. With one more replica the amount is divided.
@@ -323,7 +308,7 @@ async fn an_operator_without_reports_gets_one_and_unknown_lines_are_ignored() ->
     // Several reports later, as the other operator shows.
     for amount in 1..=2 {
         proxy.count(used(amount)?);
-        told(&operator, amount).await?;
+        shows(&operator, amount).await?;
     }
     assert_eq!(liar.reports(), 1);
     let subscribed = liar.subscription(0).await?;

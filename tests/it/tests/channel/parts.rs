@@ -14,11 +14,10 @@ use operator_publish::{
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use proxy_admin::shutdown::{self, Trigger};
-use proxy_core::names::{ObjectName, Secret};
+use proxy_core::names::Secret;
 use proxy_core::quota::{Carried, CounterReading, StoreState};
-use proxy_core::table::{
-    Authentication, Backend, BackendAuth, BackendKind, Contents, Retry, Route, Rule, Table, Target,
-};
+use proxy_core::table::{Backend, BackendAuth, Contents, Route, Table};
+use proxy_core::test_util::{self, backend, rule, target};
 use proxy_sync::{Config, Counted, Update, follow};
 use tempfile::TempDir;
 use tests_support::eventually;
@@ -36,7 +35,9 @@ impl Reviewer for Tokens {
         let verdict = match token.split_once('-') {
             _ if token == "anyone" => Ok(None),
             Some(("good", id)) => Ok(Some(id.to_owned())),
-            Some(("wrong", what)) => Err(Denial::Forbidden(what.to_owned())),
+            Some(("wrong", what)) => Err(Denial::WrongAudience {
+                audience: what.to_owned(),
+            }),
             _ => Err(Denial::Unauthenticated("unknown token".to_owned())),
         };
         futures::future::ready(verdict).boxed()
@@ -245,43 +246,19 @@ pub(crate) fn last_good(folder: &Path) -> PathBuf {
 
 /// A route to the backend `a/east`; `created_s` makes it differ.
 pub(crate) fn route(name: &str, created_s: i64) -> Route {
+    let rule = rule("all", vec![target("a/east")]);
     Route {
-        name: ObjectName::new("a", name),
         created_s,
-        hostnames: Vec::new(),
-        authentication: Authentication::default(),
-        rejected: None,
-        rules: vec![Arc::new(Rule {
-            name: "all".into(),
-            matches: Vec::new(),
-            targets: vec![Target {
-                backend: ObjectName::new("a", "east"),
-                deployment: None,
-                weight: 1,
-                priority: 0,
-            }],
-            retry: Retry::default(),
-            request_timeout: None,
-            first_token_timeout: None,
-        })],
+        ..test_util::route(&format!("a/{name}"), vec![rule])
     }
 }
 
 /// A table of one backend with a credential, and `routes`.
 pub(crate) fn contents(mut routes: Vec<Route>) -> Contents {
     routes.sort_by(|a, b| a.name.cmp(&b.name));
-    let backends = vec![Backend {
-        name: ObjectName::new("a", "east"),
-        kind: BackendKind::Foundry,
-        endpoint: "https://east.example".into(),
-        api_version: None,
+    let backend = Backend {
         auth: BackendAuth::ApiKey(Secret::new("s3cr3t-credential")),
-        deployments: Vec::new(),
-        ca_pem: None,
-        server_name: None,
-        connect_timeout: Duration::from_secs(1),
-        first_byte_timeout: Duration::from_secs(1),
-        idle_timeout: Duration::from_secs(1),
-    }];
-    Contents::new(backends, routes, Vec::new(), Vec::new())
+        ..backend("a/east")
+    };
+    Contents::new(vec![backend], routes, Vec::new(), Vec::new())
 }

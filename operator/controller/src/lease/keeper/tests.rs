@@ -42,7 +42,7 @@ fn spec(scenario: &Scenario, field: &str) -> Value {
 }
 
 #[tokio::test]
-async fn one_leads_and_after_its_release_the_other_one_does() {
+async fn one_leads_until_it_releases_and_then_the_other() {
     let scenario = Scenario::default().storing(LEASES);
     let mut first = start(&scenario, "first");
     first.leadership.gained().await;
@@ -71,7 +71,7 @@ async fn one_leads_and_after_its_release_the_other_one_does() {
 }
 
 #[tokio::test]
-async fn a_leader_that_gets_no_answer_steps_down_and_comes_back() {
+async fn a_leader_without_responses_steps_down_and_comes_back() {
     let broken = Arc::new(AtomicBool::new(false));
     let scenario = {
         let broken = Arc::clone(&broken);

@@ -12,7 +12,15 @@ fn a_name_is_read_as_it_is_written() {
 
 #[test]
 fn another_form_or_kind_is_no_name() {
-    for text in ["", "route", "route/a", "route/a/b/c", "route//b", "grant/a/b", "/a/b"] {
+    for text in [
+        "",
+        "route",
+        "route/a",
+        "route/a/b/c",
+        "route//b",
+        "grant/a/b",
+        "/a/b",
+    ] {
         assert_eq!(EntryName::parse(text), None, "{text}");
     }
 }

@@ -10,12 +10,14 @@ pub(super) struct Pace {
     largest: u64,
 }
 
+/// After this many idle leases nothing is left of the average: each halves it.
+const REMEMBERED: u64 = 16;
+
 impl Pace {
     pub(super) fn spend(&mut self, ask: u64, now_ms: u64, lease_ms: u64) {
         let turn = now_ms.checked_div(lease_ms).unwrap_or(0);
-        // After some idle turns nothing is left of what it was.
-        for _ in 0..turn.saturating_sub(self.turn).min(16) {
-            // An average over the last two or so: it follows a burst, and outlives a pause.
+        for _ in 0..turn.saturating_sub(self.turn).min(REMEMBERED) {
+            // An average over the last two or so follows a burst and outlives a pause.
             self.average = self.average.saturating_add(self.spent) / 2;
             self.spent = 0;
             self.largest = self.largest.saturating_sub(self.largest / 16);
@@ -29,7 +31,7 @@ impl Pace {
         self.largest
     }
 
-    /// Whether it goes on as before: a burst may be over soon.
+    /// Whether this lease is like those before; a burst may be over soon.
     pub(super) const fn is_steady(&self) -> bool {
         self.spent <= self.average.saturating_mul(2)
     }

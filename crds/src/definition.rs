@@ -1,0 +1,72 @@
+//! The CustomResourceDefinitions, made from the types.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use kube::CustomResourceExt;
+
+use crate::ai_backend::AiBackend;
+use crate::ai_quota::AiQuota;
+use crate::ai_route::AiRoute;
+
+/// The definitions of all three kinds, in the order in which their file names sort.
+pub fn definitions() -> [CustomResourceDefinition; 3] {
+    [AiBackend::crd(), AiQuota::crd(), AiRoute::crd()].map(|mut definition| {
+        let schemas = definition
+            .spec
+            .versions
+            .iter_mut()
+            .filter_map(|v| v.schema.as_mut());
+        schemas
+            .filter_map(|schema| schema.open_api_v3_schema.as_mut())
+            .for_each(polish);
+        definition
+    })
+}
+
+/// The committed form of [`definitions`]: file name to YAML. The same types give the same bytes.
+///
+/// # Errors
+/// Fails only when a definition can't be written as YAML, which the tests rule out.
+pub fn manifests() -> Result<BTreeMap<String, String>, serde_saphyr::SerializeError> {
+    definitions()
+        .into_iter()
+        .map(|definition| {
+            let file = format!("{}.yaml", definition.spec.names.plural);
+            let yaml = serde_saphyr::to_string(&definition)?;
+            Ok((
+                file,
+                format!("# Made by crdgen from the types in crds/src. Do not edit.\n{yaml}"),
+            ))
+        })
+        .collect()
+}
+
+/// Removes traces of Rust: line breaks of doc comments (`kubectl explain` wraps lines itself), names of
+/// types, and the null that the derive allows for a status.
+fn polish(schema: &mut JSONSchemaProps) {
+    schema.title = None;
+    schema.nullable = None;
+    if let Some(description) = &mut schema.description {
+        let paragraphs: Vec<String> = description
+            .split("\n\n")
+            .map(|paragraph| paragraph.replace('\n', " "))
+            .collect();
+        *description = paragraphs.join("\n\n");
+    }
+    schema
+        .properties
+        .iter_mut()
+        .flat_map(BTreeMap::values_mut)
+        .for_each(polish);
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(item)) => polish(item),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(polish),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(value)) = &mut schema.additional_properties {
+        polish(value);
+    }
+}

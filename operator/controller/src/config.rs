@@ -1,0 +1,45 @@
+//! The settings of the controller.
+
+use std::collections::BTreeSet;
+
+use crate::lease::Timing;
+
+/// The field manager of everything that the operator applies.
+pub(crate) const FIELD_MANAGER: &str = "tundish-operator";
+
+/// The part of the cluster that a watch covers: one namespace, or all.
+pub(crate) type Scope = Option<String>;
+
+/// The settings of the controller.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The namespace of the installation: of its lease, its CA, and quotas for the whole gateway.
+    pub own_namespace: String,
+    /// Namespaces to watch besides the own one, whose quotas hold for all; empty means every
+    /// namespace.
+    pub watch_namespaces: Vec<String>,
+    /// The name of this replica in the lease; different for each.
+    pub identity: String,
+    /// The times of the election.
+    pub lease: Timing,
+    /// The existing ConfigMap for checkpoints of counters.
+    pub checkpoint: String,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Every watched scope once. The own namespace is always watched: its quotas are the platform's
+    /// ceiling.
+    pub(crate) fn scopes(&self) -> Vec<Scope> {
+        if self.watch_namespaces.is_empty() {
+            return vec![None];
+        }
+        let own = [&self.own_namespace];
+        let namespaces: BTreeSet<&String> = self.watch_namespaces.iter().chain(own).collect();
+        namespaces.into_iter().cloned().map(Some).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

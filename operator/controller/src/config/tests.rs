@@ -1,0 +1,22 @@
+use super::{Config, Timing};
+
+fn config(watched: &[&str]) -> Config {
+    Config {
+        own_namespace: "gateway".to_owned(),
+        watch_namespaces: watched.iter().map(|one| (*one).to_owned()).collect(),
+        identity: "a".to_owned(),
+        lease: Timing::KUBERNETES,
+        checkpoint: "kept".to_owned(),
+    }
+}
+
+#[test]
+fn the_own_namespace_is_always_watched_and_no_namespace_twice() {
+    assert_eq!(config(&[]).scopes(), [None]);
+    let some = |name: &str| Some(name.to_owned());
+    assert_eq!(
+        config(&["b", "a", "b"]).scopes(),
+        [some("a"), some("b"), some("gateway")]
+    );
+    assert_eq!(config(&["gateway"]).scopes(), [some("gateway")]);
+}

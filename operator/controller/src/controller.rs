@@ -1,0 +1,141 @@
+//! The controller put together: watches, compiler, election and the writers.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use kube::Client;
+use operator_publish::Publisher;
+use operator_publish::tls::{Certificates, StoredAuthorities};
+use parking_lot::Mutex;
+use proxy_admin::shutdown::Shutdown;
+use proxy_admin::task::spawn;
+use tokio::sync::{mpsc, watch as channel};
+
+use crate::authority::CaKeeper;
+use crate::checkpoint::CheckpointKeeper;
+use crate::compiler::{Compilation, Compiler};
+use crate::config::Config;
+use crate::events::Announcer;
+use crate::lease::keeper::Keeper;
+use crate::metrics::Metrics;
+use crate::status::{Inputs, PublishedTable, StatusWriter};
+use crate::stored_status::StoredObjects;
+use crate::watch::{Update, Watches};
+
+/// Updates on their way to the index. The queue is full only while a compile runs; then the watches
+/// wait.
+const UPDATES: usize = 1_024;
+
+/// The controller, before it runs.
+pub struct Controller {
+    client: Client,
+    config: Config,
+    metrics: Metrics,
+    stored: Arc<Mutex<StoredObjects>>,
+    compiler: Compiler,
+    compilations: channel::Receiver<Option<Compilation>>,
+    status_changes: channel::Receiver<u64>,
+}
+
+// === impl Controller ===
+
+impl std::fmt::Debug for Controller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Controller")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Controller {
+    /// Makes a controller. It does not call the API server yet.
+    #[must_use]
+    pub fn new(client: Client, config: Config, metrics: Metrics) -> Self {
+        let stored = Arc::<Mutex<StoredObjects>>::default();
+        let (status_changed, status_changes) = channel::channel(0);
+        let (compiler, compilations) = Compiler::new(
+            &config.own_namespace,
+            config.scopes(),
+            Arc::clone(&stored),
+            status_changed,
+            metrics.clone(),
+        );
+        Self {
+            client,
+            config,
+            metrics,
+            stored,
+            compiler,
+            compilations,
+            status_changes,
+        }
+    }
+
+    /// Every compiled table; `None` until everything has been listed once.
+    #[must_use]
+    pub fn compilations(&self) -> channel::Receiver<Option<Compilation>> {
+        self.compilations.clone()
+    }
+
+    /// Works until `shutdown`, then releases the lease; an earlier end is a failure. `publisher` is
+    /// where `publications` come from; `ca` is what [`load_or_create_ca`](crate::load_or_create_ca)
+    /// gave, and `certificates` signs with it.
+    pub async fn run(
+        self,
+        publications: channel::Receiver<Option<PublishedTable>>,
+        publisher: Publisher,
+        certificates: Arc<Certificates>,
+        ca: StoredAuthorities,
+        shutdown: Shutdown,
+    ) {
+        let (sender, updates) = mpsc::channel::<Update>(UPDATES);
+        let watches = Watches {
+            client: self.client.clone(),
+            scopes: self.config.scopes(),
+            updates: sender,
+            metrics: self.metrics.clone(),
+            shutdown: shutdown.clone(),
+        };
+        watches.start();
+        drop(watches);
+
+        let (keeper, leadership) = Keeper::new(
+            self.client.clone(),
+            &self.config.own_namespace,
+            &self.config.identity,
+            self.config.lease,
+            self.metrics.clone(),
+        );
+        let inputs = Inputs {
+            publications,
+            fleet: publisher.fleet(),
+            status_changes: self.status_changes,
+            stored: self.stored,
+        };
+        let announcer = Announcer::new(
+            self.client.clone(),
+            &self.config.identity,
+            self.metrics.clone(),
+        );
+        let checkpoints =
+            CheckpointKeeper::new(&self.client, &self.config, publisher, self.metrics.clone());
+        let checkpoints = checkpoints.run(leadership.clone(), shutdown.clone());
+        let checkpoints = spawn("checkpoint", checkpoints);
+        let writer = StatusWriter::new(self.client.clone(), inputs, announcer, self.metrics);
+        let writing = spawn("status", writer.run(leadership.clone(), shutdown.clone()));
+        let ca = CaKeeper::new(self.client, &self.config.own_namespace, certificates, ca);
+        spawn("ca", ca.run(leadership, shutdown.clone()));
+        let compiling = spawn("compiler", self.compiler.run(updates, shutdown.clone()));
+        let asked = shutdown.clone();
+        let mut keeping = pin!(keeper.run(shutdown, async {
+            // The panic of a writer is logged by its task; there is nothing left to wait for.
+            writing.await.ok();
+            checkpoints.await.ok();
+        }));
+        tokio::select! {
+            () = &mut keeping => {}
+            // Without the compiler leadership is of no use.
+            _ended = compiling => if asked.is_requested() { keeping.await; },
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The stored metadata and status of each object: the versions that order events, and the status that
+//! a wanted one is compared with.
+
+use std::collections::BTreeMap;
+
+use crds::Condition;
+use operator_compile::ObjectRef;
+use serde_json::Value;
+
+/// One object, without its spec.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct StoredObject {
+    pub(crate) uid: String,
+    pub(crate) generation: i64,
+    /// The resource version; 0 if the server's is no number.
+    pub(crate) version: u64,
+    pub(crate) status: StoredStatus,
+}
+
+/// A stored status, as far as it can be read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct StoredStatus {
+    pub(crate) observed_generation: Option<i64>,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) programmed: String,
+}
+
+/// Every object of ours, by name.
+pub(crate) type StoredObjects = BTreeMap<ObjectRef, StoredObject>;
+
+// === impl StoredStatus ===
+
+impl StoredStatus {
+    /// Reads a status leniently: a newer operator may have written it.
+    pub(crate) fn read(status: Option<&Value>) -> Self {
+        let Some(status) = status else {
+            return Self::default();
+        };
+        let conditions = status.get("conditions").and_then(Value::as_array);
+        let programmed = status.get("programmed").and_then(Value::as_str);
+        Self {
+            observed_generation: status.get("observedGeneration").and_then(Value::as_i64),
+            conditions: conditions
+                .into_iter()
+                .flatten()
+                .filter_map(|condition| serde_json::from_value(condition.clone()).ok())
+                .collect(),
+            programmed: programmed.unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// The condition of this type.
+    pub(crate) fn condition(&self, type_: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|stored| stored.type_ == type_)
+    }
+
+    /// The newest judged generation.
+    pub(crate) fn newest_generation(&self) -> Option<i64> {
+        let judged = self.conditions.iter().map(|one| one.observed_generation);
+        judged.chain([self.observed_generation]).flatten().max()
+    }
+}

@@ -1,0 +1,212 @@
+//! `/explain`: the forecast of a request.
+
+use proxy_core::admit::Denial;
+use proxy_core::quota::{LimitName, Unit, Wait};
+use proxy_core::whatif::{self, Outcome};
+use serde::{Deserialize, Serialize};
+
+use super::limit_name;
+
+/// What would become of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The consumer, by namespace and name if it has a Secret.
+    pub consumer: String,
+    /// The rule that serves it; `null` if none does, or if it does not admit the consumer.
+    pub rule: Option<RuleName>,
+    /// Tokens of the input, as asked.
+    pub input_tokens: u64,
+    /// Tokens reserved for the output: as asked, else what the gateway expects, or its default.
+    pub output_tokens: u64,
+    /// Every limit that applies, by name.
+    pub limits: Vec<LimitForecast>,
+    /// The rule's backends in the order in which they are tried, by tier.
+    pub backends: Vec<Choice>,
+    /// The answer.
+    pub verdict: Verdict,
+}
+
+/// A rule of an AIRoute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleName {
+    /// `namespace/name`.
+    pub route: String,
+    /// Its name within the route.
+    pub rule: String,
+}
+
+/// One limit that applies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitForecast {
+    /// `namespace/quota/limit`.
+    #[serde(with = "limit_name")]
+    pub limit: LimitName,
+    /// What it counts.
+    pub unit: String,
+    /// The window.
+    pub window: String,
+    /// `Enforce`, or `Shadow`, which never refuses.
+    pub mode: String,
+    /// The counter that the request would charge; empty if the quota does not split its counters.
+    pub subject: String,
+    /// What the request asks for.
+    pub asks: u64,
+    /// Used, reservations included.
+    pub used: u64,
+    /// The part of it that running requests hold.
+    pub reserved: u64,
+    /// How much is allowed.
+    pub amount: u64,
+    /// What is left.
+    pub remaining: u64,
+    /// Whether the request fits now.
+    pub fits: bool,
+    /// If it does not: in how many seconds it would without other requests; `null` for never.
+    pub fits_in_seconds: Option<u64>,
+}
+
+/// One backend of the rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// The tier; lower ones are tried first.
+    pub priority: u8,
+    /// `namespace/name`.
+    pub backend: String,
+    /// The deployment; a backend without one for the model is passed over.
+    pub deployment: Option<String>,
+    /// Its weight, as declared.
+    pub weight: u32,
+    /// Its share of the tier's requests in percent, rounded down.
+    pub share_percent: u64,
+}
+
+/// The answer to the request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether it would be sent to a backend.
+    pub admitted: bool,
+    /// The reason word, if not.
+    pub code: Option<String>,
+    /// The reason in a sentence.
+    pub reason: String,
+    /// The limit that refuses, if one does.
+    #[serde(with = "limit_name::option", default)]
+    pub limit: Option<LimitName>,
+    /// When it would fit every limit without other requests; `null` if never, or if no limit refuses.
+    pub fits_in_seconds: Option<u64>,
+}
+
+impl From<&whatif::Forecast<'_>> for Explanation {
+    fn from(forecast: &whatif::Forecast<'_>) -> Self {
+        let caller = &forecast.caller;
+        let consumer = if caller.namespace.is_empty() {
+            caller.name.to_string()
+        } else {
+            format!("{}/{}", caller.namespace, caller.name)
+        };
+        Self {
+            consumer,
+            rule: forecast.permit.map(|permit| RuleName {
+                route: permit.route.name.to_string(),
+                rule: permit.rule.name.to_string(),
+            }),
+            input_tokens: forecast.usage.input_tokens,
+            output_tokens: forecast.usage.output_tokens,
+            limits: forecast.limits.iter().map(Into::into).collect(),
+            backends: forecast.targets.iter().map(Into::into).collect(),
+            verdict: Verdict::of(forecast),
+        }
+    }
+}
+
+impl From<&whatif::LimitForecast<'_>> for LimitForecast {
+    fn from(forecast: &whatif::LimitForecast<'_>) -> Self {
+        let (flat, level) = (forecast.limit, &forecast.level);
+        Self {
+            limit: flat.name.clone(),
+            unit: flat.limit.unit.as_str().to_owned(),
+            window: flat.limit.window.to_string(),
+            mode: flat.quota.mode.as_str().to_owned(),
+            subject: forecast.subject.clone(),
+            asks: forecast.cost,
+            used: level.used,
+            reserved: level.reserved,
+            amount: level.amount,
+            remaining: level.remaining(),
+            fits: level.fits.is_ok(),
+            fits_in_seconds: seconds(level.fits),
+        }
+    }
+}
+
+impl From<&whatif::TargetShare<'_>> for Choice {
+    fn from(share: &whatif::TargetShare<'_>) -> Self {
+        let target = share.target;
+        Self {
+            priority: target.priority,
+            backend: target.backend.name.to_string(),
+            deployment: share.deployment.map(|one| one.name.to_string()),
+            weight: target.weight,
+            share_percent: share.percent,
+        }
+    }
+}
+
+impl Verdict {
+    fn of(forecast: &whatif::Forecast<'_>) -> Self {
+        match forecast.outcome() {
+            Outcome::Admitted => Self {
+                admitted: true,
+                code: None,
+                reason: "every limit has room, and a backend serves it".to_owned(),
+                limit: None,
+                fits_in_seconds: None,
+            },
+            Outcome::Denied(denial) => Self::denied(denial),
+            Outcome::Exceeds(limit) => Self::exceeds(limit),
+        }
+    }
+
+    fn denied(denial: &Denial) -> Self {
+        Self {
+            admitted: false,
+            code: Some(denial.code.as_str().to_owned()),
+            reason: denial.message.clone(),
+            limit: None,
+            fits_in_seconds: None,
+        }
+    }
+
+    fn exceeds(forecast: &whatif::LimitForecast<'_>) -> Self {
+        let (flat, level) = (forecast.limit, &forecast.level);
+        let (name, unit, asks) = (&flat.name, flat.limit.unit, forecast.cost);
+        let (used, amount, word) = (level.used, level.amount, unit.as_str());
+        let wait = seconds(level.fits);
+        let reason = match wait {
+            None => {
+                format!("limit {name} allows {amount} {word} in all, this request needs {asks}")
+            }
+            Some(_) if unit == Unit::Concurrency => {
+                format!("limit {name}: {used} of {amount} run; it fits when one of them ends")
+            }
+            Some(wait) => format!(
+                "limit {name} is spent: {used} of {amount} {word} used, this request needs {asks}; \
+                 it fits in {wait} s"
+            ),
+        };
+        Self {
+            admitted: false,
+            code: Some(flat.limit.code().as_str().to_owned()),
+            reason,
+            limit: Some(name.clone()),
+            fits_in_seconds: wait,
+        }
+    }
+}
+
+fn seconds(fits: Result<(), Wait>) -> Option<u64> {
+    match fits {
+        Err(Wait::Millis(wait)) => Some(wait.div_ceil(1_000)),
+        Ok(()) | Err(Wait::Never) => None,
+    }
+}

@@ -1,0 +1,180 @@
+//! Limits as declared, and what a request asks of them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::window::Window;
+use crate::names::{Code, ObjectName, Usage};
+
+/// `namespace/quota/limit`: what a refusal names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LimitName {
+    /// The AIQuota.
+    pub quota: ObjectName,
+    /// The entry of its `limits`.
+    pub limit: Arc<str>,
+}
+
+impl LimitName {
+    /// Reads `namespace/quota/limit`; `None` unless there are exactly three parts with text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (quota, limit) = text.rsplit_once('/')?;
+        let quota = ObjectName::parse(quota)?;
+        (!limit.is_empty()).then(|| Self {
+            quota,
+            limit: limit.into(),
+        })
+    }
+}
+
+impl fmt::Display for LimitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.quota, self.limit)
+    }
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unit {
+    /// Requests.
+    Requests,
+    /// Input tokens, cached ones included.
+    InputTokens,
+    /// Output tokens, reasoning included.
+    OutputTokens,
+    /// Input and output tokens.
+    Tokens,
+    /// Micros of the installation's currency, by the deployments' prices.
+    CostMicros,
+    /// Requests that run at the same time.
+    Concurrency,
+}
+
+impl Unit {
+    /// Every unit.
+    pub const ALL: [Self; 6] = [
+        Self::Requests,
+        Self::InputTokens,
+        Self::OutputTokens,
+        Self::Tokens,
+        Self::CostMicros,
+        Self::Concurrency,
+    ];
+
+    /// The CamelCase word used in objects, metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "Requests",
+            Self::InputTokens => "InputTokens",
+            Self::OutputTokens => "OutputTokens",
+            Self::Tokens => "Tokens",
+            Self::CostMicros => "CostMicros",
+            Self::Concurrency => "Concurrency",
+        }
+    }
+}
+
+/// One entry of an AIQuota's `limits`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Unique within the AIQuota.
+    pub name: Arc<str>,
+    /// What it counts.
+    pub unit: Unit,
+    /// How much of the unit one window allows.
+    pub amount: u64,
+    /// Over which span it counts.
+    pub window: Window,
+}
+
+impl Limit {
+    /// The reason word of a request that this limit refuses.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match (self.unit, &self.window) {
+            (Unit::Concurrency, _) => Code::ConcurrencyExceeded,
+            (Unit::Requests, Window::Second | Window::Minute) => Code::RateLimited,
+            _ => Code::QuotaExceeded,
+        }
+    }
+}
+
+/// Whether a limit refuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Refuses what does not fit.
+    #[default]
+    Enforce,
+    /// Counts and reports what it would refuse, refuses nothing.
+    Shadow,
+}
+
+impl Mode {
+    /// The CamelCase word used in objects and pages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "Enforce",
+            Self::Shadow => "Shadow",
+        }
+    }
+}
+
+/// What a limit does while the shared store does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStoreLoss {
+    /// Each replica enforces the limit divided by the live replicas.
+    #[default]
+    Share,
+    /// Refuse.
+    Deny,
+    /// Admit.
+    Allow,
+}
+
+/// How counters of one limit split into subjects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Per {
+    /// One counter for each consumer.
+    Consumer,
+    /// One for each model that clients ask for.
+    Model,
+    /// One for each AIRoute.
+    Route,
+    /// One for each value of the quota's `attribute`.
+    Attribute,
+}
+
+/// What a request asks of its limits, or has used of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Tokens.
+    pub usage: Usage,
+    /// Micros, by the price of the deployment; the dearest candidate's before it is known.
+    pub cost_micros: u64,
+}
+
+impl Cost {
+    /// How much of `unit` this is.
+    #[must_use]
+    pub const fn of(&self, unit: Unit) -> u64 {
+        match unit {
+            Unit::Requests | Unit::Concurrency => 1,
+            Unit::InputTokens => self.usage.input_tokens,
+            Unit::OutputTokens => self.usage.output_tokens,
+            Unit::Tokens => self.usage.total_tokens(),
+            Unit::CostMicros => self.cost_micros,
+        }
+    }
+}
+
+/// How long until the same request would fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wait {
+    /// Milliseconds, at least 1.
+    Millis(u64),
+    /// It asks for more than the whole limit.
+    Never,
+}

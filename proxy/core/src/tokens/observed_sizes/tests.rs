@@ -1,0 +1,193 @@
+use super::{Distribution, ENOUGH, LARGEST, ObservedSizes, bucket, largest_of};
+use crate::names::Usage;
+use crate::tokens::{Expected, Shape, estimate};
+use proptest::prelude::*;
+
+fn of(values: &[u64]) -> Distribution {
+    let mut distribution = Distribution::default();
+    for value in values {
+        distribution.observe(*value);
+    }
+    distribution
+}
+
+fn observe(
+    sizes: &mut ObservedSizes,
+    times: u32,
+    bytes: u64,
+    bound: Option<u64>,
+    usage: (u64, u64),
+) {
+    let shape = Shape {
+        body_bytes: bytes,
+        max_output_tokens: bound,
+        choices: 1,
+    };
+    let usage = Usage {
+        input_tokens: usage.0,
+        output_tokens: usage.1,
+        ..Usage::default()
+    };
+    for _ in 0..times {
+        sizes.observe(shape, usage);
+    }
+}
+
+fn unbounded(bytes: u64) -> Shape {
+    Shape {
+        body_bytes: bytes,
+        ..Shape::default()
+    }
+}
+
+#[test]
+fn takes_less_than_a_kilobyte() {
+    assert!(size_of::<Distribution>() < 1024);
+}
+
+#[test]
+fn without_observations_nothing_is_known() {
+    assert_eq!(Distribution::default().quantile(950), None);
+    assert_eq!(ObservedSizes::default().expected(), Expected::default());
+}
+
+#[test]
+fn small_values_are_exact() {
+    for value in 0..32 {
+        assert_eq!(of(&[value]).quantile(950), Some(value));
+    }
+}
+
+#[test]
+fn larger_values_count_as_the_largest() {
+    assert_eq!(of(&[u64::MAX]).quantile(500), Some(LARGEST));
+}
+
+#[test]
+fn holds_the_default_until_twenty_observations() {
+    let mut sizes = ObservedSizes::default();
+    observe(&mut sizes, ENOUGH - 1, 80, None, (8, 16));
+    let held = estimate(unbounded(80), sizes.expected(), 512);
+    assert_eq!((held.input_tokens, held.output_tokens), (26, 512));
+    observe(&mut sizes, 1, 80, None, (8, 16));
+    let held = estimate(unbounded(80), sizes.expected(), 512);
+    // 8 of 80 bytes are 100 per mille, whose step ends at 103.
+    assert_eq!((held.input_tokens, held.output_tokens), (9, 16));
+}
+
+#[test]
+fn a_bounded_answer_counts_only_for_the_input() {
+    let mut sizes = ObservedSizes::default();
+    observe(&mut sizes, 100, 80, Some(1), (8, 1));
+    assert_eq!(sizes.expected().output_tokens, None);
+    assert!(sizes.expected().input_per_mille.is_some());
+}
+
+#[test]
+fn the_clients_bound_is_held_whatever_was_observed() {
+    let mut sizes = ObservedSizes::default();
+    observe(&mut sizes, 100, 80, None, (8, 16));
+    let shape = Shape {
+        max_output_tokens: Some(4_000),
+        ..unbounded(80)
+    };
+    assert_eq!(estimate(shape, sizes.expected(), 512).output_tokens, 4_000);
+}
+
+#[test]
+fn several_choices_are_observed_and_held_one_by_one() {
+    let mut sizes = ObservedSizes::default();
+    let shape = Shape {
+        choices: 4,
+        ..unbounded(80)
+    };
+    let usage = Usage {
+        input_tokens: 8,
+        output_tokens: 61,
+        ..Usage::default()
+    };
+    for _ in 0..ENOUGH {
+        sizes.observe(shape, usage);
+    }
+    let expected = sizes.expected();
+    assert_eq!(expected.output_tokens, Some(16));
+    assert_eq!(estimate(shape, expected, 512).output_tokens, 64);
+}
+
+#[test]
+fn the_ratio_of_the_input_stays_within_its_bounds() {
+    for (bytes, tokens, expect) in [(1_000_000, 10, 50), (10, 10_000, 1_000)] {
+        let mut sizes = ObservedSizes::default();
+        observe(&mut sizes, ENOUGH, bytes, None, (tokens, 1));
+        assert_eq!(sizes.expected().input_per_mille, Some(expect));
+    }
+}
+
+#[test]
+fn longer_answers_count_soon_and_shorter_ones_in_time() {
+    let mut sizes = ObservedSizes::default();
+    observe(&mut sizes, 5_000, 80, None, (8, 16));
+    observe(&mut sizes, 120, 80, None, (8, 2_000));
+    let long = sizes.expected().output_tokens;
+    assert!(long.is_some_and(|tokens| tokens >= 2_000), "{long:?}");
+    observe(&mut sizes, 5_000, 80, None, (8, 16));
+    assert_eq!(sizes.expected().output_tokens, Some(16));
+}
+
+proptest! {
+    #[test]
+    fn a_value_lies_in_its_bucket(value in 0..=LARGEST) {
+        let index = bucket(value);
+        let upper = largest_of(index / 16, index % 16);
+        prop_assert!(upper >= value && upper - value <= value / 16);
+        prop_assert!(bucket(upper) == index && bucket(upper + 1) == (index + 1).min(bucket(LARGEST)));
+    }
+
+    #[test]
+    fn a_quantile_is_within_a_step_of_the_exact_one(
+        mut values in prop::collection::vec(0..=LARGEST, 1..900), per_mille in 0u32..=1000,
+    ) {
+        let found = of(&values).quantile(per_mille).expect("there are values");
+        values.sort_unstable();
+        let share = usize::try_from(per_mille).expect("small");
+        let rank = (values.len() * share).div_ceil(1000).max(1);
+        let exact = values[rank - 1];
+        prop_assert!(found >= exact && found - exact <= exact / 16, "{found} for {exact}");
+    }
+
+    #[test]
+    fn a_higher_quantile_is_never_lower(
+        values in prop::collection::vec(0..=LARGEST, 1..3000), a in 0u32..=1000, b in 0u32..=1000,
+    ) {
+        let distribution = of(&values);
+        prop_assert!(distribution.quantile(a.min(b)) <= distribution.quantile(a.max(b)));
+    }
+
+    #[test]
+    fn what_was_is_forgotten(
+        before in prop::collection::vec(0..=LARGEST, 0..3000), now in 0..=LARGEST,
+    ) {
+        let mut distribution = of(&before);
+        for _ in 0..12_000 {
+            distribution.observe(now);
+        }
+        let found = distribution.quantile(999).expect("there are values");
+        prop_assert!(found >= now && found - now <= now / 16);
+        prop_assert!(distribution.total() <= 2_000);
+    }
+
+    #[test]
+    fn a_learned_estimate_is_never_zero_and_never_overflows(
+        body_bytes: u64, choices: u64, default: u64, input_tokens: u64, output_tokens: u64,
+    ) {
+        let shape = Shape { body_bytes, max_output_tokens: None, choices };
+        let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
+        let mut sizes = ObservedSizes::default();
+        for _ in 0..ENOUGH {
+            sizes.observe(shape, usage);
+        }
+        let held = estimate(shape, sizes.expected(), default);
+        prop_assert!(held.input_tokens > 0 && held.output_tokens > 0);
+        prop_assert!(held.total_tokens() >= held.input_tokens);
+    }
+}

@@ -1,0 +1,310 @@
+use std::sync::Arc;
+
+use super::{
+    Forecast, InvalidConsumer, LoggedRequest, Outcome, Question, Replay, ReplaySettings, Unused,
+    forecast,
+};
+use crate::names::{Code, Moment, Operation, Usage};
+use crate::quota::{Mode, Per, Unit, Wait};
+use crate::table::{Authentication, Backend, Contents, Quota, Table};
+use crate::test_util::{backend, deployment, key, limit, object, quota, route, rule, target};
+
+const NOW: Moment = Moment {
+    monotonic_ms: 0,
+    unix_ms: 0,
+};
+
+/// A rule whose backend has the deployment `m`; it admits `alice`, not `mallory`. One limit per
+/// consumer.
+fn declared(mode: Mode, unit: Unit, amount: u64) -> Contents {
+    let mut route = route("r", vec![rule("rule", vec![target("b")])]);
+    route.authentication.keys = vec![object("alice")];
+    Contents::new(
+        vec![Backend {
+            deployments: vec![deployment("m", "m")],
+            ..backend("b")
+        }],
+        vec![route],
+        vec![Quota {
+            mode,
+            per: vec![Per::Consumer],
+            ..quota("q", vec![limit("l", unit, amount)])
+        }],
+        vec![key("alice"), key("mallory")],
+    )
+}
+
+fn plenty() -> Contents {
+    declared(Mode::Enforce, Unit::Tokens, 100)
+}
+
+fn question(consumer: &str) -> Question {
+    Question {
+        host: "h".to_owned(),
+        operation: Operation::ChatCompletions,
+        model: "m".to_owned(),
+        consumer: Some(consumer.to_owned()),
+        input_tokens: 10,
+        max_tokens: Some(5),
+    }
+}
+
+fn ask<'t>(table: &'t Table, question: &Question) -> Result<Forecast<'t>, InvalidConsumer> {
+    let counters = Unused {
+        default_output_tokens: 20,
+    };
+    forecast(table, question, &counters, NOW)
+}
+
+/// The code of a refusal, `None` if the request is admitted.
+fn code(contents: Contents, question: &Question) -> Option<Code> {
+    let table = Table::new(contents);
+    let forecast = ask(&table, question).expect("the consumer is known");
+    match forecast.outcome() {
+        Outcome::Admitted => None,
+        Outcome::Denied(denial) => Some(denial.code),
+        Outcome::Exceeds(forecast) => Some(forecast.limit.limit.code()),
+    }
+}
+
+#[test]
+fn a_forecast_has_the_rule_the_limits_and_the_backends() {
+    let table = Table::new(plenty());
+    let forecast = ask(&table, &question("ns/alice")).expect("known");
+    assert!(matches!(forecast.outcome(), Outcome::Admitted));
+    let permit = forecast.permit.expect("served");
+    assert_eq!(permit.route.name, object("r"));
+    let limit = &forecast.limits[0];
+    assert_eq!((limit.cost, limit.level.remaining()), (15, 100));
+    assert_eq!(limit.subject, "consumer=ns/alice");
+    assert_eq!(forecast.targets[0].percent, 100);
+    let deployment = forecast.targets[0].deployment.expect("it has one");
+    assert_eq!(&*deployment.name, "m");
+}
+
+#[test]
+fn a_request_without_a_bound_is_judged_by_what_would_be_held() {
+    let table = Table::new(plenty());
+    let unbounded = Question {
+        max_tokens: None,
+        ..question("alice")
+    };
+    let forecast = ask(&table, &unbounded).expect("known");
+    assert_eq!(
+        (forecast.usage.output_tokens, forecast.limits[0].cost),
+        (20, 30)
+    );
+}
+
+#[test]
+fn refusals_have_the_codes_of_admission() {
+    assert_eq!(code(plenty(), &question("mallory")), Some(Code::Forbidden));
+    let anonymous = Question {
+        consumer: None,
+        ..question("")
+    };
+    assert_eq!(code(plenty(), &anonymous), Some(Code::MissingCredential));
+    let stranger = question("key-0123abcd");
+    assert_eq!(code(plenty(), &stranger), Some(Code::InvalidCredential));
+    let mut expired = plenty();
+    Arc::make_mut(&mut expired.keys[0]).expires_ms = Some(0);
+    assert_eq!(
+        code(expired, &question("alice")),
+        Some(Code::ExpiredCredential)
+    );
+    let other = Question {
+        model: "other".to_owned(),
+        ..question("alice")
+    };
+    assert_eq!(code(plenty(), &other), Some(Code::NoBackend));
+}
+
+#[test]
+fn strangers_are_admitted_where_the_route_admits_them() {
+    let mut open = plenty();
+    Arc::make_mut(&mut open.routes[0]).authentication = Authentication {
+        anonymous: true,
+        ..Authentication::default()
+    };
+    let anonymous = Question {
+        consumer: None,
+        ..question("")
+    };
+    assert_eq!(code(open.clone(), &anonymous), None);
+    assert_eq!(code(open, &question("key-0123abcd")), None);
+}
+
+#[test]
+fn a_request_larger_than_the_limit_never_fits() {
+    let small = |mode| declared(mode, Unit::Tokens, 14);
+    assert_eq!(
+        code(small(Mode::Enforce), &question("alice")),
+        Some(Code::QuotaExceeded)
+    );
+    assert_eq!(code(small(Mode::Shadow), &question("alice")), None);
+    let table = Table::new(small(Mode::Shadow));
+    let forecast = ask(&table, &question("alice")).expect("known");
+    assert_eq!(forecast.limits[0].level.fits, Err(Wait::Never));
+}
+
+#[test]
+fn a_consumer_may_call_with_any_of_its_keys() {
+    let mut declared = plenty();
+    let mut second = key("alice");
+    second.consumer = "mallory".into();
+    declared.keys.push(Arc::new(second));
+    assert_eq!(code(declared.clone(), &question("mallory")), None);
+    let last = declared.keys.last_mut().expect("it was pushed");
+    Arc::make_mut(last).expires_ms = Some(0);
+    assert_eq!(
+        code(declared, &question("mallory")),
+        Some(Code::Forbidden),
+        "a valid key is judged before an expired one"
+    );
+}
+
+#[test]
+fn weights_become_shares_of_their_tier() {
+    let mut declared = plenty();
+    let weighted = |weight, priority| {
+        let mut target = target("b");
+        (target.weight, target.priority) = (weight, priority);
+        target
+    };
+    let route = Arc::make_mut(&mut declared.routes[0]);
+    Arc::make_mut(&mut route.rules[0]).targets = vec![
+        weighted(1, 1),
+        weighted(3, 0),
+        weighted(1, 0),
+        weighted(0, 0),
+    ];
+    let table = Table::new(declared);
+    let forecast = ask(&table, &question("alice")).expect("known");
+    let shares: Vec<_> = forecast
+        .targets
+        .iter()
+        .map(|share| (share.target.priority, share.percent))
+        .collect();
+    assert_eq!(shares, [(0, 75), (0, 25), (0, 0), (1, 100)]);
+}
+
+#[test]
+fn limits_of_other_consumers_do_not_apply() {
+    let mut declared = declared(Mode::Enforce, Unit::Tokens, 1);
+    Arc::make_mut(&mut declared.quotas[0]).consumers.names = vec!["mallory".into()];
+    assert_eq!(code(declared, &question("alice")), None);
+}
+
+#[test]
+fn an_unknown_or_ambiguous_consumer_is_an_error_that_helps() {
+    let mut declared = plenty();
+    declared.keys.push(Arc::new(key("other/alice")));
+    let table = Table::new(declared);
+    let error = |consumer| {
+        let error = ask(&table, &question(consumer)).expect_err("not one consumer");
+        error.to_string()
+    };
+    assert_eq!(
+        error("alise"),
+        "no Secret names the consumer \"alise\"; near it: alice"
+    );
+    assert_eq!(
+        error("nobody-at-all"),
+        "no Secret names the consumer \"nobody-at-all\"; there are 2 such as alice, mallory"
+    );
+    assert_eq!(
+        error("alice"),
+        "several consumers are named \"alice\"; say which: ns/alice, other/alice"
+    );
+    assert!(ask(&table, &question("other/alice")).is_ok());
+    let error = ask(&Table::default(), &question("alice")).expect_err("there is none");
+    assert_eq!(
+        error.to_string(),
+        "no Secret names the consumer \"alice\", nor any other"
+    );
+}
+
+fn logged(line: u64, start_ms: i64, consumer: &str) -> LoggedRequest {
+    LoggedRequest {
+        line,
+        request_id: format!("r{line}"),
+        start_us: start_ms * 1_000,
+        end_us: start_ms * 1_000 + 500,
+        operation: Operation::ChatCompletions,
+        model: Some("m".into()),
+        consumer: consumer.into(),
+        route: Some(object("r")),
+        rule: Some("rule".to_owned()),
+        backend: Some(object("b")),
+        deployment: Some("m".to_owned()),
+        usage: Usage {
+            input_tokens: 60,
+            cached_input_tokens: 0,
+            output_tokens: 0,
+        },
+        released: false,
+    }
+}
+
+fn replay<'t>(table: &'t Table, requests: &[LoggedRequest]) -> Replay<'t> {
+    let mut replay = Replay::new(
+        table,
+        ReplaySettings {
+            host: None,
+            replicas: 1,
+            denials: 10,
+            lag_us: 1_000_000,
+        },
+    );
+    for request in requests {
+        replay.push(request.clone(), request.end_us);
+    }
+    replay.finish();
+    replay
+}
+
+#[test]
+fn a_replay_denies_what_the_limit_of_another_table_refuses() {
+    let table = Table::new(plenty());
+    let requests = [logged(1, 0, "alice"), logged(2, 10, "alice")];
+    let replay = replay(&table, &requests);
+    let tally = replay.tally();
+    assert_eq!((tally.admitted, tally.denied), (1, 1));
+    assert_eq!((tally.denials[0].line, tally.denials[0].limit), (2, 0));
+    let limit = &replay.limits()[0];
+    assert_eq!((limit.tally.count, limit.tally.first_ms), (1, 10));
+    assert_eq!(limit.tally.consumers[&Arc::from("alice")], 1);
+}
+
+#[test]
+fn a_released_reservation_counts_only_while_the_request_runs() {
+    let table = Table::new(plenty());
+    let failed = LoggedRequest {
+        released: true,
+        ..logged(1, 0, "alice")
+    };
+    let replay = replay(&table, &[failed, logged(2, 10, "alice")]);
+    assert_eq!((replay.tally().admitted, replay.tally().denied), (2, 0));
+}
+
+#[test]
+fn a_replay_refuses_the_callers_that_admission_refuses() {
+    let table = Table::new(plenty());
+    let requests = [
+        logged(1, 0, "mallory"),
+        logged(2, 1, "anonymous"),
+        logged(3, 2, "key-0123abcd"),
+        logged(4, 3, "eve"),
+    ];
+    let replay = replay(&table, &requests);
+    let refused: Vec<&str> = replay.tally().refused.keys().copied().collect();
+    assert_eq!(
+        refused,
+        [
+            "forbidden",
+            "invalid_credential",
+            "missing_credential",
+            "no_such_consumer"
+        ]
+    );
+}

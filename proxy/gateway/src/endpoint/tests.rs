@@ -1,0 +1,147 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::quality::RandomState;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use proxy_core::quota::Unit;
+use proxy_core::table::{Backend, Contents, EndpointName, Quota, Route, Table};
+use proxy_core::test_util::{backend, deployment, limit, object, quota, route, rule, target};
+
+use super::{Endpoint, Endpoints};
+use crate::metrics::Metrics;
+
+type Found = HashMap<EndpointName, Arc<Endpoint>, RandomState>;
+
+struct Process {
+    endpoints: Endpoints,
+    /// Of the tables so far, which are still in use.
+    found: Mutex<Vec<Found>>,
+    metrics: Metrics,
+}
+
+impl Process {
+    fn new() -> Self {
+        Self {
+            endpoints: Endpoints::new(proxy_api::ROWS),
+            found: Mutex::default(),
+            metrics: Metrics::register(&mut Registry::default()),
+        }
+    }
+
+    fn endpoint(&self, table: &Table, backend: &str) -> Arc<Endpoint> {
+        let name = EndpointName {
+            backend: object(backend),
+            deployment: "m".into(),
+        };
+        let found = self.endpoints.of(table, &self.metrics);
+        let endpoint = Arc::clone(&found[&name]);
+        self.found.lock().push(found);
+        endpoint
+    }
+}
+
+fn east() -> Backend {
+    Backend {
+        deployments: vec![deployment("m", "m")],
+        ..backend("east")
+    }
+}
+
+fn west() -> Backend {
+    Backend {
+        name: object("west"),
+        ..east()
+    }
+}
+
+fn routes() -> Vec<Route> {
+    let to = |name: &str, backend: &str| route(name, vec![rule("rule", vec![target(backend)])]);
+    vec![to("a", "east"), to("b", "west")]
+}
+
+fn quotas() -> Vec<Quota> {
+    vec![quota("q", vec![limit("l", Unit::Tokens, 1)])]
+}
+
+fn contents(backends: Vec<Backend>, routes: Vec<Route>) -> Contents {
+    Contents::new(backends, routes, quotas(), Vec::new())
+}
+
+#[test]
+fn a_change_of_one_route_touches_no_endpoint() {
+    let process = Process::new();
+    let before = Table::new(contents(vec![east(), west()], routes()));
+    let (first, second) = (
+        process.endpoint(&before, "east"),
+        process.endpoint(&before, "west"),
+    );
+    assert_eq!(process.endpoints.changes(), 2);
+    let mut changed = routes();
+    changed[0].created_s += 1;
+    changed.insert(0, route("0", Vec::new()));
+    let after = Table::after(&before, contents(vec![east(), west()], changed));
+    assert!(Arc::ptr_eq(&process.endpoint(&after, "east"), &first));
+    assert!(Arc::ptr_eq(&process.endpoint(&after, "west"), &second));
+    assert_eq!(process.endpoints.changes(), 2);
+    // The other route, its limits and its endpoints are the same entries.
+    let of_b = |table: &Table| {
+        let rule = table
+            .rules()
+            .iter()
+            .find(|rule| rule.route.name == object("b"));
+        let rule = rule.expect("it has a rule");
+        (Arc::clone(&rule.route), Arc::clone(&rule.limits[0]))
+    };
+    let (before, after) = (of_b(&before), of_b(&after));
+    assert!(Arc::ptr_eq(&before.0, &after.0));
+    assert!(Arc::ptr_eq(&before.1, &after.1));
+}
+
+#[test]
+fn an_endpoint_outlives_a_change_of_its_address() {
+    let process = Process::new();
+    let before = Table::new(contents(vec![east(), west()], routes()));
+    let endpoint = process.endpoint(&before, "east");
+    let running = endpoint.call();
+    let moved = Backend {
+        endpoint: "https://moved.example".into(),
+        ..east()
+    };
+    let after = Table::after(&before, contents(vec![moved, west()], routes()));
+    assert!(Arc::ptr_eq(&process.endpoint(&after, "east"), &endpoint));
+    assert_eq!(process.endpoints.changes(), 3, "only the moved one");
+    let place = endpoint.place();
+    assert_eq!(&*place.declared.backend.endpoint, "https://moved.example");
+    assert_eq!(endpoint.load.get(), 1);
+    drop(running);
+    assert_eq!(endpoint.load.get(), 0);
+}
+
+#[test]
+fn an_address_that_cannot_be_used_leaves_the_endpoint_out() {
+    let process = Process::new();
+    let broken = Backend {
+        endpoint: "nowhere".into(),
+        ..east()
+    };
+    let table = Table::new(contents(vec![broken], routes()));
+    assert!(!process.endpoint(&table, "east").is_usable());
+}
+
+#[test]
+fn backends_of_equal_trust_share_their_connections() {
+    let process = Process::new();
+    let private = Backend {
+        name: object("private"),
+        server_name: Some("private.example".into()),
+        ..east()
+    };
+    let table = Table::new(contents(vec![east(), private, west()], routes()));
+    let number = |backend| {
+        let place = process.endpoint(&table, backend).place();
+        place.origin.as_ref().expect("an address").trust.number
+    };
+    assert_eq!(number("east"), number("west"));
+    assert_ne!(number("east"), number("private"));
+}

@@ -1,0 +1,117 @@
+//! What requests turned out to need, by rule and model. It outlives tables, as the counters do:
+//! a new table must not make every caller hold the default again.
+//!
+//! Only answers make entries: a request that no backend served leaves nothing behind, so that made-up
+//! names of models cost no memory and push no real one out.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use foldhash::quality::RandomState;
+use parking_lot::{Mutex, RwLock};
+use proxy_core::names::{ObjectName, Usage};
+use proxy_core::tokens::{Expected, ObservedSizes, Shape};
+
+#[cfg(test)]
+mod tests;
+
+/// A rule with a pattern serves models that callers name; those beyond so many share one entry.
+const MODELS_PER_RULE: usize = 64;
+/// Entries of all rules; one takes about 1.4 KB.
+const ENTRIES: usize = 10_000;
+
+/// The sizes of all rules, of the table in force and of those before it.
+#[derive(Debug, Default)]
+pub(crate) struct Sizes {
+    rules: Mutex<HashMap<RuleName, Arc<RuleSizes>, RandomState>>,
+    /// How many models all rules know.
+    entries: Arc<AtomicUsize>,
+}
+
+/// What a rule is known by from table to table.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct RuleName {
+    route: ObjectName,
+    rule: Arc<str>,
+}
+
+/// The sizes of the requests that one rule serves.
+#[derive(Debug)]
+pub(crate) struct RuleSizes {
+    models: RwLock<HashMap<Arc<str>, Box<Mutex<ObservedSizes>>, RandomState>>,
+    /// Of all models that have no entry of their own; made when the first is needed.
+    others: OnceLock<Box<Mutex<ObservedSizes>>>,
+    entries: Arc<AtomicUsize>,
+}
+
+impl Sizes {
+    /// The sizes of a rule, new ones if it was never seen. For the making of a table: it locks.
+    pub(crate) fn rule(&self, route: &ObjectName, rule: &Arc<str>) -> Arc<RuleSizes> {
+        let mut rules = self.rules.lock();
+        if self.entries.load(Ordering::Relaxed) >= ENTRIES {
+            // Those that no table has any more.
+            rules.retain(|_, sizes| Arc::strong_count(sizes) > 1);
+        }
+        let sizes = rules
+            .entry(RuleName {
+                route: route.clone(),
+                rule: Arc::clone(rule),
+            })
+            .or_insert_with(|| Arc::new(RuleSizes::new(Arc::clone(&self.entries))));
+        Arc::clone(sizes)
+    }
+}
+
+impl RuleSizes {
+    fn new(entries: Arc<AtomicUsize>) -> Self {
+        Self {
+            models: RwLock::default(),
+            others: OnceLock::new(),
+            entries,
+        }
+    }
+
+    /// What a request for `model` is expected to need. Two short locks, no allocation.
+    pub(crate) fn expected(&self, model: &str) -> Expected {
+        match self.models.read().get(model) {
+            Some(sizes) => sizes.lock().expected(),
+            None => self
+                .others
+                .get()
+                .map_or_else(Expected::default, |sizes| sizes.lock().expected()),
+        }
+    }
+
+    /// Learns from a request that was answered in full and measured.
+    pub(crate) fn observe(&self, model: &Arc<str>, shape: Shape, usage: Usage) {
+        if let Some(sizes) = self.models.read().get(model) {
+            sizes.lock().observe(shape, usage);
+            return;
+        }
+        let mut models = self.models.write();
+        // Another core may have made it meanwhile.
+        if !models.contains_key(model) && (models.len() >= MODELS_PER_RULE || !self.take_entry()) {
+            drop(models);
+            let others = self.others.get_or_init(Box::default);
+            others.lock().observe(shape, usage);
+            return;
+        }
+        let sizes = models.entry(Arc::clone(model)).or_default();
+        sizes.lock().observe(shape, usage);
+    }
+
+    fn take_entry(&self) -> bool {
+        let more = |taken: usize| (taken < ENTRIES).then_some(taken + 1);
+        self.entries
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok()
+    }
+}
+
+impl Drop for RuleSizes {
+    fn drop(&mut self) {
+        let models = self.models.get_mut().len();
+        self.entries.fetch_sub(models, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,24 @@
+//! The runtime of a process that serves a gateway.
+
+use anyhow::{Context, Result};
+use proxy_admin::telemetry;
+
+use crate::args::ObservabilityArgs;
+
+/// Starts the logs, and runs `serve` to its end on a new runtime. One worker is enough for the tasks of
+/// the process: the gateway brings a runtime per core for its requests.
+///
+/// # Errors
+/// The logs or the runtime cannot be started, or `serve` fails.
+pub fn block_on(
+    observability: &ObservabilityArgs,
+    serve: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    telemetry::start(&observability.log_level, observability.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(serve)
+}
