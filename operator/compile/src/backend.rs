@@ -365,7 +365,7 @@ fn tls(
     spec: &AiBackendSpec,
     lookup: &Lookup<'_>,
     findings: &mut Findings,
-) -> (Option<Arc<[Arc<[u8]>]>>, Option<Arc<str>>) {
+) -> (Option<table::Certificates>, Option<Arc<str>>) {
     let Some(tls) = &spec.tls else {
         return (None, None);
     };

@@ -18,8 +18,8 @@ mod limit;
 mod tests;
 
 pub use contents::{
-    Authentication, Backend, BackendAuth, BackendKind, Contents, Deployment, Quota, Retry, Route,
-    Rule, Scope, Target,
+    Authentication, Backend, BackendAuth, BackendKind, Certificates, Contents, Deployment, Quota,
+    Retry, Route, Rule, Scope, Target,
 };
 pub use endpoint::{Endpoint, EndpointName, FlatTarget};
 pub use limit::{FlatLimit, SubjectPart};

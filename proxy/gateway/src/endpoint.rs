@@ -49,11 +49,14 @@ pub(crate) struct Ongoing(Arc<Endpoint>);
 #[derive(Debug)]
 pub(crate) struct Endpoints(Mutex<Registry>);
 
+/// A backend, and its address if that can be used.
+type Prepared = (Arc<Backend>, Option<Arc<Origin>>);
+
 #[derive(Debug)]
 struct Registry {
     apis: &'static [Api],
     endpoints: HashMap<EndpointName, Weak<Endpoint>, RandomState>,
-    origins: HashMap<ObjectName, (Arc<Backend>, Option<Arc<Origin>>), RandomState>,
+    origins: HashMap<ObjectName, Prepared, RandomState>,
     trusts: HashMap<TrustName, Weak<Trust>, RandomState>,
     /// Endpoints made or moved since the start.
     changes: u64,

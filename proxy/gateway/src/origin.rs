@@ -11,7 +11,7 @@ use http::uri::{Authority, InvalidUri, Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, Version};
 use http_body_util::Full;
 use proxy_api::{Answer, Api, Call, Upstream};
-use proxy_core::table::{Backend, BackendAuth, BackendKind};
+use proxy_core::table::{Backend, BackendAuth, BackendKind, Certificates};
 
 use crate::credential::{API_KEY, Shown};
 
@@ -57,7 +57,7 @@ enum Credential {
 /// What tells connections apart: they are never shared beyond equal trust.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TrustName {
-    pub(crate) ca: Option<Arc<[Arc<[u8]>]>>,
+    pub(crate) ca: Option<Certificates>,
     pub(crate) server_name: Option<Arc<str>>,
     pub(crate) connect_timeout: Duration,
 }

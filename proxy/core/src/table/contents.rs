@@ -43,6 +43,9 @@ pub enum BackendAuth {
     None,
 }
 
+/// Certificates in DER.
+pub type Certificates = Arc<[Arc<[u8]>]>;
+
 /// One AIBackend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
@@ -60,7 +63,7 @@ pub struct Backend {
     pub deployments: Vec<Deployment>,
     /// Certificates (DER) to trust instead of the public roots. Compile has checked that each can be
     /// a trust anchor.
-    pub ca: Option<Arc<[Arc<[u8]>]>>,
+    pub ca: Option<Certificates>,
     /// The name to expect in its certificate, if not the endpoint's host.
     pub server_name: Option<Arc<str>>,
     /// Longest wait for a connection.

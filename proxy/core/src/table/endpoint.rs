@@ -38,12 +38,14 @@ pub struct FlatTarget {
     declared: bool,
 }
 
+/// A backend with its endpoints.
+type OfBackend = (Arc<Backend>, Vec<Arc<Endpoint>>);
+
 /// All endpoints, and those of each backend.
 #[derive(Debug, Default)]
 pub(super) struct EndpointIndex {
     all: Vec<Arc<Endpoint>>,
-    by_backend:
-        HashMap<ObjectName, (Arc<Backend>, Vec<Arc<Endpoint>>), foldhash::fast::RandomState>,
+    by_backend: HashMap<ObjectName, OfBackend, foldhash::fast::RandomState>,
 }
 
 // === impl Endpoint ===

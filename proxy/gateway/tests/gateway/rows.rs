@@ -63,7 +63,7 @@ static TALES: Grammar = Grammar {
 
 fn of_tale(data: &[u8], earlier: Option<Usage>) -> Option<Usage> {
     let event: Value = serde_json::from_slice(data).ok()?;
-    let read = |name: &str| event["usage"][name].as_u64();
+    let read = |name: &str| event.get("usage")?.get(name)?.as_u64();
     let earlier = earlier.unwrap_or_default();
     Some(Usage {
         input_tokens: read("read").unwrap_or(earlier.input_tokens),
@@ -75,7 +75,7 @@ fn of_tale(data: &[u8], earlier: Option<Usage>) -> Option<Usage> {
 fn of_song(data: &[u8], _earlier: Option<Usage>) -> Option<Usage> {
     let answer: Value = serde_json::from_slice(data).ok()?;
     Some(Usage {
-        input_tokens: answer["seconds"].as_u64()?.saturating_mul(10),
+        input_tokens: answer.get("seconds")?.as_u64()?.saturating_mul(10),
         ..Usage::default()
     })
 }
@@ -98,7 +98,7 @@ fn received(stream: &mut TcpStream) -> Result<String> {
     let mut chunk = [0; 4096];
     loop {
         let size = stream.read(&mut chunk)?;
-        request.extend_from_slice(&chunk[..size]);
+        request.extend_from_slice(chunk.get(..size).context("a chunk")?);
         let text = String::from_utf8_lossy(&request);
         let Some((head, body)) = text.split_once("\r\n\r\n") else {
             continue;

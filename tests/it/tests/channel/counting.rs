@@ -83,7 +83,7 @@ async fn shows(operator: &Operator, used: u64) -> Result<UsagePage> {
     .await
 }
 
-/// Waits until the proxy carries `amount` and knows of `replicas`.
+/// Waits until the proxy carries this amount among this number of replicas.
 async fn carries(proxy: &Proxy, replicas: u64, amount: u64) -> Result<()> {
     let expected = match amount {
         0 => Vec::new(),
