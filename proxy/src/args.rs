@@ -9,7 +9,7 @@ use proxy_admin::telemetry::Format;
 use proxy_gateway::{Config, TlsFiles};
 use proxy_ledger::{StoreAddress, StoreConfig};
 
-/// Output tokens held for a request without a bound of its own, as long as nobody says otherwise:
+/// Output tokens held for a request without a bound of its own, unless stated:
 /// a long paragraph, which most answers of a chat stay below.
 pub const DEFAULT_OUTPUT_TOKENS: u64 = 512;
 

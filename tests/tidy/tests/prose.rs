@@ -34,15 +34,11 @@ const KNOWN: &[&str] = &[
     "operator/compile",
     "operator/controller",
     "operator/publish",
-    "proxy",
     "proxy/admin",
     "proxy/api",
     "proxy/core",
     "proxy/gateway",
     "proxy/ledger",
-    "tests/bench",
-    "tests/e2e",
-    "tests/foundry",
     "tests/quota",
 ];
 
