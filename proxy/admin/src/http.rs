@@ -28,7 +28,7 @@ use crate::task;
 #[cfg(test)]
 mod tests;
 
-/// A scraper that sends nothing for so long is gone.
+/// A scraper that sends no request within this time is gone.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether the process wants traffic. Starts as no.
@@ -165,12 +165,12 @@ impl Bound {
     /// Serves until `shutdown` **and** beyond: the port answers until the process ends, so that
     /// probes see the drain.
     pub async fn serve(self, mut shutdown: Shutdown) {
-        let mut told = shutdown.is_requested();
+        let mut draining = shutdown.is_requested();
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                () = shutdown.requested(), if !told => {
-                    told = true;
+                () = shutdown.requested(), if !draining => {
+                    draining = true;
                     self.admin.readiness.set(false);
                     continue;
                 }

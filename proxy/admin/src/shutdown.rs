@@ -1,9 +1,9 @@
-//! Being told to stop: SIGTERM or SIGINT, seen by everybody who holds a [`Shutdown`].
+//! The shutdown of a process: SIGTERM or SIGINT, visible through every [`Shutdown`].
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Asks a process to stop. Dropping it asks, too.
+/// Asks a process to stop. A drop asks too.
 #[derive(Debug)]
 pub struct Trigger(watch::Sender<bool>);
 
@@ -19,7 +19,7 @@ pub fn channel() -> (Trigger, Shutdown) {
 }
 
 impl Trigger {
-    /// Asks everybody to stop.
+    /// Asks the process to stop.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }

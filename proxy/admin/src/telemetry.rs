@@ -8,7 +8,7 @@ use tracing_subscriber::fmt;
 pub enum Format {
     /// For machines.
     Json,
-    /// For people.
+    /// For a terminal.
     Text,
 }
 
