@@ -158,7 +158,7 @@ fn credentials_match(spec: &AiBackendSpec, place: &Place<'_>, findings: &mut Fin
     let message = match (place.pass_through, backend_passes) {
         (true, false) => {
             "a route with authentication.passThrough needs backends with auth.type PassThrough, or \
-             callers whom nobody judged would use the gateway's own credential; change one of them"
+             callers without a check would use the gateway's own credential; change one of them"
         }
         (false, true) => {
             "a backend with auth.type PassThrough needs a route with authentication.passThrough, or \

@@ -217,7 +217,7 @@ impl StatusWriter {
             Kind::AiRoute | Kind::AiQuota => {
                 let entry = object.entry()?;
                 let sequence = table.publication.changed_at.get(&entry);
-                Some(Acknowledged::count(sequence.copied(), fleet))
+                Some(Acknowledged::count(&entry, sequence.copied(), fleet))
             }
             Kind::AiBackend | Kind::Secret | Kind::ReferenceGrant => None,
         };

@@ -16,7 +16,7 @@ pub(crate) struct Args {
     /// Seconds of each measurement
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// Rounds; the rows of a round are interleaved, the median of the rounds is told
+    /// Rounds; the rows of a round are interleaved, the median of the rounds is shown
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Connections of the closed loop
@@ -276,7 +276,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 #[expect(
     clippy::as_conversions,
     clippy::cast_precision_loss,
-    reason = "figures for people"
+    reason = "figures to be read"
 )]
 pub(crate) fn float(count: u64) -> f64 {
     count as f64

@@ -7,7 +7,7 @@ use proxy_admin::clock;
 use tests_quota::world::Accidents;
 use tests_quota::{Flaw, Scenario, run as story};
 
-/// How often progress is told.
+/// Interval of progress lines.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
 const KINDS: [(&str, Accidents); 5] = [

@@ -206,7 +206,7 @@ async fn the_crds_are_accepted_and_established() -> Result<()> {
             .success()?;
         ensure!(complaint.is_empty(), "{crd}: {complaint}");
     }
-    // Asks the API server anew, where `kubectl get` would trust what it knew before.
+    // Asks the API server again; `kubectl get` would use its cache.
     let kinds = ["api-resources", "--categories=tundish", "-o", "name"];
     eventually_ok("the category to be complete", LIMIT, async || {
         let listed = plane.kubectl(&kinds).await?.success()?;

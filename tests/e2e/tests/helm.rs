@@ -412,7 +412,7 @@ async fn get(plane: &ControlPlane, kinds: &str, path: &str) -> Result<String> {
     plane.kubectl(&args).await?.success()
 }
 
-/// Every Deployment is available with so many replicas, and no pod is in another phase than Running.
+/// Every Deployment is available with this number of replicas, and no pod is in another phase than Running.
 async fn runs(plane: &ControlPlane, replicas: usize) -> Result<()> {
     for name in ["deployment/tundish-operator", "deployment/tundish-proxy"] {
         plane.wait(HOME, name, "condition=Available", LIMIT).await?;

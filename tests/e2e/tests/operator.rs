@@ -194,7 +194,7 @@ async fn every_object_gets_its_conditions_and_a_bad_one_disturbs_nobody() -> Res
             .is_some_and(|text| text.contains("backendRefs[0]")),
         "{resolved}"
     );
-    // Somebody is told, once.
+    // One event says so.
     let events = [
         "get",
         "events",

@@ -10,7 +10,7 @@ use tests_support::{Quickstart, binary, eventually, free_port, http, workspace};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The quickstart, and one consumer whom no route admits.
+/// The quickstart, and one consumer that no route admits.
 struct Gateway(Quickstart);
 
 impl Gateway {
@@ -293,12 +293,12 @@ fn wrong_questions_are_told_from_refusals() -> Result<()> {
     ] {
         assert_eq!(tundish(usage)?.status.code(), Some(64), "{usage:?}");
     }
-    let nobody = format!("http://127.0.0.1:{}", free_port()?);
-    let away = tundish(&["quota", "--admin", &nobody])?;
+    let unused = format!("http://127.0.0.1:{}", free_port()?);
+    let away = tundish(&["quota", "--admin", &unused])?;
     assert_eq!(away.status.code(), Some(1));
     let told = String::from_utf8(away.stderr)?;
     assert!(
-        told.contains(&format!("cannot ask {nobody}/quota")),
+        told.contains(&format!("cannot ask {unused}/quota")),
         "{told}"
     );
     for command in ["quota", "explain"] {

@@ -58,7 +58,10 @@ fn check_client(seen: &Value, clients: usize) {
             one["stream"], one["answer"],
             "{name}: the stream says the same"
         );
-        assert_eq!(one["usage_chunks"], 0, "{name}: nobody asked for usage");
+        assert_eq!(
+            one["usage_chunks"], 0,
+            "{name}: the client did not ask for usage"
+        );
     }
     let spent = &seen["spent"];
     assert_eq!(
@@ -158,12 +161,12 @@ async fn a_change_on_disk_is_in_force_within_a_second_and_drops_no_request() -> 
         .await
         .with_context(|| format!("turn {turn}"))?;
     }
-    // A file that is broken for a moment changes nothing, and is told with its line.
+    // A malformed file changes nothing, and its line is logged.
     std::fs::write(
         quickstart.manifests().join("route.yaml"),
         "kind: AIRoute\nspec: [",
     )?;
-    eventually("the mistake is told", LIMIT, async || {
+    eventually("the mistake is logged", LIMIT, async || {
         quickstart.run.log().contains("route.yaml:2").then_some(())
     })
     .await?;

@@ -42,7 +42,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Seconds, rounded up, so that nobody who waits that long comes too early.
+/// Seconds, rounded up, so that a caller that waits that long does not come too early.
 pub(crate) fn seconds_up(duration: Duration) -> u64 {
     millis(duration).div_ceil(1000)
 }

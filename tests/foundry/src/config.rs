@@ -66,7 +66,7 @@ pub struct DeploymentConfig {
 pub enum Capacity {
     /// Everything; such a deployment sends no rate limit headers.
     Unlimited,
-    /// Pay as you go: counters that start anew each minute.
+    /// Pay as you go: counters that restart each minute.
     Standard {
         /// Tokens per minute, if limited.
         tokens: Option<u64>,

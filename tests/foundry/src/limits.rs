@@ -1,6 +1,6 @@
 //! What a deployment takes before it answers 429, counted as Azure counts.
 //!
-//! Standard: tokens are charged on arrival, from an estimate, to a counter that starts anew each
+//! Standard: tokens are charged on arrival, from an estimate, to a counter that restarts each
 //! minute, and are never corrected. Requests count on arrival too, refused ones included, so blind
 //! retries make it worse. Provisioned: a leaky bucket takes the estimate, is corrected when the
 //! answer is done, and drains all the time. Time is an argument.
@@ -40,7 +40,7 @@ struct State {
     bucket: Bucket,
 }
 
-/// A counter that starts anew when its span is over; the span starts with a request.
+/// A counter that restarts when its span is over; the span starts with a request.
 #[derive(Debug, Default)]
 struct Window {
     started: Option<Duration>,

@@ -96,15 +96,6 @@ impl ControlPlane {
         Ok(plane)
     }
 
-    /// Adds controllers, scheduler, kwok and one node, and waits until the node is ready.
-    ///
-    /// # Errors
-    /// A program is missing (`make tools` builds it) or does not come up; the error shows its log.
-    pub async fn with_workloads(mut self) -> Result<Self> {
-        self.workloads = workloads::start(&self).await?;
-        Ok(self)
-    }
-
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubectl.kubeconfig

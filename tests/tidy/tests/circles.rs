@@ -18,7 +18,6 @@ const KNOWN: &[&str] = &[
     "tests-bench: quota.rs -> quota/steady.rs -> quota.rs",
     "tests-bench: quota.rs -> quota/wait.rs -> quota.rs",
     "tests-foundry: foundry.rs -> record.rs -> foundry.rs",
-    "tests-support: control_plane.rs -> control_plane/workloads.rs -> control_plane.rs",
 ];
 
 /// The files of a package's library, or of its binary if it has no library.

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use tests_tidy::known::compare;
 use tests_tidy::source::Source;
-use tests_tidy::{files, is, packages, root, shown, text};
+use tests_tidy::{files, is, root, shown, text};
 
 /// Phrases that an English-speaking engineer would not write. Each is matched as whole words.
 const BANNED: [&str; 18] = [
@@ -26,13 +25,6 @@ const BANNED: [&str; 18] = [
     "lest",
     "in vain",
     "is none of",
-];
-
-/// Folders that are not rewritten yet; the list may only shrink.
-const KNOWN: &[&str] = &[
-    "tests/bench",
-    "tests/e2e",
-    "tests/foundry",
 ];
 
 /// The lines of prose: comments and text of Rust files, all lines of documents.
@@ -64,9 +56,6 @@ fn banned(text: &str) -> Vec<&'static str> {
 
 #[test]
 fn prose_has_no_banned_phrase() {
-    let mut folders: Vec<String> = packages().iter().map(|one| shown(&one.path())).collect();
-    // The innermost package first.
-    folders.sort_by_key(|folder| std::cmp::Reverse(folder.len()));
     let mut found = Vec::new();
     for file in files(root()) {
         let name = shown(&file);
@@ -74,18 +63,13 @@ fn prose_has_no_banned_phrase() {
         if is_list || !(is(&file, "rs") || is(&file, "md")) {
             continue;
         }
-        let folder = folders
-            .iter()
-            .find(|folder| file.starts_with(root().join(folder)));
-        let known = folder.filter(|folder| KNOWN.contains(&folder.as_str()));
         for (line, text) in prose(&file) {
             for phrase in banned(&text) {
-                let breach = || format!("{name}:{line}: {phrase}");
-                found.push(known.cloned().unwrap_or_else(breach));
+                found.push(format!("{name}:{line}: {phrase}"));
             }
         }
     }
-    compare(found, KNOWN).unwrap_or_else(|breaches| panic!("{breaches}"));
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
 #[test]

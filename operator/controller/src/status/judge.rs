@@ -4,7 +4,8 @@ use crds::{Condition, ConditionStatus, ConditionType, Reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use operator_compile::{Kind, ObjectRef, Severity, Verdict};
-use operator_publish::Fleet;
+use operator_publish::{Fleet, Replica};
+use proxy_core::names::EntryName;
 use serde_json::{Value, json};
 
 use crate::stored_status::{StoredObject, StoredStatus};
@@ -27,6 +28,8 @@ pub(crate) struct Acknowledged {
     of: usize,
     /// A replica that refused it, and its error.
     refused: Option<(String, String)>,
+    /// A replica that cannot enforce it, and the features that it lacks.
+    lacking: Option<(String, String)>,
     /// A replica does not reach the shared store of counters.
     store_lost: bool,
 }
@@ -52,52 +55,70 @@ struct Draft {
 // === impl Acknowledged ===
 
 impl Acknowledged {
-    /// Counts the replicas that applied the publication of `sequence` or a newer one.
-    pub(crate) fn count(sequence: Option<u64>, fleet: &Fleet) -> Self {
+    /// Counts the replicas that applied the publication of `sequence` or a newer one, and that support
+    /// everything that `entry` needs.
+    pub(crate) fn count(entry: &EntryName, sequence: Option<u64>, fleet: &Fleet) -> Self {
         let Some(sequence) = sequence else {
             return Self {
                 published: false,
                 have: 0,
                 of: fleet.replicas.len(),
                 refused: None,
+                lacking: None,
                 store_lost: false,
             };
         };
-        let has = |acked: Option<u64>| acked.is_some_and(|acked| acked >= sequence);
-        let behind = fleet.replicas.iter().filter(|one| !has(one.acked));
+        let applied = |replica: &Replica| replica.acked.is_some_and(|acked| acked >= sequence);
+        let supports = |replica: &Replica| !replica.unsupported.contains_key(entry);
+        let behind = fleet.replicas.iter().filter(|one| !applied(one));
         let mut refusals = behind.filter_map(|replica| {
             let (at, error) = replica.refused.as_ref()?;
             (*at >= sequence).then(|| (replica.id.clone(), cut(error, REFUSAL)))
         });
+        let mut current = fleet.replicas.iter().filter(|one| applied(one));
+        let have = current.clone().filter(|one| supports(one)).count();
+        let lacking = current.find_map(|replica| {
+            let features = replica.unsupported.get(entry)?.join(", ");
+            Some((replica.id.clone(), cut(&features, REFUSAL)))
+        });
         Self {
             published: true,
-            have: fleet.replicas.iter().filter(|one| has(one.acked)).count(),
+            have,
             of: fleet.replicas.len(),
             refused: refusals.next(),
+            lacking,
             store_lost: fleet.replicas.iter().any(|one| one.store_lost),
         }
     }
 
     fn draft(&self) -> Draft {
         let Self { have, of, .. } = self;
-        let (holds, reason, message) = match &self.refused {
+        let (holds, reason, message) = match (&self.refused, &self.lacking) {
             _ if !self.published => (
                 false,
                 Reason::NotReady,
                 "the object is not in the table; see Accepted".to_owned(),
             ),
             _ if *of == 0 => (false, Reason::Pending, "no proxy is connected".to_owned()),
-            Some((replica, error)) => (
+            (Some((replica, error)), _) => (
                 false,
                 Reason::Rejected,
                 format!("proxy {replica} refused the table and keeps its last good one: {error}"),
             ),
-            None if have < of => (
+            (None, Some((replica, features))) => (
+                false,
+                Reason::ProxiesBehind,
+                format!(
+                    "in force on {have} of {of} proxies; proxy {replica} is too old for {features} \
+                     and refuses the requests that need it"
+                ),
+            ),
+            (None, None) if have < of => (
                 false,
                 Reason::ProxiesBehind,
                 format!("in force on {have} of {of} proxies"),
             ),
-            None => (
+            (None, None) => (
                 true,
                 Reason::Programmed,
                 format!("in force on {have} of {of} proxies"),

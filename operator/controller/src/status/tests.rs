@@ -8,7 +8,7 @@ use operator_compile::{Compiled, Diagnostic, Judgement, Kind, ObjectRef, Severit
 use operator_publish::{Fleet, Publication, Replica};
 use parking_lot::Mutex;
 use proxy_admin::shutdown;
-use proxy_core::names::ObjectName;
+use proxy_core::names::{EntryName, ObjectName};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -25,6 +25,10 @@ use crate::watch::Observed;
 
 fn route() -> ObjectRef {
     ObjectRef::new(Kind::AiRoute, ObjectName::new("team", "chat"))
+}
+
+fn entry(object: &ObjectRef) -> EntryName {
+    object.entry().expect("the kind has entries")
 }
 
 fn judgement(condition: ConditionType, holds: bool, reason: Reason) -> Judgement {
@@ -79,7 +83,7 @@ fn fleet(acked: &[Option<u64>]) -> Fleet {
 }
 
 fn wanted(verdict: &Verdict, fleet: &Fleet) -> Wanted {
-    let acknowledged = Acknowledged::count(Some(5), fleet);
+    let acknowledged = Acknowledged::count(&entry(&route()), Some(5), fleet);
     Wanted::new(&route(), verdict, Some(&acknowledged))
 }
 
@@ -190,7 +194,7 @@ fn a_backend_is_ready_without_any_replica() {
 fn a_quota_shows_a_lost_store_and_stays_ready() {
     let quota = ObjectRef::new(Kind::AiQuota, ObjectName::new("team", "spend"));
     let check = |fleet: &Fleet, stored: Option<&StoredStatus>| {
-        let acknowledged = Acknowledged::count(Some(5), fleet);
+        let acknowledged = Acknowledged::count(&entry(&quota), Some(5), fleet);
         let wanted = Wanted::new(&quota, &sound(1), Some(&acknowledged));
         let patch = wanted.patch(&quota, &StoredObject::default(), 0);
         let status = StoredStatus::read(patch.get("status"));
@@ -301,8 +305,30 @@ fn after_a_restart_a_programmed_route_stays_so_until_replicas_have_had_time_to_s
 }
 
 #[test]
+fn a_replica_that_lacks_a_feature_of_an_object_does_not_have_it() {
+    let mut fleet = fleet(&[Some(5), Some(5)]);
+    let lacks = |object: &ObjectRef| {
+        let needs = vec!["colour".to_owned(), "shape".to_owned()];
+        Arc::new(BTreeMap::from([(entry(object), needs)]))
+    };
+    fleet.replicas[1].unsupported = lacks(&route());
+    let (status, _) = stored(&wanted(&sound(1), &fleet), &StoredObject::default(), 0);
+    assert_eq!(words(&status)[2], "Programmed=False/ProxiesBehind");
+    assert_eq!(status["programmed"], "1/2");
+    let message = status["conditions"][2]["message"].as_str().unwrap();
+    let expected = "in force on 1 of 2 proxies; proxy proxy-1 is too old for colour, shape";
+    assert!(message.starts_with(expected), "{message}");
+    // Another object of the same table is not affected.
+    let other = ObjectRef::new(Kind::AiRoute, ObjectName::new("team", "other"));
+    fleet.replicas[1].unsupported = lacks(&other);
+    let (status, _) = stored(&wanted(&sound(1), &fleet), &StoredObject::default(), 0);
+    assert_eq!(words(&status)[2], "Programmed=True/Programmed");
+    assert_eq!(status["programmed"], "2/2");
+}
+
+#[test]
 fn an_object_without_an_entry_in_the_table_is_not_programmed() {
-    let acknowledged = Acknowledged::count(None, &fleet(&[Some(9)]));
+    let acknowledged = Acknowledged::count(&entry(&route()), None, &fleet(&[Some(9)]));
     let wanted = Wanted::new(&route(), &sound(1), Some(&acknowledged));
     let (status, _) = stored(&wanted, &StoredObject::default(), 0);
     assert_eq!(words(&status)[2], "Programmed=False/NotReady");

@@ -116,7 +116,7 @@ async fn connect(targets: &[SocketAddr]) -> Result<TcpStream> {
             return Ok(stream);
         }
     }
-    anyhow::bail!("nobody accepts a connection")
+    anyhow::bail!("no replica accepts a connection")
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -32,7 +32,7 @@ pub(super) const LIMITS: [(&str, &str); 10] = [
     ("OutputTokens", "Week"),
 ];
 
-/// One that nobody reaches, as a YAML flow mapping.
+/// A limit that no load reaches, as a YAML flow mapping.
 pub(super) fn limit((unit, window): (&str, &str)) -> String {
     let name = format!("{unit}-{window}").to_ascii_lowercase();
     format!("{{name: {name}, unit: {unit}, limit: 9000000000000, window: {window}}}")

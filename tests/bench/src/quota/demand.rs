@@ -82,8 +82,8 @@ pub(super) struct Crowd {
 
 impl Crowd {
     /// Connects `count` callers with prompts of 20 to 119 words, and `max_tokens` of 32, 64 and 128 if
-    /// they are bounded. Seven of ten call the first address, the others the rest in turn; where
-    /// nobody listens any more they go on to the next.
+    /// they are bounded. Seven of ten call the first address, the others the rest in turn; after a
+    /// replica stopped they go on to the next.
     pub(super) async fn connect(
         addresses: &[SocketAddr],
         asked: Asked<'_>,

@@ -32,7 +32,7 @@ const DIES: &str = "JSON, max_tokens given; store killed";
 /// Words of a prompt of about 1 KB.
 const WORDS: usize = 190;
 
-/// The hook: keys that begin so have the limit that is measured, all others one that nobody reaches.
+/// The hook: keys that begin so have the limit that is measured, all others one that no load reaches.
 const HOOK: &str = r#"
 from litellm.proxy._types import UserAPIKeyAuth
 

@@ -246,7 +246,7 @@ fn rotated(addresses: &[SocketAddr], number: usize) -> Vec<SocketAddr> {
     addresses
 }
 
-/// Calls all the time, and waits when it is told to.
+/// Calls all the time, and waits as long as refusals say.
 async fn patient(addresses: Vec<SocketAddr>, request: Arc<[u8]>, window: Window) {
     let mut caller = Caller::new(addresses, request);
     loop {

@@ -34,7 +34,7 @@ async fn quota(operator: &Operator) -> Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Waits until the operator tells that so many replicas live and so much was used over all of them.
+/// Waits until the operator shows this number of replicas and this use over all of them.
 async fn told(operator: &Operator, replicas: u64, used: u64) -> Result<()> {
     let what = format!("{used} used, with {replicas} replicas");
     eventually_ok(&what, LIMIT, async || {
@@ -92,7 +92,7 @@ async fn what_a_killed_proxy_used_still_counts_and_is_told() -> Result<()> {
     let mut third = installation.proxy("proxy-2", &Token::Own).await?;
     third.ready().await?;
     told(&operator, 2, 9).await?;
-    // Ready is when it has a table, and it was told what to count before.
+    // It is ready once it has a table, and the carried amounts come before that.
     let more = admitted([&second, &third]).await?;
     assert_eq!(9 + more, ALLOWED, "all of the eleven that are left");
     told(&operator, 2, 9 + more).await?;

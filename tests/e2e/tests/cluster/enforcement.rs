@@ -14,7 +14,7 @@ use crate::load::Load;
 async fn what_kubectl_applies_is_enforced_by_both_proxies_and_told_in_the_status() -> Result<()> {
     let (installation, _operator, proxies) = Installation::start("enforced", &[]).await?;
     for proxy in &proxies {
-        // Without a route there is nobody whom it would know.
+        // Without a route it knows no consumer.
         let before = proxy.ask(ANN, "gpt-4o").await?;
         assert_eq!(before.status, 401, "{}", before.text());
     }
@@ -76,7 +76,7 @@ async fn a_bad_object_is_refused_or_told_and_disturbs_nobody() -> Result<()> {
     let refused = installation.try_apply(&misspelled).await?.failure()?;
     assert!(refused.contains("spec.rules[0].backends"), "{refused}");
 
-    // What needs others is told: in a condition, once in an event, and to the client.
+    // A missing reference shows in a condition, in one event, and to the client.
     installation
         .apply(&route("broken", "gpt-5", "missing"))
         .await?;

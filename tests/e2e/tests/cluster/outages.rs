@@ -15,7 +15,7 @@ use crate::parts::Proxy;
 /// A leader that was killed is replaced within this time: the lease's fifteen seconds and two looks.
 const TAKEOVER: Duration = Duration::from_secs(20);
 
-/// Waits until the proxy follows so many operators.
+/// Waits until the proxy follows this number of operators.
 async fn follows(proxy: &Proxy, operators: f64) -> Result<()> {
     eventually_ok("the proxy to follow its operators", LIMIT, async || {
         let now = proxy.metric("tundish_channel_connected").await?;

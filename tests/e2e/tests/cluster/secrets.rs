@@ -79,7 +79,7 @@ async fn a_proxy_without_the_right_token_gets_no_table() -> Result<()> {
         let answer = proxy.ask(ANN, "gpt-4o").await?;
         assert_eq!(answer.status, 503, "{name}: {}", answer.text());
     }
-    // Nobody of them was counted.
+    // None of them was counted.
     let mut proxy = installation.proxy("proxy-0", &Token::Own).await?;
     proxy.ready().await?;
     proxy.answers((ANN, "gpt-4o"), 200, LIMIT).await?;

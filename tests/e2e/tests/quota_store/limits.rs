@@ -14,7 +14,7 @@ use crate::load::{alone, billed, burst, call, light, quota, skewed, start, times
 const OUTPUT: u64 = 500;
 /// What such a call comes to: 1 word, 6 for the message.
 const TOKENS: u64 = 507;
-/// For so long callers that were refused come again: twice as long as a lease.
+/// Refused callers retry for this time: twice as long as a lease.
 const COMES_AGAIN: Duration = Duration::from_secs(2);
 const SIMULATOR: [&str; 2] = ["--completion-tokens", "500"];
 
@@ -85,7 +85,7 @@ async fn one_three_and_eight_replicas_admit_no_more_than_the_limit() -> Result<(
     let _turn = alone().await;
     for (replicas, calls, limit, percent, at_once, at_last) in [
         (1, 300, 200, 100, 0.9, 0.9),
-        // On a busy machine a replica may be asked in vain for what it does not use.
+        // On a busy machine a recall may come too late.
         (3, 300, 200, 80, 0.8, 0.9),
         (8, 300, 200, 70, 0.7, 0.8),
         (3, 3_000, 1_500, 90, 0.8, 0.9),
@@ -337,7 +337,7 @@ async fn steady(replicas: &Replicas, consumer: &'static str) -> Result<f64> {
     Ok(calls / took.as_secs_f64() / 3.0)
 }
 
-/// Sends each of three replicas so many requests per second.
+/// Sends each of three replicas this number of requests per second.
 async fn pour(
     replicas: &Replicas,
     consumer: &'static str,

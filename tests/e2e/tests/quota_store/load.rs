@@ -27,7 +27,7 @@ pub(crate) async fn alone() -> SemaphorePermit<'static> {
     ROOM.acquire_many(2).await.expect("never closed")
 }
 
-/// A quota for one consumer, whom it makes; the key is `NAME-key`.
+/// A quota for one consumer, which it creates; the key is `NAME-key`.
 pub(crate) fn quota(consumer: &str, on_store_loss: &str, limits: &str) -> String {
     format!(
         "
@@ -59,7 +59,7 @@ pub(crate) struct Called {
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// One chat of `consumer`, with so many output tokens at most.
+/// One chat of `consumer`, with at most this number of output tokens.
 pub(crate) async fn call(url: &str, consumer: &str, max_tokens: u64) -> Result<Called> {
     let body = json!({
         "model": "gpt-4o", "max_tokens": max_tokens,

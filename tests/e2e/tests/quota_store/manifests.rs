@@ -21,7 +21,7 @@ fn minutely(consumer: &str, amount: u64) -> String {
     quota(consumer, "Share", &limit)
 }
 
-/// The amount of a consumer's limit as a replica enforces it; none if there is no such limit.
+/// The amount of a consumer's limit as a replica enforces it; `None` if there is no such limit.
 async fn amount(replica: &Replica, consumer: &str) -> Result<Option<u64>> {
     let page: Value = http::get(&format!("{}/quota", replica.admin))
         .await?

@@ -46,7 +46,7 @@ struct Round {
     borrows: u64,
     /// How many sub-buckets later everything is spent,
     later: u64,
-    /// and how many milliseconds of that have gone: for so long the fault lets something pass.
+    /// and how many milliseconds of that have passed: within them the fault admits too much.
     spends: u64,
 }
 
@@ -140,7 +140,7 @@ impl Buckets {
         Ok(Self { began })
     }
 
-    /// When so many milliseconds of that one have gone.
+    /// When this number of milliseconds of that one has passed.
     fn at(self, bucket: u64, gone_ms: u64) -> Instant {
         self.began + Duration::from_millis(bucket * TAU + gone_ms)
     }
@@ -202,7 +202,7 @@ impl Consumer {
         Ok(Self { buckets, callers })
     }
 
-    /// So many callers of each replica call at the same time, so often each, unless they are refused.
+    /// This number of callers of each replica call at the same time, this often each, unless refused.
     async fn call(&mut self, of_each: usize, times: usize) -> Result<()> {
         let (calling, mut back): (Vec<_>, Vec<_>) = std::mem::take(&mut self.callers)
             .into_iter()
@@ -245,8 +245,8 @@ impl Consumer {
         let end = Instant::now() + WINDOW;
         self.spend().await?;
         loop {
-            // What comes free does so when a sub-bucket begins. A replica learns of it when what it
-            // was told last is over, which is some milliseconds late.
+            // Use expires when a sub-bucket begins. A replica learns of it when its last answer
+            // expires, which is some milliseconds late.
             let next = buckets.next()?;
             for gone_ms in [4, 16, 32] {
                 if buckets.at(next, gone_ms) >= end {
@@ -278,7 +278,7 @@ impl Consumer {
         (0..admitted.len()).map(from).max().unwrap_or(0)
     }
 
-    /// Plays so many rounds, from that one on, or until more than `limit` is admitted.
+    /// Plays this number of rounds, from that one on, or until more than `limit` is admitted.
     async fn rounds(mut self, from: usize, count: usize, limit: usize) -> Result<Seen> {
         let mut seen = Seen::default();
         for round in ROUNDS.into_iter().cycle().skip(from).take(count) {
@@ -294,7 +294,7 @@ impl Consumer {
     }
 }
 
-/// What consumers see of replicas that run `script`, each in so many rounds, or until one is admitted
+/// What consumers see of replicas that run `script`, each in this number of rounds, or until one is admitted
 /// more than its limit.
 async fn play(count: usize, script: &str, rounds: usize) -> Result<Seen> {
     let redis = Redis::start()?;

@@ -56,7 +56,7 @@ async fn nothing_is_refused_while_others_hold_what_they_do_not_use() -> Result<(
     for replica in replicas.all().iter().skip(1) {
         recalls += replica.metric("tundish_quota_store_recalls_total").await?;
     }
-    assert!(recalls >= 1.0, "nobody was asked to give back");
+    assert!(recalls >= 1.0, "no replica was asked to return");
 
     for replica in replicas.all() {
         let refused = burst(times(replica, 3), "team", 1).await?;

@@ -37,7 +37,7 @@ enum Kind {
         buckets: u64,
         reach: u64,
     },
-    /// Of periods of so many milliseconds.
+    /// Of periods of this number of milliseconds.
     Calendar(i64),
     Permits,
 }
@@ -142,7 +142,7 @@ impl Story {
         let model = model.map_or("before", |(epoch, _)| epoch).to_owned();
         match self.rng.random_range(0..60) {
             0 => (String::new(), String::new()),
-            1 => ("1:1:nobody".to_owned(), "another".to_owned()),
+            1 => ("1:1:unknown".to_owned(), "another".to_owned()),
             _ if self.epoch.is_empty() => (String::new(), String::new()),
             _ => (self.epoch.clone(), model),
         }
@@ -233,7 +233,7 @@ impl Story {
         Ok(())
     }
 
-    /// In most cases nobody remembers another life: what is lost is told to be lost, and nothing is
+    /// In most cases no replica remembers another epoch: a loss is reported as a loss, and nothing is
     /// granted for a second, only by those who do.
     fn forget_epoch(&mut self) {
         if self.rng.random_bool(0.8) {
@@ -306,7 +306,7 @@ fn periods(rng: &mut StdRng, length: i64, now: i64) -> Vec<(i64, i64)> {
         .to_vec()
 }
 
-/// What so many stories told, and the first difference.
+/// The results of this number of histories, and the first difference.
 async fn tell(seeds: u64, flaw: Flaw) -> Result<(Found, Option<String>)> {
     let redis = Redis::start()?;
     let mut script = StoreScript::connect(&redis.url()).await?;

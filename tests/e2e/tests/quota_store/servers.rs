@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::load::{LIMIT, burst, down, light, quota, start, times, up};
 
-/// Too small to borrow ahead, so what is left is told exactly.
+/// Too small for grants ahead, so the remainder is exact.
 fn small(consumer: &str) -> String {
     quota(
         consumer,

@@ -59,7 +59,7 @@ fn streams_azures_chunks_in_order() {
         assert_eq!(finish["choices"][0]["delta"], json!({}));
         assert!(
             chunks.iter().all(|chunk| chunk.get("usage").is_none()),
-            "nobody asked"
+            "the request did not ask"
         );
         assert!(
             chunks

@@ -28,7 +28,18 @@ status:
   allocatable: *resources
 ";
 
-pub(super) async fn start(plane: &ControlPlane) -> Result<Vec<Process>> {
+impl ControlPlane {
+    /// Adds controllers, scheduler, kwok and one node, and waits until the node is ready.
+    ///
+    /// # Errors
+    /// A program is missing (`make tools` builds it) or does not come up; the error shows its log.
+    pub async fn with_workloads(mut self) -> Result<Self> {
+        self.workloads = start(&self).await?;
+        Ok(self)
+    }
+}
+
+async fn start(plane: &ControlPlane) -> Result<Vec<Process>> {
     let processes = vec![controllers(plane)?, scheduler(plane)?, kwok(plane)?];
     plane.apply(NODE).await?;
     let ready = plane
