@@ -1,4 +1,4 @@
-//! A gateway that serves nobody, for the tests of what it shows of itself.
+//! A gateway without a listener, for the tests of its pages and metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +66,21 @@ pub(crate) fn published(contents: Contents, replicas: u64) -> Gateway {
 }
 
 /// Reserves input tokens for a caller.
-pub(crate) fn take(gateway: &Gateway, key: &str, tokens: u64) -> Result<Charge, Box<Refused>> {
+pub(crate) fn take(gateway: &Gateway, key: &str, tokens: u64) -> Charge {
+    reserve(gateway, key, tokens, |reserved| reserved.expect("it fits"))
+}
+
+/// Whether a limit refuses this number of input tokens.
+pub(crate) fn is_refused(gateway: &Gateway, key: &str, tokens: u64) -> bool {
+    reserve(gateway, key, tokens, |reserved| reserved.is_err())
+}
+
+fn reserve<T>(
+    gateway: &Gateway,
+    key: &str,
+    tokens: u64,
+    then: impl FnOnce(Result<Charge, Box<Refused>>) -> T,
+) -> T {
     let live = gateway.shared().live().expect("a table");
     let caller = authenticate(&live.table, "h", Some(key), NOW).expect("passes through");
     let headers = HeaderMap::new();
@@ -88,7 +102,7 @@ pub(crate) fn take(gateway: &Gateway, key: &str, tokens: u64) -> Result<Charge, 
     let taken = ledger
         .reserve(&asking, cost(tokens), || None)
         .now_or_never();
-    taken.expect("without a store nothing waits")
+    then(taken.expect("without a store nothing waits"))
 }
 
 pub(crate) fn cost(tokens: u64) -> Cost {

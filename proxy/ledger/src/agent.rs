@@ -1,5 +1,5 @@
-//! Carries calls to the store and answers back, keeps the connection, and looks after counters that
-//! nobody asks for: what they do not use any more is given back.
+//! Carries calls to the store and answers back, keeps the connection, and tends the counters without
+//! requests: grants that they no longer use are returned.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,22 +25,22 @@ use crate::script::{self, Caller, Item, Outcome, Reply};
 use crate::slot::Slot;
 use crate::store::{Asked, Call, Phase, Store, StoreConfig};
 
-/// How often counters are looked after that nobody asks for.
+/// How often counters without requests are tended.
 const TICK: Duration = Duration::from_millis(250);
-/// A store that has not answered for so long is asked whether it is there: with a tick and the wait
-/// for an answer, its loss is noticed within 0.9 s.
+/// After this silence the agent pings the store: with a tick and the wait for an answer, a loss is
+/// noticed within 0.9 s.
 const SILENT: Duration = Duration::from_millis(400);
-/// How often a replica says that it lives; the store forgets one that was silent for 2 s.
+/// How often a replica registers; the store forgets one that was silent for 2 s.
 const COUNT: Duration = Duration::from_millis(500);
-/// After so long without an answer the store is away.
+/// Longest wait for an answer. Then the store is away.
 const ANSWER: Duration = Duration::from_millis(250);
 /// Connecting may take longer: TLS, Sentinels, the nodes of a cluster.
 const CONNECT: Duration = Duration::from_millis(1_000);
-/// Counters of one call. A call of so many takes the store about 2 ms.
+/// Most counters of one call, which takes the store about 2 ms.
 const BATCH: usize = 64;
-/// What is unused is given back on shutdown within this time, or is left to expire.
+/// Longest wait for the returns at shutdown. What is not returned by then expires.
 const FAREWELL: Duration = Duration::from_millis(1_000);
-/// The store's side of a replica; runs until it is told to stop.
+/// The store's side of a replica; runs until the shutdown.
 pub struct Agent {
     ledger: Arc<Ledger>,
     config: StoreConfig,
@@ -48,11 +48,11 @@ pub struct Agent {
     calls: mpsc::Receiver<Call>,
     metrics: StoreMetrics,
     script: Arc<Script>,
-    /// The counters that the store was asked for, by the keys that it knows.
+    /// The counters that the store knows, by their keys there.
     lent: HashMap<String, Arc<Slot>>,
-    /// The life of the data that we know; empty at first.
+    /// The epoch of the store's data; empty before the first answer.
     epoch: Arc<str>,
-    /// When the store answered last, and when it counted the replicas.
+    /// When the store last answered, and when it last counted the replicas.
     answered: Option<Instant>,
     counted: Option<Instant>,
 }
@@ -65,10 +65,10 @@ impl std::fmt::Debug for Agent {
     }
 }
 
-/// A call that was sent, with its answer or without one.
+/// A call that was sent, with its answer or the reason why there is none.
 struct Returned {
     call: Call,
-    /// How often it was sent before.
+    /// How often it was repeated.
     repeats: usize,
     trip: RoundTrip,
     took: Duration,
@@ -78,9 +78,9 @@ struct Returned {
 /// What follows an answer.
 enum Next {
     Nothing,
-    /// The store's data has another life.
+    /// The store's data has a new epoch.
     Begins(String),
-    /// The same call again after a pause, for the `repeats`th time: others were asked to give back.
+    /// Repeat the call after a pause: other replicas were asked to return what they do not use.
     Again {
         call: Call,
         repeats: usize,
@@ -92,7 +92,7 @@ enum Next {
 enum Lost {
     /// The process stops.
     Stopped,
-    /// The store does not do what it should.
+    /// The store misbehaves, or the connection broke.
     Broken(String),
 }
 
@@ -102,7 +102,7 @@ impl Agent {
     pub fn new(config: StoreConfig, metrics: &Metrics) -> (Arc<Ledger>, Self) {
         let (store, calls) = Store::new();
         let ledger = Arc::new(Ledger::with_store(metrics, Some(Arc::clone(&store))));
-        // Another one each time: what an earlier process held is not this one's.
+        // Unique per process: the grants of an earlier process are not ours.
         let replica = format!("{}-{:08x}", config.replica, rand::random::<u32>());
         let agent = Self {
             ledger: Arc::clone(&ledger),
@@ -119,9 +119,9 @@ impl Agent {
         (ledger, agent)
     }
 
-    /// Connects, serves, and connects again, until `shutdown`; then gives back what is left.
+    /// Connects, serves and reconnects until `shutdown`; then returns the unused grants.
     pub async fn run(mut self, mut shutdown: Shutdown) {
-        let mut told = String::new();
+        let mut logged = String::new();
         loop {
             let opened = tokio::select! {
                 () = shutdown.requested() => return,
@@ -130,7 +130,7 @@ impl Agent {
             let broken = match opened {
                 Ok((link, mut recalls)) => {
                     info!(address = %self.config.address, "quota store connected");
-                    told.clear();
+                    logged.clear();
                     match self.serve(&link, &mut recalls, &mut shutdown).await {
                         Lost::Stopped => return self.farewell(&link).await,
                         Lost::Broken(why) => {
@@ -143,10 +143,10 @@ impl Agent {
             };
             self.leave();
             (self.answered, self.counted) = (None, None);
-            if told != broken {
+            if logged != broken {
                 let address = &self.config.address;
-                warn!(%address, error = %broken, "quota store lost; limits do what onStoreLoss says");
-                told = broken;
+                warn!(%address, error = %broken, "quota store lost; limits follow onStoreLoss");
+                logged = broken;
             }
             tokio::select! {
                 () = shutdown.requested() => return,
@@ -218,7 +218,7 @@ impl Agent {
                 () = shutdown.requested() => break Lost::Stopped,
             }
         };
-        // Nobody waits for these any more, but each must be known to be lost or answered.
+        // Requests no longer wait for these, but each counter must learn whether its call was answered.
         if let Lost::Broken(_) = lost {
             self.store.enter(Phase::Away);
         }
@@ -234,14 +234,13 @@ impl Agent {
         lost
     }
 
-    /// What is to be told without being asked; a call without counters, if the store has not answered
-    /// for a while: is it there?
+    /// The calls that are due without a request; a call without counters is a ping, after a silence.
     fn round(&mut self) -> Vec<Call> {
         let now = clock::now();
         let replicas = self.store.replicas();
         let mut asked = Vec::new();
         let mut unlisted = false;
-        // Not while it is locked: requests list counters that they have locked.
+        // Taken out of the lock: requests list counters while they hold the counters' own locks.
         let mut listed = std::mem::take(&mut *self.store.listed.lock());
         listed.retain(|slot| {
             let (due, keep) = slot.tend(replicas, now);
@@ -263,7 +262,7 @@ impl Agent {
         batches(asked)
     }
 
-    /// Another replica lacks what this one may hold.
+    /// The return that another replica asks for.
     fn recalled(&self, recall: &Recall) -> Option<Call> {
         if recall.by == self.config.replica {
             return None;
@@ -343,7 +342,7 @@ impl Agent {
         })
     }
 
-    /// Hands answers to the counters.
+    /// Passes an answer on to its counters.
     ///
     /// # Errors
     /// The store is away.
@@ -359,7 +358,7 @@ impl Agent {
             Ok(reply) => reply,
             Err(why) => {
                 self.metrics.called("failed");
-                // Before anybody is told: who asks again must see that the store is away.
+                // Before the counters learn it: a request that asks again must see the store away.
                 self.store.enter(Phase::Away);
                 call.fail();
                 return Err(why);
@@ -405,47 +404,47 @@ impl Agent {
         Ok(Next::Nothing)
     }
 
-    /// Takes note of another life of the data. What was lent is void, and what this replica has
-    /// used is told again.
+    /// Adopts a new epoch of the data. Earlier grants are void, and the use of this replica is reported
+    /// again.
     fn begin(&mut self, epoch: &str) -> Vec<Call> {
         if !self.epoch.is_empty() {
-            warn!("the quota store has lost its data; telling it what was used here");
+            warn!("the quota store has lost its data; reporting what was used here");
         }
         self.store.enter(Phase::Settling);
         self.epoch = epoch.into();
         let now = clock::now();
-        let told = self.ledger.slots().into_iter().filter_map(|slot| {
+        let reports = self.ledger.slots().into_iter().filter_map(|slot| {
             let (limit, ask) = slot.retell(now)?;
             Some(Asked { slot, limit, ask })
         });
-        let calls = batches(told.collect());
+        let calls = batches(reports.collect());
         if calls.is_empty() {
-            // Only what is done under the new epoch opens the store again.
+            // Only a call under the new epoch opens the store again.
             return vec![Call(Vec::new())];
         }
         calls
     }
 
-    /// Gives back what is lent, so that others need not wait until it has expired.
+    /// Returns the unused grants, so that others need not wait until they expire.
     async fn farewell(&mut self, link: &Link) {
         self.store.enter(Phase::Away);
         let now = clock::now();
         let slots = std::mem::take(&mut *self.store.listed.lock());
-        let told = slots.into_iter().filter_map(|slot| {
+        let reports = slots.into_iter().filter_map(|slot| {
             let (limit, ask) = slot.surrender(now)?;
             Some(Asked { slot, limit, ask })
         });
-        let calls: FuturesUnordered<_> = batches(told.collect())
+        let calls: FuturesUnordered<_> = batches(reports.collect())
             .into_iter()
             .map(|call| self.send(call, link))
             .collect();
         if timeout(FAREWELL, calls.collect::<Vec<_>>()).await.is_err() {
-            warn!("the quota store was not told what is left");
+            warn!("unused grants were not returned to the quota store; they will expire");
         }
     }
 }
 
-/// Whether so much time has passed since then.
+/// Whether `time` has passed since `then`.
 fn is_past(then: Option<Instant>, time: Duration) -> bool {
     then.is_none_or(|then| clock::instant().saturating_duration_since(then) >= time)
 }

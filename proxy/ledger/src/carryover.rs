@@ -1,4 +1,4 @@
-//! What replicas that are gone used of calendar periods that still run, as the operators tell it.
+//! The use of running calendar periods by replicas that are gone, as the operators report it.
 
 use std::collections::HashMap;
 
@@ -9,15 +9,15 @@ use proxy_core::quota::{Carried, Counter, LimitName, SubjectKey};
 /// By limit and subject: when the period began, and how much.
 type Uses = HashMap<(LimitName, SubjectKey), (i64, u64), RandomState>;
 
-/// Kept beside the counters, since most subjects have none here yet when this is told.
+/// Kept beside the counters, since most subjects have no counter here yet when the report comes.
 #[derive(Debug, Default)]
 pub(crate) struct Carryover(RwLock<Uses>);
 
 impl Carryover {
     pub(crate) fn replace(&self, carried: Vec<Carried>) {
         let uses = carried.into_iter().map(|one| {
-            let whom = (one.limit, one.key);
-            (whom, (one.period_start_ms, one.amount))
+            let counter = (one.limit, one.key);
+            (counter, (one.period_start_ms, one.amount))
         });
         *self.0.write() = uses.collect();
     }

@@ -1,4 +1,4 @@
-//! What a request has reserved, until it is settled.
+//! The reservation of a request, until it is settled.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use crate::metrics::Settlements;
 use crate::slot::{Slot, State};
 use crate::store::Store;
 
-/// What one request has reserved. It is settled exactly once: by its request's end, or by its drop,
-/// at `estimate`, when nobody else did (an aborted client, a cut stream, a panic).
+/// A reservation in every limit that applies to one request. It is settled exactly once: by
+/// [`Charge::settle`], or at `estimate` when it is dropped (an aborted client, a cut stream, a panic).
 #[derive(Debug)]
 pub struct Charge {
     pub(crate) held: SmallVec<[Held; 4]>,
     pub(crate) settled: bool,
-    /// What to settle at if nobody settles: the reservation, narrowed as the answer goes on.
+    /// What a drop settles at: the reservation, narrowed as the answer goes on.
     pub estimate: Cost,
     /// How the limits stood once it was reserved.
     pub levels: Levels,
@@ -38,7 +38,7 @@ pub(crate) struct Held {
 /// How a reservation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// By the usage that the backend told.
+    /// By the usage that the backend reported.
     Measured,
     /// By an estimate: the usage is unknown.
     Estimated,
@@ -76,7 +76,7 @@ impl Charge {
             let mut state = held.slot.state.lock();
             state.reserved = state.reserved.saturating_sub(held.asked);
             if !state.counter.suits(&live.limit) {
-                // Another table counts by another window, and began anew.
+                // A later table counts by another window, with a new counter.
                 continue;
             }
             let State {

@@ -19,15 +19,15 @@ use tracing::warn;
 use crate::carryover::Carryover;
 use crate::limit::EnforcedLimit;
 use crate::metrics::{Metrics, Settlements};
-use crate::slot::{Slot, State, Whom};
+use crate::slot::{Identity, Slot, State};
 use crate::store::Store;
 
 /// Locks over the map of counters: requests of different subjects rarely meet.
 pub(crate) const SHARDS: usize = 16;
 /// How often a process that starts looks whether the store lends.
 const STORE_POLL: Duration = Duration::from_millis(5);
-/// Counters of one shard at which those that count nothing any more are swept out; callers whom no
-/// Secret names can make new ones without end. A counter takes about 600 bytes.
+/// Counters of one shard at which the unused ones are swept out: callers without a Secret can make any
+/// number of them. A counter takes about 600 bytes.
 pub(crate) const SWEEP_AT: usize = 4096;
 
 /// Counters by limit and subject. They outlive tables, so a changed limit keeps what was used.
@@ -79,7 +79,7 @@ impl Ledger {
             return false;
         };
         // Limits stay whole, as long as the store answers.
-        store.replicas_told(replicas.max(1));
+        store.set_reported_replicas(replicas.max(1));
         true
     }
 
@@ -157,7 +157,7 @@ impl Ledger {
         &self,
         place: u128,
         live: &EnforcedLimit,
-        whom: impl Fn() -> Whom,
+        identity: impl Fn() -> Identity,
         now: Moment,
     ) -> Arc<Slot> {
         let shard = self.shard(place);
@@ -168,12 +168,12 @@ impl Ledger {
         let mut shard = shard.write();
         shard.sweep(now);
         let slot = || {
-            let whom = whom();
+            let identity = identity();
             let mut counter = Counter::new(limit, now);
-            self.carryover.apply(name, whom.key, &mut counter);
+            self.carryover.apply(name, identity.key, &mut counter);
             let escrow = self.store.is_some().then(|| Escrow::new(limit));
             let state = State::new(counter, limit.clone(), escrow);
-            Arc::new(Slot::new(place, name.clone(), whom, state))
+            Arc::new(Slot::new(place, name.clone(), identity, state))
         };
         Arc::clone(shard.counters.entry(place).or_insert_with(slot))
     }
@@ -194,7 +194,7 @@ impl Ledger {
             .collect()
     }
 
-    /// The counter that a request would charge; `None` if nobody has charged it.
+    /// The counter that a request would charge; `None` if it has never been charged.
     #[must_use]
     pub fn find(
         &self,

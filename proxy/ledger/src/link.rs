@@ -125,7 +125,7 @@ async fn cluster(
         .push_sender(pushed)
         .connection_timeout(within)
         .response_timeout(within)
-        // A lost call is told to those who wait; sending it again could charge twice.
+        // A lost call fails for the requests that wait; sending it again could charge twice.
         .retries(0);
     if address.tls {
         builder = builder.tls(TlsMode::Secure);

@@ -1,6 +1,6 @@
-//! What the store tells all replicas when one lacks what others may hold.
+//! The message that the store publishes when one replica is short of what others may hold.
 //!
-//! A message that gets lost does no harm: who lacks something asks again, and each time all are told.
+//! Delivery is best effort: a replica that is still short asks again, which publishes again.
 
 use std::convert::Infallible;
 
@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 #[cfg(test)]
 mod tests;
 
-/// Messages that wait. More are dropped.
+/// Longest queue of messages. Further ones are dropped.
 const WAITING: usize = 1024;
 
-/// A replica lacks what others may hold of a counter.
+/// A replica is short of a counter that others may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recall {
     /// The replica.
@@ -42,7 +42,7 @@ pub(crate) fn receiver() -> (
     (put, received)
 }
 
-/// `replica key`; none if it is another message.
+/// Reads `replica key`; `None` for another message.
 fn read(push: &PushInfo) -> Option<Recall> {
     let (PushKind::Message, [_channel, Value::BulkString(text)]) =
         (&push.kind, push.data.as_slice())

@@ -1,7 +1,7 @@
 //! Reserving: from every limit that applies to a request, or from none.
 //!
-//! Without a store this never waits. With one it waits only for a counter of which too little is
-//! lent, and then for the answer of one call, its own or another request's.
+//! Without a store this never waits. With one it waits only for a counter whose grants are too small,
+//! and then for the answer of one call, its own or another request's.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,16 +22,16 @@ use crate::ledger::Ledger;
 use crate::level::{Level, Levels};
 use crate::limit::EnforcedLimit;
 use crate::refusal::{Refused, Spent};
-use crate::slot::{Slot, State, Whom};
+use crate::slot::{Identity, Slot, State};
 use crate::store::{Asked, Call};
 
 #[cfg(test)]
 pub(crate) mod tests;
 
-/// A request waits so long for a store that answers, then it is refused: others took what was lent
-/// each time. More than the deadline of one call, after which the store is away.
+/// Longest wait of a request for a store that answers. Then it is refused: other requests took every
+/// grant. Longer than the deadline of one call, after which the store is away.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// When it may come again.
+/// When such a request may be retried.
 const BUSY: Wait = Wait::Millis(1_000);
 
 /// A request that asks the limits of its rule.
@@ -61,14 +61,14 @@ type Guards<'a> = SmallVec<[MutexGuard<'a, State>; 4]>;
 enum Attempt {
     Reserved(Charge),
     Exceeded(Box<Refused>),
-    /// Too little is lent: try again after this.
+    /// The grants are too small: try again after this.
     Waits(Waiting),
 }
 
 /// A request that waits for the answer to a call.
 struct Waiting {
     answered: Pin<Box<OwnedNotified>>,
-    /// What it lacks is counted there, so that the next call asks for all who wait.
+    /// Its shortfall is counted there, so that the next call asks for all waiting requests.
     counted: Option<(Arc<Slot>, u64)>,
 }
 
@@ -137,11 +137,11 @@ impl Ledger {
             .filter(|live| live.flat.applies(caller, model))
             .map(|live| {
                 let place = self.place(&live.flat, caller, model, route);
-                let whom = || Whom {
+                let identity = || Identity {
                     key: live.flat.subject_key(caller, model, route),
                     subject: live.flat.subject_text(caller, model, route).into(),
                 };
-                (self.slot(place, live, whom, now), live)
+                (self.slot(place, live, identity, now), live)
             })
             .collect();
         counters.sort_unstable_by_key(|(slot, _)| slot.place);
@@ -216,7 +216,7 @@ impl Ledger {
         }
     }
 
-    /// Begins counters anew whose window is of another kind now, and takes note of new limits.
+    /// Replaces counters whose window has another kind by now, and adopts changed limits.
     fn adapt(&self, counters: &Counters<'_>, guards: &mut Guards<'_>, now: Moment) {
         for (guard, (slot, live)) in guards.iter_mut().zip(counters) {
             if guard.counts_like(&live.limit) {
@@ -270,7 +270,7 @@ impl Ledger {
             .collect()
     }
 
-    /// Asks for what is lacking, or waits for those who have asked already.
+    /// Asks for the shortfall, or waits for a call that is under way.
     fn borrow(
         &self,
         cost: &Cost,
@@ -326,8 +326,8 @@ impl Ledger {
         }
     }
 
-    /// Asks for more of what is running low, before it is missing, and of what would be next: one call for
-    /// all. Nobody waits for it.
+    /// Asks for more before a grant is used up, in one call for all counters that run low or soon will. No
+    /// request waits for it.
     fn borrow_ahead(&self, counters: &Counters<'_>, mut guards: Guards<'_>, now: Moment) {
         let Some(store) = &self.store else { return };
         let mut asked = Vec::new();

@@ -21,17 +21,17 @@ pub(crate) struct Item {
     pub(crate) amount: u64,
     /// How the store is to count.
     pub(crate) window: StoreWindow,
-    /// What is told and asked.
+    /// The report and the request.
     pub(crate) ask: LeaseRequest,
 }
 
-/// Who calls, and what it knows.
+/// The caller and its knowledge.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller<'a> {
     /// Hash tag and beginning of all keys.
     pub(crate) prefix: &'a str,
     pub(crate) replica: &'a str,
-    /// The life of the data that it knows; empty at first.
+    /// The epoch of the data that it knows; empty at first.
     pub(crate) epoch: &'a str,
     /// Register the replica, and count all.
     pub(crate) counts: bool,
@@ -42,7 +42,7 @@ pub(crate) struct Caller<'a> {
 /// What became of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It was done; one answer for each item. Nothing is granted for so many milliseconds.
+    /// It was done: an answer for each item, and the milliseconds in which nothing is granted.
     Done(Vec<LeaseReply>, u64),
     /// The data is not that of the known epoch; nothing was done.
     OtherEpoch,
@@ -60,7 +60,7 @@ pub(crate) struct Reply {
     pub(crate) replicas: u64,
 }
 
-/// What the script calls a counter, as an [`Item`] calls it; none if it is another gateway's.
+/// The key of an [`Item`] from the script's name of a counter; `None` for another gateway's.
 pub(crate) fn without_prefix<'a>(key: &'a str, prefix: &str) -> Option<&'a str> {
     let rest = key.strip_prefix('{')?.strip_prefix(prefix)?;
     rest.strip_prefix("}:")
@@ -128,7 +128,7 @@ impl Caller<'_> {
 }
 
 impl Reply {
-    /// Reads what the script returns for `items`; none if it is not that.
+    /// Reads what the script returns for `items`; `None` if it is malformed.
     pub(crate) fn read(value: &Value, items: &[Item]) -> Option<Self> {
         let Value::Array(parts) = value else {
             return None;

@@ -1,4 +1,4 @@
-//! One counter of the ledger: what it is called, and what it says to those who look.
+//! One counter of the ledger: its identity, its state, and what pages and the store's agent ask of it.
 
 use std::sync::Arc;
 
@@ -10,24 +10,24 @@ use proxy_core::quota::{
 };
 use tokio::sync::Notify;
 
-/// Whom a counter counts, for machines and for people.
+/// The subject of a counter, as a key and as text.
 #[derive(Debug)]
-pub(crate) struct Whom {
+pub(crate) struct Identity {
     pub(crate) key: SubjectKey,
     pub(crate) subject: Arc<str>,
 }
 
-/// One counter, and what it is called.
+/// One counter.
 #[derive(Debug)]
 pub struct Slot {
-    /// Where the ledger keeps it; of this process only.
+    /// Its place in the ledger, in this process only.
     pub(crate) place: u128,
     /// The limit.
     pub limit: LimitName,
     pub(crate) key: SubjectKey,
     /// `consumer=ns/name model=gpt-4o`, by the quota's `per`; empty if it does not split.
     pub subject: Arc<str>,
-    /// Wakes those who wait for an answer of the store.
+    /// Wakes the requests that wait for an answer of the store.
     pub(crate) answered: Arc<Notify>,
     pub(crate) state: Mutex<State>,
 }
@@ -35,13 +35,13 @@ pub struct Slot {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) counter: Counter,
-    /// What running requests have reserved and not settled.
+    /// Reserved by running requests, and not settled.
     pub(crate) reserved: u64,
-    /// What the shared store has lent, if there is one.
+    /// The grants of the shared store, if there is one.
     pub(crate) escrow: Option<Escrow>,
-    /// The limit by which it was counted last.
+    /// The limit that it last counted by.
     pub(crate) limit: Limit,
-    /// The store looks after it.
+    /// The agent tends it.
     pub(crate) listed: bool,
 }
 
@@ -56,7 +56,7 @@ impl State {
         }
     }
 
-    /// Whether `limit` is the one that was counted by. Looks at what can change under one name.
+    /// Whether `limit` is the one that it counts by. Compares what can change under one name.
     pub(crate) fn counts_like(&self, limit: &Limit) -> bool {
         self.limit.amount == limit.amount
             && self.limit.unit == limit.unit
@@ -68,24 +68,24 @@ impl State {
     }
 }
 
-/// What a counter says at one moment.
+/// A counter at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Used in the window, what is reserved and debt included.
+    /// Used in the window, reservations and debt included.
     pub used: u64,
     /// The part of it that running requests hold.
     pub reserved: u64,
-    /// Until all of it has left the window, at the latest.
+    /// Latest time until all of it has left the window.
     pub reset_ms: u64,
 }
 
 impl Slot {
-    pub(crate) fn new(place: u128, limit: LimitName, whom: Whom, state: State) -> Self {
+    pub(crate) fn new(place: u128, limit: LimitName, identity: Identity, state: State) -> Self {
         Self {
             place,
             limit,
-            key: whom.key,
-            subject: whom.subject,
+            key: identity.key,
+            subject: identity.subject,
             answered: Arc::default(),
             state: Mutex::new(state),
         }
@@ -96,7 +96,7 @@ impl Slot {
     pub fn counted(&self, limit: &Limit, now: Moment) -> Counted {
         let mut state = self.state.lock();
         if !state.counter.suits(limit) {
-            // The next request begins it anew.
+            // The next request starts a new counter.
             return Counted::default();
         }
         let here = state.counter.used(limit, now);
@@ -104,7 +104,7 @@ impl Slot {
         let used = escrow.map_or(here, |escrow| escrow.used(here, now));
         Counted {
             used,
-            // A request may have begun in a window that has ended.
+            // A running request may have reserved in an earlier window.
             reserved: state.reserved.min(used),
             reset_ms: state.counter.reset_ms(limit, now),
         }
@@ -122,7 +122,7 @@ impl Slot {
             counter, escrow, ..
         } = &mut *state;
         if !counter.suits(limit) {
-            // The next request begins it anew.
+            // The next request starts a new counter.
             let mut counter = Counter::new(limit, now);
             return Entry::own(limit, Mode::Enforce, &mut counter).forecast(ask, now);
         }
@@ -133,7 +133,7 @@ impl Slot {
         entry.forecast(ask, now)
     }
 
-    /// What other replicas should know of it; none if nothing counts.
+    /// The reading for other replicas; `None` for an unused counter.
     #[must_use]
     pub fn reading(&self, limit: &Limit, now: Moment) -> Option<CounterReading> {
         let mut state = self.state.lock();
@@ -155,9 +155,9 @@ impl Slot {
     }
 }
 
-/// What the agent of the store does.
+/// The agent's side.
 impl Slot {
-    /// The counter's key in the store: what counts differently has another one.
+    /// The counter's key in the store. A limit that counts in another way has another key.
     pub(crate) fn store_key(&self, limit: &Limit) -> String {
         let Self {
             limit: name, key, ..
@@ -186,7 +186,7 @@ impl Slot {
         }
     }
 
-    /// What is due to be told to the store, and whether to look after it any longer.
+    /// The report that is due, and whether to go on tending the counter.
     pub(crate) fn tend(&self, replicas: u64, now: Moment) -> (Option<(Limit, LeaseRequest)>, bool) {
         let mut state = self.state.lock();
         let State { escrow, limit, .. } = &mut *state;
@@ -204,8 +204,7 @@ impl Slot {
         (None, !idle)
     }
 
-    /// Another replica lacks what this one may hold: what to tell the store, none if a call is on its
-    /// way.
+    /// The return for another replica that is short; `None` while a call is under way.
     pub(crate) fn recall(&self, now: Moment) -> Option<(Limit, LeaseRequest)> {
         let mut state = self.state.lock();
         let State { escrow, limit, .. } = &mut *state;
@@ -215,12 +214,12 @@ impl Slot {
             .then(|| (limit.clone(), escrow.report(now)))
     }
 
-    /// Whether the store looks after it.
+    /// Whether the agent tends it.
     pub(crate) fn is_listed(&self) -> bool {
         self.state.lock().listed
     }
 
-    /// The store has lost its data: what to tell it of this counter.
+    /// The report of this counter to a store that has lost its data.
     pub(crate) fn retell(&self, now: Moment) -> Option<(Limit, LeaseRequest)> {
         let mut state = self.state.lock();
         let State {
@@ -237,7 +236,7 @@ impl Slot {
         Some((limit.clone(), escrow.report(now)))
     }
 
-    /// The process ends: what is lent and not used, and what is owed.
+    /// The final report: unused grants are returned, and use that is not reported yet.
     pub(crate) fn surrender(&self, now: Moment) -> Option<(Limit, LeaseRequest)> {
         let mut state = self.state.lock();
         let State { escrow, limit, .. } = &mut *state;

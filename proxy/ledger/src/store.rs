@@ -1,7 +1,7 @@
 //! The shared store of counters: what requests ask of it, and whether it answers.
 //!
 //! Requests never talk to it. They take from the escrow of their counter ([`proxy_core::quota::Escrow`]),
-//! and hand a [`Call`] to the agent when that runs low; only who lacks something waits for the
+//! and hand a [`Call`] to the agent when that runs low; only a request that is short waits for the
 //! answer. Refuses to decide: what fits is said by core, what is granted by the script.
 
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ pub struct StoreConfig {
     pub ca_file: Option<PathBuf>,
     /// What the keys begin with, and the same for all replicas of one gateway.
     pub prefix: String,
-    /// What this replica is called, for people who look into the store.
+    /// The name of this replica, for an operator who inspects the store.
     pub replica: String,
 }
 
@@ -40,17 +40,17 @@ pub struct StoreConfig {
 #[derive(Debug)]
 pub(crate) struct Store {
     phase: AtomicU8,
-    /// How many replicas the store counts, and how many the operator does.
+    /// How many replicas the store counts, and how many the operators report.
     pub(crate) counted: AtomicU64,
-    told: AtomicU64,
+    reported: AtomicU64,
     /// The store's clock less ours, in milliseconds.
     pub(crate) ahead_ms: AtomicI64,
     calls: mpsc::Sender<Call>,
-    /// Counters that hold something, or have something to tell.
+    /// Counters that hold grants, or owe a report.
     pub(crate) listed: Mutex<Vec<Arc<Slot>>>,
 }
 
-/// Counters to be told of and asked for together.
+/// Counters that are reported and asked for together.
 #[derive(Debug)]
 pub(crate) struct Call(pub(crate) Vec<Asked>);
 
@@ -68,8 +68,8 @@ pub(crate) struct Asked {
 pub(crate) enum Phase {
     /// It does not answer.
     Away,
-    /// It answers, has lost its data, and grants nothing until every replica had time to tell what
-    /// it has used.
+    /// It answers, has lost its data, and grants nothing until every replica had time to report its
+    /// use.
     Settling,
     /// It grants.
     Open,
@@ -82,7 +82,7 @@ impl Store {
         let store = Arc::new(Self {
             phase: AtomicU8::new(0),
             counted: AtomicU64::new(1),
-            told: AtomicU64::new(1),
+            reported: AtomicU64::new(1),
             ahead_ms: AtomicI64::new(0),
             calls,
             listed: Mutex::default(),
@@ -118,16 +118,16 @@ impl Store {
         }
     }
 
-    /// How many replicas share the store. The larger number of two that may both be late: too small
-    /// a number would let too much pass while the store is away.
+    /// How many replicas share the store: the larger of two numbers that may both be late. A number
+    /// that is too small would admit too much while the store is away.
     pub(crate) fn replicas(&self) -> u64 {
         let counted = self.counted.load(Ordering::Relaxed);
-        counted.max(self.told.load(Ordering::Relaxed))
+        counted.max(self.reported.load(Ordering::Relaxed))
     }
 
-    /// What the operator counts.
-    pub(crate) fn replicas_told(&self, replicas: u64) {
-        self.told.store(replicas, Ordering::Relaxed);
+    /// Takes the number that the operators report.
+    pub(crate) fn set_reported_replicas(&self, replicas: u64) {
+        self.reported.store(replicas, Ordering::Relaxed);
     }
 
     /// The store's wall clock, about.
@@ -137,12 +137,12 @@ impl Store {
             .saturating_add(self.ahead_ms.load(Ordering::Relaxed))
     }
 
-    /// Looks after a counter until nothing is lent to it or owed. Not twice for the same.
+    /// Tends a counter until it holds no grant and owes no report. Call it once per counter.
     pub(crate) fn list(&self, slot: &Arc<Slot>) {
         self.listed.lock().push(Arc::clone(slot));
     }
 
-    /// Sends a call. If it cannot be sent, nobody answers it, which is told to all of its counters.
+    /// Sends a call. One that cannot be sent counts as unanswered.
     pub(crate) fn send(&self, call: Call) {
         if let Err(refused) = self.calls.try_send(call) {
             refused.into_inner().fail();
@@ -157,7 +157,7 @@ impl Call {
         }
     }
 
-    /// The same call, after it was answered: what it told is told.
+    /// The same call once more, without the reports that the answer has confirmed.
     pub(crate) fn again(self) -> Self {
         let again = |asked: Asked| Asked {
             ask: asked.ask.again(),

@@ -10,12 +10,12 @@ pub struct StoreScript {
     script: redis::Script,
 }
 
-/// Who calls the script, and what it knows.
+/// The caller of the script and its knowledge.
 #[derive(Clone, Copy, Debug)]
 pub struct ScriptCaller<'a> {
     /// Its name.
     pub replica: &'a str,
-    /// The life of the data that it knows; empty at first.
+    /// The epoch of the data that it knows; empty at first.
     pub epoch: &'a str,
     /// Whether the script counts the replicas.
     pub counts: bool,
@@ -32,7 +32,7 @@ pub struct ScriptItem {
     pub amount: u64,
     /// How to count.
     pub window: StoreWindow,
-    /// What is told and asked.
+    /// The report and the request.
     pub ask: LeaseRequest,
 }
 
@@ -41,7 +41,7 @@ pub struct ScriptItem {
 pub struct ScriptReply {
     /// What became of the call.
     pub outcome: ScriptOutcome,
-    /// The life of the data.
+    /// The epoch of the data.
     pub epoch: String,
     /// The server's clock.
     pub unix_ms: i64,
@@ -79,7 +79,7 @@ impl StoreScript {
         })
     }
 
-    /// Calls it as a gateway does; none if the answer cannot be read.
+    /// Calls it as a gateway does; `None` if the answer cannot be read.
     ///
     /// # Errors
     /// The server does not answer, or with an error.

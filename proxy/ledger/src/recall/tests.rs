@@ -14,7 +14,7 @@ fn message(text: &[u8]) -> PushInfo {
 }
 
 #[test]
-fn a_recall_names_who_lacks_and_what() {
+fn a_recall_names_the_replica_and_the_counter() {
     let recall = read(&message(b"pod-1-00c0ffee {t}:default/q/l:Tokens:Minute:ab"));
     let expected = Recall {
         by: "pod-1-00c0ffee".to_owned(),
@@ -41,7 +41,7 @@ fn other_messages_are_none() {
 
 proptest! {
     #[test]
-    fn any_message_is_read_or_is_none(text in prop::collection::vec(any::<u8>(), 0..80)) {
+    fn any_message_is_read_or_ignored(text in prop::collection::vec(any::<u8>(), 0..80)) {
         if let Some(Recall { by, key }) = read(&message(&text)) {
             prop_assert_eq!(format!("{by} {key}").into_bytes(), text);
         }

@@ -71,7 +71,7 @@ impl Bench {
         tokens: u64,
     ) -> Result<Charge, Box<Refused>> {
         let taken = self.reserve(live, key, tokens).now_or_never();
-        taken.expect("without a store nobody waits")
+        taken.expect("without a store nothing waits")
     }
 
     pub(crate) async fn reserve(
@@ -249,7 +249,7 @@ fn every_kind_of_limit_has_its_code() {
 }
 
 #[test]
-fn a_request_beyond_the_whole_limit_is_told_that_it_never_fits() {
+fn a_request_beyond_the_whole_limit_never_fits() {
     let bench = Bench::new();
     let live = bench.live(
         contents(Mode::Enforce, Vec::new(), vec![limit("l", Unit::Tokens, 5)]),
@@ -259,7 +259,7 @@ fn a_request_beyond_the_whole_limit_is_told_that_it_never_fits() {
 }
 
 #[test]
-fn counters_of_strangers_that_count_nothing_are_forgotten() {
+fn unused_counters_of_strangers_are_dropped() {
     let bench = Bench::new();
     let live = bench.live(
         contents(
