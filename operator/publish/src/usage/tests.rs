@@ -139,7 +139,7 @@ fn a_replica_that_comes_back_takes_its_use_with_it() {
 }
 
 #[test]
-fn another_life_of_a_replica_begins_with_nothing_and_the_former_one_counts() {
+fn a_restarted_replica_starts_at_zero_and_its_former_use_counts() {
     let at = clock::instant();
     let mut members = members(&[("p1", 40), ("p2", 10)], at);
     members.join("p1", Some("b"), at);
@@ -153,7 +153,7 @@ fn another_life_of_a_replica_begins_with_nothing_and_the_former_one_counts() {
 }
 
 #[test]
-fn a_period_that_has_ended_is_forgotten() {
+fn an_ended_period_is_dropped() {
     let at = clock::instant();
     let mut members = members(&[("p2", 0)], at);
     members.join("p1", Some("a"), at);
@@ -198,7 +198,7 @@ fn with_a_shared_store_nothing_is_carried_and_the_largest_use_is_shown() {
 }
 
 #[test]
-fn the_page_tells_the_sum_of_all_replicas_and_of_those_that_are_gone() {
+fn the_page_shows_the_sum_of_all_replicas_and_of_departed_ones() {
     let at = clock::instant();
     let mut members = members(&[("p1", 40), ("p2", 10), ("p3", 5)], at);
     members.join("old", None, at);
@@ -232,7 +232,7 @@ fn the_page_tells_the_sum_of_all_replicas_and_of_those_that_are_gone() {
 }
 
 #[test]
-fn a_checkpoint_makes_the_next_operator_know_what_this_one_knew() {
+fn a_checkpoint_hands_the_use_to_the_next_operator() {
     let at = clock::instant();
     let mut before = members(&[("p1", 30), ("p2", 10), ("p3", 20), ("p4", 4)], at);
     before.leave("p4", at);

@@ -479,8 +479,8 @@ proptest! {
     }
 }
 
-/// One backend whose CA is this PEM text.
-fn with_ca(pem: &str) -> Result<Contents, DecodeError> {
+/// The objects of one backend whose CA is this PEM text.
+fn with_ca(pem: &str) -> Objects {
     let contents = Contents::new(
         vec![backend("a/b", BackendAuth::None)],
         vec![],
@@ -489,14 +489,14 @@ fn with_ca(pem: &str) -> Result<Contents, DecodeError> {
     );
     let mut json = serde_json::to_value(encode(&contents)).unwrap();
     json["backend/a/b"]["caPem"] = pem.into();
-    decode(&serde_json::from_value(json).unwrap())
+    serde_json::from_value(json).unwrap()
 }
 
 #[test]
 fn certificates_are_read_from_any_pem_text() {
     let one = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
     let other = "text before\r\n-----BEGIN CERTIFICATE-----\r\nAQI=\r\n-----END CERTIFICATE-----";
-    let contents = with_ca(&format!("{one}{other}")).unwrap();
+    let contents = decode(&with_ca(&format!("{one}{other}"))).unwrap();
     let ca = contents.backends[0].ca.as_ref().unwrap();
     let der: Vec<&[u8]> = ca.iter().map(|der| &**der).collect();
     assert_eq!(der, [&[0][..], &[1, 2]]);
@@ -513,7 +513,7 @@ fn damaged_pem_is_refused_with_the_key_of_its_entry_and_not_quoted() {
         ),
         ("-----BEGIN CERTIFICATE-----\nAA==\n", "damaged"),
     ] {
-        let error = with_ca(pem).unwrap_err().to_string();
+        let error = decode(&with_ca(pem)).unwrap_err().to_string();
         assert!(
             error.contains("\"backend/a/b\"") && error.contains(expect),
             "{error}"
