@@ -61,8 +61,8 @@ pub use auth::{
            '-'; use the deployment's name from the Foundry portal, and put the model into model")
  .field_path(".deployments"))]
 pub struct AiBackendSpec {
-    /// The kind of server at the endpoint: `Foundry` (a Microsoft Foundry or Azure OpenAI resource, or
-    /// a gateway in front of one) or `OpenAICompatible` (any server with `/v1/chat/completions`
+    /// The kind of server at the endpoint: `Foundry` (a Microsoft Foundry or Azure OpenAI resource,
+    /// or a gateway in front of one) or `OpenAICompatible` (any server with `/v1/chat/completions`
     /// and its siblings). Can't be changed afterwards.
     #[serde(rename = "type")]
     #[x_kube(validation = (
@@ -91,8 +91,8 @@ pub struct AiBackendSpec {
     /// network in plain text. Default: false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub allow_plaintext: bool,
-    /// The `api-version` of requests to the backend, for example `2024-10-21`. Empty: the one of the
-    /// client's request.
+    /// The `api-version` of requests to the backend, for example `2024-10-21`. Empty: the one of
+    /// the client's request.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 32), regex(pattern = OPTIONAL_API_VERSION))]
     pub api_version: String,

@@ -30,7 +30,7 @@ use crate::patterns::{
     doc = "AIQuota limits requests, tokens, cost or concurrency on AIRoutes. Quotas are merged by \
            AND: a request must pass every AIQuota that applies to it, and none overrides another, \
            so a tenant's quota can never lift the platform's. All limits of a request are debited \
-           together, or none is. How much is used is told by metrics, not by the status.",
+           together, or none is. Metrics show how much is used; the status does not.",
     printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mode"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name":"Target","type":"string","jsonPath":".spec.targetRefs[*].name","priority":1}"#,
@@ -190,9 +190,9 @@ pub struct Limit {
     /// How many units fit into one window, 1 to 2^53 - 1.
     #[schemars(range(min = 1, max = MAX_SAFE_INTEGER))]
     pub limit: i64,
-    /// The time span of the limit. `Second` and `Minute` are rolling: the limit holds in any interval
-    /// of that length. `Hour`, `Day`, `Week` (from Monday) and `Month` are calendar windows in the
-    /// time zone. Not with Concurrency.
+    /// The time span of the limit. `Second` and `Minute` are rolling: the limit holds in any
+    /// interval of that length. `Hour`, `Day`, `Week` (from Monday) and `Month` are calendar
+    /// windows in the time zone. Not with Concurrency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Window")]
     pub window: Option<Window>,

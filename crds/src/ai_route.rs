@@ -73,7 +73,8 @@ pub struct AiRouteSpec {
     /// method every request is refused.
     #[serde(default, skip_serializing_if = "is_default")]
     pub authentication: Authentication,
-    /// The rules, 1 to 32 with different names. The most specific match wins: exact model, then longest prefix, then any; then more headers; then order.
+    /// The rules, 1 to 32 with different names. The most specific match wins: exact model, then
+    /// longest prefix, then any; then more headers; then order.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub rules: Vec<RouteRule>,

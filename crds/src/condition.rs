@@ -107,7 +107,8 @@ pub enum Reason {
     Rejected,
     /// Ready=True.
     Ready,
-    /// Ready=False: another condition has the reason. Programmed=False: the object is not in the table.
+    /// Ready=False: another condition has the reason. Programmed=False: the object is not in the
+    /// table.
     NotReady,
     /// Programmed=False: no proxy is connected.
     Pending,

@@ -44,8 +44,8 @@ pub fn manifests() -> Result<BTreeMap<String, String>, serde_saphyr::SerializeEr
         .collect()
 }
 
-/// Removes traces of Rust: line breaks of doc comments (`kubectl explain` wraps lines itself), names of
-/// types, and the null that the derive allows for a status.
+/// Removes traces of Rust: line breaks of doc comments (`kubectl explain` wraps lines itself),
+/// names of types, and the null that the derive allows for a status.
 fn polish(schema: &mut JSONSchemaProps) {
     schema.title = None;
     schema.nullable = None;

@@ -1,8 +1,8 @@
 //! The three kinds of `tundish.dev/v1alpha1` as stored: [`AiBackend`], [`AiRoute`] and [`AiQuota`].
 //!
-//! This crate defines the form of an object: its fields, bounds and defaults, and the CEL rules for one
-//! object. It refuses to judge what needs a second object; the compiler does that. The doc comments of
-//! fields are the users' documentation (`kubectl explain`).
+//! This crate defines the form of an object: its fields, bounds and defaults, and the CEL rules for
+//! one object. It refuses to judge what needs a second object; the compiler does that. The doc
+//! comments of fields are the users' documentation (`kubectl explain`).
 //!
 //! Conventions that hold for every field:
 //! - An optional string is a `String`; empty and absent mean the same.

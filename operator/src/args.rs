@@ -23,8 +23,8 @@ pub(crate) struct Args {
     #[arg(long, env = "TUNDISH_KUBECONFIG", value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
 
-    /// Namespace of the installation, with its lease and its CA; quotas without targets in it cover the
-    /// whole gateway [default: the service account's namespace, else tundish-system]
+    /// Namespace of the installation, with its lease and its CA; quotas without targets in it cover
+    /// the whole gateway [default: the service account's namespace, else tundish-system]
     #[arg(long, env = "TUNDISH_NAMESPACE", value_name = "NAME")]
     pub(crate) namespace: Option<String>,
 
@@ -113,8 +113,8 @@ pub(crate) struct Args {
     )]
     pub(crate) admin: SocketAddr,
 
-    /// Name of this replica in the lease, different for each, such as pod name and uid [default: the
-    /// host name and a random number]
+    /// Name of this replica in the lease, different for each, such as pod name and uid [default:
+    /// the host name and a random number]
     #[arg(long, env = "TUNDISH_IDENTITY", value_name = "TEXT")]
     pub(crate) identity: Option<String>,
 

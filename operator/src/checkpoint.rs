@@ -12,8 +12,8 @@ use tracing::warn;
 /// Pause between two attempts at the start: the API server may be starting too.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Restores the checkpoint of the operator before this one. Nothing may be published before: replicas
-/// would receive an empty carryover.
+/// Restores the checkpoint of the operator before this one. Nothing may be published before:
+/// replicas would receive an empty carryover.
 ///
 /// # Errors
 /// A signal stops the process.

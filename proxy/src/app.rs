@@ -14,7 +14,7 @@ use proxy_admin::{shutdown, task};
 use proxy_core::table::Table;
 use proxy_gateway::{Config, Gateway, Metrics, Serving};
 
-/// A gateway waits so long for its store before it serves without: about four tries.
+/// Longest wait for the store before the gateway serves without it: about four tries.
 const FIRST_CONTACT: Duration = Duration::from_secs(1);
 
 /// A serving gateway.
@@ -93,7 +93,7 @@ impl App {
         self.serving.address()
     }
 
-    /// The gateway itself, for whoever tells others what it has counted.
+    /// The gateway itself, for the reports of its counters.
     #[must_use]
     pub fn gateway(&self) -> Gateway {
         self.gateway.clone()

@@ -9,8 +9,8 @@ use proxy_admin::telemetry::Format;
 use proxy_gateway::{Config, TlsFiles};
 use proxy_ledger::{StoreAddress, StoreConfig};
 
-/// Output tokens held for a request without a bound of its own, as long as nobody says otherwise:
-/// a long paragraph, which most answers of a chat stay below.
+/// Default of the output tokens held for a request without a bound of its own: a long paragraph, more than
+/// most answers of a chat.
 pub const DEFAULT_OUTPUT_TOKENS: u64 = 512;
 
 /// How the gateway listens and what it takes.

@@ -11,10 +11,10 @@ use url::Url;
 
 use crate::bounds::{duplicate, is_api_version, is_graphic, is_model, is_subdomain};
 use crate::certificates::{self, InvalidCertificates};
-use crate::consumer::StoredSecret;
 use crate::diagnostic::{Findings, Verdict};
 use crate::index::{Index, Stored};
 use crate::object::{Kind, ObjectRef};
+use crate::secret::StoredSecret;
 
 const CONDITIONS: [ConditionType; 2] = [ConditionType::Accepted, ConditionType::ResolvedRefs];
 

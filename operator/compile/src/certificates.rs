@@ -17,8 +17,8 @@ pub(crate) enum InvalidCertificates {
     },
 }
 
-/// Reads the certificates in a PEM text, as DER. Other sections are skipped. The gateway accepts every
-/// result: the check of each certificate is the one that rustls makes.
+/// Reads the certificates in a PEM text, as DER. Other sections are skipped. The gateway accepts
+/// every result: the check of each certificate is the one that rustls makes.
 ///
 /// # Errors
 /// There is no certificate, or one of them cannot be a trust anchor.

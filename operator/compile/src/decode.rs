@@ -28,8 +28,8 @@ pub struct DecodeProblem {
     pub message: String,
 }
 
-/// Reads an object. Returns `None` for a kind that is not compiled. A missing namespace is `default`;
-/// nulls count as absent, as on the API server.
+/// Reads an object. Returns `None` for a kind that is not compiled. A missing namespace is
+/// `default`; nulls count as absent, as on the API server.
 ///
 /// # Errors
 /// The object is of one of our kinds and can't be read. [`DecodeProblem::into_object`] makes it an

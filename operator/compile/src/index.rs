@@ -6,9 +6,9 @@ use std::fmt;
 use crds::{AiBackend, AiQuota, AiRoute};
 use proxy_core::names::ObjectName;
 
-use crate::consumer::StoredSecret;
 use crate::grant::Grant;
 use crate::object::{Kind, Object, ObjectRef};
+use crate::secret::StoredSecret;
 
 /// Every object. The order of changes leaves no trace.
 ///

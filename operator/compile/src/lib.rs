@@ -1,10 +1,10 @@
 //! From stored objects to the table of the gateway: [`Index`] -> validate -> [`compile`].
 //!
 //! Pure: no clock, no file, no API server. [`compile`] cannot fail and is deterministic: the same
-//! objects give the same [`Compiled`], whatever the order of their changes. An object in error fails
-//! closed, alone and visibly: a route keeps its matches and answers an error, a backend is left out,
-//! a quota denies what it can't measure. Every problem is a [`Diagnostic`] that names the field and
-//! the fix.
+//! objects give the same [`Compiled`], whatever the order of their changes. An object in error
+//! fails closed, alone and visibly: a route keeps its matches and answers an error, a backend is
+//! left out, a quota denies what it can't measure. Every problem is a [`Diagnostic`] that names the
+//! field and the fix.
 //!
 //! Words: a `diagnostic` is one problem, a `judgement` one condition of an object, a `verdict` all
 //! judgements and diagnostics of an object.
@@ -25,6 +25,7 @@ mod object;
 mod quota;
 mod reference;
 mod route;
+mod secret;
 
 pub use bounds::{is_label, is_subdomain};
 pub use compile::{Compiled, Settings, compile};

@@ -93,8 +93,8 @@ impl ObjectRef {
         Self { kind, name }
     }
 
-    /// The table's entry for this object; `None` for a ReferenceGrant, which has none. Only a Secret
-    /// with a consumer's key has one.
+    /// The table's entry for this object; `None` for a ReferenceGrant, which has none. Only a
+    /// Secret with a consumer's key has one.
     #[must_use]
     pub fn entry(&self) -> Option<EntryName> {
         let kind = match self.kind {

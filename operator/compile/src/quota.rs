@@ -1,5 +1,5 @@
-//! AIQuotas. One in error never vanishes, since then more would pass than declared: a part of its scope
-//! that can't be parsed widens it, and a limit that can't be measured admits nothing.
+//! AIQuotas. One in error never vanishes, since then more would pass than declared: a part of its
+//! scope that can't be parsed widens it, and a limit that can't be measured admits nothing.
 
 use std::collections::BTreeMap;
 

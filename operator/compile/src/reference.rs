@@ -151,8 +151,8 @@ impl References<'_> {
 }
 
 /// A caller's credential goes upstream exactly where both the route and the backend say so:
-/// otherwise the backend would see a key of the gateway, or the gateway's own credential would serve
-/// unauthenticated callers.
+/// otherwise the backend would see a key of the gateway, or the gateway's own credential would
+/// serve unauthenticated callers.
 fn credentials_match(spec: &AiBackendSpec, place: &Place<'_>, findings: &mut Findings) {
     let backend_passes = spec.auth.type_ == AuthType::PassThrough;
     let message = match (place.pass_through, backend_passes) {

@@ -1,5 +1,5 @@
-//! Stores the CA of the channel: a Secret that only operators read, and a ConfigMap with the certificates
-//! for the proxies.
+//! Stores the CA of the channel: a Secret that only operators read, and a ConfigMap with the
+//! certificates for the proxies.
 //!
 //! `operator_publish::tls` makes a CA and decides about its rotation.
 
@@ -32,8 +32,8 @@ const NEXT_CERTIFICATE: &str = "next.crt";
 const NEXT_KEY: &str = "next.key";
 const FORMER: &str = "former.crt";
 
-/// Pause between two checks of the Secret, which another operator may change, and of the ConfigMap. A
-/// successor is announced for weeks before it signs, so minutes do not matter.
+/// Pause between two checks of the Secret, which another operator may change, and of the ConfigMap.
+/// A successor is announced for weeks before it signs, so minutes do not matter.
 const CHECK: Duration = Duration::from_secs(120);
 
 /// Longest wait for one call.
@@ -71,8 +71,8 @@ pub(crate) struct CaKeeper {
     adopted: StoredAuthorities,
 }
 
-/// Loads the CA from `namespace`, or makes and stores one. If several operators find none, one stores
-/// its own and the others take that.
+/// Loads the CA from `namespace`, or makes and stores one. If several operators find none, one
+/// stores its own and the others take that.
 ///
 /// # Errors
 /// The Secret cannot be read or stored, or is incomplete.

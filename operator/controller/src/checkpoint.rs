@@ -1,5 +1,5 @@
-//! Stores the use of calendar quotas for the next operator, in a ConfigMap. The chart makes it, empty, so
-//! that a right to this one object is enough.
+//! Stores the use of calendar quotas for the next operator, in a ConfigMap. The chart makes it,
+//! empty, so that a right to this one object is enough.
 //!
 //! The publisher makes the text; this module does not read it.
 
@@ -26,12 +26,12 @@ mod tests;
 /// The key in the ConfigMap.
 const DATA: &str = "counters.json";
 
-/// Pause between two writes: use within it is lost if every operator and every proxy dies at once. Each
-/// write is up to a megabyte for etcd.
+/// Pause between two writes: use within it is lost if every operator and every proxy dies at once.
+/// Each write is up to a megabyte for etcd.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// Pause after a departure: a departed replica reports no more, so its use is stored soon; a rollout has
-/// several.
+/// Pause after a departure: a departed replica reports no more, so its use is stored soon; a
+/// rollout has several.
 const SOON: Duration = Duration::from_secs(1);
 
 /// Longest wait for one call; the last one fits into the time of a stop.
@@ -61,8 +61,8 @@ impl Checkpoint for Publisher {
     }
 }
 
-/// Loads the checkpoint of the operator before this one. `None` if there is none, or no right to read it,
-/// as with an older chart: then counters do not outlive the operators.
+/// Loads the checkpoint of the operator before this one. `None` if there is none, or no right to
+/// read it, as with an older chart: then counters do not outlive the operators.
 ///
 /// # Errors
 /// The API server does not answer, or refuses for now.

@@ -1,7 +1,7 @@
 //! From updates to compiled tables: keeps the index, and compiles it after changes.
 //!
-//! A compile waits a moment for further changes (`kubectl apply` of a folder is a burst), but a stream
-//! of changes cannot delay it without end.
+//! A compile waits a moment for further changes (`kubectl apply` of a folder is a burst), but a
+//! stream of changes cannot delay it without end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

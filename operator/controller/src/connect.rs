@@ -19,8 +19,8 @@ pub enum ConnectError {
     Client(#[source] kube::Error),
 }
 
-/// A client of the API server, from `kubeconfig` if given, else from the service account or the default
-/// kubeconfig. It does not call the API server yet.
+/// A client of the API server, from `kubeconfig` if given, else from the service account or the
+/// default kubeconfig. It does not call the API server yet.
 ///
 /// # Errors
 /// There is no configuration, or it cannot be used.

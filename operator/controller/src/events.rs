@@ -1,5 +1,6 @@
 //! Reports errors that only a person can fix, each by one Kubernetes event.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::config::FIELD_MANAGER;
 use crate::lease::keeper::Leadership;
 use crate::metrics::{Metrics, ResultLabel, WriteResult};
 use crate::resource::resource;
-use crate::stored_status::{StoredObject, StoredObjects};
+use crate::stored_status::StoredObject;
 use crate::text::cut;
 
 /// Longest note in bytes: the API server refuses notes above 1 kB.
@@ -25,7 +26,8 @@ const NOTE: usize = 1_000;
 /// Longest wait for one event; losing one is acceptable.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Most events after one pass. When a thousand objects break at once, the conditions report the others.
+/// Most events after one pass. When a thousand objects break at once, the conditions report the
+/// others.
 const AT_ONCE: usize = 50;
 
 /// A reported error: object, uid, reason and text.
@@ -64,12 +66,12 @@ impl Announcer {
         *self.memory.lock() = Memory::default();
     }
 
-    /// Takes the errors in `verdicts`, and returns those that were not there last time. Call it before
-    /// the status is written: a new leader takes an error in a stored status for reported.
-    pub(crate) fn fresh(
+    /// Takes the errors in `verdicts`, and returns those that were not there last time. Call it
+    /// before the status is written: a new leader takes an error in a stored status for reported.
+    pub(crate) fn fresh<'a>(
         &self,
         verdicts: &BTreeMap<ObjectRef, Verdict>,
-        stored: &StoredObjects,
+        stored: impl Fn(&ObjectRef) -> Option<Cow<'a, StoredObject>>,
     ) -> Vec<Announcement> {
         self.memory.lock().fresh(errors(verdicts, stored))
     }
@@ -101,8 +103,8 @@ impl Announcer {
             uid: Some(uid),
             ..ObjectReference::default()
         };
-        // A new recorder each time: its cache would fold another error of the same reason into the text
-        // of the first one.
+        // A new recorder each time: its cache would fold another error of the same reason into the
+        // text of the first one.
         let reporter = Reporter {
             controller: format!("{}/{FIELD_MANAGER}", crds::GROUP),
             instance: Some(self.identity.clone()),
@@ -125,8 +127,8 @@ impl Announcer {
 // === impl Memory ===
 
 impl Memory {
-    /// Takes all `errors`, and returns those to report. `true` with an error: the stored status shows it
-    /// already.
+    /// Takes all `errors`, and returns those to report. `true` with an error: the stored status
+    /// shows it already.
     fn fresh(&mut self, errors: Vec<(Announcement, bool)>) -> Vec<Announcement> {
         let starting = !std::mem::replace(&mut self.started, true);
         let fresh = errors
@@ -139,13 +141,13 @@ impl Memory {
     }
 }
 
-fn errors(
+fn errors<'a>(
     verdicts: &BTreeMap<ObjectRef, Verdict>,
-    stored: &StoredObjects,
+    stored: impl Fn(&ObjectRef) -> Option<Cow<'a, StoredObject>>,
 ) -> Vec<(Announcement, bool)> {
     let mut errors = Vec::new();
     for (object, verdict) in verdicts {
-        let Some(before) = stored.get(object) else {
+        let Some(before) = stored(object) else {
             continue;
         };
         // One event per reason: the API server folds more of them anyway.
@@ -156,7 +158,7 @@ fn errors(
         }
         for (reason, notes) in notes {
             let note = cut(&notes.join("; "), NOTE);
-            let shown = is_stored(before, verdict, reason);
+            let shown = is_stored(&before, verdict, reason);
             errors.push(((object.clone(), before.uid.clone(), reason, note), shown));
         }
     }

@@ -1,10 +1,10 @@
 //! The leader election over a Lease: one operator replica writes.
 //!
-//! The rules are client-go's. A candidate trusts its own monotonic clock only: a lease is expired if
-//! its record has not changed for the lease's whole duration *as observed here*, so a skewed wall
-//! clock can neither steal nor keep it. A leader stops at the renew deadline, which is earlier than
-//! any other candidate's expiry. Each write carries the resource version that was read, so of two
-//! candidates that both observed an expired lease one loses.
+//! The rules are client-go's. A candidate trusts its own monotonic clock only: a lease is expired
+//! if its record has not changed for the lease's whole duration *as observed here*, so a skewed
+//! wall clock can neither steal nor keep it. A leader stops at the renew deadline, which is earlier
+//! than any other candidate's expiry. Each write carries the resource version that was read, so of
+//! two candidates that both observed an expired lease one loses.
 //!
 //! [`Elector`] decides and does no I/O; [`keeper`] applies its decisions to the API server.
 
@@ -26,8 +26,8 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// Those of Kubernetes itself: a dead leader is replaced within 17 s, and no leader loses the lease
-    /// because the API server is slow for 10 s.
+    /// Those of Kubernetes itself: a dead leader is replaced within 17 s, and no leader loses the
+    /// lease because the API server is slow for 10 s.
     pub const KUBERNETES: Self = Self {
         duration: Duration::from_secs(15),
         renew_deadline: Duration::from_secs(10),
@@ -70,8 +70,8 @@ pub(crate) struct Elector {
     identity: String,
     timing: Timing,
     observed: Option<ObservedRecord>,
-    /// When the request of the last successful write was *sent*: no other candidate can have observed
-    /// it sooner.
+    /// When the request of the last successful write was *sent*: no other candidate can have
+    /// observed it sooner.
     renewed_ms: Option<u64>,
 }
 

@@ -1,12 +1,12 @@
-//! The operator's side of the API server: watches the objects, has them compiled, and, as the holder
-//! of the lease, writes the results into their status.
+//! The operator's side of the API server: watches the objects, has them compiled, and, as the
+//! holder of the lease, writes the results into their status.
 //!
-//! Nothing else in the operator calls the API server. This crate refuses to know how a table reaches
-//! the proxies: it reads a [`PublishedTable`] and the publisher's fleet. Every operator replica
-//! watches and compiles; one, the `leader`, writes.
+//! Nothing else in the operator calls the API server. This crate refuses to know how a table
+//! reaches the proxies: it reads a [`PublishedTable`] and the publisher's fleet. Every operator
+//! replica watches and compiles; one, the `leader`, writes.
 //!
-//! Nothing here relies on an order between kinds: the watches are independent, and the `revision` of
-//! a table is the newest resource version in it.
+//! Nothing here relies on an order between kinds: the watches are independent, and the `revision`
+//! of a table is the newest resource version in it.
 
 mod authority;
 mod checkpoint;

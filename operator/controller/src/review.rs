@@ -105,8 +105,8 @@ impl TokenReviewer {
             let message = format!("the token is not valid for audience {audience}");
             return Err(Denial::Unauthenticated(message));
         }
-        // An API server without support for audiences leaves the list empty: then the token is meant for
-        // the API server.
+        // An API server without support for audiences leaves the list empty: then the token is
+        // meant for the API server.
         let audiences = status.audiences.unwrap_or_default();
         if !audiences.iter().any(|one| **one == *self.audience) {
             return Err(Denial::WrongAudience { audience });

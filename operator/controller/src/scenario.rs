@@ -58,8 +58,8 @@ impl Scenario {
         self
     }
 
-    /// Adds a rule that stores every object created, replaced or applied under a path prefix. It checks
-    /// the resource version of a replacement as the API server does.
+    /// Adds a rule that stores every object created, replaced or applied under a path prefix. It
+    /// checks the resource version of a replacement as the API server does.
     pub(crate) fn storing(self, prefix: &'static str) -> Self {
         let stored = Arc::clone(&self.stored);
         self.rule(move |call| {

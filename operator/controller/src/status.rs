@@ -64,6 +64,7 @@ pub(crate) struct Inputs {
     pub(crate) fleet: watch::Receiver<Fleet>,
     /// Changes with every stored status.
     pub(crate) status_changes: watch::Receiver<u64>,
+    /// Every object as the watches observed it.
     pub(crate) stored: Arc<Mutex<StoredObjects>>,
 }
 
@@ -73,6 +74,8 @@ pub(crate) struct StatusWriter {
     inputs: Inputs,
     announcer: Announcer,
     metrics: Metrics,
+    /// Own writes whose events have not come yet.
+    written: Mutex<StoredObjects>,
     /// When every replica has had the time to find this operator.
     settled_ms: u64,
 }
@@ -92,6 +95,7 @@ impl StatusWriter {
             inputs,
             announcer,
             metrics,
+            written: Mutex::default(),
             settled_ms: clock::now().monotonic_ms.saturating_add(settle_ms),
         }
     }
@@ -160,14 +164,23 @@ impl StatusWriter {
         let (due, fresh): (Vec<&ObjectRef>, _) = {
             let fleet = self.inputs.fleet.borrow();
             let stored = self.inputs.stored.lock();
+            let mut written = self.written.lock();
+            written.retain(|object, written| {
+                let observed = stored.get(object);
+                observed.is_some_and(|observed| written.supersedes(observed))
+            });
+            let latest = |object: &ObjectRef| {
+                let observed = stored.get(object)?;
+                Some(observed.after(written.get(object)))
+            };
             let stale = verdicts.iter().filter(|(object, verdict)| {
-                stored.get(object).is_some_and(|stored| {
-                    let wanted = self.wanted(object, verdict, stored, &table, &fleet);
+                latest(object).is_some_and(|stored| {
+                    let wanted = self.wanted(object, verdict, &stored, &table, &fleet);
                     wanted.is_some_and(|wanted| wanted.differs(&stored.status))
                 })
             });
             let due = stale.map(|(object, _)| object).collect();
-            (due, self.announcer.fresh(verdicts, &stored))
+            (due, self.announcer.fresh(verdicts, latest))
         };
         let writes: Vec<_> = due
             .into_iter()
@@ -227,7 +240,8 @@ impl StatusWriter {
         let name = &object.name;
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), name.namespace(), &resource);
-        // One manager applies the whole set each time: the API server deletes fields that are left out.
+        // One manager applies the whole set each time: the API server deletes fields that are left
+        // out.
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let patch = Patch::Apply(&patch);
         let call = api.patch_status(name.name(), &parameters, &patch);
@@ -262,7 +276,8 @@ impl StatusWriter {
         let table = self.inputs.publications.borrow().clone()?;
         let verdict = table.compilation.compiled.verdicts.get(object)?;
         let fleet = self.inputs.fleet.borrow().clone();
-        let stored = self.inputs.stored.lock().get(object)?.clone();
+        let observed = self.inputs.stored.lock().get(object)?.clone();
+        let stored = observed.after(self.written.lock().get(object)).into_owned();
         let wanted = self.wanted(object, verdict, &stored, &table, &fleet)?;
         let now_ms = clock::now().unix_ms;
         wanted
@@ -270,19 +285,18 @@ impl StatusWriter {
             .then(|| (wanted.patch(object, &stored, now_ms), stored))
     }
 
-    /// Stores the written status here, without waiting for its event.
+    /// Remembers a write until its event comes.
     fn remember(&self, object: &ObjectRef, before: &StoredObject, written: &DynamicObject) {
         let version = written
             .resource_version()
             .and_then(|text| text.parse().ok());
-        let mut stored = self.inputs.stored.lock();
-        if let Some(stored) = stored.get_mut(object)
-            && let Some(version) = version
-            && stored.uid == before.uid
-            && stored.version < version
-        {
-            stored.status = StoredStatus::read(written.data.get("status"));
-            // Not the version: the event must still count as new.
+        if let Some(version) = version {
+            let written = StoredObject {
+                version,
+                status: StoredStatus::read(written.data.get("status")),
+                ..before.clone()
+            };
+            self.written.lock().insert(object.clone(), written);
         }
     }
 }

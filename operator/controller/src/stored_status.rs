@@ -1,6 +1,7 @@
-//! The stored metadata and status of each object: the versions that order events, and the status that
-//! a wanted one is compared with.
+//! The stored metadata and status of each object: the versions that order events, and the status
+//! that a wanted one is compared with.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crds::Condition;
@@ -27,6 +28,26 @@ pub(crate) struct StoredStatus {
 
 /// Every object of ours, by name.
 pub(crate) type StoredObjects = BTreeMap<ObjectRef, StoredObject>;
+
+// === impl StoredObject ===
+
+impl StoredObject {
+    /// This object, or with the status of `written` if that write is newer than this observation.
+    pub(crate) fn after<'a>(&'a self, written: Option<&Self>) -> Cow<'a, Self> {
+        match written.filter(|written| written.supersedes(self)) {
+            Some(written) => Cow::Owned(Self {
+                status: written.status.clone(),
+                ..self.clone()
+            }),
+            None => Cow::Borrowed(self),
+        }
+    }
+
+    /// Whether this is a later version of the same object.
+    pub(crate) fn supersedes(&self, other: &Self) -> bool {
+        self.uid == other.uid && self.version > other.version
+    }
+}
 
 // === impl StoredStatus ===
 

@@ -29,10 +29,12 @@ pub(crate) use self::observed::Observed;
 /// Leaves out Helm's releases: Secrets of up to a megabyte that change with every upgrade.
 const SECRETS: &str = "type!=helm.sh/release.v1";
 
-/// Pause between two checks for a later Gateway API installation; a minute is soon enough for a person.
+/// Pause between two checks for a later Gateway API installation; a minute is soon enough for a
+/// person.
 const GRANT_CHECK: Duration = Duration::from_secs(60);
 
-/// Pause after a failed request: the API server needs time, and a watch must be back within seconds.
+/// Pause after a failed request: the API server needs time, and a watch must be back within
+/// seconds.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Longest wait for a small response.
@@ -221,8 +223,8 @@ impl Watches {
         }
     }
 
-    /// The version of the kind's collection. Read *before* the listing, which is then at least as new:
-    /// a restarted operator that missed a deletion still knows a version after it.
+    /// The version of the kind's collection. Read *before* the listing, which is then at least as
+    /// new: a restarted operator that missed a deletion still knows a version after it.
     async fn version_now(&self, kind: Kind, api: &Api<DynamicObject>) -> u64 {
         loop {
             let parameters = ListParams::default().limit(1);

@@ -1,5 +1,5 @@
-//! The carryover: use by other replicas that every replica counts in addition to its own, so that all
-//! together never admit more than a limit within a calendar period.
+//! The carryover: use by other replicas that every replica counts in addition to its own, so that
+//! all together never admit more than a limit within a calendar period.
 //!
 //! With N replicas each allows limit / N. That is too much after a replica that used some of the
 //! limit has departed, and after one has used more than its present share because there were fewer

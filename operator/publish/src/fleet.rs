@@ -10,12 +10,12 @@ use proxy_wire::v1::{Checkpoint, CheckpointReplica, Unsupported};
 
 use crate::usage::{Departed, Usage};
 
-/// A replica that is away for less than this still counts: a reconnect must not change the divisor of
-/// the others' limits. Longer than a reconnect, shorter than a person waits for a status.
+/// A replica that is away for less than this still counts: a reconnect must not change the divisor
+/// of the others' limits. Longer than a reconnect, shorter than a person waits for a status.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
-/// A replica that an operator knows from a checkpoint only counts for this long: every proxy looks for
-/// new operators every ten seconds.
+/// A replica that an operator knows from a checkpoint only counts for this long: every proxy looks
+/// for new operators every ten seconds.
 const EXPECTED: Duration = Duration::from_secs(15);
 
 /// The live proxies and their acknowledgements.
@@ -65,8 +65,8 @@ struct Member {
 }
 
 impl Members {
-    /// A replica subscribes. `instance` is its process: a new one has new counters, so the use of the
-    /// former process is that of a departed replica.
+    /// A replica subscribes. `instance` is its process: a new one has new counters, so the use of
+    /// the former process is that of a departed replica.
     pub(crate) fn join(&mut self, id: &str, instance: Option<&str>, now: Instant) {
         let member = self.all.entry(id.to_owned()).or_default();
         member.open += 1;
@@ -94,8 +94,8 @@ impl Members {
         }
     }
 
-    /// Removes replicas that have been away for longer than [`GRACE`]. At the same moment the others
-    /// divide the limits by fewer, and carry its use.
+    /// Removes replicas that have been away for longer than [`GRACE`]. At the same moment the
+    /// others divide the limits by fewer, and carry its use.
     pub(crate) fn sweep(&mut self, now: Instant) {
         let departed = &mut self.departed;
         self.all.retain(|id, member| {

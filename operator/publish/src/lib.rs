@@ -3,8 +3,8 @@
 //! [`Publisher`] holds the newest table and the fleet; [`Server`] is the HTTP side of the control
 //! channel; [`tls`] makes its certificates. A [`Reviewer`] judges callers: this crate knows nothing
 //! of Kubernetes. Words: a `publication` is one table that differed from the one before, its
-//! `sequence` a number within this process, a `replica` one proxy by its identity, an `instance` one
-//! process of it, the `carryover` use by others that a replica counts as well.
+//! `sequence` a number within this process, a `replica` one proxy by its identity, an `instance`
+//! one process of it, the `carryover` use by others that a replica counts as well.
 
 mod carryover;
 mod fleet;

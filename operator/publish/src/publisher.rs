@@ -66,9 +66,9 @@ impl Publisher {
         }))
     }
 
-    /// Publishes `contents` as of `revision` unless the newest publication has the same, and returns
-    /// the newest one. Takes a few milliseconds for a thousand routes: only changed entries are
-    /// encoded.
+    /// Publishes `contents` as of `revision` unless the newest publication has the same, and
+    /// returns the newest one. Takes a few milliseconds for a thousand routes: only changed entries
+    /// are encoded.
     pub fn publish(&self, revision: u64, contents: &Contents) -> Publication {
         let mut state = self.0.state.lock();
         if let Some(newest) = state.kept.back()
@@ -191,8 +191,8 @@ impl Publisher {
             // The carryover depends on the number of replicas: a subscriber must not receive one
             // without the other.
             self.calculate_carryover(&mut state);
-            self.notify_fleet(&state);
         }
+        self.notify_fleet(&state);
         drop(state);
         if departed {
             self.0

@@ -86,7 +86,8 @@ impl Server {
         self.address
     }
 
-    /// Serves until `shutdown`, then ends every subscription so that proxies turn to other operators.
+    /// Serves until `shutdown`, then ends every subscription so that proxies turn to other
+    /// operators.
     pub async fn serve(self, mut shutdown: Shutdown) {
         let slots = Arc::new(Semaphore::new(CONNECTIONS));
         let mut sweep = interval(SWEEP);

@@ -139,7 +139,7 @@ impl Usage {
     }
 
     /// Whether the replica has reported to this operator process.
-    pub(crate) const fn has_told(&self) -> bool {
+    pub(crate) const fn has_reported(&self) -> bool {
         self.reported
     }
 
@@ -196,8 +196,8 @@ impl Departed {
         });
     }
 
-    /// Drops periods that have ended. A limit that has left the table may come back, so its counters
-    /// stay longer.
+    /// Drops periods that have ended. A limit that has left the table may come back, so its
+    /// counters stay longer.
     pub(crate) fn forget(&mut self, limits: &Limits, now: Moment) {
         let forgotten = now.unix_ms.saturating_sub(FORGOTTEN_MS);
         let recent = self
@@ -282,7 +282,8 @@ impl Departed {
     }
 }
 
-/// The oldest period of a calendar limit that may still run on some clock; `None` for other windows.
+/// The oldest period of a calendar limit that may still run on some clock; `None` for other
+/// windows.
 pub(crate) fn oldest_period_ms(limit: &Limit, now: Moment) -> Option<i64> {
     period_start_ms(
         limit,

@@ -43,8 +43,8 @@ pub enum Protocol {
     Http2,
 }
 
-/// The bounds of a connection. hyper's own bounds (size of headers, windows, streams, pings) and its
-/// timer are set on the two builders.
+/// The bounds of a connection. hyper's own bounds (size of headers, windows, streams, pings) and
+/// its timer are set on the two builders.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// How HTTP/1.1 is served.
@@ -85,9 +85,9 @@ impl Protocol {
         }
     }
 
-    /// The protocol of a client on plain text, by its first bytes. The preface of HTTP/2 may come in
-    /// pieces. The bytes stay in the stream. A TLS handshake counts as HTTP/1.1, so that a server
-    /// may bound the wait for its first byte here as well.
+    /// The protocol of a client on plain text, by its first bytes. The preface of HTTP/2 may come
+    /// in pieces. The bytes stay in the stream. A TLS handshake counts as HTTP/1.1, so that a
+    /// server may bound the wait for its first byte here as well.
     ///
     /// # Errors
     /// The client sent too little within `longest`, or closed the connection.

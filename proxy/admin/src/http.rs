@@ -28,7 +28,7 @@ use crate::task;
 #[cfg(test)]
 mod tests;
 
-/// The longest wait for a request's head; a scraper that takes longer is gone.
+/// A scraper that sends no request within this time is gone.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether the process wants traffic. Starts as no.
@@ -36,12 +36,12 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
-    /// Sets whether the process wants traffic.
+    /// Says that the process is ready, or not any more.
     pub fn set(&self, ready: bool) {
         self.0.store(ready, Ordering::Release);
     }
 
-    /// Whether the process wants traffic.
+    /// What was said last.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.0.load(Ordering::Acquire)

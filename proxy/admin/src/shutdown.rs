@@ -1,9 +1,9 @@
-//! Shutdown: SIGTERM or SIGINT, visible to every holder of a [`Shutdown`].
+//! The shutdown of a process: SIGTERM or SIGINT, visible through every [`Shutdown`].
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Asks a process to stop, also when it is dropped.
+/// Asks a process to stop. A drop asks too.
 #[derive(Debug)]
 pub struct Trigger(watch::Sender<bool>);
 
@@ -19,22 +19,22 @@ pub fn channel() -> (Trigger, Shutdown) {
 }
 
 impl Trigger {
-    /// Asks every holder to stop.
+    /// Asks the process to stop.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
 }
 
 impl Shutdown {
-    /// Whether the process was asked to stop.
+    /// Whether the process has been asked already.
     #[must_use]
     pub fn is_requested(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Waits until the process is asked to stop, or the trigger is dropped.
+    /// Waits until the process is asked, or the trigger is gone.
     pub async fn requested(&mut self) {
-        // An error means that the trigger was dropped, which also asks.
+        // An error means that the trigger was dropped, which asks as well.
         self.0.wait_for(|asked| *asked).await.ok();
     }
 }

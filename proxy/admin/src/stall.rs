@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Longer than any pause of a live peer (a socket's buffer holds seconds of a stream of events), short
-/// enough that a dead one does not hold its memory, its quota and its backend.
+/// Longer than any pause of a live peer (a socket's buffer holds seconds of a stream of events),
+/// short enough that a dead one does not hold its memory, its quota and its backend.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A stream whose writes fail after 30 seconds in which the peer took nothing.

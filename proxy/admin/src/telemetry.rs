@@ -3,12 +3,12 @@
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
-/// The form of log lines.
+/// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// JSON objects.
+    /// For machines.
     Json,
-    /// Text.
+    /// For a terminal.
     Text,
 }
 
@@ -30,7 +30,7 @@ pub enum TelemetryError {
     /// The filter does not parse.
     #[error("log level {0:?} is not a filter such as info or warn,proxy_gateway=debug")]
     Filter(String),
-    /// Logging was started before.
+    /// A subscriber is there already.
     #[error("logging is already set up")]
     Installed,
 }

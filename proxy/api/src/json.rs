@@ -115,7 +115,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Skips a string whose quote is next; tells whether it holds an escape.
+    /// Skips a string whose quote is next; true if it holds an escape.
     fn skip_string(&mut self) -> Result<bool, Malformed> {
         self.at += 1;
         let mut escaped = false;

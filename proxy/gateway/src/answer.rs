@@ -16,7 +16,7 @@ mod tests;
 /// A wait beyond this is not worth a retry by an SDK: it would hammer or hang.
 const LONGEST_RETRY_MS: u64 = 60_000;
 
-/// Waits are told to a second.
+/// Most jitter of a wait: `retry-after` has a resolution of a second.
 const LONGEST_JITTER_MS: u64 = 900;
 
 /// Names a request in the answer and in the log.
@@ -62,7 +62,7 @@ impl Refusal {
         self
     }
 
-    /// Comes with the wait for which it holds.
+    /// Adds the wait after which the same request may fit.
     pub(crate) fn waiting(mut self, wait: Wait) -> Self {
         self.wait = Some(wait);
         self
@@ -182,8 +182,8 @@ pub(crate) fn json(text: Vec<u8>) -> Response<Bytes> {
     response
 }
 
-/// `retry-after(-ms)`: the wait, and up to a tenth or a second more, so that a herd does not return
-/// at once and nobody returns much later than needed.
+/// `retry-after(-ms)`: the wait, and up to a tenth or a second more, so that a herd does not return at
+/// once, and none of it much later than needed.
 fn come_back(headers: &mut HeaderMap, wait: Wait) {
     let Wait::Millis(wait) = wait else {
         headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));

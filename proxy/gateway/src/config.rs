@@ -1,5 +1,4 @@
-//! Settings of the gateway, complete and checked by whoever makes them. Defaults live in the
-//! binaries' arguments.
+//! Settings of the gateway, complete and checked by the binaries, whose arguments hold the defaults.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

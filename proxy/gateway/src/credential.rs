@@ -1,4 +1,4 @@
-//! What the client showed: the key forms of every SDK, and how one of them travels on.
+//! The credential of a client: the key forms of every SDK, and the header that goes upstream.
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};

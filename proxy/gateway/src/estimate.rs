@@ -1,7 +1,7 @@
-//! What a request is expected to cost, before it is sent.
+//! The estimated cost of a request, before it is sent.
 //!
-//! What earlier requests taught costs nothing and is right for most. The tokens of the request itself
-//! are counted where that decides: as long as nothing was learned, and before a limit refuses it.
+//! The observed sizes of earlier requests cost nothing and suit most. The tokens of the request itself
+//! are counted where that decides: before anything was observed, and before a limit refuses it.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -12,11 +12,11 @@ use proxy_core::tokens::{self, Encoding, Expected, Shape, max_output_tokens};
 
 use crate::live::LiveRule;
 
-/// A larger body is not counted before it is refused: at worst (nothing but blanks) this one takes 5 ms,
-/// and who is refused may come again and again.
+/// Larger bodies are not tokenised before they are refused: the worst case (only blanks) takes 5 ms,
+/// and a refused client can retry in a loop.
 const RECOUNTED: usize = 32 << 10;
 
-/// What is known of a request's cost.
+/// The facts that an estimate follows from.
 #[derive(Clone, Copy)]
 pub(crate) struct Estimate<'a> {
     rule: &'a LiveRule,
@@ -30,7 +30,7 @@ pub(crate) struct Estimate<'a> {
 }
 
 impl<'a> Estimate<'a> {
-    /// Looks up what is known. Counts nothing yet.
+    /// Looks up the observed sizes. Counts no tokens yet.
     pub(crate) fn of(
         rule: &'a LiveRule,
         permit: &'a Permit<'a>,
@@ -61,7 +61,7 @@ impl<'a> Estimate<'a> {
         self.cost(counted, default_output)
     }
 
-    /// The cost by a count of the request's own tokens; none if it was counted at first, or cannot be.
+    /// The cost by a count of the request's own tokens; `None` if it was counted at first, or cannot be.
     pub(crate) fn counted(&self, default_output: u64) -> Option<Cost> {
         self.expected.input_per_mille?;
         (self.body.len() <= RECOUNTED).then_some(())?;
@@ -89,8 +89,7 @@ impl<'a> Estimate<'a> {
     }
 }
 
-/// Tokens beyond which counting tells nothing more, since no limit allows them; none if none needs a
-/// count.
+/// The count at which counting may stop, since no limit allows more; `None` if no limit needs a count.
 fn budget(rule: &LiveRule) -> Option<u64> {
     let of_rule = rule.limits.iter();
     of_rule
@@ -102,8 +101,8 @@ fn budget(rule: &LiveRule) -> Option<u64> {
         .max()
 }
 
-/// Whether a vocabulary is there. The first question has it loaded on a thread of its own, which
-/// takes about 0.1 s: no request waits for that, and a gateway that counts nothing loads nothing.
+/// Whether a vocabulary is loaded. The first call loads it on a thread of its own, in about 0.1 s: no
+/// request waits for that, and a gateway that counts nothing loads nothing.
 fn is_loaded(encoding: Encoding) -> bool {
     const UNASKED: u8 = 0;
     const LOADING: u8 = 1;

@@ -1,5 +1,5 @@
 //! A backend with its address, its credential and its trust ready, and the request that leaves for it,
-//! which is built anew from an allow-list.
+//! which is built from an allow-list.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,7 +54,7 @@ enum Credential {
     PassThrough,
 }
 
-/// What tells connections apart: they are never shared beyond equal trust.
+/// The identity of a trust. Connections are shared within equal trust only.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TrustName {
     pub(crate) ca: Option<Certificates>,
@@ -226,7 +226,7 @@ impl Origin {
         parts.path_and_query = Some(destination.path);
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
-        // With all three parts there is nothing left to refuse.
+        // Cannot fail: all three parts are present.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         *request.version_mut() = Version::HTTP_11;
         let headers = request.headers_mut();

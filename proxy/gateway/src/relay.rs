@@ -39,10 +39,10 @@ pub(crate) struct Relay {
     exchange: Exchange,
     watch: Watch,
     limits: Limits,
-    /// Bytes that the watch let go at the end, or the last event of a broken stream.
+    /// Bytes that the watch releases at the end, or the last event of a broken stream.
     last: Option<Bytes>,
     broken: Option<BrokenOff>,
-    /// The server was given the chance to write out what came before the break.
+    /// hyper was given the chance to write what came before the break.
     flushed: bool,
 }
 
@@ -205,8 +205,8 @@ impl Relay {
         }
     }
 
-    /// The backend broke off, or took too long: settle, and tell a stream's client in its own
-    /// form before the connection is cut.
+    /// The backend broke off, or took too long: settle, and send a stream's client an error event in
+    /// its dialect before the connection is cut.
     fn break_off(&mut self, code: Code, why: &'static str) -> Option<Bytes> {
         self.upstream = None;
         self.broken = Some(BrokenOff(why));
@@ -307,7 +307,7 @@ impl Body for Payload {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_none(),
-            // The end must be polled, or nobody settles.
+            // hyper must poll the end, where the exchange is settled.
             Self::Relayed(_) => false,
         }
     }

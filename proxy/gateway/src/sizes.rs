@@ -1,8 +1,8 @@
-//! What requests turned out to need, by rule and model. It outlives tables, as the counters do:
-//! a new table must not make every caller hold the default again.
+//! The observed sizes of requests, by rule and model. They outlive tables, as the counters do: a new
+//! table must not make every caller hold the default again.
 //!
-//! Only answers make entries: a request that no backend served leaves nothing behind, so that made-up
-//! names of models cost no memory and push no real one out.
+//! Only answers make entries: a request without an answer leaves none, so that made-up names of models
+//! cost no memory and displace no real one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,8 @@ use proxy_core::tokens::{Expected, ObservedSizes, Shape};
 #[cfg(test)]
 mod tests;
 
-/// A rule with a pattern serves models that callers name; those beyond so many share one entry.
+/// Most models of one rule with an entry of their own, since callers choose the names that a pattern
+/// matches. Further models share one entry.
 const MODELS_PER_RULE: usize = 64;
 /// Entries of all rules; one takes about 1.4 KB.
 const ENTRIES: usize = 10_000;
@@ -25,11 +26,11 @@ const ENTRIES: usize = 10_000;
 #[derive(Debug, Default)]
 pub(crate) struct Sizes {
     rules: Mutex<HashMap<RuleName, Arc<RuleSizes>, RandomState>>,
-    /// How many models all rules know.
+    /// The number of entries of all rules.
     entries: Arc<AtomicUsize>,
 }
 
-/// What a rule is known by from table to table.
+/// The identity of a rule from table to table.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct RuleName {
     route: ObjectName,
@@ -40,17 +41,17 @@ struct RuleName {
 #[derive(Debug)]
 pub(crate) struct RuleSizes {
     models: RwLock<HashMap<Arc<str>, Box<Mutex<ObservedSizes>>, RandomState>>,
-    /// Of all models that have no entry of their own; made when the first is needed.
+    /// Of all models without an entry of their own; made when the first is needed.
     others: OnceLock<Box<Mutex<ObservedSizes>>>,
     entries: Arc<AtomicUsize>,
 }
 
 impl Sizes {
-    /// The sizes of a rule, new ones if it was never seen. For the making of a table: it locks.
+    /// The sizes of a rule; new ones for a new rule. Locks: for the publication of a table only.
     pub(crate) fn rule(&self, route: &ObjectName, rule: &Arc<str>) -> Arc<RuleSizes> {
         let mut rules = self.rules.lock();
         if self.entries.load(Ordering::Relaxed) >= ENTRIES {
-            // Those that no table has any more.
+            // Rules that are in no table.
             rules.retain(|_, sizes| Arc::strong_count(sizes) > 1);
         }
         let sizes = rules

@@ -1,4 +1,4 @@
-//! A gateway that serves nobody, for the tests of what it shows of itself.
+//! A gateway without a listener, for the tests of its pages and metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +70,7 @@ pub(crate) fn take(gateway: &Gateway, key: &str, tokens: u64) -> Charge {
     reserve(gateway, key, tokens, |reserved| reserved.expect("it fits"))
 }
 
-/// Whether a limit refuses so many input tokens.
+/// Whether a limit refuses this number of input tokens.
 pub(crate) fn is_refused(gateway: &Gateway, key: &str, tokens: u64) -> bool {
     reserve(gateway, key, tokens, |reserved| reserved.is_err())
 }

@@ -26,12 +26,12 @@ use crate::origin::{Origin, Trust, TrustName};
 /// Idle connections are closed before the front ends of Foundry and of load balancers close them
 /// (60 s at the earliest), or a request could meet a connection that is just going away.
 const IDLE_CONNECTION: Duration = Duration::from_secs(55);
-/// Of one stream: a slow client may leave so much of its answer in our memory.
+/// Window of one stream: the most of an answer that a slow client may leave in our memory.
 const H2_STREAM_WINDOW: u32 = 1 << 20;
-/// Of a connection: h2 grants small frames (SSE) half of it as a budget before it calls them a
-/// flood, so it is large.
+/// Window of a connection. Large, since h2 gives small frames (SSE) half of it as a budget before it
+/// treats them as a flood.
 const H2_CONNECTION_WINDOW: u32 = 8 << 20;
-/// Finds peers that are gone behind a load balancer that drops idle flows.
+/// Finds dead peers behind a load balancer that drops idle flows.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
 type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
@@ -67,7 +67,7 @@ impl Body for AnswerBody {
     }
 }
 
-/// How a try brought no answer.
+/// Why a try has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// Nothing was sent.
@@ -88,7 +88,7 @@ impl Failure {
     }
 }
 
-/// A try that brought no answer.
+/// A try without an answer.
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) how: Failure,
@@ -134,7 +134,7 @@ impl Connections {
             how: Failure::Unreachable,
             cause,
         })?;
-        // Those of backends that are gone.
+        // Drop the clients of backends that are gone.
         clients.retain(|_, (trust, _)| trust.strong_count() > 0);
         clients.insert(trust.number, (Arc::downgrade(trust), client.clone()));
         Ok(client)

@@ -1,4 +1,4 @@
-//! The address of the shared store: `redis://[user:password@]host:port[/db]` and its relatives.
+//! Where the shared store is: `redis://[user:password@]host:port[/db]` and its relatives.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ const PORT: u16 = 6379;
 /// The port of Sentinel.
 const SENTINEL_PORT: u16 = 26379;
 
-/// The address of the shared store. `Debug` and `Display` omit the password.
+/// Where the shared store is. Its `Debug` and `Display` leave the password out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreAddress {
     pub(crate) hosts: Vec<(String, u16)>,
@@ -25,7 +25,7 @@ pub struct StoreAddress {
     pub(crate) kind: Kind,
 }
 
-/// What the hosts are.
+/// Who is behind the hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// One server.
@@ -105,7 +105,7 @@ impl FromStr for StoreAddress {
     }
 }
 
-/// `url` parses a host and escaped passwords, but not several hosts.
+/// `url` knows what a host is and how passwords are escaped, but not several hosts.
 fn host_of(text: &str, port: u16) -> Result<(String, u16), InvalidAddress> {
     let parsed = Url::parse(&format!("redis://{text}"))
         .ok()

@@ -1,5 +1,5 @@
-//! The agent of the store: carries calls to it and answers back, keeps the connection, and returns
-//! the unspent grants of quiet counters.
+//! Carries calls to the store and answers back, keeps the connection, and tends the counters without
+//! requests: grants that they no longer use are returned.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,23 +25,22 @@ use crate::script::{self, Caller, Item, Outcome, Reply};
 use crate::slot::Slot;
 use crate::store::{Asked, Call, Phase, Store, StoreConfig};
 
-/// How often the agent looks at quiet counters.
+/// How often counters without requests are tended.
 const TICK: Duration = Duration::from_millis(250);
-/// After this time without an answer the agent sends a sign of life: with a tick and the wait for an
-/// answer, a loss is noticed within 0.9 s.
+/// After this silence the agent pings the store: with a tick and the wait for an answer, a loss is
+/// noticed within 0.9 s.
 const SILENT: Duration = Duration::from_millis(400);
-/// How often a replica registers; the store drops a replica that is silent for 2 s.
+/// How often a replica registers; the store forgets one that was silent for 2 s.
 const COUNT: Duration = Duration::from_millis(500);
-/// A call without an answer after this time means that the store is away.
+/// Longest wait for an answer. Then the store is away.
 const ANSWER: Duration = Duration::from_millis(250);
-/// The longest time to connect; TLS, Sentinels and the nodes of a cluster take longer than a call.
+/// Connecting may take longer: TLS, Sentinels, the nodes of a cluster.
 const CONNECT: Duration = Duration::from_millis(1_000);
-/// The most counters of one call; the store takes about 2 ms for them.
+/// Most counters of one call, which takes the store about 2 ms.
 const BATCH: usize = 64;
-/// On shutdown unspent grants are returned within this time, or expire.
+/// Longest wait for the returns at shutdown. What is not returned by then expires.
 const FAREWELL: Duration = Duration::from_millis(1_000);
-
-/// The store's side of a replica; runs until shutdown.
+/// The store's side of a replica; runs until the shutdown.
 pub struct Agent {
     ledger: Arc<Ledger>,
     config: StoreConfig,
@@ -49,9 +48,9 @@ pub struct Agent {
     calls: mpsc::Receiver<Call>,
     metrics: StoreMetrics,
     script: Arc<Script>,
-    /// The counters that the store was asked for, by the keys that it knows.
+    /// The counters that the store knows, by their keys there.
     lent: HashMap<String, Arc<Slot>>,
-    /// The known epoch of the data; empty at first.
+    /// The epoch of the store's data; empty before the first answer.
     epoch: Arc<str>,
     /// When the store last answered, and when it last counted the replicas.
     answered: Option<Instant>,
@@ -66,10 +65,10 @@ impl std::fmt::Debug for Agent {
     }
 }
 
-/// A call that was sent, with its answer or without one.
+/// A call that was sent, with its answer or the reason why there is none.
 struct Returned {
     call: Call,
-    /// How often it was sent before.
+    /// How often it was repeated.
     repeats: usize,
     trip: RoundTrip,
     took: Duration,
@@ -79,10 +78,9 @@ struct Returned {
 /// What follows an answer.
 enum Next {
     Nothing,
-    /// The store's data has another epoch.
+    /// The store's data has a new epoch.
     Begins(String),
-    /// The same call again after a pause, for the `repeats`th time: other replicas were asked to return
-    /// grants.
+    /// Repeat the call after a pause: other replicas were asked to return what they do not use.
     Again {
         call: Call,
         repeats: usize,
@@ -90,21 +88,21 @@ enum Next {
     },
 }
 
-/// Why a connection ends.
+/// Why a connection is given up.
 enum Lost {
     /// The process stops.
     Stopped,
-    /// The store does not answer, or not as it should.
+    /// The store misbehaves, or the connection broke.
     Broken(String),
 }
 
 impl Agent {
-    /// A ledger whose limits a shared store lends, and the agent that carries its calls.
+    /// A ledger whose counters a shared store lends, and the agent that carries its calls.
     #[must_use]
     pub fn new(config: StoreConfig, metrics: &Metrics) -> (Arc<Ledger>, Self) {
         let (store, calls) = Store::new();
         let ledger = Arc::new(Ledger::with_store(metrics, Some(Arc::clone(&store))));
-        // New for each process: what an earlier one held does not belong to this one.
+        // Unique per process: the grants of an earlier process are not ours.
         let replica = format!("{}-{:08x}", config.replica, rand::random::<u32>());
         let agent = Self {
             ledger: Arc::clone(&ledger),
@@ -121,7 +119,7 @@ impl Agent {
         (ledger, agent)
     }
 
-    /// Connects, serves, and connects again, until `shutdown`; then returns unspent grants.
+    /// Connects, serves and reconnects until `shutdown`; then returns the unused grants.
     pub async fn run(mut self, mut shutdown: Shutdown) {
         let mut logged = String::new();
         loop {
@@ -147,7 +145,7 @@ impl Agent {
             (self.answered, self.counted) = (None, None);
             if logged != broken {
                 let address = &self.config.address;
-                warn!(%address, error = %broken, "quota store lost; limits do what onStoreLoss says");
+                warn!(%address, error = %broken, "quota store lost; limits follow onStoreLoss");
                 logged = broken;
             }
             tokio::select! {
@@ -220,7 +218,7 @@ impl Agent {
                 () = shutdown.requested() => break Lost::Stopped,
             }
         };
-        // No request waits for these any more, but each must be known to be lost or answered.
+        // Requests no longer wait for these, but each counter must learn whether its call was answered.
         if let Lost::Broken(_) = lost {
             self.store.enter(Phase::Away);
         }
@@ -236,14 +234,13 @@ impl Agent {
         lost
     }
 
-    /// The calls of a tick: reports that are due. A call without counters, as a sign of life, when the
-    /// store has not answered for a while.
+    /// The calls that are due without a request; a call without counters is a ping, after a silence.
     fn round(&mut self) -> Vec<Call> {
         let now = clock::now();
         let replicas = self.store.replicas();
         let mut asked = Vec::new();
         let mut unlisted = false;
-        // Not while the list is locked: requests add counters whose state they hold locked.
+        // Taken out of the lock: requests list counters while they hold the counters' own locks.
         let mut listed = std::mem::take(&mut *self.store.listed.lock());
         listed.retain(|slot| {
             let (due, keep) = slot.tend(replicas, now);
@@ -265,7 +262,7 @@ impl Agent {
         batches(asked)
     }
 
-    /// The call that returns what another replica lacks.
+    /// The return that another replica asks for.
     fn recalled(&self, recall: &Recall) -> Option<Call> {
         if recall.by == self.config.replica {
             return None;
@@ -345,7 +342,7 @@ impl Agent {
         })
     }
 
-    /// Passes the answers to the counters.
+    /// Passes an answer on to its counters.
     ///
     /// # Errors
     /// The store is away.
@@ -361,7 +358,7 @@ impl Agent {
             Ok(reply) => reply,
             Err(why) => {
                 self.metrics.called("failed");
-                // Before the counters learn of it: a request that asks again must see the loss.
+                // Before the counters learn it: a request that asks again must see the store away.
                 self.store.enter(Phase::Away);
                 call.fail();
                 return Err(why);
@@ -407,16 +404,17 @@ impl Agent {
         Ok(Next::Nothing)
     }
 
-    /// Begins a new epoch of the data: grants are void, and this replica reports its use again.
+    /// Adopts a new epoch of the data. Earlier grants are void, and the use of this replica is reported
+    /// again.
     fn begin(&mut self, epoch: &str) -> Vec<Call> {
         if !self.epoch.is_empty() {
-            warn!("the quota store has lost its data; reporting the use of this replica again");
+            warn!("the quota store has lost its data; reporting what was used here");
         }
         self.store.enter(Phase::Settling);
         self.epoch = epoch.into();
         let now = clock::now();
         let reports = self.ledger.slots().into_iter().filter_map(|slot| {
-            let (limit, ask) = slot.report_again(now)?;
+            let (limit, ask) = slot.retell(now)?;
             Some(Asked { slot, limit, ask })
         });
         let calls = batches(reports.collect());
@@ -427,7 +425,7 @@ impl Agent {
         calls
     }
 
-    /// Returns unspent grants, so that other replicas need not wait until they expire.
+    /// Returns the unused grants, so that others need not wait until they expire.
     async fn farewell(&mut self, link: &Link) {
         self.store.enter(Phase::Away);
         let now = clock::now();
@@ -441,7 +439,7 @@ impl Agent {
             .map(|call| self.send(call, link))
             .collect();
         if timeout(FAREWELL, calls.collect::<Vec<_>>()).await.is_err() {
-            warn!("unspent grants were not returned to the quota store; they will expire");
+            warn!("unused grants were not returned to the quota store; they will expire");
         }
     }
 }

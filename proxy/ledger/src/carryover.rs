@@ -1,5 +1,4 @@
-//! This replica's share of what departed replicas used of current calendar periods, as the operators
-//! report it.
+//! The use of running calendar periods by replicas that are gone, as the operators report it.
 
 use std::collections::HashMap;
 
@@ -10,7 +9,7 @@ use proxy_core::quota::{Carried, Counter, LimitName, SubjectKey};
 /// By limit and subject: when the period began, and how much.
 type Uses = HashMap<(LimitName, SubjectKey), (i64, u64), RandomState>;
 
-/// Kept beside the counters, since most subjects have none here when a report arrives.
+/// Kept beside the counters, since most subjects have no counter here yet when the report comes.
 #[derive(Debug, Default)]
 pub(crate) struct Carryover(RwLock<Uses>);
 
@@ -23,7 +22,7 @@ impl Carryover {
         *self.0.write() = uses.collect();
     }
 
-    /// Sets the carried use of `counter`, if it counts the same period.
+    /// Makes `counter` count what is carried for it, if it counts the same period.
     pub(crate) fn apply(&self, limit: &LimitName, key: SubjectKey, counter: &mut Counter) {
         let uses = self.0.read();
         match uses.get(&(limit.clone(), key)) {

@@ -1,4 +1,4 @@
-//! The charge of a request: its reservations, until they are settled.
+//! The reservation of a request, until it is settled.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ use crate::metrics::Settlements;
 use crate::slot::{Slot, State};
 use crate::store::Store;
 
-/// The reservations of one request. It is settled exactly once: by the request's end, or else by its
-/// drop at `estimate` (an aborted client, a cut stream, a panic).
+/// A reservation in every limit that applies to one request. It is settled exactly once: by
+/// [`Charge::settle`], or at `estimate` when it is dropped (an aborted client, a cut stream, a panic).
 #[derive(Debug)]
 pub struct Charge {
     pub(crate) held: SmallVec<[Held; 4]>,
     pub(crate) settled: bool,
     /// What a drop settles at: the reservation, narrowed as the answer goes on.
     pub estimate: Cost,
-    /// The limits after the reservation.
+    /// How the limits stood once it was reserved.
     pub levels: Levels,
     pub(crate) clock: fn() -> Moment,
     pub(crate) settlements: Settlements,
@@ -31,7 +31,7 @@ pub struct Charge {
 pub(crate) struct Held {
     pub(crate) slot: Arc<Slot>,
     pub(crate) limit: Arc<EnforcedLimit>,
-    pub(crate) reservation: Reservation,
+    pub(crate) taken: Reservation,
     pub(crate) asked: u64,
 }
 
@@ -42,7 +42,7 @@ pub enum Settled {
     Measured,
     /// By an estimate: the usage is unknown.
     Estimated,
-    /// Released: the backend bills nothing.
+    /// Given back: the backend bills nothing.
     Released,
 }
 
@@ -52,7 +52,7 @@ impl Charge {
         self.finish(actual, how);
     }
 
-    /// Releases everything: nothing was sent, or the backend bills nothing.
+    /// Gives everything back: nothing was sent, or the backend bills nothing.
     pub fn release(self) {
         self.settle(Cost::default(), Settled::Released);
     }
@@ -76,7 +76,7 @@ impl Charge {
             let mut state = held.slot.state.lock();
             state.reserved = state.reserved.saturating_sub(held.asked);
             if !state.counter.suits(&live.limit) {
-                // A newer table has another window, and its counter began again.
+                // A later table counts by another window, with a new counter.
                 continue;
             }
             let State {
@@ -91,7 +91,7 @@ impl Charge {
                     Backing::Cut(escrow, Loss { on, share })
                 }),
             };
-            entry.settle(held.reservation, used, now);
+            entry.settle(held.taken, used, now);
             let unlisted = !std::mem::replace(&mut state.listed, true);
             drop(state);
             if unlisted && let Some(store) = &self.store {

@@ -1,4 +1,4 @@
-//! The ledger: all counters, by limit and subject.
+//! The counters of all limits: which there are, and where one is found.
 //!
 //! `reserve` takes from them, a [`Charge`] settles what was taken, a [`Slot`] is one of them.
 
@@ -19,15 +19,15 @@ use tracing::warn;
 use crate::carryover::Carryover;
 use crate::limit::EnforcedLimit;
 use crate::metrics::{Metrics, Settlements};
-use crate::slot::{Slot, State, Subject};
+use crate::slot::{Identity, Slot, State};
 use crate::store::Store;
 
 /// Locks over the map of counters: requests of different subjects rarely meet.
 pub(crate) const SHARDS: usize = 16;
-/// How often a starting process checks whether the store lends.
+/// How often a process that starts looks whether the store lends.
 const STORE_POLL: Duration = Duration::from_millis(5);
-/// Untouched counters of a shard are dropped when it has this many: callers without a Secret can make
-/// new ones without end. A counter takes about 600 bytes.
+/// Counters of one shard at which the unused ones are swept out: callers without a Secret can make any
+/// number of them. A counter takes about 600 bytes.
 pub(crate) const SWEEP_AT: usize = 4096;
 
 /// Counters by limit and subject. They outlive tables, so a changed limit keeps what was used.
@@ -44,7 +44,7 @@ pub struct Ledger {
 #[derive(Debug)]
 pub(crate) struct Shard {
     pub(crate) counters: HashMap<u128, Arc<Slot>, RandomState>,
-    /// The number of counters at the next sweep.
+    /// How many counters there may be before the next sweep.
     sweep_at: usize,
 }
 
@@ -66,25 +66,25 @@ impl Ledger {
         }
     }
 
-    /// The number of replicas that share the store, by it and the operators; `None` without a store.
+    /// How many replicas share the store, as far as it and the operators know; `None` without one.
     #[must_use]
     pub fn replicas(&self) -> Option<u64> {
         self.store.as_ref().map(|store| store.replicas())
     }
 
-    /// Sets the number of replicas by the operators. Returns false without a store, where each replica
-    /// enforces its share.
+    /// Takes note of the number of replicas that the operators count; false without a store, where
+    /// each replica enforces its part.
     pub fn share_among(&self, replicas: u64) -> bool {
         let Some(store) = &self.store else {
             return false;
         };
-        // Limits stay whole while the store answers.
-        store.report_replicas(replicas.max(1));
+        // Limits stay whole, as long as the store answers.
+        store.set_reported_replicas(replicas.max(1));
         true
     }
 
-    /// Waits until the store lends, at most for `within`: until then limits do what `onStoreLoss` says,
-    /// with an unknown number of replicas.
+    /// Waits until the store lends, but not longer than `within`: until then limits do what
+    /// `onStoreLoss` says, by a number of replicas that is not known yet.
     pub async fn opened(&self, within: Duration) {
         let Some(store) = &self.store else { return };
         let open = async {
@@ -97,7 +97,7 @@ impl Ledger {
         }
     }
 
-    /// The readings of this replica's counters for the limits that `limit` finds. Waits for no request.
+    /// What this replica has counted of the limits that `limit` finds. Waits for no request.
     pub fn readings<'a>(
         &self,
         limit: impl Fn(&LimitName) -> Option<&'a EnforcedLimit>,
@@ -116,7 +116,7 @@ impl Ledger {
         store.map_or(StoreState::None, |store| store.state())
     }
 
-    /// Replaces this replica's share of what departed replicas used.
+    /// Takes over what replicas that are gone used; it counts here from now on.
     pub fn carry(&self, carried: Vec<Carried>) {
         self.carryover.replace(carried);
         for slot in self.slots() {
@@ -157,7 +157,7 @@ impl Ledger {
         &self,
         place: u128,
         live: &EnforcedLimit,
-        subject: impl Fn() -> Subject,
+        identity: impl Fn() -> Identity,
         now: Moment,
     ) -> Arc<Slot> {
         let shard = self.shard(place);
@@ -168,17 +168,17 @@ impl Ledger {
         let mut shard = shard.write();
         shard.sweep(now);
         let slot = || {
-            let subject = subject();
+            let identity = identity();
             let mut counter = Counter::new(limit, now);
-            self.carryover.apply(name, subject.key, &mut counter);
+            self.carryover.apply(name, identity.key, &mut counter);
             let escrow = self.store.is_some().then(|| Escrow::new(limit));
             let state = State::new(counter, limit.clone(), escrow);
-            Arc::new(Slot::new(place, name.clone(), subject, state))
+            Arc::new(Slot::new(place, name.clone(), identity, state))
         };
         Arc::clone(shard.counters.entry(place).or_insert_with(slot))
     }
 
-    /// Every counter. Waits for no request.
+    /// Every counter, for a look from outside. Waits for no request.
     #[must_use]
     pub fn slots(&self) -> Vec<Arc<Slot>> {
         let shards = self.shards.iter();
@@ -194,7 +194,7 @@ impl Ledger {
             .collect()
     }
 
-    /// The counter that a request would charge; `None` before its first charge.
+    /// The counter that a request would charge; `None` if it has never been charged.
     #[must_use]
     pub fn find(
         &self,
@@ -222,12 +222,12 @@ impl Default for Shard {
 }
 
 impl Shard {
-    /// Drops untouched counters each time their number has doubled.
+    /// Forgets what counts nothing any more, each time the number has doubled.
     fn sweep(&mut self, now: Moment) {
         if self.counters.len() < self.sweep_at {
             return;
         }
-        // A slot with another holder is about to be charged, or was charged.
+        // Whoever holds a slot is about to charge it, or has charged it.
         self.counters
             .retain(|_, slot| Arc::strong_count(slot) > 1 || !slot.state.lock().is_untouched(now));
         self.sweep_at = self.counters.len().saturating_mul(2).max(SWEEP_AT);

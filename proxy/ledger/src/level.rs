@@ -1,20 +1,20 @@
-//! Levels of limits, and the tightest of several.
+//! How limits stand, and which of several is the tightest.
 
 use proxy_core::names::Moment;
 use proxy_core::quota::{Backing, Entry, Mode, Unit};
 
-/// The level of a limit.
+/// How a limit stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
     /// How much is allowed per window.
     pub amount: u64,
     /// Used in the window, by all replicas as far as this one knows.
     pub used: u64,
-    /// Time until all use has left the window.
+    /// Until everything that is used has left the window.
     pub reset_ms: u64,
 }
 
-/// The tightest limits of the kinds for which clients know headers.
+/// The tightest limits of the kinds that clients know headers for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Levels {
     /// Of limits on requests.
@@ -24,7 +24,7 @@ pub struct Levels {
 }
 
 impl Level {
-    /// The level of an entry's limit at `now`.
+    /// How an entry's limit stands at `now`.
     pub(crate) fn of(entry: &mut Entry<'_>, now: Moment) -> Self {
         let here = entry.counter.used(entry.limit, now);
         let used = match &entry.backing {

@@ -13,16 +13,16 @@ use crate::metrics::Metrics;
 pub struct EnforcedLimit {
     /// The limit as declared.
     pub flat: Arc<FlatLimit>,
-    /// The same with this replica's share of the amount.
+    /// The same with this replica's part of the amount.
     pub limit: Limit,
     /// Requests that it refused.
     pub denials: Counter,
-    /// Requests that it would have refused, in mode `Shadow`.
+    /// Requests that it would have refused, were its quota enforced.
     pub shadow_denials: Counter,
 }
 
 impl EnforcedLimit {
-    /// The limit as one of `replicas` replicas enforces it.
+    /// The part of one of `replicas` replicas.
     #[must_use]
     pub fn new(flat: &Arc<FlatLimit>, replicas: u64, metrics: &Metrics) -> Self {
         let mut limit = flat.limit.clone();

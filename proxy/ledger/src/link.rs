@@ -1,5 +1,5 @@
-//! A connection to the store: one server, a cluster or Sentinels. It speaks RESP3, in which the store
-//! can push messages.
+//! A connection to the store, whatever is behind its address. It speaks RESP3, in which the store can
+//! send something unasked.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::address::{Kind, StoreAddress};
 use crate::recall::{self, Recall};
 
-/// A connection; clones share it. Calls do not wait for the answers of earlier ones.
+/// A connection; clones share it. Calls are sent at once, whether earlier ones are answered or not.
 #[derive(Clone)]
 pub(crate) enum Link {
     One(MultiplexedConnection),
@@ -26,8 +26,8 @@ pub(crate) enum Link {
 }
 
 impl Link {
-    /// Connects, to the primary that Sentinels name if the address has some, and subscribes to the
-    /// recalls of the gateway with this prefix.
+    /// Connects, and finds the primary where that needs to be asked. Recalls of the gateway with this
+    /// prefix are received.
     pub(crate) async fn open(
         address: &StoreAddress,
         ca_file: Option<&Path>,
@@ -125,7 +125,7 @@ async fn cluster(
         .push_sender(pushed)
         .connection_timeout(within)
         .response_timeout(within)
-        // A lost call fails its requests; sending it again could charge twice.
+        // A lost call fails for the requests that wait; sending it again could charge twice.
         .retries(0);
     if address.tls {
         builder = builder.tls(TlsMode::Secure);

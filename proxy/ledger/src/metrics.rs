@@ -1,4 +1,4 @@
-//! Metrics of reservations, limits and the store.
+//! What is counted about reservations, limits and the store.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -37,7 +37,7 @@ pub struct Metrics {
     pub(crate) store: StoreMetrics,
 }
 
-/// Metrics of the store.
+/// What is counted about the store.
 #[derive(Clone, Debug)]
 pub(crate) struct StoreMetrics {
     pub(crate) up: Gauge,
@@ -48,7 +48,7 @@ pub(crate) struct StoreMetrics {
     pub(crate) duration: Histogram,
 }
 
-/// Counters for the ways in which a reservation ends.
+/// Handles for the ways in which a reservation ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Settlements {
     pub(crate) measured: Counter,
@@ -57,7 +57,7 @@ pub(crate) struct Settlements {
 }
 
 impl Metrics {
-    /// Registers all metrics.
+    /// Registers everything.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             denials: Family::default(),
@@ -83,7 +83,7 @@ impl Metrics {
         metrics
     }
 
-    /// Requests that a limit refused, and those that it would have refused, in mode `Shadow`.
+    /// Requests that a limit refused, and those that it would have refused in mode Shadow.
     pub(crate) fn denials(&self, name: &LimitName) -> (Counter, Counter) {
         let labels = LimitLabels {
             limit: name.to_string(),

@@ -1,4 +1,4 @@
-//! Recalls: the store's message to all replicas that one of them lacks what others may hold.
+//! The message that the store publishes when one replica is short of what others may hold.
 //!
 //! Delivery is best effort: a replica that is still short asks again, which publishes again.
 
@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 #[cfg(test)]
 mod tests;
 
-/// The most messages that wait; more are dropped, since a replica that is still short asks again.
+/// Longest queue of messages. Further ones are dropped.
 const WAITING: usize = 1024;
 
-/// A replica lacks what others may hold of a counter.
+/// A replica is short of a counter that others may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recall {
     /// The replica.
@@ -27,7 +27,7 @@ pub(crate) fn channel(prefix: &str) -> String {
     format!("{{{prefix}}}:recall")
 }
 
-/// The handler of a connection's push messages, and the receiver of the recalls among them.
+/// Where a connection puts what the store sends unasked, and where recalls come out.
 pub(crate) fn receiver() -> (
     impl Fn(PushInfo) -> Result<(), Infallible> + Clone + Send + Sync + 'static,
     mpsc::Receiver<Recall>,

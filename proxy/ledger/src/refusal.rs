@@ -1,4 +1,4 @@
-//! A refused reservation, in numbers.
+//! Why nothing was reserved, in numbers.
 
 use std::sync::Arc;
 
@@ -7,23 +7,23 @@ use proxy_core::quota::{Unit, Wait};
 use crate::level::Level;
 use crate::limit::EnforcedLimit;
 
-/// A refused reservation.
+/// Nothing was reserved.
 #[derive(Clone, Debug)]
 pub struct Refused {
-    /// The limit that refused. `None` for a limit that could not be counted, which does not happen.
+    /// The limit that refused. `None` if a limit could not be counted, which does not happen.
     pub limit: Option<Spent>,
     /// When the same request would fit.
     pub wait: Wait,
-    /// The store is away, and this replica's share is spent.
+    /// The store is away, and what its loss leaves to this replica is spent.
     pub store_lost: bool,
 }
 
-/// A limit that refused, and its level.
+/// A limit that refused, and how it stands.
 #[derive(Clone, Debug)]
 pub struct Spent {
     /// The limit.
     pub limit: Arc<EnforcedLimit>,
-    /// Its level.
+    /// How it stands.
     pub level: Level,
     /// How much the request asked of it.
     pub asked: u64,

@@ -1,7 +1,7 @@
 //! Reserving: from every limit that applies to a request, or from none.
 //!
-//! Without a store this never waits. With one it waits only when too little of a counter is lent, and
-//! then for the answer of one call, its own or another request's.
+//! Without a store this never waits. With one it waits only for a counter whose grants are too small,
+//! and then for the answer of one call, its own or another request's.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,22 +22,22 @@ use crate::ledger::Ledger;
 use crate::level::{Level, Levels};
 use crate::limit::EnforcedLimit;
 use crate::refusal::{Refused, Spent};
-use crate::slot::{Slot, State, Subject};
+use crate::slot::{Identity, Slot, State};
 use crate::store::{Asked, Call};
 
 #[cfg(test)]
 pub(crate) mod tests;
 
-/// The longest wait for a store that answers; then the request is refused, because others took the
-/// grants each time. More than the deadline of one call, after which the store counts as away.
+/// Longest wait of a request for a store that answers. Then it is refused: other requests took every
+/// grant. Longer than the deadline of one call, after which the store is away.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The wait of such a refusal.
+/// When such a request may be retried.
 const BUSY: Wait = Wait::Millis(1_000);
 
-/// A request, as its limits see it.
+/// A request that asks the limits of its rule.
 #[derive(Clone, Copy, Debug)]
 pub struct Asking<'a> {
-    /// The limits of its rule, which may apply.
+    /// What may apply, by its rule.
     pub limits: &'a [Arc<EnforcedLimit>],
     /// The rule's route.
     pub route: &'a Route,
@@ -49,8 +49,8 @@ pub struct Asking<'a> {
     pub clock: fn() -> Moment,
 }
 
-/// The counters of a request, in the order in which all requests lock them: in another order two
-/// requests could wait for each other.
+/// The counters of a request, in the one order that all requests lock them in: otherwise two of them
+/// could wait for each other.
 type Counters<'a> = SmallVec<[(Arc<Slot>, &'a Arc<EnforcedLimit>); 4]>;
 type Guards<'a> = SmallVec<[MutexGuard<'a, State>; 4]>;
 
@@ -61,14 +61,14 @@ type Guards<'a> = SmallVec<[MutexGuard<'a, State>; 4]>;
 enum Attempt {
     Reserved(Charge),
     Exceeded(Box<Refused>),
-    /// Too little is lent: try again after this.
+    /// The grants are too small: try again after this.
     Waits(Waiting),
 }
 
-/// The wait of a request for the answer to a call.
+/// A request that waits for the answer to a call.
 struct Waiting {
     answered: Pin<Box<OwnedNotified>>,
-    /// The slot that counts what it lacks, so that the next call asks for all waiting requests.
+    /// Its shortfall is counted there, so that the next call asks for all waiting requests.
     counted: Option<(Arc<Slot>, u64)>,
 }
 
@@ -137,11 +137,11 @@ impl Ledger {
             .filter(|live| live.flat.applies(caller, model))
             .map(|live| {
                 let place = self.place(&live.flat, caller, model, route);
-                let subject = || Subject {
+                let identity = || Identity {
                     key: live.flat.subject_key(caller, model, route),
-                    text: live.flat.subject_text(caller, model, route).into(),
+                    subject: live.flat.subject_text(caller, model, route).into(),
                 };
-                (self.slot(place, live, subject, now), live)
+                (self.slot(place, live, identity, now), live)
             })
             .collect();
         counters.sort_unstable_by_key(|(slot, _)| slot.place);
@@ -191,7 +191,7 @@ impl Ledger {
                     held.push(Held {
                         slot: Arc::clone(slot),
                         limit: Arc::clone(live),
-                        reservation: taken,
+                        taken,
                         asked: ask,
                     });
                 }
@@ -216,7 +216,7 @@ impl Ledger {
         }
     }
 
-    /// Replaces counters whose window is of another kind now, and adopts new limits.
+    /// Replaces counters whose window has another kind by now, and adopts changed limits.
     fn adapt(&self, counters: &Counters<'_>, guards: &mut Guards<'_>, now: Moment) {
         for (guard, (slot, live)) in guards.iter_mut().zip(counters) {
             if guard.counts_like(&live.limit) {
@@ -270,7 +270,7 @@ impl Ledger {
             .collect()
     }
 
-    /// Asks for what is lacking, or waits for a request that has asked already.
+    /// Asks for the shortfall, or waits for a call that is under way.
     fn borrow(
         &self,
         cost: &Cost,
@@ -326,7 +326,7 @@ impl Ledger {
         }
     }
 
-    /// Asks in one call for more of every counter that runs low, and of those that would be next. No
+    /// Asks for more before a grant is used up, in one call for all counters that run low or soon will. No
     /// request waits for it.
     fn borrow_ahead(&self, counters: &Counters<'_>, mut guards: Guards<'_>, now: Moment) {
         let Some(store) = &self.store else { return };

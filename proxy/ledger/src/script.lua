@@ -26,8 +26,8 @@ end
 
 local replica, known, counting, replicas = text(), text(), number(), number()
 
--- The epoch is one life of the data. When a replica that remembers another life makes it, data was
--- lost, and nothing is granted until all had time to tell what they have used.
+-- An epoch lasts until the data is lost. A replica that knows an earlier epoch shows that it was, and
+-- nothing is granted until every replica had time to report its use.
 local GRACE = 1000
 local REPLICA_LIVES = 2000
 local epoch = redis.call('GET', KEYS[1])
@@ -47,9 +47,9 @@ if known ~= epoch then
   return {'epoch', epoch, now, replicas, grace}
 end
 
--- For so long after a refusal nothing is granted ahead of need.
+-- The time after a refusal in which nothing is granted ahead of need.
 local TIGHT = 1000
--- What was granted may come back so much later than it could be spent.
+-- A return may come this much later than the grant could be spent.
 local SLACK = 750
 -- So a counter is kept at least, for both.
 local KEEPS = 2000
@@ -139,7 +139,7 @@ function rolling.charge(c, amount, ahead)
   c.sum = c.sum + amount
 end
 
--- Grants last longer where much is free; what they hold is charged so much longer.
+-- Grants last longer where much is free, and are charged for as long as they last.
 function rolling.lend(c, granted)
   if granted > 0 and now >= c.tight and 2 * (c:used() + granted) <= c.amount then
     c.lasts = math.max(1, math.min(c.lasts, c.reach))
@@ -323,7 +323,7 @@ local answers = {'ok', epoch, now, replicas, grace}
 for _, c in ipairs(counters) do
   local granted = fits and grant(c) or 0
   c:lend(granted)
-  -- What is needed is not left unused: somebody waits for it.
+  -- A grant that was needed is not left unused: a request waits for it.
   if granted > 0 then c.ahead = granted - c.need end
   local used, refuses = c:used(), c.need > c.free
   local elsewhere = refuses and c:elsewhere() or 0

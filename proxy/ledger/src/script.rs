@@ -19,13 +19,13 @@ pub(crate) struct Item {
     pub(crate) key: String,
     /// The limit's amount.
     pub(crate) amount: u64,
-    /// How the store counts.
+    /// How the store is to count.
     pub(crate) window: StoreWindow,
-    /// The request.
+    /// The report and the request.
     pub(crate) ask: LeaseRequest,
 }
 
-/// The calling replica, and what it knows.
+/// The caller and its knowledge.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller<'a> {
     /// Hash tag and beginning of all keys.
@@ -35,14 +35,14 @@ pub(crate) struct Caller<'a> {
     pub(crate) epoch: &'a str,
     /// Register the replica, and count all.
     pub(crate) counts: bool,
-    /// The number of replicas, as it knows it.
+    /// How many replicas it knows.
     pub(crate) replicas: u64,
 }
 
-/// The outcome of a call.
+/// What became of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It was done: a reply for each item, and for how many milliseconds nothing is granted.
+    /// It was done: an answer for each item, and the milliseconds in which nothing is granted.
     Done(Vec<LeaseReply>, u64),
     /// The data is not that of the known epoch; nothing was done.
     OtherEpoch,
@@ -60,7 +60,7 @@ pub(crate) struct Reply {
     pub(crate) replicas: u64,
 }
 
-/// The key of an [`Item`] from its key in the store; `None` for a counter of another gateway.
+/// The key of an [`Item`] from the script's name of a counter; `None` for another gateway's.
 pub(crate) fn without_prefix<'a>(key: &'a str, prefix: &str) -> Option<&'a str> {
     let rest = key.strip_prefix('{')?.strip_prefix(prefix)?;
     rest.strip_prefix("}:")
@@ -128,7 +128,7 @@ impl Caller<'_> {
 }
 
 impl Reply {
-    /// Reads what the script returns for `items`; `None` for anything else.
+    /// Reads what the script returns for `items`; `None` if it is malformed.
     pub(crate) fn read(value: &Value, items: &[Item]) -> Option<Self> {
         let Value::Array(parts) = value else {
             return None;

@@ -1,4 +1,4 @@
-//! One counter of the ledger, with its name, its escrow and its readings.
+//! One counter of the ledger: its identity, its state, and what pages and the store's agent ask of it.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ use tokio::sync::Notify;
 
 /// The subject of a counter, as a key and as text.
 #[derive(Debug)]
-pub(crate) struct Subject {
+pub(crate) struct Identity {
     pub(crate) key: SubjectKey,
-    pub(crate) text: Arc<str>,
+    pub(crate) subject: Arc<str>,
 }
 
-/// One counter and its name.
+/// One counter.
 #[derive(Debug)]
 pub struct Slot {
-    /// Its place in the ledger; differs from process to process.
+    /// Its place in the ledger, in this process only.
     pub(crate) place: u128,
     /// The limit.
     pub limit: LimitName,
@@ -35,13 +35,13 @@ pub struct Slot {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) counter: Counter,
-    /// What running requests have reserved and not settled.
+    /// Reserved by running requests, and not settled.
     pub(crate) reserved: u64,
-    /// What the shared store has lent, if there is one.
+    /// The grants of the shared store, if there is one.
     pub(crate) escrow: Option<Escrow>,
-    /// The limit of the last reservation.
+    /// The limit that it last counted by.
     pub(crate) limit: Limit,
-    /// It is in the care of the store's agent.
+    /// The agent tends it.
     pub(crate) listed: bool,
 }
 
@@ -56,7 +56,7 @@ impl State {
         }
     }
 
-    /// Whether `limit` is the one of the last reservation. Compares what can change under one name.
+    /// Whether `limit` is the one that it counts by. Compares what can change under one name.
     pub(crate) fn counts_like(&self, limit: &Limit) -> bool {
         self.limit.amount == limit.amount
             && self.limit.unit == limit.unit
@@ -68,7 +68,7 @@ impl State {
     }
 }
 
-/// The reading of a counter at one moment.
+/// A counter at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     /// Used in the window, reservations and debt included.
@@ -80,23 +80,23 @@ pub struct Counted {
 }
 
 impl Slot {
-    pub(crate) fn new(place: u128, limit: LimitName, subject: Subject, state: State) -> Self {
+    pub(crate) fn new(place: u128, limit: LimitName, identity: Identity, state: State) -> Self {
         Self {
             place,
             limit,
-            key: subject.key,
-            subject: subject.text,
+            key: identity.key,
+            subject: identity.subject,
             answered: Arc::default(),
             state: Mutex::new(state),
         }
     }
 
-    /// The use at `now`, by the window of `limit`.
+    /// What is used at `now`, counted as `limit` counts.
     #[must_use]
     pub fn counted(&self, limit: &Limit, now: Moment) -> Counted {
         let mut state = self.state.lock();
         if !state.counter.suits(limit) {
-            // The next request replaces the counter.
+            // The next request starts a new counter.
             return Counted::default();
         }
         let here = state.counter.used(limit, now);
@@ -104,7 +104,7 @@ impl Slot {
         let used = escrow.map_or(here, |escrow| escrow.used(here, now));
         Counted {
             used,
-            // A request may have begun in a window that has ended.
+            // A running request may have reserved in an earlier window.
             reserved: state.reserved.min(used),
             reset_ms: state.counter.reset_ms(limit, now),
         }
@@ -112,17 +112,17 @@ impl Slot {
 }
 
 impl Slot {
-    /// Whether a request for `ask` would fit. Takes nothing.
+    /// Whether a request for `ask` would fit; takes nothing.
     ///
     /// # Errors
-    /// The time until it fits.
+    /// How long until it fits, if it does not.
     pub fn forecast(&self, limit: &Limit, ask: u64, now: Moment) -> Result<(), Wait> {
         let mut state = self.state.lock();
         let State {
             counter, escrow, ..
         } = &mut *state;
         if !counter.suits(limit) {
-            // The next request replaces the counter.
+            // The next request starts a new counter.
             let mut counter = Counter::new(limit, now);
             return Entry::own(limit, Mode::Enforce, &mut counter).forecast(ask, now);
         }
@@ -133,7 +133,7 @@ impl Slot {
         entry.forecast(ask, now)
     }
 
-    /// The reading for other replicas; `None` when nothing counts.
+    /// The reading for other replicas; `None` for an unused counter.
     #[must_use]
     pub fn reading(&self, limit: &Limit, now: Moment) -> Option<CounterReading> {
         let mut state = self.state.lock();
@@ -155,9 +155,9 @@ impl Slot {
     }
 }
 
-/// The part of the store's agent.
+/// The agent's side.
 impl Slot {
-    /// The counter's key in the store; a limit that counts differently has another one.
+    /// The counter's key in the store. A limit that counts in another way has another key.
     pub(crate) fn store_key(&self, limit: &Limit) -> String {
         let Self {
             limit: name, key, ..
@@ -186,7 +186,7 @@ impl Slot {
         }
     }
 
-    /// The report that is due, and whether the counter still needs care.
+    /// The report that is due, and whether to go on tending the counter.
     pub(crate) fn tend(&self, replicas: u64, now: Moment) -> (Option<(Limit, LeaseRequest)>, bool) {
         let mut state = self.state.lock();
         let State { escrow, limit, .. } = &mut *state;
@@ -204,8 +204,7 @@ impl Slot {
         (None, !idle)
     }
 
-    /// Another replica lacks what this one may hold: the report to send, `None` while a call is on its
-    /// way.
+    /// The return for another replica that is short; `None` while a call is under way.
     pub(crate) fn recall(&self, now: Moment) -> Option<(Limit, LeaseRequest)> {
         let mut state = self.state.lock();
         let State { escrow, limit, .. } = &mut *state;
@@ -215,13 +214,13 @@ impl Slot {
             .then(|| (limit.clone(), escrow.report(now)))
     }
 
-    /// Whether it is in the care of the store's agent.
+    /// Whether the agent tends it.
     pub(crate) fn is_listed(&self) -> bool {
         self.state.lock().listed
     }
 
-    /// The store has lost its data: the report to send.
-    pub(crate) fn report_again(&self, now: Moment) -> Option<(Limit, LeaseRequest)> {
+    /// The report of this counter to a store that has lost its data.
+    pub(crate) fn retell(&self, now: Moment) -> Option<(Limit, LeaseRequest)> {
         let mut state = self.state.lock();
         let State {
             counter,
@@ -237,7 +236,7 @@ impl Slot {
         Some((limit.clone(), escrow.report(now)))
     }
 
-    /// The process ends: the report of unspent grants, and of what is owed.
+    /// The final report: unused grants are returned, and use that is not reported yet.
     pub(crate) fn surrender(&self, now: Moment) -> Option<(Limit, LeaseRequest)> {
         let mut state = self.state.lock();
         let State { escrow, limit, .. } = &mut *state;

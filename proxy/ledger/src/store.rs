@@ -1,9 +1,8 @@
-//! The requests' side of the shared store: their calls, and whether the store answers.
+//! The shared store of counters: what requests ask of it, and whether it answers.
 //!
-//! Requests never talk to the store. They take from the escrow of their counter
-//! ([`proxy_core::quota::Escrow`]), and pass a [`Call`] to the agent when that runs low; only a request
-//! that lacks something waits for the answer. Refuses to decide: core knows what fits, and the script
-//! what is granted.
+//! Requests never talk to it. They take from the escrow of their counter ([`proxy_core::quota::Escrow`]),
+//! and hand a [`Call`] to the agent when that runs low; only a request that is short waits for the
+//! answer. Refuses to decide: what fits is said by core, what is granted by the script.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +19,8 @@ use crate::slot::Slot;
 #[cfg(test)]
 mod tests;
 
-/// Calls that wait for the agent. Beyond these a request behaves as if the store had not answered.
+/// Calls on their way to the agent. When they are full, a request behaves as if the store had not
+/// answered.
 const CALLS: usize = 4096;
 
 /// Settings of the shared store.
@@ -30,9 +30,9 @@ pub struct StoreConfig {
     pub address: StoreAddress,
     /// PEM file with the CA of its certificate; without one the public ones are trusted.
     pub ca_file: Option<PathBuf>,
-    /// The prefix of all keys; the same for all replicas of one gateway.
+    /// What the keys begin with, and the same for all replicas of one gateway.
     pub prefix: String,
-    /// The name of this replica in the store.
+    /// The name of this replica, for an operator who inspects the store.
     pub replica: String,
 }
 
@@ -40,17 +40,17 @@ pub struct StoreConfig {
 #[derive(Debug)]
 pub(crate) struct Store {
     phase: AtomicU8,
-    /// The number of replicas by the store, and by the operator.
+    /// How many replicas the store counts, and how many the operators report.
     pub(crate) counted: AtomicU64,
     reported: AtomicU64,
     /// The store's clock less ours, in milliseconds.
     pub(crate) ahead_ms: AtomicI64,
     calls: mpsc::Sender<Call>,
-    /// Counters that hold grants, or have something to report.
+    /// Counters that hold grants, or owe a report.
     pub(crate) listed: Mutex<Vec<Arc<Slot>>>,
 }
 
-/// Requests to the store that travel together.
+/// Counters that are reported and asked for together.
 #[derive(Debug)]
 pub(crate) struct Call(pub(crate) Vec<Asked>);
 
@@ -62,7 +62,7 @@ pub(crate) struct Asked {
     pub(crate) ask: LeaseRequest,
 }
 
-/// The state of the store.
+/// How the store stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
@@ -76,7 +76,7 @@ pub(crate) enum Phase {
 }
 
 impl Store {
-    /// The requests' side, and the receiver of their calls.
+    /// The requests' side, and where their calls come out.
     pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<Call>) {
         let (calls, received) = mpsc::channel(CALLS);
         let store = Arc::new(Self {
@@ -118,31 +118,31 @@ impl Store {
         }
     }
 
-    /// The number of replicas that share the store: the larger of two numbers that may both be late,
-    /// because too small a number would admit too much while the store is away.
+    /// How many replicas share the store: the larger of two numbers that may both be late. A number
+    /// that is too small would admit too much while the store is away.
     pub(crate) fn replicas(&self) -> u64 {
         let counted = self.counted.load(Ordering::Relaxed);
         counted.max(self.reported.load(Ordering::Relaxed))
     }
 
-    /// Sets the number of replicas by the operator.
-    pub(crate) fn report_replicas(&self, replicas: u64) {
+    /// Takes the number that the operators report.
+    pub(crate) fn set_reported_replicas(&self, replicas: u64) {
         self.reported.store(replicas, Ordering::Relaxed);
     }
 
-    /// The approximate time of the store's wall clock.
+    /// The store's wall clock, about.
     pub(crate) fn unix_ms(&self) -> i64 {
         clock::now()
             .unix_ms
             .saturating_add(self.ahead_ms.load(Ordering::Relaxed))
     }
 
-    /// Adds a counter to the agent's care, until nothing is lent to it or owed. Not twice for the same.
+    /// Tends a counter until it holds no grant and owes no report. Call it once per counter.
     pub(crate) fn list(&self, slot: &Arc<Slot>) {
         self.listed.lock().push(Arc::clone(slot));
     }
 
-    /// Sends a call, or fails it at once if it cannot be sent.
+    /// Sends a call. One that cannot be sent counts as unanswered.
     pub(crate) fn send(&self, call: Call) {
         if let Err(refused) = self.calls.try_send(call) {
             refused.into_inner().fail();
@@ -157,7 +157,7 @@ impl Call {
         }
     }
 
-    /// The same call after an answer: what the store has heard is not repeated.
+    /// The same call once more, without the reports that the answer has confirmed.
     pub(crate) fn again(self) -> Self {
         let again = |asked: Asked| Asked {
             ask: asked.ask.again(),

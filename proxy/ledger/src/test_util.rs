@@ -10,7 +10,7 @@ pub struct StoreScript {
     script: redis::Script,
 }
 
-/// The calling replica, and what it knows.
+/// The caller of the script and its knowledge.
 #[derive(Clone, Copy, Debug)]
 pub struct ScriptCaller<'a> {
     /// Its name.
@@ -19,7 +19,7 @@ pub struct ScriptCaller<'a> {
     pub epoch: &'a str,
     /// Whether the script counts the replicas.
     pub counts: bool,
-    /// The number of replicas, as it knows it.
+    /// How many replicas it knows.
     pub replicas: u64,
 }
 
@@ -30,31 +30,31 @@ pub struct ScriptItem {
     pub key: String,
     /// The limit's amount.
     pub amount: u64,
-    /// How the store counts.
+    /// How to count.
     pub window: StoreWindow,
-    /// The request.
+    /// The report and the request.
     pub ask: LeaseRequest,
 }
 
 /// What the script answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptReply {
-    /// The outcome of the call.
+    /// What became of the call.
     pub outcome: ScriptOutcome,
     /// The epoch of the data.
     pub epoch: String,
     /// The server's clock.
     pub unix_ms: i64,
-    /// The number of replicas.
+    /// How many replicas there are.
     pub replicas: u64,
 }
 
-/// The outcome of a call.
+/// What became of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScriptOutcome {
-    /// A reply for each counter, and for how many milliseconds nothing is granted.
+    /// An answer for each counter, and for how many milliseconds nothing is granted.
     Done(Vec<LeaseReply>, u64),
-    /// The caller knows another epoch of the data; nothing was done.
+    /// The caller knows another life of the data; nothing was done.
     OtherEpoch,
     /// No period of a counter holds the server's time; nothing was done.
     OtherPeriod,
@@ -79,7 +79,7 @@ impl StoreScript {
         })
     }
 
-    /// Calls it as a gateway does; `None` for an answer that cannot be read.
+    /// Calls it as a gateway does; `None` if the answer cannot be read.
     ///
     /// # Errors
     /// The server does not answer, or with an error.

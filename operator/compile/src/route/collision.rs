@@ -30,8 +30,8 @@ struct Conflict<'a> {
     winner: &'a ObjectName,
 }
 
-/// Reports every match of a route that an earlier route owns. A route that loses one, or is in error
-/// otherwise, keeps its other matches and wins those over later routes.
+/// Reports every match of a route that an earlier route owns. A route that loses one, or is in
+/// error otherwise, keeps its other matches and wins those over later routes.
 pub(super) fn find(drafts: &mut [Draft<'_>]) {
     let mut order: Vec<(i64, &ObjectName, usize)> = drafts
         .iter()

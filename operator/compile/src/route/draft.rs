@@ -147,7 +147,8 @@ fn authentication(spec: &AiRouteSpec, findings: &mut Findings) {
 // === impl Draft ===
 
 impl Draft<'_> {
-    /// The compiled route; `None` if no host of it can be parsed, since it would then match any host.
+    /// The compiled route; `None` if no host of it can be parsed, since it would then match any
+    /// host.
     pub(super) fn finish(mut self, admitted: &Admitted) -> (Option<Route>, Verdict) {
         let condition = ConditionType::ResolvedRefs;
         if self.selection.is_some() && !admitted.any_selected {

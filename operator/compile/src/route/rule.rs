@@ -110,8 +110,8 @@ fn retry(declared: &RouteRule, field: &str, findings: &mut Findings) -> Retry {
     }
 }
 
-/// One alternative with sorted lists; `None` if a part of it can't be parsed, since without that part
-/// it would match more than declared.
+/// One alternative with sorted lists; `None` if a part of it can't be parsed, since without that
+/// part it would match more than declared.
 fn alternative_of(declared: &RouteMatch, field: &str, findings: &mut Findings) -> Option<Match> {
     let models = models(&declared.models, field, findings);
     let mut headers = Vec::with_capacity(declared.headers.len());

@@ -31,8 +31,8 @@ pub(crate) struct Leadership {
 }
 
 impl Leadership {
-    /// Whether this replica leads now. Correct even right after a pause of the machine: it compares the
-    /// deadline.
+    /// Whether this replica leads now. Correct even right after a pause of the machine: it compares
+    /// the deadline.
     pub(crate) fn holds(&self) -> bool {
         clock::now().monotonic_ms < self.until_ms.load(Ordering::Acquire)
     }
@@ -95,8 +95,8 @@ impl Keeper {
         (keeper, leadership)
     }
 
-    /// Runs until `shutdown`. Waits for `quiet` before it releases the lease: the next leader must not
-    /// meet writes of this one.
+    /// Runs until `shutdown`. Waits for `quiet` before it releases the lease: the next leader must
+    /// not meet writes of this one.
     pub(crate) async fn run(mut self, mut shutdown: Shutdown, quiet: impl Future<Output = ()>) {
         loop {
             tokio::select! {
@@ -121,8 +121,8 @@ impl Keeper {
         }
     }
 
-    /// One attempt: a read, and a write if this candidate may. Bounded: a leader that cannot reach the
-    /// API server steps down at its deadline.
+    /// One attempt: a read, and a write if this candidate may. Bounded: a leader that cannot reach
+    /// the API server steps down at its deadline.
     async fn round(&mut self) {
         let now = clock::now().monotonic_ms;
         let led = self.elector.leads_until_ms().filter(|until| now < *until);

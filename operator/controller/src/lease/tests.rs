@@ -185,7 +185,7 @@ fn a_released_lease_is_taken_at_once() {
             &released.holder,
             released.transitions,
         )
-        .expect("nobody else wrote");
+        .expect("no other candidate wrote");
     b.attempt(&mut store, 2, 3);
     assert!(b.leads(3));
 }

@@ -162,7 +162,8 @@ impl Wanted {
         }
     }
 
-    /// Keeps a stored `Programmed=True` of this generation while some replicas have not subscribed yet.
+    /// Keeps a stored `Programmed=True` of this generation while some replicas have not subscribed
+    /// yet.
     pub(crate) fn keep_programmed(&mut self, object: &ObjectRef, stored: &StoredStatus) {
         let was = stored.condition(ConditionType::Programmed.as_str());
         let Some(was) = was.filter(|was| {

@@ -1,5 +1,5 @@
-//! The publisher's part in quotas: it takes the reports of replicas, publishes the carryover, and makes
-//! checkpoints for the next operator.
+//! The publisher's part in quotas: it takes the reports of replicas, publishes the carryover, and
+//! makes checkpoints for the next operator.
 
 use proxy_admin::clock;
 use proxy_admin::pages::usage::UsagePage;
@@ -12,8 +12,8 @@ use super::state::State;
 use crate::carryover::carryover;
 use crate::usage::{Usage, page};
 
-/// Shortest time between two calculations of the carryover after reports: only use above a replica's
-/// share changes it.
+/// Shortest time between two calculations of the carryover after reports: only use above a
+/// replica's share changes it.
 const RENEWAL_MS: u64 = 1_000;
 
 // === impl Publisher ===
@@ -57,8 +57,8 @@ impl Publisher {
         Ok(text)
     }
 
-    /// Takes the checkpoint of the operator before this one. Call it before the first publication, so
-    /// that no replica receives a smaller carryover than it had.
+    /// Takes the checkpoint of the operator before this one. Call it before the first publication,
+    /// so that no replica receives a smaller carryover than it had.
     ///
     /// # Errors
     /// It is no checkpoint, or one of another version. Nothing is taken.

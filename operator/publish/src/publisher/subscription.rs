@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Publisher;
 
-/// Keeps a replica in the fleet until it is dropped. Nothing is queued: a line is made after the one
-/// before was taken, so a slow reader costs one line.
+/// Keeps a replica in the fleet until it is dropped. Nothing is queued: a line is made after the
+/// one before was taken, so a slow reader costs one line.
 pub(crate) struct Subscription {
     publisher: Publisher,
     follower: Follower,

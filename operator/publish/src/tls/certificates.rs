@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use super::authorities::{Authorities, StoredAuthorities};
 use super::authority::{Authority, Leaf, TlsError};
 
-/// Longest sleep between two looks at the wall clock, which somebody may set meanwhile.
+/// Longest sleep between two looks at the wall clock, which may be set meanwhile.
 const LOOK: Duration = Duration::from_secs(600);
 
 /// The current leaf of the server. It can be replaced while connections come in.

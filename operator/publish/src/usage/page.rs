@@ -27,7 +27,10 @@ pub(crate) fn usage_page(members: &Members, limits: &Limits, now: Moment) -> Usa
         .map(|(name, declared)| of_limit(members, name, declared, now))
         .collect();
     limits.sort_by_cached_key(|usage| usage.limit.to_string());
-    let reporting = members.usages().filter(|usage| usage.has_told()).count();
+    let reporting = members
+        .usages()
+        .filter(|usage| usage.has_reported())
+        .count();
     UsagePage {
         replicas: members.count(),
         reporting: Some(u64::try_from(reporting).unwrap_or(u64::MAX)),

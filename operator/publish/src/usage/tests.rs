@@ -134,7 +134,7 @@ fn a_replica_that_comes_back_takes_its_use_with_it() {
     assert_eq!(
         carried(&members),
         20,
-        "too late: it is counted as somebody else's"
+        "too late: it counts as that of a departed replica"
     );
 }
 
@@ -250,7 +250,10 @@ fn a_checkpoint_makes_the_next_operator_know_what_this_one_knew() {
         at,
     );
     assert_eq!((next.count(), carried(&next)), (2, 12));
-    assert!(next.snapshot().replicas.is_empty(), "nobody is here yet");
+    assert!(
+        next.snapshot().replicas.is_empty(),
+        "no replica has subscribed yet"
+    );
     next.join("p1", Some("a"), at);
     next.join("p3", Some("a"), at);
     assert_eq!(

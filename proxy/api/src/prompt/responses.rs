@@ -119,7 +119,7 @@ pub(super) fn count(body: &str, tally: &mut Tally) -> Option<()> {
     Some(())
 }
 
-/// Counts one item; tells whether it is an instruction.
+/// Counts one item; true if it is an instruction.
 fn item(raw: &RawValue, tally: &mut Tally) -> Option<bool> {
     match read::<Kind<'_>>(raw)?.kind.as_ref() {
         "" | "message" => {

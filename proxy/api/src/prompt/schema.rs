@@ -76,7 +76,7 @@ pub(super) fn format(mut format: Format, tally: &mut Tally) -> Option<()> {
     }
 }
 
-/// Takes out what is enforced but not told: `usage` does not grow by it. No deeper than the parser
+/// Removes what is enforced but not shown to the model: `usage` does not grow by it. No deeper than the parser
 /// goes, which is 128 levels.
 fn shorten(schema: &mut Value) {
     match schema {

@@ -23,7 +23,7 @@ fn said(content: &Value) -> Option<u64> {
     tokens(CHAT, GPT, &body)
 }
 
-/// A PNG of this size, by its header, in a `data:` URL of about so many bytes.
+/// A PNG of this size, by its header, in a `data:` URL of about `bytes` bytes.
 fn png(width: u32, height: u32, bytes: usize) -> String {
     let mut image = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
     image.extend_from_slice(&width.to_be_bytes());
@@ -138,7 +138,7 @@ fn summary(errors: impl Iterator<Item = i64>) -> String {
 #[test]
 fn the_error_of_the_estimates_on_the_corpus() {
     let measured: Vec<(Row, String)> = corpus().into_iter().map(measure).collect();
-    let mut told = String::new();
+    let mut summaries = String::new();
     for (_, line) in &measured {
         println!("{line}");
     }
@@ -156,9 +156,9 @@ fn the_error_of_the_estimates_on_the_corpus() {
         let rows = || measured.iter().map(|(row, _)| row).filter(|row| is_in(row));
         let bytes = summary(rows().map(|row| row.by_bytes));
         let counted = summary(rows().map(|row| row.counted));
-        writeln!(told, "{name}: {}", rows().count()).unwrap();
-        writeln!(told, "  bytes / 4 + 6: {bytes}").unwrap();
-        writeln!(told, "  counted: {counted}").unwrap();
+        writeln!(summaries, "{name}: {}", rows().count()).unwrap();
+        writeln!(summaries, "  bytes / 4 + 6: {bytes}").unwrap();
+        writeln!(summaries, "  counted: {counted}").unwrap();
     }
     let table = expect![[r#"
         text, as billed: 27
@@ -174,7 +174,7 @@ fn the_error_of_the_estimates_on_the_corpus() {
           bytes / 4 + 6: median 988.6 %, largest 19994.4 %, below by 92.1 %
           counted: median 0.4 %, largest 235.5 %, below by 3.8 %
     "#]];
-    table.assert_eq(&told);
+    table.assert_eq(&summaries);
 }
 
 // === the parts of a prompt ===
@@ -249,7 +249,7 @@ fn a_sound_and_a_file_cost_a_bound() {
 }
 
 #[test]
-fn what_the_gateway_cannot_see_or_read_is_not_counted() {
+fn an_invisible_or_malformed_prompt_is_not_counted() {
     let none = |operation, model, body: &Value| {
         assert_eq!(tokens(operation, model, body), None, "{body}");
     };
@@ -296,7 +296,7 @@ fn what_the_gateway_cannot_see_or_read_is_not_counted() {
 }
 
 #[test]
-fn a_request_that_is_too_large_is_not_counted_unless_the_budget_is_passed_before() {
+fn a_request_that_is_too_large_is_counted_only_up_to_the_budget() {
     let body = json!({"messages": [{"role": "user", "content": "word ".repeat(MAX_TEXT / 5 + 1)}]});
     assert_eq!(tokens(CHAT, GPT, &body), None);
     let body =

@@ -39,7 +39,7 @@ fn finds_usage_and_the_end() {
     let text = [FILTER, ONE, TWO, USAGE, DONE].concat();
     let (out, stream) = run(&text, false, &[]);
     assert_eq!(out, text);
-    let usage = stream.usage().expect("told");
+    let usage = stream.usage().expect("usage");
     assert_eq!(
         (
             usage.input_tokens,

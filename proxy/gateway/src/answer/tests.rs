@@ -63,7 +63,7 @@ fn every_code_has_its_own_word_and_a_client_or_server_status() {
 }
 
 #[test]
-fn tells_when_to_come_back_with_a_jitter_of_a_tenth_at_most() {
+fn the_wait_has_a_jitter_of_at_most_a_tenth() {
     let get = headers(&spent(Wait::Millis(10_000)));
     let wait: u64 = get("retry-after-ms")
         .expect("is there")

@@ -42,7 +42,7 @@ fn the_page_of_errors_is_current() {
          word is the label `code` of `tundish_requests_total` and the field `code` of the access log. \
          Errors of a backend pass through untouched and count as `upstream_error`; a client that hung \
          up counts as `client_aborted`.\n\nA 429 names the limit in `error.param` \
-         (`namespace/quota/limit`) and tells in `retry-after-ms` and `retry-after` when this request \
+         (`namespace/quota/limit`) and states in `retry-after-ms` and `retry-after` when this request \
          would fit every limit, up to a tenth later; beyond 60 s, or if it never fits, \
          `x-should-retry: false` keeps SDKs from trying.\n\n| code | status | meaning |\n|---|---|---|\n",
     );

@@ -24,7 +24,7 @@ fn output(rule: &RuleSizes, model: &str) -> Option<u64> {
 }
 
 #[test]
-fn each_model_of_each_rule_is_learned_apart() {
+fn each_model_of_each_rule_has_its_own_sizes() {
     let learned = Sizes::default();
     let a = learned.rule(&name("r"), &"a".into());
     let b = learned.rule(&name("r"), &"b".into());
@@ -35,7 +35,7 @@ fn each_model_of_each_rule_is_learned_apart() {
 }
 
 #[test]
-fn a_rule_of_the_same_name_goes_on_with_what_was_learned() {
+fn a_rule_of_the_same_name_keeps_its_observed_sizes() {
     let learned = Sizes::default();
     teach(&learned.rule(&name("r"), &"a".into()), "m", 5);
     let again = learned.rule(&name("r"), &"a".into());
@@ -59,7 +59,7 @@ fn models_beyond_those_of_a_rule_share_one_entry() {
 }
 
 #[test]
-fn entries_are_bounded_and_those_of_rules_that_are_gone_make_room() {
+fn entries_are_bounded_and_removed_rules_make_room() {
     let learned = Sizes::default();
     let rule = |index: usize| learned.rule(&name("r"), &format!("rule{index}").into());
     for index in 0..ENTRIES.div_ceil(MODELS_PER_RULE) {
@@ -81,7 +81,7 @@ fn entries_are_bounded_and_those_of_rules_that_are_gone_make_room() {
 }
 
 #[test]
-fn without_room_a_new_model_is_learned_with_the_others() {
+fn without_room_a_new_model_shares_the_common_entry() {
     let learned = Sizes::default();
     let rule = learned.rule(&name("r"), &"a".into());
     learned.entries.store(ENTRIES, Ordering::Relaxed);

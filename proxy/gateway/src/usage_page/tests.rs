@@ -26,8 +26,8 @@ fn first(gateway: &Gateway) -> LimitUsage {
 fn shows_reservations_and_then_use() {
     let tokens = vec![limit("l", Unit::Tokens, 100)];
     let gateway = published(contents(Mode::Enforce, vec![Per::Model], tokens), 2);
-    let told = || first(&gateway);
-    assert_eq!((told().counters, told().subjects.len()), (0, 0));
+    let shown = || first(&gateway);
+    assert_eq!((shown().counters, shown().subjects.len()), (0, 0));
     let charge = take(&gateway, "k", 30);
     let running = take(&gateway, "k", 5);
     let subject = |used, reserved| SubjectUsage {
@@ -37,7 +37,7 @@ fn shows_reservations_and_then_use() {
         remaining: 50 - used,
         reset_seconds: Some(61),
     };
-    let first = told();
+    let first = shown();
     assert_eq!(first.subjects, [subject(35, 35)]);
     assert_eq!((first.declared, first.amount), (100, 50));
     assert_eq!(
@@ -45,11 +45,11 @@ fn shows_reservations_and_then_use() {
         ("Tokens", "Minute", "Enforce")
     );
     charge.settle(cost(12), Settled::Measured);
-    assert_eq!(told().subjects, [subject(17, 5)]);
+    assert_eq!(shown().subjects, [subject(17, 5)]);
     assert!(is_refused(&gateway, "k", 40));
-    assert_eq!(told().denials, 1);
+    assert_eq!(shown().denials, 1);
     drop(running);
-    assert_eq!(told().subjects, [subject(17, 0)]);
+    assert_eq!(shown().subjects, [subject(17, 0)]);
 }
 
 #[test]
@@ -58,8 +58,8 @@ fn a_subject_names_every_part_and_no_caller_can_imitate_another() {
     let running = vec![limit("l", Unit::Concurrency, 5)];
     let gateway = published(contents(Mode::Enforce, per, running), 1);
     let held = take(&gateway, "k", 1);
-    let told = first(&gateway);
-    let one = &told.subjects[0];
+    let shown = first(&gateway);
+    let one = &shown.subjects[0];
     assert!(one.subject.starts_with("consumer=key-"), "{}", one.subject);
     assert!(one.subject.ends_with(" route=ns/r ="), "{}", one.subject);
     assert_eq!((one.used, one.reset_seconds), (1, None));
@@ -74,13 +74,13 @@ fn lists_the_most_used_subjects_and_counts_the_rest() {
     for index in 1..=1_005 {
         drop(take(&gateway, &format!("k{index}"), index));
     }
-    let told = first(&gateway);
+    let shown = first(&gateway);
     assert_eq!(
-        (told.counters, told.subjects.len(), told.unlisted()),
+        (shown.counters, shown.subjects.len(), shown.unlisted()),
         (1_005, SUBJECTS, 5)
     );
-    assert_eq!(told.subjects[0].used, 1_005);
-    assert_eq!(told.subjects.last().expect("some").used, 6);
+    assert_eq!(shown.subjects[0].used, 1_005);
+    assert_eq!(shown.subjects.last().expect("some").used, 6);
 }
 
 #[test]
@@ -92,9 +92,9 @@ fn a_removed_limit_is_not_shown() {
     let gateway = published(tokens("before"), 1);
     drop(take(&gateway, "k", 1));
     gateway.publish(Arc::new(Table::new(tokens("after"))));
-    let told = all(&gateway);
+    let shown = all(&gateway);
     assert_eq!(
-        (told.len(), &*told[0].limit.limit, told[0].counters),
+        (shown.len(), &*shown[0].limit.limit, shown[0].counters),
         (1, "after", 0)
     );
 }

@@ -191,7 +191,7 @@ async fn a_spent_limit_answers_429_with_its_name_and_the_wait() -> Result<()> {
 }
 
 #[tokio::test]
-async fn who_waits_as_told_is_admitted_and_not_much_later_than_needed() -> Result<()> {
+async fn a_client_that_waits_as_advised_is_admitted_soon() -> Result<()> {
     let second = Limit {
         name: "second".into(),
         window: Window::Second,
@@ -205,30 +205,30 @@ async fn who_waits_as_told_is_admitted_and_not_much_later_than_needed() -> Resul
                 break answer;
             }
         };
-        let told = refused.header("retry-after-ms").context("a wait")?;
-        let told = Duration::from_millis(told.parse()?);
+        let stated = refused.header("retry-after-ms").context("a wait")?;
+        let stated = Duration::from_millis(stated.parse()?);
         let since = tokio::time::Instant::now();
         while bench.ask(&chat(false)).await?.status == 429 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let needed = since.elapsed();
-        let late = told.saturating_sub(needed);
+        let late = stated.saturating_sub(needed);
         assert!(
             late < Duration::from_secs(1),
-            "told {told:?}, needed {needed:?}"
+            "stated {stated:?}, needed {needed:?}"
         );
         // Some milliseconds pass between the refusal and the first look at the clock here.
-        let early = needed.saturating_sub(told);
+        let early = needed.saturating_sub(stated);
         assert!(
             early < Duration::from_millis(300),
-            "told {told:?}, needed {needed:?}"
+            "stated {stated:?}, needed {needed:?}"
         );
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn every_answer_tells_the_tightest_limit_of_its_kind() -> Result<()> {
+async fn every_answer_shows_the_tightest_limit_of_its_kind() -> Result<()> {
     let wide = Limit {
         name: "wide".into(),
         ..minute(Unit::Requests, 100)
@@ -245,13 +245,13 @@ async fn every_answer_tells_the_tightest_limit_of_its_kind() -> Result<()> {
     for stream in [false, true] {
         let answer = bench.ask(&chat(stream)).await?;
         assert_eq!(answer.status, 200);
-        let told = |name: &str| answer.header(&format!("x-ratelimit-{name}"));
-        assert_eq!(told("limit-requests"), Some("10"));
+        let level = |name: &str| answer.header(&format!("x-ratelimit-{name}"));
+        assert_eq!(level("limit-requests"), Some("10"));
         let remaining = if stream { "8" } else { "9" };
-        assert_eq!(told("remaining-requests"), Some(remaining));
-        assert!(matches!(told("reset-requests"), Some("60" | "61")));
-        assert_eq!(told("limit-tokens"), Some("5000"));
-        let left: u64 = told("remaining-tokens").context("told")?.parse()?;
+        assert_eq!(level("remaining-requests"), Some(remaining));
+        assert!(matches!(level("reset-requests"), Some("60" | "61")));
+        assert_eq!(level("limit-tokens"), Some("5000"));
+        let left: u64 = level("remaining-tokens").context("a level")?.parse()?;
         assert!((4_000..5_000).contains(&left), "{left}");
     }
     Ok(())
@@ -422,7 +422,7 @@ async fn a_cut_stream_ends_in_an_error_event_and_never_in_done() -> Result<()> {
     };
     assert!(
         !ended,
-        "the connection is cut, so that nobody takes the answer for whole"
+        "the connection is cut, so that no client takes the answer for whole"
     );
     assert!(text.contains("\"code\":\"upstream_failed\""), "{text}");
     assert!(!text.contains("[DONE]"));

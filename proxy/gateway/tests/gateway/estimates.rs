@@ -63,7 +63,7 @@ fn long_answer(completion_tokens: u64) -> Fault {
 }
 
 #[tokio::test]
-async fn callers_without_a_bound_are_not_starved_by_what_is_held_for_them() -> Result<()> {
+async fn callers_without_a_bound_are_not_starved_by_their_holds() -> Result<()> {
     for stream in [false, true] {
         // All hundred are held at once: the first answer comes when the last has been judged.
         let slow = Config {
@@ -128,7 +128,7 @@ async fn answers_longer_than_expected_are_debt_and_then_expected() -> Result<()>
 }
 
 #[tokio::test]
-async fn what_a_client_bounded_or_a_backend_cut_off_teaches_nothing_of_the_output() -> Result<()> {
+async fn a_bounded_or_cut_answer_is_no_observation_of_the_output() -> Result<()> {
     let bench = Bench::start(1, Vec::new())?;
     let mut bounded = chat(false);
     bounded["max_tokens"] = json!(1);
@@ -155,7 +155,7 @@ async fn what_a_client_bounded_or_a_backend_cut_off_teaches_nothing_of_the_outpu
 }
 
 #[tokio::test]
-async fn a_request_is_counted_before_it_is_refused_for_what_others_needed() -> Result<()> {
+async fn a_request_is_tokenised_before_observed_sizes_refuse_it() -> Result<()> {
     let bench = Bench::start(1, Vec::new())?;
     let limit = |amount| {
         let mut contents = contents(&bench.sims, vec![minute(Unit::Tokens, amount)]);

@@ -1,5 +1,5 @@
-//! Two operations that nobody serves, each made of one row and one usage reader: what a row says is all
-//! that the gateway needs to know.
+//! Two made-up operations, each of one row and one usage reader: the gateway needs to know nothing more
+//! than its rows.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -20,8 +20,8 @@ use proxy_gateway::{Config, Gateway, Metrics, Serving};
 use serde_json::{Value, json};
 use tests_support::http;
 
-/// A stream whose first event tells the input and whose last one the output, as Anthropic's does, and
-/// a form whose answer tells seconds.
+/// A stream that reports its input in the first event and its output in the last one, as Anthropic's
+/// does, and a form whose answer reports seconds.
 static ROWS: &[Api] = &[
     Api {
         operation: Operation::Messages,
@@ -217,10 +217,10 @@ async fn a_stream_with_its_usage_in_two_events_is_one_row() -> Result<()> {
 
 #[tokio::test]
 async fn a_form_with_its_model_in_a_field_is_one_row() -> Result<()> {
-    let told = json!({"text": "la la", "seconds": 4}).to_string();
-    let length = told.len();
+    let song = json!({"text": "la la", "seconds": 4}).to_string();
+    let length = song.len();
     let (url, served) = backend_once(format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{told}"
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{song}"
     ))?;
     let running = Running::start(&url, 1_000)?;
     let form = |model: &str| {
@@ -238,7 +238,7 @@ async fn a_form_with_its_model_in_a_field_is_one_row() -> Result<()> {
         form("asked"),
     )
     .await?;
-    assert_eq!((answer.status, answer.text()), (200, told));
+    assert_eq!((answer.status, answer.text()), (200, song));
     running.used(40).await?;
     let request = served.join().expect("no panic")?;
     assert!(request.ends_with(&form("deployed")), "{request}");

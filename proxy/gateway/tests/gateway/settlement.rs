@@ -65,7 +65,7 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn whatever_is_measured_is_settled_as_billed_to_the_token() -> Result<()> {
+async fn a_measured_request_is_settled_to_the_token() -> Result<()> {
     let bench = Bench::start(2, vec![minute(Unit::Tokens, WIDE)])?;
     // The first backend fails every other way: each such request is tried at the second.
     let failing = |status| Fault {
@@ -103,7 +103,7 @@ async fn whatever_is_measured_is_settled_as_billed_to_the_token() -> Result<()> 
 }
 
 #[tokio::test]
-async fn whatever_fails_is_settled_once_and_costs_what_was_billed() -> Result<()> {
+async fn a_failed_request_is_settled_once_at_what_was_billed() -> Result<()> {
     let bench = Bench::start(1, vec![minute(Unit::Tokens, WIDE)])?;
     let fault = |change: fn(&mut Fault)| {
         let mut fault = Fault {

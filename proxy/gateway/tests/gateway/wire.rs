@@ -16,7 +16,7 @@ use crate::bench::Bench;
 
 const BODY: &str = r#"{"model":"mini","messages":[{"role":"user","content":"hi"}]}"#;
 
-/// What is left unanswered for so long is an error of the gateway.
+/// A longer wait for an answer is a defect of the gateway.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// A request with these lines in its head, closed by its end.
@@ -103,7 +103,7 @@ async fn refused(cases: Vec<(&str, Vec<u8>, u16)>) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_body_has_one_length_that_everybody_reads_in_the_same_way() -> Result<()> {
+async fn a_body_has_one_length_for_every_reader() -> Result<()> {
     let whole = chunked(BODY);
     let length = format!("content-length: {}", BODY.len());
     let te = "transfer-encoding: chunked";
@@ -257,7 +257,7 @@ async fn a_head_is_bounded() -> Result<()> {
 }
 
 #[tokio::test]
-async fn only_what_is_meant_for_a_backend_goes_there() -> Result<()> {
+async fn only_allowed_headers_reach_the_backend() -> Result<()> {
     let bench = Bench::start(1, Vec::new())?;
     let seen = send(
         &bench,
@@ -379,7 +379,7 @@ async fn a_request_hidden_behind_another_is_judged_like_any_other() -> Result<()
         .await?;
         assert_eq!(seen.statuses, [200, 401], "{name}: {}", seen.text);
     }
-    // After a length and chunks, what follows is nobody's.
+    // After a length and chunks, the owner of the rest is ambiguous.
     let both = chat(
         &["content-length: 3", "transfer-encoding: chunked"],
         &chunked(BODY),
@@ -456,7 +456,7 @@ async fn a_greeting_in_pieces_is_understood() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_peer_that_is_silent_or_stops_halfway_is_left() -> Result<()> {
+async fn a_silent_or_stalled_peer_is_disconnected() -> Result<()> {
     let bench = Bench::start(1, Vec::new())?;
     let started = Instant::now();
     let mut silent = connect(&bench).await?;

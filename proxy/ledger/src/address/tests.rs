@@ -48,7 +48,7 @@ fn a_password_is_decoded_and_never_shown() {
 }
 
 #[test]
-fn what_is_no_address_is_refused_with_a_reason() {
+fn an_invalid_address_is_refused_with_a_reason() {
     for (text, why) in [
         ("cache:6379", "scheme is missing"),
         ("http://cache", "scheme is not known"),
@@ -66,7 +66,7 @@ fn what_is_no_address_is_refused_with_a_reason() {
 
 proptest! {
     #[test]
-    fn what_is_shown_is_read_as_the_same_but_for_the_login(text in "(redis|rediss|valkey|redis\\+sentinel)://([a-z]{1,3}:[a-z%2@]{0,6}@)?[a-z0-9.\\[\\]:,-]{0,20}(/[a-z0-9]{0,4}){0,2}") {
+    fn a_displayed_address_reads_back_without_the_login(text in "(redis|rediss|valkey|redis\\+sentinel)://([a-z]{1,3}:[a-z%2@]{0,6}@)?[a-z0-9.\\[\\]:,-]{0,20}(/[a-z0-9]{0,4}){0,2}") {
         if let Ok(address) = text.parse::<StoreAddress>() {
             let again: StoreAddress = address.to_string().parse().expect("what is shown is an address");
             prop_assert_eq!(&again.hosts, &address.hosts);

@@ -41,7 +41,7 @@ fn other_messages_are_none() {
 
 proptest! {
     #[test]
-    fn any_message_is_read_or_is_none(text in prop::collection::vec(any::<u8>(), 0..80)) {
+    fn any_message_is_read_or_ignored(text in prop::collection::vec(any::<u8>(), 0..80)) {
         if let Some(Recall { by, key }) = read(&message(&text)) {
             prop_assert_eq!(format!("{by} {key}").into_bytes(), text);
         }

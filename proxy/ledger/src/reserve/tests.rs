@@ -71,7 +71,7 @@ impl Bench {
         tokens: u64,
     ) -> Result<Charge, Box<Refused>> {
         let taken = self.reserve(live, key, tokens).now_or_never();
-        taken.expect("without a store no request waits")
+        taken.expect("without a store nothing waits")
     }
 
     pub(crate) async fn reserve(
@@ -169,7 +169,7 @@ fn consumers_have_counters_of_their_own_only_if_split() {
 }
 
 #[test]
-fn a_new_table_keeps_the_use_and_enforces_the_new_limit_at_once() {
+fn a_new_table_keeps_what_was_used_and_enforces_the_new_limit_at_once() {
     let bench = Bench::new();
     let tokens = |amount| {
         contents(
@@ -249,7 +249,7 @@ fn every_kind_of_limit_has_its_code() {
 }
 
 #[test]
-fn a_request_larger_than_the_limit_never_fits() {
+fn a_request_beyond_the_whole_limit_never_fits() {
     let bench = Bench::new();
     let live = bench.live(
         contents(Mode::Enforce, Vec::new(), vec![limit("l", Unit::Tokens, 5)]),
@@ -259,7 +259,7 @@ fn a_request_larger_than_the_limit_never_fits() {
 }
 
 #[test]
-fn untouched_counters_of_strangers_are_dropped() {
+fn unused_counters_of_strangers_are_dropped() {
     let bench = Bench::new();
     let live = bench.live(
         contents(

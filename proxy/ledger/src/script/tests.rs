@@ -44,7 +44,7 @@ fn numbers(numbers: &[i64]) -> Value {
 }
 
 #[test]
-fn reads_a_grant_and_a_refusal() {
+fn a_grant_and_a_refusal_are_distinguished() {
     let granted = reply("ok", vec![numbers(&[40, 11, 2, 90, -1, 0, 0, 0])]);
     let read = Reply::read(&granted, &[item()]).expect("a reply");
     let Outcome::Done(answers, 0) = read.outcome else {
@@ -68,7 +68,7 @@ fn reads_a_grant_and_a_refusal() {
 }
 
 #[test]
-fn an_answer_for_another_number_of_counters_is_none() {
+fn an_answer_for_another_number_of_counters_is_malformed() {
     assert_eq!(Reply::read(&reply("ok", Vec::new()), &[item()]), None);
     assert_eq!(Reply::read(&reply("what", Vec::new()), &[]), None);
     let other = Reply::read(&reply("epoch", Vec::new()), &[item()]).expect("a reply");
@@ -89,7 +89,7 @@ fn any_value() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn whatever_a_store_answers_is_read_or_is_none(value in any_value()) {
+    fn any_answer_of_a_store_is_read_or_malformed(value in any_value()) {
         let items = [item()];
         if let Some(reply) = Reply::read(&value, &items)
             && let Outcome::Done(answers, _) = reply.outcome
