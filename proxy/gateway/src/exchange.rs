@@ -125,7 +125,7 @@ impl Exchange {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        // Charges that are still open settle at what is known so far.
+        // Still unsettled: settle at what is known so far.
         while !self.charges.is_empty() {
             self.settle(|held| held, Settled::Estimated);
         }
