@@ -48,7 +48,7 @@ pub fn deployment(name: &str, model: &str) -> Deployment {
     }
 }
 
-/// A route for every host that admits nobody.
+/// A route for every host that admits no caller.
 #[must_use]
 pub fn route(name: &str, rules: Vec<Rule>) -> Route {
     Route {

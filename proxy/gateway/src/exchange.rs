@@ -125,7 +125,7 @@ impl Exchange {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        // Nobody settled these: at what is known so far.
+        // Not settled yet: settle at what is known so far.
         while !self.charges.is_empty() {
             self.settle(|held| held, Settled::Estimated);
         }

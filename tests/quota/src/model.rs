@@ -20,7 +20,7 @@ pub struct Item {
     pub amount: u64,
     /// How to count.
     pub window: StoreWindow,
-    /// What is told and asked.
+    /// The report and the request.
     pub ask: LeaseRequest,
 }
 
@@ -109,7 +109,7 @@ impl Model {
         self.counters.clear();
     }
 
-    /// Carries out a call of `replica`, which knows the epoch `known` and so many `replicas`.
+    /// Carries out a call of `replica`, which knows the epoch `known` and this number of `replicas`.
     pub fn call(
         &mut self,
         replica: &str,
@@ -184,7 +184,7 @@ impl Flaw {
 }
 
 impl Counter {
-    /// Brings it to `now`, and tells what is charged; none if no period holds `now`.
+    /// Brings it to `now`, and returns what is charged; `None` if no period holds `now`.
     fn load(&mut self, replica: &str, item: &Item, flaw: Flaw, now: i64) -> Option<i64> {
         match &item.window {
             StoreWindow::Rolling {

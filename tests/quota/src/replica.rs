@@ -15,7 +15,7 @@ use crate::model::{Item, Outcome};
 pub struct Call {
     /// Which counters, by index.
     pub indexes: Vec<usize>,
-    /// What is told and asked for each.
+    /// The report and the request for each.
     pub asks: Vec<LeaseRequest>,
     /// The epoch that was known when it was sent.
     pub epoch: String,
@@ -70,7 +70,7 @@ pub enum Next {
     Nothing,
     /// This call, at once.
     Tells(Call),
-    /// The same call again after so many milliseconds: others were asked to give back.
+    /// The same call again after this number of milliseconds: others were asked to return.
     Again(i64),
 }
 
@@ -190,7 +190,7 @@ impl Replica {
         (!call.indexes.is_empty()).then_some(call)
     }
 
-    /// What is told without being asked, and the question whether the store is there.
+    /// The periodic report, and a probe of the store.
     pub fn ticks(&mut self, now: i64) -> Call {
         let moment = self.moment(now);
         let mut call = self.call(moment);

@@ -17,7 +17,7 @@ const START: i64 = 1_800_000_000_000 - 20_000;
 const TICK: i64 = 250;
 /// How long they wait for an answer.
 const ANSWER: i64 = 250;
-/// A replica is counted for so long after a word.
+/// A replica counts for this time after a call.
 const COUNTED: i64 = 2_000;
 /// Nothing bad happens before all replicas know each other.
 const QUIET: i64 = 2_000;
@@ -29,8 +29,8 @@ pub enum Accidents {
     None,
     /// Requests use more than they had reserved.
     Overuse,
-    /// Calls and answers are lost or late, clocks are wrong and jump, replicas pause, die and start
-    /// anew, the store is away for a while. Meanwhile everything is refused (`Deny`).
+    /// Calls and answers are lost or late, clocks are wrong and jump, replicas pause, die and
+    /// restart, the store is away for a while. Meanwhile everything is refused (`Deny`).
     All,
     /// The store is away for a while, and each replica enforces its share (`Share`).
     Outages,
@@ -114,7 +114,7 @@ struct Recount {
     /// The first entry of the log that still counts.
     from: usize,
     sum: u64,
-    /// The part of it that nobody had reserved.
+    /// The part of it without a reservation.
     excess: u64,
 }
 

@@ -43,7 +43,7 @@ fn asks(
     }
 }
 
-/// What a request for `tokens` is told at `now`; none if it fits.
+/// The wait of a request for `tokens` at `now`; `None` if it fits.
 fn told(store: &mut Model, limit: &Limit, tokens: u64, now: i64) -> Option<Wait> {
     let at = moment(now);
     let mut escrow = Escrow::new(limit);

@@ -5,7 +5,7 @@
 //! is admitted in an interval of the window's length W was granted in an interval of W + tau, which
 //! touches at most K + 2 buckets, whose sum the store keeps within the limit. This depends neither on
 //! the replica's clock nor on its survival, nor on whether an answer arrived. A grant that may be spent
-//! for `lasts` times tau is charged to the last of so many buckets, as if the replica had asked then.
+//! for `lasts` times tau is charged to the last of these buckets, as if the replica had asked then.
 //!
 //! Words: a `grant` is an amount that the store lent, a `return` an amount given back to the bucket
 //! that was charged, `owed` an amount used without a grant and not charged yet, a `permit` the right
@@ -51,7 +51,7 @@ pub struct Escrow {
     lease_ms: u64,
     holding: Holding,
     pace: Pace,
-    /// A request is on its way: whoever lacks something waits for its answer.
+    /// A request to the store is on its way: callers that are short wait for its answer.
     asking: bool,
     /// What the requests ask that wait for it.
     waiting: u64,

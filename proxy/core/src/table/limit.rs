@@ -1,4 +1,4 @@
-//! Limits of quotas: which cover a rule, which apply to a request, and whom they count.
+//! Limits of quotas: which cover a rule, which apply to a request, and their subjects.
 
 use std::collections::HashMap;
 use std::sync::Arc;

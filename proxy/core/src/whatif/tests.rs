@@ -209,8 +209,8 @@ fn an_unknown_or_ambiguous_consumer_is_an_error_that_helps() {
         "no Secret names the consumer \"alise\"; near it: alice"
     );
     assert_eq!(
-        error("nobody-at-all"),
-        "no Secret names the consumer \"nobody-at-all\"; there are 2 such as alice, mallory"
+        error("missing-person"),
+        "no Secret names the consumer \"missing-person\"; there are 2 such as alice, mallory"
     );
     assert_eq!(
         error("alice"),

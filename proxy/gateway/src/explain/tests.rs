@@ -42,7 +42,7 @@ fn an_unknown_consumer_is_an_error() {
     let gateway = gateway(&mut Registry::default());
     gateway.publish(Arc::new(table()));
     let error = gateway
-        .explain_page("model=m&consumer=nobody")
+        .explain_page("model=m&consumer=stranger")
         .expect_err("there is no such consumer");
     assert!(
         matches!(
