@@ -54,13 +54,13 @@ fn every_mistake_has_its_file_and_line() {
     .expect("written");
     fs::write(dir.path().join("notes.txt"), "not read").expect("written");
     let outcome = folder(dir.path()).compile();
-    let told: Vec<_> = outcome
+    let found: Vec<_> = outcome
         .findings
         .iter()
         .map(|f| (f.file.to_str().expect("text"), f.line, f.severity))
         .collect();
     assert_eq!(
-        told[..2],
+        found[..2],
         [
             ("b.yaml", 9, Severity::Error),
             ("b.yaml", 12, Severity::Warning)

@@ -151,7 +151,7 @@ fn limit<'a>(report: &'a Report, name: &str) -> &'a LimitReport {
 }
 
 #[test]
-fn tells_who_is_denied_when_and_by_which_limit() {
+fn reports_the_denied_requests_with_time_and_limit() {
     let quotas = quota("tokens", "unit: Tokens, limit: 100, window: Minute", "")
         + &quota("many", "unit: Requests, limit: 3, window: Minute", "");
     let lines = [
@@ -222,7 +222,7 @@ fn a_shadowed_limit_is_counted_and_denies_nothing() {
 }
 
 #[test]
-fn concurrency_is_that_of_overlapping_requests_although_the_log_is_in_the_order_of_ends() {
+fn concurrency_counts_overlapping_requests_of_a_log_in_the_order_of_ends() {
     let quotas = quota("places", "unit: Concurrency, limit: 2", "");
     // The first line begins last; the last one begins first and runs all the time.
     let lines = [
@@ -262,7 +262,7 @@ fn a_day_ends_at_midnight_of_its_zone() {
 }
 
 #[test]
-fn what_a_limit_refused_in_the_log_is_replayed_as_the_median_of_the_others() {
+fn requests_that_a_limit_refused_are_replayed_as_the_median_of_the_others() {
     let quotas = quota("tokens", "unit: Tokens, limit: 100, window: Minute", "");
     let lines = [
         line(0, 10, 10),
@@ -308,7 +308,7 @@ fn other_refusals_are_skipped_and_counted() {
 }
 
 #[test]
-fn what_was_given_back_counts_while_it_runs_only() {
+fn a_released_reservation_counts_only_while_its_request_runs() {
     let quotas = quota("many", "unit: Requests, limit: 1, window: Minute", "");
     let failed = refused(line(0, 1_000, 0), "upstream_error");
     let lines = [line(500, 10, 1), failed, line(2_000, 10, 1)];
@@ -316,7 +316,7 @@ fn what_was_given_back_counts_while_it_runs_only() {
 }
 
 #[test]
-fn callers_that_the_manifests_do_not_know_are_told() {
+fn callers_without_an_object_are_reported() {
     let lines = [
         with(line(0, 1, 1), "consumer", "eve"),
         with(line(1, 1, 1), "consumer", "key-0badcafe"),
@@ -324,13 +324,13 @@ fn callers_that_the_manifests_do_not_know_are_told() {
         with(line(3, 1, 1), "model", "phi-4"),
     ];
     let report = run("", &lines);
-    let told: Vec<_> = report
+    let shown: Vec<_> = report
         .refused
         .iter()
         .map(|one| (one.code, one.count))
         .collect();
     assert_eq!(
-        told,
+        shown,
         [
             ("invalid_credential", 1),
             ("missing_credential", 1),
@@ -358,8 +358,8 @@ fn the_host_can_be_given() {
     let report = run_text("", &text, |args| {
         args.host = Some("other.example".to_owned())
     });
-    let told: Vec<_> = report.refused.iter().map(|one| one.code).collect();
-    assert_eq!(told, ["route_not_found"]);
+    let shown: Vec<_> = report.refused.iter().map(|one| one.code).collect();
+    assert_eq!(shown, ["route_not_found"]);
 }
 
 #[test]
@@ -372,7 +372,7 @@ fn replicas_divide_the_limits() {
 }
 
 #[test]
-fn broken_lines_are_told_by_number_and_stop_nothing() {
+fn broken_lines_are_reported_by_number_and_stop_nothing() {
     let good = line(0, 1, 1);
     let other = json!({"timestamp": "x", "message": "stopped", "target": "proxy::app"});
     let no_time = with(line(0, 1, 1), "timestamp", "yesterday");
@@ -384,14 +384,17 @@ fn broken_lines_are_told_by_number_and_stop_nothing() {
     assert_eq!(log.broken_lines, 7);
     let lines: Vec<_> = log.broken.iter().map(|one| one.line).collect();
     assert_eq!(lines, [4, 5, 6, 8, 9]);
-    let told = report.to_string();
-    assert!(told.contains("line 4: expected value (column 1)"), "{told}");
-    assert!(told.contains("line 6: longer than 1 MiB"), "{told}");
+    let shown = report.to_string();
+    assert!(
+        shown.contains("line 4: expected value (column 1)"),
+        "{shown}"
+    );
+    assert!(shown.contains("line 6: longer than 1 MiB"), "{shown}");
     assert_eq!(report.admitted, 2);
 }
 
 #[test]
-fn a_request_that_lasted_beyond_the_window_is_replayed_late_and_told() {
+fn a_request_longer_than_the_window_is_replayed_late_and_reported() {
     let minute = 60_000;
     let lines = [
         line(0, 1, 1),
@@ -417,8 +420,8 @@ fn a_request_that_lasted_beyond_the_window_is_replayed_late_and_told() {
 fn the_report_reads_well() {
     let quotas = quota("tokens", "unit: Tokens, limit: 100, window: Minute", "");
     let report = run(&quotas, &[line(0, 10, 60), line(500, 10, 60)]);
-    let told = report.to_string();
-    let lines: Vec<_> = told.lines().collect();
+    let shown = report.to_string();
+    let lines: Vec<_> = shown.lines().collect();
     let expected = [
         "2 requests from 2026-03-02T12:00:00.000Z to 2026-03-02T12:00:00.510Z",
         "  replayed               2",
@@ -453,7 +456,7 @@ fn the_median_of_many_is_that_of_an_even_sample() {
         .map(|n| line(n, 1, u64::try_from(n).expect("few")))
         .collect();
     lines.push(refused(line(4_500, 0, 0), "rate_limited"));
-    // 1,500 is the median; what is one in eight of them is at most eight away.
+    // 1,500 is the median; the nearest of a sample of one in eight is at most eight away.
     for (amount, denied) in [(1_490, true), (1_510, false)] {
         let limit = format!("unit: Tokens, limit: {amount}, window: Second");
         let report = run(&quota("t", &limit, ""), &lines);
@@ -463,16 +466,16 @@ fn the_median_of_many_is_that_of_an_even_sample() {
 }
 
 #[test]
-fn what_callers_wrote_cannot_steer_the_terminal() {
+fn text_of_callers_cannot_steer_the_terminal() {
     let model = format!("gpt-\u{1b}[2J{}", "x".repeat(500));
     let quotas = quota("tokens", "unit: Tokens, limit: 100, window: Minute", "");
     let report = run(&quotas, &[with(line(0, 10, 101), "model", model.clone())]);
-    let told = report.to_string();
+    let shown = report.to_string();
     assert!(
-        told.contains("gpt-?[2Jxxx") && !told.contains('\u{1b}'),
-        "{told}"
+        shown.contains("gpt-?[2Jxxx") && !shown.contains('\u{1b}'),
+        "{shown}"
     );
-    assert!(told.lines().all(|line| line.len() < 300), "{told}");
+    assert!(shown.lines().all(|line| line.len() < 300), "{shown}");
     let kept = report.denials.first().and_then(|one| one.model.clone());
     assert_eq!(kept, Some(model), "the JSON has it whole");
 }
@@ -513,7 +516,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_admitted_never_exceeds_the_limit_in_any_minute(all in steps()) {
+    fn no_minute_admits_more_than_the_limit(all in steps()) {
         let report = run(&quota("t", "unit: Tokens, limit: 100, window: Minute", ""), &logged(&all));
         let denied: Vec<u64> = report.denials.iter().map(|one| one.line).collect();
         prop_assert_eq!(report.admitted + report.denied, u64::try_from(all.len()).expect("few"));

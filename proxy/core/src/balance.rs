@@ -17,7 +17,7 @@ pub struct Candidate {
 }
 
 /// Chooses a candidate and returns its index: among those of the lowest priority that are not excluded
-/// and have a weight above zero, in proportion to the weights. `None` if there is none.
+/// and have a weight above zero, in proportion to the weights. `None` without such a candidate.
 ///
 /// Draws a number only if there is a choice. Cost: two passes, no allocation.
 pub fn choose(candidates: &[Candidate], rng: &mut impl Rng) -> Option<usize> {

@@ -7,13 +7,13 @@
 mod ceiling;
 mod encoding;
 mod estimate;
-mod observed_sizes;
 mod price;
+mod observed_sizes;
 #[cfg(test)]
 mod tests;
 
 pub use ceiling::max_output_tokens;
 pub use encoding::Encoding;
 pub use estimate::{Expected, Shape, estimate};
-pub use observed_sizes::{Distribution, ObservedSizes};
 pub use price::Price;
+pub use observed_sizes::{Distribution, ObservedSizes};

@@ -1,14 +1,14 @@
-//! What the store's script does, counted from a log instead of running sums.
+//! The store's script as a model, with plain maps instead of running sums.
 
 use std::collections::{BTreeMap, HashMap};
 
 use proxy_core::quota::{LeaseReply, LeaseReport, LeaseRequest, Profile, Slice, StoreWindow};
 
-/// How long nothing is granted after data was lost.
+/// How long nothing is granted after a loss of data; as in the script.
 pub const GRACE_MS: i64 = 1_000;
-/// How long nothing is granted ahead of need after a refusal.
+/// How long nothing is granted ahead of need after a refusal; as in the script.
 const TIGHT_MS: i64 = 1_000;
-/// How much later than it may be spent a grant can come back.
+/// How long after its end a grant may still be returned; as in the script.
 const SLACK_MS: i64 = 750;
 
 /// One counter of a call.
@@ -20,7 +20,7 @@ pub struct Item {
     pub amount: u64,
     /// How to count.
     pub window: StoreWindow,
-    /// The report and the request.
+    /// The request.
     pub ask: LeaseRequest,
 }
 
@@ -42,7 +42,7 @@ impl Item {
     }
 }
 
-/// What a call comes to.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// An answer for each item, and for how long nothing is granted.
@@ -59,11 +59,11 @@ pub struct Model {
     /// The epoch of the data, and until when it grants nothing.
     pub epoch: Option<(String, i64)>,
     counters: HashMap<String, Counter>,
-    lives: u64,
+    epochs: u64,
     flaw: Flaw,
 }
 
-/// What is wrong with a store, to see whether the checks would notice.
+/// A planted fault of the store, to prove that the checks notice it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flaw {
     /// Nothing.
@@ -80,13 +80,13 @@ struct Counter {
     /// Rolling: charges by bucket, and the newest bucket.
     buckets: BTreeMap<i64, u64>,
     head: Option<i64>,
-    /// Calendar: the period and what is used.
+    /// Calendar: the period and its use.
     period: Option<i64>,
     used: u64,
     debt: u64,
     /// Permits by replica, until when, and the turn.
     permits: HashMap<String, (u64, i64, u64)>,
-    /// What each replica may hold unused, and until when.
+    /// What each replica may hold unspent, and until when.
     idle: HashMap<String, (u64, i64)>,
     tight_until: i64,
     late: bool,
@@ -94,7 +94,7 @@ struct Counter {
 }
 
 impl Model {
-    /// A store with something wrong.
+    /// A store with a planted fault.
     #[must_use]
     pub fn with(flaw: Flaw) -> Self {
         Self {
@@ -109,7 +109,7 @@ impl Model {
         self.counters.clear();
     }
 
-    /// Carries out a call of `replica`, which knows the epoch `known` and this number of `replicas`.
+    /// Carries out a call of `replica`, which knows the epoch `known` and the number of `replicas`.
     pub fn call(
         &mut self,
         replica: &str,
@@ -119,9 +119,9 @@ impl Model {
         now: i64,
     ) -> Outcome {
         if self.epoch.is_none() {
-            self.lives += 1;
+            self.epochs += 1;
             let until = if known.is_empty() { 0 } else { now + GRACE_MS };
-            self.epoch = Some((format!("life {}", self.lives), until));
+            self.epoch = Some((format!("epoch {}", self.epochs), until));
         }
         let Some((epoch, until)) = &self.epoch else {
             return Outcome::OtherEpoch;
@@ -139,7 +139,7 @@ impl Model {
             loaded.push((counter, at));
         }
         for ((counter, at), item) in loaded.iter_mut().zip(items) {
-            counter.hears(*at, item);
+            counter.apply(*at, item);
         }
         let fits = grace == 0
             && loaded.iter().zip(items).all(|((counter, _), item)| {
@@ -162,7 +162,7 @@ impl Model {
     }
 }
 
-/// Who asks, and whether all that it needs fits.
+/// The calling replica, and whether all its needs fit.
 #[derive(Clone, Copy)]
 struct Asker<'a> {
     replica: &'a str,
@@ -184,7 +184,7 @@ impl Flaw {
 }
 
 impl Counter {
-    /// Brings it to `now`, and returns what is charged; `None` if no period holds `now`.
+    /// Moves to `now` and returns the bucket or period to charge; `None` when no period holds `now`.
     fn load(&mut self, replica: &str, item: &Item, flaw: Flaw, now: i64) -> Option<i64> {
         match &item.window {
             StoreWindow::Rolling {
@@ -241,8 +241,8 @@ impl Counter {
         }
     }
 
-    /// Takes returns, charges what is owed and pays debt.
-    fn hears(&mut self, at: i64, item: &Item) {
+    /// Applies the report: subtracts returns, charges what is owed and drains debt.
+    fn apply(&mut self, at: i64, item: &Item) {
         let LeaseReport::Grants { returns, owed, .. } = &item.ask.report else {
             return;
         };
@@ -259,7 +259,7 @@ impl Counter {
         self.debt -= paid;
     }
 
-    /// Grants what it can.
+    /// Grants what fits, and answers.
     fn answers(&mut self, at: i64, item: &Item, asker: Asker<'_>) -> LeaseReply {
         let Asker { replica, now, .. } = asker;
         let used = self.sum(item);
@@ -303,8 +303,8 @@ impl Counter {
             if !self.late {
                 let until = now + i64::try_from(lease_ms).unwrap_or(0);
                 let (held, turn) = item.permits();
-                let told = (held + granted, until, turn);
-                self.permits.insert(replica.to_owned(), told);
+                let known = (held + granted, until, turn);
+                self.permits.insert(replica.to_owned(), known);
             }
             (self.late, self.used) = (false, 0);
         }
@@ -356,7 +356,7 @@ impl Counter {
         }
     }
 
-    /// What the replicas besides `replica` may hold unused.
+    /// What replicas other than `replica` may hold unspent.
     fn idle_elsewhere(&mut self, replica: &str, now: i64) -> u64 {
         self.idle.retain(|_, (_, until)| *until > now);
         let others = self.idle.iter().filter(|(holder, _)| *holder != replica);

@@ -1,4 +1,4 @@
-//! A replica: it reserves from what it has borrowed, as the gateway does, without a network or threads.
+//! A replica that reserves from what it has borrowed, as the gateway does, without network or threads.
 
 use std::collections::VecDeque;
 
@@ -10,12 +10,12 @@ use proxy_core::quota::{
 
 use crate::model::{Item, Outcome};
 
-/// A call on its way.
+/// A call to the store.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Which counters, by index.
+    /// Its counters, by index.
     pub indexes: Vec<usize>,
-    /// The report and the request for each.
+    /// The request of each.
     pub asks: Vec<LeaseRequest>,
     /// The epoch that was known when it was sent.
     pub epoch: String,
@@ -28,7 +28,7 @@ pub struct Call {
 /// One replica.
 #[derive(Debug)]
 pub struct Replica {
-    /// Another one for each life.
+    /// Unique to each start of the replica.
     pub name: String,
     /// Its monotonic clock less the true time, and its wall clock less the true time.
     pub monotonic_ahead: i64,
@@ -44,22 +44,22 @@ pub struct Replica {
     pub epoch: String,
     /// It is connected, and may ask.
     pub open: bool,
-    /// How many replicas it believes there are.
+    /// The number of replicas, as it knows it.
     pub replicas: u64,
-    /// Requests that wait for an answer, by what they ask.
+    /// What each request asks that waits for an answer.
     pub queue: VecDeque<u64>,
-    /// Until when nothing runs: it is paused.
+    /// The end of its pause.
     pub paused_until: i64,
 }
 
-/// What became of a request.
+/// The fate of a request.
 #[derive(Debug)]
 pub enum Fate {
     /// It runs.
     Admitted(Vec<Reservation>),
     /// It was refused.
     Refused,
-    /// It waits for an answer; perhaps a call has to be sent first.
+    /// It waits for an answer, perhaps of this call.
     Waits(Option<Call>),
 }
 
@@ -69,8 +69,8 @@ pub enum Next {
     /// Nothing.
     Nothing,
     /// This call, at once.
-    Tells(Call),
-    /// The same call again after this number of milliseconds: others were asked to return.
+    Reports(Call),
+    /// The same call again after this many milliseconds: other replicas were asked to return grants.
     Again(i64),
 }
 
@@ -167,13 +167,13 @@ impl Replica {
                     }
                 }
                 self.queue.push_back(tokens);
-                // Who asks needs no place in the queue's sum: its need is in the call.
+                // The asking request is not part of the waiting sum: its need is in the call.
                 Fate::Waits(Some(call))
             }
         }
     }
 
-    /// What is asked for ahead of need.
+    /// Asks for grants ahead of need.
     pub fn borrows_ahead(&mut self, now: i64) -> Option<Call> {
         let moment = self.moment(now);
         let mut call = self.call(moment);
@@ -190,7 +190,7 @@ impl Replica {
         (!call.indexes.is_empty()).then_some(call)
     }
 
-    /// The periodic report, and a probe of the store.
+    /// The call of a tick: reports that are due, and a sign of life.
     pub fn ticks(&mut self, now: i64) -> Call {
         let moment = self.moment(now);
         let mut call = self.call(moment);
@@ -224,7 +224,7 @@ impl Replica {
         (!call.indexes.is_empty()).then_some(call)
     }
 
-    /// The moment to send a call again has come.
+    /// The call to send again.
     #[must_use]
     pub fn again(&self, call: &Call, now: i64) -> Call {
         Call {
@@ -288,16 +288,16 @@ impl Replica {
                 }
                 epoch.clone_into(&mut self.epoch);
                 self.open = false;
-                let mut told = self.call(moment);
+                let mut reports = self.call(moment);
                 for index in 0..self.limits.len() {
                     let used = self.counters[index].own_used(&self.limits[index], moment);
                     let escrow = &mut self.escrows[index];
                     escrow.forget(used);
                     if !escrow.is_idle() {
-                        told.add(index, escrow.report(moment));
+                        reports.add(index, escrow.report(moment));
                     }
                 }
-                Next::Tells(told)
+                Next::Reports(reports)
             }
         }
     }
@@ -309,7 +309,7 @@ impl Replica {
         }
     }
 
-    /// Those who wait try again.
+    /// The requests that waited, to try again.
     pub fn waiting(&mut self) -> Vec<u64> {
         let waiting: Vec<u64> = self.queue.drain(..).collect();
         for index in 0..self.limits.len() {
@@ -319,7 +319,7 @@ impl Replica {
         waiting
     }
 
-    /// A request ends, having used `tokens`.
+    /// A request ends after using `tokens`.
     pub fn settles(&mut self, running: Vec<Reservation>, tokens: u64, now: i64) {
         let moment = self.moment(now);
         let used = cost(tokens);

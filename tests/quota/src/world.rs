@@ -17,7 +17,7 @@ const START: i64 = 1_800_000_000_000 - 20_000;
 const TICK: i64 = 250;
 /// How long they wait for an answer.
 const ANSWER: i64 = 250;
-/// A replica counts for this time after a call.
+/// How long a replica counts after its last call.
 const COUNTED: i64 = 2_000;
 /// Nothing bad happens before all replicas know each other.
 const QUIET: i64 = 2_000;
@@ -29,8 +29,8 @@ pub enum Accidents {
     None,
     /// Requests use more than they had reserved.
     Overuse,
-    /// Calls and answers are lost or late, clocks are wrong and jump, replicas pause, die and
-    /// restart, the store is away for a while. Meanwhile everything is refused (`Deny`).
+    /// Calls and answers are lost or late, clocks are wrong and jump, replicas pause, die and restart,
+    /// and the store is away for a while. Meanwhile everything is refused (`Deny`).
     All,
     /// The store is away for a while, and each replica enforces its share (`Share`).
     Outages,
@@ -45,11 +45,11 @@ pub struct Scenario {
     pub seed: u64,
     /// What may happen.
     pub accidents: Accidents,
-    /// What is wrong with the store.
+    /// A planted fault of the store.
     pub flaw: Flaw,
 }
 
-/// What came of it.
+/// The findings of a story.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     /// The first breach of a bound.
@@ -89,8 +89,8 @@ struct World {
     largest: u64,
     whole_use: bool,
     replicas: Vec<Replica>,
-    /// Which life of each replica it is: what was meant for another one is void.
-    lives: Vec<u64>,
+    /// How often each replica has started: events for an earlier start are void.
+    starts: Vec<u64>,
     store: Model,
     away_until: i64,
     heard: BTreeMap<String, i64>,
@@ -114,7 +114,7 @@ struct Recount {
     /// The first entry of the log that still counts.
     from: usize,
     sum: u64,
-    /// The part of it without a reservation.
+    /// The part of it that was never reserved.
     excess: u64,
 }
 
@@ -175,7 +175,7 @@ impl World {
             largest,
             whole_use: rng.random(),
             replicas: Vec::new(),
-            lives: vec![0; replicas],
+            starts: vec![0; replicas],
             store: Model::with(scenario.flaw),
             away_until: 0,
             heard: BTreeMap::new(),
@@ -208,8 +208,8 @@ impl World {
             Accidents::All => self.rng.random_range(-600_000..600_000),
             Accidents::None | Accidents::Overuse | Accidents::Outages | Accidents::DataLoss => 0,
         };
-        let name = format!("{index}-{}", self.lives[index]);
-        let known = (count(self.lives.len()), self.now);
+        let name = format!("{index}-{}", self.starts[index]);
+        let known = (count(self.starts.len()), self.now);
         Replica::new(name, &self.limits, on_loss, (monotonic, wall), known)
     }
 
@@ -248,7 +248,7 @@ impl World {
         if kind != Accidents::All {
             return;
         }
-        for index in 0..self.lives.len() {
+        for index in 0..self.starts.len() {
             for _ in 0..self.rng.random_range(0..3) {
                 let at = self.rng.random_range(0..length);
                 let event = match self.rng.random_range(0..4) {
@@ -305,24 +305,24 @@ impl World {
             }
             Event::AtStore(index, life, number, call) => self.at_store(index, life, number, call),
             Event::Answered(index, life, number, call, outcome, store) => {
-                if life == self.lives[index] && self.ended.insert(number) {
+                if life == self.starts[index] && self.ended.insert(number) {
                     self.answered(index, call, &outcome, &store);
                 }
             }
             Event::Repeats(index, life, call) => {
-                if life == self.lives[index] {
+                if life == self.starts[index] {
                     let call = self.replicas[index].again(&call, self.now);
                     self.send(index, Some(call));
                 }
             }
             Event::Recalled(index, life, limit) => {
-                if life == self.lives[index] {
+                if life == self.starts[index] {
                     let call = self.replicas[index].recalled(limit, self.now);
                     self.send(index, call);
                 }
             }
             Event::GivenUp(index, life, number, call) => {
-                if life == self.lives[index] && self.ended.insert(number) {
+                if life == self.starts[index] && self.ended.insert(number) {
                     self.replicas[index].unanswered(&call);
                     self.replicas[index].open = false;
                     self.again(index);
@@ -330,7 +330,7 @@ impl World {
             }
             Event::Settles(index, life, entry) => self.settles(index, life, entry),
             Event::Ticks(index, life) => {
-                if life == self.lives[index] {
+                if life == self.starts[index] {
                     let call = self.replicas[index].ticks(self.now);
                     self.send(index, Some(call));
                     self.later(TICK, Event::Ticks(index, life));
@@ -338,10 +338,10 @@ impl World {
             }
             Event::Dies(index) => {
                 self.found.lost += count(self.replicas[index].queue.len());
-                self.lives[index] += 1;
+                self.starts[index] += 1;
                 let replica = self.started(index, OnStoreLoss::Deny);
                 self.replicas[index] = replica;
-                self.later(TICK, Event::Ticks(index, self.lives[index]));
+                self.later(TICK, Event::Ticks(index, self.starts[index]));
             }
             Event::Pauses(index, lasts) => self.replicas[index].paused_until = self.now + lasts,
             Event::WallJumps(index, by) => self.replicas[index].wall_ahead += by,
@@ -366,7 +366,7 @@ impl World {
                 });
                 let lasts = self.rng.random_range(0..900);
                 let number = self.log.len() - 1;
-                self.later(lasts, Event::Settles(index, self.lives[index], number));
+                self.later(lasts, Event::Settles(index, self.starts[index], number));
                 for (recount, limit) in self.recounts.iter_mut().zip(&self.limits) {
                     recount.sum += counted(limit, tokens);
                 }
@@ -389,9 +389,9 @@ impl World {
         let store = (store.0, store.1.as_str(), store.2);
         match self.replicas[index].answered(&call, outcome, store, self.now) {
             Next::Nothing => {}
-            Next::Tells(told) => self.send(index, Some(told)),
+            Next::Reports(call) => self.send(index, Some(call)),
             Next::Again(pause) => {
-                self.later(pause, Event::Repeats(index, self.lives[index], call));
+                self.later(pause, Event::Repeats(index, self.starts[index], call));
                 return;
             }
         }
@@ -408,7 +408,7 @@ impl World {
     fn send(&mut self, index: usize, call: Option<Call>) {
         let Some(call) = call else { return };
         self.next += 1;
-        let (number, life) = (self.next, self.lives[index]);
+        let (number, life) = (self.next, self.starts[index]);
         self.later(ANSWER, Event::GivenUp(index, life, number, call.clone()));
         if self.is_lost() {
             return;
@@ -417,12 +417,12 @@ impl World {
         self.later(travels, Event::AtStore(index, life, number, call));
     }
 
-    /// Tells all but one replica that one lacks what they may hold.
+    /// Recalls from all replicas but one, which lacks what they may hold.
     fn recall(&mut self, by: usize, limit: usize) {
-        for index in (0..self.lives.len()).filter(|index| *index != by) {
+        for index in (0..self.starts.len()).filter(|index| *index != by) {
             if !self.is_lost() {
                 let travels = self.travel();
-                self.later(travels, Event::Recalled(index, self.lives[index], limit));
+                self.later(travels, Event::Recalled(index, self.starts[index], limit));
             }
         }
     }
@@ -482,14 +482,14 @@ impl World {
             return;
         };
         let before = entry.counts;
-        let lives = life == self.lives[index];
+        let starts = life == self.starts[index];
         // If its replica is gone it counts whole.
         let most = if self.scenario.accidents == Accidents::Overuse {
             3 * before
         } else {
             before
         };
-        if lives && !self.whole_use {
+        if starts && !self.whole_use {
             entry.counts = self.rng.random_range(0..=most);
         }
         let counts = entry.counts;
@@ -504,14 +504,14 @@ impl World {
                 }
             }
         }
-        if lives {
+        if starts {
             self.replicas[index].settles(taken, counts, self.now);
         }
     }
 
     /// Recounts every limit from the log.
     fn check(&mut self) {
-        let replicas = count(self.lives.len());
+        let replicas = count(self.starts.len());
         for (index, limit) in self.limits.iter().enumerate() {
             let since = match &limit.window {
                 Window::Second => self.now - 1_000,

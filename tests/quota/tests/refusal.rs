@@ -1,5 +1,5 @@
-//! The wait that a refusal names, against the store's model as time goes on: then it fits, and a
-//! sub-bucket earlier it does not.
+//! The wait that a refusal names, against the store's model as time passes: after it the request fits,
+//! and a sub-bucket earlier it does not.
 
 use proxy_core::names::Moment;
 use proxy_core::quota::{
@@ -43,8 +43,8 @@ fn asks(
     }
 }
 
-/// The wait of a request for `tokens` at `now`; `None` if it fits.
-fn told(store: &mut Model, limit: &Limit, tokens: u64, now: i64) -> Option<Wait> {
+/// The wait of a request for `tokens` at `now`; `None` when it fits.
+fn refused_wait(store: &mut Model, limit: &Limit, tokens: u64, now: i64) -> Option<Wait> {
     let at = moment(now);
     let mut escrow = Escrow::new(limit);
     let ask = escrow.request(tokens, 1, at);
@@ -64,7 +64,7 @@ fn told(store: &mut Model, limit: &Limit, tokens: u64, now: i64) -> Option<Wait>
 }
 
 fn fits(store: &Model, limit: &Limit, tokens: u64, now: i64) -> bool {
-    told(&mut store.clone(), limit, tokens, now).is_none()
+    refused_wait(&mut store.clone(), limit, tokens, now).is_none()
 }
 
 /// Others use the limit at random, also beyond it and for long. Returns whether there was a refusal.
@@ -95,7 +95,7 @@ fn story(seed: u64, window: Window) -> bool {
         now += rng.random_range(0..2 * tau);
     }
     let tokens = rng.random_range(1..=limit.amount);
-    let Some(wait) = told(&mut store, &limit, tokens, now) else {
+    let Some(wait) = refused_wait(&mut store, &limit, tokens, now) else {
         return false;
     };
     assert_ne!(wait, Wait::Never, "seed {seed}: {tokens} of {limit:?}");

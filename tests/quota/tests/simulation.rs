@@ -1,4 +1,4 @@
-//! Bounds of the shared store, over seeds. `bench simulation` runs as many as you like.
+//! Bounds of the shared store, over seeds. `bench simulation` runs any number of them.
 
 use tests_quota::world::Accidents;
 use tests_quota::{Findings, Flaw, Scenario, run};
@@ -24,7 +24,7 @@ fn holds(accidents: Accidents) {
     }
     assert!(
         admitted > SEEDS * 50,
-        "the stories tell nothing: {admitted}"
+        "the stories prove nothing: {admitted}"
     );
 }
 
@@ -39,17 +39,17 @@ fn use_beyond_a_reservation_is_all_that_can_exceed_a_limit() {
 }
 
 #[test]
-fn whatever_is_lost_late_wrong_or_dead_no_window_ever_holds_more_than_its_limit() {
+fn losses_delays_and_deaths_let_no_window_hold_more_than_its_limit() {
     holds(Accidents::All);
 }
 
 #[test]
-fn while_the_store_is_away_shares_bound_what_is_admitted() {
+fn shares_bound_admission_while_the_store_is_away() {
     holds(Accidents::Outages);
 }
 
 #[test]
-fn a_store_that_comes_back_empty_is_told_what_was_used() {
+fn a_store_that_comes_back_empty_learns_the_use_again() {
     holds(Accidents::DataLoss);
 }
 

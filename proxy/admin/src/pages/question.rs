@@ -23,7 +23,7 @@ pub enum InvalidQuestion {
         source: ParseIntError,
     },
     /// The operation does not exist.
-    #[error("operation {word:?} is not one of {}", Operation::ALL.map(Operation::as_str).join(", "))]
+    #[error("operation {word:?} does not exist; there are {}", Operation::ALL.map(Operation::as_str).join(", "))]
     UnknownOperation {
         /// The word in its place.
         word: String,

@@ -24,7 +24,7 @@ impl TimeZone {
     /// Coordinated Universal Time, the default.
     pub const UTC: Self = Self(jiff::tz::TimeZone::UTC);
 
-    /// Finds a zone by its IANA name, such as `Europe/Vienna`; `None` if there is no such zone.
+    /// Finds a zone by its IANA name, such as `Europe/Vienna`; `None` for an unknown name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         if name.is_empty() || name == "UTC" {

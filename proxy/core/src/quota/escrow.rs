@@ -5,7 +5,7 @@
 //! is admitted in an interval of the window's length W was granted in an interval of W + tau, which
 //! touches at most K + 2 buckets, whose sum the store keeps within the limit. This depends neither on
 //! the replica's clock nor on its survival, nor on whether an answer arrived. A grant that may be spent
-//! for `lasts` times tau is charged to the last of these buckets, as if the replica had asked then.
+//! for `lasts` times tau is charged to the last of those buckets, as if the replica had asked then.
 //!
 //! Words: a `grant` is an amount that the store lent, a `return` an amount given back to the bucket
 //! that was charged, `owed` an amount used without a grant and not charged yet, a `permit` the right
@@ -51,7 +51,7 @@ pub struct Escrow {
     lease_ms: u64,
     holding: Holding,
     pace: Pace,
-    /// A request to the store is on its way: callers that are short wait for its answer.
+    /// A request is on its way; requests that lack something wait for its reply.
     asking: bool,
     /// What the requests ask that wait for it.
     waiting: u64,
@@ -129,7 +129,7 @@ impl Escrow {
     }
 
     /// The use of all replicas by the store's last total, without what this replica holds unspent or has
-    /// not returned yet. `None` if there is no recent total.
+    /// not returned yet. `None` without a recent total.
     pub(super) fn used_by_all(&self, now: Moment) -> Option<u64> {
         let (total, at) = self.total?;
         let longest = self.lease_ms.saturating_mul(2).max(SHORTEST_TOTAL_MS);
@@ -160,8 +160,8 @@ impl Escrow {
         self.refusal = None;
     }
 
-    /// How long a request for `ask` has to wait by the store's last refusal; `None` if the store must
-    /// be asked.
+    /// How long a request for `ask` has to wait by the store's last refusal; `None` when the store
+    /// must be asked.
     pub(super) fn refusal(&self, ask: u64, now: Moment) -> Option<Wait> {
         let lacking = ask.saturating_sub(self.available(now));
         let refusal = self.refusal.as_ref()?;

@@ -79,7 +79,7 @@ enum Check {
     Refuses(Wait),
 }
 
-/// Debits `cost` from all entries, or from no entry if an enforced one does not fit.
+/// Debits `cost` from all entries, or from none of them when an enforced one does not fit.
 ///
 /// Returns one reservation per entry, in order. Cost: two passes over the entries, no allocation
 /// besides the result.

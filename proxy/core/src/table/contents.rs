@@ -90,9 +90,9 @@ pub struct Deployment {
 pub struct Authentication {
     /// Secrets whose keys are good here.
     pub keys: Vec<ObjectName>,
-    /// Anybody.
+    /// Every caller.
     pub anonymous: bool,
-    /// Whoever the backend admits, by the caller's own credential.
+    /// Every caller that the backend admits by the caller's own credential.
     pub pass_through: bool,
 }
 

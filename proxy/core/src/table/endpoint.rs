@@ -114,7 +114,7 @@ impl EndpointIndex {
         &self.all
     }
 
-    /// Looks a target up; `None` if its backend is missing.
+    /// Looks a target up; `None` without its backend.
     pub(super) fn target(&self, target: &Target) -> Option<FlatTarget> {
         let (backend, of_backend) = self.by_backend.get(&target.backend)?;
         let wanted = |endpoint: &&Arc<Endpoint>| {

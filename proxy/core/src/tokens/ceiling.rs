@@ -38,7 +38,7 @@ const CEILINGS: [(&str, u64); 29] = [
     ("computer-use-preview", 1_024),
 ];
 
-/// The most output tokens of `model` in one answer, by its publisher; 0 for an embedding, `None` if
+/// The most output tokens of `model` in one answer, by its publisher; 0 for an embedding, `None` when
 /// unknown.
 ///
 /// Bounds what is held. Requests are not checked against it; the backend does that.

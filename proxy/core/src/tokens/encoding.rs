@@ -23,7 +23,7 @@ pub enum Encoding {
 
 impl Encoding {
     /// The vocabulary of a model, after `tiktoken/model.py`. A deployment's name does not do: its owner
-    /// chose it. `None` if the vocabulary or the chat format (gpt-oss) is unknown.
+    /// chose it. `None` when the vocabulary or the chat format (gpt-oss) is unknown.
     #[must_use]
     pub fn of_model(model: &str) -> Option<Self> {
         const O200K: [&str; 7] = [

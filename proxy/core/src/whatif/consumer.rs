@@ -212,7 +212,7 @@ impl ConsumerIndex {
         Self { by_name }
     }
 
-    /// The callers that `name` of a log can be now; empty if no caller has it.
+    /// The callers that `name` of a log can be now; empty for an unknown name.
     pub(super) fn candidates(&self, name: &Arc<str>) -> Vec<Candidate> {
         if let Some(known) = self.by_name.get(name) {
             return known.clone();

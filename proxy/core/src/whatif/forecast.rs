@@ -29,7 +29,7 @@ pub struct Question {
     pub consumer: Option<String>,
     /// Tokens of the input.
     pub input_tokens: u64,
-    /// The bound on output tokens; `None` if the client would set none.
+    /// The bound on output tokens; `None` when the client would set none.
     pub max_tokens: Option<u64>,
 }
 
@@ -80,7 +80,7 @@ pub struct Unused {
 pub struct Forecast<'t> {
     /// The caller.
     pub caller: Arc<Caller>,
-    /// The rule; `None` if none serves the request, or if it does not admit the caller.
+    /// The rule; `None` when no rule serves the request, or when it does not admit the caller.
     pub permit: Option<Permit<'t>>,
     /// Tokens that would be reserved; output only if a rule serves the request or the client bounds
     /// it.

@@ -56,7 +56,7 @@ fn ask<'t>(table: &'t Table, question: &Question) -> Result<Forecast<'t>, Invali
     forecast(table, question, &counters, NOW)
 }
 
-/// The code of a refusal, `None` if the request is admitted.
+/// The code of a refusal, `None` for an admitted request.
 fn code(contents: Contents, question: &Question) -> Option<Code> {
     let table = Table::new(contents);
     let forecast = ask(&table, question).expect("the consumer is known");
@@ -209,8 +209,8 @@ fn an_unknown_or_ambiguous_consumer_is_an_error_that_helps() {
         "no Secret names the consumer \"alise\"; near it: alice"
     );
     assert_eq!(
-        error("missing-person"),
-        "no Secret names the consumer \"missing-person\"; there are 2 such as alice, mallory"
+        error("unheard-of"),
+        "no Secret names the consumer \"unheard-of\"; there are 2 such as alice, mallory"
     );
     assert_eq!(
         error("alice"),

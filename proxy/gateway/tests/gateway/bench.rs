@@ -7,13 +7,10 @@ use anyhow::Result;
 use prometheus_client::registry::Registry;
 use proxy_admin::shutdown::{self, Trigger};
 use proxy_core::auth::{Key, KeyDigest};
-use proxy_core::names::{ConsumerMatch, ObjectName, Secret};
-use proxy_core::quota::{Limit, Mode, OnStoreLoss, Unit, Window};
-use proxy_core::table::{
-    Authentication, Backend, BackendAuth, BackendKind, Contents, Deployment, Quota, Retry, Route,
-    Rule, Scope, Table, Target,
-};
-use proxy_core::tokens::Price;
+use proxy_core::names::Secret;
+use proxy_core::quota::{Limit, Unit};
+use proxy_core::table::{Backend, BackendAuth, Contents, Retry, Rule, Table, Target};
+use proxy_core::test_util::{backend, deployment, key, limit, object, quota, route, rule, target};
 use proxy_gateway::{Config, Gateway, Metrics};
 use serde_json::{Value, json};
 use tests_foundry::{Record, Sim};
@@ -29,90 +26,48 @@ pub(crate) struct Bench {
     serving: Option<proxy_gateway::Serving>,
 }
 
-pub(crate) fn name(text: &str) -> ObjectName {
-    ObjectName::new("ns", text)
-}
-
 /// One backend per simulated Foundry, in tiers of their order.
 pub(crate) fn contents(sims: &[Sim], limits: Vec<Limit>) -> Contents {
+    let name = |index: usize| format!("b{index}");
     let backends = sims.iter().enumerate().map(|(index, sim)| Backend {
-        name: name(&format!("b{index}")),
-        kind: BackendKind::Foundry,
         endpoint: sim.url().into(),
-        api_version: None,
         auth: BackendAuth::ApiKey(Secret::new("sim-key")),
-        deployments: vec![Deployment {
-            name: "gpt-4o-mini".into(),
-            model: "mini".into(),
-            price: Price::default(),
-        }],
-        ca: None,
-        server_name: None,
+        deployments: vec![deployment("gpt-4o-mini", "mini")],
         connect_timeout: Duration::from_secs(2),
-        first_byte_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(2),
+        ..backend(&name(index))
     });
     let targets = (0..sims.len()).map(|index| Target {
-        backend: name(&format!("b{index}")),
         deployment: Some("gpt-4o-mini".into()),
-        weight: 1,
         priority: u8::try_from(index).expect("few"),
+        ..target(&name(index))
     });
+    let rule = Rule {
+        retry: Retry {
+            attempts: 2,
+            on_too_many_requests: true,
+            on_server_error: true,
+            on_connect_failure: true,
+            on_timeout: false,
+        },
+        ..rule("all", targets.collect())
+    };
+    let mut route = route("chat", vec![rule]);
+    route.authentication.keys = vec![object("ann")];
+    let key = Key {
+        digest: KeyDigest::of("ann-key"),
+        ..key("ann")
+    };
     Contents::new(
         backends.collect(),
-        vec![Route {
-            name: name("chat"),
-            created_s: 0,
-            hostnames: Vec::new(),
-            authentication: Authentication {
-                keys: vec![name("ann")],
-                ..Authentication::default()
-            },
-            rejected: None,
-            rules: vec![Arc::new(Rule {
-                name: "all".into(),
-                matches: Vec::new(),
-                targets: targets.collect(),
-                retry: Retry {
-                    attempts: 2,
-                    on_too_many_requests: true,
-                    on_server_error: true,
-                    on_connect_failure: true,
-                    on_timeout: false,
-                },
-                request_timeout: None,
-                first_token_timeout: None,
-            })],
-        }],
-        vec![Quota {
-            name: name("q"),
-            scope: Scope::Gateway,
-            models: Vec::new(),
-            consumers: ConsumerMatch::default(),
-            per: Vec::new(),
-            attribute: "".into(),
-            mode: Mode::Enforce,
-            on_store_loss: OnStoreLoss::Share,
-            limits,
-            unsupported: None,
-        }],
-        vec![Key {
-            secret: name("ann"),
-            consumer: "ann".into(),
-            digest: KeyDigest::of("ann-key"),
-            attributes: Vec::new(),
-            expires_ms: None,
-        }],
+        vec![route],
+        vec![quota("q", limits)],
+        vec![key],
     )
 }
 
 pub(crate) fn minute(unit: Unit, amount: u64) -> Limit {
-    Limit {
-        name: "minute".into(),
-        unit,
-        amount,
-        window: Window::Minute,
-    }
+    limit("minute", unit, amount)
 }
 
 impl Bench {

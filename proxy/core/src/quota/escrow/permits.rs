@@ -1,12 +1,12 @@
 //! Permits of a `Concurrency` limit. They are not used up: a replica reports again and again how many
-//! it holds, and the store forgets a replica that is silent for a lease.
+//! it holds, and the store drops a replica that is silent for a lease.
 
 #[derive(Debug, Default)]
 pub(super) struct Permits {
     /// Granted and free.
     idle: u64,
     occupied: u64,
-    /// When the store forgets what this replica holds.
+    /// When the store drops what this replica holds.
     until_ms: u64,
     /// What the store heard last, and when it answered.
     reported: u64,

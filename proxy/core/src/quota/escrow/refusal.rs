@@ -64,7 +64,7 @@ impl StoreRefusal {
         now_ms < self.until_ms
     }
 
-    /// How long a request that lacks `lacking` has to wait; `None` if the store must be asked.
+    /// How long a request that lacks `lacking` has to wait; `None` when the store must be asked.
     pub(super) fn wait_ms(&self, lacking: u64, amount: u64, now_ms: u64) -> Option<u64> {
         if !self.holds(now_ms) || lacking <= self.free {
             return None;
