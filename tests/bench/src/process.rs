@@ -1,4 +1,4 @@
-//! What a process has used, by `/proc`.
+//! CPU and memory of a process, from `/proc`, and the runtime of this one.
 
 use std::time::Duration;
 
@@ -32,4 +32,12 @@ pub(crate) fn resident(pid: u32) -> Result<u64> {
         .context("no VmRSS")?;
     let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kilobytes * 1024)
+}
+
+/// A runtime on the calling thread and `threads` more.
+pub(crate) fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()?)
 }

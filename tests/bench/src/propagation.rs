@@ -14,8 +14,8 @@ use tests_support::{
 use tokio::time::{sleep, timeout};
 
 use crate::latency::Latencies;
+use crate::process::{self, runtime};
 use crate::requests::{line, mega, progress};
-use crate::{process, runtime};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {

@@ -1,7 +1,7 @@
 //! `make bench-quota`: what quotas admit, what they cost, and how right their refusals are, on real
 //! processes. It prints the tables and writes them into docs/quota-bounds.md.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use proxy_admin::clock;
@@ -9,9 +9,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tests_support::{binary, workspace};
 
 use self::page::Section;
-use self::rig::Counters;
-use crate::requests::{float, line, progress};
-use crate::runtime;
+use self::scope::{Progress, Scope};
+use crate::process::runtime;
+use crate::requests::line;
 
 mod admitted;
 mod call;
@@ -21,6 +21,7 @@ mod failures;
 mod page;
 mod peer;
 mod rig;
+mod scope;
 mod steady;
 mod wait;
 
@@ -58,34 +59,6 @@ const PARTS: [Part; 6] = [
     Part::Wait,
     Part::Peer,
 ];
-
-/// How much is measured.
-#[derive(Clone, Copy, Debug)]
-struct Scope {
-    quick: bool,
-    rounds: usize,
-    store: bool,
-}
-
-impl Scope {
-    fn counters(&self) -> Vec<Counters> {
-        match self.store {
-            true => vec![Counters::Memory, Counters::Store],
-            false => vec![Counters::Memory],
-        }
-    }
-}
-
-/// Says on standard error what is going on, since when.
-#[derive(Debug)]
-struct Progress(Instant);
-
-impl Progress {
-    fn tell(&self, text: &str) {
-        let elapsed = clock::instant().saturating_duration_since(self.0);
-        progress(&format!("[quota {:4} s] {text}", elapsed.as_secs()));
-    }
-}
 
 /// Measures, prints, and writes the page after a whole run.
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -167,9 +140,4 @@ fn open_files() -> Result<()> {
         maximum,
     };
     setrlimit(Resource::Nofile, more).context("raise the limit of open files")
-}
-
-/// A part of a limit, to three digits.
-fn ratio(part: u64, limit: u64) -> String {
-    format!("{:.3}", float(part) / float(limit))
 }

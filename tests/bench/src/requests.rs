@@ -9,7 +9,8 @@ use anyhow::Result;
 use tests_support::{Process, binary, free_port};
 
 use crate::latency::Latencies;
-use crate::{load, process, runtime};
+use crate::load;
+use crate::process::{self, runtime};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {

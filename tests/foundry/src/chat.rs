@@ -16,10 +16,11 @@ use crate::{
     foundry::{Deployment, Foundry},
     headers,
     limits::{Cost, Standing},
-    record::{Outcome, Ticket, Usage},
+    record::{Outcome, Usage},
     request::ChatRequest,
     route::{Dialect, is_v1},
     stream::{Body, Stop, Stream},
+    ticket::Ticket,
 };
 
 /// A request that was let in.

@@ -30,6 +30,7 @@ mod route;
 mod server;
 mod sim;
 mod stream;
+mod ticket;
 
 pub use args::Args;
 pub use auth::fingerprint;

@@ -1,12 +1,7 @@
-//! What was received, what became of it, and what it would have cost.
-//!
-//! A [`Ticket`] follows one request. It is closed at the latest when it is dropped with it, whatever
-//! happens: an answer, a fault, or a caller who hung up. So each request is recorded, billed and
-//! settled exactly once; and before the caller sees the end of the answer.
+//! Received requests with their outcomes, and what they would have cost.
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
     time::Duration,
 };
 
@@ -15,11 +10,7 @@ use http::request::Parts;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    clock,
-    foundry::{Deployment, Foundry},
-    limits::Cost,
-};
+use crate::clock;
 
 /// One received request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,7 +110,7 @@ impl Totals {
 }
 
 impl Billed {
-    fn add(&mut self, deployment: &str, key: &str, usage: Usage) {
+    pub(crate) fn add(&mut self, deployment: &str, key: &str, usage: Usage) {
         for (totals, name) in [(&mut self.deployments, deployment), (&mut self.keys, key)] {
             // Looked up before entered: a name is copied once, not per request.
             match totals.get_mut(name) {
@@ -167,7 +158,7 @@ impl Log {
         ring.bytes = 0;
     }
 
-    fn open(&self, parts: &Parts, body: &Bytes, received: Duration) -> u64 {
+    pub(crate) fn open(&self, parts: &Parts, body: &Bytes, received: Duration) -> u64 {
         if self.capacity == 0 {
             return 0;
         }
@@ -207,104 +198,18 @@ impl Log {
         id
     }
 
-    fn close(&self, ticket: &Ticket, now: Duration) {
+    /// Changes the record of `id`, if it is still kept.
+    pub(crate) fn update(&self, id: u64, change: impl FnOnce(&mut Record)) {
         if self.capacity == 0 {
             return;
         }
         let mut ring = self.ring.lock();
         let first = ring.records.front().map_or(0, |record| record.id);
-        let place = ticket
-            .id
+        let place = id
             .checked_sub(first)
             .and_then(|place| usize::try_from(place).ok());
         if let Some(record) = place.and_then(|place| ring.records.get_mut(place)) {
-            record.duration_ms = clock::millis(now.saturating_sub(ticket.received));
-            record.deployment = ticket.deployment.as_ref().map(|d| d.name.clone());
-            record.key = ticket.key.as_deref().map(str::to_owned);
-            record.outcome = ticket.outcome;
-            record.status = ticket.status;
-            record.chunks = ticket.chunks;
-            record.usage = ticket.usage;
+            change(record);
         }
-    }
-}
-
-/// Follows one request to its end.
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    foundry: Arc<Foundry>,
-    id: u64,
-    received: Duration,
-    pub(crate) deployment: Option<Arc<Deployment>>,
-    pub(crate) key: Option<Arc<str>>,
-    /// What the limits were charged, once the request was let in.
-    pub(crate) charged: Option<Cost>,
-    /// The request reached a model, so it is billed.
-    pub(crate) reached: bool,
-    pub(crate) usage: Usage,
-    pub(crate) chunks: u64,
-    pub(crate) status: Option<u16>,
-    outcome: Outcome,
-    closed: bool,
-}
-
-impl Ticket {
-    pub(crate) fn open(foundry: &Arc<Foundry>, parts: &Parts, body: &Bytes) -> Self {
-        let received = foundry.clock.now();
-        let id = foundry.log.open(parts, body, foundry.clock.unix(received));
-        foundry.changed.notify_waiters();
-        Self {
-            foundry: Arc::clone(foundry),
-            id,
-            received,
-            deployment: None,
-            key: None,
-            charged: None,
-            reached: false,
-            usage: Usage::default(),
-            chunks: 0,
-            status: None,
-            outcome: Outcome::InProgress,
-            closed: false,
-        }
-    }
-
-    pub(crate) fn received(&self) -> Duration {
-        self.received
-    }
-
-    /// Records, bills and settles, once.
-    pub(crate) fn close(&mut self, outcome: Outcome) {
-        if std::mem::replace(&mut self.closed, true) {
-            return;
-        }
-        self.outcome = outcome;
-        let now = self.foundry.clock.now();
-        if let Some(deployment) = &self.deployment {
-            if let Some(charged) = self.charged {
-                let Usage {
-                    prompt_tokens: input,
-                    completion_tokens: output,
-                } = self.usage;
-                deployment
-                    .meter
-                    .settle(now, charged, Cost { input, output });
-            }
-            if self.reached {
-                let key = self.key.as_deref().unwrap_or_default();
-                self.foundry
-                    .billed
-                    .lock()
-                    .add(&deployment.name, key, self.usage);
-            }
-        }
-        self.foundry.log.close(self, now);
-        self.foundry.changed.notify_waiters();
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.close(Outcome::AbortedByClient);
     }
 }

@@ -33,9 +33,10 @@ use crate::{
     errors::Failure,
     foundry::Foundry,
     headers,
-    record::{Outcome, Ticket},
+    record::Outcome,
     route::{self, Target},
     stream::Body,
+    ticket::Ticket,
 };
 
 /// Foundry's own limit is not documented; this one fits every request with images.

@@ -13,12 +13,7 @@ use http_body_util::Full;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-use crate::{
-    errors,
-    events::Events,
-    faults::Fault,
-    record::{Outcome, Ticket},
-};
+use crate::{errors, events::Events, faults::Fault, record::Outcome, ticket::Ticket};
 
 /// A response's body.
 #[derive(Debug)]

@@ -7,18 +7,7 @@ use tests_tidy::modules::{Files, circles};
 use tests_tidy::{Package, files, holds_tests, is, packages, text};
 
 /// Circles that are known; the list may only shrink.
-const KNOWN: &[&str] = &[
-    "tests-bench: main.rs -> propagation.rs -> main.rs",
-    "tests-bench: main.rs -> quota.rs -> main.rs",
-    "tests-bench: main.rs -> requests.rs -> main.rs",
-    "tests-bench: quota.rs -> quota/admitted.rs -> quota.rs",
-    "tests-bench: quota.rs -> quota/cost.rs -> quota.rs",
-    "tests-bench: quota.rs -> quota/failures.rs -> quota.rs",
-    "tests-bench: quota.rs -> quota/peer.rs -> quota.rs",
-    "tests-bench: quota.rs -> quota/steady.rs -> quota.rs",
-    "tests-bench: quota.rs -> quota/wait.rs -> quota.rs",
-    "tests-foundry: foundry.rs -> record.rs -> foundry.rs",
-];
+const KNOWN: &[&str] = &[];
 
 /// The files of a package's library, or of its binary if it has no library.
 fn sources(package: &Package) -> Files {

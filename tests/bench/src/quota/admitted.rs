@@ -10,7 +10,7 @@ use super::call::{Caller, Chat, Outcome};
 use super::demand::{Asked, Crowd, Tally};
 use super::page::Section;
 use super::rig::{Billed, Counters, Foundry, ROUTE, Rig, Setup, consumer, quota};
-use super::{Progress, Scope, ratio};
+use super::scope::{Progress, Scope, ratio};
 
 /// How long callers go on after they all called at once: every caller once more.
 const AGAIN: Duration = Duration::from_secs(2);

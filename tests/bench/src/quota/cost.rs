@@ -11,7 +11,8 @@ use tests_support::{Process, Redis, free_port};
 
 use super::page::Section;
 use super::rig::{self, Counters, Foundry, ROUTE, consumer, local, quota};
-use super::{Progress, Scope, float};
+use super::scope::{Progress, Scope};
+use crate::requests::float;
 use crate::requests::{median, spread};
 use crate::{load, process};
 

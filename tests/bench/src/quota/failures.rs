@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::demand::{Asked, Crowd};
 use super::page::Section;
 use super::rig::{Counters, ROUTE, Rig, Setup, consumer, quota};
-use super::{Progress, Scope, ratio};
+use super::scope::{Progress, Scope, ratio};
 
 /// Tokens per minute. Callers ask for two and a half times as much within the run.
 const LIMIT: u64 = 170_000;

@@ -18,7 +18,9 @@ use super::call::Chat;
 use super::demand::{Asked, Crowd};
 use super::page::Section;
 use super::rig::{Billed, Counters, Foundry, local};
-use super::{Progress, Scope, admitted, failures, float, ratio};
+use super::scope::{Progress, Scope, ratio};
+use super::{admitted, failures};
+use crate::requests::float;
 use crate::{load, process};
 
 /// It imports for ten seconds on idle cores.

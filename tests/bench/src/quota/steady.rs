@@ -9,7 +9,8 @@ use super::cost::LIMITS;
 use super::demand::{Asked, Crowd};
 use super::page::Section;
 use super::rig::{Counters, ROUTE, Rig, Setup, consumer, quota};
-use super::{Progress, Scope, float};
+use super::scope::{Progress, Scope};
+use crate::requests::float;
 
 const CALLERS: usize = 30;
 /// Of each caller: 1,000 requests a second in all.

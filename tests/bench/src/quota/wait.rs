@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::call::{Caller, Chat, Outcome};
 use super::page::Section;
 use super::rig::{Counters, ROUTE, Rig, Setup, consumer, quota};
-use super::{Progress, Scope};
+use super::scope::{Progress, Scope};
 
 /// Consumers of each kind, each with a counter of its own.
 const CONSUMERS: usize = 8;
