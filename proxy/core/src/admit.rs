@@ -181,10 +181,16 @@ pub fn admit<'t>(table: &'t Table, caller: &Caller, ask: &Ask<'_>) -> Result<Per
     Ok(permit)
 }
 
-/// The models that `caller` may name on `host`, sorted: names from rules and deployments for which a
-/// chat, a response or an embedding would find a deployment.
+/// The models that `caller` may name on `host`, sorted: names from rules and deployments for which one
+/// of `operations` would find a deployment.
 #[must_use]
-pub fn models(table: &Table, caller: &Caller, host: &str, headers: &HeaderMap) -> Vec<Arc<str>> {
+pub fn models(
+    table: &Table,
+    caller: &Caller,
+    host: &str,
+    headers: &HeaderMap,
+    operations: &[Operation],
+) -> Vec<Arc<str>> {
     let mut names: Vec<Arc<str>> = Vec::new();
     for backend in &table.contents().backends {
         for deployment in &backend.deployments {
@@ -204,13 +210,7 @@ pub fn models(table: &Table, caller: &Caller, host: &str, headers: &HeaderMap) -
     names.sort();
     names.dedup();
     names.retain(|name| {
-        [
-            Operation::ChatCompletions,
-            Operation::Responses,
-            Operation::Embeddings,
-        ]
-        .into_iter()
-        .any(|operation| {
+        operations.iter().any(|&operation| {
             let ask = Ask {
                 host,
                 operation,

@@ -17,6 +17,9 @@ use crate::endpoint::{Endpoint, Place};
 use crate::record::Record;
 use crate::state::Core;
 
+#[cfg(test)]
+mod tests;
+
 /// One request.
 pub(crate) struct Exchange {
     core: Arc<Core>,

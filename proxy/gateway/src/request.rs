@@ -147,12 +147,14 @@ struct Head<'a> {
 impl<'a> Head<'a> {
     /// The models that the caller may name.
     fn models(&self) -> Vec<Arc<str>> {
-        admit::models(
-            &self.live.table,
-            &self.caller,
-            &self.host,
-            &self.parts.headers,
-        )
+        let rows = self.core.shared.config.apis.iter();
+        let mut operations: Vec<Operation> = rows
+            .filter(|row| matches!(row.answer, Answer::Backend(_)))
+            .map(|row| row.operation)
+            .collect();
+        operations.dedup();
+        let (table, headers) = (&self.live.table, &self.parts.headers);
+        admit::models(table, &self.caller, &self.host, headers, &operations)
     }
 
     fn model(&self, wanted: &str) -> Result<Admitted<'a>, Box<Refusal>> {

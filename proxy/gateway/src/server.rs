@@ -25,6 +25,9 @@ use crate::request;
 use crate::state::Core;
 use crate::tls::Acceptor;
 
+#[cfg(test)]
+mod tests;
+
 /// Connections waiting to be accepted, per core.
 const BACKLOG: i32 = 1024;
 /// A peer must say what it speaks within this time, or it is gone (hyper waits for ever).

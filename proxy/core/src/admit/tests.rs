@@ -238,7 +238,13 @@ fn lists_the_models_that_a_caller_can_reach() {
     let headers = HeaderMap::new();
     let listed = |key: &str| {
         let caller = authenticate(&table, "h", Some(key), NOW).expect("known");
-        models(&table, &caller, "h", &headers)
+        models(
+            &table,
+            &caller,
+            "h",
+            &headers,
+            &[Operation::ChatCompletions],
+        )
     };
     assert_eq!(listed("ann"), ["gpt-4o".into(), "gpt-4o-mini".into()]);
     assert!(listed("bob").is_empty());

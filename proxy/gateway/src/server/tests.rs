@@ -1,0 +1,37 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use http::HeaderValue;
+use prometheus_client::registry::Registry;
+
+use super::{Open, drained};
+use crate::exchange::Exchange;
+use crate::state::Core;
+use crate::test_support::gateway;
+
+fn core() -> Arc<Core> {
+    let gateway = gateway(&mut Registry::default());
+    Arc::new(Core::new(Arc::clone(gateway.shared())))
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_an_exchange_without_a_connection() {
+    let core = core();
+    let exchange = Exchange::begin(&core, HeaderValue::from_static("id"));
+    let waits = tokio::time::timeout(Duration::from_millis(100), drained(&core));
+    assert!(waits.await.is_err());
+    drop(exchange);
+    assert!(drained(&core).now_or_never().is_some());
+}
+
+#[tokio::test]
+async fn a_drain_waits_only_shortly_for_an_idle_connection() {
+    let core = core();
+    let open = Open::new(&core);
+    let waits = tokio::time::timeout(Duration::from_millis(100), drained(&core));
+    assert!(waits.await.is_err(), "its last bytes may not be written");
+    let waits = tokio::time::timeout(Duration::from_secs(10), drained(&core));
+    assert!(waits.await.is_ok(), "it carries no exchange");
+    drop(open);
+}
