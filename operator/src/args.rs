@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, env = "TUNDISH_NAMESPACE", value_name = "NAME")]
     pub(crate) namespace: Option<String>,
 
-    /// Namespace to watch besides the installation's; repeatable [default: every namespace]
+    /// Namespace to watch besides the installation's; repeatable; without one the operator watches all
     #[arg(
         long = "watch-namespace",
         env = "TUNDISH_WATCH_NAMESPACE",

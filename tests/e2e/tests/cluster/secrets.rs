@@ -69,7 +69,7 @@ async fn a_proxy_without_the_right_token_gets_no_table() -> Result<()> {
     ];
     for (name, token, status) in strangers {
         let mut proxy = installation.proxy(name, &token).await?;
-        let refusal = "the operator does not let us in";
+        let refusal = "subscription refused";
         let line = proxy.process.wait_for_line(refusal, LIMIT).await?;
         assert!(line.contains(status), "{name}: {line}");
         let revision = proxy.metric("tundish_table_revision").await?;
