@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 #[cfg(test)]
 mod tests;
 
@@ -11,10 +13,12 @@ const MODEL: &str = "{model}";
 /// What stands in a path for the model of its row: `None` if the path is another one, and no text if
 /// the row's path names no model. Still percent-encoded.
 pub(crate) fn matched<'p>(shape: &str, path: &'p str) -> Option<Option<&'p str>> {
-    let Some((before, after)) = shape.split_once(MODEL) else {
+    // One brace is enough to look for: a search for the whole word costs more than the comparison.
+    let Some(at) = memchr(b'{', shape.as_bytes()) else {
         return (shape == path).then_some(None);
     };
-    let model = path.strip_prefix(before)?.strip_suffix(after)?;
+    let model = path.strip_prefix(shape.get(..at)?)?;
+    let model = model.strip_suffix(shape.get(at + MODEL.len()..)?)?;
     (!model.is_empty() && !model.contains('/')).then_some(Some(model))
 }
 

@@ -83,6 +83,7 @@ fn a_request_has_one_row() {
     for (place, row) in ROWS.iter().enumerate() {
         assert!(!row.paths.is_empty());
         for path in row.paths {
+            assert_eq!(path.matches('{').count(), path.matches("{model}").count());
             let path = path.replace("{model}", "m");
             let found = find(ROWS, &row.method, &path).expect("its own row");
             assert!(
