@@ -1,10 +1,9 @@
-//! The live part of endpoints. It outlives tables: a new table changes the address of an endpoint where
-//! it must, and keeps the endpoint itself.
+//! The live part of endpoints. It outlives tables: a new table gives an endpoint another place where it
+//! must, and keeps the endpoint itself.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use arc_swap::ArcSwap;
 use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
@@ -26,19 +25,26 @@ pub(crate) struct Endpoint {
     /// `namespace/name` of the backend.
     pub(crate) backend: Arc<str>,
     pub(crate) deployment: Arc<str>,
-    place: ArcSwap<Place>,
     /// Calls that are under way.
     load: Gauge,
     /// Answers with status 200.
     pub(crate) answered: Counter,
 }
 
-/// Where an endpoint is now, by the newest table.
+/// Where one table places an endpoint. A request keeps the place of the table that admitted it: its
+/// caller was judged by that table, so it must not meet the credential of a later one.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) declared: Arc<table::Endpoint>,
     /// `None` for a backend whose address cannot be used.
     pub(crate) origin: Option<Arc<Origin>>,
+}
+
+/// An endpoint at its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) place: Arc<Place>,
 }
 
 /// A call to an endpoint, from the choice to the end of its answer.
@@ -55,24 +61,24 @@ type Prepared = (Arc<Backend>, Option<Arc<Origin>>);
 #[derive(Debug)]
 struct Registry {
     apis: &'static [Api],
-    endpoints: HashMap<EndpointName, Weak<Endpoint>, RandomState>,
+    endpoints: HashMap<EndpointName, (Weak<Endpoint>, Weak<Place>), RandomState>,
     origins: HashMap<ObjectName, Prepared, RandomState>,
     trusts: HashMap<TrustName, Weak<Trust>, RandomState>,
-    /// Endpoints made or moved since the start.
+    /// Endpoints and places made since the start.
     changes: u64,
 }
 
 // === impl Endpoint ===
 
 impl Endpoint {
-    /// Where it is now.
-    pub(crate) fn place(&self) -> Arc<Place> {
-        self.place.load_full()
-    }
-
-    /// Whether its address can be used.
-    pub(crate) fn is_usable(&self) -> bool {
-        self.place.load().origin.is_some()
+    fn new(name: &EndpointName, metrics: &Metrics) -> Self {
+        let backend: Arc<str> = name.backend.to_string().into();
+        Self {
+            load: metrics.load(&backend, &name.deployment),
+            answered: metrics.tries(&backend, &name.deployment, "200"),
+            deployment: Arc::clone(&name.deployment),
+            backend,
+        }
     }
 
     /// Begins a call.
@@ -115,7 +121,7 @@ impl Endpoints {
         &self,
         table: &Table,
         metrics: &Metrics,
-    ) -> HashMap<EndpointName, Arc<Endpoint>, RandomState> {
+    ) -> HashMap<EndpointName, Placed, RandomState> {
         let mut registry = self.0.lock();
         registry.renew_origins(&table.contents().backends);
         let found = table.endpoints().iter().map(|declared| {
@@ -126,7 +132,7 @@ impl Endpoints {
         let found = found.collect();
         registry
             .endpoints
-            .retain(|_, known| known.strong_count() > 0);
+            .retain(|_, (endpoint, _)| endpoint.strong_count() > 0);
         found
     }
 
@@ -144,30 +150,27 @@ impl Registry {
         name: &EndpointName,
         declared: &Arc<table::Endpoint>,
         metrics: &Metrics,
-    ) -> Arc<Endpoint> {
-        let origin = self.origins.get(&name.backend);
-        let place = || Place {
-            declared: Arc::clone(declared),
-            origin: origin.and_then(|(_, origin)| origin.clone()),
-        };
-        if let Some(known) = self.endpoints.get(name).and_then(Weak::upgrade) {
-            if !Arc::ptr_eq(&known.place.load().declared, declared) {
-                known.place.store(Arc::new(place()));
-                self.changes += 1;
-            }
-            return known;
-        }
-        let backend: Arc<str> = name.backend.to_string().into();
-        let made = Arc::new(Endpoint {
-            place: ArcSwap::from_pointee(place()),
-            load: metrics.load(&backend, &name.deployment),
-            answered: metrics.tries(&backend, &name.deployment, "200"),
-            deployment: Arc::clone(&name.deployment),
-            backend,
+    ) -> Placed {
+        let known = self.endpoints.get(name);
+        let (endpoint, place) = known.map_or((None, None), |(endpoint, place)| {
+            (endpoint.upgrade(), place.upgrade())
         });
-        self.changes += 1;
-        self.endpoints.insert(name.clone(), Arc::downgrade(&made));
-        made
+        let endpoint = endpoint.unwrap_or_else(|| {
+            self.changes += 1;
+            Arc::new(Endpoint::new(name, metrics))
+        });
+        let place = place.filter(|place| Arc::ptr_eq(&place.declared, declared));
+        let place = place.unwrap_or_else(|| {
+            self.changes += 1;
+            let origin = self.origins.get(&name.backend);
+            Arc::new(Place {
+                declared: Arc::clone(declared),
+                origin: origin.and_then(|(_, origin)| origin.clone()),
+            })
+        });
+        let known = (Arc::downgrade(&endpoint), Arc::downgrade(&place));
+        self.endpoints.insert(name.clone(), known);
+        Placed { endpoint, place }
     }
 
     fn renew_origins(&mut self, backends: &[Arc<Backend>]) {

@@ -13,7 +13,7 @@ use proxy_core::tokens::Price;
 use proxy_ledger::{Charge, Levels, Settled};
 use smallvec::SmallVec;
 
-use crate::endpoint::{Endpoint, Place};
+use crate::endpoint::Placed;
 use crate::record::Record;
 use crate::state::Core;
 
@@ -56,11 +56,11 @@ impl Exchange {
     }
 
     /// Begins a try at an endpoint.
-    pub(crate) fn placed(&mut self, endpoint: &Arc<Endpoint>, place: &Place) {
+    pub(crate) fn placed(&mut self, at: &Placed) {
         self.record.tries = self.record.tries.saturating_add(1);
-        self.record.endpoint = Some(endpoint.call());
+        self.record.endpoint = Some(at.endpoint.call());
         if let Some(open) = self.charges.last_mut() {
-            open.price = place.declared.deployment.price;
+            open.price = at.place.declared.deployment.price;
         }
     }
 

@@ -16,7 +16,7 @@ use proxy_core::table::{Backend, Retry, Rule};
 
 use crate::answer::{Refusal, X_REQUEST_ID, refuse, show_levels};
 use crate::credential::Shown;
-use crate::endpoint::{Endpoint, Place};
+use crate::endpoint::Placed;
 use crate::exchange::Exchange;
 use crate::live::LiveRule;
 use crate::origin::{Origin, strip_connection_headers};
@@ -71,15 +71,11 @@ impl Sending<'_> {
             if let Some(candidate) = candidates.get_mut(index) {
                 candidate.excluded = true;
             }
-            let Some(endpoint) = self.endpoint(index) else {
+            let Some((at, origin)) = self.endpoint(index) else {
                 continue;
             };
-            let place = endpoint.place();
-            let Some(origin) = &place.origin else {
-                continue;
-            };
-            exchange.placed(endpoint, &place);
-            let tried = self.attempt(endpoint, &place, origin, &exchange).await;
+            exchange.placed(at);
+            let tried = self.attempt(at, origin, &exchange).await;
             let more = attempt < retry.attempts && candidates.iter().any(usable);
             match tried {
                 Ok(response) => {
@@ -94,7 +90,7 @@ impl Sending<'_> {
                         }
                     }
                     if !again {
-                        let backend = &place.declared.backend;
+                        let backend = &at.place.declared.backend;
                         return Ok(self.relay(response, exchange, backend));
                     }
                 }
@@ -154,22 +150,24 @@ impl Sending<'_> {
             .map(|(index, target)| Candidate {
                 priority: target.flat.priority,
                 weight: target.flat.weight,
-                excluded: self.endpoint(index).is_none_or(|one| !one.is_usable()),
+                excluded: self.endpoint(index).is_none(),
             })
             .collect()
     }
 
-    fn endpoint(&self, target: usize) -> Option<&Arc<Endpoint>> {
-        self.rule.targets.get(target)?.endpoint(&self.model)
+    /// The endpoint of a target, if it has one for the model and its address can be used.
+    fn endpoint(&self, target: usize) -> Option<(&Placed, &Origin)> {
+        let at = self.rule.targets.get(target)?.endpoint(&self.model)?;
+        Some((at, at.place.origin.as_deref()?))
     }
 
     async fn attempt(
         &self,
-        endpoint: &Endpoint,
-        place: &Place,
+        at: &Placed,
         origin: &Origin,
         exchange: &Exchange,
     ) -> Result<Response<AnswerBody>, Failed> {
+        let Placed { endpoint, place } = at;
         let deployment = &*endpoint.deployment;
         let destination = origin.destination(self.call, deployment, self.version.as_deref());
         let tried = match destination {

@@ -9,7 +9,7 @@ use proxy_core::quota::LimitName;
 use proxy_core::table::{FlatLimit, FlatRule, FlatTarget, Table};
 use proxy_ledger::EnforcedLimit;
 
-use crate::endpoint::{Endpoint, Endpoints};
+use crate::endpoint::{Endpoints, Placed};
 use crate::metrics::{Metrics, RuleMetrics, TokenCounters};
 use crate::sizes::{RuleSizes, Sizes};
 
@@ -41,7 +41,7 @@ pub(crate) struct LiveRule {
 pub(crate) struct LiveTarget {
     pub(crate) flat: FlatTarget,
     /// Parallel to the target's endpoints.
-    endpoints: Vec<Arc<Endpoint>>,
+    endpoints: Vec<Placed>,
 }
 
 // === impl Live ===
@@ -65,7 +65,7 @@ impl Live {
         let target = |flat: &FlatTarget| LiveTarget {
             endpoints: flat
                 .endpoints()
-                .filter_map(|declared| endpoints.get(&declared.name()).map(Arc::clone))
+                .filter_map(|declared| endpoints.get(&declared.name()).cloned())
                 .collect(),
             flat: flat.clone(),
         };
@@ -122,7 +122,7 @@ impl LiveRule {
 
 impl LiveTarget {
     /// The endpoint for a model that the client named.
-    pub(crate) fn endpoint(&self, model: &str) -> Option<&Arc<Endpoint>> {
+    pub(crate) fn endpoint(&self, model: &str) -> Option<&Placed> {
         self.endpoints.get(self.flat.place(model)?)
     }
 }

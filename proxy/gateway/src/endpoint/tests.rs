@@ -4,14 +4,15 @@ use std::sync::Arc;
 use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
+use proxy_core::names::Secret;
 use proxy_core::quota::Unit;
-use proxy_core::table::{Backend, Contents, EndpointName, Quota, Route, Table};
+use proxy_core::table::{Backend, BackendAuth, Contents, EndpointName, Quota, Route, Table};
 use proxy_core::test_util::{backend, deployment, limit, object, quota, route, rule, target};
 
-use super::{Endpoint, Endpoints};
+use super::{Endpoints, Placed};
 use crate::metrics::Metrics;
 
-type Found = HashMap<EndpointName, Arc<Endpoint>, RandomState>;
+type Found = HashMap<EndpointName, Placed, RandomState>;
 
 struct Process {
     endpoints: Endpoints,
@@ -29,13 +30,13 @@ impl Process {
         }
     }
 
-    fn endpoint(&self, table: &Table, backend: &str) -> Arc<Endpoint> {
+    fn endpoint(&self, table: &Table, backend: &str) -> Placed {
         let name = EndpointName {
             backend: object(backend),
             deployment: "m".into(),
         };
         let found = self.endpoints.of(table, &self.metrics);
-        let endpoint = Arc::clone(&found[&name]);
+        let endpoint = found[&name].clone();
         self.found.lock().push(found);
         endpoint
     }
@@ -76,14 +77,17 @@ fn a_change_of_one_route_touches_no_endpoint() {
         process.endpoint(&before, "east"),
         process.endpoint(&before, "west"),
     );
-    assert_eq!(process.endpoints.changes(), 2);
+    assert_eq!(process.endpoints.changes(), 4, "two endpoints, two places");
     let mut changed = routes();
     changed[0].created_s += 1;
     changed.insert(0, route("0", Vec::new()));
     let after = Table::after(&before, contents(vec![east(), west()], changed));
-    assert!(Arc::ptr_eq(&process.endpoint(&after, "east"), &first));
-    assert!(Arc::ptr_eq(&process.endpoint(&after, "west"), &second));
-    assert_eq!(process.endpoints.changes(), 2);
+    for (now, before) in [("east", first), ("west", second)] {
+        let now = process.endpoint(&after, now);
+        assert!(Arc::ptr_eq(&now.endpoint, &before.endpoint));
+        assert!(Arc::ptr_eq(&now.place, &before.place));
+    }
+    assert_eq!(process.endpoints.changes(), 4);
     // The other route, its limits and its endpoints are the same entries.
     let of_b = |table: &Table| {
         let rule = table
@@ -99,23 +103,29 @@ fn a_change_of_one_route_touches_no_endpoint() {
 }
 
 #[test]
-fn an_endpoint_outlives_a_change_of_its_address() {
+fn an_endpoint_outlives_a_change_of_its_place() {
     let process = Process::new();
     let before = Table::new(contents(vec![east(), west()], routes()));
-    let endpoint = process.endpoint(&before, "east");
-    let running = endpoint.call();
+    let old = process.endpoint(&before, "east");
+    let running = old.endpoint.call();
     let moved = Backend {
         endpoint: "https://moved.example".into(),
+        auth: BackendAuth::ApiKey(Secret::new("new")),
         ..east()
     };
     let after = Table::after(&before, contents(vec![moved, west()], routes()));
-    assert!(Arc::ptr_eq(&process.endpoint(&after, "east"), &endpoint));
-    assert_eq!(process.endpoints.changes(), 3, "only the moved one");
-    let place = endpoint.place();
-    assert_eq!(&*place.declared.backend.endpoint, "https://moved.example");
-    assert_eq!(endpoint.load.get(), 1);
+    let new = process.endpoint(&after, "east");
+    assert!(Arc::ptr_eq(&new.endpoint, &old.endpoint));
+    assert_eq!(process.endpoints.changes(), 5, "one more place");
+    assert_eq!(new.endpoint.load.get(), 1);
     drop(running);
-    assert_eq!(endpoint.load.get(), 0);
+    assert_eq!(new.endpoint.load.get(), 0);
+
+    // A request of the table before keeps the address and the credential that it was judged for.
+    let address = |at: &Placed| at.place.declared.backend.endpoint.to_string();
+    assert_eq!(address(&old), "https://foundry.example");
+    assert_eq!(old.place.declared.backend.auth, BackendAuth::None);
+    assert_eq!(address(&new), "https://moved.example");
 }
 
 #[test]
@@ -126,7 +136,7 @@ fn an_address_that_cannot_be_used_leaves_the_endpoint_out() {
         ..east()
     };
     let table = Table::new(contents(vec![broken], routes()));
-    assert!(!process.endpoint(&table, "east").is_usable());
+    assert!(process.endpoint(&table, "east").place.origin.is_none());
 }
 
 #[test]
@@ -139,7 +149,7 @@ fn backends_of_equal_trust_share_their_connections() {
     };
     let table = Table::new(contents(vec![east(), private, west()], routes()));
     let number = |backend| {
-        let place = process.endpoint(&table, backend).place();
+        let place = process.endpoint(&table, backend).place;
         place.origin.as_ref().expect("an address").trust.number
     };
     assert_eq!(number("east"), number("west"));
