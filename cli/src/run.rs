@@ -11,7 +11,7 @@ use proxy::app::{App, Sink};
 use proxy::runtime;
 use proxy_admin::shutdown::Shutdown;
 use proxy_admin::task;
-use proxy_core::table::{Contents, Table};
+use proxy_core::table::Table;
 use tracing::{error, info, warn};
 
 use crate::args::RunArgs;
@@ -57,7 +57,7 @@ async fn serve(args: &RunArgs) -> Result<()> {
 
 struct Follower {
     folder: Folder,
-    live: Option<Contents>,
+    live: Option<Arc<Table>>,
     /// Findings that were logged, and still hold.
     logged: Vec<Finding>,
 }
@@ -92,7 +92,8 @@ impl Follower {
         }
         self.logged = outcome.findings;
         let contents = outcome.compiled.contents;
-        if self.live.as_ref() == Some(&contents) {
+        let live = self.live.as_deref();
+        if live.is_some_and(|live| *live.contents() == contents) {
             return;
         }
         info!(
@@ -102,7 +103,11 @@ impl Follower {
             keys = contents.keys.len(),
             "table in force"
         );
-        sink.publish(Arc::new(Table::new(contents.clone())));
-        self.live = Some(contents);
+        let table = Arc::new(match live {
+            Some(live) => Table::after(live, contents),
+            None => Table::new(contents),
+        });
+        sink.publish(Arc::clone(&table));
+        self.live = Some(table);
     }
 }

@@ -10,8 +10,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use proxy_api::Api;
 use proxy_core::names::ObjectName;
-use proxy_core::table::{self, Backend, EndpointName, Table};
-use tracing::error;
+use proxy_core::table::{self, Backend, EndpointName};
+use tracing::{debug, error};
 
 use crate::metrics::Metrics;
 use crate::origin::{Origin, Trust, TrustName};
@@ -58,8 +58,9 @@ pub(crate) struct Endpoints(Mutex<Registry>);
 /// A backend, and its address if that can be used.
 type Prepared = (Arc<Backend>, Option<Arc<Origin>>);
 
+/// The endpoints while a table is published.
 #[derive(Debug)]
-struct Registry {
+pub(crate) struct Registry {
     apis: &'static [Api],
     endpoints: HashMap<EndpointName, (Weak<Endpoint>, Weak<Place>), RandomState>,
     origins: HashMap<ObjectName, Prepared, RandomState>,
@@ -116,24 +117,21 @@ impl Endpoints {
         }))
     }
 
-    /// The endpoints of a table, by name. Touches only those whose backend or deployment changed.
-    pub(crate) fn of(
+    /// Lets `build` take the endpoints of a table with these backends. Touches only those whose backend
+    /// or deployment changed.
+    pub(crate) fn publish<T>(
         &self,
-        table: &Table,
-        metrics: &Metrics,
-    ) -> HashMap<EndpointName, Placed, RandomState> {
+        backends: &[Arc<Backend>],
+        build: impl FnOnce(&mut Registry) -> T,
+    ) -> T {
         let mut registry = self.0.lock();
-        registry.renew_origins(&table.contents().backends);
-        let found = table.endpoints().iter().map(|declared| {
-            let name = declared.name();
-            let endpoint = registry.endpoint(&name, declared, metrics);
-            (name, endpoint)
-        });
-        let found = found.collect();
+        registry.renew_origins(backends);
+        let built = build(&mut registry);
         registry
             .endpoints
             .retain(|_, (endpoint, _)| endpoint.strong_count() > 0);
-        found
+        debug!(changes = registry.changes, "endpoints published");
+        built
     }
 
     #[cfg(test)]
@@ -145,19 +143,16 @@ impl Endpoints {
 // === impl Registry ===
 
 impl Registry {
-    fn endpoint(
-        &mut self,
-        name: &EndpointName,
-        declared: &Arc<table::Endpoint>,
-        metrics: &Metrics,
-    ) -> Placed {
-        let known = self.endpoints.get(name);
+    /// The endpoint of a declared one, at its place in this table.
+    pub(crate) fn placed(&mut self, declared: &Arc<table::Endpoint>, metrics: &Metrics) -> Placed {
+        let name = declared.name();
+        let known = self.endpoints.get(&name);
         let (endpoint, place) = known.map_or((None, None), |(endpoint, place)| {
             (endpoint.upgrade(), place.upgrade())
         });
         let endpoint = endpoint.unwrap_or_else(|| {
             self.changes += 1;
-            Arc::new(Endpoint::new(name, metrics))
+            Arc::new(Endpoint::new(&name, metrics))
         });
         let place = place.filter(|place| Arc::ptr_eq(&place.declared, declared));
         let place = place.unwrap_or_else(|| {
@@ -169,7 +164,7 @@ impl Registry {
             })
         });
         let known = (Arc::downgrade(&endpoint), Arc::downgrade(&place));
-        self.endpoints.insert(name.clone(), known);
+        self.endpoints.insert(name, known);
         Placed { endpoint, place }
     }
 

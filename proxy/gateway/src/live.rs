@@ -61,24 +61,25 @@ impl Live {
             let made = || Arc::new(EnforcedLimit::new(flat, replicas, &metrics.ledger));
             Arc::clone(limits.entry(flat.name.clone()).or_insert_with(made))
         };
-        let endpoints = endpoints.of(table, metrics);
-        let target = |flat: &FlatTarget| LiveTarget {
-            endpoints: flat
-                .endpoints()
-                .filter_map(|declared| endpoints.get(&declared.name()).cloned())
-                .collect(),
-            flat: flat.clone(),
-        };
-        let rule = |flat: &FlatRule| {
-            Arc::new(LiveRule {
-                metrics: metrics.rule(&flat.route, &flat.rule),
-                sizes: sizes.rule(&flat.route.name, &flat.rule.name),
-                limits: flat.limits.iter().map(&mut handle).collect(),
-                targets: flat.targets.iter().map(target).collect(),
-                tokens: RwLock::default(),
-            })
-        };
-        let rules = table.rules().iter().map(rule).collect();
+        let rules = endpoints.publish(&table.contents().backends, |registry| {
+            let mut target = |flat: &FlatTarget| LiveTarget {
+                endpoints: flat
+                    .endpoints()
+                    .map(|declared| registry.placed(declared, metrics))
+                    .collect(),
+                flat: flat.clone(),
+            };
+            let rule = |flat: &FlatRule| {
+                Arc::new(LiveRule {
+                    metrics: metrics.rule(&flat.route, &flat.rule),
+                    sizes: sizes.rule(&flat.route.name, &flat.rule.name),
+                    limits: flat.limits.iter().map(&mut handle).collect(),
+                    targets: flat.targets.iter().map(&mut target).collect(),
+                    tokens: RwLock::default(),
+                })
+            };
+            table.rules().iter().map(rule).collect()
+        });
         table.limits().iter().for_each(|flat| drop(handle(flat)));
         Self {
             table: Arc::clone(table),

@@ -1,23 +1,19 @@
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use proxy_core::names::Secret;
 use proxy_core::quota::Unit;
-use proxy_core::table::{Backend, BackendAuth, Contents, EndpointName, Quota, Route, Table};
+use proxy_core::table::{Backend, BackendAuth, Contents, Quota, Route, Table};
 use proxy_core::test_util::{backend, deployment, limit, object, quota, route, rule, target};
 
 use super::{Endpoints, Placed};
 use crate::metrics::Metrics;
 
-type Found = HashMap<EndpointName, Placed, RandomState>;
-
 struct Process {
     endpoints: Endpoints,
     /// Of the tables so far, which are still in use.
-    found: Mutex<Vec<Found>>,
+    found: Mutex<Vec<Vec<Placed>>>,
     metrics: Metrics,
 }
 
@@ -31,12 +27,17 @@ impl Process {
     }
 
     fn endpoint(&self, table: &Table, backend: &str) -> Placed {
-        let name = EndpointName {
-            backend: object(backend),
-            deployment: "m".into(),
-        };
-        let found = self.endpoints.of(table, &self.metrics);
-        let endpoint = found[&name].clone();
+        let found: Vec<Placed> = self
+            .endpoints
+            .publish(&table.contents().backends, |registry| {
+                let declared = table.endpoints().iter();
+                declared
+                    .map(|one| registry.placed(one, &self.metrics))
+                    .collect()
+            });
+        let name = object(backend).to_string();
+        let of_backend = found.iter().find(|one| *one.endpoint.backend == *name);
+        let endpoint = of_backend.expect("it is declared").clone();
         self.found.lock().push(found);
         endpoint
     }
