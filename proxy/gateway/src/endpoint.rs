@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use foldhash::quality::RandomState;
+use http::StatusCode;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -27,8 +28,10 @@ pub(crate) struct Endpoint {
     pub(crate) deployment: Arc<str>,
     /// Calls that are under way.
     load: Gauge,
+    /// Tries that failed since the last good answer.
+    failures: Gauge,
     /// Answers with status 200.
-    pub(crate) answered: Counter,
+    answered: Counter,
 }
 
 /// Where one table places an endpoint. A request keeps the place of the table that admitted it: its
@@ -76,9 +79,25 @@ impl Endpoint {
         let backend: Arc<str> = name.backend.to_string().into();
         Self {
             load: metrics.load(&backend, &name.deployment),
+            failures: metrics.failures(&backend, &name.deployment),
             answered: metrics.tries(&backend, &name.deployment, "200"),
             deployment: Arc::clone(&name.deployment),
             backend,
+        }
+    }
+
+    /// Takes note of a try: of the status that it came to, if any.
+    pub(crate) fn tried(&self, status: Option<StatusCode>) {
+        let is_good = |status: StatusCode| {
+            status != StatusCode::TOO_MANY_REQUESTS && !status.is_server_error()
+        };
+        if status == Some(StatusCode::OK) {
+            self.answered.inc();
+        }
+        if !status.is_some_and(is_good) {
+            self.failures.inc();
+        } else if self.failures.get() != 0 {
+            self.failures.set(0);
         }
     }
 

@@ -190,11 +190,13 @@ impl Sending<'_> {
         };
         let metrics = &self.core.shared.metrics;
         let tries = |status| metrics.tries(&endpoint.backend, deployment, status);
+        endpoint.tried(tried.as_ref().ok().map(Response::status));
         match &tried {
-            Ok(response) if response.status() == StatusCode::OK => endpoint.answered.inc(),
-            Ok(response) => tries(response.status().as_str()).inc(),
-            Err(failed) => tries(failed.how.code().as_str()).inc(),
-        };
+            // Counted by the endpoint, without a look at labels.
+            Ok(response) if response.status() == StatusCode::OK => {}
+            Ok(response) => drop(tries(response.status().as_str()).inc()),
+            Err(failed) => drop(tries(failed.how.code().as_str()).inc()),
+        }
         tried
     }
 

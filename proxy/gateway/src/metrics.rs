@@ -61,6 +61,7 @@ pub struct Metrics {
     tokens: Family<TokenLabels, Counter>,
     upstream: Family<BackendLabels, Counter>,
     load: Family<EndpointLabels, Gauge>,
+    failures: Family<EndpointLabels, Gauge>,
     duration: Family<RuleLabels, Histogram, fn() -> Histogram>,
     first_byte: Family<RuleLabels, Histogram, fn() -> Histogram>,
     pub(crate) ledger: proxy_ledger::Metrics,
@@ -82,6 +83,7 @@ impl Metrics {
             tokens: Family::default(),
             upstream: Family::default(),
             load: Family::default(),
+            failures: Family::default(),
             duration: Family::new_with_constructor(histogram),
             first_byte: Family::new_with_constructor(histogram),
             ledger: proxy_ledger::Metrics::register(registry),
@@ -108,6 +110,11 @@ impl Metrics {
             "upstream_in_flight",
             "Calls to a deployment that are under way, from the try to the end of its answer",
             m.load.clone(),
+        );
+        registry.register(
+            "upstream_failures_in_a_row",
+            "Tries of a deployment that failed (no answer, 429 or 5xx) since its last good answer",
+            m.failures.clone(),
         );
         registry.register_with_unit(
             "request_duration",
@@ -165,6 +172,15 @@ impl Metrics {
             deployment: deployment.to_owned(),
         };
         self.load.get_or_create_owned(&labels)
+    }
+
+    /// Tries of a deployment that failed since its last good answer.
+    pub(crate) fn failures(&self, backend: &str, deployment: &str) -> Gauge {
+        let labels = EndpointLabels {
+            backend: backend.to_owned(),
+            deployment: deployment.to_owned(),
+        };
+        self.failures.get_or_create_owned(&labels)
     }
 
     pub(crate) fn rule(&self, route: &Route, rule: &Rule) -> RuleMetrics {

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use http::StatusCode;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use proxy_core::names::Secret;
@@ -155,4 +156,19 @@ fn backends_of_equal_trust_share_their_connections() {
     };
     assert_eq!(number("east"), number("west"));
     assert_ne!(number("east"), number("private"));
+}
+
+#[test]
+fn failures_in_a_row_end_with_a_good_answer() {
+    let process = Process::new();
+    let table = Table::new(contents(vec![east(), west()], routes()));
+    let endpoint = process.endpoint(&table, "east").endpoint;
+    let after = |status: Option<u16>| {
+        endpoint.tried(status.map(|status| StatusCode::from_u16(status).expect("a status")));
+        endpoint.failures.get()
+    };
+    assert_eq!([None, Some(429), Some(503)].map(after), [1, 2, 3]);
+    // A client's error says that the endpoint works.
+    assert_eq!([Some(400), Some(500), Some(200)].map(after), [0, 1, 0]);
+    assert_eq!(endpoint.answered.get(), 1);
 }

@@ -22,6 +22,7 @@ fn touched() -> String {
     metrics.unrouted("ok");
     let _tries = metrics.tries("ns/b", "d", "200");
     let _load = metrics.load("ns/b", "d");
+    let _failures = metrics.failures("ns/b", "d");
     let _tokens = metrics.rule_named("ns/r", "rule").tokens("c");
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");

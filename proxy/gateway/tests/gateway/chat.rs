@@ -300,6 +300,11 @@ async fn fails_over_to_the_next_tier_before_the_first_byte() -> Result<()> {
         assert_eq!(bench.ask(&chat(false)).await?.status, 200, "after {status}");
     }
     assert_eq!(bench.sims[1].requests().len(), 3);
+    let failures = |backend: &str| {
+        let labels = format!("{{backend=\"{backend}\",deployment=\"gpt-4o-mini\"}}");
+        bench.metric(&format!("upstream_failures_in_a_row{labels}"))
+    };
+    assert_eq!((failures("ns/b0"), failures("ns/b1")), (Some(3), Some(0)));
     bench.sims[0].faults(vec![Fault {
         status: Some(400),
         ..Fault::default()
@@ -310,6 +315,7 @@ async fn fails_over_to_the_next_tier_before_the_first_byte() -> Result<()> {
         "the client's own fault is not retried"
     );
     assert_eq!(bench.sims[1].requests().len(), 3);
+    assert_eq!(failures("ns/b0"), Some(0), "the backend works");
     Ok(())
 }
 
