@@ -99,16 +99,29 @@ pub(crate) fn body(bytes: &[u8], boundary: &str, members: &Members) -> Result<Bo
     malformed(format!("the form has more than {MAX_PARTS} parts"))
 }
 
-/// The `name` of the one `Content-Disposition: form-data` in a part's head.
+/// The `name` of the one `Content-Disposition: form-data` in a part's head. Refuses what would give a
+/// part another name, or its value another text, at some servers: escapes, `name*` and a transfer
+/// encoding.
 fn field_name(head: &[u8]) -> Result<String, Malformed> {
     let Ok(head) = std::str::from_utf8(head) else {
         return malformed("the head of a part is not valid UTF-8");
     };
-    let mut dispositions = head.split("\r\n").filter_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-disposition")
-            .then_some(value)
-    });
+    let header = |wanted: &'static str| {
+        head.split("\r\n").filter_map(move |line| {
+            let (name, value) = line.split_once(':')?;
+            name.trim().eq_ignore_ascii_case(wanted).then_some(value)
+        })
+    };
+    let is_plain = |encoding: &str| {
+        let plain = ["7bit", "8bit", "binary"];
+        plain
+            .iter()
+            .any(|one| encoding.trim().eq_ignore_ascii_case(one))
+    };
+    if !header("content-transfer-encoding").all(is_plain) {
+        return malformed("a part of the form has a Content-Transfer-Encoding");
+    }
+    let mut dispositions = header("content-disposition");
     let (Some(disposition), None) = (dispositions.next(), dispositions.next()) else {
         return malformed("each part of the form needs one Content-Disposition");
     };
@@ -124,7 +137,13 @@ fn field_name(head: &[u8]) -> Result<String, Malformed> {
         let Some((text, after)) = quoted(value.trim_start()) else {
             return malformed("a parameter of Content-Disposition is malformed");
         };
-        if key.trim().eq_ignore_ascii_case("name") && name.replace(text).is_some() {
+        let key = key.trim();
+        if key.eq_ignore_ascii_case("name*")
+            || key.eq_ignore_ascii_case("name") && text.contains('\\')
+        {
+            return malformed("the name of a part must be plain text");
+        }
+        if key.eq_ignore_ascii_case("name") && name.replace(text).is_some() {
             return malformed("a part of the form has two names");
         }
         let after = after.trim_start();

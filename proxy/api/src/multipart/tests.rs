@@ -53,6 +53,12 @@ fn refuses_what_servers_read_differently() {
             ("form-data; name=\"model\"", "m"),
             ("form-data; name=\"model\"", "n"),
         ]),
+        form(&[("form-data; name=\"mo\\del\"", "m")]),
+        form(&[("form-data; name=\"a\"; name*=utf-8''model", "m")]),
+        form(&[(
+            "form-data; name=\"model\"\r\nContent-Transfer-Encoding: base64",
+            "bQ==",
+        )]),
         form(&[("form-data; name=\"model\"", "")]),
         form(&[("form-data; name=\"stream\"", "maybe")]),
         form(&[("form-data; name=\"x\"", "y"); 65]),
