@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::{Key, KeyDigest};
-use crate::names::{ConsumerMatch, ObjectName};
-use crate::quota::{Limit, Mode, OnStoreLoss, Unit, Window};
+use crate::names::{ConsumerMatch, ObjectName, Usage};
+use crate::quota::{Cost, Limit, Mode, OnStoreLoss, Unit, Window};
 use crate::table::{
     Authentication, Backend, BackendAuth, BackendKind, Deployment, Quota, Retry, Route, Rule,
     Scope, Target,
@@ -130,5 +130,17 @@ pub fn key(secret: &str) -> Key {
         secret,
         attributes: Vec::new(),
         expires_ms: None,
+    }
+}
+
+/// The cost of input tokens alone, at no price.
+#[must_use]
+pub fn input_cost(tokens: u64) -> Cost {
+    Cost {
+        usage: Usage {
+            input_tokens: tokens,
+            ..Usage::default()
+        },
+        cost_micros: 0,
     }
 }

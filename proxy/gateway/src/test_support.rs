@@ -7,10 +7,10 @@ use futures::FutureExt;
 use http::HeaderMap;
 use prometheus_client::registry::Registry;
 use proxy_core::admit::{Ask, admit, authenticate};
-use proxy_core::names::{Moment, Operation, Usage};
-use proxy_core::quota::{Cost, Limit, Mode, Per};
+use proxy_core::names::{Moment, Operation};
+use proxy_core::quota::{Limit, Mode, Per};
 use proxy_core::table::{Backend, BackendAuth, Contents, Quota, Table};
-use proxy_core::test_util::{backend, quota, route, rule, target};
+use proxy_core::test_util::{backend, input_cost, quota, route, rule, target};
 use proxy_ledger::{Asking, Charge, Refused};
 
 use crate::config::Config;
@@ -100,18 +100,7 @@ fn reserve<T>(
     };
     let ledger = &gateway.shared().ledger;
     let taken = ledger
-        .reserve(&asking, cost(tokens), || None)
+        .reserve(&asking, input_cost(tokens), || None)
         .now_or_never();
     then(taken.expect("without a store nothing waits"))
-}
-
-pub(crate) fn cost(tokens: u64) -> Cost {
-    let usage = Usage {
-        input_tokens: tokens,
-        ..Usage::default()
-    };
-    Cost {
-        usage,
-        cost_micros: 0,
-    }
 }

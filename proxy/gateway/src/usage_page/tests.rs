@@ -4,12 +4,12 @@ use prometheus_client::registry::Registry;
 use proxy_core::quota::{Mode, Per, Unit};
 use proxy_core::table::Table;
 
-use proxy_core::test_util::limit;
+use proxy_core::test_util::{input_cost, limit};
 use proxy_ledger::Settled;
 
 use super::{LimitUsage, SUBJECTS, SubjectUsage, limits};
 use crate::gateway::Gateway;
-use crate::test_support::{NOW, contents, cost, gateway, is_refused, published, take};
+use crate::test_support::{NOW, contents, gateway, is_refused, published, take};
 
 fn all(gateway: &Gateway) -> Vec<LimitUsage> {
     let shared = gateway.shared();
@@ -44,7 +44,7 @@ fn shows_reservations_and_then_use() {
         (&*first.unit, &*first.window, &*first.mode),
         ("Tokens", "Minute", "Enforce")
     );
-    charge.settle(cost(12), Settled::Measured);
+    charge.settle(input_cost(12), Settled::Measured);
     assert_eq!(shown().subjects, [subject(17, 5)]);
     assert!(is_refused(&gateway, "k", 40));
     assert_eq!(shown().denials, 1);

@@ -5,11 +5,11 @@ use futures::FutureExt;
 use http::HeaderMap;
 use prometheus_client::registry::Registry;
 use proxy_core::admit::{Ask, admit, authenticate};
-use proxy_core::names::{Code, Moment, Operation, Usage};
-use proxy_core::quota::{Cost, Limit, Mode, Per, Unit, Wait};
+use proxy_core::names::{Code, Moment, Operation};
+use proxy_core::quota::{Limit, Mode, Per, Unit, Wait};
 use proxy_core::table::{Contents, Quota, Table};
 pub(crate) use proxy_core::test_util::limit;
-use proxy_core::test_util::{backend, quota, route, rule, target};
+use proxy_core::test_util::{backend, input_cost, quota, route, rule, target};
 
 use super::Asking;
 use crate::charge::{Charge, Settled};
@@ -97,7 +97,9 @@ impl Bench {
             model: "m",
             clock,
         };
-        self.ledger.reserve(&asking, cost(tokens), || None).await
+        self.ledger
+            .reserve(&asking, input_cost(tokens), || None)
+            .await
     }
 }
 
@@ -108,17 +110,6 @@ fn code(refused: &Refused) -> Code {
 
 fn limit_of(live: &Live) -> &EnforcedLimit {
     live.limits.first().expect("there is one")
-}
-
-pub(crate) fn cost(tokens: u64) -> Cost {
-    let usage = Usage {
-        input_tokens: tokens,
-        ..Usage::default()
-    };
-    Cost {
-        usage,
-        cost_micros: 0,
-    }
 }
 
 pub(crate) fn clock() -> Moment {
@@ -144,10 +135,10 @@ fn a_dropped_charge_is_settled_at_its_estimate_once() {
         1,
     );
     let mut charge = bench.take(&live, "k", 80).expect("fits");
-    charge.estimate = cost(30);
+    charge.estimate = input_cost(30);
     drop(charge);
     let charge = bench.take(&live, "k", 70).expect("30 are used");
-    charge.settle(cost(70), Settled::Measured);
+    charge.settle(input_cost(70), Settled::Measured);
     let refusal = refused(bench.take(&live, "k", 1));
     assert_eq!(code(&refusal), Code::QuotaExceeded);
     assert_eq!(refusal.limit.expect("named").level.used, 100);
@@ -307,7 +298,7 @@ fn ten_thousand_concurrent_reservations_over_three_limits_admit_exactly_the_tigh
             std::thread::spawn(move || {
                 for _ in 0..1_250 {
                     if let Ok(charge) = bench.take(&live, "k", 7) {
-                        charge.settle(cost(7), Settled::Measured);
+                        charge.settle(input_cost(7), Settled::Measured);
                         admitted.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -335,7 +326,7 @@ fn a_handler_that_panics_is_settled_once_at_what_was_known() {
     let charge = bench.take(&live, "k", 80).expect("fits");
     let handler = std::thread::spawn(move || {
         let mut charge = charge;
-        charge.estimate = cost(30);
+        charge.estimate = input_cost(30);
         panic!("a handler that panics");
     });
     assert!(handler.join().is_err());

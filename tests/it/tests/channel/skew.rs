@@ -7,10 +7,11 @@ use http::HeaderMap;
 use operator_publish::Features;
 use proxy_core::admit::{Ask, Permit, admit, authenticate};
 use proxy_core::auth::{Key, KeyDigest};
-use proxy_core::names::{Code, ConsumerMatch, EntryKind, EntryName, Moment, ObjectName, Operation};
-use proxy_core::quota::{Limit, Mode, OnStoreLoss, Unit, Window};
+use proxy_core::names::{Code, EntryKind, EntryName, Moment, ObjectName, Operation};
+use proxy_core::quota::Unit;
 use proxy_core::route::HostPattern;
 use proxy_core::table::{Contents, Deployment, Quota, Route, Scope, Table};
+use proxy_core::test_util::{self, limit};
 use proxy_core::tokens::Price;
 use proxy_wire::v1::{Declared, Feature};
 use tests_support::eventually;
@@ -52,22 +53,11 @@ fn key(secret: &str, text: &str) -> Arc<Key> {
 
 /// Counts the requests of one route.
 fn quota(name: &str, route: &str) -> Arc<Quota> {
+    let scope = Scope::Targets(vec![(ObjectName::new("a", route), None)]);
+    let limits = vec![limit("rpm", Unit::Requests, 10)];
     Arc::new(Quota {
-        name: ObjectName::new("a", name),
-        scope: Scope::Targets(vec![(ObjectName::new("a", route), None)]),
-        models: Vec::new(),
-        consumers: ConsumerMatch::default(),
-        per: Vec::new(),
-        attribute: "".into(),
-        mode: Mode::Enforce,
-        on_store_loss: OnStoreLoss::Share,
-        limits: vec![Limit {
-            name: "rpm".into(),
-            unit: Unit::Requests,
-            amount: 10,
-            window: Window::Minute,
-        }],
-        unsupported: None,
+        scope,
+        ..test_util::quota(&format!("a/{name}"), limits)
     })
 }
 
