@@ -4,6 +4,7 @@
 //! carries the answer, `exchange` settles, `record` counts and logs. Each imports only what comes
 //! after it. Refuses to know where tables come from: they are given to [`Gateway::publish`].
 
+mod alarm;
 mod answer;
 mod config;
 mod credential;
