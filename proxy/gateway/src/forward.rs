@@ -39,12 +39,14 @@ pub(crate) struct Sending<'a> {
     pub(crate) shown: Option<Shown<'a>>,
     pub(crate) bytes: Bytes,
     pub(crate) body: Body,
+    /// When it was admitted.
+    pub(crate) now: Instant,
     pub(crate) deadline: Instant,
 }
 
 /// No endpoint answered: the exchange comes back with the refusal.
 pub(crate) struct Unserviced {
-    pub(crate) exchange: Exchange,
+    pub(crate) exchange: Box<Exchange>,
     pub(crate) refusal: Box<Refusal>,
 }
 
@@ -59,7 +61,7 @@ impl Sending<'_> {
     /// Tries endpoints until one answers, the retries are used up, or none is left.
     pub(crate) async fn forward(
         &self,
-        mut exchange: Exchange,
+        mut exchange: Box<Exchange>,
     ) -> Result<Response<Payload>, Box<Unserviced>> {
         let mut candidates = self.candidates();
         let mut outcome = Outcome::default();
@@ -75,7 +77,12 @@ impl Sending<'_> {
                 continue;
             };
             exchange.placed(at);
-            let tried = self.attempt(at, origin, &exchange).await;
+            let now = if attempt == 0 {
+                self.now
+            } else {
+                clock::instant()
+            };
+            let tried = self.attempt(at, origin, &exchange, now).await;
             let more = attempt < retry.attempts && candidates.iter().any(usable);
             match tried {
                 Ok(response) => {
@@ -124,7 +131,7 @@ impl Sending<'_> {
                 );
                 if failure.how != Failure::Unreachable {
                     // It may have worked on the request: what it billed is not known.
-                    exchange.estimated(0);
+                    exchange.estimated(0, clock::instant());
                 }
                 let message = match failure.how {
                     Failure::Timeout => "the backend did not answer in time",
@@ -166,6 +173,7 @@ impl Sending<'_> {
         at: &Placed,
         origin: &Origin,
         exchange: &Exchange,
+        now: Instant,
     ) -> Result<Response<AnswerBody>, Failed> {
         let Placed { endpoint, place } = at;
         let deployment = &*endpoint.deployment;
@@ -180,7 +188,7 @@ impl Sending<'_> {
                 let shown = self.shown.as_ref().filter(|_| origin.passes_credential());
                 let id = &exchange.record.request_id;
                 let request = origin.request(destination, self.client, shown, id, body);
-                let wait = self.first_byte(&place.declared.backend);
+                let wait = self.first_byte(&place.declared.backend, now);
                 self.core.connections.send(origin, request, wait).await
             }
             Err(error) => Err(Failed {
@@ -202,8 +210,8 @@ impl Sending<'_> {
 
     /// The wait for the head of an answer: the backend's, the rule's, and what is left of the
     /// request's own.
-    fn first_byte(&self, backend: &Backend) -> Duration {
-        let left = self.deadline.saturating_duration_since(clock::instant());
+    fn first_byte(&self, backend: &Backend, now: Instant) -> Duration {
+        let left = self.deadline.saturating_duration_since(now);
         let rule = self.declared.first_token_timeout.unwrap_or(left);
         backend.first_byte_timeout.min(rule).min(left)
     }
@@ -211,10 +219,12 @@ impl Sending<'_> {
     fn relay(
         &self,
         response: Response<AnswerBody>,
-        mut exchange: Exchange,
+        mut exchange: Box<Exchange>,
         backend: &Backend,
     ) -> Response<Payload> {
-        exchange.record.answered(response.status().as_u16());
+        exchange
+            .record
+            .answered(response.status().as_u16(), clock::instant());
         let (mut parts, body) = response.into_parts();
         strip_connection_headers(&mut parts.headers);
         let id = exchange.record.request_id.clone();

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
-use proxy_admin::clock;
 use proxy_api::{Api, Dialect};
 use proxy_core::auth::Caller;
 use proxy_core::names::Usage;
@@ -13,7 +12,7 @@ use proxy_ledger::Settled;
 use tracing::info;
 
 use crate::endpoint::Ongoing;
-use crate::live::LiveRule;
+use crate::live::{Account, LiveRule};
 use crate::metrics::Metrics;
 
 /// The facts of one request.
@@ -25,6 +24,8 @@ pub(crate) struct Record {
     pub(crate) model: Option<Arc<str>>,
     pub(crate) caller: Option<Arc<Caller>>,
     pub(crate) rule: Option<Arc<LiveRule>>,
+    /// What the rule counts of the caller.
+    pub(crate) account: Option<Arc<Account>>,
     /// Where the last try went.
     pub(crate) endpoint: Option<Ongoing>,
     pub(crate) shape: Shape,
@@ -41,14 +42,15 @@ pub(crate) struct Record {
 // === impl Record ===
 
 impl Record {
-    pub(crate) fn begin(request_id: HeaderValue) -> Self {
+    pub(crate) fn begin(request_id: HeaderValue, now: Instant) -> Self {
         Self {
             request_id,
-            started: clock::instant(),
+            started: now,
             api: None,
             model: None,
             caller: None,
             rule: None,
+            account: None,
             endpoint: None,
             shape: Shape::default(),
             tries: 0,
@@ -60,19 +62,15 @@ impl Record {
         }
     }
 
-    fn elapsed(&self) -> Duration {
-        clock::instant().saturating_duration_since(self.started)
-    }
-
     /// Whose shape errors have.
     pub(crate) fn dialect(&self) -> Dialect {
         self.api.map_or(Dialect::OpenAi, |api| api.dialect)
     }
 
     /// Marks the arrival of the backend's answer.
-    pub(crate) fn answered(&mut self, status: u16) {
+    pub(crate) fn answered(&mut self, status: u16, now: Instant) {
         self.status = status;
-        self.first_byte = Some(self.elapsed());
+        self.first_byte = Some(now.saturating_duration_since(self.started));
     }
 
     /// Adds what one charge came to.
@@ -87,13 +85,14 @@ impl Record {
     }
 
     /// Counts the request, once, at its end.
-    pub(crate) fn count(&self, metrics: &Metrics, code: &'static str) {
+    pub(crate) fn count(&self, metrics: &Metrics, code: &'static str, now: Instant) {
         let Some(rule) = &self.rule else {
             metrics.unrouted(code);
             return;
         };
         rule.metrics.ended(code);
-        rule.metrics.duration.observe(self.elapsed().as_secs_f64());
+        let lasted = now.saturating_duration_since(self.started);
+        rule.metrics.duration.observe(lasted.as_secs_f64());
         if let Some(first_byte) = self.first_byte {
             rule.metrics.first_byte.observe(first_byte.as_secs_f64());
         }
@@ -104,10 +103,9 @@ impl Record {
         {
             rule.sizes.observe(model, self.shape, self.usage);
         }
-        if let Some(caller) = &self.caller
+        if let Some(Account { tokens, .. }) = self.account.as_deref()
             && self.usage != Usage::default()
         {
-            let tokens = rule.tokens(caller);
             tokens.input.inc_by(self.usage.input_tokens);
             tokens.cached_input.inc_by(self.usage.cached_input_tokens);
             tokens.output.inc_by(self.usage.output_tokens);
@@ -115,7 +113,7 @@ impl Record {
     }
 
     /// Writes the line of the access log.
-    pub(crate) fn log(&self, code: &'static str) {
+    pub(crate) fn log(&self, code: &'static str, now: Instant) {
         let rule = self.rule.as_ref().map(|rule| &rule.metrics);
         let endpoint = self.endpoint.as_deref();
         info!(
@@ -137,7 +135,7 @@ impl Record {
             estimated = self.settled == Some(Settled::Estimated),
             tries = self.tries,
             first_byte_ms = self.first_byte.map(millis),
-            duration_ms = millis(self.elapsed()),
+            duration_ms = millis(now.saturating_duration_since(self.started)),
             "request"
         );
     }

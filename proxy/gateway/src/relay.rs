@@ -36,7 +36,7 @@ pub(crate) struct BrokenOff(&'static str);
 /// An answer being relayed.
 pub(crate) struct Relay {
     upstream: Option<AnswerBody>,
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     watch: Watch,
     limits: Limits,
     /// Bytes that the watch releases at the end, or the last event of a broken stream.
@@ -137,7 +137,7 @@ fn deadline_of(
 impl Relay {
     pub(crate) fn new(
         upstream: AnswerBody,
-        exchange: Exchange,
+        exchange: Box<Exchange>,
         watch: Watch,
         idle: Duration,
         deadline: Option<Instant>,
@@ -171,35 +171,36 @@ impl Relay {
     /// The backend has ended its answer.
     fn complete(&mut self) -> Option<Bytes> {
         self.upstream = None;
+        let now = clock::instant();
         let exchange = &mut self.exchange;
         match &mut self.watch {
             Watch::Events(stream) => {
                 let rest = stream.finish();
                 match stream.usage() {
-                    Some(usage) => exchange.measured(usage),
-                    None => exchange.estimated(stream.counted_output()),
+                    Some(usage) => exchange.measured(usage, now),
+                    None => exchange.estimated(stream.counted_output(), now),
                 }
-                exchange.end("ok");
+                exchange.end("ok", now);
                 (!rest.is_empty()).then_some(rest)
             }
             Watch::Json(kept, read_usage) => {
                 let found = kept.whole().and_then(|whole| read_usage(&whole, None));
                 match found {
-                    Some(usage) => exchange.measured(usage),
-                    None => exchange.unknown(kept.size),
+                    Some(usage) => exchange.measured(usage, now),
+                    None => exchange.unknown(kept.size, now),
                 }
-                exchange.end("ok");
+                exchange.end("ok", now);
                 None
             }
             Watch::Error(kept) => {
                 let billed = exchange.record.status == 400
                     && memmem::find(&joined(&kept.frames), b"content_filter").is_some();
                 if billed {
-                    exchange.estimated(0);
+                    exchange.estimated(0, now);
                 } else {
-                    exchange.released();
+                    exchange.released(now);
                 }
-                exchange.end("upstream_error");
+                exchange.end("upstream_error", now);
                 None
             }
         }
@@ -210,15 +211,16 @@ impl Relay {
     fn break_off(&mut self, code: Code, why: &'static str) -> Option<Bytes> {
         self.upstream = None;
         self.broken = Some(BrokenOff(why));
+        let now = clock::instant();
         let exchange = &mut self.exchange;
         match &mut self.watch {
             Watch::Events(stream) => {
                 let mut event = BytesMut::from(&stream.finish()[..]);
                 match stream.usage() {
-                    Some(usage) => exchange.measured(usage),
-                    None => exchange.estimated(stream.counted_output()),
+                    Some(usage) => exchange.measured(usage, now),
+                    None => exchange.estimated(stream.counted_output(), now),
                 }
-                exchange.end(code.as_str());
+                exchange.end(code.as_str(), now);
                 if stream.is_done() {
                     return None;
                 }
@@ -228,13 +230,13 @@ impl Relay {
                 Some(event.freeze())
             }
             Watch::Json(kept, _) => {
-                exchange.unknown(kept.size);
-                exchange.end(code.as_str());
+                exchange.unknown(kept.size, now);
+                exchange.end(code.as_str(), now);
                 None
             }
             Watch::Error(_) => {
-                exchange.released();
-                exchange.end(code.as_str());
+                exchange.released(now);
+                exchange.end(code.as_str(), now);
                 None
             }
         }
