@@ -34,13 +34,14 @@ const BACKLOG: i32 = 1024;
 const FIRST_BYTE: Duration = Duration::from_secs(10);
 /// From the first byte to a finished TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// hyper counts the idle time of a kept-alive connection as header time, and a pool of an SDK
-/// keeps connections for up to a minute: shorter, and a request meets a closing connection.
+/// The pause before a request counts as well, and a pool of an SDK keeps connections for up to a minute:
+/// shorter, and a request meets a closing connection.
 const HEADERS: Duration = Duration::from_secs(65);
 /// Largest head of a request; hyper bounds the number of headers (100).
 const HEAD_BYTES: usize = 32 * 1024;
-/// Read at once from a connection on HTTP/1.1.
-const READ_BYTES: usize = 64 * 1024;
+/// Most that is read at once from a connection on HTTP/1.1. hyper's buffer grows to it with full reads
+/// only, so that a large body comes in few pieces and is seldom copied.
+const READ_BYTES: usize = 512 * 1024;
 /// HTTP/2 as Envoy advises for an edge.
 const H2_STREAMS: u32 = 100;
 const H2_STREAM_WINDOW: u32 = 64 * 1024;
@@ -190,10 +191,12 @@ impl Connection {
         let Some(tls) = tls else {
             return self.serve(stream, protocol).await;
         };
-        match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+        // Boxed, or plain connections would be as large.
+        let handshake = Box::pin(tls.accept(stream));
+        match tokio::time::timeout(HANDSHAKE, handshake).await {
             Ok(Ok(stream)) => {
                 let protocol = Protocol::negotiated(stream.get_ref().1.alpn_protocol());
-                self.serve(stream, protocol).await;
+                Box::pin(self.serve(stream, protocol)).await;
             }
             Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
             Err(_elapsed) => debug!("TLS handshake took too long"),
@@ -216,11 +219,7 @@ impl Connection {
 
 fn limits() -> Limits {
     let mut http1 = http1::Builder::new();
-    http1
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
-        .max_header_size(HEAD_BYTES)
-        .max_buf_size(READ_BYTES);
+    http1.max_header_size(HEAD_BYTES).max_buf_size(READ_BYTES);
     let mut http2 = http2::Builder::new(TokioExecutor::new());
     http2
         .timer(TokioTimer::new())
@@ -232,6 +231,7 @@ fn limits() -> Limits {
     Limits {
         http1,
         http2,
+        head: HEADERS,
         close: None,
     }
 }
