@@ -16,7 +16,7 @@ mod tests;
 /// # Errors
 /// [`Malformed`] with a message for the client.
 pub(crate) fn body(bytes: &[u8], members: &Members) -> Result<Body, Malformed> {
-    if std::str::from_utf8(bytes).is_err() {
+    if simdutf8::basic::from_utf8(bytes).is_err() {
         return malformed("the body is not valid UTF-8");
     }
     let mut cursor = Cursor { bytes, at: 0 };
