@@ -4,6 +4,7 @@
 //! carries the answer, `exchange` settles, `record` counts and logs. Each imports only what comes
 //! after it. Refuses to know where tables come from: they are given to [`Gateway::publish`].
 
+mod alarm;
 mod answer;
 mod config;
 mod credential;
@@ -33,3 +34,7 @@ pub use config::{Config, TlsFiles};
 pub use explain::ExplainError;
 pub use gateway::{Gateway, Serving, StartError};
 pub use metrics::Metrics;
+pub use upstream::decode::{
+    Decoder as AnswerDecoder, Head as AnswerHead, Malformed as MalformedAnswer,
+    Piece as AnswerPiece,
+};
