@@ -101,22 +101,22 @@ impl Bench {
             .map(|_| Ok(Sim::start(sim)?))
             .collect::<Result<Vec<_>>>()?;
         let contents = contents(&sims, limits);
-        Self::serve(sims, contents, 2)
+        Self::serve(sims, contents, 2, 1 << 20)
     }
 
     /// On one core, in front of one backend: each request meets the connections of all before it.
     pub(crate) fn before(backend: Backend) -> Result<Self> {
-        Self::serve(Vec::new(), routed(vec![backend], Vec::new()), 1)
+        Self::serve(Vec::new(), routed(vec![backend], Vec::new()), 1, 16 << 20)
     }
 
-    fn serve(sims: Vec<Sim>, contents: Contents, threads: usize) -> Result<Self> {
+    fn serve(sims: Vec<Sim>, contents: Contents, threads: usize, max_body: usize) -> Result<Self> {
         let mut registry = Registry::default();
         let config = Config {
             listen: "127.0.0.1:0".parse()?,
             apis: proxy_api::ROWS,
             threads,
             tls: None,
-            max_body: 1 << 20,
+            max_body,
             default_output_tokens: 100,
             drain_grace: Duration::from_secs(10),
             limit_series: 0,

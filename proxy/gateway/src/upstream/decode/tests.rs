@@ -1,5 +1,4 @@
 use std::convert::Infallible;
-use std::fmt::Write;
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, StatusCode};
@@ -247,12 +246,10 @@ fn interim_answers_are_skipped_up_to_a_bound() {
 #[test]
 fn a_head_is_bounded() {
     let lines = |count: usize| {
-        (0..count).fold(String::new(), |mut lines, index| {
-            drop(write!(lines, "x-{index}: a\r\n"));
-            lines
-        })
+        let lines = (0..count).map(|index| format!("x-{index}: a\r\n"));
+        lines.collect::<String>()
     };
-    let mut read_once = |lines: String| read(&[answer(&lines, "").as_bytes()]).map(|_| ());
+    let read_once = |lines: String| read(&[answer(&lines, "").as_bytes()]).map(|_| ());
     assert_eq!(read_once(lines(100)), Ok(()));
     assert_eq!(read_once(lines(101)), Err(Malformed::HeadTooLarge));
     let large = |size: usize| format!("a: {}\r\n", "b".repeat(size));
