@@ -15,7 +15,7 @@ use proxy_core::table::{self, Backend, EndpointName};
 use tracing::{debug, error};
 
 use crate::metrics::Metrics;
-use crate::origin::{Origin, Trust, TrustName};
+use crate::origin::{Origin, Peer, PeerName};
 
 #[cfg(test)]
 mod tests;
@@ -67,7 +67,7 @@ pub(crate) struct Registry {
     apis: &'static [Api],
     endpoints: HashMap<EndpointName, (Weak<Endpoint>, Weak<Place>), RandomState>,
     origins: HashMap<ObjectName, Prepared, RandomState>,
-    trusts: HashMap<TrustName, Weak<Trust>, RandomState>,
+    peers: HashMap<PeerName, Weak<Peer>, RandomState>,
     /// Endpoints and places made since the start.
     changes: u64,
 }
@@ -131,7 +131,7 @@ impl Endpoints {
             apis,
             endpoints: HashMap::default(),
             origins: HashMap::default(),
-            trusts: HashMap::default(),
+            peers: HashMap::default(),
             changes: 0,
         }))
     }
@@ -197,20 +197,20 @@ impl Registry {
             origins.insert(backend.name.clone(), entry);
         }
         self.origins = origins;
-        self.trusts.retain(|_, known| known.strong_count() > 0);
+        self.peers.retain(|_, known| known.strong_count() > 0);
     }
 
     fn origin(&mut self, backend: &Backend) -> Option<Arc<Origin>> {
-        let name = TrustName::of(backend);
-        let trust = match self.trusts.get(&name).and_then(Weak::upgrade) {
+        let peers = &mut self.peers;
+        let peer = |name: PeerName| match peers.get(&name).and_then(Weak::upgrade) {
             Some(known) => known,
             None => {
-                let made = Arc::new(Trust::new(name.clone()));
-                self.trusts.insert(name, Arc::downgrade(&made));
+                let made = Arc::new(Peer::new(name.clone()));
+                peers.insert(name, Arc::downgrade(&made));
                 made
             }
         };
-        match Origin::of(backend, self.apis, trust) {
+        match Origin::of(backend, self.apis, peer) {
             Ok(origin) => Some(Arc::new(origin)),
             Err(cause) => {
                 error!(backend = %backend.name, %cause, "a backend cannot be used");

@@ -19,7 +19,7 @@ use crate::credential::Shown;
 use crate::endpoint::Placed;
 use crate::exchange::Exchange;
 use crate::live::LiveRule;
-use crate::origin::{Origin, strip_connection_headers};
+use crate::origin::{Origin, Outgoing};
 use crate::relay::{Payload, Relay, Watch};
 use crate::state::Core;
 use crate::upstream::{AnswerBody, Failed, Failure};
@@ -185,11 +185,18 @@ impl Sending<'_> {
                     usage: destination.asks_usage,
                 };
                 let body = splice(&self.bytes, &self.body, edit);
-                let shown = self.shown.as_ref().filter(|_| origin.passes_credential());
-                let id = &exchange.record.request_id;
-                let request = origin.request(destination, self.client, shown, id, body);
-                let wait = self.first_byte(&place.declared.backend, now);
-                self.core.connections.send(origin, request, wait).await
+                let outgoing = Outgoing {
+                    destination,
+                    client: self.client,
+                    shown: self.shown.as_ref(),
+                    request_id: &exchange.record.request_id,
+                    body,
+                };
+                let deadline = self.first_byte(&place.declared.backend, now);
+                self.core
+                    .connections
+                    .send(origin, &outgoing, deadline)
+                    .await
             }
             Err(error) => Err(Failed {
                 how: Failure::Unreachable,
@@ -208,12 +215,11 @@ impl Sending<'_> {
         tried
     }
 
-    /// The wait for the head of an answer: the backend's, the rule's, and what is left of the
-    /// request's own.
-    fn first_byte(&self, backend: &Backend, now: Instant) -> Duration {
-        let left = self.deadline.saturating_duration_since(now);
-        let rule = self.declared.first_token_timeout.unwrap_or(left);
-        backend.first_byte_timeout.min(rule).min(left)
+    /// When the wait for the head of an answer ends: by the backend, by the rule, or with the request.
+    fn first_byte(&self, backend: &Backend, now: Instant) -> Instant {
+        let of_backend = backend.first_byte_timeout;
+        let rule = self.declared.first_token_timeout.unwrap_or(of_backend);
+        self.deadline.min(now + of_backend.min(rule))
     }
 
     fn relay(
@@ -226,7 +232,6 @@ impl Sending<'_> {
             .record
             .answered(response.status().as_u16(), clock::instant());
         let (mut parts, body) = response.into_parts();
-        strip_connection_headers(&mut parts.headers);
         let id = exchange.record.request_id.clone();
         parts.headers.entry(X_REQUEST_ID).or_insert(id);
         show_levels(&exchange.levels(), &mut parts.headers);

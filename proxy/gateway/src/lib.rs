@@ -34,3 +34,7 @@ pub use config::{Config, TlsFiles};
 pub use explain::ExplainError;
 pub use gateway::{Gateway, Serving, StartError};
 pub use metrics::Metrics;
+pub use upstream::decode::{
+    Decoder as AnswerDecoder, Head as AnswerHead, Malformed as MalformedAnswer,
+    Piece as AnswerPiece,
+};

@@ -1,6 +1,7 @@
-//! A backend with its address, its credential and its trust ready, and the request that leaves for it,
-//! which is built from an allow-list.
+//! A backend with its address and its credential ready, and the request that leaves for it, which is built
+//! from an allow-list.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,9 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{self, AUTHORIZATION, HeaderName, HeaderValue};
 use http::uri::{Authority, InvalidUri, Parts, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, Uri, Version};
+use http::{HeaderMap, Method, Request, Uri};
 use http_body_util::Full;
 use proxy_api::{Answer, Api, Call, Upstream};
+use proxy_core::names::Secret;
 use proxy_core::table::{Backend, BackendAuth, BackendKind, Certificates};
 
 use crate::credential::{API_KEY, Shown};
@@ -18,31 +20,22 @@ use crate::credential::{API_KEY, Shown};
 #[cfg(test)]
 mod tests;
 
-/// Headers of the client that go upstream, besides those that begin with `aoai-` or `anthropic-`.
-/// Azure answers 431 to more than ten that it does not know.
-const FORWARDED: [&str; 8] = [
-    "content-type",
-    "accept",
-    "extra-parameters",
-    "foundry-features",
-    "x-ms-client-request-id",
-    "traceparent",
-    "tracestate",
-    "openai-beta",
-];
+/// Names a request, for the log of either side.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
 
 /// A backend, ready to be sent to.
 #[derive(Debug)]
 pub(crate) struct Origin {
-    scheme: Scheme,
-    authority: Authority,
     prefix: String,
     kind: BackendKind,
     credential: Credential,
+    /// The lines of a head on HTTP/1.1 that are the same for each request: from behind the path to the
+    /// credential.
+    lines: Secret,
     api_version: Option<Arc<str>>,
     /// The paths of the undated API, one for each place where rows go.
     undated: Vec<(Upstream, PathAndQuery)>,
-    pub(crate) trust: Arc<Trust>,
+    pub(crate) peer: Arc<Peer>,
 }
 
 /// What the gateway shows to a backend.
@@ -54,19 +47,22 @@ enum Credential {
     PassThrough,
 }
 
-/// The identity of a trust. Connections are shared within equal trust only.
+/// The identity of a peer. Connections are shared between backends that are equal in all of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct TrustName {
+pub(crate) struct PeerName {
+    pub(crate) scheme: Scheme,
+    /// Without a user.
+    pub(crate) authority: Authority,
     pub(crate) ca: Option<Certificates>,
     pub(crate) server_name: Option<Arc<str>>,
     pub(crate) connect_timeout: Duration,
 }
 
-/// A trust in use. Its number finds its connections, without a look at the certificates.
+/// A server, as it is connected to. Its number finds its connections, without a look at the certificates.
 #[derive(Debug)]
-pub(crate) struct Trust {
+pub(crate) struct Peer {
     pub(crate) number: u64,
-    pub(crate) name: TrustName,
+    pub(crate) name: PeerName,
 }
 
 /// Why a backend cannot be used.
@@ -83,6 +79,17 @@ pub(crate) enum InvalidBackend {
     Key,
 }
 
+/// A request that leaves, besides what is the origin's own.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) destination: Destination,
+    /// The client's headers.
+    pub(crate) client: &'a HeaderMap,
+    /// The caller's credential, which some backends are shown.
+    pub(crate) shown: Option<&'a Shown<'a>>,
+    pub(crate) request_id: &'a HeaderValue,
+    pub(crate) body: Bytes,
+}
+
 /// Where one request goes, and what its body must look like there.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Destination {
@@ -93,20 +100,10 @@ pub(crate) struct Destination {
     pub(crate) asks_usage: bool,
 }
 
-// === impl Trust ===
+// === impl Peer ===
 
-impl TrustName {
-    pub(crate) fn of(backend: &Backend) -> Self {
-        Self {
-            ca: backend.ca.clone(),
-            server_name: backend.server_name.clone(),
-            connect_timeout: backend.connect_timeout,
-        }
-    }
-}
-
-impl Trust {
-    pub(crate) fn new(name: TrustName) -> Self {
+impl Peer {
+    pub(crate) fn new(name: PeerName) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -118,16 +115,17 @@ impl Trust {
 // === impl Origin ===
 
 impl Origin {
-    /// Prepares a backend for the rows of `apis`.
+    /// Prepares a backend for the rows of `apis`. `peer` finds or makes the peer of a name.
     pub(crate) fn of(
         backend: &Backend,
         apis: &[Api],
-        trust: Arc<Trust>,
+        peer: impl FnOnce(PeerName) -> Arc<Peer>,
     ) -> Result<Self, InvalidBackend> {
         let parts = backend.endpoint.parse::<Uri>()?.into_parts();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
             return Err(InvalidBackend::Relative);
         };
+        let authority = plain(&scheme, &authority)?;
         let path = parts
             .path_and_query
             .map_or(String::new(), |path| path.path().to_owned());
@@ -153,14 +151,19 @@ impl Origin {
             }
         };
         Ok(Self {
-            scheme,
-            authority,
             prefix,
             undated,
             kind: backend.kind,
+            lines: Secret::new(lines(&authority, &credential)),
             credential,
             api_version: backend.api_version.clone(),
-            trust,
+            peer: peer(PeerName {
+                scheme,
+                authority,
+                ca: backend.ca.clone(),
+                server_name: backend.server_name.clone(),
+                connect_timeout: backend.connect_timeout,
+            }),
         })
     }
 
@@ -211,49 +214,124 @@ impl Origin {
         }
     }
 
-    /// Builds the request that leaves.
-    pub(crate) fn request(
-        &self,
-        destination: Destination,
-        client: &HeaderMap,
-        shown: Option<&Shown<'_>>,
-        request_id: &HeaderValue,
-        body: Bytes,
-    ) -> Request<Full<Bytes>> {
+    /// Writes the head of a request on HTTP/1.1.
+    ///
+    /// No line can be smuggled in: a path and a header's value hold neither CR nor LF nor NUL, by their types.
+    pub(crate) fn write_head(&self, outgoing: &Outgoing<'_>, head: &mut Vec<u8>) {
+        head.extend_from_slice(b"POST ");
+        head.extend_from_slice(outgoing.destination.path.as_str().as_bytes());
+        head.extend_from_slice(self.lines.expose().as_bytes());
+        let mut put = |name: &HeaderName, value: &HeaderValue| {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                head.extend_from_slice(part);
+            }
+        };
+        if let Some((name, value)) = self.passed(outgoing) {
+            put(&name, &value);
+        }
+        outgoing.forwarded(put);
+        // A vector takes whatever is written.
+        drop(write!(
+            head,
+            "content-length: {}\r\n\r\n",
+            outgoing.body.len()
+        ));
+    }
+
+    /// Builds a request on HTTP/2.
+    pub(crate) fn request(&self, outgoing: &Outgoing<'_>) -> Request<Full<Bytes>> {
         let mut parts = Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(destination.path);
-        let mut request = Request::new(Full::new(body));
+        parts.scheme = Some(self.peer.name.scheme.clone());
+        parts.authority = Some(self.peer.name.authority.clone());
+        parts.path_and_query = Some(outgoing.destination.path.clone());
+        let mut request = Request::new(Full::new(outgoing.body.clone()));
         *request.method_mut() = Method::POST;
         // Cannot fail: all three parts are present.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-        *request.version_mut() = Version::HTTP_11;
         let headers = request.headers_mut();
         headers.reserve(8);
-        headers.insert("x-ms-client-request-id", request_id.clone());
-        let nominated = nominated(client);
-        for (name, value) in client {
-            let text = name.as_str();
-            let known = FORWARDED.contains(&text)
-                || text.starts_with("aoai-")
-                || text.starts_with("anthropic-");
-            if known && value.to_str().is_ok() && !nominated.iter().any(|n| n == text) {
+        match (&self.credential, self.passed(outgoing)) {
+            (_, Some((name, value))) => drop(headers.insert(name, value)),
+            (Credential::Header(name, value), None) => {
                 headers.insert(name.clone(), value.clone());
             }
+            (Credential::None | Credential::PassThrough, None) => {}
         }
-        match &self.credential {
-            Credential::None => {}
-            Credential::Header(name, value) => {
-                headers.insert(name.clone(), value.clone());
-            }
-            Credential::PassThrough => {
-                if let Some((name, value)) = shown.map(Shown::header) {
-                    headers.insert(name, value);
-                }
-            }
-        }
+        outgoing.forwarded(|name, value| drop(headers.insert(name.clone(), value.clone())));
         request
+    }
+
+    /// The caller's credential, if this backend is shown it.
+    fn passed(&self, outgoing: &Outgoing<'_>) -> Option<(HeaderName, HeaderValue)> {
+        let shown = outgoing.shown.filter(|_| self.passes_credential());
+        shown.map(Shown::header)
+    }
+}
+
+// === impl Outgoing ===
+
+impl Outgoing<'_> {
+    /// Hands out the headers of the client that go upstream, and the request's id: each once.
+    fn forwarded(&self, mut put: impl FnMut(&HeaderName, &HeaderValue)) {
+        let nominated = nominated(self.client);
+        let mut names_itself = false;
+        let mut last: Option<(&HeaderName, &HeaderValue)> = None;
+        for (name, value) in self.client {
+            let known = is_forwarded(name) && value.to_str().is_ok();
+            if !known || nominated.iter().any(|n| n == name.as_str()) {
+                continue;
+            }
+            names_itself |= *name == REQUEST_ID;
+            // Values of one name follow each other, and the last of them goes.
+            match last.replace((name, value)) {
+                Some((before, value)) if before != name => put(before, value),
+                Some(_) | None => {}
+            }
+        }
+        if let Some((name, value)) = last {
+            put(name, value);
+        }
+        if !names_itself {
+            put(&REQUEST_ID, self.request_id);
+        }
+    }
+}
+
+/// Whether a header of the client goes upstream. Azure answers 431 to more than ten that it does not know.
+fn is_forwarded(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    match name {
+        "content-type"
+        | "accept"
+        | "extra-parameters"
+        | "foundry-features"
+        | "x-ms-client-request-id"
+        | "traceparent"
+        | "tracestate"
+        | "openai-beta" => true,
+        _ => name.starts_with("aoai-") || name.starts_with("anthropic-"),
+    }
+}
+
+/// An authority without a user, and without the port that the scheme has anyway.
+fn plain(scheme: &Scheme, authority: &Authority) -> Result<Authority, InvalidUri> {
+    let usual = if *scheme == Scheme::HTTPS { 443 } else { 80 };
+    let host = authority.host();
+    match authority.port_u16().filter(|port| *port != usual) {
+        Some(port) => format!("{host}:{port}").parse(),
+        None => host.parse(),
+    }
+}
+
+fn lines(authority: &Authority, credential: &Credential) -> String {
+    let lines = format!(" HTTP/1.1\r\nhost: {authority}\r\n");
+    match credential {
+        Credential::Header(name, value) => {
+            // Made of text.
+            let value = value.to_str().unwrap_or_default();
+            format!("{lines}{name}: {value}\r\n")
+        }
+        Credential::None | Credential::PassThrough => lines,
     }
 }
 
@@ -272,24 +350,4 @@ fn nominated(headers: &HeaderMap) -> Vec<String> {
         .flat_map(|value| value.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
         .collect()
-}
-
-/// Removes the headers of one connection, which must not travel on.
-pub(crate) fn strip_connection_headers(headers: &mut HeaderMap) {
-    const ENDING: [HeaderName; 7] = [
-        header::TRANSFER_ENCODING,
-        header::TE,
-        header::TRAILER,
-        header::UPGRADE,
-        header::PROXY_AUTHENTICATE,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-    ];
-    for name in nominated(headers) {
-        headers.remove(name.as_str());
-    }
-    headers.remove(header::CONNECTION);
-    for name in &ENDING {
-        headers.remove(name);
-    }
 }

@@ -1,7 +1,6 @@
 //! The body of an answer on its way to the client: bytes as they arrive, watched for usage, and
 //! settled at the end, whichever end it is.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -12,7 +11,6 @@ use memchr::memmem;
 use proxy_admin::clock;
 use proxy_api::{Reader, Stream};
 use proxy_core::names::Code;
-use tokio::time::Sleep;
 
 use crate::exchange::Exchange;
 use crate::upstream::AnswerBody;
@@ -92,46 +90,29 @@ struct Limits {
     idle: Duration,
     deadline: Option<Instant>,
     progress: Instant,
-    timer: Pin<Box<Sleep>>,
 }
 
 impl Limits {
     fn new(idle: Duration, deadline: Option<Instant>) -> Self {
-        let progress = clock::instant();
-        let first = deadline_of(progress, idle, deadline);
         Self {
             idle,
             deadline,
-            progress,
-            timer: Box::pin(tokio::time::sleep_until(first)),
+            progress: clock::instant(),
         }
     }
 
-    /// Ready when the answer has been silent or has lasted too long. The timer is moved when it
-    /// fires, not on every frame.
-    fn poll_exceeded(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
-        loop {
-            ready!(self.timer.as_mut().poll(cx));
-            let now = clock::instant();
-            if self.deadline.is_some_and(|deadline| now >= deadline) {
-                return Poll::Ready("the request has reached its timeout");
-            }
-            if now.saturating_duration_since(self.progress) >= self.idle {
-                return Poll::Ready("the backend has fallen silent");
-            }
-            let next = deadline_of(self.progress, self.idle, self.deadline);
-            self.timer.as_mut().reset(next);
+    /// Ready when the answer has been silent or has lasted too long.
+    fn poll_exceeded(&self, upstream: &mut AnswerBody, cx: &mut Context<'_>) -> Poll<&'static str> {
+        let silent = self.progress + self.idle;
+        match self.deadline.filter(|deadline| *deadline <= silent) {
+            Some(deadline) => upstream
+                .poll_past(cx, deadline)
+                .map(|()| "the request has reached its timeout"),
+            None => upstream
+                .poll_past(cx, silent)
+                .map(|()| "the backend has fallen silent"),
         }
     }
-}
-
-fn deadline_of(
-    progress: Instant,
-    idle: Duration,
-    deadline: Option<Instant>,
-) -> tokio::time::Instant {
-    let idle = progress + idle;
-    deadline.map_or(idle, |deadline| deadline.min(idle)).into()
 }
 
 impl Relay {
@@ -255,7 +236,7 @@ impl Relay {
                 }
                 return Poll::Ready(self.broken.take().map(Err));
             };
-            match Pin::new(upstream).poll_frame(cx) {
+            match Pin::new(&mut *upstream).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.limits.progress = clock::instant();
                     // Trailers end here: no client of these APIs knows any.
@@ -276,7 +257,7 @@ impl Relay {
                 }
                 Poll::Ready(None) => self.last = self.complete(),
                 Poll::Pending => {
-                    let why = ready!(self.limits.poll_exceeded(cx));
+                    let why = ready!(self.limits.poll_exceeded(upstream, cx));
                     self.last = self.break_off(Code::UpstreamTimeout, why);
                 }
             }

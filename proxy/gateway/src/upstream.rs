@@ -1,181 +1,141 @@
 //! The connections to backends, kept per core, and what comes of a call.
 
+mod body;
+mod chunks;
+mod connect;
+pub(crate) mod decode;
+mod failure;
+mod head;
+mod http1;
+mod http2;
+mod pool;
+mod stream;
+
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::Instant;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http::Response;
 use parking_lot::Mutex;
-use proxy_admin::errors;
-use proxy_core::names::Code;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use proxy_admin::{clock, errors};
 
-use crate::origin::{Origin, Trust, TrustName};
+pub(crate) use body::AnswerBody;
+pub(crate) use failure::{Failed, Failure};
+use http2::Sender;
+use pool::{Connected, Pool};
 
-/// Idle connections are closed before the front ends of Foundry and of load balancers close them
-/// (60 s at the earliest), or a request could meet a connection that is just going away.
-const IDLE_CONNECTION: Duration = Duration::from_secs(55);
-/// Window of one stream: the most of an answer that a slow client may leave in our memory.
-const H2_STREAM_WINDOW: u32 = 1 << 20;
-/// Window of a connection. Large, since h2 gives small frames (SSE) half of it as a budget before it
-/// treats them as a flood.
-const H2_CONNECTION_WINDOW: u32 = 8 << 20;
-/// Finds dead peers behind a load balancer that drops idle flows.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
-
-type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+use crate::origin::{Origin, Outgoing, Peer};
 
 /// The upstream connections of one core.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
-    /// By the number of their trust.
-    clients: Mutex<HashMap<u64, (Weak<Trust>, HttpClient), foldhash::fast::RandomState>>,
+    /// By the number of their peer.
+    pools: Mutex<HashMap<u64, Shared, foldhash::fast::RandomState>>,
 }
 
-/// The body of a backend's answer, whatever the connection speaks.
-#[derive(Debug)]
-pub(crate) struct AnswerBody(Incoming);
-
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.0).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
-    }
-}
-
-/// Why a try has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// Nothing was sent.
-    Unreachable,
-    /// Something was sent, and the connection broke.
-    BrokeOff,
-    /// No answer in time.
-    Timeout,
-}
-
-impl Failure {
-    pub(crate) const fn code(self) -> Code {
-        match self {
-            Self::Unreachable => Code::UpstreamUnreachable,
-            Self::BrokeOff => Code::UpstreamFailed,
-            Self::Timeout => Code::UpstreamTimeout,
-        }
-    }
-}
-
-/// A try without an answer.
-#[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) how: Failure,
-    /// For the log.
-    pub(crate) cause: String,
-}
+/// A pool goes with its peer.
+type Shared = (Weak<Peer>, Arc<Pool>);
 
 impl Connections {
-    /// Sends, and waits for the head of the answer until `first_byte` has passed.
+    /// Sends, and waits for the head of the answer until `deadline`.
     pub(crate) async fn send(
         &self,
         origin: &Origin,
-        request: Request<Full<Bytes>>,
-        first_byte: Duration,
+        outgoing: &Outgoing<'_>,
+        deadline: Instant,
     ) -> Result<Response<AnswerBody>, Failed> {
-        let client = self.client(&origin.trust)?;
-        match tokio::time::timeout(first_byte, client.request(request)).await {
-            Ok(Ok(response)) => Ok(response.map(AnswerBody)),
-            Ok(Err(error)) => {
-                let how = if error.is_connect() {
-                    Failure::Unreachable
-                } else {
-                    Failure::BrokeOff
-                };
-                Err(Failed {
-                    how,
-                    cause: errors::chain(&error),
-                })
+        let pool = self.pool(&origin.peer)?;
+        while let Some(connection) = pool.take() {
+            let tried = exchange(connection, &pool, origin, outgoing, deadline).await;
+            // It was closed just now.
+            if !matches!(&tried, Err(failed) if failed.how == Failure::Unreachable) {
+                return tried;
             }
-            Err(_elapsed) => Err(Failed {
-                how: Failure::Timeout,
-                cause: format!("no answer within {} ms", first_byte.as_millis()),
-            }),
+        }
+        if let Some(sender) = pool.sender() {
+            let tried = request(sender, origin, outgoing, deadline).await;
+            if !matches!(&tried, Err(failed) if failed.how == Failure::Unreachable) {
+                return tried;
+            }
+        }
+        match self.connect(&pool, deadline).await? {
+            Connected::Http1(connection) => {
+                exchange(connection, &pool, origin, outgoing, deadline).await
+            }
+            Connected::Http2(sender) => request(sender, origin, outgoing, deadline).await,
         }
     }
 
-    fn client(&self, trust: &Arc<Trust>) -> Result<HttpClient, Failed> {
-        let mut clients = self.clients.lock();
-        if let Some((_, client)) = clients.get(&trust.number) {
-            return Ok(client.clone());
+    /// Closes connections that were idle for too long or were closed by their peer, and all of peers that
+    /// are gone.
+    pub(crate) fn prune(&self, now: Instant) {
+        self.pools.lock().retain(|_, (peer, pool)| {
+            pool.prune(now);
+            peer.strong_count() > 0
+        });
+    }
+
+    fn pool(&self, peer: &Arc<Peer>) -> Result<Arc<Pool>, Failed> {
+        let mut pools = self.pools.lock();
+        if let Some((_, pool)) = pools.get(&peer.number) {
+            return Ok(Arc::clone(pool));
         }
-        let client = connect(&trust.name).map_err(|cause| Failed {
-            how: Failure::Unreachable,
-            cause,
-        })?;
-        // Drop the clients of backends that are gone.
-        clients.retain(|_, (trust, _)| trust.strong_count() > 0);
-        clients.insert(trust.number, (Arc::downgrade(trust), client.clone()));
-        Ok(client)
+        let pool = Arc::new(Pool::new(&peer.name).map_err(Failed::unreachable)?);
+        pools.insert(peer.number, (Arc::downgrade(peer), Arc::clone(&pool)));
+        Ok(pool)
+    }
+
+    async fn connect(&self, pool: &Pool, deadline: Instant) -> Result<Connected, Failed> {
+        // Seldom, so that a look at all others costs little.
+        self.prune(clock::instant());
+        // A handshake is a large future, and most requests have none.
+        let connected = Box::pin(tokio::time::timeout_at(deadline.into(), pool.connect()));
+        match connected.await {
+            Ok(connected) => connected.map_err(Failed::unreachable),
+            Err(_elapsed) => Err(Failed::unreachable("no connection in time".to_owned())),
+        }
     }
 }
 
-fn connect(key: &TrustName) -> Result<HttpClient, String> {
-    let mut roots = RootCertStore::empty();
-    match &key.ca {
-        Some(certificates) => {
-            for certificate in certificates.iter() {
-                roots
-                    .add(CertificateDer::from_slice(certificate))
-                    .map_err(|error| format!("CA: {error}"))?;
-            }
+/// An exchange on HTTP/1.1.
+async fn exchange(
+    mut connection: Box<http1::Connection>,
+    pool: &Arc<Pool>,
+    origin: &Origin,
+    outgoing: &Outgoing<'_>,
+    deadline: Instant,
+) -> Result<Response<AnswerBody>, Failed> {
+    let head = connection.exchange(origin, outgoing, deadline).await?;
+    let body = AnswerBody::http1(connection, Arc::clone(pool));
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    Ok(response)
+}
+
+/// An exchange on HTTP/2.
+async fn request(
+    mut sender: Sender,
+    origin: &Origin,
+    outgoing: &Outgoing<'_>,
+    deadline: Instant,
+) -> Result<Response<AnswerBody>, Failed> {
+    let answered = sender.try_send_request(origin.request(outgoing));
+    match tokio::time::timeout_at(deadline.into(), answered).await {
+        Ok(Ok(response)) => {
+            let (mut parts, body) = response.into_parts();
+            head::strip(&mut parts.headers);
+            parts.version = http::Version::HTTP_11;
+            Ok(Response::from_parts(parts, AnswerBody::http2(body)))
         }
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Ok(Err(mut error)) => {
+            let cause = errors::chain(error.error());
+            // It comes back if no part of it was sent.
+            Err(match error.take_message() {
+                Some(_unsent) => Failed::unreachable(cause),
+                None => Failed::broke_off(cause),
+            })
+        }
+        Err(_elapsed) => Err(Failed::timeout()),
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_keepalive(Some(TCP_KEEPALIVE));
-    tcp.set_connect_timeout(Some(key.connect_timeout));
-    let mut builder = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http();
-    if let Some(name) = &key.server_name {
-        let name = ServerName::try_from(name.to_string()).map_err(|error| error.to_string())?;
-        builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));
-    }
-    Ok(Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_CONNECTION)
-        .http2_initial_stream_window_size(H2_STREAM_WINDOW)
-        .http2_initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .build(builder.enable_all_versions().wrap_connector(tcp)))
 }

@@ -1,38 +1,35 @@
 use std::future::poll_fn;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
-use tokio::time::{Instant as Paused, advance};
+use tokio::time;
 
 use super::Alarm;
 
-fn after(seconds: u64) -> Instant {
-    (Paused::now() + Duration::from_secs(seconds)).into_std()
+/// The seconds on tokio's clock until the alarm is past `deadline`.
+async fn waits(alarm: &mut Alarm, deadline: Instant) -> u64 {
+    let began = time::Instant::now();
+    poll_fn(|cx| alarm.poll_past(cx, deadline)).await;
+    began.elapsed().as_secs()
 }
 
-async fn is_past(alarm: &mut Alarm, deadline: Instant) -> bool {
-    let past = poll_fn(|cx| alarm.poll_past(cx, deadline));
-    past.now_or_never().is_some()
+/// Looks once, as a task does that has better things to do.
+async fn looks(alarm: &mut Alarm, deadline: Instant) -> bool {
+    poll_fn(|cx| Poll::Ready(alarm.poll_past(cx, deadline).is_ready())).await
 }
 
 #[tokio::test(start_paused = true)]
-async fn deadlines_move_both_ways() {
+async fn an_alarm_follows_its_deadline_both_ways() {
+    let start = time::Instant::now().into_std();
+    let at = |seconds| start + Duration::from_secs(seconds);
     let mut alarm = Alarm::default();
-    let (near, far) = (after(10), after(20));
-    assert!(!is_past(&mut alarm, near).await);
-    assert!(!is_past(&mut alarm, far).await);
-    advance(Duration::from_secs(11)).await;
-    assert!(
-        !is_past(&mut alarm, far).await,
-        "it fired for the nearer one"
-    );
-    assert!(is_past(&mut alarm, near).await, "it was moved back");
-    assert!(!is_past(&mut alarm, far).await);
-    advance(Duration::from_secs(10)).await;
-    assert!(is_past(&mut alarm, far).await);
-    // An alarm that has fired serves a later deadline.
-    let later = after(5);
-    assert!(!is_past(&mut alarm, later).await);
-    poll_fn(|cx| alarm.poll_past(cx, later)).await;
-    assert!(Paused::now().into_std() >= later);
+    assert!(!looks(&mut alarm, at(60)).await);
+    // Nearer, at once.
+    assert_eq!(waits(&mut alarm, at(5)).await, 5);
+    // A deadline that has passed stays passed.
+    assert!(looks(&mut alarm, at(5)).await);
+    assert!(looks(&mut alarm, at(3)).await);
+    // Later, and still armed for a time that has passed.
+    assert!(!looks(&mut alarm, at(20)).await);
+    assert_eq!(waits(&mut alarm, at(30)).await, 25);
 }

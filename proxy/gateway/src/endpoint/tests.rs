@@ -142,7 +142,7 @@ fn an_address_that_cannot_be_used_leaves_the_endpoint_out() {
 }
 
 #[test]
-fn backends_of_equal_trust_share_their_connections() {
+fn backends_of_one_peer_share_their_connections() {
     let process = Process::new();
     let private = Backend {
         name: object("private"),
@@ -152,7 +152,7 @@ fn backends_of_equal_trust_share_their_connections() {
     let table = Table::new(contents(vec![east(), private, west()], routes()));
     let number = |backend| {
         let place = process.endpoint(&table, backend).place;
-        place.origin.as_ref().expect("an address").trust.number
+        place.origin.as_ref().expect("an address").peer.number
     };
     assert_eq!(number("east"), number("west"));
     assert_ne!(number("east"), number("private"));

@@ -7,7 +7,7 @@ use proxy_core::names::Secret;
 use proxy_core::table::{Backend, BackendAuth, BackendKind};
 use proxy_core::test_util;
 
-use super::{Destination, Origin, Trust, TrustName};
+use super::{Destination, Origin, Outgoing, Peer};
 use crate::credential;
 
 fn chat() -> &'static Call {
@@ -25,8 +25,7 @@ fn backend(kind: BackendKind, endpoint: &str, version: Option<&str>, auth: Backe
         auth,
         ..test_util::backend("b")
     };
-    let trust = Arc::new(Trust::new(TrustName::of(&backend)));
-    Origin::of(&backend, ROWS, trust).expect("a good backend")
+    Origin::of(&backend, ROWS, |name| Arc::new(Peer::new(name))).expect("a good backend")
 }
 
 fn foundry(version: Option<&str>) -> Origin {
@@ -88,6 +87,7 @@ fn an_openai_compatible_server_gets_its_one_path() {
     assert_eq!(path("https://api.example/llm/"), "/llm/v1/chat/completions");
 }
 
+/// The headers as they leave on HTTP/2. On HTTP/1.1 it is the same, and the lines that only it has.
 fn sent(origin: &Origin, client: &HeaderMap) -> HeaderMap {
     let destination = Destination {
         path: "/x".parse().expect("a path"),
@@ -96,8 +96,33 @@ fn sent(origin: &Origin, client: &HeaderMap) -> HeaderMap {
     };
     let shown = credential::shown(client).expect("good headers");
     let id = HeaderValue::from_static("id");
-    let request = origin.request(destination, client, shown.as_ref(), &id, Bytes::new());
-    request.headers().clone()
+    let outgoing = Outgoing {
+        destination,
+        client,
+        shown: shown.as_ref(),
+        request_id: &id,
+        body: Bytes::from_static(b"body"),
+    };
+    let headers = origin.request(&outgoing).headers().clone();
+    let mut head = Vec::new();
+    origin.write_head(&outgoing, &mut head);
+    let head = String::from_utf8(head).expect("only text was given");
+    let lines = head.strip_suffix("\r\n\r\n").expect("an end").split("\r\n");
+    let mut lines: Vec<_> = lines.collect();
+    let mut same = vec![
+        "POST /x HTTP/1.1".to_owned(),
+        "content-length: 4".to_owned(),
+        "host: f.example".to_owned(),
+    ];
+    same.extend(
+        headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text"))),
+    );
+    lines.sort_unstable();
+    same.sort_unstable();
+    assert_eq!(lines, same);
+    headers
 }
 
 #[test]
@@ -140,4 +165,57 @@ fn pass_through_sends_the_clients_credential_in_its_own_form() {
     let left = sent(&origin, &client);
     assert_eq!(left["authorization"], "Bearer token");
     assert!(!left.contains_key("api-key"));
+}
+
+#[test]
+fn a_header_leaves_once_and_the_last_text_of_it() {
+    let mut client = HeaderMap::new();
+    for (name, value) in [
+        ("accept", "a"),
+        ("x-ms-client-request-id", "own"),
+        ("accept", "b"),
+        ("accept", "\u{e9}"),
+        ("content-type", "c"),
+    ] {
+        let value = HeaderValue::from_bytes(value.as_bytes()).expect("a value");
+        client.append(name, value);
+    }
+    let left = sent(&foundry(None), &client);
+    let mut pairs: Vec<_> = left
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.to_str().expect("text")))
+        .collect();
+    pairs.sort_unstable();
+    assert_eq!(
+        pairs,
+        [
+            ("accept", "b"),
+            ("content-type", "c"),
+            ("x-ms-client-request-id", "own")
+        ]
+    );
+}
+
+#[test]
+fn the_host_is_without_a_user_and_without_the_usual_port() {
+    let authority = |endpoint| {
+        let origin = backend(BackendKind::Foundry, endpoint, None, BackendAuth::None);
+        origin.peer.name.authority.to_string()
+    };
+    assert_eq!(authority("https://f.example:443/x"), "f.example");
+    assert_eq!(authority("http://f.example:443"), "f.example:443");
+    assert_eq!(authority("http://f.example:80"), "f.example");
+    assert_eq!(
+        authority("https://user:pass@f.example:8443"),
+        "f.example:8443"
+    );
+    assert_eq!(authority("http://[::1]:80"), "[::1]");
+    assert_eq!(authority("http://[::1]:8080"), "[::1]:8080");
+}
+
+#[test]
+fn no_form_of_an_origin_shows_its_credential() {
+    let key = BackendAuth::ApiKey(Secret::new("very-secret"));
+    let origin = backend(BackendKind::Foundry, "https://f.example", None, key);
+    assert!(!format!("{origin:?}").contains("very-secret"));
 }

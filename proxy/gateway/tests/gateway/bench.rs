@@ -28,20 +28,37 @@ pub(crate) struct Bench {
 
 /// One backend per simulated Foundry, in tiers of their order.
 pub(crate) fn contents(sims: &[Sim], limits: Vec<Limit>) -> Contents {
-    let name = |index: usize| format!("b{index}");
-    let backends = sims.iter().enumerate().map(|(index, sim)| Backend {
-        endpoint: sim.url().into(),
+    let backends = sims.iter().map(|sim| at(&sim.url()));
+    routed(backends.collect(), limits)
+}
+
+/// A backend at this address.
+pub(crate) fn at(url: &str) -> Backend {
+    Backend {
+        endpoint: url.into(),
         auth: BackendAuth::ApiKey(Secret::new("sim-key")),
         deployments: vec![deployment("gpt-4o-mini", "mini")],
         connect_timeout: Duration::from_secs(2),
         idle_timeout: Duration::from_secs(2),
-        ..backend(&name(index))
-    });
-    let targets = (0..sims.len()).map(|index| Target {
+        ..backend("b")
+    }
+}
+
+/// A route to these backends, in tiers of their order.
+pub(crate) fn routed(backends: Vec<Backend>, limits: Vec<Limit>) -> Contents {
+    let name = |index: usize| format!("b{index}");
+    let targets = (0..backends.len()).map(|index| Target {
         deployment: Some("gpt-4o-mini".into()),
         priority: u8::try_from(index).expect("few"),
         ..target(&name(index))
     });
+    let backends = backends
+        .into_iter()
+        .enumerate()
+        .map(|(index, backend)| Backend {
+            name: object(&name(index)),
+            ..backend
+        });
     let rule = Rule {
         retry: Retry {
             attempts: 2,
@@ -83,13 +100,23 @@ impl Bench {
         let sims = (0..backends)
             .map(|_| Ok(Sim::start(sim)?))
             .collect::<Result<Vec<_>>>()?;
+        let contents = contents(&sims, limits);
+        Self::serve(sims, contents, 2, 1 << 20)
+    }
+
+    /// On one core, in front of one backend: each request meets the connections of all before it.
+    pub(crate) fn before(backend: Backend) -> Result<Self> {
+        Self::serve(Vec::new(), routed(vec![backend], Vec::new()), 1, 16 << 20)
+    }
+
+    fn serve(sims: Vec<Sim>, contents: Contents, threads: usize, max_body: usize) -> Result<Self> {
         let mut registry = Registry::default();
         let config = Config {
             listen: "127.0.0.1:0".parse()?,
             apis: proxy_api::ROWS,
-            threads: 2,
+            threads,
             tls: None,
-            max_body: 1 << 20,
+            max_body,
             default_output_tokens: 100,
             drain_grace: Duration::from_secs(10),
             limit_series: 0,
@@ -97,7 +124,7 @@ impl Bench {
             store: None,
         };
         let gateway = Gateway::new(config, Metrics::register(&mut registry));
-        gateway.publish(Arc::new(Table::new(contents(&sims, limits))));
+        gateway.publish(Arc::new(Table::new(contents)));
         let (trigger, shutdown) = shutdown::channel();
         let serving = gateway.start(&shutdown)?;
         let url = format!("http://{}", serving.address());

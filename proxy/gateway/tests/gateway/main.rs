@@ -2,7 +2,10 @@
 
 mod bench;
 mod chat;
+mod connections;
 mod estimates;
+mod hostile;
+mod raw;
 mod rows;
 mod settlement;
 mod wire;

@@ -1,0 +1,101 @@
+//! The body of an answer, whatever the connection speaks.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::failure::AnswerError;
+use super::http1::Connection;
+use super::pool::Pool;
+use crate::alarm::Alarm;
+
+/// The body of a backend's answer. Dropped before its end, it closes the connection, or resets the stream.
+#[derive(Debug)]
+pub(crate) struct AnswerBody(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Http1(Box<Connection>, Arc<Pool>),
+    Http2(Incoming, Alarm),
+    /// Its connection is back in the pool.
+    Ended,
+}
+
+impl AnswerBody {
+    /// The body of the answer whose head the connection has read.
+    pub(super) fn http1(connection: Box<Connection>, pool: Arc<Pool>) -> Self {
+        let mut body = Self(Kind::Http1(connection, pool));
+        body.settle();
+        body
+    }
+
+    pub(super) fn http2(body: Incoming) -> Self {
+        Self(Kind::Http2(body, Alarm::default()))
+    }
+
+    /// Ready once `deadline` has passed. Ask after [`Body::poll_frame`] was pending.
+    pub(crate) fn poll_past(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        match &mut self.0 {
+            Kind::Http1(connection, _) => connection.alarm.poll_past(cx, deadline),
+            Kind::Http2(_, alarm) => alarm.poll_past(cx, deadline),
+            Kind::Ended => Poll::Pending,
+        }
+    }
+
+    /// Gives the connection back if the answer has ended: not later, since the next request may be about to
+    /// be sent.
+    fn settle(&mut self) {
+        if matches!(&self.0, Kind::Http1(connection, _) if connection.is_ended())
+            && let Kind::Http1(connection, pool) = std::mem::replace(&mut self.0, Kind::Ended)
+        {
+            pool.put(connection);
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = AnswerError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        let piece = match &mut self.0 {
+            Kind::Http1(connection, _) => ready!(connection.poll_body(cx)).transpose(),
+            Kind::Http2(body, _) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                return Poll::Ready(frame.map(|frame| Ok(frame?)));
+            }
+            Kind::Ended => None,
+        };
+        match &piece {
+            Some(Err(_broken)) => self.0 = Kind::Ended,
+            Some(Ok(_)) | None => self.settle(),
+        }
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece?))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Http1(..) => false,
+            Kind::Http2(body, _) => body.is_end_stream(),
+            Kind::Ended => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Http1(connection, _) => connection
+                .left()
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
+            Kind::Http2(body, _) => body.size_hint(),
+            Kind::Ended => SizeHint::with_exact(0),
+        }
+    }
+}

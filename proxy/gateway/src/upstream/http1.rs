@@ -1,0 +1,252 @@
+//! A connection on HTTP/1.1, and the exchanges on it, one after the other.
+//!
+//! Nothing here is a task: whoever wants the answer polls the socket. So a frame costs no channel and no
+//! wake-up, and what one read brought goes on at once.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Instant;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::task::coop::unconstrained;
+
+use super::decode::{Decoder, Head, Piece};
+use super::failure::{AnswerError, Failed};
+use super::stream::Stream;
+use crate::alarm::Alarm;
+use crate::origin::{Origin, Outgoing};
+
+/// What is read at once: more after each read that was full. An idle connection keeps no larger buffer.
+const LEAST_READ: usize = 8 << 10;
+/// As much as a socket of the kernel usually holds.
+const MOST_READ: usize = 64 << 10;
+
+/// A connection, between exchanges or within one.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Stream,
+    sending: Sending,
+    /// The head of the request. Its memory is used again.
+    head: Vec<u8>,
+    /// How much of the head is written.
+    written: usize,
+    /// What is left of the request's body.
+    body: Bytes,
+    /// What was read and not taken.
+    buffer: BytesMut,
+    read_size: usize,
+    decoder: Decoder,
+    /// For the waits of all exchanges.
+    pub(super) alarm: Alarm,
+}
+
+/// How far the request is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    Writing,
+    /// TLS may hold back what it was given.
+    Flushing,
+    Done,
+    /// The server reads no more. It may have answered before.
+    Broken,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            sending: Sending::Done,
+            head: Vec::new(),
+            written: 0,
+            body: Bytes::new(),
+            buffer: BytesMut::new(),
+            read_size: LEAST_READ,
+            decoder: Decoder::new(),
+            alarm: Alarm::default(),
+        }
+    }
+
+    /// Whether nothing came since the last answer: neither an end, nor bytes that would be taken for the
+    /// next answer. Asks the kernel only if tokio has been notified of something.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        let mut byte = ReadBuf::new(&mut byte);
+        let read = poll_fn(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut byte));
+        // A task that has used up its budget would find every connection quiet.
+        let read = pin!(unconstrained(read));
+        read.poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
+    }
+
+    /// Sends a request, and waits for the head of its answer.
+    pub(super) async fn exchange(
+        &mut self,
+        origin: &Origin,
+        outgoing: &Outgoing<'_>,
+        deadline: Instant,
+    ) -> Result<Head, Failed> {
+        self.head.clear();
+        origin.write_head(outgoing, &mut self.head);
+        self.written = 0;
+        self.body = outgoing.body.clone();
+        self.sending = Sending::Writing;
+        self.decoder = Decoder::new();
+        self.stream.begin();
+        poll_fn(|cx| self.poll_head(cx, deadline)).await
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<Result<Head, Failed>> {
+        loop {
+            if let Err(error) = self.write(cx)
+                && !self.stream.has_sent()
+            {
+                return Poll::Ready(Err(Failed::unreachable(error.to_string())));
+            }
+            match self.decoder.head(&mut self.buffer) {
+                Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                Ok(None) => {}
+                Err(malformed) => return Poll::Ready(Err(self.failed(malformed.to_string()))),
+            }
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => {
+                    let cause = "the connection was closed before the answer";
+                    return Poll::Ready(Err(self.failed(cause.to_owned())));
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.failed(error.to_string()))),
+                Poll::Pending => {
+                    ready!(self.alarm.poll_past(cx, deadline));
+                    return Poll::Ready(Err(Failed::timeout()));
+                }
+            }
+        }
+    }
+
+    fn failed(&mut self, cause: String) -> Failed {
+        if self.stream.has_sent() {
+            Failed::broke_off(cause)
+        } else {
+            Failed::unreachable(cause)
+        }
+    }
+
+    /// The next piece of the answer's body; `None` at its end. Goes on sending the request, if its answer
+    /// came early.
+    pub(super) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, AnswerError>> {
+        loop {
+            match self.decoder.body(&mut self.buffer)? {
+                Piece::Data(bytes) => return Poll::Ready(Ok(Some(bytes))),
+                Piece::End => return Poll::Ready(Ok(None)),
+                Piece::More => {}
+            }
+            // The answer is there, so an error only means that the connection is not used again.
+            drop(self.write(cx));
+            if ready!(self.poll_fill(cx))? == 0 {
+                self.decoder.closed()?;
+            }
+        }
+    }
+
+    /// Whether the answer has been read to its end.
+    pub(super) const fn is_ended(&self) -> bool {
+        self.decoder.is_ended()
+    }
+
+    /// How many bytes of the answer are left, if it said so.
+    pub(super) const fn left(&self) -> Option<u64> {
+        self.decoder.left()
+    }
+
+    /// The connection as it is kept for another exchange, if it can carry one.
+    pub(super) fn into_idle(mut self: Box<Self>) -> Option<Box<Self>> {
+        // Bytes after the end would be taken for the next answer.
+        let reusable =
+            self.decoder.keeps() && self.sending == Sending::Done && self.buffer.is_empty();
+        if self.read_size > LEAST_READ {
+            self.buffer = BytesMut::new();
+            self.read_size = LEAST_READ;
+        }
+        if self.head.capacity() > LEAST_READ {
+            self.head = Vec::new();
+        }
+        reusable.then_some(self)
+    }
+
+    /// Writes what the connection takes of the request.
+    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        loop {
+            let stream = Pin::new(&mut self.stream);
+            let done = match self.sending {
+                Sending::Done | Sending::Broken => return Ok(()),
+                Sending::Flushing => stream.poll_flush(cx).map_ok(|()| Sending::Done),
+                Sending::Writing => {
+                    let head = self.head.get(self.written..).unwrap_or_default();
+                    let slices = [IoSlice::new(head), IoSlice::new(&self.body)];
+                    stream.poll_write_vectored(cx, &slices).map(|written| {
+                        let written = written?;
+                        let of_head = written.min(head.len());
+                        self.written += of_head;
+                        self.body.advance(written - of_head);
+                        Ok(
+                            match (
+                                written,
+                                self.written == self.head.len() && self.body.is_empty(),
+                            ) {
+                                (0, _) => return Err(io::ErrorKind::WriteZero.into()),
+                                (_, true) => Sending::Flushing,
+                                (_, false) => Sending::Writing,
+                            },
+                        )
+                    })
+                }
+            };
+            match done {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(next)) => self.sending = next,
+                Poll::Ready(Err(error)) => {
+                    self.sending = Sending::Broken;
+                    self.body = Bytes::new();
+                    return Err(error);
+                }
+            }
+            if self.sending != Sending::Writing {
+                // An empty rest would keep all of the body alive.
+                self.body = Bytes::new();
+            }
+        }
+    }
+
+    /// Reads what is there, as much as fits: 0 bytes at the end.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut total = 0;
+        loop {
+            let mut spare = self.buffer.capacity() - self.buffer.len();
+            if spare < self.read_size / 8 {
+                self.buffer.reserve(self.read_size);
+                spare = self.buffer.capacity() - self.buffer.len();
+            }
+            let read = pin!(self.stream.read_buf(&mut self.buffer)).poll(cx);
+            let Poll::Ready(Ok(size @ 1..)) = read else {
+                // An end or an error comes again at the next read.
+                return if total > 0 {
+                    Poll::Ready(Ok(total))
+                } else {
+                    read
+                };
+            };
+            total += size;
+            if size == spare {
+                self.read_size = (self.read_size * 2).min(MOST_READ);
+            }
+            if !self.stream.reads_in_parts() || total >= MOST_READ {
+                return Poll::Ready(Ok(total));
+            }
+        }
+    }
+}
