@@ -43,11 +43,11 @@ fn reported(rest: &[u8]) -> Option<Usage> {
     let (mut input, mut output, mut cached) = (None, None, None);
     let read = cursor.object(1, |cursor, name, depth| {
         match name {
-            "prompt_tokens" | "input_tokens" => input = tokens(cursor, depth)?,
-            "completion_tokens" | "output_tokens" => output = tokens(cursor, depth)?,
-            "prompt_tokens_details" | "input_tokens_details" if cursor.peek() == Some(b'{') => {
+            b"prompt_tokens" | b"input_tokens" => input = tokens(cursor, depth)?,
+            b"completion_tokens" | b"output_tokens" => output = tokens(cursor, depth)?,
+            b"prompt_tokens_details" | b"input_tokens_details" if cursor.peek() == Some(b'{') => {
                 cursor.object(depth + 1, |cursor, name, depth| match name {
-                    "cached_tokens" => {
+                    b"cached_tokens" => {
                         cached = tokens(cursor, depth)?;
                         Ok(())
                     }

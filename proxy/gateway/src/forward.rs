@@ -13,6 +13,7 @@ use proxy_core::balance::{Candidate, choose};
 use proxy_core::names::Code;
 use proxy_core::quota::Wait;
 use proxy_core::table::{Backend, Retry, Rule};
+use smallvec::SmallVec;
 
 use crate::answer::{Refusal, X_REQUEST_ID, refuse, show_levels};
 use crate::credential::Shown;
@@ -20,7 +21,7 @@ use crate::endpoint::Placed;
 use crate::exchange::Exchange;
 use crate::live::LiveRule;
 use crate::origin::{Origin, Outgoing};
-use crate::relay::{Payload, Relay, Watch};
+use crate::relay::{Limits, Payload, Relay, Watch};
 use crate::state::Core;
 use crate::upstream::{AnswerBody, Failed, Failure};
 
@@ -151,7 +152,7 @@ impl Sending<'_> {
         }
     }
 
-    fn candidates(&self) -> Vec<Candidate> {
+    fn candidates(&self) -> SmallVec<[Candidate; 4]> {
         let targets = self.rule.targets.iter().enumerate();
         targets
             .map(|(index, target)| Candidate {
@@ -228,9 +229,8 @@ impl Sending<'_> {
         mut exchange: Box<Exchange>,
         backend: &Backend,
     ) -> Response<Payload> {
-        exchange
-            .record
-            .answered(response.status().as_u16(), clock::instant());
+        let now = clock::instant();
+        exchange.record.answered(response.status().as_u16(), now);
         let (mut parts, body) = response.into_parts();
         let id = exchange.record.request_id.clone();
         parts.headers.entry(X_REQUEST_ID).or_insert(id);
@@ -249,8 +249,8 @@ impl Sending<'_> {
         } else {
             Watch::json(self.call.read_usage)
         };
-        let deadline = Some(self.deadline);
-        let relay = Relay::new(body, exchange, watch, backend.idle_timeout, deadline);
+        let limits = Limits::new(backend.idle_timeout, self.deadline, now);
+        let relay = Relay::new(body, exchange, watch, limits);
         Response::from_parts(parts, Payload::Relayed(Box::new(relay)))
     }
 }
