@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::HeaderValue;
+use proxy_admin::clock;
 use proxy_core::names::Usage;
 use proxy_core::quota::Cost;
 use proxy_core::tokens::Price;
@@ -136,8 +137,8 @@ impl Exchange {
         shared.metrics.in_flight.dec();
         self.core.exchanges.fetch_sub(1, Ordering::Relaxed);
         self.record.count(&shared.metrics, code);
-        if shared.config.access_log {
-            self.record.log(code);
+        if let Some(log) = &self.core.log {
+            log.write(&self.record.entry(code, clock::unix_micros()));
         }
     }
 }

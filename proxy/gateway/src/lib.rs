@@ -4,6 +4,7 @@
 //! carries the answer, `exchange` settles, `record` counts and logs. Each imports only what comes
 //! after it. Refuses to know where tables come from: they are given to [`Gateway::publish`].
 
+mod access;
 mod answer;
 mod config;
 mod credential;
@@ -29,7 +30,7 @@ mod tls;
 mod upstream;
 mod usage_page;
 
-pub use config::{Config, TlsFiles};
+pub use config::{AccessLog, Config, TlsFiles};
 pub use explain::ExplainError;
 pub use gateway::{Gateway, Serving, StartError};
 pub use metrics::Metrics;

@@ -93,7 +93,7 @@ impl Bench {
             default_output_tokens: 100,
             drain_grace: Duration::from_secs(10),
             limit_series: 0,
-            access_log: false,
+            access_log: None,
             store: None,
         };
         let gateway = Gateway::new(config, Metrics::register(&mut registry));
