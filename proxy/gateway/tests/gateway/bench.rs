@@ -11,7 +11,7 @@ use proxy_core::names::Secret;
 use proxy_core::quota::{Limit, Unit};
 use proxy_core::table::{Backend, BackendAuth, Contents, Retry, Rule, Table, Target};
 use proxy_core::test_util::{backend, deployment, key, limit, object, quota, route, rule, target};
-use proxy_gateway::{Config, Gateway, Metrics};
+use proxy_gateway::{AccessLog, Config, Gateway, Metrics};
 use serde_json::{Value, json};
 use tests_foundry::{Record, Sim};
 use tests_support::http::{self, Answer};
@@ -80,6 +80,21 @@ impl Bench {
         limits: Vec<Limit>,
         sim: &tests_foundry::Config,
     ) -> Result<Self> {
+        Self::build(backends, limits, sim, None)
+    }
+
+    /// One backend, no limit, and an access log.
+    pub(crate) fn logging(access_log: AccessLog) -> Result<Self> {
+        let sim = tests_foundry::Config::default();
+        Self::build(1, Vec::new(), &sim, Some(access_log))
+    }
+
+    fn build(
+        backends: usize,
+        limits: Vec<Limit>,
+        sim: &tests_foundry::Config,
+        access_log: Option<AccessLog>,
+    ) -> Result<Self> {
         let sims = (0..backends)
             .map(|_| Ok(Sim::start(sim)?))
             .collect::<Result<Vec<_>>>()?;
@@ -93,7 +108,7 @@ impl Bench {
             default_output_tokens: 100,
             drain_grace: Duration::from_secs(10),
             limit_series: 0,
-            access_log: None,
+            access_log,
             store: None,
         };
         let gateway = Gateway::new(config, Metrics::register(&mut registry));
