@@ -28,7 +28,7 @@ mod sample;
 mod tests;
 
 /// Requests wait this long, in the log's time, for earlier ones on later lines. A log is in the order
-/// of ends, so a request that lasted longer is replayed after its start. Ten minutes cover the longest
+/// of ends, to a second, so a request that lasted longer is replayed after its start. Ten minutes cover the longest
 /// answers in practice, and bound the requests that wait.
 const MAX_LAG_US: i64 = 10 * 60 * 1_000_000;
 /// Broken lines that the report lists; it counts all.

@@ -52,7 +52,7 @@ pub(crate) struct Lines {
     format: Format,
     output: Output,
     dropped: Counter,
-    /// Only the tasks of the core lock it, so nobody waits.
+    /// Only the tasks of the core lock it, so none waits.
     buffer: Mutex<Buffer>,
 }
 

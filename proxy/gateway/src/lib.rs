@@ -1,7 +1,7 @@
 //! The data plane: listeners, the life of a request, endpoints, and what is recorded.
 //!
 //! Follow a request: `server` accepts, `request` decides and charges, `forward` chooses an endpoint, `relay`
-//! carries the answer, `exchange` settles, `record` counts and logs. Each imports only what comes
+//! carries the answer, `exchange` settles, `record` counts, `access` logs. Each imports only what comes
 //! after it. Refuses to know where tables come from: they are given to [`Gateway::publish`].
 
 mod access;

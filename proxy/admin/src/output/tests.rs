@@ -11,7 +11,7 @@ use super::Output;
 /// Longer than any of these tests takes.
 const LONG: Duration = Duration::from_secs(20);
 
-/// Keeps what it is given; fails while it is told to.
+/// Keeps what it is given; fails as long as it is `broken`.
 #[derive(Clone, Default)]
 struct Kept {
     text: Arc<Mutex<Vec<u8>>>,
