@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests_support::{Process, Quickstart, binary, free_port, http};
+use tests_support::{Process, Quickstart, binary, free_port, http, workspace};
 use tokio::task::JoinSet;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -59,6 +59,58 @@ async fn requests_are_answered_while_nobody_reads_the_log() -> Result<()> {
     let ended = gateway.terminate(LIMIT).await?;
     assert!(ended.success(), "{ended}");
     drop(unread);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_filter_and_the_format_hold_for_the_lines_of_requests() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for (name, flag, expect) in [
+        ("json", "--log-format=json", Some(r#"{"timestamp":"2"#)),
+        (
+            "text",
+            "--log-format=text",
+            Some("INFO access: request request_id=\"mine\""),
+        ),
+        (
+            "named",
+            "--log-level=warn,access=info",
+            Some(r#""target":"access"}"#),
+        ),
+        ("off", "--log-level=info,access=off", None),
+        ("warn", "--log-level=warn", None),
+        ("none", "--no-access-log", None),
+    ] {
+        let [listen, admin] = [free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
+        let mut command = Command::new(binary("tundish")?);
+        command
+            .args([
+                "run",
+                flag,
+                "--listen",
+                &listen,
+                "--admin",
+                &admin,
+                "--manifests",
+            ])
+            .arg(workspace().join("examples/quickstart"));
+        let mut gateway = Process::spawn(name, &mut command, folder.path())?;
+        gateway
+            .wait_for_http(&format!("http://{admin}/readyz"), LIMIT)
+            .await?;
+        let url = format!("http://{listen}/v1/chat/completions");
+        let answer = http::post_json(&url, &[("x-request-id", "mine")], "{}").await?;
+        assert_eq!(answer.status, 401);
+        let log = gateway.log_file().to_owned();
+        let ended = gateway.terminate(LIMIT).await?;
+        assert!(ended.success(), "{name}: {ended}");
+        let log = std::fs::read_to_string(log)?;
+        let line = log.lines().find(|line| line.contains("mine"));
+        match (line, expect) {
+            (Some(line), Some(expect)) => assert!(line.contains(expect), "{name}: {line}"),
+            (line, expect) => assert_eq!(line, expect, "{name}"),
+        }
+    }
     Ok(())
 }
 
