@@ -139,8 +139,8 @@ impl Exchange {
         shared.metrics.in_flight.dec();
         self.core.exchanges.fetch_sub(1, Ordering::Relaxed);
         self.record.count(&shared.metrics, code, now);
-        if shared.config.access_log {
-            self.record.log(code, now);
+        if let Some(log) = &self.core.log {
+            log.write(&self.record.entry(code, now));
         }
     }
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
+use proxy_admin::clock;
 use proxy_api::{Api, Dialect};
 use proxy_core::auth::Caller;
 use proxy_core::names::Usage;
 use proxy_core::tokens::Shape;
 use proxy_ledger::Settled;
-use tracing::info;
 
+use crate::access::Entry;
 use crate::endpoint::Ongoing;
 use crate::live::{Account, LiveRule};
 use crate::metrics::Metrics;
@@ -112,32 +113,31 @@ impl Record {
         }
     }
 
-    /// Writes the line of the access log.
-    pub(crate) fn log(&self, code: &'static str, now: Instant) {
+    /// The line of the access log, at the end of the request.
+    pub(crate) fn entry(&self, code: &'static str, now: Instant) -> Entry<'_> {
         let rule = self.rule.as_ref().map(|rule| &rule.metrics);
         let endpoint = self.endpoint.as_deref();
-        info!(
-            target: "access",
-            request_id = self.request_id.to_str().unwrap_or(""),
-            operation = self.api.map(|api| api.operation.as_str()),
-            model = self.model.as_deref(),
-            consumer = self.caller.as_ref().map(|caller| &*caller.name),
-            route = rule.map(|rule| &*rule.route),
-            rule = rule.map(|rule| &*rule.rule),
-            backend = endpoint.map(|endpoint| &*endpoint.backend),
-            deployment = endpoint.map(|endpoint| &*endpoint.deployment),
-            status = self.status,
+        Entry {
+            unix_micros: clock::unix_micros(now),
+            request_id: self.request_id.to_str().unwrap_or(""),
+            operation: self.api.map(|api| api.operation.as_str()),
+            model: self.model.as_deref(),
+            consumer: self.caller.as_ref().map(|caller| &*caller.name),
+            route: rule.map(|rule| &*rule.route),
+            rule: rule.map(|rule| &*rule.rule),
+            backend: endpoint.map(|endpoint| &*endpoint.backend),
+            deployment: endpoint.map(|endpoint| &*endpoint.deployment),
+            status: self.status,
             code,
-            stream = self.streamed,
-            input_tokens = self.usage.input_tokens,
-            cached_input_tokens = self.usage.cached_input_tokens,
-            output_tokens = self.usage.output_tokens,
-            estimated = self.settled == Some(Settled::Estimated),
-            tries = self.tries,
-            first_byte_ms = self.first_byte.map(millis),
-            duration_ms = millis(now.saturating_duration_since(self.started)),
-            "request"
-        );
+            stream: self.streamed,
+            input_tokens: self.usage.input_tokens,
+            cached_input_tokens: self.usage.cached_input_tokens,
+            output_tokens: self.usage.output_tokens,
+            estimated: self.settled == Some(Settled::Estimated),
+            tries: self.tries,
+            first_byte_ms: self.first_byte.map(millis),
+            duration_ms: millis(now.saturating_duration_since(self.started)),
+        }
     }
 }
 

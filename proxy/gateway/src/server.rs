@@ -19,6 +19,7 @@ use proxy_admin::task;
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, warn};
 
 use crate::request;
@@ -53,6 +54,8 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// How long a draining core without an exchange waits for connections: for the last bytes of an answer
 /// to be written, and for a request whose head is on its way.
 const FLUSH: Duration = Duration::from_secs(1);
+/// How long a line of the access log may wait in its core.
+const TICK: Duration = Duration::from_secs(1);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Opens one of several listeners on the same address.
@@ -102,6 +105,7 @@ async fn serve(
     mut shutdown: Shutdown,
 ) {
     let limits = Arc::new(limits());
+    task::spawn("tick", tick(Arc::clone(&core)));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -133,6 +137,17 @@ async fn serve(
             exchanges,
             "the grace period is over; cutting what still runs"
         );
+    }
+}
+
+/// Does what a core does once a second, until its runtime ends.
+async fn tick(core: Arc<Core>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        core.flush_log();
+        core.connections.prune(clock::instant());
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn gateway(registry: &mut Registry) -> Gateway {
         default_output_tokens: 20,
         drain_grace: Duration::from_secs(1),
         limit_series: 2,
-        access_log: false,
+        access_log: None,
         store: None,
     };
     Gateway::new(config, Metrics::register(registry))
