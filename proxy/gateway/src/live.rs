@@ -13,6 +13,9 @@ use crate::endpoint::{Endpoints, Placed};
 use crate::metrics::{Metrics, RuleMetrics, TokenCounters};
 use crate::sizes::{RuleSizes, Sizes};
 
+#[cfg(test)]
+mod tests;
+
 /// Models of one account that are looked up once, since callers choose the names that a pattern
 /// matches. Further models are looked up by each request.
 const MODELS_PER_ACCOUNT: usize = 64;
