@@ -27,8 +27,9 @@ const LINE: usize = 4 << 10;
 pub(crate) struct Entry<'a> {
     /// The end of the request, in microseconds since the Unix epoch.
     pub(crate) unix_micros: i64,
+    /// A word of letters, digits, `-`, `_` and `.`: see `intake::request_id`.
     pub(crate) request_id: &'a str,
-    pub(crate) operation: Option<&'a str>,
+    pub(crate) operation: Option<&'static str>,
     pub(crate) model: Option<&'a str>,
     pub(crate) consumer: Option<&'a str>,
     pub(crate) route: Option<&'a str>,
@@ -36,7 +37,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) backend: Option<&'a str>,
     pub(crate) deployment: Option<&'a str>,
     pub(crate) status: u16,
-    pub(crate) code: &'a str,
+    pub(crate) code: &'static str,
     pub(crate) stream: bool,
     pub(crate) input_tokens: u64,
     pub(crate) cached_input_tokens: u64,
@@ -136,118 +137,149 @@ impl Stamp {
     }
 }
 
-/// The name of a field, in both formats.
-struct Name {
-    json: &'static str,
-    text: &'static str,
-}
+/// A line that is being written. The format is a constant, so that what surrounds the values is copied by
+/// moves of known size.
+struct Line<'a, const JSON: bool>(&'a mut Vec<u8>);
 
+/// What comes before the value of a field.
 macro_rules! name {
     ($name:literal) => {
-        &Name {
-            json: concat!(",\"", $name, "\":"),
-            text: concat!(" ", $name, "="),
+        if JSON {
+            concat!(",\"", $name, "\":")
+        } else {
+            concat!(" ", $name, "=")
         }
     };
-}
-
-/// A line that is being written.
-struct Line<'a> {
-    out: &'a mut Vec<u8>,
-    format: Format,
 }
 
 /// Appends the line of a request. `tracing`'s own layers are slower by far and write each line at once.
 fn line(out: &mut Vec<u8>, format: Format, stamp: &mut Stamp, entry: &Entry<'_>) {
-    let second = entry.unix_micros.div_euclid(1_000_000);
-    let micros = entry.unix_micros.rem_euclid(1_000_000);
-    let (begin, level, end) = match format {
-        Format::Json => (
-            "{\"timestamp\":\"",
-            "Z\",\"level\":\"INFO\",\"message\":\"request\"",
-            ",\"target\":\"access\"}\n",
-        ),
-        Format::Text => ("", "Z  INFO access: request", "\n"),
-    };
-    out.extend_from_slice(begin.as_bytes());
-    out.extend_from_slice(stamp.of(second).as_bytes());
-    // Six digits: the leading one of seven is cut off.
-    let mut digits = itoa::Buffer::new();
-    let digits = digits.format(micros + 1_000_000);
-    out.extend_from_slice(digits.as_bytes().get(1..).unwrap_or_default());
-    out.extend_from_slice(level.as_bytes());
-
-    let mut line = Line { out, format };
-    line.text(name!("request_id"), Some(entry.request_id));
-    line.text(name!("operation"), entry.operation);
-    line.text(name!("model"), entry.model);
-    line.text(name!("consumer"), entry.consumer);
-    line.text(name!("route"), entry.route);
-    line.text(name!("rule"), entry.rule);
-    line.text(name!("backend"), entry.backend);
-    line.text(name!("deployment"), entry.deployment);
-    line.number(name!("status"), entry.status);
-    line.text(name!("code"), Some(entry.code));
-    line.flag(name!("stream"), entry.stream);
-    line.number(name!("input_tokens"), entry.input_tokens);
-    line.number(name!("cached_input_tokens"), entry.cached_input_tokens);
-    line.number(name!("output_tokens"), entry.output_tokens);
-    line.flag(name!("estimated"), entry.estimated);
-    line.number(name!("tries"), entry.tries);
-    if let Some(first_byte) = entry.first_byte_ms {
-        line.number(name!("first_byte_ms"), first_byte);
+    match format {
+        Format::Json => Line::<true>(out).write(stamp, entry),
+        Format::Text => Line::<false>(out).write(stamp, entry),
     }
-    line.number(name!("duration_ms"), entry.duration_ms);
-    line.put(end);
 }
 
 // === impl Line ===
 
-impl Line<'_> {
-    fn put(&mut self, text: &str) {
-        self.out.extend_from_slice(text.as_bytes());
-    }
-
-    fn name(&mut self, name: &Name) {
-        self.put(match self.format {
-            Format::Json => name.json,
-            Format::Text => name.text,
+impl<const JSON: bool> Line<'_, JSON> {
+    fn write(&mut self, stamp: &mut Stamp, entry: &Entry<'_>) {
+        self.begin(stamp, entry.unix_micros);
+        self.put(name!("request_id"));
+        self.word(entry.request_id);
+        if let Some(operation) = entry.operation {
+            self.put(name!("operation"));
+            self.word(operation);
+        }
+        self.text(name!("model"), entry.model);
+        self.text(name!("consumer"), entry.consumer);
+        self.text(name!("route"), entry.route);
+        self.text(name!("rule"), entry.rule);
+        self.text(name!("backend"), entry.backend);
+        self.text(name!("deployment"), entry.deployment);
+        self.number(name!("status"), entry.status);
+        self.put(name!("code"));
+        self.word(entry.code);
+        self.flag(name!("stream"), entry.stream);
+        self.number(name!("input_tokens"), entry.input_tokens);
+        self.number(name!("cached_input_tokens"), entry.cached_input_tokens);
+        self.number(name!("output_tokens"), entry.output_tokens);
+        self.flag(name!("estimated"), entry.estimated);
+        self.number(name!("tries"), entry.tries);
+        if let Some(first_byte) = entry.first_byte_ms {
+            self.number(name!("first_byte_ms"), first_byte);
+        }
+        self.number(name!("duration_ms"), entry.duration_ms);
+        self.put(if JSON {
+            ",\"target\":\"access\"}\n"
+        } else {
+            "\n"
         });
     }
 
-    /// A quoted string, if there is one.
-    fn text(&mut self, name: &Name, value: Option<&str>) {
-        let Some(value) = value else { return };
-        self.name(name);
-        if is_plain(value) {
-            self.out.push(b'"');
-            self.put(value);
-            self.out.push(b'"');
-            return;
+    fn begin(&mut self, stamp: &mut Stamp, unix_micros: i64) {
+        let second = unix_micros.div_euclid(1_000_000);
+        let micros = unix_micros.rem_euclid(1_000_000);
+        if JSON {
+            self.put("{\"timestamp\":\"");
         }
-        // Neither fails: a vector takes everything.
-        match self.format {
-            Format::Json => serde_json::to_writer(&mut *self.out, value).ok(),
-            Format::Text => write!(self.out, "{value:?}").ok(),
-        };
+        self.put(stamp.of(second));
+        // Six digits: the leading one of seven is cut off.
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(micros + 1_000_000);
+        self.put(digits.get(1..).unwrap_or_default());
+        self.put(if JSON {
+            "Z\",\"level\":\"INFO\",\"message\":\"request\""
+        } else {
+            "Z  INFO access: request"
+        });
     }
 
-    fn number(&mut self, name: &Name, value: impl itoa::Integer) {
-        self.name(name);
+    #[inline(always)]
+    fn put(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    /// A string in which neither format escapes anything.
+    fn word(&mut self, value: &str) {
+        self.0.push(b'"');
+        self.put(value);
+        self.0.push(b'"');
+    }
+
+    /// A string, if there is one.
+    #[inline(always)]
+    fn text(&mut self, name: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.put(name);
+            self.string(value);
+        }
+    }
+
+    fn string(&mut self, value: &str) {
+        if is_plain(value) {
+            self.word(value);
+        } else if JSON {
+            // A vector takes everything.
+            serde_json::to_writer(&mut *self.0, value).ok();
+        } else {
+            write!(self.0, "{value:?}").ok();
+        }
+    }
+
+    #[inline(always)]
+    fn number(&mut self, name: &'static str, value: impl itoa::Integer) {
+        self.put(name);
         self.put(itoa::Buffer::new().format(value));
     }
 
-    fn flag(&mut self, name: &Name, value: bool) {
-        self.name(name);
+    #[inline(always)]
+    fn flag(&mut self, name: &'static str, value: bool) {
+        self.put(name);
         self.put(if value { "true" } else { "false" });
     }
 }
 
-/// Whether neither format escapes anything in it. Looks at every byte, so that the compiler can look at
-/// many at once.
+/// Whether neither format escapes anything in it.
 fn is_plain(value: &str) -> bool {
-    let special = |byte: u8| !(b' '..=b'~').contains(&byte) | (byte == b'"') | (byte == b'\\');
-    !value
-        .bytes()
-        .fold(false, |found, byte| found | special(byte))
+    let escaped = value.bytes().fold(false, |found, byte| {
+        found | ESCAPED.get(usize::from(byte)).copied().unwrap_or(true)
+    });
+    !escaped
 }
+
+/// Whether one of the formats may escape a byte. A look into a table is the cheapest for short strings.
+#[expect(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    reason = "while compiling, where iterators and conversions do not work"
+)]
+static ESCAPED: [bool; 256] = {
+    let mut escaped = [true; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        escaped[byte as usize] = byte == b'"' || byte == b'\\';
+        byte += 1;
+    }
+    escaped
+};
