@@ -10,6 +10,8 @@ mod http1;
 mod http2;
 mod pool;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};

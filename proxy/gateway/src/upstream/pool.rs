@@ -70,6 +70,11 @@ impl Pool {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.idle.lock().len()
+    }
+
     /// The open connection on HTTP/2.
     pub(super) fn sender(&self) -> Option<Sender> {
         if !self.is_http2.load(Ordering::Relaxed) {
