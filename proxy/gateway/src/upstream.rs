@@ -10,10 +10,12 @@ mod http1;
 mod http2;
 mod pool;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Response;
 use parking_lot::Mutex;
@@ -26,15 +28,19 @@ use pool::{Connected, Pool};
 
 use crate::origin::{Origin, Outgoing, Peer};
 
+/// How often idle connections are looked at.
+const PRUNE_EVERY: Duration = Duration::from_secs(1);
+
 /// The upstream connections of one core.
 #[derive(Debug, Default)]
-pub(crate) struct Connections {
-    /// By the number of their peer.
-    pools: Mutex<HashMap<u64, Shared, foldhash::fast::RandomState>>,
-}
+pub(crate) struct Connections(Mutex<Pools>);
 
-/// A pool goes with its peer.
-type Shared = (Weak<Peer>, Arc<Pool>);
+#[derive(Debug, Default)]
+struct Pools {
+    /// By the number of their peer, with which they go.
+    by_peer: HashMap<u64, (Weak<Peer>, Arc<Pool>), foldhash::fast::RandomState>,
+    pruned: Option<Instant>,
+}
 
 impl Connections {
     /// Sends, and waits for the head of the answer until `deadline`.
@@ -67,26 +73,33 @@ impl Connections {
     }
 
     /// Closes connections that were idle for too long or were closed by their peer, and all of peers that
-    /// are gone.
+    /// are gone. Looks at all of them once a second, however often it is called.
     pub(crate) fn prune(&self, now: Instant) {
-        self.pools.lock().retain(|_, (peer, pool)| {
+        let mut pools = self.0.lock();
+        let again = |last: Instant| now.saturating_duration_since(last) < PRUNE_EVERY;
+        if pools.pruned.is_some_and(again) {
+            return;
+        }
+        pools.pruned = Some(now);
+        pools.by_peer.retain(|_, (peer, pool)| {
             pool.prune(now);
             peer.strong_count() > 0
         });
     }
 
     fn pool(&self, peer: &Arc<Peer>) -> Result<Arc<Pool>, Failed> {
-        let mut pools = self.pools.lock();
-        if let Some((_, pool)) = pools.get(&peer.number) {
+        let mut pools = self.0.lock();
+        if let Some((_, pool)) = pools.by_peer.get(&peer.number) {
             return Ok(Arc::clone(pool));
         }
         let pool = Arc::new(Pool::new(&peer.name).map_err(Failed::unreachable)?);
-        pools.insert(peer.number, (Arc::downgrade(peer), Arc::clone(&pool)));
+        let known = (Arc::downgrade(peer), Arc::clone(&pool));
+        pools.by_peer.insert(peer.number, known);
         Ok(pool)
     }
 
     async fn connect(&self, pool: &Pool, deadline: Instant) -> Result<Connected, Failed> {
-        // Seldom, so that a look at all others costs little.
+        // A core that needs more may hold some that are of no use.
         self.prune(clock::instant());
         // A handshake is a large future, and most requests have none.
         let connected = Box::pin(tokio::time::timeout_at(deadline.into(), pool.connect()));

@@ -5,13 +5,14 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use bytes::Bytes;
-use http::Method;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, StatusCode};
 use operator_compile::{Index, Object, ObjectRef, Settings, compile, decode};
 use proxy_api::{
     Answer, Body, Call, Edit, Form, Malformed, Member, Prompt, Stream, count, find, splice,
 };
 use proxy_core::names::Usage;
+use proxy_gateway::{AnswerDecoder, AnswerPiece, MalformedAnswer};
 use proxy_wire::v1::{self, Line};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -23,11 +24,12 @@ const DEPLOYMENT: &str = "a \"b\"\\c";
 pub type Check = fn(&[u8]);
 
 /// Every check, by the name of its target.
-pub const CHECKS: [(&str, Check); 8] = [
+pub const CHECKS: [(&str, Check); 9] = [
     ("request_body", request_body),
     ("form", form),
     ("prompt", prompt),
     ("event_stream", event_stream),
+    ("upstream_answer", upstream_answer),
     ("request_path", request_path),
     ("channel_line", channel_line),
     ("objects", objects),
@@ -224,6 +226,96 @@ fn chunks(mut bytes: &[u8], seed: u8) -> Vec<&[u8]> {
         bytes = rest;
     }
     pieces
+}
+
+/// What a reader made of an answer.
+#[derive(Debug, PartialEq, Eq)]
+struct Answered {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    /// The answer is whole; whether another may follow it.
+    keeps: Option<bool>,
+    /// Bytes behind a whole answer.
+    rest: Vec<u8>,
+}
+
+/// Reads an answer that comes in pieces, before the connection is closed.
+fn answered(pieces: &[&[u8]]) -> Result<Answered, MalformedAnswer> {
+    let (mut decoder, mut buffer) = (AnswerDecoder::new(), BytesMut::new());
+    let mut pieces = pieces.iter();
+    let head = loop {
+        match (decoder.head(&mut buffer)?, pieces.next()) {
+            (Some(head), next) => {
+                buffer.extend_from_slice(next.copied().unwrap_or_default());
+                break head;
+            }
+            (None, Some(piece)) => buffer.extend_from_slice(piece),
+            (None, None) => {
+                decoder.closed()?;
+                unreachable!("an answer without a head has not ended")
+            }
+        }
+    };
+    let mut body = Vec::new();
+    let is_whole = loop {
+        match decoder.body(&mut buffer) {
+            Ok(AnswerPiece::Data(data)) => body.extend_from_slice(&data),
+            Ok(AnswerPiece::End) => break true,
+            Ok(AnswerPiece::More) => match pieces.next() {
+                Some(piece) => buffer.extend_from_slice(piece),
+                None => break decoder.closed().is_ok(),
+            },
+            Err(_malformed) => break false,
+        }
+    };
+    pieces.for_each(|piece| buffer.extend_from_slice(piece));
+    Ok(Answered {
+        status: head.status,
+        headers: head.headers,
+        body,
+        keeps: is_whole.then(|| decoder.keeps()),
+        rest: if is_whole {
+            buffer.to_vec()
+        } else {
+            Vec::new()
+        },
+    })
+}
+
+/// An answer of a backend reads the same however it is split; no byte is made up or lost; what was accepted
+/// is the same after it was sent in chunks.
+///
+/// The first byte chooses the split.
+///
+/// # Panics
+/// The contract is broken.
+pub fn upstream_answer(data: &[u8]) {
+    let Some((&seed, bytes)) = data.split_first() else {
+        return;
+    };
+    let whole = answered(&[bytes]).ok();
+    let pieces = chunks(bytes, seed);
+    assert_eq!(answered(&pieces).ok(), whole, "pieces: {pieces:?}");
+    let Some(whole) = whole else { return };
+    let values = whole.headers.iter();
+    let values: usize = values
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    assert!(values + whole.body.len() + whole.rest.len() <= bytes.len());
+    assert!(bytes.ends_with(&whole.rest), "what follows was touched");
+    if whole.keeps.is_none() {
+        return;
+    }
+    let mut sent = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    for chunk in chunks(&whole.body, seed) {
+        sent.extend_from_slice(format!("{:X};a=b\r\n", chunk.len()).as_bytes());
+        sent.extend_from_slice(chunk);
+        sent.extend_from_slice(b"\r\n");
+    }
+    sent.extend_from_slice(b"0\r\n\r\n");
+    let again = answered(&[&sent]).expect("a good answer");
+    assert_eq!((again.body, again.keeps), (whole.body, Some(true)));
 }
 
 /// A served path has the same segments for a reader that follows the URL standard.

@@ -22,7 +22,8 @@ const MAX_INTERIM: u8 = 32;
 /// How every answer begins.
 const PREFIX: &[u8] = b"HTTP/1.";
 
-/// Reads one answer. The bytes that follow it stay in the buffer.
+/// Reads one answer to a method whose answers have bodies: not to `HEAD` or `CONNECT`. The bytes that
+/// follow it stay in the buffer.
 #[derive(Debug)]
 pub struct Decoder {
     state: State,

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use httparse::{ParserConfig, Status};
 
 use super::failure::Malformed;
@@ -132,7 +132,7 @@ impl Connection {
                 self.chunked = true;
             }
             "connection" => self.nominate(value),
-            _ => return Ok(!ends_here(name)),
+            other => return Ok(!ENDING.contains(&other)),
         }
         Ok(false)
     }
@@ -182,22 +182,18 @@ fn length(value: &[u8]) -> Option<u64> {
 }
 
 /// Headers of one connection besides those that are read here (RFC 9110, 7.6.1).
-const ENDING: [HeaderName; 6] = [
-    header::TE,
-    header::TRAILER,
-    header::UPGRADE,
-    header::PROXY_AUTHENTICATE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
+const ENDING: [&str; 6] = [
+    "te",
+    "trailer",
+    "upgrade",
+    "proxy-authenticate",
+    "keep-alive",
+    "proxy-connection",
 ];
-
-fn ends_here(name: &HeaderName) -> bool {
-    ENDING.contains(name)
-}
 
 /// Removes the headers of one connection from an answer that another reader has read.
 pub(super) fn strip(headers: &mut HeaderMap) {
-    for name in &ENDING {
+    for name in ENDING {
         headers.remove(name);
     }
 }

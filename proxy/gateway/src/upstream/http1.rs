@@ -37,6 +37,8 @@ pub(super) struct Connection {
     body: Bytes,
     /// What was read and not taken.
     buffer: BytesMut,
+    /// The memory behind the buffer may be larger than an idle connection should keep.
+    is_large: bool,
     read_size: usize,
     decoder: Decoder,
     /// For the waits of all exchanges.
@@ -63,6 +65,7 @@ impl Connection {
             written: 0,
             body: Bytes::new(),
             buffer: BytesMut::new(),
+            is_large: false,
             read_size: LEAST_READ,
             decoder: Decoder::new(),
             alarm: Alarm::default(),
@@ -168,8 +171,9 @@ impl Connection {
         // Bytes after the end would be taken for the next answer.
         let reusable =
             self.decoder.keeps() && self.sending == Sending::Done && self.buffer.is_empty();
-        if self.read_size > LEAST_READ {
+        if self.is_large {
             self.buffer = BytesMut::new();
+            self.is_large = false;
             self.read_size = LEAST_READ;
         }
         if self.head.capacity() > LEAST_READ {
@@ -189,20 +193,19 @@ impl Connection {
                     let head = self.head.get(self.written..).unwrap_or_default();
                     let slices = [IoSlice::new(head), IoSlice::new(&self.body)];
                     stream.poll_write_vectored(cx, &slices).map(|written| {
-                        let written = written?;
+                        let written = match written? {
+                            0 => return Err(io::ErrorKind::WriteZero.into()),
+                            written => written,
+                        };
                         let of_head = written.min(head.len());
                         self.written += of_head;
                         self.body.advance(written - of_head);
-                        Ok(
-                            match (
-                                written,
-                                self.written == self.head.len() && self.body.is_empty(),
-                            ) {
-                                (0, _) => return Err(io::ErrorKind::WriteZero.into()),
-                                (_, true) => Sending::Flushing,
-                                (_, false) => Sending::Writing,
-                            },
-                        )
+                        let is_all = self.written == self.head.len() && self.body.is_empty();
+                        Ok(if is_all {
+                            Sending::Flushing
+                        } else {
+                            Sending::Writing
+                        })
                     })
                 }
             };
@@ -228,6 +231,8 @@ impl Connection {
         loop {
             let mut spare = self.buffer.capacity() - self.buffer.len();
             if spare < self.read_size / 8 {
+                // Bytes that are there already come on top.
+                self.is_large |= self.read_size > LEAST_READ || !self.buffer.is_empty();
                 self.buffer.reserve(self.read_size);
                 spare = self.buffer.capacity() - self.buffer.len();
             }

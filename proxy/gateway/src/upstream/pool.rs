@@ -52,7 +52,7 @@ impl Pool {
         })
     }
 
-    /// A kept connection on HTTP/1.1. Those that were closed meanwhile, or carry what nobody asked for,
+    /// A kept connection on HTTP/1.1. Those that were closed meanwhile, or carry what was not asked for,
     /// are thrown away.
     pub(super) fn take(&self) -> Option<Box<Connection>> {
         loop {
@@ -68,6 +68,11 @@ impl Pool {
         if let Some(connection) = connection.into_idle() {
             self.idle.lock().push(Idle::new(connection));
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.idle.lock().len()
     }
 
     /// The open connection on HTTP/2.

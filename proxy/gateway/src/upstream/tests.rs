@@ -1,0 +1,183 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use http_body_util::BodyExt;
+use proxy_admin::clock;
+use proxy_api::{Answer, ROWS};
+use proxy_core::table::Backend;
+use proxy_core::test_util;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{Connections, Failed, Failure};
+use crate::origin::{Origin, Outgoing, Peer};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server, its origin, and the connections of one core.
+struct Scene {
+    listener: TcpListener,
+    origin: Origin,
+    connections: Connections,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let backend = Backend {
+            endpoint: format!("http://{address}").into(),
+            ..test_util::backend("b")
+        };
+        let origin = Origin::of(&backend, ROWS, |name| Arc::new(Peer::new(name)));
+        Self {
+            listener,
+            origin: origin.expect("a good backend"),
+            connections: Connections::default(),
+        }
+    }
+
+    async fn accept(&self) -> TcpStream {
+        let accepted = tokio::time::timeout(PATIENCE, self.listener.accept()).await;
+        accepted.expect("it connects").expect("it is open").0
+    }
+
+    /// Sends a request, and reads the answer.
+    async fn send(&self) -> Result<Bytes, Failed> {
+        let Answer::Backend(call) = &ROWS[0].answer else {
+            panic!("the first row is chat")
+        };
+        let client = HeaderMap::new();
+        let outgoing = Outgoing {
+            destination: self.origin.destination(call, "d", None).expect("a path"),
+            client: &client,
+            shown: None,
+            request_id: &HeaderValue::from_static("id"),
+            body: Bytes::from_static(b"{}"),
+        };
+        let deadline = clock::instant() + PATIENCE;
+        let sent = self.connections.send(&self.origin, &outgoing, deadline);
+        let body = sent.await?.into_body().collect().await;
+        Ok(body.expect("a whole answer").to_bytes())
+    }
+
+    fn kept(&self) -> usize {
+        let pools = self.connections.0.lock();
+        pools.by_peer.values().map(|(_, pool)| pool.kept()).sum()
+    }
+}
+
+/// Reads a request and answers it.
+async fn answer(stream: &mut TcpStream) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n{}") {
+        assert!(stream.read_buf(&mut request).await.expect("a request") > 0);
+    }
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    stream.write_all(answer).await.expect("it is open");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_after_a_while() {
+    let scene = Scene::new().await;
+    let serve = async {
+        let mut stream = scene.accept().await;
+        answer(&mut stream).await;
+        stream
+    };
+    let (sent, mut stream) = tokio::join!(scene.send(), serve);
+    assert_eq!(sent.expect("an answer"), "{}");
+    let first = clock::instant() + Duration::from_secs(10);
+    let after = |seconds| {
+        scene
+            .connections
+            .prune(first + Duration::from_secs(seconds));
+        scene.kept()
+    };
+    assert_eq!((after(0), after(54)), (1, 1));
+    // In use, it is not idle.
+    let (sent, ()) = tokio::join!(scene.send(), answer(&mut stream));
+    assert_eq!(sent.expect("an answer"), "{}");
+    assert_eq!((after(100), after(154), after(155)), (1, 1, 0));
+    assert_eq!(stream.read(&mut [0]).await.expect("closed, not reset"), 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_its_peer_closed_is_not_kept() {
+    let scene = Scene::new().await;
+    let serve = async {
+        answer(&mut scene.accept().await).await;
+    };
+    let (sent, ()) = tokio::join!(scene.send(), serve);
+    assert_eq!(sent.expect("an answer"), "{}");
+    let closed = async || {
+        let now = clock::instant();
+        while scene.kept() > 0 {
+            // The runtime looks at the socket.
+            tokio::task::yield_now().await;
+            // Without the time that would make it too old.
+            scene.connections.0.lock().pruned = None;
+            scene.connections.prune(now);
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed())
+        .await
+        .expect("it is found");
+}
+
+#[tokio::test]
+async fn connections_go_with_their_peer() {
+    let scene = Scene::new().await;
+    let serve = async {
+        let mut stream = scene.accept().await;
+        answer(&mut stream).await;
+        stream
+    };
+    let (sent, _stream) = tokio::join!(scene.send(), serve);
+    assert_eq!(sent.expect("an answer"), "{}");
+    let now = clock::instant() + Duration::from_secs(10);
+    let Scene {
+        origin,
+        connections,
+        ..
+    } = scene;
+    connections.prune(now);
+    assert_eq!(connections.0.lock().by_peer.len(), 1);
+    drop(origin);
+    connections.prune(now);
+    assert_eq!(connections.0.lock().by_peer.len(), 1, "it looked just now");
+    connections.prune(now + Duration::from_secs(1));
+    assert_eq!(connections.0.lock().by_peer.len(), 0);
+}
+
+#[tokio::test]
+async fn a_request_that_was_sent_is_not_sent_again() {
+    let scene = Scene::new().await;
+    let serve = async {
+        let mut stream = scene.accept().await;
+        answer(&mut stream).await;
+        // The next request is read, and not answered.
+        assert!(stream.read(&mut [0; 1_000]).await.expect("a request") > 0);
+        drop(stream);
+    };
+    let ask = async {
+        assert_eq!(scene.send().await.expect("an answer"), "{}");
+        scene.send().await.map(|_| ()).expect_err("it breaks off")
+    };
+    let (failed, ()) = tokio::join!(ask, serve);
+    assert_eq!(failed.how, Failure::BrokeOff, "{}", failed.cause);
+    drop(scene.listener);
+}
+
+#[tokio::test]
+async fn without_a_listener_nothing_is_sent() {
+    let mut scene = Scene::new().await;
+    let address = scene.listener.local_addr().expect("an address");
+    // Nothing listens on the old port any more.
+    scene.listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    assert_ne!(scene.listener.local_addr().expect("an address"), address);
+    let failed = scene.send().await.map(|_| ()).expect_err("refused");
+    assert_eq!(failed.how, Failure::Unreachable, "{}", failed.cause);
+}
