@@ -14,9 +14,6 @@ use crate::body::{Malformed, malformed};
 /// Deepest nesting taken. `OpenAI`'s schemas stay below 20; parsers behind us stop at 128 or crash.
 const MAX_DEPTH: usize = 64;
 
-/// Bytes of a string that are looked at one by one.
-const SHORT: usize = 16;
-
 /// The value of a top-level member of a JSON object, as its bytes. For answers, whose grammar is
 /// the backend's business: `None` if the member is missing or the text is broken.
 pub(crate) fn member<'a>(bytes: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
@@ -131,11 +128,7 @@ impl<'a> Cursor<'a> {
         self.at += 1;
         let mut escaped = false;
         loop {
-            let rest = &self.bytes[self.at..];
-            let ends = |byte: &u8| matches!(byte, b'"' | b'\\');
-            // Most strings are names and words, which are over before a search has begun.
-            let near = rest.iter().take(SHORT).position(ends);
-            let Some(offset) = near.or_else(|| memchr2(b'"', b'\\', rest)) else {
+            let Some(offset) = memchr2(b'"', b'\\', &self.bytes[self.at..]) else {
                 return malformed("a string in the body is not closed");
             };
             self.at += offset;
