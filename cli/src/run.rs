@@ -11,6 +11,7 @@ use proxy::app::{App, Sink};
 use proxy::runtime;
 use proxy_admin::shutdown::Shutdown;
 use proxy_admin::task;
+use proxy_admin::telemetry::Log;
 use proxy_core::table::Table;
 use tracing::{error, info, warn};
 
@@ -26,11 +27,12 @@ const LIST_EVERY: Duration = Duration::from_millis(200);
 /// # Errors
 /// The folder cannot be read, or a port cannot be opened.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
-    runtime::block_on(&args.observability, serve(args))?;
+    let log = args.observability.log()?;
+    runtime::block_on(serve(args, &log))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(args: &RunArgs) -> Result<()> {
+async fn serve(args: &RunArgs, log: &Log) -> Result<()> {
     let mut follower = Follower {
         folder: Folder::new(&args.manifests, &args.namespace.name),
         live: None,
@@ -38,7 +40,7 @@ async fn serve(args: &RunArgs) -> Result<()> {
     };
     follower.folder.refresh()?;
     let app = App::start(
-        args.gateway.config("run"),
+        args.gateway.config("run", log),
         args.observability.admin,
         Registry::with_prefix("tundish"),
     )

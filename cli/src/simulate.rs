@@ -28,8 +28,8 @@ mod sample;
 mod tests;
 
 /// Requests wait this long, in the log's time, for earlier ones on later lines. A log is in the order
-/// of ends, so a request that lasted longer is replayed after its start. Ten minutes cover the longest
-/// answers in practice, and bound the requests that wait.
+/// of ends, to a second, so a request that lasted longer is replayed after its start. Ten minutes cover
+/// the longest answers in practice, and bound the requests that wait.
 const MAX_LAG_US: i64 = 10 * 60 * 1_000_000;
 /// Broken lines that the report lists; it counts all.
 const BROKEN_LISTED: usize = 5;

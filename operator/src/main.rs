@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Parser as _;
-use proxy_admin::{exit, telemetry};
+use proxy_admin::exit;
+use proxy_admin::telemetry::Log;
 
 mod app;
 mod args;
@@ -23,6 +23,10 @@ fn main() -> ExitCode {
             };
         }
     };
+    let _log = match Log::start(&config.log_level, config.log_format) {
+        Ok(log) => log,
+        Err(error) => return exit::unlogged(&error),
+    };
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -34,6 +38,5 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(config: config::Config) -> anyhow::Result<()> {
-    telemetry::start(&config.log_level, config.log_format).context("set up logging")?;
     app::App::start(config).await?.run().await
 }

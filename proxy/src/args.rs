@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser};
-use proxy_admin::telemetry::Format;
-use proxy_gateway::{Config, TlsFiles};
+use proxy_admin::telemetry::{Format, Log, TelemetryError};
+use proxy_gateway::{AccessLog, Config, TlsFiles};
 use proxy_ledger::{StoreAddress, StoreConfig};
 
 /// Default of the output tokens held for a request without a bound of its own: a long paragraph, more than
@@ -123,11 +123,13 @@ fn prefix(text: &str) -> Result<String, String> {
 }
 
 impl GatewayArgs {
-    /// The settings of the gateway. The shared store knows it as `replica`.
+    /// The settings of the gateway. The shared store knows it as `replica`; its access log is a part of
+    /// `log`, whose filter may leave it out.
     #[must_use]
-    pub fn config(&self, replica: impl Into<String>) -> Config {
+    pub fn config(&self, replica: impl Into<String>, log: &Log) -> Config {
         let QuotaStoreArgs { url, ca, prefix } = self.quota_store.clone();
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let is_logged = tracing::enabled!(target: "access", tracing::Level::INFO);
         let tls = self.tls_cert.clone().zip(self.tls_key.clone());
         Config {
             listen: self.listen,
@@ -142,7 +144,10 @@ impl GatewayArgs {
             default_output_tokens: self.default_output_tokens,
             drain_grace: Duration::from_secs(self.drain_grace),
             limit_series: self.limit_series,
-            access_log: !self.no_access_log,
+            access_log: (is_logged && !self.no_access_log).then(|| AccessLog {
+                format: log.format(),
+                output: log.output(),
+            }),
             store: url.map(|address| StoreConfig {
                 address,
                 ca_file: ca,
@@ -181,6 +186,16 @@ pub struct ObservabilityArgs {
         default_value = "json"
     )]
     pub log_format: Format,
+}
+
+impl ObservabilityArgs {
+    /// Starts the log of the process.
+    ///
+    /// # Errors
+    /// See [`Log::start`].
+    pub fn log(&self) -> Result<Log, TelemetryError> {
+        Log::start(&self.log_level, self.log_format)
+    }
 }
 
 /// A replica of the gateway: serves clients by the tables of Tundish operators

@@ -18,7 +18,11 @@ fn main() -> ExitCode {
             };
         }
     };
-    match proxy::replica::run(&args) {
+    let log = match args.observability.log() {
+        Ok(log) => log,
+        Err(error) => return proxy_admin::exit::unlogged(&error),
+    };
+    match proxy::replica::run(&args, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use proxy_admin::task;
+use proxy_admin::telemetry::Log;
 use proxy_gateway::Gateway;
 use proxy_sync::{Config, Counted, Denials, Update};
 use tokio::sync::oneshot;
@@ -21,15 +22,15 @@ const LAST_REPORT: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// A setting is wrong, or a port cannot be opened.
-pub fn run(args: &ProxyArgs) -> Result<()> {
-    runtime::block_on(&args.observability, serve(args))
+pub fn run(args: &ProxyArgs, log: &Log) -> Result<()> {
+    runtime::block_on(serve(args, log))
 }
 
-async fn serve(args: &ProxyArgs) -> Result<()> {
+async fn serve(args: &ProxyArgs, log: &Log) -> Result<()> {
     let mut registry = Registry::with_prefix("tundish");
     let metrics = proxy_sync::Metrics::register(&mut registry);
     let app = App::start(
-        args.gateway.config(&*args.replica),
+        args.gateway.config(&*args.replica, log),
         args.observability.admin,
         registry,
     )

@@ -1,20 +1,13 @@
 //! The runtime of a process that serves a gateway.
 
 use anyhow::{Context, Result};
-use proxy_admin::telemetry;
 
-use crate::args::ObservabilityArgs;
-
-/// Starts the logs, and runs `serve` to its end on a new runtime. One worker is enough for the tasks of
-/// the process: the gateway brings a runtime per core for its requests.
+/// Runs `serve` to its end on a new runtime. One worker is enough for the tasks of the process: the gateway
+/// brings a runtime per core for its requests.
 ///
 /// # Errors
-/// The logs or the runtime cannot be started, or `serve` fails.
-pub fn block_on(
-    observability: &ObservabilityArgs,
-    serve: impl Future<Output = Result<()>>,
-) -> Result<()> {
-    telemetry::start(&observability.log_level, observability.log_format)?;
+/// The runtime cannot be started, or `serve` fails.
+pub fn block_on(serve: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -6,21 +6,20 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
-use std::pin::pin;
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::{http1 as hyper_http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::shutdown::Shutdown;
 
+mod http1;
 #[cfg(test)]
 mod tests;
 
@@ -43,14 +42,17 @@ pub enum Protocol {
     Http2,
 }
 
-/// The bounds of a connection. hyper's own bounds (size of headers, windows, streams, pings) and
-/// its timer are set on the two builders.
+/// The bounds of a connection. hyper's own bounds (size of headers, windows, streams, pings) are set on
+/// the two builders.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// How HTTP/1.1 is served.
-    pub http1: http1::Builder,
+    /// How HTTP/1.1 is served; without a timer, see `head`.
+    pub http1: hyper_http1::Builder,
     /// How HTTP/2 is served.
     pub http2: http2::Builder<TokioExecutor>,
+    /// Longest wait on HTTP/1.1 for the whole head of a request, the pause before it included. Looked at
+    /// once a second.
+    pub head: Duration,
     /// Longest wait for the last response after a shutdown; `None` waits for as long as it takes.
     pub close: Option<Duration>,
 }
@@ -130,42 +132,37 @@ pub async fn serve<I, F, R, B>(
     protocol: Protocol,
     limits: &Limits,
     answer: F,
-    shutdown: Shutdown,
+    mut shutdown: Shutdown,
 ) -> Result<(), ConnectionError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Incoming>) -> R,
     R: Future<Output = Response<B>> + Send + 'static,
-    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
 {
+    if protocol == Protocol::Http1 {
+        return http1::serve(stream, limits, answer, shutdown).await;
+    }
     let service = service_fn(move |request| {
         let answered = answer(request);
         async move { Ok::<_, Infallible>(answered.await) }
     });
-    let io = TokioIo::new(stream);
-    match protocol {
-        Protocol::Http1 => {
-            let connection = limits.http1.serve_connection(io, service);
-            drive(connection, limits.close, shutdown).await
-        }
-        Protocol::Http2 => {
-            let connection = limits.http2.serve_connection(io, service);
-            drive(connection, limits.close, shutdown).await
-        }
+    let served = limits.http2.serve_connection(TokioIo::new(stream), service);
+    // Boxed, or connections of HTTP/1.1 would be as large.
+    let mut served = Box::pin(served);
+    tokio::select! {
+        ended = served.as_mut() => return ended.map_err(ConnectionError::Http),
+        () = shutdown.requested() => served.as_mut().graceful_shutdown(),
     }
+    close(served, limits.close).await
 }
 
-async fn drive(
-    connection: impl GracefulConnection<Error = hyper::Error>,
-    close: Option<Duration>,
-    mut shutdown: Shutdown,
+/// Waits for the last response of a connection that takes no further request.
+async fn close(
+    connection: impl Future<Output = hyper::Result<()>>,
+    longest: Option<Duration>,
 ) -> Result<(), ConnectionError> {
-    let mut connection = pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended.map_err(ConnectionError::Http),
-        () = shutdown.requested() => connection.as_mut().graceful_shutdown(),
-    }
-    let ended = match close {
+    let ended = match longest {
         Some(longest) => match timeout(longest, connection).await {
             Ok(ended) => ended,
             Err(_elapsed) => return Err(ConnectionError::Unclosed),

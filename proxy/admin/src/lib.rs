@@ -1,5 +1,5 @@
 //! The surroundings of every long-running process of the project: the admin port (`/livez`,
-//! `/readyz`, `/metrics`), HTTP connections that end gracefully, logging, signals, a clock, tasks
+//! `/readyz`, `/metrics`), HTTP connections that end gracefully, logging, an output that blocks no one, signals, a clock, tasks
 //! that report a panic, and streams that time out on a peer which reads nothing.
 //!
 //! Refuses to know what the process does; of the pages that processes add it knows only the form.
@@ -10,6 +10,7 @@ pub mod connection;
 pub mod errors;
 pub mod exit;
 pub mod http;
+pub mod output;
 pub mod pages;
 pub mod shutdown;
 pub mod stall;

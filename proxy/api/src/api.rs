@@ -122,6 +122,13 @@ pub enum Unserved {
 /// # Errors
 /// [`Unserved`].
 pub fn find(rows: &'static [Api], method: &Method, path: &str) -> Result<Found, Unserved> {
+    // Most paths are written in a row as they are, and no path of a row is ambiguous.
+    let plain = |api: &&Api| api.method == *method && api.paths.contains(&path);
+    if let Some(api) = rows.iter().find(plain)
+        && !path.contains('{')
+    {
+        return Ok(Found { api, model: None });
+    }
     if is_ambiguous(path) {
         return Err(Unserved::Ambiguous);
     }

@@ -14,6 +14,9 @@ use crate::body::{Malformed, malformed};
 /// Deepest nesting taken. `OpenAI`'s schemas stay below 20; parsers behind us stop at 128 or crash.
 const MAX_DEPTH: usize = 64;
 
+/// Bytes of a string that are looked at one by one.
+const SHORT: usize = 16;
+
 /// The value of a top-level member of a JSON object, as its bytes. For answers, whose grammar is
 /// the backend's business: `None` if the member is missing or the text is broken.
 pub(crate) fn member<'a>(bytes: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
@@ -27,7 +30,7 @@ pub(crate) fn member<'a>(bytes: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
         .object(1, |cursor, name, depth| {
             let start = cursor.at;
             cursor.skip(depth)?;
-            if name == wanted {
+            if name == wanted.as_bytes() {
                 value = Some(start..cursor.at);
             }
             Ok(())
@@ -64,7 +67,7 @@ impl<'a> Cursor<'a> {
     pub(crate) fn object(
         &mut self,
         depth: usize,
-        mut member: impl FnMut(&mut Self, &str, usize) -> Result<(), Malformed>,
+        mut member: impl FnMut(&mut Self, &[u8], usize) -> Result<(), Malformed>,
     ) -> Result<(usize, bool), Malformed> {
         self.at += 1;
         let start = self.at;
@@ -78,7 +81,7 @@ impl<'a> Cursor<'a> {
             if self.peek() != Some(b'"') {
                 return self.unexpected();
             }
-            let name = self.string()?;
+            let name = self.unescaped()?;
             self.blanks();
             if self.peek() != Some(b':') {
                 return self.unexpected();
@@ -100,18 +103,26 @@ impl<'a> Cursor<'a> {
 
     /// Reads a string whose quote is next, unescaped.
     pub(crate) fn string(&mut self) -> Result<Cow<'a, str>, Malformed> {
+        let bad = |_error| Malformed("the body is not valid UTF-8".to_owned());
+        Ok(match self.unescaped()? {
+            Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map_err(bad)?.into(),
+            Cow::Owned(bytes) => String::from_utf8(bytes)
+                .map_err(|error| bad(error.utf8_error()))?
+                .into(),
+        })
+    }
+
+    /// The same as bytes: names are only compared.
+    fn unescaped(&mut self) -> Result<Cow<'a, [u8]>, Malformed> {
         let start = self.at;
         let escaped = self.skip_string()?;
         let whole = &self.bytes[start..self.at];
-        if escaped {
-            return match serde_json::from_slice::<String>(whole) {
-                Ok(text) => Ok(Cow::Owned(text)),
-                Err(_) => malformed(format!("a string at byte {start} has an invalid escape")),
-            };
+        if !escaped {
+            return Ok(Cow::Borrowed(&whole[1..whole.len() - 1]));
         }
-        match std::str::from_utf8(&whole[1..whole.len() - 1]) {
-            Ok(text) => Ok(Cow::Borrowed(text)),
-            Err(_) => malformed("the body is not valid UTF-8"),
+        match serde_json::from_slice::<String>(whole) {
+            Ok(text) => Ok(Cow::Owned(text.into_bytes())),
+            Err(_) => malformed(format!("a string at byte {start} has an invalid escape")),
         }
     }
 
@@ -120,7 +131,11 @@ impl<'a> Cursor<'a> {
         self.at += 1;
         let mut escaped = false;
         loop {
-            let Some(offset) = memchr2(b'"', b'\\', &self.bytes[self.at..]) else {
+            let rest = &self.bytes[self.at..];
+            let ends = |byte: &u8| matches!(byte, b'"' | b'\\');
+            // Most strings are names and words, which are over before a search has begun.
+            let near = rest.iter().take(SHORT).position(ends);
+            let Some(offset) = near.or_else(|| memchr2(b'"', b'\\', rest)) else {
                 return malformed("a string in the body is not closed");
             };
             self.at += offset;

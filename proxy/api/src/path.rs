@@ -67,9 +67,9 @@ pub struct BadParameter;
 ///
 /// # Errors
 /// [`BadParameter`].
-pub fn parameter(query: Option<&str>, wanted: &str) -> Result<Option<String>, BadParameter> {
+pub fn parameter(query: &str, wanted: &str) -> Result<Option<String>, BadParameter> {
     let mut found = None;
-    for pair in query.unwrap_or("").split('&') {
+    for pair in query.split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         if decode(name).is_some_and(|name| name == wanted) {
             if found.is_some() {

@@ -16,7 +16,7 @@ mod tests;
 /// # Errors
 /// [`Malformed`] with a message for the client.
 pub(crate) fn body(bytes: &[u8], members: &Members) -> Result<Body, Malformed> {
-    if std::str::from_utf8(bytes).is_err() {
+    if simdutf8::basic::from_utf8(bytes).is_err() {
         return malformed("the body is not valid UTF-8");
     }
     let mut cursor = Cursor { bytes, at: 0 };
@@ -35,7 +35,7 @@ pub(crate) fn body(bytes: &[u8], members: &Members) -> Result<Body, Malformed> {
         let known = members
             .iter()
             .zip(0..)
-            .find(|((known, _), _)| *known == name);
+            .find(|((known, _), _)| known.as_bytes() == name);
         let Some(((name, member), place)) = known else {
             return cursor.skip(depth);
         };
@@ -116,7 +116,7 @@ fn stream_options(cursor: &mut Cursor<'_>, depth: usize) -> Result<StreamOptions
     }
     let mut usage = None;
     let (start, empty) = cursor.object(depth + 1, |cursor, name, depth| {
-        if name != "include_usage" {
+        if name != b"include_usage" {
             return cursor.skip(depth);
         }
         if usage.is_some() {

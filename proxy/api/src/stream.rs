@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use memchr::{memchr2, memmem};
 use proxy_core::names::Usage;
 
-use crate::usage::Reader;
+use crate::usage::{self, Reader};
 
 #[cfg(test)]
 mod tests;
@@ -144,8 +144,12 @@ impl Stream {
 
     /// Looks at one whole event; false if it is to be taken out.
     fn event(&mut self, event: &[u8]) -> bool {
-        if let Some(at) = memmem::find(event, b"\"usage\"")
-            && follows_object(event.get(at + 7..).unwrap_or_default())
+        if let Some(at) = usage::NAME.find(event)
+            && follows_object(
+                event
+                    .get(at + usage::NAME.needle().len()..)
+                    .unwrap_or_default(),
+            )
         {
             let data = data_of(event);
             if let Some(found) = (self.read_usage)(&data, self.usage) {

@@ -131,8 +131,20 @@ pub(crate) fn show_levels(levels: &Levels, headers: &mut HeaderMap) {
             level.remaining(),
             level.reset_ms.div_ceil(1_000),
         ];
-        for (name, value) in names.iter().zip(values) {
-            headers.insert(name.clone(), HeaderValue::from(value));
+        // One allocation for all three.
+        let mut text = Vec::with_capacity(64);
+        let ends = values.map(|value| {
+            text.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+            text.len()
+        });
+        let text = Bytes::from(text);
+        let mut start = 0;
+        for (name, end) in names.iter().zip(ends) {
+            // Digits are always valid.
+            if let Ok(value) = HeaderValue::from_maybe_shared(text.slice(start..end)) {
+                headers.insert(name.clone(), value);
+            }
+            start = end;
         }
     }
 }

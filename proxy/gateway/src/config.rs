@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use proxy_admin::output::Output;
+use proxy_admin::telemetry::Format;
 use proxy_api::Api;
 use proxy_ledger::StoreConfig;
 
@@ -26,10 +28,19 @@ pub struct Config {
     pub drain_grace: Duration,
     /// Subjects of each limit that have a series of their own among the metrics, the most used first.
     pub limit_series: usize,
-    /// One log line per request.
-    pub access_log: bool,
+    /// Where one line per request goes; without it there is none.
+    pub access_log: Option<AccessLog>,
     /// The store that replicas share; without one each counts for itself.
     pub store: Option<StoreConfig>,
+}
+
+/// The access log.
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    /// How its lines look.
+    pub format: Format,
+    /// Where they go.
+    pub output: Output,
 }
 
 /// PEM files, read again when they change.

@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use http::HeaderValue;
+use proxy_admin::clock;
 use proxy_core::names::Usage;
 use proxy_core::quota::Cost;
 use proxy_core::tokens::Price;
@@ -39,15 +41,16 @@ struct Priced {
 // === impl Exchange ===
 
 impl Exchange {
-    pub(crate) fn begin(core: &Arc<Core>, request_id: HeaderValue) -> Self {
+    /// Boxed: it moves through every step of a request.
+    pub(crate) fn begin(core: &Arc<Core>, request_id: HeaderValue, now: Instant) -> Box<Self> {
         core.shared.metrics.in_flight.inc();
         core.exchanges.fetch_add(1, Ordering::Relaxed);
-        Self {
+        Box::new(Self {
             core: Arc::clone(core),
-            record: Record::begin(request_id),
+            record: Record::begin(request_id, now),
             charges: SmallVec::new(),
             ended: false,
-        }
+        })
     }
 
     /// Takes a charge on, at the dearest price as long as no endpoint is chosen.
@@ -81,36 +84,36 @@ impl Exchange {
     }
 
     /// Settles by what the backend reported.
-    pub(crate) fn measured(&mut self, usage: Usage) {
-        self.settle(|_held| usage, Settled::Measured);
+    pub(crate) fn measured(&mut self, usage: Usage, now: Instant) {
+        self.settle(|_held| usage, Settled::Measured, now);
     }
 
     /// Settles by the input that was held and the output that was counted.
-    pub(crate) fn estimated(&mut self, output_tokens: u64) {
+    pub(crate) fn estimated(&mut self, output_tokens: u64, now: Instant) {
         let usage = |held: Usage| Usage {
             output_tokens,
             ..held
         };
-        self.settle(usage, Settled::Estimated);
+        self.settle(usage, Settled::Estimated, now);
     }
 
     /// Settles an answer of `size` bytes that reports no usage: perhaps it goes on in the background.
-    pub(crate) fn unknown(&mut self, size: usize) {
+    pub(crate) fn unknown(&mut self, size: usize, now: Instant) {
         let read = u64::try_from(size.div_ceil(4)).unwrap_or(u64::MAX);
         let usage = |held: Usage| Usage {
             output_tokens: held.output_tokens.max(read),
             ..held
         };
-        self.settle(usage, Settled::Estimated);
+        self.settle(usage, Settled::Estimated, now);
     }
 
     /// Gives the reservation back.
-    pub(crate) fn released(&mut self) {
-        self.settle(|_held| Usage::default(), Settled::Released);
+    pub(crate) fn released(&mut self, now: Instant) {
+        self.settle(|_held| Usage::default(), Settled::Released, now);
     }
 
     /// Settles the last charge, once, by what it held.
-    fn settle(&mut self, usage: impl FnOnce(Usage) -> Usage, how: Settled) {
+    fn settle(&mut self, usage: impl FnOnce(Usage) -> Usage, how: Settled, now: Instant) {
         let Some(Priced { charge, price }) = self.charges.pop() else {
             return;
         };
@@ -119,36 +122,39 @@ impl Exchange {
             usage,
             cost_micros: price.cost_micros(usage),
         };
-        charge.settle(cost, how);
+        charge.settle(cost, how, clock::moment(now));
         self.record.settled(usage, how);
     }
 
     /// Ends the request with a code: `ok`, `upstream_error`, `client_aborted` or a reason word.
-    pub(crate) fn end(&mut self, code: &'static str) {
+    pub(crate) fn end(&mut self, code: &'static str, now: Instant) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
         // Still unsettled: settle at what is known so far.
         while !self.charges.is_empty() {
-            self.settle(|held| held, Settled::Estimated);
+            self.settle(|held| held, Settled::Estimated, now);
         }
         let shared = &self.core.shared;
         shared.metrics.in_flight.dec();
         self.core.exchanges.fetch_sub(1, Ordering::Relaxed);
-        self.record.count(&shared.metrics, code);
-        if shared.config.access_log {
-            self.record.log(code);
+        self.record.count(&shared.metrics, code, now);
+        if let Some(log) = &self.core.log {
+            log.write(&self.record.entry(code, now));
         }
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
         let code = if std::thread::panicking() {
             "internal"
         } else {
             "client_aborted"
         };
-        self.end(code);
+        self.end(code, clock::instant());
     }
 }

@@ -13,6 +13,7 @@ use proxy_core::balance::{Candidate, choose};
 use proxy_core::names::Code;
 use proxy_core::quota::Wait;
 use proxy_core::table::{Backend, Retry, Rule};
+use smallvec::SmallVec;
 
 use crate::answer::{Refusal, X_REQUEST_ID, refuse, show_levels};
 use crate::credential::Shown;
@@ -20,7 +21,7 @@ use crate::endpoint::Placed;
 use crate::exchange::Exchange;
 use crate::live::LiveRule;
 use crate::origin::{Origin, Outgoing};
-use crate::relay::{Payload, Relay, Watch};
+use crate::relay::{Limits, Payload, Relay, Watch};
 use crate::state::Core;
 use crate::upstream::{AnswerBody, Failed, Failure};
 
@@ -39,12 +40,14 @@ pub(crate) struct Sending<'a> {
     pub(crate) shown: Option<Shown<'a>>,
     pub(crate) bytes: Bytes,
     pub(crate) body: Body,
+    /// When it was admitted.
+    pub(crate) now: Instant,
     pub(crate) deadline: Instant,
 }
 
 /// No endpoint answered: the exchange comes back with the refusal.
 pub(crate) struct Unserviced {
-    pub(crate) exchange: Exchange,
+    pub(crate) exchange: Box<Exchange>,
     pub(crate) refusal: Box<Refusal>,
 }
 
@@ -59,7 +62,7 @@ impl Sending<'_> {
     /// Tries endpoints until one answers, the retries are used up, or none is left.
     pub(crate) async fn forward(
         &self,
-        mut exchange: Exchange,
+        mut exchange: Box<Exchange>,
     ) -> Result<Response<Payload>, Box<Unserviced>> {
         let mut candidates = self.candidates();
         let mut outcome = Outcome::default();
@@ -75,7 +78,12 @@ impl Sending<'_> {
                 continue;
             };
             exchange.placed(at);
-            let tried = self.attempt(at, origin, &exchange).await;
+            let now = if attempt == 0 {
+                self.now
+            } else {
+                clock::instant()
+            };
+            let tried = self.attempt(at, origin, &exchange, now).await;
             let more = attempt < retry.attempts && candidates.iter().any(usable);
             match tried {
                 Ok(response) => {
@@ -124,7 +132,7 @@ impl Sending<'_> {
                 );
                 if failure.how != Failure::Unreachable {
                     // It may have worked on the request: what it billed is not known.
-                    exchange.estimated(0);
+                    exchange.estimated(0, clock::instant());
                 }
                 let message = match failure.how {
                     Failure::Timeout => "the backend did not answer in time",
@@ -144,7 +152,7 @@ impl Sending<'_> {
         }
     }
 
-    fn candidates(&self) -> Vec<Candidate> {
+    fn candidates(&self) -> SmallVec<[Candidate; 4]> {
         let targets = self.rule.targets.iter().enumerate();
         targets
             .map(|(index, target)| Candidate {
@@ -166,6 +174,7 @@ impl Sending<'_> {
         at: &Placed,
         origin: &Origin,
         exchange: &Exchange,
+        now: Instant,
     ) -> Result<Response<AnswerBody>, Failed> {
         let Placed { endpoint, place } = at;
         let deployment = &*endpoint.deployment;
@@ -184,7 +193,7 @@ impl Sending<'_> {
                     request_id: &exchange.record.request_id,
                     body,
                 };
-                let deadline = self.first_byte(&place.declared.backend);
+                let deadline = self.first_byte(&place.declared.backend, now);
                 self.core
                     .connections
                     .send(origin, &outgoing, deadline)
@@ -208,19 +217,20 @@ impl Sending<'_> {
     }
 
     /// When the wait for the head of an answer ends: by the backend, by the rule, or with the request.
-    fn first_byte(&self, backend: &Backend) -> Instant {
+    fn first_byte(&self, backend: &Backend, now: Instant) -> Instant {
         let of_backend = backend.first_byte_timeout;
         let rule = self.declared.first_token_timeout.unwrap_or(of_backend);
-        self.deadline.min(clock::instant() + of_backend.min(rule))
+        self.deadline.min(now + of_backend.min(rule))
     }
 
     fn relay(
         &self,
         response: Response<AnswerBody>,
-        mut exchange: Exchange,
+        mut exchange: Box<Exchange>,
         backend: &Backend,
     ) -> Response<Payload> {
-        exchange.record.answered(response.status().as_u16());
+        let now = clock::instant();
+        exchange.record.answered(response.status().as_u16(), now);
         let (mut parts, body) = response.into_parts();
         let id = exchange.record.request_id.clone();
         parts.headers.entry(X_REQUEST_ID).or_insert(id);
@@ -239,8 +249,8 @@ impl Sending<'_> {
         } else {
             Watch::json(self.call.read_usage)
         };
-        let deadline = Some(self.deadline);
-        let relay = Relay::new(body, exchange, watch, backend.idle_timeout, deadline);
+        let limits = Limits::new(backend.idle_timeout, self.deadline, now);
+        let relay = Relay::new(body, exchange, watch, limits);
         Response::from_parts(parts, Payload::Relayed(Box::new(relay)))
     }
 }

@@ -1,17 +1,22 @@
 //! How a request is read: its framing, host and id, and its body within bounds of size and time.
 
-use std::time::Duration;
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use proxy_admin::clock;
 use proxy_api::parameter;
 use proxy_core::names::Code;
 
+use crate::alarm::Alarm;
 use crate::answer::{Refusal, X_REQUEST_ID, refuse};
 
 /// Silence within a request's body after which the client is given up.
@@ -23,6 +28,8 @@ const BODY_BYTES_PER_SECOND: u64 = 1_000;
 const DRAIN_BYTES: usize = 64 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
+const UNKNOWN: HeaderValue = HeaderValue::from_static("unknown");
+
 /// The client's id if it is one word that a log can hold, else a new one.
 pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
     let mut sent = headers.get_all(X_REQUEST_ID).iter();
@@ -32,8 +39,11 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
             return id.clone();
         }
     }
-    let made = format!("{:032x}", rand::random::<u128>());
-    HeaderValue::try_from(made).unwrap_or(HeaderValue::from_static("unknown"))
+    let mut made = [0; 32];
+    let made = hex::encode_to_slice(rand::random::<[u8; 16]>(), &mut made)
+        .map(|()| HeaderValue::from_bytes(&made));
+    // Cannot fail: 32 digits.
+    made.ok().and_then(Result::ok).unwrap_or(UNKNOWN)
 }
 
 /// Reads on after a refusal, for a bounded time and size: a client that is still sending would
@@ -83,7 +93,10 @@ pub(crate) fn framing_of(headers: &HeaderMap) -> Result<(), Box<Refusal>> {
 
 /// The version of the API that the client speaks, if it says so.
 pub(crate) fn version_of(parts: &Parts) -> Result<Option<String>, Box<Refusal>> {
-    parameter(parts.uri.query(), "api-version").map_err(|_bad| {
+    let Some(query) = parts.uri.query() else {
+        return Ok(None);
+    };
+    parameter(query, "api-version").map_err(|_bad| {
         refuse(
             Code::InvalidRequest,
             "query parameter api-version is malformed or given twice",
@@ -92,7 +105,7 @@ pub(crate) fn version_of(parts: &Parts) -> Result<Option<String>, Box<Refusal>> 
 }
 
 /// The one host that the request is for: lower case, without a port.
-pub(crate) fn host_of(parts: &Parts) -> Result<String, Box<Refusal>> {
+pub(crate) fn host_of(parts: &Parts) -> Result<Cow<'_, str>, Box<Refusal>> {
     let bad = || refuse(Code::InvalidRequest, "exactly one valid Host is needed");
     let mut named = parts.headers.get_all(HOST).iter();
     let header = match (named.next(), named.next()) {
@@ -108,20 +121,37 @@ pub(crate) fn host_of(parts: &Parts) -> Result<String, Box<Refusal>> {
         (Some(text), _) | (None, Some(text)) => text,
         (None, None) => return Err(bad()),
     };
+    if let Some(host) = plain_host(text) {
+        return Ok(Cow::Borrowed(host));
+    }
     let parsed: http::uri::Authority = text.parse().map_err(|_error| bad())?;
     let has_port = text.len() > parsed.host().len();
     if text.contains('@') || parsed.host().is_empty() || (has_port && parsed.port_u16().is_none()) {
         return Err(bad());
     }
-    Ok(parsed.host().to_ascii_lowercase())
+    Ok(Cow::Owned(parsed.host().to_ascii_lowercase()))
 }
 
-/// Reads the whole body, which is held for a retry.
+/// The host of most requests: a name in lower case or an IPv4 address, perhaps with a port. `None` for
+/// what needs the parser.
+fn plain_host(text: &str) -> Option<&str> {
+    let is_plain = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-');
+    let end = text.bytes().position(|byte| !is_plain(&byte));
+    let (host, rest) = text.split_at(end.unwrap_or(text.len()));
+    let has_good_port = || {
+        let digits = rest.strip_prefix(':').unwrap_or_default();
+        digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
+    };
+    (!host.is_empty() && (rest.is_empty() || has_good_port())).then_some(host)
+}
+
+/// Reads the whole body, which is held for a retry. Returns it with the time.
 pub(crate) async fn read_body(
     headers: &HeaderMap,
     body: &mut Incoming,
     max: usize,
-) -> Result<Bytes, Box<Refusal>> {
+    now: Instant,
+) -> Result<(Bytes, Instant), Box<Refusal>> {
     if headers
         .get(CONTENT_ENCODING)
         .is_some_and(|encoding| encoding != "identity")
@@ -141,21 +171,10 @@ pub(crate) async fn read_body(
     if declared > max {
         return Err(too_large());
     }
-    let started = clock::instant();
+    let mut frames = Frames::new(body, now);
     let mut first: Option<Bytes> = None;
     let mut rest = BytesMut::new();
-    loop {
-        let frame = match tokio::time::timeout(BODY_PROGRESS, body.frame()).await {
-            Err(_elapsed) => return Err(too_slow()),
-            Ok(None) => break,
-            Ok(Some(Err(error))) => {
-                let message = format!("the body is malformed or broke off: {error}");
-                return Err(Box::new(
-                    Refusal::new(Code::InvalidRequest, message).closing(),
-                ));
-            }
-            Ok(Some(Ok(frame))) => frame,
-        };
+    while let Some(frame) = frames.next().await? {
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -175,13 +194,53 @@ pub(crate) async fn read_body(
             }
             (None, false) => rest.extend_from_slice(&data),
         }
-        let elapsed = clock::instant().saturating_duration_since(started);
+        let elapsed = frames.now.saturating_duration_since(now);
         let due = elapsed.saturating_sub(BODY_PROGRESS).as_secs() * BODY_BYTES_PER_SECOND;
         if u64::try_from(size).unwrap_or(u64::MAX) < due {
             return Err(too_slow());
         }
     }
-    Ok(first.unwrap_or_else(|| rest.freeze()))
+    let now = frames.now;
+    Ok((first.unwrap_or_else(|| rest.freeze()), now))
+}
+
+/// The frames of a body. Most bodies are there with their heads: a timer is made for those that are not.
+struct Frames<'a> {
+    body: &'a mut Incoming,
+    /// When the last frame arrived. Read again only after a wait.
+    now: Instant,
+    alarm: Alarm,
+}
+
+impl<'a> Frames<'a> {
+    fn new(body: &'a mut Incoming, now: Instant) -> Self {
+        Self {
+            body,
+            now,
+            alarm: Alarm::default(),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Frame<Bytes>>, Box<Refusal>> {
+        let Self { body, now, alarm } = self;
+        let mut waited = false;
+        let frame = poll_fn(|cx| match Pin::new(&mut **body).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+            Poll::Pending => {
+                waited = true;
+                let past = alarm.poll_past(cx, *now + BODY_PROGRESS);
+                past.map(|()| Err(too_slow()))
+            }
+        });
+        let frame = frame.await?;
+        if waited {
+            *now = clock::instant();
+        }
+        frame.transpose().map_err(|error| {
+            let message = format!("the body is malformed or broke off: {error}");
+            Box::new(Refusal::new(Code::InvalidRequest, message).closing())
+        })
+    }
 }
 
 fn too_slow() -> Box<Refusal> {

@@ -1,9 +1,10 @@
 //! The data plane: listeners, the life of a request, endpoints, and what is recorded.
 //!
 //! Follow a request: `server` accepts, `request` decides and charges, `forward` chooses an endpoint, `relay`
-//! carries the answer, `exchange` settles, `record` counts and logs. Each imports only what comes
+//! carries the answer, `exchange` settles, `record` counts, `access` logs. Each imports only what comes
 //! after it. Refuses to know where tables come from: they are given to [`Gateway::publish`].
 
+mod access;
 mod alarm;
 mod answer;
 mod config;
@@ -30,7 +31,7 @@ mod tls;
 mod upstream;
 mod usage_page;
 
-pub use config::{Config, TlsFiles};
+pub use config::{AccessLog, Config, TlsFiles};
 pub use explain::ExplainError;
 pub use gateway::{Gateway, Serving, StartError};
 pub use metrics::Metrics;

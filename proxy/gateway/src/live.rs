@@ -1,17 +1,24 @@
 //! The table in force, with everything that is looked up once per table instead of per request.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use proxy_core::auth::{Caller, CallerKind};
 use proxy_core::quota::LimitName;
 use proxy_core::table::{FlatLimit, FlatRule, FlatTarget, Table};
-use proxy_ledger::EnforcedLimit;
+use proxy_ledger::{Counters, EnforcedLimit};
 
 use crate::endpoint::{Endpoints, Placed};
 use crate::metrics::{Metrics, RuleMetrics, TokenCounters};
 use crate::sizes::{RuleSizes, Sizes};
+
+#[cfg(test)]
+mod tests;
+
+/// Models of one account that are looked up once, since callers choose the names that a pattern
+/// matches. Further models are looked up by each request.
+const MODELS_PER_ACCOUNT: usize = 64;
 
 /// A published table. Requests hold the one that they began with until they end.
 #[derive(Debug)]
@@ -33,7 +40,20 @@ pub(crate) struct LiveRule {
     pub(crate) limits: Vec<Arc<EnforcedLimit>>,
     /// Where it goes, as declared.
     pub(crate) targets: Vec<LiveTarget>,
-    tokens: RwLock<HashMap<Arc<str>, TokenCounters, foldhash::fast::RandomState>>,
+    /// Of callers with a Secret, by the address of their entry in the table, which outlives this.
+    accounts: RwLock<HashMap<usize, Arc<Account>, foldhash::fast::RandomState>>,
+    /// Of all callers with a credential that has no Secret.
+    strangers: OnceLock<Arc<Account>>,
+    /// Of callers without a credential.
+    anonymous: OnceLock<Arc<Account>>,
+}
+
+/// What a rule looks up once for a caller.
+#[derive(Debug)]
+pub(crate) struct Account {
+    pub(crate) tokens: TokenCounters,
+    /// The counters of one caller, by the model that it named.
+    counters: RwLock<HashMap<Arc<str>, Arc<Counters>, foldhash::fast::RandomState>>,
 }
 
 /// A target with the live parts of its endpoints.
@@ -75,7 +95,9 @@ impl Live {
                     sizes: sizes.rule(&flat.route.name, &flat.rule.name),
                     limits: flat.limits.iter().map(&mut handle).collect(),
                     targets: flat.targets.iter().map(&mut target).collect(),
-                    tokens: RwLock::default(),
+                    accounts: RwLock::default(),
+                    strangers: OnceLock::new(),
+                    anonymous: OnceLock::new(),
                 })
             };
             table.rules().iter().map(rule).collect()
@@ -102,20 +124,57 @@ impl Live {
 // === impl LiveRule ===
 
 impl LiveRule {
-    /// The token counters of a caller. Callers without a Secret share one series, or a stranger could
-    /// make as many as it likes.
-    pub(crate) fn tokens(&self, caller: &Caller) -> TokenCounters {
-        let name = match caller.kind {
-            CallerKind::Known(_) => Arc::clone(&caller.name),
-            CallerKind::Unknown => "pass-through".into(),
-            CallerKind::Anonymous => "anonymous".into(),
+    /// The account of a caller of this table. Callers without a Secret share one, or a stranger could
+    /// make as many series as it likes.
+    pub(crate) fn account(&self, caller: &Arc<Caller>) -> Arc<Account> {
+        let account = |name: &str| Arc::new(Account::new(self.metrics.tokens(name)));
+        let shared = match caller.kind {
+            CallerKind::Unknown => self.strangers.get_or_init(|| account("pass-through")),
+            CallerKind::Anonymous => self.anonymous.get_or_init(|| account("anonymous")),
+            CallerKind::Known(_) => {
+                let address = Arc::as_ptr(caller).addr();
+                if let Some(known) = self.accounts.read().get(&address) {
+                    return Arc::clone(known);
+                }
+                let mut accounts = self.accounts.write();
+                let made = accounts.entry(address);
+                return Arc::clone(made.or_insert_with(|| account(&caller.name)));
+            }
         };
-        if let Some(known) = self.tokens.read().get(&name) {
-            return known.clone();
+        Arc::clone(shared)
+    }
+}
+
+// === impl Account ===
+
+impl Account {
+    fn new(tokens: TokenCounters) -> Self {
+        Self {
+            tokens,
+            counters: RwLock::default(),
         }
-        let counters = self.metrics.tokens(&name);
-        self.tokens.write().insert(name, counters.clone());
-        counters
+    }
+
+    /// The counters that a request of `caller` for `model` charges.
+    pub(crate) fn counters(
+        &self,
+        caller: &Caller,
+        model: &Arc<str>,
+        find: impl FnOnce() -> Counters,
+    ) -> Arc<Counters> {
+        if caller.kind == CallerKind::Unknown {
+            // Each stranger has its own.
+            return Arc::new(find());
+        }
+        if let Some(known) = self.counters.read().get(model) {
+            return Arc::clone(known);
+        }
+        let found = Arc::new(find());
+        let mut counters = self.counters.write();
+        if counters.len() < MODELS_PER_ACCOUNT {
+            counters.insert(Arc::clone(model), Arc::clone(&found));
+        }
+        found
     }
 }
 

@@ -69,6 +69,8 @@ pub struct Metrics {
     pub(crate) in_flight: Gauge,
     /// Open connections of clients.
     pub(crate) connections: Gauge,
+    /// Lines of the access log that were lost.
+    pub(crate) access_log_dropped: Counter,
 }
 
 fn histogram() -> Histogram {
@@ -89,6 +91,7 @@ impl Metrics {
             ledger: proxy_ledger::Metrics::register(registry),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
+            access_log_dropped: Counter::default(),
         };
         let m = &metrics;
         registry.register(
@@ -137,6 +140,11 @@ impl Metrics {
             "downstream_connections",
             "Open connections of clients",
             m.connections.clone(),
+        );
+        registry.register(
+            "access_log_dropped",
+            "Lines of the access log that were lost since their reader does not keep up",
+            m.access_log_dropped.clone(),
         );
         metrics
     }

@@ -1,7 +1,6 @@
 //! A backend with its address and its credential ready, and the request that leaves for it, which is built
 //! from an allow-list.
 
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -230,12 +229,9 @@ impl Origin {
             put(&name, &value);
         }
         outgoing.forwarded(put);
-        // A vector takes whatever is written.
-        drop(write!(
-            head,
-            "content-length: {}\r\n\r\n",
-            outgoing.body.len()
-        ));
+        head.extend_from_slice(b"content-length: ");
+        head.extend_from_slice(itoa::Buffer::new().format(outgoing.body.len()).as_bytes());
+        head.extend_from_slice(b"\r\n\r\n");
     }
 
     /// Builds a request on HTTP/2.

@@ -10,10 +10,10 @@ use proxy_core::auth::Caller;
 use proxy_core::names::Usage;
 use proxy_core::tokens::Shape;
 use proxy_ledger::Settled;
-use tracing::info;
 
+use crate::access::Entry;
 use crate::endpoint::Ongoing;
-use crate::live::LiveRule;
+use crate::live::{Account, LiveRule};
 use crate::metrics::Metrics;
 
 /// The facts of one request.
@@ -25,6 +25,8 @@ pub(crate) struct Record {
     pub(crate) model: Option<Arc<str>>,
     pub(crate) caller: Option<Arc<Caller>>,
     pub(crate) rule: Option<Arc<LiveRule>>,
+    /// What the rule counts of the caller.
+    pub(crate) account: Option<Arc<Account>>,
     /// Where the last try went.
     pub(crate) endpoint: Option<Ongoing>,
     pub(crate) shape: Shape,
@@ -41,14 +43,15 @@ pub(crate) struct Record {
 // === impl Record ===
 
 impl Record {
-    pub(crate) fn begin(request_id: HeaderValue) -> Self {
+    pub(crate) fn begin(request_id: HeaderValue, now: Instant) -> Self {
         Self {
             request_id,
-            started: clock::instant(),
+            started: now,
             api: None,
             model: None,
             caller: None,
             rule: None,
+            account: None,
             endpoint: None,
             shape: Shape::default(),
             tries: 0,
@@ -60,19 +63,15 @@ impl Record {
         }
     }
 
-    fn elapsed(&self) -> Duration {
-        clock::instant().saturating_duration_since(self.started)
-    }
-
     /// Whose shape errors have.
     pub(crate) fn dialect(&self) -> Dialect {
         self.api.map_or(Dialect::OpenAi, |api| api.dialect)
     }
 
     /// Marks the arrival of the backend's answer.
-    pub(crate) fn answered(&mut self, status: u16) {
+    pub(crate) fn answered(&mut self, status: u16, now: Instant) {
         self.status = status;
-        self.first_byte = Some(self.elapsed());
+        self.first_byte = Some(now.saturating_duration_since(self.started));
     }
 
     /// Adds what one charge came to.
@@ -87,13 +86,14 @@ impl Record {
     }
 
     /// Counts the request, once, at its end.
-    pub(crate) fn count(&self, metrics: &Metrics, code: &'static str) {
+    pub(crate) fn count(&self, metrics: &Metrics, code: &'static str, now: Instant) {
         let Some(rule) = &self.rule else {
             metrics.unrouted(code);
             return;
         };
         rule.metrics.ended(code);
-        rule.metrics.duration.observe(self.elapsed().as_secs_f64());
+        let lasted = now.saturating_duration_since(self.started);
+        rule.metrics.duration.observe(lasted.as_secs_f64());
         if let Some(first_byte) = self.first_byte {
             rule.metrics.first_byte.observe(first_byte.as_secs_f64());
         }
@@ -104,42 +104,40 @@ impl Record {
         {
             rule.sizes.observe(model, self.shape, self.usage);
         }
-        if let Some(caller) = &self.caller
+        if let Some(Account { tokens, .. }) = self.account.as_deref()
             && self.usage != Usage::default()
         {
-            let tokens = rule.tokens(caller);
             tokens.input.inc_by(self.usage.input_tokens);
             tokens.cached_input.inc_by(self.usage.cached_input_tokens);
             tokens.output.inc_by(self.usage.output_tokens);
         }
     }
 
-    /// Writes the line of the access log.
-    pub(crate) fn log(&self, code: &'static str) {
+    /// The line of the access log, at the end of the request.
+    pub(crate) fn entry(&self, code: &'static str, now: Instant) -> Entry<'_> {
         let rule = self.rule.as_ref().map(|rule| &rule.metrics);
         let endpoint = self.endpoint.as_deref();
-        info!(
-            target: "access",
-            request_id = self.request_id.to_str().unwrap_or(""),
-            operation = self.api.map(|api| api.operation.as_str()),
-            model = self.model.as_deref(),
-            consumer = self.caller.as_ref().map(|caller| &*caller.name),
-            route = rule.map(|rule| &*rule.route),
-            rule = rule.map(|rule| &*rule.rule),
-            backend = endpoint.map(|endpoint| &*endpoint.backend),
-            deployment = endpoint.map(|endpoint| &*endpoint.deployment),
-            status = self.status,
+        Entry {
+            unix_micros: clock::unix_micros(now),
+            request_id: self.request_id.to_str().unwrap_or(""),
+            operation: self.api.map(|api| api.operation.as_str()),
+            model: self.model.as_deref(),
+            consumer: self.caller.as_ref().map(|caller| &*caller.name),
+            route: rule.map(|rule| &*rule.route),
+            rule: rule.map(|rule| &*rule.rule),
+            backend: endpoint.map(|endpoint| &*endpoint.backend),
+            deployment: endpoint.map(|endpoint| &*endpoint.deployment),
+            status: self.status,
             code,
-            stream = self.streamed,
-            input_tokens = self.usage.input_tokens,
-            cached_input_tokens = self.usage.cached_input_tokens,
-            output_tokens = self.usage.output_tokens,
-            estimated = self.settled == Some(Settled::Estimated),
-            tries = self.tries,
-            first_byte_ms = self.first_byte.map(millis),
-            duration_ms = millis(self.elapsed()),
-            "request"
-        );
+            stream: self.streamed,
+            input_tokens: self.usage.input_tokens,
+            cached_input_tokens: self.usage.cached_input_tokens,
+            output_tokens: self.usage.output_tokens,
+            estimated: self.settled == Some(Settled::Estimated),
+            tries: self.tries,
+            first_byte_ms: self.first_byte.map(millis),
+            duration_ms: millis(now.saturating_duration_since(self.started)),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use memchr::memmem;
 use proxy_admin::clock;
 use proxy_api::{Reader, Stream};
 use proxy_core::names::Code;
+use smallvec::SmallVec;
 
 use crate::exchange::Exchange;
 use crate::upstream::AnswerBody;
@@ -34,7 +35,7 @@ pub(crate) struct BrokenOff(&'static str);
 /// An answer being relayed.
 pub(crate) struct Relay {
     upstream: Option<AnswerBody>,
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     watch: Watch,
     limits: Limits,
     /// Bytes that the watch releases at the end, or the last event of a broken stream.
@@ -57,7 +58,7 @@ pub(crate) enum Watch {
 /// The frames of an answer that is read as a whole.
 #[derive(Default)]
 pub(crate) struct Kept {
-    frames: Vec<Bytes>,
+    frames: SmallVec<[Bytes; 1]>,
     size: usize,
 }
 
@@ -85,32 +86,50 @@ impl Kept {
     }
 }
 
+/// Looks at an answer within the time for which it may be silent. A look costs a timer, and between two of
+/// them an event costs no look at the clock; silence is noticed an eighth too late at most.
+const LOOKS: u32 = 8;
+
 /// How long an answer may be silent, and may last.
-struct Limits {
+pub(crate) struct Limits {
     idle: Duration,
-    deadline: Option<Instant>,
-    progress: Instant,
+    deadline: Instant,
+    /// Silent at least since then.
+    silent_since: Instant,
+    next_look: Instant,
+    /// Bytes came after the last look.
+    heard: bool,
 }
 
 impl Limits {
-    fn new(idle: Duration, deadline: Option<Instant>) -> Self {
+    pub(crate) fn new(idle: Duration, deadline: Instant, now: Instant) -> Self {
         Self {
             idle,
             deadline,
-            progress: clock::instant(),
+            silent_since: now,
+            next_look: now + idle / LOOKS,
+            heard: false,
         }
     }
 
     /// Ready when the answer has been silent or has lasted too long.
-    fn poll_exceeded(&self, upstream: &mut AnswerBody, cx: &mut Context<'_>) -> Poll<&'static str> {
-        let silent = self.progress + self.idle;
-        match self.deadline.filter(|deadline| *deadline <= silent) {
-            Some(deadline) => upstream
-                .poll_past(cx, deadline)
-                .map(|()| "the request has reached its timeout"),
-            None => upstream
-                .poll_past(cx, silent)
-                .map(|()| "the backend has fallen silent"),
+    fn poll_exceeded(
+        &mut self,
+        upstream: &mut AnswerBody,
+        cx: &mut Context<'_>,
+    ) -> Poll<&'static str> {
+        loop {
+            ready!(upstream.poll_past(cx, self.next_look.min(self.deadline)));
+            let now = self.next_look;
+            if self.deadline <= now {
+                return Poll::Ready("the request has reached its timeout");
+            }
+            if std::mem::take(&mut self.heard) {
+                self.silent_since = now;
+            } else if now >= self.silent_since + self.idle {
+                return Poll::Ready("the backend has fallen silent");
+            }
+            self.next_look = now + self.idle / LOOKS;
         }
     }
 }
@@ -118,12 +137,10 @@ impl Limits {
 impl Relay {
     pub(crate) fn new(
         upstream: AnswerBody,
-        exchange: Exchange,
+        exchange: Box<Exchange>,
         watch: Watch,
-        idle: Duration,
-        deadline: Option<Instant>,
+        limits: Limits,
     ) -> Self {
-        let limits = Limits::new(idle, deadline);
         Self {
             upstream: Some(upstream),
             exchange,
@@ -137,11 +154,7 @@ impl Relay {
 
     fn pass(&mut self, data: Bytes) -> Bytes {
         match &mut self.watch {
-            Watch::Events(stream) => {
-                let out = stream.push(data);
-                self.exchange.progress(stream.counted_output());
-                out
-            }
+            Watch::Events(stream) => stream.push(data),
             Watch::Json(kept, _) | Watch::Error(kept) => {
                 kept.push(&data);
                 data
@@ -152,35 +165,36 @@ impl Relay {
     /// The backend has ended its answer.
     fn complete(&mut self) -> Option<Bytes> {
         self.upstream = None;
+        let now = clock::instant();
         let exchange = &mut self.exchange;
         match &mut self.watch {
             Watch::Events(stream) => {
                 let rest = stream.finish();
                 match stream.usage() {
-                    Some(usage) => exchange.measured(usage),
-                    None => exchange.estimated(stream.counted_output()),
+                    Some(usage) => exchange.measured(usage, now),
+                    None => exchange.estimated(stream.counted_output(), now),
                 }
-                exchange.end("ok");
+                exchange.end("ok", now);
                 (!rest.is_empty()).then_some(rest)
             }
             Watch::Json(kept, read_usage) => {
                 let found = kept.whole().and_then(|whole| read_usage(&whole, None));
                 match found {
-                    Some(usage) => exchange.measured(usage),
-                    None => exchange.unknown(kept.size),
+                    Some(usage) => exchange.measured(usage, now),
+                    None => exchange.unknown(kept.size, now),
                 }
-                exchange.end("ok");
+                exchange.end("ok", now);
                 None
             }
             Watch::Error(kept) => {
                 let billed = exchange.record.status == 400
                     && memmem::find(&joined(&kept.frames), b"content_filter").is_some();
                 if billed {
-                    exchange.estimated(0);
+                    exchange.estimated(0, now);
                 } else {
-                    exchange.released();
+                    exchange.released(now);
                 }
-                exchange.end("upstream_error");
+                exchange.end("upstream_error", now);
                 None
             }
         }
@@ -191,15 +205,16 @@ impl Relay {
     fn break_off(&mut self, code: Code, why: &'static str) -> Option<Bytes> {
         self.upstream = None;
         self.broken = Some(BrokenOff(why));
+        let now = clock::instant();
         let exchange = &mut self.exchange;
         match &mut self.watch {
             Watch::Events(stream) => {
                 let mut event = BytesMut::from(&stream.finish()[..]);
                 match stream.usage() {
-                    Some(usage) => exchange.measured(usage),
-                    None => exchange.estimated(stream.counted_output()),
+                    Some(usage) => exchange.measured(usage, now),
+                    None => exchange.estimated(stream.counted_output(), now),
                 }
-                exchange.end(code.as_str());
+                exchange.end(code.as_str(), now);
                 if stream.is_done() {
                     return None;
                 }
@@ -209,13 +224,13 @@ impl Relay {
                 Some(event.freeze())
             }
             Watch::Json(kept, _) => {
-                exchange.unknown(kept.size);
-                exchange.end(code.as_str());
+                exchange.unknown(kept.size, now);
+                exchange.end(code.as_str(), now);
                 None
             }
             Watch::Error(_) => {
-                exchange.released();
-                exchange.end(code.as_str());
+                exchange.released(now);
+                exchange.end(code.as_str(), now);
                 None
             }
         }
@@ -236,7 +251,7 @@ impl Relay {
             };
             match Pin::new(&mut *upstream).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    self.limits.progress = clock::instant();
+                    self.limits.heard = true;
                     // Trailers end here: no client of these APIs knows any.
                     let Ok(data) = frame.into_data() else {
                         continue;
@@ -259,6 +274,15 @@ impl Relay {
                     self.last = self.break_off(Code::UpstreamTimeout, why);
                 }
             }
+        }
+    }
+}
+
+impl Drop for Relay {
+    /// The client has hung up, unless the exchange has ended: it settles at the output so far.
+    fn drop(&mut self) {
+        if let Watch::Events(stream) = &self.watch {
+            self.exchange.progress(stream.counted_output());
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The first half of a request's life: authenticate -> match route -> estimate -> reserve. What is
 //! admitted goes on to [`crate::forward`]; what is not is refused here, and nowhere else.
 
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::{Request, Response};
@@ -13,7 +14,7 @@ use proxy_core::admit::{self, Ask};
 use proxy_core::auth::Caller;
 use proxy_core::names::{Code, Operation};
 use proxy_core::tokens::Shape;
-use proxy_ledger::Asking;
+use proxy_ledger::{Asking, Subject};
 
 use crate::answer::{self, Refusal, refuse};
 use crate::credential::{self, Shown};
@@ -38,14 +39,21 @@ enum Admitted<'a> {
 
 /// Answers one request, whatever it is.
 pub(crate) async fn handle(core: Arc<Core>, request: Request<Incoming>) -> Response<Payload> {
-    let mut exchange = Exchange::begin(&core, request_id(request.headers()));
+    let now = clock::instant();
+    let mut exchange = Exchange::begin(&core, request_id(request.headers()), now);
     let (parts, mut body) = request.into_parts();
     let live = core.shared.live();
-    let admitted = admitted(&core, live.as_deref(), &parts, &mut body, &mut exchange).await;
+    let arrival = Arrival {
+        core: &core,
+        live: live.as_deref(),
+        parts: &parts,
+        now,
+    };
+    let admitted = arrival.admitted(&mut body, &mut exchange).await;
     let refusal = match admitted {
         Ok(Admitted::Answered(json)) => {
             exchange.record.status = 200;
-            exchange.end("ok");
+            exchange.end("ok", clock::instant());
             return answer::json(json).map(Payload::from);
         }
         Ok(Admitted::Charged(sending)) => match sending.forward(exchange).await {
@@ -65,7 +73,7 @@ pub(crate) async fn handle(core: Arc<Core>, request: Request<Incoming>) -> Respo
 }
 
 async fn refused(
-    mut exchange: Exchange,
+    mut exchange: Box<Exchange>,
     mut refusal: Refusal,
     body: &mut Incoming,
 ) -> Response<Payload> {
@@ -76,44 +84,57 @@ async fn refused(
     let record = &mut exchange.record;
     let answer = answer::error(&refusal, record.dialect(), &record.request_id);
     record.status = answer.status().as_u16();
-    exchange.released();
-    exchange.end(refusal.denial.code.as_str());
+    let now = clock::instant();
+    exchange.released(now);
+    exchange.end(refusal.denial.code.as_str(), now);
     answer.map(Payload::from)
 }
 
-async fn admitted<'a>(
+/// A request whose head has arrived.
+struct Arrival<'a> {
     core: &'a Core,
     live: Option<&'a Live>,
     parts: &'a Parts,
-    body: &mut Incoming,
-    exchange: &mut Exchange,
-) -> Result<Admitted<'a>, Box<Refusal>> {
-    framing_of(&parts.headers)?;
-    let found = found(core, parts)?;
-    exchange.record.api = Some(found.api);
-    let host = host_of(parts)?;
-    let not_ready = || refuse(Code::NotReady, "the gateway has no routing table yet");
-    let live = live.ok_or_else(not_ready)?;
-    let shown =
-        credential::shown(&parts.headers).map_err(|why| refuse(Code::InvalidRequest, why))?;
-    let key = shown.as_ref().map(|shown| shown.key);
-    let caller = admit::authenticate(&live.table, &host, key, clock::now())
-        .map_err(|denial| Box::new(Refusal::from(denial)))?;
-    exchange.record.caller = Some(Arc::clone(&caller));
-    let head = Head {
-        core,
-        live,
-        parts,
-        host,
-        caller,
-        shown,
-    };
-    match &found.api.answer {
-        Answer::Models => Ok(Admitted::Answered(models::list(&head.models()))),
-        Answer::Model => head.model(found.model.as_deref().unwrap_or("")),
-        Answer::Backend(call) => {
-            let sending = head.charged(found.api.operation, call, found.model, body, exchange);
-            Ok(Admitted::Charged(Box::new(sending.await?)))
+    now: Instant,
+}
+
+impl<'a> Arrival<'a> {
+    async fn admitted(
+        self,
+        body: &mut Incoming,
+        exchange: &mut Exchange,
+    ) -> Result<Admitted<'a>, Box<Refusal>> {
+        let Self {
+            core, parts, now, ..
+        } = self;
+        framing_of(&parts.headers)?;
+        let found = found(core, parts)?;
+        exchange.record.api = Some(found.api);
+        let host = host_of(parts)?;
+        let not_ready = || refuse(Code::NotReady, "the gateway has no routing table yet");
+        let live = self.live.ok_or_else(not_ready)?;
+        let shown =
+            credential::shown(&parts.headers).map_err(|why| refuse(Code::InvalidRequest, why))?;
+        let key = shown.as_ref().map(|shown| shown.key);
+        let caller = admit::authenticate(&live.table, &host, key, clock::moment(now))
+            .map_err(|denial| Box::new(Refusal::from(denial)))?;
+        exchange.record.caller = Some(Arc::clone(&caller));
+        let head = Head {
+            core,
+            live,
+            parts,
+            host,
+            caller,
+            shown,
+            now,
+        };
+        match &found.api.answer {
+            Answer::Models => Ok(Admitted::Answered(models::list(&head.models()))),
+            Answer::Model => head.model(found.model.as_deref().unwrap_or("")),
+            Answer::Backend(call) => {
+                let sending = head.charged(found.api.operation, call, found.model, body, exchange);
+                Ok(Admitted::Charged(Box::new(sending.await?)))
+            }
         }
     }
 }
@@ -139,9 +160,10 @@ struct Head<'a> {
     core: &'a Core,
     live: &'a Live,
     parts: &'a Parts,
-    host: String,
+    host: Cow<'a, str>,
     caller: Arc<Caller>,
     shown: Option<Shown<'a>>,
+    now: Instant,
 }
 
 impl<'a> Head<'a> {
@@ -180,7 +202,7 @@ impl<'a> Head<'a> {
     ) -> Result<Sending<'a>, Box<Refusal>> {
         let (config, headers) = (&self.core.shared.config, &self.parts.headers);
         let version = version_of(self.parts)?;
-        let bytes = read_body(headers, body, config.max_body).await?;
+        let (bytes, now) = read_body(headers, body, config.max_body, self.now).await?;
         let kind = headers.get(http::header::CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok());
         let body = call.scan(kind, &bytes);
@@ -205,19 +227,29 @@ impl<'a> Head<'a> {
             max_output_tokens: body.max_output_tokens,
             choices: body.choices,
         };
-        let asking = Asking {
+        let ledger = &self.core.shared.ledger;
+        let moment = clock::moment(now);
+        let account = rule.account(&self.caller);
+        let subject = Subject {
             limits: &rule.limits,
             route: permit.route,
             caller: &self.caller,
             model: &model,
-            clock: clock::now,
         };
+        let find = || ledger.counters(&subject, moment);
+        let counters = account.counters(&self.caller, &model, find);
+        exchange.record.account = Some(account);
         let shape = exchange.record.shape;
         let estimate = Estimate::of(rule, &permit, &model, shape, &bytes, call.prompt);
         let default_output = config.default_output_tokens;
-        let ledger = &self.core.shared.ledger;
+        let asking = Asking {
+            counters: &counters,
+            cost: estimate.at_first(default_output),
+            now: moment,
+            clock: clock::now,
+        };
         let recount = || estimate.counted(default_output);
-        let reserved = ledger.reserve(&asking, estimate.at_first(default_output), recount);
+        let reserved = ledger.reserve(asking, recount);
         let charge = reserved
             .await
             .map_err(|refused| Box::new(Refusal::from(*refused)))?;
@@ -234,7 +266,8 @@ impl<'a> Head<'a> {
             shown: self.shown,
             bytes,
             body,
-            deadline: clock::instant() + timeout,
+            now,
+            deadline: now + timeout,
         })
     }
 }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use proxy_core::table::Table;
 use proxy_ledger::{Agent, Ledger};
 
+use crate::access::Lines;
 use crate::config::Config;
 use crate::endpoint::Endpoints;
 use crate::live::Live;
@@ -38,6 +39,8 @@ struct Published {
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     pub(crate) connections: Connections,
+    /// Its part of the access log.
+    pub(crate) log: Option<Lines>,
     /// Exchanges that have begun and not ended.
     pub(crate) exchanges: AtomicUsize,
     /// Open connections of clients.
@@ -116,11 +119,21 @@ impl Shared {
 
 impl Core {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let log = shared.config.access_log.as_ref();
+        let dropped = &shared.metrics.access_log_dropped;
         Self {
+            log: log.map(|log| Lines::new(log, dropped.clone())),
             shared,
             connections: Connections::default(),
             exchanges: AtomicUsize::new(0),
             clients: AtomicUsize::new(0),
+        }
+    }
+
+    /// Writes out the lines of the access log so far.
+    pub(crate) fn flush_log(&self) {
+        if let Some(log) = &self.log {
+            log.flush();
         }
     }
 

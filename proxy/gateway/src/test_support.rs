@@ -11,7 +11,7 @@ use proxy_core::names::{Moment, Operation};
 use proxy_core::quota::{Limit, Mode, Per};
 use proxy_core::table::{Backend, BackendAuth, Contents, Quota, Table};
 use proxy_core::test_util::{backend, input_cost, quota, route, rule, target};
-use proxy_ledger::{Asking, Charge, Refused};
+use proxy_ledger::{Asking, Charge, Refused, Subject};
 
 use crate::config::Config;
 use crate::gateway::Gateway;
@@ -32,7 +32,7 @@ pub(crate) fn gateway(registry: &mut Registry) -> Gateway {
         default_output_tokens: 20,
         drain_grace: Duration::from_secs(1),
         limit_series: 2,
-        access_log: false,
+        access_log: None,
         store: None,
     };
     Gateway::new(config, Metrics::register(registry))
@@ -91,16 +91,19 @@ fn reserve<T>(
         headers: &headers,
     };
     let permit = admit(&live.table, &caller, &ask).expect("admitted");
-    let asking = Asking {
+    let subject = Subject {
         limits: &live.rule(permit.index).expect("a rule").limits,
         route: permit.route,
         caller: &caller,
         model: "m",
-        clock: || NOW,
     };
     let ledger = &gateway.shared().ledger;
-    let taken = ledger
-        .reserve(&asking, input_cost(tokens), || None)
-        .now_or_never();
+    let asking = Asking {
+        counters: &Arc::new(ledger.counters(&subject, NOW)),
+        cost: input_cost(tokens),
+        now: NOW,
+        clock: || NOW,
+    };
+    let taken = ledger.reserve(asking, || None).now_or_never();
     then(taken.expect("without a store nothing waits"))
 }

@@ -6,16 +6,18 @@ use proxy_core::names::Moment;
 use proxy_core::quota::{Backing, Cost, Entry, Loss, OnStoreLoss, Reservation};
 use smallvec::SmallVec;
 
+use crate::counters::Counters;
 use crate::level::Levels;
-use crate::limit::EnforcedLimit;
 use crate::metrics::Settlements;
-use crate::slot::{Slot, State};
+use crate::slot::State;
 use crate::store::Store;
 
 /// A reservation in every limit that applies to one request. It is settled exactly once: by
 /// [`Charge::settle`], or at `estimate` when it is dropped (an aborted client, a cut stream, a panic).
 #[derive(Debug)]
 pub struct Charge {
+    pub(crate) counters: Arc<Counters>,
+    /// What is held of each counter.
     pub(crate) held: SmallVec<[Held; 4]>,
     pub(crate) settled: bool,
     /// What a drop settles at: the reservation, narrowed as the answer goes on.
@@ -23,14 +25,12 @@ pub struct Charge {
     /// How the limits stood once it was reserved.
     pub levels: Levels,
     pub(crate) clock: fn() -> Moment,
-    pub(crate) settlements: Settlements,
+    pub(crate) settlements: Arc<Settlements>,
     pub(crate) store: Option<Arc<Store>>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Held {
-    pub(crate) slot: Arc<Slot>,
-    pub(crate) limit: Arc<EnforcedLimit>,
     pub(crate) taken: Reservation,
     pub(crate) asked: u64,
 }
@@ -47,17 +47,12 @@ pub enum Settled {
 }
 
 impl Charge {
-    /// Replaces the reservation by what was used.
-    pub fn settle(mut self, actual: Cost, how: Settled) {
-        self.finish(actual, how);
+    /// Replaces the reservation by what was used until `now`.
+    pub fn settle(mut self, actual: Cost, how: Settled, now: Moment) {
+        self.finish(actual, how, now);
     }
 
-    /// Gives everything back: nothing was sent, or the backend bills nothing.
-    pub fn release(self) {
-        self.settle(Cost::default(), Settled::Released);
-    }
-
-    fn finish(&mut self, actual: Cost, how: Settled) {
+    fn finish(&mut self, actual: Cost, how: Settled, now: Moment) {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
@@ -66,14 +61,12 @@ impl Charge {
             Settled::Estimated => self.settlements.estimated.inc(),
             Settled::Released => self.settlements.released.inc(),
         };
-        let now = (self.clock)();
-        for held in self.held.drain(..) {
-            let live = &held.limit;
+        for ((slot, live), held) in self.counters.all().iter().zip(self.held.drain(..)) {
             let used = match how {
                 Settled::Released => 0,
                 Settled::Measured | Settled::Estimated => actual.of(live.limit.unit),
             };
-            let mut state = held.slot.state.lock();
+            let mut state = slot.state.lock();
             state.reserved = state.reserved.saturating_sub(held.asked);
             if !state.counter.suits(&live.limit) {
                 // A later table counts by another window, with a new counter.
@@ -95,7 +88,7 @@ impl Charge {
             let unlisted = !std::mem::replace(&mut state.listed, true);
             drop(state);
             if unlisted && let Some(store) = &self.store {
-                store.list(&held.slot);
+                store.list(slot);
             }
         }
     }
@@ -103,6 +96,9 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.finish(self.estimate, Settled::Estimated);
+        if !self.settled {
+            let now = (self.clock)();
+            self.finish(self.estimate, Settled::Estimated, now);
+        }
     }
 }

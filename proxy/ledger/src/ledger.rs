@@ -36,7 +36,7 @@ pub struct Ledger {
     pub(crate) shards: [RwLock<Shard>; SHARDS],
     /// Two independent keyed hashes make the 128 bits that name a counter.
     hashers: [RandomState; 2],
-    pub(crate) settlements: Settlements,
+    pub(crate) settlements: Arc<Settlements>,
     pub(crate) carryover: Carryover,
     pub(crate) store: Option<Arc<Store>>,
 }
@@ -60,7 +60,7 @@ impl Ledger {
         Self {
             shards: std::array::from_fn(|_| RwLock::default()),
             hashers: [RandomState::default(), RandomState::default()],
-            settlements: metrics.settlements(),
+            settlements: Arc::new(metrics.settlements()),
             carryover: Carryover::default(),
             store,
         }

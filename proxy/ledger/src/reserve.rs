@@ -8,21 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::MutexGuard;
-use proxy_core::auth::Caller;
 use proxy_core::names::Moment;
 use proxy_core::quota::{
     Backing, Cost, Counter, Entry, Escrow, Exceeded, Loss, Mode, Shortfall, Wait, reserve,
 };
-use proxy_core::table::Route;
 use smallvec::SmallVec;
 use tokio::sync::futures::OwnedNotified;
 
 use crate::charge::{Charge, Held};
+use crate::counters::{Counters, Slots};
 use crate::ledger::Ledger;
 use crate::level::{Level, Levels};
-use crate::limit::EnforcedLimit;
 use crate::refusal::{Refused, Spent};
-use crate::slot::{Identity, Slot, State};
+use crate::slot::{Slot, State};
 use crate::store::{Asked, Call};
 
 #[cfg(test)]
@@ -37,21 +35,16 @@ const BUSY: Wait = Wait::Millis(1_000);
 /// A request that asks the limits of its rule.
 #[derive(Clone, Copy, Debug)]
 pub struct Asking<'a> {
-    /// What may apply, by its rule.
-    pub limits: &'a [Arc<EnforcedLimit>],
-    /// The rule's route.
-    pub route: &'a Route,
-    /// The caller.
-    pub caller: &'a Caller,
-    /// The model that the client named.
-    pub model: &'a str,
-    /// Reads the time, at each attempt and at the settlement.
+    /// What it charges.
+    pub counters: &'a Arc<Counters>,
+    /// Its cost, as far as it is known.
+    pub cost: Cost,
+    /// The present moment.
+    pub now: Moment,
+    /// Reads the time: after a wait, and when a charge is dropped.
     pub clock: fn() -> Moment,
 }
 
-/// The counters of a request, in the one order that all requests lock them in: otherwise two of them
-/// could wait for each other.
-type Counters<'a> = SmallVec<[(Arc<Slot>, &'a Arc<EnforcedLimit>); 4]>;
 type Guards<'a> = SmallVec<[MutexGuard<'a, State>; 4]>;
 
 #[expect(
@@ -88,23 +81,21 @@ impl Ledger {
     /// The limit that refused, of several the one with the longest wait.
     pub async fn reserve(
         &self,
-        asking: &Asking<'_>,
-        cost: Cost,
+        asking: Asking<'_>,
         recount: impl FnOnce() -> Option<Cost>,
     ) -> Result<Charge, Box<Refused>> {
-        let mut cost = cost;
-        let counters = self.counters(asking);
-        if counters.is_empty() {
-            return Ok(self.charge(asking, cost, SmallVec::new(), Levels::default()));
+        let mut asking = asking;
+        if asking.counters.all().is_empty() {
+            return Ok(self.charge(&asking, SmallVec::new(), Levels::default()));
         }
         let mut recount = Some(recount);
         let mut deadline = None;
         let mut patient = true;
         loop {
-            match self.attempt(asking, &cost, &counters, patient) {
+            match self.attempt(&asking, patient) {
                 Attempt::Reserved(charge) => return Ok(charge),
                 Attempt::Exceeded(refused) => match recount.take().and_then(|recount| recount()) {
-                    Some(better) if better != cost => cost = better,
+                    Some(better) if better != asking.cost => asking.cost = better,
                     Some(_) | None => {
                         if let Some(spent) = &refused.limit {
                             spent.limit.denials.inc();
@@ -117,86 +108,45 @@ impl Ledger {
                         *deadline.get_or_insert_with(|| tokio::time::Instant::now() + PATIENCE);
                     let answered = waiting.answered.as_mut();
                     patient = tokio::time::timeout_at(deadline, answered).await.is_ok();
+                    asking.now = (asking.clock)();
                 }
             }
         }
     }
 
-    fn counters<'a>(&self, asking: &Asking<'a>) -> Counters<'a> {
-        let Asking {
-            limits,
-            route,
-            caller,
-            model,
-            clock,
-        } = *asking;
-        let model = Some(model);
-        let now = clock();
-        let mut counters: Counters<'_> = limits
-            .iter()
-            .filter(|live| live.flat.applies(caller, model))
-            .map(|live| {
-                let place = self.place(&live.flat, caller, model, route);
-                let identity = || Identity {
-                    key: live.flat.subject_key(caller, model, route),
-                    subject: live.flat.subject_text(caller, model, route).into(),
-                };
-                (self.slot(place, live, identity, now), live)
-            })
-            .collect();
-        counters.sort_unstable_by_key(|(slot, _)| slot.place);
-        counters
-    }
-
-    fn charge(
-        &self,
-        asking: &Asking<'_>,
-        cost: Cost,
-        held: SmallVec<[Held; 4]>,
-        levels: Levels,
-    ) -> Charge {
+    fn charge(&self, asking: &Asking<'_>, held: SmallVec<[Held; 4]>, levels: Levels) -> Charge {
         Charge {
+            counters: Arc::clone(asking.counters),
             held,
             settled: false,
-            estimate: cost,
+            estimate: asking.cost,
             levels,
             clock: asking.clock,
-            settlements: self.settlements.clone(),
+            settlements: Arc::clone(&self.settlements),
             store: self.store.clone(),
         }
     }
 
-    fn attempt(
-        &self,
-        asking: &Asking<'_>,
-        cost: &Cost,
-        counters: &Counters<'_>,
-        patient: bool,
-    ) -> Attempt {
-        let now = (asking.clock)();
+    fn attempt(&self, asking: &Asking<'_>, patient: bool) -> Attempt {
+        let (counters, cost, now) = (asking.counters.all(), &asking.cost, asking.now);
         let mut guards: Guards<'_> = counters.iter().map(|(slot, _)| slot.state.lock()).collect();
         self.adapt(counters, &mut guards, now);
         let mut entries = self.entries(counters, &mut guards);
-        match reserve(&mut entries, cost, now) {
+        match reserve::<SmallVec<[_; 4]>>(&mut entries, cost, now) {
             Ok(taken) => {
                 let levels = Levels::of(&mut entries, now);
                 drop(entries);
                 let mut held = SmallVec::new();
-                for (((slot, live), guard), taken) in counters.iter().zip(&mut guards).zip(taken) {
+                for (((_, live), guard), taken) in counters.iter().zip(&mut guards).zip(taken) {
                     let ask = cost.of(live.limit.unit);
                     guard.reserved = guard.reserved.saturating_add(ask);
                     if taken.over && live.mode() == Mode::Shadow {
                         live.shadow_denials.inc();
                     }
-                    held.push(Held {
-                        slot: Arc::clone(slot),
-                        limit: Arc::clone(live),
-                        taken,
-                        asked: ask,
-                    });
+                    held.push(Held { taken, asked: ask });
                 }
                 self.borrow_ahead(counters, guards, now);
-                Attempt::Reserved(self.charge(asking, *cost, held, levels))
+                Attempt::Reserved(self.charge(asking, held, levels))
             }
             Err(shortfall) => {
                 let exceeded = match &shortfall {
@@ -217,7 +167,7 @@ impl Ledger {
     }
 
     /// Replaces counters whose window has another kind by now, and adopts changed limits.
-    fn adapt(&self, counters: &Counters<'_>, guards: &mut Guards<'_>, now: Moment) {
+    fn adapt(&self, counters: &Slots, guards: &mut Guards<'_>, now: Moment) {
         for (guard, (slot, live)) in guards.iter_mut().zip(counters) {
             if guard.counts_like(&live.limit) {
                 continue;
@@ -234,7 +184,7 @@ impl Ledger {
 
     fn entries<'g>(
         &self,
-        counters: &Counters<'_>,
+        counters: &Slots,
         guards: &'g mut Guards<'_>,
     ) -> SmallVec<[Entry<'g>; 4]> {
         let store = self.store.as_ref();
@@ -274,7 +224,7 @@ impl Ledger {
     fn borrow(
         &self,
         cost: &Cost,
-        counters: &Counters<'_>,
+        counters: &Slots,
         mut guards: Guards<'_>,
         lacking: &[usize],
         now: Moment,
@@ -328,7 +278,7 @@ impl Ledger {
 
     /// Asks for more before a grant is used up, in one call for all counters that run low or soon will. No
     /// request waits for it.
-    fn borrow_ahead(&self, counters: &Counters<'_>, mut guards: Guards<'_>, now: Moment) {
+    fn borrow_ahead(&self, counters: &Slots, mut guards: Guards<'_>, now: Moment) {
         let Some(store) = &self.store else { return };
         let mut asked = Vec::new();
         if store.is_open() {
@@ -356,7 +306,7 @@ impl Ledger {
         self.send(counters, guards, asked);
     }
 
-    fn send(&self, counters: &Counters<'_>, mut guards: Guards<'_>, asked: Vec<Asked>) {
+    fn send(&self, counters: &Slots, mut guards: Guards<'_>, asked: Vec<Asked>) {
         let Some(store) = &self.store else { return };
         let unlisted: SmallVec<[_; 4]> = counters
             .iter()
@@ -377,7 +327,7 @@ impl Ledger {
 }
 
 fn refused(
-    counters: &Counters<'_>,
+    counters: &Slots,
     entries: &mut [Entry<'_>],
     exceeded: Exceeded,
     cost: &Cost,

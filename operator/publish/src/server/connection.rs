@@ -65,10 +65,6 @@ pub(super) enum ServeError {
 
 impl Connections {
     pub(super) fn new(channel: Channel, tls: Option<Arc<ServerConfig>>) -> Self {
-        let mut http1 = http1::Builder::new();
-        http1
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -80,8 +76,9 @@ impl Connections {
             channel: Arc::new(channel),
             tls,
             limits: Limits {
-                http1,
+                http1: http1::Builder::new(),
                 http2,
+                head: HEADER_TIMEOUT,
                 close: Some(CLOSE_TIMEOUT),
             },
         }

@@ -1,6 +1,5 @@
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -10,6 +9,9 @@ use crate::shutdown;
 
 /// A wait that no test reaches unless it fails.
 const LONGEST: Duration = Duration::from_secs(5);
+
+/// The wait for a head.
+const HEAD: Duration = Duration::from_secs(60);
 
 /// Both ends of a connection on loopback: the client's and the server's.
 async fn connected() -> (TcpStream, TcpStream) {
@@ -94,11 +96,10 @@ fn served(close: Option<Duration>) -> Served {
     let (answers, answered) = mpsc::channel::<()>(8);
     let (done, ended) = mpsc::channel(1);
     let (stop, shutdown) = shutdown::channel();
-    let mut http1 = http1::Builder::new();
-    http1.timer(TokioTimer::new());
     let limits = Limits {
-        http1,
+        http1: hyper_http1::Builder::new(),
         http2: http2::Builder::new(TokioExecutor::new()),
+        head: HEAD,
         close,
     };
     let answered = std::sync::Arc::new(tokio::sync::Mutex::new(answered));
@@ -154,4 +155,80 @@ async fn an_idle_connection_closes_at_a_shutdown() {
     let mut served = served(None);
     served.stop.stop();
     assert!(served.ended.recv().await.unwrap().is_ok());
+}
+
+/// Longer than it takes to see that a connection is idle.
+const PAUSE: Duration = Duration::from_secs(3);
+
+impl Served {
+    async fn exchange(&mut self) {
+        self.requests.recv().await.unwrap();
+        self.answers.send(()).await.unwrap();
+        let mut response = Vec::new();
+        while !response.ends_with(b"served") {
+            assert_ne!(self.client.read_buf(&mut response).await.unwrap(), 0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_are_served_before_and_after_a_pause() {
+    let mut served = served(None);
+    for _ in 0..3 {
+        served.client.write_all(REQUEST).await.unwrap();
+        served.exchange().await;
+        sleep(PAUSE).await;
+    }
+    // The head comes in two parts, with a pause of its own.
+    let (begin, end) = REQUEST.split_at(7);
+    served.client.write_all(begin).await.unwrap();
+    sleep(PAUSE).await;
+    served.client.write_all(end).await.unwrap();
+    served.exchange().await;
+    // Two requests in one piece after a pause.
+    sleep(PAUSE).await;
+    served.client.write_all(&REQUEST.repeat(2)).await.unwrap();
+    served.exchange().await;
+    served.exchange().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_without_a_request_is_disconnected_in_time() {
+    for begun in [b"".as_slice(), b"GET / HT"] {
+        let mut served = served(None);
+        served.client.write_all(REQUEST).await.unwrap();
+        served.exchange().await;
+        let started = tokio::time::Instant::now();
+        served.client.write_all(begun).await.unwrap();
+        let ended = served.ended.recv().await.unwrap();
+        assert!(matches!(ended, Err(ConnectionError::Silent)), "{ended:?}");
+        let late = started.elapsed().saturating_sub(HEAD);
+        assert!(late < PAUSE, "{late:?} too late");
+        assert!(started.elapsed() >= HEAD - PAUSE);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_response_is_no_pause() {
+    let mut served = served(None);
+    served.client.write_all(REQUEST).await.unwrap();
+    sleep(HEAD * 3).await;
+    served.exchange().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_or_the_client_ends_a_pause() {
+    for stops in [true, false] {
+        let mut served = served(None);
+        served.client.write_all(REQUEST).await.unwrap();
+        served.exchange().await;
+        sleep(PAUSE).await;
+        if stops {
+            served.stop.stop();
+        } else {
+            served.client.shutdown().await.unwrap();
+        }
+        assert!(served.ended.recv().await.unwrap().is_ok());
+        assert_eq!(served.client.read(&mut [0]).await.unwrap(), 0);
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::calendar::Span;
 use super::limit::{Limit, Wait};
-use super::ring::Ring;
+use super::ring::{MINUTE_BUCKETS, MINUTE_MS, Ring, SECOND_BUCKETS, SECOND_MS};
 use super::window::Window;
 use crate::names::Moment;
 
@@ -242,8 +242,8 @@ impl Counter {
     #[must_use]
     pub fn suits(&self, limit: &Limit) -> bool {
         match (&self.state, &limit.window) {
-            (State::Rolling(ring), Window::Second) => ring.counts_like(&Ring::second(0)),
-            (State::Rolling(ring), Window::Minute) => ring.counts_like(&Ring::minute(0)),
+            (State::Rolling(ring), Window::Second) => ring.spans(SECOND_BUCKETS, SECOND_MS),
+            (State::Rolling(ring), Window::Minute) => ring.spans(MINUTE_BUCKETS, MINUTE_MS),
             (State::Calendar { .. }, Window::Calendar(..)) | (State::Held { .. }, Window::Held) => {
                 true
             }

@@ -82,16 +82,16 @@ enum Check {
 /// Debits `cost` from all entries, or from none of them when an enforced one does not fit.
 ///
 /// Returns one reservation per entry, in order. Cost: two passes over the entries, no allocation
-/// besides the result.
+/// besides what the result needs.
 ///
 /// # Errors
 /// [`Shortfall`]; no counter has changed. A spent limit goes before a lack, so nothing is borrowed
 /// for a request that is refused anyway.
-pub fn reserve(
+pub fn reserve<R: FromIterator<Reservation>>(
     entries: &mut [Entry<'_>],
     cost: &Cost,
     now: Moment,
-) -> Result<Vec<Reservation>, Shortfall> {
+) -> Result<R, Shortfall> {
     let mut refused: Option<Exceeded> = None;
     let mut lacking = Vec::new();
     for (index, entry) in entries.iter_mut().enumerate() {

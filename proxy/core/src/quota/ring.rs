@@ -8,6 +8,9 @@
 pub(super) const MINUTE_BUCKETS: u64 = 60;
 /// Sub-buckets of 100 ms in a second: under-use is at most 1/11.
 pub(super) const SECOND_BUCKETS: u64 = 10;
+/// The two windows in milliseconds.
+pub(super) const MINUTE_MS: u64 = 60_000;
+pub(super) const SECOND_MS: u64 = 1_000;
 
 /// The longest wait that is reported: a debt of N limits takes N windows to drain.
 pub(super) const HORIZON_MS: u64 = 86_400_000;
@@ -29,11 +32,11 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) fn minute(now_ms: u64) -> Self {
-        Self::new(MINUTE_BUCKETS, 60_000, now_ms)
+        Self::new(MINUTE_BUCKETS, MINUTE_MS, now_ms)
     }
 
     pub(super) fn second(now_ms: u64) -> Self {
-        Self::new(SECOND_BUCKETS, 1_000, now_ms)
+        Self::new(SECOND_BUCKETS, SECOND_MS, now_ms)
     }
 
     fn new(count: u64, window_ms: u64, now_ms: u64) -> Self {
@@ -48,9 +51,9 @@ impl Ring {
         }
     }
 
-    /// Whether both cut time into the same buckets.
-    pub(super) const fn counts_like(&self, other: &Self) -> bool {
-        self.tau_ms == other.tau_ms && self.buckets.len() == other.buckets.len()
+    /// Whether it cuts a window of this length into so many sub-buckets.
+    pub(super) fn spans(&self, count: u64, window_ms: u64) -> bool {
+        self.len() == count.saturating_add(1) && self.tau_ms.saturating_mul(count) == window_ms
     }
 
     fn slot(&mut self, bucket: u64) -> Option<&mut u64> {

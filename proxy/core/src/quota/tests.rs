@@ -41,7 +41,7 @@ fn tokens(input: u64) -> Cost {
 
 fn take(limit: &Limit, counter: &mut Counter, ask: u64, ms: u64) -> Result<Reservation, Wait> {
     let mut entries = [Entry::own(limit, Mode::Enforce, counter)];
-    match reserve(&mut entries, &tokens(ask), at(ms)) {
+    match reserve::<Vec<_>>(&mut entries, &tokens(ask), at(ms)) {
         Ok(mut taken) => Ok(taken.remove(0)),
         Err(shortfall) => Err(shortfall.exceeded().wait),
     }
@@ -87,7 +87,7 @@ fn a_refusal_debits_no_sibling() {
             Entry::own(&wide, Mode::Enforce, a),
             Entry::own(&tight, Mode::Enforce, b),
         ];
-        reserve(&mut entries, &tokens(10), at(0))
+        reserve::<Vec<_>>(&mut entries, &tokens(10), at(0))
     };
     both(&mut a, &mut b).expect("the first fits");
     assert_eq!(
@@ -107,7 +107,8 @@ fn a_shadowed_limit_counts_and_reports_and_refuses_nothing() {
     let mut over = Vec::new();
     for _ in 0..3 {
         let mut entries = [Entry::own(&tight, Mode::Shadow, &mut counter)];
-        over.push(reserve(&mut entries, &tokens(1), at(0)).expect("never refuses")[0].over);
+        let taken: Vec<_> = reserve(&mut entries, &tokens(1), at(0)).expect("never refuses");
+        over.push(taken[0].over);
     }
     assert_eq!(over, [false, true, true]);
     assert_eq!(counter.used(&tight, at(0)), 3);
@@ -296,7 +297,7 @@ fn a_wall_clock_set_back_does_not_reopen_a_spent_period() {
         unix_ms: 3_600_000,
     };
     let mut entries = [Entry::own(&hour, Mode::Enforce, &mut counter)];
-    assert!(reserve(&mut entries, &tokens(1), back).is_err());
+    assert!(reserve::<Vec<_>>(&mut entries, &tokens(1), back).is_err());
     assert!(take(&hour, &mut counter, 1, 10_800_000).is_ok());
 }
 

@@ -292,7 +292,7 @@ impl<'t> Replay<'t> {
             });
             entries.push(limit.entry(subject, now));
         }
-        match reserve(&mut entries, &cost, now) {
+        match reserve::<Vec<_>>(&mut entries, &cost, now) {
             Ok(reservations) => Ok(ids
                 .into_iter()
                 .zip(reservations)

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use prometheus_client::registry::Registry;
+use proxy_admin::clock;
 use proxy_core::names::Usage;
 use proxy_core::quota::{Mode, Unit};
 use proxy_core::table::Table;
@@ -28,15 +29,16 @@ fn each_charge_of_an_exchange_settles_once() {
     gateway.publish(Arc::new(Table::new(contents)));
     let core = Arc::new(Core::new(Arc::clone(gateway.shared())));
 
-    let mut exchange = Exchange::begin(&core, HeaderValue::from_static("id"));
+    let now = clock::instant();
+    let mut exchange = Exchange::begin(&core, HeaderValue::from_static("id"), now);
     exchange.charge(take(&gateway, "k", 60), Price::default());
-    exchange.measured(usage(30));
+    exchange.measured(usage(30), now);
     exchange.charge(take(&gateway, "k", 40), Price::default());
-    exchange.measured(usage(20));
+    exchange.measured(usage(20), now);
     exchange.charge(take(&gateway, "k", 50), Price::default());
     assert!(core.is_busy());
     // The third one is still open: it settles at its estimate.
-    exchange.end("ok");
+    exchange.end("ok", now);
     assert_eq!(exchange.record.usage.input_tokens, 100);
     assert!(!core.is_busy());
     drop(exchange);

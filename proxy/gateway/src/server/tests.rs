@@ -4,6 +4,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use http::HeaderValue;
 use prometheus_client::registry::Registry;
+use proxy_admin::clock;
 
 use super::{Open, drained};
 use crate::exchange::Exchange;
@@ -18,7 +19,7 @@ fn core() -> Arc<Core> {
 #[tokio::test]
 async fn a_drain_waits_for_an_exchange_without_a_connection() {
     let core = core();
-    let exchange = Exchange::begin(&core, HeaderValue::from_static("id"));
+    let exchange = Exchange::begin(&core, HeaderValue::from_static("id"), clock::instant());
     let waits = tokio::time::timeout(Duration::from_millis(100), drained(&core));
     assert!(waits.await.is_err());
     drop(exchange);

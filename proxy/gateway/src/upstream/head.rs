@@ -68,8 +68,7 @@ impl Head {
         let mut headers = HeaderMap::with_capacity(parsed.headers.len() + ROOM);
         let mut connection = Connection::default();
         for header in parsed.headers.iter() {
-            let name = HeaderName::from_bytes(header.name.as_bytes());
-            let name = name.map_err(|_error| Malformed::Head)?;
+            let name = named(header.name)?;
             if connection.note(&name, header.value)? {
                 let value = HeaderValue::from_maybe_shared(bytes.slice_ref(header.value));
                 headers.append(name, value.map_err(|_error| Malformed::Head)?);
@@ -85,6 +84,34 @@ impl Head {
             keeps: !connection.close && (minor == 1 || connection.keep_alive),
         })
     }
+}
+
+/// The name of a header. An unknown name costs an allocation, so those of Foundry are known.
+fn named(text: &str) -> Result<HeaderName, Malformed> {
+    static KNOWN: [HeaderName; 18] = [
+        HeaderName::from_static("x-request-id"),
+        HeaderName::from_static("apim-request-id"),
+        HeaderName::from_static("x-ms-client-request-id"),
+        HeaderName::from_static("x-ms-region"),
+        HeaderName::from_static("x-ms-deployment-name"),
+        HeaderName::from_static("x-ms-rai-invoked"),
+        HeaderName::from_static("azureml-model-session"),
+        HeaderName::from_static("azure-openai-deployment-utilization"),
+        HeaderName::from_static("openai-processing-ms"),
+        HeaderName::from_static("openai-version"),
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderName::from_static("x-ratelimit-limit-requests"),
+        HeaderName::from_static("x-ratelimit-remaining-requests"),
+        HeaderName::from_static("x-ratelimit-reset-requests"),
+        HeaderName::from_static("x-ratelimit-limit-tokens"),
+        HeaderName::from_static("x-ratelimit-remaining-tokens"),
+        HeaderName::from_static("x-ratelimit-reset-tokens"),
+        HeaderName::from_static("retry-after-ms"),
+    ];
+    if let Some(known) = KNOWN.iter().find(|known| known.as_str() == text) {
+        return Ok(known.clone());
+    }
+    HeaderName::from_bytes(text.as_bytes()).map_err(|_error| Malformed::Head)
 }
 
 // === impl Connection ===

@@ -44,7 +44,7 @@ fn shows_reservations_and_then_use() {
         (&*first.unit, &*first.window, &*first.mode),
         ("Tokens", "Minute", "Enforce")
     );
-    charge.settle(input_cost(12), Settled::Measured);
+    charge.settle(input_cost(12), Settled::Measured, NOW);
     assert_eq!(shown().subjects, [subject(17, 5)]);
     assert!(is_refused(&gateway, "k", 40));
     assert_eq!(shown().denials, 1);

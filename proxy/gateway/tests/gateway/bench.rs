@@ -11,7 +11,7 @@ use proxy_core::names::Secret;
 use proxy_core::quota::{Limit, Unit};
 use proxy_core::table::{Backend, BackendAuth, Contents, Retry, Rule, Table, Target};
 use proxy_core::test_util::{backend, deployment, key, limit, object, quota, route, rule, target};
-use proxy_gateway::{Config, Gateway, Metrics};
+use proxy_gateway::{AccessLog, Config, Gateway, Metrics};
 use serde_json::{Value, json};
 use tests_foundry::{Record, Sim};
 use tests_support::http::{self, Answer};
@@ -83,6 +83,10 @@ pub(crate) fn routed(backends: Vec<Backend>, limits: Vec<Limit>) -> Contents {
     )
 }
 
+fn sims(count: usize, config: &tests_foundry::Config) -> Result<Vec<Sim>> {
+    (0..count).map(|_| Ok(Sim::start(config)?)).collect()
+}
+
 pub(crate) fn minute(unit: Unit, amount: u64) -> Limit {
     limit("minute", unit, amount)
 }
@@ -97,32 +101,44 @@ impl Bench {
         limits: Vec<Limit>,
         sim: &tests_foundry::Config,
     ) -> Result<Self> {
-        let sims = (0..backends)
-            .map(|_| Ok(Sim::start(sim)?))
-            .collect::<Result<Vec<_>>>()?;
+        let sims = sims(backends, sim)?;
         let contents = contents(&sims, limits);
-        Self::serve(sims, contents, 2, 1 << 20)
+        Self::serve(sims, contents, |_config| ())
+    }
+
+    /// One backend, no limit, and an access log.
+    pub(crate) fn logging(access_log: AccessLog) -> Result<Self> {
+        let sims = sims(1, &tests_foundry::Config::default())?;
+        let contents = contents(&sims, Vec::new());
+        Self::serve(sims, contents, |config| {
+            config.access_log = Some(access_log);
+        })
     }
 
     /// On one core, in front of one backend: each request meets the connections of all before it.
     pub(crate) fn before(backend: Backend) -> Result<Self> {
-        Self::serve(Vec::new(), routed(vec![backend], Vec::new()), 1, 16 << 20)
+        let contents = routed(vec![backend], Vec::new());
+        Self::serve(Vec::new(), contents, |config| {
+            config.threads = 1;
+            config.max_body = 16 << 20;
+        })
     }
 
-    fn serve(sims: Vec<Sim>, contents: Contents, threads: usize, max_body: usize) -> Result<Self> {
+    fn serve(sims: Vec<Sim>, contents: Contents, adapt: impl FnOnce(&mut Config)) -> Result<Self> {
         let mut registry = Registry::default();
-        let config = Config {
+        let mut config = Config {
             listen: "127.0.0.1:0".parse()?,
             apis: proxy_api::ROWS,
-            threads,
+            threads: 2,
             tls: None,
-            max_body,
+            max_body: 1 << 20,
             default_output_tokens: 100,
             drain_grace: Duration::from_secs(10),
             limit_series: 0,
-            access_log: false,
+            access_log: None,
             store: None,
         };
+        adapt(&mut config);
         let gateway = Gateway::new(config, Metrics::register(&mut registry));
         gateway.publish(Arc::new(Table::new(contents)));
         let (trigger, shutdown) = shutdown::channel();

@@ -490,7 +490,7 @@ async fn without_a_table_it_is_not_ready() -> Result<()> {
         default_output_tokens: 100,
         drain_grace: Duration::from_secs(1),
         limit_series: 0,
-        access_log: false,
+        access_log: None,
         store: None,
     };
     let gateway = Gateway::new(config, Metrics::register(&mut registry));

@@ -1,5 +1,6 @@
 //! The gateway on real sockets, in front of a simulated Foundry.
 
+mod access;
 mod bench;
 mod chat;
 mod connections;

@@ -134,7 +134,7 @@ impl Running {
             default_output_tokens: 5,
             drain_grace: Duration::from_secs(5),
             limit_series: 0,
-            access_log: false,
+            access_log: None,
             store: None,
         };
         let gateway = Gateway::new(config, Metrics::register(&mut registry));

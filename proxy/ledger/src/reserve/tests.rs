@@ -6,13 +6,14 @@ use http::HeaderMap;
 use prometheus_client::registry::Registry;
 use proxy_core::admit::{Ask, admit, authenticate};
 use proxy_core::names::{Code, Moment, Operation};
-use proxy_core::quota::{Limit, Mode, Per, Unit, Wait};
+use proxy_core::quota::{Cost, Limit, Mode, Per, Unit, Wait};
 use proxy_core::table::{Contents, Quota, Table};
 pub(crate) use proxy_core::test_util::limit;
 use proxy_core::test_util::{backend, input_cost, quota, route, rule, target};
 
 use super::Asking;
 use crate::charge::{Charge, Settled};
+use crate::counters::Subject;
 use crate::ledger::{Ledger, SHARDS, SWEEP_AT};
 use crate::limit::EnforcedLimit;
 use crate::metrics::Metrics;
@@ -90,16 +91,19 @@ impl Bench {
             headers: &headers,
         };
         let permit = admit(&live.table, &caller, &ask).expect("admitted");
-        let asking = Asking {
+        let subject = Subject {
             limits: &live.limits,
             route: permit.route,
             caller: &caller,
             model: "m",
+        };
+        let asking = Asking {
+            counters: &Arc::new(self.ledger.counters(&subject, clock())),
+            cost: input_cost(tokens),
+            now: clock(),
             clock,
         };
-        self.ledger
-            .reserve(&asking, input_cost(tokens), || None)
-            .await
+        self.ledger.reserve(asking, || None).await
     }
 }
 
@@ -138,7 +142,7 @@ fn a_dropped_charge_is_settled_at_its_estimate_once() {
     charge.estimate = input_cost(30);
     drop(charge);
     let charge = bench.take(&live, "k", 70).expect("30 are used");
-    charge.settle(input_cost(70), Settled::Measured);
+    charge.settle(input_cost(70), Settled::Measured, clock());
     let refusal = refused(bench.take(&live, "k", 1));
     assert_eq!(code(&refusal), Code::QuotaExceeded);
     assert_eq!(refusal.limit.expect("named").level.used, 100);
@@ -265,7 +269,7 @@ fn unused_counters_of_strangers_are_dropped() {
         bench
             .take(&live, &format!("k{caller}"), 1)
             .expect("its own counter")
-            .release();
+            .settle(Cost::default(), Settled::Released, clock());
     }
     let counters: usize = bench
         .ledger
@@ -298,7 +302,7 @@ fn ten_thousand_concurrent_reservations_over_three_limits_admit_exactly_the_tigh
             std::thread::spawn(move || {
                 for _ in 0..1_250 {
                     if let Ok(charge) = bench.take(&live, "k", 7) {
-                        charge.settle(input_cost(7), Settled::Measured);
+                        charge.settle(input_cost(7), Settled::Measured, clock());
                         admitted.fetch_add(1, Ordering::Relaxed);
                     }
                 }

@@ -1,0 +1,77 @@
+use std::cell::Cell;
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use proxy_core::auth::{Caller, CallerKind, KeyDigest};
+use proxy_core::quota::Mode;
+use proxy_core::table::Table;
+use proxy_core::test_util::object;
+use proxy_ledger::Counters;
+
+use super::{LiveRule, MODELS_PER_ACCOUNT};
+use crate::test_support::{contents, gateway};
+
+fn rule() -> Arc<LiveRule> {
+    let gateway = gateway(&mut Registry::default());
+    gateway.publish(Arc::new(Table::new(contents(
+        Mode::Enforce,
+        Vec::new(),
+        Vec::new(),
+    ))));
+    let live = gateway.shared().live().expect("a table");
+    Arc::clone(live.rule(0).expect("a rule"))
+}
+
+fn known() -> Arc<Caller> {
+    Arc::new(Caller {
+        kind: CallerKind::Known(object("ann")),
+        ..Caller::anonymous()
+    })
+}
+
+/// How often the counters are looked up by requests of these callers for these models.
+fn lookups<'a>(
+    rule: &LiveRule,
+    requests: impl IntoIterator<Item = (&'a Arc<Caller>, String)>,
+) -> usize {
+    let lookups = Cell::new(0);
+    for (caller, model) in requests {
+        let find = || {
+            lookups.set(lookups.get() + 1);
+            Counters::default()
+        };
+        let account = rule.account(caller);
+        drop(account.counters(caller, &model.into(), find));
+    }
+    lookups.get()
+}
+
+#[test]
+fn a_known_caller_is_looked_up_once_for_each_model() {
+    let (rule, ann, bob) = (rule(), known(), known());
+    let m = || "m".to_owned();
+    assert_eq!(lookups(&rule, [(&ann, m()), (&bob, m())]), 2);
+    let again = [(&ann, m()), (&bob, m()), (&ann, "n".to_owned())];
+    assert_eq!(lookups(&rule, again), 1);
+    let anonymous = Arc::new(Caller::anonymous());
+    assert_eq!(lookups(&rule, [(&anonymous, m()), (&anonymous, m())]), 1);
+}
+
+#[test]
+fn strangers_share_an_account_and_no_counters() {
+    let rule = rule();
+    let stranger = |key| Arc::new(Caller::unknown(&KeyDigest::of(key)));
+    let (one, other) = (stranger("one"), stranger("other"));
+    assert!(Arc::ptr_eq(&rule.account(&one), &rule.account(&other)));
+    let m = || "m".to_owned();
+    let requests = [(&one, m()), (&other, m()), (&one, m())];
+    assert_eq!(lookups(&rule, requests), 3);
+}
+
+#[test]
+fn names_that_a_caller_makes_up_are_not_kept_without_end() {
+    let (rule, ann) = (rule(), known());
+    let models = || (0..2 * MODELS_PER_ACCOUNT).map(|model| (&ann, format!("m{model}")));
+    assert_eq!(lookups(&rule, models()), 2 * MODELS_PER_ACCOUNT);
+    assert_eq!(lookups(&rule, models()), MODELS_PER_ACCOUNT);
+}
