@@ -15,11 +15,11 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::Response;
 use parking_lot::Mutex;
-use proxy_admin::{clock, errors};
+use proxy_admin::errors;
 
 pub(crate) use body::AnswerBody;
 pub(crate) use failure::{Failed, Failure};
@@ -28,19 +28,12 @@ use pool::{Connected, Pool};
 
 use crate::origin::{Origin, Outgoing, Peer};
 
-/// How often idle connections are looked at.
-const PRUNE_EVERY: Duration = Duration::from_secs(1);
-
-/// The upstream connections of one core.
+/// The upstream connections of one core, by the number of their peer.
 #[derive(Debug, Default)]
-pub(crate) struct Connections(Mutex<Pools>);
+pub(crate) struct Connections(Mutex<HashMap<u64, Shared, foldhash::fast::RandomState>>);
 
-#[derive(Debug, Default)]
-struct Pools {
-    /// By the number of their peer, with which they go.
-    by_peer: HashMap<u64, (Weak<Peer>, Arc<Pool>), foldhash::fast::RandomState>,
-    pruned: Option<Instant>,
-}
+/// A pool goes with its peer.
+type Shared = (Weak<Peer>, Arc<Pool>);
 
 impl Connections {
     /// Sends, and waits for the head of the answer until `deadline`.
@@ -64,7 +57,7 @@ impl Connections {
                 return tried;
             }
         }
-        match self.connect(&pool, deadline).await? {
+        match connect(&pool, deadline).await? {
             Connected::Http1(connection) => {
                 exchange(connection, &pool, origin, outgoing, deadline).await
             }
@@ -73,15 +66,9 @@ impl Connections {
     }
 
     /// Closes connections that were idle for too long or were closed by their peer, and all of peers that
-    /// are gone. Looks at all of them once a second, however often it is called.
+    /// are gone. To be called each second.
     pub(crate) fn prune(&self, now: Instant) {
-        let mut pools = self.0.lock();
-        let again = |last: Instant| now.saturating_duration_since(last) < PRUNE_EVERY;
-        if pools.pruned.is_some_and(again) {
-            return;
-        }
-        pools.pruned = Some(now);
-        pools.by_peer.retain(|_, (peer, pool)| {
+        self.0.lock().retain(|_, (peer, pool)| {
             pool.prune(now);
             peer.strong_count() > 0
         });
@@ -89,24 +76,21 @@ impl Connections {
 
     fn pool(&self, peer: &Arc<Peer>) -> Result<Arc<Pool>, Failed> {
         let mut pools = self.0.lock();
-        if let Some((_, pool)) = pools.by_peer.get(&peer.number) {
+        if let Some((_, pool)) = pools.get(&peer.number) {
             return Ok(Arc::clone(pool));
         }
         let pool = Arc::new(Pool::new(&peer.name).map_err(Failed::unreachable)?);
-        let known = (Arc::downgrade(peer), Arc::clone(&pool));
-        pools.by_peer.insert(peer.number, known);
+        pools.insert(peer.number, (Arc::downgrade(peer), Arc::clone(&pool)));
         Ok(pool)
     }
+}
 
-    async fn connect(&self, pool: &Pool, deadline: Instant) -> Result<Connected, Failed> {
-        // A core that needs more may hold some that are of no use.
-        self.prune(clock::instant());
-        // A handshake is a large future, and most requests have none.
-        let connected = Box::pin(tokio::time::timeout_at(deadline.into(), pool.connect()));
-        match connected.await {
-            Ok(connected) => connected.map_err(Failed::unreachable),
-            Err(_elapsed) => Err(Failed::unreachable("no connection in time".to_owned())),
-        }
+async fn connect(pool: &Pool, deadline: Instant) -> Result<Connected, Failed> {
+    // A handshake is a large future, and most requests have none.
+    let connected = Box::pin(tokio::time::timeout_at(deadline.into(), pool.connect()));
+    match connected.await {
+        Ok(connected) => connected.map_err(Failed::unreachable),
+        Err(_elapsed) => Err(Failed::unreachable("no connection in time".to_owned())),
     }
 }
 

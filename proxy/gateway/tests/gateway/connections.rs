@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::bench::{Bench, at, chat};
 use crate::raw::{Raw, ask, echo, request};
@@ -159,8 +160,16 @@ async fn requests_at_once_have_a_connection_each() -> Result<()> {
     Ok(())
 }
 
-/// A server on TLS that speaks one protocol, and the backend that trusts it. Counts handshakes.
-async fn secured(alpn: &'static [u8]) -> Result<(Raw, Backend, Arc<AtomicUsize>)> {
+type Tls = TlsStream<TcpStream>;
+
+/// A server on TLS that agrees to one protocol, and the backend that trusts it. Counts handshakes.
+async fn secured<F>(
+    alpn: &[u8],
+    serve: impl Fn(Tls) -> F + Send + Sync + 'static,
+) -> Result<(Raw, Backend, Arc<AtomicUsize>)>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(["foundry.test".to_owned()])?;
     let key = PrivateKeyDer::try_from(signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
@@ -173,20 +182,14 @@ async fn secured(alpn: &'static [u8]) -> Result<(Raw, Backend, Arc<AtomicUsize>)
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let handshakes = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&handshakes);
+    let serve = Arc::new(serve);
     let raw = Raw::start(move |stream| {
         let (acceptor, count) = (acceptor.clone(), Arc::clone(&count));
+        let serve = Arc::clone(&serve);
         async move {
-            let mut stream = acceptor.accept(stream).await?;
+            let stream = acceptor.accept(stream).await?;
             count.fetch_add(1, Ordering::SeqCst);
-            if alpn == b"h2" {
-                let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                let served = builder.serve_connection(TokioIo::new(stream), service_fn(mirror));
-                return Ok(served.await?);
-            }
-            loop {
-                let asked = request(&mut stream).await?;
-                echo(&mut stream, &asked).await?;
-            }
+            serve(stream).await
         }
     })
     .await?;
@@ -196,6 +199,19 @@ async fn secured(alpn: &'static [u8]) -> Result<(Raw, Backend, Arc<AtomicUsize>)
         ..at(&raw.url.replace("http:", "https:"))
     };
     Ok((raw, backend, handshakes))
+}
+
+async fn speak_http1(mut stream: Tls) -> Result<()> {
+    loop {
+        let asked = request(&mut stream).await?;
+        echo(&mut stream, &asked).await?;
+    }
+}
+
+async fn speak_http2(stream: Tls) -> Result<()> {
+    let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let served = builder.serve_connection(TokioIo::new(stream), service_fn(mirror));
+    Ok(served.await?)
 }
 
 /// Answers on HTTP/2 with the length of the request, and what must not be in it.
@@ -219,7 +235,7 @@ async fn mirror(request: hyper::Request<Incoming>) -> Result<hyper::Response<Ful
 
 #[tokio::test]
 async fn tls_carries_http_1_1() -> Result<()> {
-    let (raw, backend, handshakes) = secured(b"http/1.1").await?;
+    let (raw, backend, handshakes) = secured(b"http/1.1", speak_http1).await?;
     let bench = Bench::before(backend)?;
     let long = "x".repeat(500_000);
     for text in ["a", &long, "b"] {
@@ -232,8 +248,27 @@ async fn tls_carries_http_1_1() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_answer_without_a_length_is_whole_only_if_tls_was_closed() -> Result<()> {
+    async fn serve(mut stream: Tls) -> Result<()> {
+        let asked = request(&mut stream).await?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello").await?;
+        stream.flush().await?;
+        if asked.contains("<whole>") {
+            stream.shutdown().await?;
+        }
+        Ok(())
+    }
+    let (_raw, backend, _handshakes) = secured(b"http/1.1", serve).await?;
+    let bench = Bench::before(backend)?;
+    assert_eq!(&*ask(&bench, "whole").await?.body, b"hello");
+    let cut = ask(&bench, "cut").await;
+    assert!(cut.is_err(), "{cut:?}");
+    bench.quiet().await
+}
+
+#[tokio::test]
 async fn a_server_of_http_2_alone_is_spoken_to_in_http_2() -> Result<()> {
-    let (raw, backend, handshakes) = secured(b"h2").await?;
+    let (raw, backend, handshakes) = secured(b"h2", speak_http2).await?;
     let bench = Bench::before(backend)?;
     for text in ["a", "bb", "ccc"] {
         let answer = ask(&bench, text).await?;
@@ -269,7 +304,7 @@ fn unreachable() -> (u16, String) {
 
 #[tokio::test]
 async fn a_server_that_is_not_trusted_is_sent_nothing() -> Result<()> {
-    let (_raw, backend, handshakes) = secured(b"http/1.1").await?;
+    let (_raw, backend, handshakes) = secured(b"http/1.1", speak_http1).await?;
     let other = generate_simple_self_signed(["foundry.test".to_owned()])?;
     let strangers = Backend {
         ca: Some(Arc::new([Arc::from(other.cert.der().as_ref())])),
