@@ -44,7 +44,7 @@ pub fn unix_micros(instant: Instant) -> i64 {
     wall(micros(instant.saturating_duration_since(*START)))
 }
 
-/// The wall clock, so many microseconds after [`START`].
+/// The wall clock at this number of microseconds after [`START`].
 fn wall(monotonic: u64) -> i64 {
     // No thread sees the renewal before the epoch that it stands for.
     if monotonic >= RENEWAL.load(Ordering::Acquire) {

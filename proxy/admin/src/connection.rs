@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
-use hyper::server::conn::{http1 as hyper_http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -20,8 +19,12 @@ use tokio::time::{sleep, timeout};
 use crate::shutdown::Shutdown;
 
 mod http1;
+mod limits;
 #[cfg(test)]
 mod tests;
+
+use limits::close;
+pub use limits::{ConnectionError, Limits};
 
 /// The name of HTTP/2 in TLS (RFC 9113, 3.2).
 pub const ALPN_H2: &[u8] = b"h2";
@@ -40,38 +43,6 @@ pub enum Protocol {
     Http1,
     /// HTTP/2.
     Http2,
-}
-
-/// The bounds of a connection. hyper's own bounds (size of headers, windows, streams, pings) are set on
-/// the two builders.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// How HTTP/1.1 is served; without a timer, see `head`.
-    pub http1: hyper_http1::Builder,
-    /// How HTTP/2 is served.
-    pub http2: http2::Builder<TokioExecutor>,
-    /// Longest wait on HTTP/1.1 for the whole head of a request, the pause before it included. Looked at
-    /// once a second.
-    pub head: Duration,
-    /// Longest wait for the last response after a shutdown; `None` waits for as long as it takes.
-    pub close: Option<Duration>,
-}
-
-/// Why a connection ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectionError {
-    /// The peer sent nothing, or a part of a preface, for too long.
-    #[error("the peer sent no request in time")]
-    Silent,
-    /// The peer closed the connection, or the system failed it, before the first request.
-    #[error("wait for the first request")]
-    Greeting(#[source] io::Error),
-    /// The peer broke the protocol or a limit, or went away.
-    #[error("serve requests")]
-    Http(#[source] hyper::Error),
-    /// The last response took longer than [`Limits::close`].
-    #[error("the connection did not close in time")]
-    Unclosed,
 }
 
 // === impl Protocol ===
@@ -155,19 +126,4 @@ where
         () = shutdown.requested() => served.as_mut().graceful_shutdown(),
     }
     close(served, limits.close).await
-}
-
-/// Waits for the last response of a connection that takes no further request.
-async fn close(
-    connection: impl Future<Output = hyper::Result<()>>,
-    longest: Option<Duration>,
-) -> Result<(), ConnectionError> {
-    let ended = match longest {
-        Some(longest) => match timeout(longest, connection).await {
-            Ok(ended) => ended,
-            Err(_elapsed) => return Err(ConnectionError::Unclosed),
-        },
-        None => connection.await,
-    };
-    ended.map_err(ConnectionError::Http)
 }

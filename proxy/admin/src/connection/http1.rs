@@ -21,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{ConnectionError, Limits, close};
+use super::limits::{ConnectionError, Limits, close};
 use crate::shutdown::Shutdown;
 
 /// How often a connection looks whether it is idle. Long enough that a busy one stays together between
@@ -57,7 +57,7 @@ struct Rewound<I> {
 /// How long a connection has been without a new request.
 struct Quiet {
     timer: Pin<Box<Sleep>>,
-    /// The timer knows whom to wake.
+    /// The timer will wake the task.
     registered: bool,
     since: Instant,
     /// Requests at the last look.

@@ -1,5 +1,7 @@
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -97,7 +99,7 @@ fn served(close: Option<Duration>) -> Served {
     let (done, ended) = mpsc::channel(1);
     let (stop, shutdown) = shutdown::channel();
     let limits = Limits {
-        http1: hyper_http1::Builder::new(),
+        http1: http1::Builder::new(),
         http2: http2::Builder::new(TokioExecutor::new()),
         head: HEAD,
         close,

@@ -51,7 +51,7 @@ impl Ring {
         }
     }
 
-    /// Whether it cuts a window of this length into so many sub-buckets.
+    /// Whether it cuts a window of this length into this number of sub-buckets.
     pub(super) fn spans(&self, count: u64, window_ms: u64) -> bool {
         self.len() == count.saturating_add(1) && self.tau_ms.saturating_mul(count) == window_ms
     }

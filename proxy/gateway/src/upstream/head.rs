@@ -88,28 +88,33 @@ impl Head {
 
 /// The name of a header. An unknown name costs an allocation, so those of Foundry are known.
 fn named(text: &str) -> Result<HeaderName, Malformed> {
-    static KNOWN: [HeaderName; 18] = [
-        HeaderName::from_static("x-request-id"),
-        HeaderName::from_static("apim-request-id"),
-        HeaderName::from_static("x-ms-client-request-id"),
-        HeaderName::from_static("x-ms-region"),
-        HeaderName::from_static("x-ms-deployment-name"),
-        HeaderName::from_static("x-ms-rai-invoked"),
-        HeaderName::from_static("azureml-model-session"),
-        HeaderName::from_static("azure-openai-deployment-utilization"),
-        HeaderName::from_static("openai-processing-ms"),
-        HeaderName::from_static("openai-version"),
-        HeaderName::from_static("x-accel-buffering"),
-        HeaderName::from_static("x-ratelimit-limit-requests"),
-        HeaderName::from_static("x-ratelimit-remaining-requests"),
-        HeaderName::from_static("x-ratelimit-reset-requests"),
-        HeaderName::from_static("x-ratelimit-limit-tokens"),
-        HeaderName::from_static("x-ratelimit-remaining-tokens"),
-        HeaderName::from_static("x-ratelimit-reset-tokens"),
-        HeaderName::from_static("retry-after-ms"),
-    ];
-    if let Some(known) = KNOWN.iter().find(|known| known.as_str() == text) {
-        return Ok(known.clone());
+    macro_rules! known {
+        ($($name:literal)*) => {
+            match text {
+                $($name => return Ok(const { HeaderName::from_static($name) }),)*
+                _ => {}
+            }
+        };
+    }
+    known! {
+        "x-request-id"
+        "apim-request-id"
+        "x-ms-client-request-id"
+        "x-ms-region"
+        "x-ms-deployment-name"
+        "x-ms-rai-invoked"
+        "azureml-model-session"
+        "azure-openai-deployment-utilization"
+        "openai-processing-ms"
+        "openai-version"
+        "x-accel-buffering"
+        "x-ratelimit-limit-requests"
+        "x-ratelimit-remaining-requests"
+        "x-ratelimit-reset-requests"
+        "x-ratelimit-limit-tokens"
+        "x-ratelimit-remaining-tokens"
+        "x-ratelimit-reset-tokens"
+        "retry-after-ms"
     }
     HeaderName::from_bytes(text.as_bytes()).map_err(|_error| Malformed::Head)
 }
