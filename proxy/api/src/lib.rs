@@ -8,6 +8,7 @@ mod api;
 mod body;
 mod chat;
 mod error;
+pub mod http1;
 mod json;
 pub mod models;
 mod multipart;

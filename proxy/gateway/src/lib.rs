@@ -35,7 +35,3 @@ pub use config::{AccessLog, Config, TlsFiles};
 pub use explain::ExplainError;
 pub use gateway::{Gateway, Serving, StartError};
 pub use metrics::Metrics;
-pub use upstream::decode::{
-    Decoder as AnswerDecoder, Head as AnswerHead, Malformed as MalformedAnswer,
-    Piece as AnswerPiece,
-};

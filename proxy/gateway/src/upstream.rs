@@ -1,11 +1,8 @@
 //! The connections to backends, kept per core, and what comes of a call.
 
 mod body;
-mod chunks;
 mod connect;
-pub(crate) mod decode;
 mod failure;
-mod head;
 mod http1;
 mod http2;
 mod pool;
@@ -20,6 +17,7 @@ use std::time::Instant;
 use http::Response;
 use parking_lot::Mutex;
 use proxy_admin::errors;
+use proxy_api::http1::strip;
 
 pub(crate) use body::AnswerBody;
 pub(crate) use failure::{Failed, Failure};
@@ -121,7 +119,7 @@ async fn request(
     match tokio::time::timeout_at(deadline.into(), answered).await {
         Ok(Ok(response)) => {
             let (mut parts, body) = response.into_parts();
-            head::strip(&mut parts.headers);
+            strip(&mut parts.headers);
             parts.version = http::Version::HTTP_11;
             Ok(Response::from_parts(parts, AnswerBody::http2(body)))
         }

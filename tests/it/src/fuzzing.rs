@@ -8,11 +8,11 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode};
 use operator_compile::{Index, Object, ObjectRef, Settings, compile, decode};
+use proxy_api::http1;
 use proxy_api::{
     Answer, Body, Call, Edit, Form, Malformed, Member, Prompt, Stream, count, find, splice,
 };
 use proxy_core::names::Usage;
-use proxy_gateway::{AnswerDecoder, AnswerPiece, MalformedAnswer};
 use proxy_wire::v1::{self, Line};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -241,8 +241,8 @@ struct Answered {
 }
 
 /// Reads an answer that comes in pieces, before the connection is closed.
-fn answered(pieces: &[&[u8]]) -> Result<Answered, MalformedAnswer> {
-    let (mut decoder, mut buffer) = (AnswerDecoder::new(), BytesMut::new());
+fn answered(pieces: &[&[u8]]) -> Result<Answered, http1::Malformed> {
+    let (mut decoder, mut buffer) = (http1::Decoder::new(), BytesMut::new());
     let mut pieces = pieces.iter();
     let head = loop {
         match (decoder.head(&mut buffer)?, pieces.next()) {
@@ -260,9 +260,9 @@ fn answered(pieces: &[&[u8]]) -> Result<Answered, MalformedAnswer> {
     let mut body = Vec::new();
     let is_whole = loop {
         match decoder.body(&mut buffer) {
-            Ok(AnswerPiece::Data(data)) => body.extend_from_slice(&data),
-            Ok(AnswerPiece::End) => break true,
-            Ok(AnswerPiece::More) => match pieces.next() {
+            Ok(http1::Piece::Data(data)) => body.extend_from_slice(&data),
+            Ok(http1::Piece::End) => break true,
+            Ok(http1::Piece::More) => match pieces.next() {
                 Some(piece) => buffer.extend_from_slice(piece),
                 None => break decoder.closed().is_ok(),
             },

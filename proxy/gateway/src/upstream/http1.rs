@@ -10,10 +10,10 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
+use proxy_api::http1::{Decoder, Head, Piece};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::task::coop::unconstrained;
 
-use super::decode::{Decoder, Head, Piece};
 use super::failure::{AnswerError, Failed};
 use super::stream::Stream;
 use crate::alarm::Alarm;

@@ -7,7 +7,7 @@ use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use httparse::{ParserConfig, Status};
 
-use super::failure::Malformed;
+use super::malformed::Malformed;
 
 /// As many as hyper accepts from a server.
 const MAX_HEADERS: usize = 100;
@@ -197,7 +197,7 @@ const ENDING: [&str; 6] = [
 ];
 
 /// Removes the headers of one connection from an answer that another reader has read.
-pub(super) fn strip(headers: &mut HeaderMap) {
+pub fn strip(headers: &mut HeaderMap) {
     for name in ENDING {
         headers.remove(name);
     }

@@ -3,7 +3,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::failure::Malformed;
+use super::malformed::Malformed;
 
 /// Digits of a size: what fits into 64 bits.
 const SIZE_DIGITS: u8 = 16;

@@ -6,11 +6,15 @@
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 
-pub use super::failure::Malformed;
-pub use super::head::Head;
+mod chunks;
+mod head;
+mod malformed;
 
-use super::chunks::Chunks;
-use super::head::Framing;
+pub use head::{Head, strip};
+pub use malformed::Malformed;
+
+use chunks::Chunks;
+use head::Framing;
 
 #[cfg(test)]
 mod tests;
