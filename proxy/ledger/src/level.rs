@@ -44,6 +44,13 @@ impl Level {
         self.amount.saturating_sub(self.used)
     }
 
+    /// Takes the place of a level that is less tight, or of none.
+    fn tighten(self, tightest: &mut Option<Self>) {
+        if tightest.is_none_or(|known| self.is_tighter(&known)) {
+            *tightest = Some(self);
+        }
+    }
+
     /// Whether a smaller share of it is left; of equal shares, whether less is.
     fn is_tighter(&self, other: &Self) -> bool {
         let share = |level: &Self, whole: &Self| {
@@ -58,9 +65,10 @@ impl Levels {
     pub(crate) fn of(entries: &mut [Entry<'_>], now: Moment) -> Self {
         let mut levels = Self::default();
         for entry in entries {
-            if entry.mode == Mode::Enforce {
-                let level = Level::of(entry, now);
-                levels.add(entry.limit.unit, level);
+            if entry.mode == Mode::Enforce
+                && let Some(tightest) = levels.of_kind(entry.limit.unit)
+            {
+                Level::of(entry, now).tighten(tightest);
             }
         }
         levels
@@ -68,14 +76,17 @@ impl Levels {
 
     /// Keeps `level` if it is the tightest of its kind so far.
     pub fn add(&mut self, unit: Unit, level: Level) {
-        let tightest = match unit {
-            Unit::Requests => &mut self.requests,
-            Unit::InputTokens | Unit::OutputTokens | Unit::Tokens => &mut self.tokens,
+        if let Some(tightest) = self.of_kind(unit) {
+            level.tighten(tightest);
+        }
+    }
+
+    fn of_kind(&mut self, unit: Unit) -> Option<&mut Option<Level>> {
+        match unit {
+            Unit::Requests => Some(&mut self.requests),
+            Unit::InputTokens | Unit::OutputTokens | Unit::Tokens => Some(&mut self.tokens),
             // No client knows a header for these.
-            Unit::CostMicros | Unit::Concurrency => return,
-        };
-        if tightest.is_none_or(|known| level.is_tighter(&known)) {
-            *tightest = Some(level);
+            Unit::CostMicros | Unit::Concurrency => None,
         }
     }
 }

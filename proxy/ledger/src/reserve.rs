@@ -136,7 +136,7 @@ impl Ledger {
             Ok(taken) => {
                 let levels = Levels::of(&mut entries, now);
                 drop(entries);
-                let mut held = SmallVec::new();
+                let mut held = SmallVec::with_capacity(counters.len());
                 for (((_, live), guard), taken) in counters.iter().zip(&mut guards).zip(taken) {
                     let ask = cost.of(live.limit.unit);
                     guard.reserved = guard.reserved.saturating_add(ask);
