@@ -8,9 +8,9 @@ use anyhow::Result;
 
 use super::call::{Caller, Chat, Outcome};
 use super::demand::{Asked, Crowd, Tally};
-use super::page::Section;
 use super::rig::{Billed, Counters, Foundry, ROUTE, Rig, Setup, consumer, quota};
 use super::scope::{Progress, Scope, ratio};
+use crate::page::Section;
 
 /// How long callers go on after they all called at once: every caller once more.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -117,7 +117,7 @@ pub(super) async fn measure(scope: &Scope, progress: &Progress) -> Result<Sectio
         }
     }
     Ok(Section {
-        title: "Admitted of a limit",
+        title: "Admitted of a limit".to_owned(),
         text: TEXT.to_owned(),
         header: vec![
             "counters",

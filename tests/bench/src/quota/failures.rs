@@ -7,9 +7,9 @@ use tests_support::Redis;
 use tokio::time::sleep;
 
 use super::demand::{Asked, Crowd};
-use super::page::Section;
 use super::rig::{Counters, ROUTE, Rig, Setup, consumer, quota};
 use super::scope::{Progress, Scope, ratio};
+use crate::page::Section;
 
 /// Tokens per minute. Callers ask for two and a half times as much within the run.
 const LIMIT: u64 = 170_000;
@@ -89,7 +89,7 @@ pub(super) async fn measure(scope: &Scope, progress: &Progress) -> Result<Sectio
         rows.push(row);
     }
     Ok(Section {
-        title: "Admitted when something dies",
+        title: "Admitted when something dies".to_owned(),
         text: TEXT.to_owned(),
         header: vec![
             "killed after 3 s",

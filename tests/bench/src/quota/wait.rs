@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::call::{Caller, Chat, Outcome};
-use super::page::Section;
 use super::rig::{Counters, ROUTE, Rig, Setup, consumer, quota};
 use super::scope::{Progress, Scope};
+use crate::page::Section;
 
 /// Consumers of each kind, each with a counter of its own.
 const CONSUMERS: usize = 8;
@@ -103,7 +103,7 @@ pub(super) async fn measure(scope: &Scope, progress: &Progress) -> Result<Sectio
         rows.extend(done.into_iter().map(|(_, row)| row));
     }
     Ok(Section {
-        title: "The wait that a refusal names",
+        title: "The wait that a refusal names".to_owned(),
         text: TEXT.to_owned(),
         header: vec![
             "window", "counters", "others", "trials", "least", "p50", "p90", "most",

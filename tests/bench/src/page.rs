@@ -1,30 +1,27 @@
-//! The tables, as markdown on standard output and between the markers of a page.
+//! Tables, as markdown on standard output and between the markers of a page.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-const BEGIN: &str = "<!-- bench-quota:begin -->";
-const END: &str = "<!-- bench-quota:end -->";
-
 /// Columns of a line of prose.
 const WIDTH: usize = 105;
 
 /// A table with what must be known to read it.
 #[derive(Debug)]
-pub(super) struct Section {
-    pub(super) title: &'static str,
+pub(crate) struct Section {
+    pub(crate) title: String,
     /// Markdown above the table.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// Empty for a section that has only text.
-    pub(super) header: Vec<&'static str>,
-    pub(super) rows: Vec<Vec<String>>,
+    pub(crate) header: Vec<&'static str>,
+    pub(crate) rows: Vec<Vec<String>>,
 }
 
 impl Section {
-    fn markdown(&self) -> String {
-        let mut text = format!("#### {}\n\n{}\n", self.title, wrapped(&self.text));
+    fn markdown(&self, level: &str) -> String {
+        let mut text = format!("{level} {}\n\n{}\n", self.title, wrapped(&self.text));
         if self.rows.is_empty() {
             return text;
         }
@@ -40,11 +37,11 @@ impl Section {
     }
 }
 
-/// All sections as one text.
-pub(super) fn markdown(introduction: &str, sections: &[Section]) -> String {
+/// All sections as one text, under headings of this level (`###`).
+pub(crate) fn markdown(level: &str, introduction: &str, sections: &[Section]) -> String {
     let mut text = format!("{}\n", wrapped(introduction));
     for section in sections {
-        let _ok = write!(text, "\n{}", section.markdown());
+        let _ok = write!(text, "\n{}", section.markdown(level));
     }
     text
 }
@@ -64,21 +61,36 @@ fn wrapped(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Puts the text between the markers of a page, or at its end under a heading if it has none.
-pub(super) fn write(path: &Path, text: &str) -> Result<()> {
+/// Puts the text between the markers `NAME:begin` and `NAME:end` of a page, or at its end under a
+/// heading if it has none.
+pub(crate) fn write(path: &Path, name: &str, text: &str) -> Result<()> {
     let page = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    std::fs::write(path, placed(&page, text)).with_context(|| path.display().to_string())
+    std::fs::write(path, placed(&page, name, text)).with_context(|| path.display().to_string())
 }
 
-fn placed(page: &str, text: &str) -> String {
-    let block = format!("{BEGIN}\n{}\n{END}", text.trim());
+fn placed(page: &str, name: &str, text: &str) -> String {
+    let (begin, end) = (
+        format!("<!-- {name}:begin -->"),
+        format!("<!-- {name}:end -->"),
+    );
+    let block = format!("{begin}\n{}\n{end}", text.trim());
     let found = page
-        .split_once(BEGIN)
-        .and_then(|(before, rest)| rest.split_once(END).map(|(_, after)| (before, after)));
+        .split_once(&begin)
+        .and_then(|(before, rest)| rest.split_once(&end).map(|(_, after)| (before, after)));
     match found {
         Some((before, after)) => format!("{before}{block}{after}"),
         None => format!("{}\n\n### Measured\n\n{block}\n", page.trim_end()),
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the output of a command")]
+pub(crate) fn line(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "progress of a command")]
+pub(crate) fn progress(text: &str) {
+    eprintln!("{text}");
 }
 
 #[cfg(test)]
@@ -91,17 +103,17 @@ mod tests {
             "# Page\n\n<!-- bench-quota:begin -->\nold\n<!-- bench-quota:end -->\n\n## Next\n";
         let expected =
             "# Page\n\n<!-- bench-quota:begin -->\nnew\n<!-- bench-quota:end -->\n\n## Next\n";
-        assert_eq!(placed(page, "new\n"), expected);
+        assert_eq!(placed(page, "bench-quota", "new\n"), expected);
     }
 
     #[test]
     fn a_page_without_markers_gets_a_section_at_its_end_once() {
-        let once = placed("# Page\n\nText.\n", "new");
+        let once = placed("# Page\n\nText.\n", "bench-quota", "new");
         assert_eq!(
             once,
             "# Page\n\nText.\n\n### Measured\n\n<!-- bench-quota:begin -->\nnew\n<!-- bench-quota:end -->\n"
         );
-        assert_eq!(placed(&once, "new"), once);
+        assert_eq!(placed(&once, "bench-quota", "new"), once);
     }
 
     #[test]
@@ -115,13 +127,13 @@ mod tests {
     #[test]
     fn a_section_is_a_heading_a_text_and_a_table() {
         let section = Section {
-            title: "Title",
+            title: "Title".to_owned(),
             text: "Text.".to_owned(),
             header: vec!["a", "b"],
             rows: vec![vec!["1".to_owned(), "2".to_owned()]],
         };
         assert_eq!(
-            section.markdown(),
+            section.markdown("####"),
             "#### Title\n\nText.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
         );
     }

@@ -1,0 +1,269 @@
+//! The backend of the measurements: canned answers from memory, over plain HTTP or TLS.
+//!
+//! It checks nothing, so that the two cores of a small machine belong to what is measured; whether
+//! requests and answers are right is the business of the tests on `foundry-sim`.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Wake, Poll, ready};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Either, Full};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use memchr::memmem;
+use proxy_admin::task;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::time::{Interval, interval};
+use tokio_rustls::TlsAcceptor;
+
+use crate::certificate::Certificate;
+
+/// Request headers that ask for a stream: the number of its events, how many come per second (without
+/// it: as fast as they are taken), and whether it stays open after them.
+pub(crate) const EVENTS: &str = "x-bench-events";
+pub(crate) const RATE: &str = "x-bench-rate";
+pub(crate) const HANG: &str = "x-bench-hang";
+
+/// One in each event of a stream with text, and nowhere else in an answer.
+pub(crate) const MARK: u8 = b'~';
+
+const ANSWER: &str = r#"{"id":"chatcmpl-bench","object":"chat.completion","created":1764000000,"model":"gpt-4o-2024-11-20","system_fingerprint":"fp_bench","choices":[{"index":0,"message":{"role":"assistant","content":"The answer that the benchmark always gets.","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":120,"completion_tokens":8,"total_tokens":128}}"#;
+
+macro_rules! event {
+    ($end:literal) => {
+        concat!(
+            r#"data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1764000000,"#,
+            r#""model":"gpt-4o-2024-11-20","system_fingerprint":"fp_bench","choices":[{"index":0,"#,
+            r#""delta":{"content":" word~"},"logprobs":null,"finish_reason":null}]"#,
+            $end,
+            "\n\n"
+        )
+    };
+}
+
+/// An event, and one of a stream that was asked for usage.
+const EVENT: &str = event!("}");
+const EVENT_USAGE: &str = event!(r#","usage":null}"#);
+
+const USAGE: &str = concat!(
+    r#"data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1764000000,"#,
+    r#""model":"gpt-4o-2024-11-20","system_fingerprint":"fp_bench","choices":[],"#,
+    r#""usage":{"prompt_tokens":120,"completion_tokens":8,"total_tokens":128}}"#,
+    "\n\n"
+);
+const DONE: &str = "data: [DONE]\n\n";
+
+/// Bodies above this are not searched for the wish for usage: only streams have it, and theirs are small.
+const SEARCHED: usize = 16 * 1024;
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    #[arg(long)]
+    listen: SocketAddr,
+    /// Certificate chain; makes it speak TLS
+    #[arg(long, requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    #[arg(long, requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// The one protocol that it offers over TLS
+    #[arg(long, default_value = "http/1.1")]
+    alpn: String,
+}
+
+/// Serves on one current-thread runtime until it is killed.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let acceptor = match (&args.tls_cert, &args.tls_key) {
+        (Some(file), Some(key)) => {
+            let (file, key) = (file.clone(), key.clone());
+            Some(Certificate { file, key }.acceptor(&args.alpn)?)
+        }
+        _ => None,
+    };
+    runtime.block_on(serve(args.listen, acceptor, args.alpn == "h2"))
+}
+
+async fn serve(address: SocketAddr, acceptor: Option<TlsAcceptor>, h2: bool) -> Result<()> {
+    let listener = TcpListener::bind(address).await.context("listen")?;
+    let acceptor = acceptor.map(Arc::new);
+    loop {
+        let (stream, _peer) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let acceptor = acceptor.clone();
+        task::spawn("connection", async move {
+            match acceptor {
+                None => connection(stream, false).await,
+                Some(acceptor) => {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        connection(stream, h2).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, h2: bool) {
+    let stream = TokioIo::new(stream);
+    let service = service_fn(answer);
+    if h2 {
+        let server = http2::Builder::new(TokioExecutor::new());
+        server.serve_connection(stream, service).await.ok();
+    } else {
+        let server = http1::Builder::new();
+        server.serve_connection(stream, service).await.ok();
+    }
+}
+
+type Answer = Either<Full<Bytes>, Events>;
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Answer>, hyper::Error> {
+    let (parts, mut body) = request.into_parts();
+    let mut start = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data()
+            && start.len() < SEARCHED
+        {
+            start.extend_from_slice(data.get(..SEARCHED.min(data.len())).unwrap_or_default());
+        }
+    }
+    let mut response = match Events::asked(&parts.headers, &start) {
+        Some(events) => Response::new(Either::Right(events)),
+        None => Response::new(Either::Left(Full::new(Bytes::from_static(
+            ANSWER.as_bytes(),
+        )))),
+    };
+    let headers = response.headers_mut();
+    if headers_are_a_stream(&parts.headers) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        // nginx would collect events otherwise; others do not know it.
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    } else {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    Ok(response)
+}
+
+fn headers_are_a_stream(headers: &HeaderMap) -> bool {
+    headers.contains_key(EVENTS)
+}
+
+fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.parse().ok()
+}
+
+/// The body of a stream: each event is a frame, so a chunk of its own.
+#[derive(Debug)]
+struct Events {
+    left: u64,
+    pace: Option<Interval>,
+    event: &'static str,
+    /// What follows the events; none if the stream stays open.
+    ending: Ending,
+}
+
+#[derive(Debug)]
+enum Ending {
+    Hang,
+    Last(Bytes),
+    Over,
+}
+
+impl Events {
+    fn asked(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
+        let left = number(headers, EVENTS)?;
+        let pace = number(headers, RATE)
+            .filter(|rate| *rate > 0)
+            .map(|rate| interval(Duration::from_nanos(1_000_000_000 / rate)));
+        let usage = memmem::find(body, b"include_usage").is_some();
+        let ending = match (headers.contains_key(HANG), usage) {
+            (true, _) => Ending::Hang,
+            (false, true) => Ending::Last(Bytes::from(format!("{USAGE}{DONE}"))),
+            (false, false) => Ending::Last(Bytes::from_static(DONE.as_bytes())),
+        };
+        Some(Self {
+            left,
+            pace,
+            event: if usage { EVENT_USAGE } else { EVENT },
+            ending,
+        })
+    }
+}
+
+impl Body for Events {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        wake: &mut Wake<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.left == 0 {
+            return match std::mem::replace(&mut self.ending, Ending::Over) {
+                Ending::Hang => {
+                    self.ending = Ending::Hang;
+                    Poll::Pending
+                }
+                Ending::Last(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Ending::Over => Poll::Ready(None),
+            };
+        }
+        if let Some(pace) = &mut self.pace {
+            ready!(pace.poll_tick(wake));
+        }
+        self.left -= 1;
+        let event = Bytes::from_static(self.event.as_bytes());
+        Poll::Ready(Some(Ok(Frame::data(event))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(headers: &[(&'static str, &'static str)], body: &str) -> Option<Events> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, HeaderValue::from_static(value));
+        }
+        Events::asked(&map, body.as_bytes())
+    }
+
+    async fn text(events: Events) -> String {
+        let bytes = events.collect().await.unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_stream_has_as_many_marks_as_events_and_usage_only_if_asked() {
+        assert!(asked(&[], "{}").is_none());
+        let plain = text(asked(&[(EVENTS, "3")], "{}").unwrap()).await;
+        assert_eq!(plain.matches('~').count(), 3);
+        assert!(!plain.contains("prompt_tokens") && plain.ends_with(DONE));
+        let asked = asked(
+            &[(EVENTS, "2")],
+            r#"{"stream_options":{"include_usage":true}}"#,
+        );
+        let usage = text(asked.unwrap()).await;
+        assert_eq!(usage.matches('~').count(), 2);
+        assert_eq!(usage.matches("prompt_tokens").count(), 1);
+        assert!(!ANSWER.contains('~') && !USAGE.contains('~'));
+    }
+}
