@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -29,11 +29,10 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::certificate::Certificate;
 
-/// Request headers that ask for a stream: the number of its events, how many come per second (without
-/// it: as fast as they are taken), and whether it stays open after them.
-pub(crate) const EVENTS: &str = "x-bench-events";
-pub(crate) const RATE: &str = "x-bench-rate";
-pub(crate) const HANG: &str = "x-bench-hang";
+/// Text of a request that asks for a stream; then come the number of its events, how many come per second
+/// (0: as fast as they are taken), and 1 if it stays open after them. It is in the body because a gateway
+/// hands on no header that it does not know.
+pub(crate) const STREAM: &str = "bench-stream ";
 
 /// One in each event of a stream with text, and nowhere else in an answer.
 pub(crate) const MARK: u8 = b'~';
@@ -64,8 +63,8 @@ const USAGE: &str = concat!(
 );
 const DONE: &str = "data: [DONE]\n\n";
 
-/// Bodies above this are not searched for the wish for usage: only streams have it, and theirs are small.
-const SEARCHED: usize = 16 * 1024;
+/// The start of a body that is searched for these wishes.
+const SEARCHED: usize = 4 * 1024;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
@@ -131,7 +130,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static
 type Answer = Either<Full<Bytes>, Events>;
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Answer>, hyper::Error> {
-    let (parts, mut body) = request.into_parts();
+    let mut body = request.into_body();
     let mut start = Vec::new();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data()
@@ -140,14 +139,14 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Answer>, hyper::E
             start.extend_from_slice(data.get(..SEARCHED.min(data.len())).unwrap_or_default());
         }
     }
-    let mut response = match Events::asked(&parts.headers, &start) {
-        Some(events) => Response::new(Either::Right(events)),
-        None => Response::new(Either::Left(Full::new(Bytes::from_static(
-            ANSWER.as_bytes(),
-        )))),
-    };
+    let answer = Events::asked(&start);
+    let stream = answer.is_some();
+    let mut response = Response::new(match answer {
+        Some(events) => Either::Right(events),
+        None => Either::Left(Full::new(Bytes::from_static(ANSWER.as_bytes()))),
+    });
     let headers = response.headers_mut();
-    if headers_are_a_stream(&parts.headers) {
+    if stream {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         // nginx would collect events otherwise; others do not know it.
         headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -155,14 +154,6 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Answer>, hyper::E
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     Ok(response)
-}
-
-fn headers_are_a_stream(headers: &HeaderMap) -> bool {
-    headers.contains_key(EVENTS)
-}
-
-fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
-    headers.get(name)?.to_str().ok()?.parse().ok()
 }
 
 /// The body of a stream: each event is a frame, so a chunk of its own.
@@ -183,13 +174,15 @@ enum Ending {
 }
 
 impl Events {
-    fn asked(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
-        let left = number(headers, EVENTS)?;
-        let pace = number(headers, RATE)
-            .filter(|rate| *rate > 0)
-            .map(|rate| interval(Duration::from_nanos(1_000_000_000 / rate)));
+    fn asked(body: &[u8]) -> Option<Self> {
+        let from = memmem::find(body, STREAM.as_bytes())? + STREAM.len();
+        let words = std::str::from_utf8(body.get(from..)?).ok()?;
+        let mut words = words.split_ascii_whitespace();
+        let left = words.next()?.parse().ok()?;
+        let rate: u64 = words.next()?.parse().ok()?;
+        let pace = (rate > 0).then(|| interval(Duration::from_nanos(1_000_000_000 / rate)));
         let usage = memmem::find(body, b"include_usage").is_some();
-        let ending = match (headers.contains_key(HANG), usage) {
+        let ending = match (words.next()? == "1", usage) {
             (true, _) => Ending::Hang,
             (false, true) => Ending::Last(Bytes::from(format!("{USAGE}{DONE}"))),
             (false, false) => Ending::Last(Bytes::from_static(DONE.as_bytes())),
@@ -238,14 +231,6 @@ impl Body for Events {
 mod tests {
     use super::*;
 
-    fn asked(headers: &[(&'static str, &'static str)], body: &str) -> Option<Events> {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.insert(*name, HeaderValue::from_static(value));
-        }
-        Events::asked(&map, body.as_bytes())
-    }
-
     async fn text(events: Events) -> String {
         let bytes = events.collect().await.unwrap().to_bytes();
         String::from_utf8(bytes.to_vec()).unwrap()
@@ -253,15 +238,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_has_as_many_marks_as_events_and_usage_only_if_asked() {
-        assert!(asked(&[], "{}").is_none());
-        let plain = text(asked(&[(EVENTS, "3")], "{}").unwrap()).await;
+        assert!(Events::asked(b"{}").is_none());
+        let plain = text(Events::asked(br#"["bench-stream 3 0 0 x"]"#).unwrap()).await;
         assert_eq!(plain.matches('~').count(), 3);
         assert!(!plain.contains("prompt_tokens") && plain.ends_with(DONE));
-        let asked = asked(
-            &[(EVENTS, "2")],
-            r#"{"stream_options":{"include_usage":true}}"#,
-        );
-        let usage = text(asked.unwrap()).await;
+        let body = br#"{"a":"bench-stream 2 1000 0 x","stream_options":{"include_usage":true}}"#;
+        let usage = text(Events::asked(body).unwrap()).await;
         assert_eq!(usage.matches('~').count(), 2);
         assert_eq!(usage.matches("prompt_tokens").count(), 1);
         assert!(!ANSWER.contains('~') && !USAGE.contains('~'));

@@ -51,19 +51,23 @@ enum Command {
 #[expect(clippy::print_stderr, reason = "the output of a command")]
 fn main() -> ExitCode {
     let done = match Args::parse().command {
-        Command::Requests(args) => requests::run(&args),
+        Command::Requests(args) => requests::run(&args).map(success),
         Command::Instructions(args) => instructions::run(&args),
-        Command::Propagation(args) => propagation::run(&args),
-        Command::Quota(args) => quota::run(&args),
-        Command::Simulation(args) => simulation::run(&args),
-        Command::Bare(args) => bare::run(&args),
-        Command::Backend(args) => backend::run(&args),
+        Command::Propagation(args) => propagation::run(&args).map(success),
+        Command::Quota(args) => quota::run(&args).map(success),
+        Command::Simulation(args) => simulation::run(&args).map(success),
+        Command::Bare(args) => bare::run(&args).map(success),
+        Command::Backend(args) => backend::run(&args).map(success),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("bench: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn success((): ()) -> ExitCode {
+    ExitCode::SUCCESS
 }

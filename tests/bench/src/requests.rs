@@ -158,7 +158,8 @@ async fn measure(
                 Load::Requests { .. } => WARM,
                 Load::Events { .. } => Duration::from_secs(1),
             };
-            row.sample(workload.load, warm).await?;
+            let warmed = row.sample(workload.load, warm).await;
+            warmed.with_context(|| row.name.clone())?;
             row.samples.clear();
             rows.push(row);
         }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use super::{Target, Wire, accepted, post};
-use crate::backend::{EVENTS, HANG, MARK, RATE};
+use crate::backend::{MARK, STREAM};
 
 /// The end of a stream that is kept to be checked: more than the usage, the last event and framing.
 const TAIL: usize = 1024;
@@ -27,12 +27,14 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
-    fn request(self, target: SocketAddr, header: &str, more: &str) -> Vec<u8> {
+    fn request(self, target: SocketAddr, header: &str, hang: bool) -> Vec<u8> {
+        let Self { events, rate, .. } = self;
+        let wish = format!("{STREAM}{events} {rate} {} ", u8::from(hang));
         let mut body = serde_json::json!({
             "model": "gpt-4o",
             "max_tokens": 16,
             "stream": true,
-            "messages": [{"role": "user", "content": "x".repeat(900)}],
+            "messages": [{"role": "user", "content": wish + &"x".repeat(900)}],
         });
         if self.usage
             && let Some(members) = body.as_object_mut()
@@ -40,11 +42,7 @@ impl Wish {
             let options = serde_json::json!({"include_usage": true});
             members.insert("stream_options".to_owned(), options);
         }
-        let header = format!(
-            "{header}\r\n{EVENTS}: {}\r\n{RATE}: {}{more}",
-            self.events, self.rate
-        );
-        post(target, &header, &body.to_string())
+        post(target, header, &body.to_string())
     }
 }
 
@@ -63,7 +61,7 @@ pub(crate) async fn streams(
     count: usize,
     time: Duration,
 ) -> Result<Outcome> {
-    let request: Arc<[u8]> = wish.request(target.address, header, "").into();
+    let request: Arc<[u8]> = wish.request(target.address, header, false).into();
     let start = clock::instant();
     let mut tasks = JoinSet::new();
     for _ in 0..count {
@@ -131,8 +129,7 @@ pub(crate) async fn hung(target: &Target, header: &str) -> Result<Box<dyn Wire>>
         usage: false,
     };
     let mut wire = target.connect().await?;
-    let more = format!("\r\n{HANG}: 1");
-    let request = wish.request(target.address, header, &more);
+    let request = wish.request(target.address, header, true);
     wire.write_all(&request).await?;
     let mut buffer = Vec::with_capacity(TAIL);
     while !buffer.contains(&MARK) {
