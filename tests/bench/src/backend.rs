@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as Wake, Poll, ready};
+use std::task::{Context as Wake, Poll, Waker, ready};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -21,6 +21,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use memchr::memmem;
+use parking_lot::Mutex;
 use proxy_admin::task;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -30,9 +31,17 @@ use tokio_rustls::TlsAcceptor;
 use crate::certificate::Certificate;
 
 /// Text of a request that asks for a stream; then come the number of its events, how many come per second
-/// (0: as fast as they are taken), and 1 if it stays open after them. It is in the body because a gateway
-/// hands on no header that it does not know.
+/// (0: as fast as they are taken), and its manner. It is in the body because a gateway hands on no header
+/// that it does not know.
 pub(crate) const STREAM: &str = "bench-stream ";
+
+/// A manner: the stream stays open after its events.
+pub(crate) const HANGS: &str = "hangs";
+/// A manner: each event waits for a request with [`STEP`].
+pub(crate) const STEPS: &str = "steps";
+
+/// Text of a request that lets one event of a stepped stream go.
+pub(crate) const STEP: &str = "bench-step";
 
 /// One in each event of a stream with text, and nowhere else in an answer.
 pub(crate) const MARK: u8 = b'~';
@@ -98,16 +107,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 async fn serve(address: SocketAddr, acceptor: Option<TlsAcceptor>, h2: bool) -> Result<()> {
     let listener = TcpListener::bind(address).await.context("listen")?;
     let acceptor = acceptor.map(Arc::new);
+    let gate = Arc::new(Gate::default());
     loop {
         let (stream, _peer) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let acceptor = acceptor.clone();
+        let (acceptor, gate) = (acceptor.clone(), Arc::clone(&gate));
         task::spawn("connection", async move {
             match acceptor {
-                None => connection(stream, false).await,
+                None => connection(stream, false, gate).await,
                 Some(acceptor) => {
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        connection(stream, h2).await;
+                        connection(stream, h2, gate).await;
                     }
                 }
             }
@@ -115,9 +125,13 @@ async fn serve(address: SocketAddr, acceptor: Option<TlsAcceptor>, h2: bool) -> 
     }
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, h2: bool) {
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    h2: bool,
+    gate: Arc<Gate>,
+) {
     let stream = TokioIo::new(stream);
-    let service = service_fn(answer);
+    let service = service_fn(move |request| answer(request, Arc::clone(&gate)));
     if h2 {
         let server = http2::Builder::new(TokioExecutor::new());
         server.serve_connection(stream, service).await.ok();
@@ -129,7 +143,10 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static
 
 type Answer = Either<Full<Bytes>, Events>;
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Answer>, hyper::Error> {
+async fn answer(
+    request: Request<Incoming>,
+    gate: Arc<Gate>,
+) -> Result<Response<Answer>, hyper::Error> {
     let mut body = request.into_body();
     let mut start = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -139,7 +156,10 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Answer>, hyper::E
             start.extend_from_slice(data.get(..SEARCHED.min(data.len())).unwrap_or_default());
         }
     }
-    let answer = Events::asked(&start);
+    if memmem::find(&start, STEP.as_bytes()).is_some() {
+        gate.open();
+    }
+    let answer = Events::asked(&start, gate);
     let stream = answer.is_some();
     let mut response = Response::new(match answer {
         Some(events) => Either::Right(events),
@@ -156,11 +176,36 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Answer>, hyper::E
     Ok(response)
 }
 
+/// Lets events of stepped streams go one by one. One stream at a time.
+#[derive(Debug, Default)]
+struct Gate(Mutex<(u64, Option<Waker>)>);
+
+impl Gate {
+    fn open(&self) {
+        let (free, waiting) = &mut *self.0.lock();
+        *free += 1;
+        if let Some(waiting) = waiting.take() {
+            waiting.wake();
+        }
+    }
+
+    fn poll(&self, wake: &Wake<'_>) -> Poll<()> {
+        let (free, waiting) = &mut *self.0.lock();
+        if *free == 0 {
+            *waiting = Some(wake.waker().clone());
+            return Poll::Pending;
+        }
+        *free -= 1;
+        Poll::Ready(())
+    }
+}
+
 /// The body of a stream: each event is a frame, so a chunk of its own.
 #[derive(Debug)]
 struct Events {
     left: u64,
     pace: Option<Interval>,
+    gate: Option<Arc<Gate>>,
     event: &'static str,
     /// What follows the events; none if the stream stays open.
     ending: Ending,
@@ -174,7 +219,7 @@ enum Ending {
 }
 
 impl Events {
-    fn asked(body: &[u8]) -> Option<Self> {
+    fn asked(body: &[u8], gate: Arc<Gate>) -> Option<Self> {
         let from = memmem::find(body, STREAM.as_bytes())? + STREAM.len();
         let words = std::str::from_utf8(body.get(from..)?).ok()?;
         let mut words = words.split_ascii_whitespace();
@@ -182,7 +227,8 @@ impl Events {
         let rate: u64 = words.next()?.parse().ok()?;
         let pace = (rate > 0).then(|| interval(Duration::from_nanos(1_000_000_000 / rate)));
         let usage = memmem::find(body, b"include_usage").is_some();
-        let ending = match (words.next()? == "1", usage) {
+        let manner = words.next()?;
+        let ending = match (manner == HANGS, usage) {
             (true, _) => Ending::Hang,
             (false, true) => Ending::Last(Bytes::from(format!("{USAGE}{DONE}"))),
             (false, false) => Ending::Last(Bytes::from_static(DONE.as_bytes())),
@@ -190,6 +236,7 @@ impl Events {
         Some(Self {
             left,
             pace,
+            gate: (manner == STEPS).then_some(gate),
             event: if usage { EVENT_USAGE } else { EVENT },
             ending,
         })
@@ -217,6 +264,9 @@ impl Body for Events {
         if let Some(pace) = &mut self.pace {
             ready!(pace.poll_tick(wake));
         }
+        if let Some(gate) = &self.gate {
+            ready!(gate.poll(wake));
+        }
         self.left -= 1;
         let event = Bytes::from_static(self.event.as_bytes());
         Poll::Ready(Some(Ok(Frame::data(event))))
@@ -231,6 +281,10 @@ impl Body for Events {
 mod tests {
     use super::*;
 
+    fn asked(body: &[u8]) -> Option<Events> {
+        Events::asked(body, Arc::default())
+    }
+
     async fn text(events: Events) -> String {
         let bytes = events.collect().await.unwrap().to_bytes();
         String::from_utf8(bytes.to_vec()).unwrap()
@@ -238,14 +292,32 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_has_as_many_marks_as_events_and_usage_only_if_asked() {
-        assert!(Events::asked(b"{}").is_none());
-        let plain = text(Events::asked(br#"["bench-stream 3 0 0 x"]"#).unwrap()).await;
+        assert!(asked(b"{}").is_none());
+        let plain = text(asked(br#"["bench-stream 3 0 ends x"]"#).unwrap()).await;
         assert_eq!(plain.matches('~').count(), 3);
         assert!(!plain.contains("prompt_tokens") && plain.ends_with(DONE));
-        let body = br#"{"a":"bench-stream 2 1000 0 x","stream_options":{"include_usage":true}}"#;
-        let usage = text(Events::asked(body).unwrap()).await;
+        let body = br#"{"a":"bench-stream 2 1000 ends x","stream_options":{"include_usage":true}}"#;
+        let usage = text(asked(body).unwrap()).await;
         assert_eq!(usage.matches('~').count(), 2);
         assert_eq!(usage.matches("prompt_tokens").count(), 1);
         assert!(!ANSWER.contains('~') && !USAGE.contains('~'));
+    }
+
+    #[tokio::test]
+    async fn a_stepped_stream_waits_for_each_step() {
+        let gate = Arc::new(Gate::default());
+        let body = br#"["bench-stream 2 0 steps x"]"#;
+        let mut events = Events::asked(body, Arc::clone(&gate)).unwrap();
+        for _ in 0..2 {
+            let mut frame = std::pin::pin!(events.frame());
+            assert!(polled(frame.as_mut()).is_pending());
+            gate.open();
+            assert!(polled(frame).is_ready());
+        }
+        assert_eq!(text(events).await, DONE);
+    }
+
+    fn polled<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Wake::from_waker(Waker::noop()))
     }
 }

@@ -3,7 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use proxy_admin::clock;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// How long a process is watched to see whether it rests: long enough for several of the kernel's steps of
+/// 10 ms, and for what a gateway does every second anyway.
+const LOOK: Duration = Duration::from_millis(800);
+
+/// How long it may take to rest, also below valgrind.
+const REST: Duration = Duration::from_secs(60);
 
 /// CPU time of all threads of a process, user and system.
 pub(crate) fn cpu(pid: u32) -> Result<Duration> {
@@ -22,6 +30,22 @@ pub(crate) fn cpu(pid: u32) -> Result<Duration> {
     Ok(Duration::from_micros(
         (ticks(11)? + ticks(12)?) * 1_000_000 / per_second,
     ))
+}
+
+/// Waits until a process has nothing left to do: what the first requests start in the background is done.
+pub(crate) async fn rest(pid: u32) -> Result<()> {
+    let start = clock::instant();
+    let mut before = cpu(pid)?;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let now = cpu(pid)?;
+        if now.saturating_sub(before) <= LOOK / 20 {
+            return Ok(());
+        }
+        before = now;
+        let waited = clock::instant().saturating_duration_since(start);
+        ensure!(waited < REST, "the process has been busy for {waited:?}");
+    }
 }
 
 /// Resident memory of a process in bytes.

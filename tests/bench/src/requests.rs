@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let absent = missing(&[("nginx", "-v"), ("haproxy", "-v")]);
     ensure!(
         absent.is_empty(),
-        "not installed: {absent:?}; on Debian or Ubuntu: apt-get install nginx-light haproxy"
+        "not installed: {absent:?}; on Debian or Ubuntu: apt-get install nginx haproxy"
     );
     open_files(FILES)?;
     let (rounds, time) = match args.quick {

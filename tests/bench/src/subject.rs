@@ -88,14 +88,6 @@ impl Running {
         }
         Ok(())
     }
-
-    /// Asks it to stop and waits until it has.
-    pub(crate) async fn terminate(self) -> Result<()> {
-        if let Some(process) = self.process {
-            process.terminate(START).await?;
-        }
-        Ok(())
-    }
 }
 
 /// The folder, the certificate and the backends that all subjects share.
@@ -251,6 +243,11 @@ impl Stage {
             header: manifests::KEY,
             process: Some(process),
         })
+    }
+
+    /// The address of the backend without TLS.
+    pub(crate) fn plain(&self) -> Result<SocketAddr> {
+        Ok(self.backend(Upstream::Plain)?.0)
     }
 
     fn backend(&self, wanted: Upstream) -> Result<(SocketAddr, &Process)> {

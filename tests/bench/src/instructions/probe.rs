@@ -12,8 +12,9 @@ use tests_support::Process;
 use super::callgrind::Counts;
 use super::syscalls;
 use crate::figures::float;
-use crate::load::events::{Wish, streams};
+use crate::load::events::stepped;
 use crate::load::{self, Connections, Target};
+use crate::process::rest;
 use crate::subject::{Running, Settings, Stage, Subject};
 
 /// A row of the table.
@@ -96,10 +97,9 @@ const COUNTED: u64 = 500;
 /// Requests below strace.
 const TRACED: u64 = 1000;
 
-/// Events of the two streams. They come apart even where the proxy is fifty times slower.
+/// Events of the two streams.
 const SHORT: u64 = 100;
 const LONG: u64 = 1100;
-const RATE: u64 = 200;
 
 /// Until a tool has done what it was asked.
 const TOOL: Duration = Duration::from_secs(20);
@@ -125,11 +125,11 @@ pub(super) async fn counts(stage: &Stage, case: &Case, program: &Path) -> Result
             (dump(&running, &file, 1)?, float(COUNTED))
         }
         Unit::Event => {
-            stream(&running, &target, SHORT).await?;
+            stream(stage, &running, SHORT).await?;
             control(&running, &["-z"])?;
-            stream(&running, &target, SHORT).await?;
+            stream(stage, &running, SHORT).await?;
             let short = dump(&running, &file, 1)?;
-            stream(&running, &target, LONG).await?;
+            stream(stage, &running, LONG).await?;
             let long = dump(&running, &file, 2)?;
             (long.since(short), float(LONG - SHORT))
         }
@@ -159,7 +159,7 @@ pub(super) async fn syscalls(
             TRACED
         }
         Unit::Event => {
-            stream(&running, &target, LONG).await?;
+            stream(stage, &running, LONG).await?;
             LONG
         }
     };
@@ -183,17 +183,13 @@ async fn warm(running: &Running, target: &Target, unit: Unit) -> Result<Connecti
     let request = load::chat(target.address, running.header, bytes);
     let mut open = Connections::open(target, &request, 1).await?;
     open.send(WARM).await?;
+    rest(running.id).await?;
     Ok(open)
 }
 
-async fn stream(running: &Running, target: &Target, events: u64) -> Result<()> {
-    let wish = Wish {
-        events,
-        rate: RATE,
-        usage: false,
-    };
-    streams(target, running.header, wish, 1, Duration::ZERO).await?;
-    Ok(())
+async fn stream(stage: &Stage, running: &Running, events: u64) -> Result<()> {
+    let target = Target::plain(running.target);
+    stepped(&target, running.header, stage.plain()?, events).await
 }
 
 fn control(running: &Running, arguments: &[&str]) -> Result<()> {

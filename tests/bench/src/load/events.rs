@@ -10,8 +10,8 @@ use proxy_admin::clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use super::{Target, Wire, accepted, post};
-use crate::backend::{MARK, STREAM};
+use super::{Target, Wire, accepted, exchange, post};
+use crate::backend::{HANGS, MARK, STEP, STEPS, STREAM};
 
 /// The end of a stream that is kept to be checked: more than the usage, the last event and framing.
 const TAIL: usize = 1024;
@@ -27,9 +27,9 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
-    fn request(self, target: SocketAddr, header: &str, hang: bool) -> Vec<u8> {
+    fn request(self, target: SocketAddr, header: &str, manner: &str) -> Vec<u8> {
         let Self { events, rate, .. } = self;
-        let wish = format!("{STREAM}{events} {rate} {} ", u8::from(hang));
+        let wish = format!("{STREAM}{events} {rate} {manner} ");
         let mut body = serde_json::json!({
             "model": "gpt-4o",
             "max_tokens": 16,
@@ -61,7 +61,7 @@ pub(crate) async fn streams(
     count: usize,
     time: Duration,
 ) -> Result<Outcome> {
-    let request: Arc<[u8]> = wish.request(target.address, header, false).into();
+    let request: Arc<[u8]> = wish.request(target.address, header, "ends").into();
     let start = clock::instant();
     let mut tasks = JoinSet::new();
     for _ in 0..count {
@@ -72,7 +72,7 @@ pub(crate) async fn streams(
             loop {
                 wire.write_all(&request).await?;
                 wire.flush().await?;
-                read(&mut wire, wish).await?;
+                Reader::default().finish(&mut wire, wish).await?;
                 events += wish.events;
                 if clock::instant() >= start + time {
                     return anyhow::Ok(events);
@@ -88,37 +88,82 @@ pub(crate) async fn streams(
     Ok(Outcome { events, elapsed })
 }
 
-/// Reads one stream to its end, and checks that every event arrived and usage only if asked for.
-async fn read(wire: &mut Box<dyn Wire>, wish: Wish) -> Result<()> {
-    let mut buffer = Vec::with_capacity(64 * 1024);
-    let mut tail = Vec::with_capacity(3 * TAIL);
-    let (mut marks, mut first) = (0, true);
-    while !tail.ends_with(b"\r\n0\r\n\r\n") {
-        buffer.clear();
-        let read = wire.read_buf(&mut buffer).await?;
-        ensure!(read > 0, "the stream was cut");
-        if std::mem::take(&mut first) {
-            accepted(&buffer)?;
+/// Reads one stream of which each event is sent after the one before has arrived, however slow the proxy
+/// is. The backend gets its steps directly.
+pub(crate) async fn stepped(
+    target: &Target,
+    header: &str,
+    backend: SocketAddr,
+    events: u64,
+) -> Result<()> {
+    let wish = Wish {
+        events,
+        rate: 0,
+        usage: false,
+    };
+    let step = post(backend, "accept: */*", &format!("[\"{STEP}\"]"));
+    let mut control = Target::plain(backend).connect().await?;
+    let mut wire = target.connect().await?;
+    let request = wish.request(target.address, header, STEPS);
+    wire.write_all(&request).await?;
+    let (mut reader, mut answer) = (Reader::default(), Vec::new());
+    for number in 1..=events {
+        exchange(&mut control, &step, &mut answer).await?;
+        while reader.marks < number {
+            reader.more(&mut wire).await?;
         }
-        marks += memchr_iter(MARK, &buffer).count();
-        tail.extend_from_slice(buffer.get(read.saturating_sub(TAIL)..).unwrap_or_default());
-        tail.drain(..tail.len().saturating_sub(TAIL));
     }
-    let marks = u64::try_from(marks).context("count events")?;
-    ensure!(
-        marks == wish.events,
-        "{marks} events of {} arrived",
-        wish.events
-    );
-    ensure!(
-        memmem::find(&tail, b"data: [DONE]").is_some(),
-        "a stream without its last event"
-    );
-    ensure!(
-        memmem::find(&tail, b"prompt_tokens").is_some() == wish.usage,
-        "usage must arrive exactly if it was asked for"
-    );
-    Ok(())
+    reader.finish(&mut wire, wish).await
+}
+
+/// Reads one stream to its end.
+#[derive(Debug, Default)]
+struct Reader {
+    buffer: Vec<u8>,
+    /// The last bytes.
+    tail: Vec<u8>,
+    marks: u64,
+    started: bool,
+}
+
+impl Reader {
+    async fn more(&mut self, wire: &mut Box<dyn Wire>) -> Result<()> {
+        self.buffer.clear();
+        self.buffer.reserve(64 * 1024);
+        let read = wire.read_buf(&mut self.buffer).await?;
+        ensure!(read > 0, "the stream was cut");
+        if !std::mem::replace(&mut self.started, true) {
+            accepted(&self.buffer)?;
+        }
+        let marks = memchr_iter(MARK, &self.buffer).count();
+        self.marks += u64::try_from(marks).context("count events")?;
+        let last = self.buffer.get(read.saturating_sub(TAIL)..);
+        self.tail.extend_from_slice(last.unwrap_or_default());
+        self.tail.drain(..self.tail.len().saturating_sub(TAIL));
+        Ok(())
+    }
+
+    /// Reads to the end, and checks that every event arrived and usage only if asked for.
+    async fn finish(mut self, wire: &mut Box<dyn Wire>, wish: Wish) -> Result<()> {
+        while !self.tail.ends_with(b"\r\n0\r\n\r\n") {
+            self.more(wire).await?;
+        }
+        ensure!(
+            self.marks == wish.events,
+            "{} events of {} arrived",
+            self.marks,
+            wish.events
+        );
+        ensure!(
+            memmem::find(&self.tail, b"data: [DONE]").is_some(),
+            "a stream without its last event"
+        );
+        ensure!(
+            memmem::find(&self.tail, b"prompt_tokens").is_some() == wish.usage,
+            "usage must arrive exactly if it was asked for"
+        );
+        Ok(())
+    }
 }
 
 /// Opens a stream that has had one event and stays open.
@@ -129,7 +174,7 @@ pub(crate) async fn hung(target: &Target, header: &str) -> Result<Box<dyn Wire>>
         usage: false,
     };
     let mut wire = target.connect().await?;
-    let request = wish.request(target.address, header, true);
+    let request = wish.request(target.address, header, HANGS);
     wire.write_all(&request).await?;
     let mut buffer = Vec::with_capacity(TAIL);
     while !buffer.contains(&MARK) {

@@ -10,7 +10,7 @@ use super::Program;
 use crate::figures::{float, mega};
 use crate::load::{self, Connections, Target, Wire, events};
 use crate::page::Section;
-use crate::process::{proportional, resident};
+use crate::process::{proportional, resident, rest};
 use crate::subject::{Running, Settings, Stage, Subject, Upstream};
 
 pub(super) const NAME: &str = "memory";
@@ -20,9 +20,6 @@ const APART: Duration = Duration::from_millis(1);
 
 /// Until the memory of an idle connection is read.
 const IDLE: Duration = Duration::from_secs(5);
-
-/// Until what the first requests start in the background (vocabularies) is done.
-const SETTLE: Duration = Duration::from_secs(2);
 
 /// Before the connections that are counted, so that the process has what it needs anyway.
 const WARM: usize = 20;
@@ -103,7 +100,7 @@ async fn row(
     let resting = resident(running.id)?;
     let request = load::chat(target.address, running.header, 1024);
     drop(Connections::open(&target, &request, 1).await?);
-    sleep(SETTLE).await;
+    rest(running.id).await?;
     let used = resident(running.id)?;
     let idle = idle(&running, &target, &request, counts.idle).await?;
     drop(running);
@@ -121,7 +118,7 @@ async fn row(
 
 async fn idle(running: &Running, target: &Target, request: &[u8], count: usize) -> Result<f64> {
     drop(Connections::open(target, request, WARM).await?);
-    sleep(SETTLE).await;
+    rest(running.id).await?;
     let before = proportional(running.id)?;
     let mut held = Vec::with_capacity(count);
     for _ in 0..count {
@@ -136,7 +133,7 @@ async fn streams(running: &Running, target: &Target, count: usize) -> Result<f64
     for _ in 0..WARM {
         drop(events::hung(target, running.header).await?);
     }
-    sleep(SETTLE).await;
+    rest(running.id).await?;
     let before = proportional(running.id)?;
     let mut held: Vec<Box<dyn Wire>> = Vec::with_capacity(count);
     for _ in 0..count {
