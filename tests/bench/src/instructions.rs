@@ -13,7 +13,7 @@ use tests_support::{binary, workspace};
 
 use self::baseline::{Baseline, Figures, Rows};
 use self::probe::Case;
-use crate::page::{line, progress};
+use crate::page::{self, line, progress};
 use crate::process::runtime;
 use crate::subject::{Stage, missing};
 
@@ -60,10 +60,21 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         only.is_none_or(|text| case.name.contains(text))
     };
     let now = runtime(1)?.block_on(measure(&program, wanted))?;
-    line(&baseline::table(&now, &baseline));
+    line(&baseline::table(&now, &baseline.rows));
+    line(&baseline.budgets());
     if args.rebase {
         baseline.rebase(now, args.spend.as_deref())?;
         baseline.write(&file)?;
+        let text = format!(
+            "{}\n{}",
+            baseline::table(&baseline.rows, &Rows::new()),
+            baseline.budgets()
+        );
+        page::write(
+            &workspace().join("docs/benchmarks.md"),
+            "bench-instructions",
+            &text,
+        )?;
         progress(&format!("{} is written", file.display()));
         return Ok(ExitCode::SUCCESS);
     }

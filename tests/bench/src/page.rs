@@ -25,16 +25,44 @@ impl Section {
         if self.rows.is_empty() {
             return text;
         }
-        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-        let header: Vec<String> = self.header.iter().copied().map(str::to_owned).collect();
         text.push('\n');
-        text.push_str(&line(&header));
-        text.push_str(&format!("|{}\n", "---|".repeat(header.len())));
-        for row in &self.rows {
-            text.push_str(&line(row));
-        }
+        text.push_str(&table(&self.header, &self.rows));
         text
     }
+}
+
+/// The table alone.
+pub(crate) fn table(header: &[&'static str], rows: &[Vec<String>]) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let names: Vec<String> = header.iter().copied().map(str::to_owned).collect();
+    let mut text = line(&names);
+    text.push_str(&format!("|{}\n", "---|".repeat(header.len())));
+    for row in rows {
+        text.push_str(&line(row));
+    }
+    text
+}
+
+/// A table without the columns in which no row has a figure.
+pub(crate) fn filled(
+    columns: &[&'static str],
+    rows: Vec<Vec<String>>,
+) -> (Vec<&'static str>, Vec<Vec<String>>) {
+    let kept = |column: usize| {
+        let mut cells = rows.iter().filter_map(|row| row.get(column));
+        cells.any(|cell| cell != "-")
+    };
+    let kept: Vec<bool> = (0..columns.len()).map(kept).collect();
+    let only = |row: Vec<String>| -> Vec<String> {
+        let cells = row.into_iter().zip(&kept);
+        cells
+            .filter(|(_, kept)| **kept)
+            .map(|(cell, _)| cell)
+            .collect()
+    };
+    let header = columns.iter().zip(&kept).filter(|(_, kept)| **kept);
+    let header = header.map(|(column, _)| *column).collect();
+    (header, rows.into_iter().map(only).collect())
 }
 
 /// All sections as one text, under headings of this level (`###`).
@@ -136,5 +164,14 @@ mod tests {
             section.markdown("####"),
             "#### Title\n\nText.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
         );
+    }
+
+    #[test]
+    fn a_column_without_a_figure_is_left_out() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let rows = vec![row(["a", "-", "1"]), row(["b", "-", "-"])];
+        let (header, rows) = filled(&["row", "x", "y"], rows);
+        assert_eq!(header, ["row", "y"]);
+        assert_eq!(rows, [["a", "1"], ["b", "-"]]);
     }
 }

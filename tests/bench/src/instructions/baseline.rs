@@ -1,7 +1,6 @@
 //! The committed figures: what they were, what may be added to them, and what has grown.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -10,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::callgrind::Counts;
 use super::probe::MAIN;
 use crate::figures::float;
+use crate::page::{filled, table as markdown};
 
 /// Instructions may grow by this share: a build on another machine differs by less.
 const SLACK: f64 = 0.02;
@@ -81,6 +81,15 @@ impl Baseline {
         std::fs::write(file, text + "\n").with_context(|| file.display().to_string())
     }
 
+    /// What is left of the budgets, in a line.
+    pub(super) fn budgets(&self) -> String {
+        let budgets = self.budgets.iter();
+        let budgets: Vec<String> = budgets
+            .map(|(name, left)| format!("{name} {left:.0}"))
+            .collect();
+        format!("May be added at 1 KB: {}.", budgets.join(", "))
+    }
+
     /// Takes new figures. A budget that is spent must cover the growth, and is gone then.
     pub(super) fn rebase(&mut self, now: Rows, spend: Option<&str>) -> Result<()> {
         if let Some(name) = spend {
@@ -120,48 +129,46 @@ pub(super) fn grown(now: &Rows, baseline: &Baseline) -> Vec<String> {
     found
 }
 
-/// Now and before, as markdown, and what is left of the budgets.
-pub(super) fn table(now: &Rows, baseline: &Baseline) -> String {
-    let mut text = String::from(
-        "| row | instructions | baseline | growth | allocations | clock reads | system calls |\n\
-         |---|---|---|---|---|---|---|\n",
-    );
-    for (name, now) in now {
-        let before = baseline.rows.get(name);
-        let (old, growth) = match before {
-            Some(before) => (
-                format!("{:.0}", before.instructions),
-                format!(
-                    "{:+.2} %",
-                    (now.instructions / before.instructions - 1.0) * 100.0
-                ),
-            ),
-            None => ("-".to_owned(), "-".to_owned()),
-        };
+/// Now, and before where there is one, as markdown.
+pub(super) fn table(now: &Rows, before: &Rows) -> String {
+    let columns = [
+        "row",
+        "instructions",
+        "baseline",
+        "growth",
+        "allocations",
+        "clock reads",
+        "system calls",
+    ];
+    let rows = now.iter().map(|(name, now)| {
+        let before = before.get(name);
         let shown = |value: fn(&Figures) -> f64| match before {
             Some(before) => format!("{:.2} (was {:.2})", value(now), value(before)),
             None => format!("{:.2}", value(now)),
+        };
+        let (old, growth) = match before.map(|before| before.instructions) {
+            Some(before) => {
+                let percent = (now.instructions / before - 1.0) * 100.0;
+                (format!("{before:.0}"), format!("{percent:+.2} %"))
+            }
+            None => ("-".to_owned(), "-".to_owned()),
         };
         let calls = now.syscalls.iter();
         let calls: Vec<String> = calls
             .map(|(name, calls)| format!("{name} {calls:.2}"))
             .collect();
-        let _ok = writeln!(
-            text,
-            "| {name} | {:.0} | {old} | {growth} | {} | {} | {}: {} |",
-            now.instructions,
+        vec![
+            name.clone(),
+            format!("{:.0}", now.instructions),
+            old,
+            growth,
             shown(|row| row.allocations),
             shown(|row| row.clock_reads),
-            shown(Figures::calls),
-            calls.join(", "),
-        );
-    }
-    let budgets = baseline.budgets.iter();
-    let budgets: Vec<String> = budgets
-        .map(|(name, left)| format!("{name} {left:.0}"))
-        .collect();
-    let _ok = writeln!(text, "\nMay be added at 1 KB: {}.", budgets.join(", "));
-    text
+            format!("{}: {}", shown(Figures::calls), calls.join(", ")),
+        ]
+    });
+    let (header, rows) = filled(&columns, rows.collect());
+    markdown(&header, &rows)
 }
 
 #[cfg(test)]
@@ -222,14 +229,14 @@ mod tests {
 
     #[test]
     fn the_table_has_the_growth_and_the_calls_by_name() {
-        let table = table(&rows(figures(10_100, 21, 2.5)), &baseline());
+        let now = rows(figures(10_100, 21, 2.5));
+        let compared = table(&now, &baseline().rows);
         let row = "| tundish, 1 KB | 10100 | 10000 | +1.00 % | 21.00 (was 20.00) | 2.00 (was 2.00) | \
                    2.50 (was 2.00): brk 5.00, write 2.50 |";
-        assert!(table.contains(row), "{table}");
-        assert!(
-            table.contains("May be added at 1 KB: truth 400."),
-            "{table}"
-        );
+        assert!(compared.contains(row), "{compared}");
+        let alone = table(&now, &Rows::new());
+        let row = "| tundish, 1 KB | 10100 | 21.00 | 2.00 | 2.50: brk 5.00, write 2.50 |";
+        assert!(alone.contains(row), "{alone}");
     }
 
     #[test]

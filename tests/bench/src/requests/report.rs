@@ -5,7 +5,7 @@ use super::sample::Row;
 use super::workload::{Load, Workload};
 use crate::figures::{Spread, median, ratios, spread};
 use crate::latency::Latencies;
-use crate::page::Section;
+use crate::page::{Section, filled};
 
 fn cpu(row: &Row) -> Vec<f64> {
     row.samples.iter().map(|sample| sample.cpu_micros).collect()
@@ -81,28 +81,6 @@ pub(super) fn section(workload: &Workload, rows: &[Row]) -> Section {
     }
 }
 
-/// A table without the columns in which no row has a figure.
-fn filled(
-    columns: &[&'static str],
-    rows: Vec<Vec<String>>,
-) -> (Vec<&'static str>, Vec<Vec<String>>) {
-    let kept = |column: usize| {
-        let mut cells = rows.iter().filter_map(|row| row.get(column));
-        cells.any(|cell| cell != "-")
-    };
-    let kept: Vec<bool> = (0..columns.len()).map(kept).collect();
-    let only = |row: Vec<String>| -> Vec<String> {
-        let cells = row.into_iter().zip(&kept);
-        cells
-            .filter(|(_, kept)| **kept)
-            .map(|(cell, _)| cell)
-            .collect()
-    };
-    let header = columns.iter().zip(&kept).filter(|(_, kept)| **kept);
-    let header = header.map(|(column, _)| *column).collect();
-    (header, rows.into_iter().map(only).collect())
-}
-
 /// The latencies of all rounds.
 fn together(row: &Row) -> Option<Latencies> {
     let mut all = Latencies::new().ok()?;
@@ -133,18 +111,4 @@ pub(super) fn bars(workload: &Workload, rows: &[Row]) -> Option<Group> {
         title: format!("{} (x {})", workload.title, workload.reference()),
         bars: bars.collect(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_column_without_a_figure_is_left_out() {
-        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
-        let rows = vec![row(["a", "-", "1"]), row(["b", "-", "-"])];
-        let (header, rows) = filled(&["row", "x", "y"], rows);
-        assert_eq!(header, ["row", "y"]);
-        assert_eq!(rows, [["a", "1"], ["b", "-"]]);
-    }
 }
