@@ -206,11 +206,13 @@ struct Events {
     left: u64,
     pace: Option<Interval>,
     gate: Option<Arc<Gate>>,
+    /// The event before has been handed out and must be written before the next.
+    pause: bool,
     event: &'static str,
-    /// What follows the events; none if the stream stays open.
     ending: Ending,
 }
 
+/// What follows the events.
 #[derive(Debug)]
 enum Ending {
     Hang,
@@ -236,6 +238,7 @@ impl Events {
         Some(Self {
             left,
             pace,
+            pause: false,
             gate: (manner == STEPS).then_some(gate),
             event: if usage { EVENT_USAGE } else { EVENT },
             ending,
@@ -261,6 +264,11 @@ impl Body for Events {
                 Ending::Over => Poll::Ready(None),
             };
         }
+        // hyper writes when its body is pending: each event is a write of its own, as models send them.
+        if std::mem::take(&mut self.pause) {
+            wake.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if let Some(pace) = &mut self.pace {
             ready!(pace.poll_tick(wake));
         }
@@ -268,6 +276,7 @@ impl Body for Events {
             ready!(gate.poll(wake));
         }
         self.left -= 1;
+        self.pause = self.pace.is_none() && self.gate.is_none();
         let event = Bytes::from_static(self.event.as_bytes());
         Poll::Ready(Some(Ok(Frame::data(event))))
     }

@@ -3,13 +3,13 @@
 //! Everything shares the machine, so throughput is noise: the honest number is CPU per request of
 //! the process under test, and its ratio to the reference measured in the same round.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use proxy_admin::clock;
 use tests_support::{binary, workspace};
 
+use self::program::{Program, named};
 use self::sample::Row;
 use self::workload::{Load, NAMES, Workload};
 use crate::page::{self, Section, line, progress};
@@ -18,6 +18,7 @@ use crate::subject::{Stage, Subject, missing};
 
 mod chart;
 mod memory;
+mod program;
 mod report;
 mod sample;
 mod workload;
@@ -45,24 +46,6 @@ pub(crate) struct Args {
     /// Two rounds of a second, and fewer connections; the page is left as it is
     #[arg(long)]
     quick: bool,
-}
-
-/// A build of the gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Program {
-    name: String,
-    path: PathBuf,
-}
-
-fn named(text: &str) -> Result<Program, String> {
-    let (name, path) = text.split_once('=').unwrap_or(("tundish", text));
-    if name.is_empty() || path.is_empty() {
-        return Err("write NAME=PATH".to_owned());
-    }
-    Ok(Program {
-        name: name.to_owned(),
-        path: PathBuf::from(path),
-    })
 }
 
 /// Measures, prints, and writes the page after a whole run.
@@ -173,20 +156,4 @@ async fn measure(
         }
     }
     Ok(rows)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_may_have_a_name() {
-        let program = |name: &str, path: &str| Program {
-            name: name.to_owned(),
-            path: PathBuf::from(path),
-        };
-        assert_eq!(named("before=/tmp/a"), Ok(program("before", "/tmp/a")));
-        assert_eq!(named("/tmp/a"), Ok(program("tundish", "/tmp/a")));
-        assert!(named("before=").is_err());
-    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tokio::time::sleep;
 
-use super::Program;
+use super::program::Program;
 use crate::figures::{float, mega};
 use crate::load::{self, Connections, Target, Wire, events};
 use crate::page::Section;

@@ -6,6 +6,7 @@ use super::workload::{Load, Workload};
 use crate::figures::{Spread, median, ratios, spread};
 use crate::latency::Latencies;
 use crate::page::{Section, filled};
+use crate::subject::Subject;
 
 fn cpu(row: &Row) -> Vec<f64> {
     row.samples.iter().map(|sample| sample.cpu_micros).collect()
@@ -105,7 +106,7 @@ pub(super) fn bars(workload: &Workload, rows: &[Row]) -> Option<Group> {
     let bars = bars.map(|row| Bar {
         name: row.name.clone(),
         ratio: Spread::of(&ratios(&cpu(row), &reference)),
-        ours: matches!(row.lane.subject, crate::subject::Subject::Tundish(_)),
+        ours: matches!(row.lane.subject, Subject::Tundish(_)),
     });
     Some(Group {
         title: format!("{} (x {})", workload.title, workload.reference()),
