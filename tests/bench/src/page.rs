@@ -11,7 +11,7 @@ const WIDTH: usize = 105;
 /// A table with what must be known to read it.
 #[derive(Debug)]
 pub(crate) struct Section {
-    pub(crate) title: String,
+    pub(crate) title: &'static str,
     /// Markdown above the table.
     pub(crate) text: String,
     /// Empty for a section that has only text.
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_section_is_a_heading_a_text_and_a_table() {
         let section = Section {
-            title: "Title".to_owned(),
+            title: "Title",
             text: "Text.".to_owned(),
             header: vec!["a", "b"],
             rows: vec![vec!["1".to_owned(), "2".to_owned()]],

@@ -117,7 +117,7 @@ pub(super) async fn measure(scope: &Scope, progress: &Progress) -> Result<Sectio
         }
     }
     Ok(Section {
-        title: "Admitted of a limit".to_owned(),
+        title: "Admitted of a limit",
         text: TEXT.to_owned(),
         header: vec![
             "counters",

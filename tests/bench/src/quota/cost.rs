@@ -130,7 +130,7 @@ fn section(scope: &Scope, rows: &[Row], time: Duration) -> Section {
         ]
     });
     Section {
-        title: "CPU of the limits".to_owned(),
+        title: "CPU of the limits",
         text: format!(
             "CPU-us of the gateway per JSON chat of 1 KB, key checked, no access log: closed loop over \
              {CONNECTIONS} connections, one thread, {} rounds of {} s, medians (least to most).",

@@ -89,7 +89,7 @@ pub(super) async fn measure(scope: &Scope, progress: &Progress) -> Result<Sectio
         rows.push(row);
     }
     Ok(Section {
-        title: "Admitted when something dies".to_owned(),
+        title: "Admitted when something dies",
         text: TEXT.to_owned(),
         header: vec![
             "killed after 3 s",

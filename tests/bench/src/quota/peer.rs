@@ -58,7 +58,7 @@ general_settings:
 
 /// Compares, if it is installed.
 pub(super) async fn measure(scope: &Scope, progress: &Progress) -> Result<Section> {
-    let title = "Beside LiteLLM".to_owned();
+    let title = "Beside LiteLLM";
     let program = match peers() {
         Ok(folder) => folder.join("venv/bin/litellm"),
         Err(error) => {

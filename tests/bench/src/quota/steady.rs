@@ -28,7 +28,7 @@ pub(super) async fn measure(scope: &Scope, progress: &Progress) -> Result<Sectio
         rows.push(one(limits, time).await?);
     }
     Ok(Section {
-        title: "What the store is asked".to_owned(),
+        title: "What the store is asked",
         text: TEXT.to_owned(),
         header: vec![
             "limits",

@@ -103,7 +103,7 @@ pub(super) async fn measure(scope: &Scope, progress: &Progress) -> Result<Sectio
         rows.extend(done.into_iter().map(|(_, row)| row));
     }
     Ok(Section {
-        title: "The wait that a refusal names".to_owned(),
+        title: "The wait that a refusal names",
         text: TEXT.to_owned(),
         header: vec![
             "window", "counters", "others", "trials", "least", "p50", "p90", "most",

@@ -67,7 +67,7 @@ pub(super) async fn measure(
         rows.push(cells);
     }
     Ok(Section {
-        title: "Memory".to_owned(),
+        title: "Memory",
         text: format!(
             "`--workload {NAME}`. KB per connection are the growth of the proportional set size. {} idle \
              connections made one request each, {APART:?} apart, and rested for {} s; {} open streams sent \

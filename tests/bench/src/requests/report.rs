@@ -75,7 +75,7 @@ pub(super) fn section(workload: &Workload, rows: &[Row]) -> Section {
     });
     let (header, table) = filled(columns, table.collect());
     Section {
-        title: workload.title.to_owned(),
+        title: workload.title,
         text: format!("`--workload {}`. {}", workload.name, workload.note),
         header,
         rows: table,
