@@ -84,8 +84,8 @@ const fn case(name: &'static str, subject: Subject, unit: Unit) -> Case {
     }
 }
 
-/// Whether the bodies of a case come in pieces: the kernel decides in how many, so that the number of calls
-/// is not the same twice.
+/// Whether the bodies of a case come in pieces: the kernel decides in how many, and a wait for each reads
+/// the clock.
 pub(super) fn in_pieces(name: &str) -> bool {
     let mut cases = CASES.iter().filter(|case| case.name == name);
     cases.any(|case| matches!(case.unit, Unit::Request(LARGE)))
