@@ -3,7 +3,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test check lint tools clients peers packages gen golden bench bench-quota fuzz e2e image
+.PHONY: help build run test check lint tools clients peers packages bench-packages gen golden bench bench-instructions bench-changes \
+  bench-quota fuzz e2e image
 
 # The cache keys of tests/tools hash files in the order of their names.
 export LC_ALL := C
@@ -12,7 +13,7 @@ export LC_ALL := C
 ADMIN := http://127.0.0.1:8081
 
 help: ## list the recipes
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## release build of tundish, tundish-operator, tundish-proxy and foundry-sim
 	cargo build --release --bins
@@ -58,6 +59,9 @@ peers: ## install the gateways that benchmarks compare with into the cache
 packages: ## install the missing system packages, or name the command
 	@tests/tools/packages.sh
 
+bench-packages: ## the same for the programs that benchmarks compare with and count by
+	@tests/tools/packages.sh bench
+
 gen: ## write what is generated: the CRDs, their copy in the chart, the pages of errors and metrics
 	cargo run --bin crdgen -- --out crds/yaml
 	cp crds/yaml/*.yaml charts/tundish-crds/files/
@@ -67,10 +71,20 @@ gen: ## write what is generated: the CRDs, their copy in the chart, the pages of
 golden: ## accept the present output as the expected one
 	UPDATE_EXPECT=1 cargo test -p tests-golden
 
-bench: export TUNDISH_TEST_PROFILE := release
-bench: tools ## measure the gateway, how fast a change reaches the proxies, and the bounds of quotas
+bench bench-instructions: export TUNDISH_TEST_PROFILE := release
+# Where Debian has nginx and HAProxy, and users have no path to.
+bench bench-instructions: export PATH := $(PATH):/usr/sbin
+bench: bench-packages ## cost of requests and events beside other proxies, into docs/benchmarks.md (15 minutes; QUICK=1: 3)
+	cargo build --release -p cli -p tests-bench
+	target/release/bench requests $(if $(QUICK),--quick)
+
+bench-instructions: bench-packages ## instructions and calls per request; fails if they grew (ARGS=--rebase accepts them)
+	cargo build --release -p cli -p tests-bench
+	target/release/bench instructions $(ARGS)
+
+bench-changes: export TUNDISH_TEST_PROFILE := release
+bench-changes: tools ## how fast a change reaches the proxies, and the bounds of quotas over many seeds
 	cargo build --release --bins
-	cargo run --release -p tests-bench
 	cargo run --release -p tests-bench -- propagation
 	cargo run --release -p tests-bench -- simulation
 

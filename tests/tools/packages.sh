@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Makes sure that the system packages which the build and the tests need are there: as root by
 # apt-get, else it names the exact command and fails.
+#
+#   packages.sh         for the build and the tests
+#   packages.sh bench   for the benchmarks as well
 set -euo pipefail
 
 missing=()
@@ -17,6 +20,12 @@ need python3-venv python3 -c 'import ensurepip, venv'
 need nodejs node --version
 need npm npm --version
 need redis-server redis-server --version
+if [ "${1:-}" = bench ]; then
+  need nginx nginx -v
+  need haproxy haproxy -v
+  need valgrind callgrind_control --version
+  need strace strace -V
+fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)

@@ -2,13 +2,15 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use anyhow::Result;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, combinators::BoxBody};
-use hyper::body::Incoming;
+use http_body_util::{Either, Empty};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::SendRequest;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -25,7 +27,7 @@ pub(crate) struct Args {
     upstream: SocketAddr,
 }
 
-type Body = BoxBody<Bytes, hyper::Error>;
+type Answer = Either<Relayed, Empty<Bytes>>;
 type Idle = Mutex<Vec<SendRequest<Incoming>>>;
 
 /// Serves on one current-thread runtime until it is killed.
@@ -57,25 +59,22 @@ async fn relay(
     idle: Arc<Idle>,
     upstream: SocketAddr,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    Ok(forward(&idle, upstream, request)
-        .await
-        .unwrap_or_else(|_error| {
-            let mut response = Response::new(
-                Full::new(Bytes::new())
-                    .map_err(|never| match never {})
-                    .boxed(),
-            );
+) -> Result<Response<Answer>, Infallible> {
+    Ok(match forward(idle, upstream, request).await {
+        Ok(response) => response.map(Either::Left),
+        Err(_error) => {
+            let mut response = Response::new(Either::Right(Empty::new()));
             *response.status_mut() = StatusCode::BAD_GATEWAY;
             response
-        }))
+        }
+    })
 }
 
 async fn forward(
-    idle: &Idle,
+    idle: Arc<Idle>,
     upstream: SocketAddr,
     request: Request<Incoming>,
-) -> Result<Response<Body>> {
+) -> Result<Response<Relayed>> {
     let kept = idle.lock().pop().filter(|sender| !sender.is_closed());
     let mut sender = match kept {
         Some(sender) => sender,
@@ -92,6 +91,58 @@ async fn forward(
     };
     sender.ready().await?;
     let response = sender.send_request(request).await?;
-    idle.lock().push(sender);
-    Ok(response.map(BodyExt::boxed))
+    Ok(response.map(|body| Relayed::new(body, sender, idle)))
+}
+
+/// The body of an answer. Its connection is free once the body has ended, and not before: a second
+/// request would wait behind a stream.
+#[derive(Debug)]
+struct Relayed {
+    body: Incoming,
+    lease: Option<(SendRequest<Incoming>, Arc<Idle>)>,
+}
+
+impl Relayed {
+    fn new(body: Incoming, sender: SendRequest<Incoming>, idle: Arc<Idle>) -> Self {
+        let mut relayed = Self {
+            body,
+            lease: Some((sender, idle)),
+        };
+        if relayed.body.is_end_stream() {
+            relayed.give_back();
+        }
+        relayed
+    }
+
+    fn give_back(&mut self) {
+        if let Some((sender, idle)) = self.lease.take() {
+            idle.lock().push(sender);
+        }
+    }
+}
+
+impl Body for Relayed {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(frame) = &frame
+            && (frame.is_none() || self.body.is_end_stream())
+        {
+            self.give_back();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

@@ -1,32 +1,39 @@
-//! `make bench`: what the gateway costs, beside no proxy and a bare hyper proxy, in one run.
-//!
-//! Everything shares the machine, so throughput is noise: the honest number is CPU per request of
-//! the process under test, and its ratio to the bare proxy measured in the same round.
+//! The benchmarks: what the gateway costs beside other proxies, in CPU and in instructions, how fast a
+//! change arrives, and what quotas admit. Real processes on one machine; nothing is simulated except
+//! where the command says so.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod backend;
 mod bare;
+mod certificate;
+mod figures;
+mod instructions;
 mod latency;
 mod load;
+mod page;
 mod process;
 mod propagation;
 mod quota;
 mod requests;
 mod simulation;
+mod subject;
 
 #[derive(Debug, Parser)]
 #[command(name = "bench", about = "Measure the gateway on this machine")]
 struct Args {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// CPU per request and latency: direct, bare hyper, tundish (the default)
+    /// CPU and latency of requests and events, memory, beside bare hyper, nginx and HAProxy
     Requests(requests::Args),
+    /// Instructions, allocations, clock reads and system calls per request, against the baseline
+    Instructions(instructions::Args),
     /// From `kubectl apply` to enforcement on two proxies, with 1,000 routes loaded
     Propagation(propagation::Args),
     /// What quotas admit and cost, with and without a store, through failures, beside a peer
@@ -36,23 +43,31 @@ enum Command {
     /// The bare proxy itself, as a process of its own
     #[command(hide = true)]
     Bare(bare::Args),
+    /// The backend that answers from memory, as a process of its own
+    #[command(hide = true)]
+    Backend(backend::Args),
 }
 
 #[expect(clippy::print_stderr, reason = "the output of a command")]
 fn main() -> ExitCode {
     let done = match Args::parse().command {
-        None => requests::run(&requests::Args::default()),
-        Some(Command::Requests(args)) => requests::run(&args),
-        Some(Command::Propagation(args)) => propagation::run(&args),
-        Some(Command::Quota(args)) => quota::run(&args),
-        Some(Command::Simulation(args)) => simulation::run(&args),
-        Some(Command::Bare(args)) => bare::run(&args),
+        Command::Requests(args) => requests::run(&args).map(success),
+        Command::Instructions(args) => instructions::run(&args),
+        Command::Propagation(args) => propagation::run(&args).map(success),
+        Command::Quota(args) => quota::run(&args).map(success),
+        Command::Simulation(args) => simulation::run(&args).map(success),
+        Command::Bare(args) => bare::run(&args).map(success),
+        Command::Backend(args) => backend::run(&args).map(success),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("bench: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn success((): ()) -> ExitCode {
+    ExitCode::SUCCESS
 }

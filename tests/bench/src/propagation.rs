@@ -13,9 +13,10 @@ use tests_support::{
 };
 use tokio::time::{sleep, timeout};
 
+use crate::figures::mega;
 use crate::latency::Latencies;
+use crate::page::{line, progress};
 use crate::process::{self, runtime};
-use crate::requests::{line, mega, progress};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {

@@ -3,22 +3,19 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use proxy_admin::clock;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tests_support::{binary, workspace};
 
-use self::page::Section;
 use self::scope::{Progress, Scope};
-use crate::process::runtime;
-use crate::requests::line;
+use crate::page::{self, Section, line};
+use crate::process::{open_files, runtime};
 
 mod admitted;
 mod call;
 mod cost;
 mod demand;
 mod failures;
-mod page;
 mod peer;
 mod rig;
 mod scope;
@@ -62,7 +59,7 @@ const PARTS: [Part; 6] = [
 
 /// Measures, prints, and writes the page after a whole run.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    open_files()?;
+    open_files(FILES)?;
     let started = Progress(clock::instant());
     let scope = Scope {
         quick: args.quick,
@@ -98,6 +95,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let cores = std::thread::available_parallelism()?;
     let text = page::markdown(
+        "####",
         &format!(
             "`make bench-quota` repeats and rewrites this. Real processes over loopback on one machine of \
              {cores} cores, `foundry-sim` as the backend, which reports what it billed."
@@ -107,7 +105,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     line(&text);
     ensure!(failed.is_empty(), "not measured: {failed:?}");
     if args.only.is_none() && !args.quick && release {
-        page::write(&workspace().join("docs/quota-bounds.md"), &text)?;
+        page::write(
+            &workspace().join("docs/quota-bounds.md"),
+            "bench-quota",
+            &text,
+        )?;
         started.tell("docs/quota-bounds.md is written");
     }
     Ok(())
@@ -123,21 +125,4 @@ async fn measure(part: Part, scope: &Scope, progress: &Progress) -> Result<Optio
         Part::Wait => Some(wait::measure(scope, progress).await?),
         Part::Peer => Some(peer::measure(scope, progress).await?),
     })
-}
-
-/// Allows this process and its children the connections that they need.
-fn open_files() -> Result<()> {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_none_or(|current| current >= FILES) {
-        return Ok(());
-    }
-    ensure!(
-        maximum.is_none_or(|maximum| maximum >= FILES),
-        "{FILES} open files are needed, and the limit is {maximum:?}: raise it with ulimit -Hn"
-    );
-    let more = Rlimit {
-        current: Some(FILES),
-        maximum,
-    };
-    setrlimit(Resource::Nofile, more).context("raise the limit of open files")
 }

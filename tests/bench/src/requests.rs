@@ -1,298 +1,159 @@
-//! CPU per request and latency of JSON chats, with a key and a token limit on.
+//! `make bench`: what a request and an event cost, beside bare hyper, nginx and HAProxy.
+//!
+//! Everything shares the machine, so throughput is noise: the honest number is CPU per request of
+//! the process under test, and its ratio to the reference measured in the same round.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
-use tests_support::{Process, binary, free_port};
+use anyhow::{Context, Result, ensure};
+use proxy_admin::clock;
+use tests_support::{binary, workspace};
 
-use crate::latency::Latencies;
-use crate::load;
-use crate::process::{self, runtime};
+use self::program::{Program, named};
+use self::sample::Row;
+use self::workload::{Load, NAMES, Workload};
+use crate::page::{self, Section, line, progress};
+use crate::process::{open_files, runtime};
+use crate::subject::{Stage, Subject, missing};
+
+mod chart;
+mod memory;
+mod program;
+mod report;
+mod sample;
+mod workload;
+
+/// 5,000 connections, on both sides of a proxy, and some.
+const FILES: u64 = 16_384;
+
+/// Before the first sample of a row: vocabularies are loaded, sizes learned.
+const WARM: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Seconds of each measurement
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 2)]
     seconds: u64,
     /// Rounds; the rows of a round are interleaved, the median of the rounds is shown
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Connections of the closed loop
-    #[arg(long, default_value_t = 64)]
-    connections: usize,
-    /// Bytes of a request's body
-    #[arg(long, default_value_t = 1024)]
-    bytes: usize,
+    /// Only this workload; repeatable. The page is left as it is
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(NAMES))]
+    workload: Vec<String>,
+    /// The gateway to measure, or several: `now=target/release/tundish`
+    #[arg(long, value_name = "[NAME=]PATH", value_parser = named)]
+    tundish: Vec<Program>,
+    /// Two rounds of a second, and fewer connections; the page is left as it is
+    #[arg(long)]
+    quick: bool,
 }
 
-impl Default for Args {
-    fn default() -> Self {
-        Self {
-            seconds: 4,
-            rounds: 5,
-            connections: 64,
-            bytes: 1024,
-        }
-    }
-}
-
-const MANIFESTS: &str = r"
-apiVersion: tundish.dev/v1alpha1
-kind: AIBackend
-metadata: {name: sim}
-spec:
-  type: Foundry
-  endpoint: http://UPSTREAM
-  allowPlaintext: true
-  auth: {type: APIKey, apiKey: {secretRef: {name: sim, key: api-key}}}
-  deployments: [{name: gpt-4o, model: gpt-4o}]
----
-apiVersion: v1
-kind: Secret
-metadata: {name: sim}
-stringData: {api-key: sim-key}
----
-apiVersion: v1
-kind: Secret
-metadata: {name: ann, labels: {tundish.dev/keys: chat}}
-stringData: {key: ann-key}
----
-apiVersion: tundish.dev/v1alpha1
-kind: AIRoute
-metadata: {name: chat}
-spec:
-  authentication: {apiKeys: {secretSelector: {matchLabels: {tundish.dev/keys: chat}}}}
-  rules:
-  - name: chat
-    matches: [{models: ['gpt-*'], operations: [ChatCompletions]}]
-    backendRefs: [{name: sim}]
----
-apiVersion: tundish.dev/v1alpha1
-kind: AIQuota
-metadata: {name: wide}
-spec:
-  targetRefs: [{name: chat}]
-  per: [Consumer]
-  limits: [{name: minute, unit: Tokens, limit: 9000000000000, window: Minute}]
-";
-
-/// A process under test and the request that it gets.
-struct Row {
-    name: &'static str,
-    process: Process,
-    target: SocketAddr,
-    request: Vec<u8>,
-    samples: Vec<Sample>,
-}
-
-struct Sample {
-    cpu_micros: f64,
-    per_second: f64,
-    latencies: Latencies,
-}
-
-/// Measures and prints the table.
+/// Measures, prints, and writes the page after a whole run.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    runtime(1)?.block_on(async {
-        let mut rows = rows(folder.path(), args).await?;
-        for row in &rows {
-            load::closed_loop(
-                row.target,
-                &row.request,
-                args.connections,
-                Duration::from_secs(1),
-            )
-            .await?;
-        }
-        for round in 0..args.rounds {
-            progress(&format!("round {} of {}", round + 1, args.rounds));
-            for row in &mut rows {
-                let sample = measure(row, args).await?;
-                row.samples.push(sample);
-            }
-        }
-        report(&rows, args)
-    })
-}
-
-async fn rows(folder: &Path, args: &Args) -> Result<Vec<Row>> {
-    let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
-    let sim = local(free_port()?);
-    let key = "api-key: sim-key";
-    let mut rows = Vec::new();
-    let mut add = |name, process, target, header: &str| {
-        let request = load::chat(target, header, args.bytes);
-        rows.push(Row {
-            name,
-            process,
-            target,
-            request,
-            samples: Vec::new(),
-        });
+    let absent = missing(&[("nginx", "-v"), ("haproxy", "-v")]);
+    ensure!(
+        absent.is_empty(),
+        "not installed: {absent:?}; on Debian or Ubuntu: apt-get install nginx haproxy"
+    );
+    open_files(FILES)?;
+    let (rounds, time) = match args.quick {
+        true => (2, Duration::from_secs(1)),
+        false => (args.rounds, Duration::from_secs(args.seconds)),
     };
-
-    let mut command = Command::new(binary("foundry-sim")?);
-    command.args([
-        "--listen",
-        &sim.to_string(),
-        "--record",
-        "0",
-        "--threads",
-        "1",
-    ]);
-    let mut process = Process::spawn("foundry-sim", &mut command, folder)?;
-    let models = format!("http://{sim}/_sim/billed");
-    process
-        .wait_for_http(&models, Duration::from_secs(10))
-        .await?;
-    add("direct", process, sim, key);
-
-    let bare = local(free_port()?);
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args([
-        "bare",
-        "--listen",
-        &bare.to_string(),
-        "--upstream",
-        &sim.to_string(),
-    ]);
-    let mut process = Process::spawn("bare", &mut command, folder)?;
-    let url = format!("http://{bare}/_sim/billed");
-    process.wait_for_http(&url, Duration::from_secs(10)).await?;
-    add("bare hyper", process, bare, key);
-
-    let manifests = folder.join("manifests");
-    std::fs::create_dir(&manifests)?;
-    std::fs::write(
-        manifests.join("all.yaml"),
-        MANIFESTS.replace("UPSTREAM", &sim.to_string()),
-    )?;
-    for (name, quiet) in [("tundish", true), ("tundish, access log", false)] {
-        let (listen, admin) = (local(free_port()?), local(free_port()?));
-        let mut command = Command::new(binary("tundish")?);
-        command.args(["run", "--threads", "1", "--listen", &listen.to_string()]);
-        command
-            .args(["--admin", &admin.to_string()])
-            .arg("--manifests")
-            .arg(&manifests);
-        if quiet {
-            command.arg("--no-access-log");
-        }
-        let mut process = Process::spawn(
-            &name.replace(", ", "-").replace(' ', "-"),
-            &mut command,
-            folder,
-        )?;
-        process
-            .wait_for_http(&format!("http://{admin}/readyz"), Duration::from_secs(10))
-            .await?;
-        if quiet {
-            let idle = process::resident(process.id())?;
-            line(&format!(
-                "idle resident memory of tundish run: {:.1} MB",
-                mega(idle)
-            ));
-        }
-        add(name, process, listen, "authorization: Bearer ann-key");
+    let programs = match args.tundish.as_slice() {
+        [] => vec![Program {
+            name: "tundish".to_owned(),
+            path: binary("tundish")?,
+        }],
+        some => some.to_vec(),
+    };
+    let wanted =
+        |name: &str| args.workload.is_empty() || args.workload.iter().any(|one| one == name);
+    let started = clock::instant();
+    let tell = |text: &str| {
+        let elapsed = clock::instant().saturating_duration_since(started);
+        progress(&format!("[bench {:4} s] {text}", elapsed.as_secs()));
+    };
+    let mut sections = Vec::new();
+    let mut bars = Vec::new();
+    for workload in workload::all().into_iter().filter(|one| wanted(one.name)) {
+        // A runtime of its own: what a workload leaves behind ends with it.
+        let runtime = runtime(1)?;
+        let rows = runtime
+            .block_on(measure(&workload, &programs, (rounds, time), &tell))
+            .with_context(|| format!("workload {}", workload.name))?;
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        sections.push(report::section(&workload, &rows));
+        bars.extend(report::bars(&workload, &rows));
     }
-    Ok(rows)
+    if wanted(memory::NAME) {
+        tell("memory");
+        sections.push(runtime(1)?.block_on(memory::measure(&programs, args.quick, &tell))?);
+    }
+    publish(args, &sections, &bars, (rounds, time))
 }
 
-async fn measure(row: &Row, args: &Args) -> Result<Sample> {
-    let time = Duration::from_secs(args.seconds);
-    let before = process::cpu(row.process.id())?;
-    let outcome = load::closed_loop(row.target, &row.request, args.connections, time).await?;
-    let used = process::cpu(row.process.id())?.saturating_sub(before);
-    let count = float(outcome.latencies.count());
-    Ok(Sample {
-        cpu_micros: used.as_secs_f64() * 1e6 / count,
-        per_second: count / outcome.elapsed.as_secs_f64(),
-        latencies: outcome.latencies,
-    })
-}
-
-fn report(rows: &[Row], args: &Args) -> Result<()> {
-    line(&format!(
-        "\n{} B chat, {} connections, closed loop, {} rounds of {} s, medians (least to most)\n",
-        args.bytes, args.connections, args.rounds, args.seconds
-    ));
-    line("| row | CPU-us per request | x bare hyper | requests/s | p50 us | p99 us |");
-    line("|---|---|---|---|---|---|");
-    let bare: Vec<f64> = rows
-        .iter()
-        .filter(|row| row.name == "bare hyper")
-        .flat_map(|row| row.samples.iter().map(|sample| sample.cpu_micros))
-        .collect();
-    for row in rows {
-        let cpu: Vec<f64> = row.samples.iter().map(|sample| sample.cpu_micros).collect();
-        let ratios: Vec<f64> = cpu
-            .iter()
-            .zip(&bare)
-            .map(|(row, bare)| row / bare)
-            .collect();
-        let rate: Vec<f64> = row.samples.iter().map(|sample| sample.per_second).collect();
-        let mut all = Latencies::new()?;
-        for sample in &row.samples {
-            all.add(&sample.latencies)?;
-        }
-        line(&format!(
-            "| {} | {} | {} | {:.0} | {} | {} |",
-            row.name,
-            spread(&cpu, 1),
-            spread(&ratios, 2),
-            median(&rate),
-            all.micros(0.5),
-            all.micros(0.99),
-        ));
+fn publish(
+    args: &Args,
+    sections: &[Section],
+    bars: &[chart::Group],
+    (rounds, time): (usize, Duration),
+) -> Result<()> {
+    let cores = std::thread::available_parallelism()?;
+    let introduction = format!(
+        "`make bench` repeats and rewrites this: {rounds} rounds of {} s, rows interleaved, medians (least \
+         to most) on one machine of {cores} cores.",
+        time.as_secs()
+    );
+    let text = page::markdown("###", &introduction, sections);
+    line(&text);
+    if args.workload.is_empty() && args.tundish.is_empty() && !args.quick {
+        page::write(&workspace().join("docs/benchmarks.md"), "bench", &text)?;
+        let svg = workspace().join("docs/benchmarks.svg");
+        std::fs::write(svg, chart::svg(bars)).context("write the picture")?;
+        progress("docs/benchmarks.md and docs/benchmarks.svg are written");
     }
     Ok(())
 }
 
-pub(crate) fn spread(values: &[f64], digits: usize) -> String {
-    let sorted = sorted(values);
-    let (least, most) = (
-        sorted.first().unwrap_or(&0.0),
-        sorted.last().unwrap_or(&0.0),
-    );
-    format!(
-        "{:.digits$} ({least:.digits$}-{most:.digits$})",
-        median(values)
-    )
-}
-
-fn sorted(values: &[f64]) -> Vec<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted
-}
-
-pub(crate) fn median(values: &[f64]) -> f64 {
-    sorted(values).get(values.len() / 2).copied().unwrap_or(0.0)
-}
-
-#[expect(
-    clippy::as_conversions,
-    clippy::cast_precision_loss,
-    reason = "figures to be read"
-)]
-pub(crate) fn float(count: u64) -> f64 {
-    count as f64
-}
-
-pub(crate) fn mega(bytes: u64) -> f64 {
-    float(bytes) / 1e6
-}
-
-#[expect(clippy::print_stdout, reason = "the output of a command")]
-pub(crate) fn line(text: &str) {
-    println!("{text}");
-}
-
-#[expect(clippy::print_stderr, reason = "progress of a command")]
-pub(crate) fn progress(text: &str) {
-    eprintln!("{text}");
+/// Starts every row of a workload, and samples them in turn.
+async fn measure(
+    workload: &Workload,
+    programs: &[Program],
+    (rounds, time): (usize, Duration),
+    tell: &impl Fn(&str),
+) -> Result<Vec<Row>> {
+    let stage = Stage::start().await?;
+    let mut rows = Vec::new();
+    for lane in &workload.lanes {
+        let copies = match lane.subject {
+            Subject::Tundish(_) => programs,
+            Subject::Direct | Subject::Bare | Subject::Nginx { .. } | Subject::HaProxy => {
+                programs.get(..1).unwrap_or_default()
+            }
+        };
+        for program in copies {
+            let running = stage.run(lane.subject, &program.path, &[]).await?;
+            let target = stage.target(lane.subject, &running)?;
+            let name = lane.name.replace("tundish", &program.name);
+            let mut row = Row::new(name, lane.clone(), running, target);
+            let warm = match workload.load {
+                Load::Requests { .. } => WARM,
+                Load::Events { .. } => Duration::from_secs(1),
+            };
+            let warmed = row.sample(workload.load, warm).await;
+            warmed.with_context(|| row.name.clone())?;
+            row.samples.clear();
+            rows.push(row);
+        }
+    }
+    for round in 1..=rounds {
+        tell(&format!("{}: round {round} of {rounds}", workload.name));
+        for row in &mut rows {
+            row.sample(workload.load, time)
+                .await
+                .with_context(|| row.name.clone())?;
+        }
+    }
+    Ok(rows)
 }

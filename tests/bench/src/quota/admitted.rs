@@ -8,9 +8,9 @@ use anyhow::Result;
 
 use super::call::{Caller, Chat, Outcome};
 use super::demand::{Asked, Crowd, Tally};
-use super::page::Section;
 use super::rig::{Billed, Counters, Foundry, ROUTE, Rig, Setup, consumer, quota};
 use super::scope::{Progress, Scope, ratio};
+use crate::page::Section;
 
 /// How long callers go on after they all called at once: every caller once more.
 const AGAIN: Duration = Duration::from_secs(2);

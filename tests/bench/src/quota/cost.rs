@@ -9,35 +9,15 @@ use anyhow::Result;
 use tempfile::TempDir;
 use tests_support::{Process, Redis, free_port};
 
-use super::page::Section;
 use super::rig::{self, Counters, Foundry, ROUTE, consumer, local, quota};
 use super::scope::{Progress, Scope};
-use crate::requests::float;
-use crate::requests::{median, spread};
+use crate::figures::{float, median, spread};
+use crate::page::Section;
+use crate::subject::{LIMITS, limit};
 use crate::{load, process};
 
 const CONNECTIONS: usize = 64;
 const BYTES: usize = 1024;
-
-/// The limits, the first of them where fewer are asked for.
-pub(super) const LIMITS: [(&str, &str); 10] = [
-    ("Tokens", "Minute"),
-    ("Requests", "Minute"),
-    ("Tokens", "Day"),
-    ("InputTokens", "Minute"),
-    ("OutputTokens", "Minute"),
-    ("Requests", "Second"),
-    ("Tokens", "Hour"),
-    ("Tokens", "Month"),
-    ("Requests", "Day"),
-    ("OutputTokens", "Week"),
-];
-
-/// A limit that no load reaches, as a YAML flow mapping.
-pub(super) fn limit((unit, window): (&str, &str)) -> String {
-    let name = format!("{unit}-{window}").to_ascii_lowercase();
-    format!("{{name: {name}, unit: {unit}, limit: 9000000000000, window: {window}}}")
-}
 
 struct Row {
     name: String,

@@ -7,9 +7,9 @@ use tests_support::Redis;
 use tokio::time::sleep;
 
 use super::demand::{Asked, Crowd};
-use super::page::Section;
 use super::rig::{Counters, ROUTE, Rig, Setup, consumer, quota};
 use super::scope::{Progress, Scope, ratio};
+use crate::page::Section;
 
 /// Tokens per minute. Callers ask for two and a half times as much within the run.
 const LIMIT: u64 = 170_000;

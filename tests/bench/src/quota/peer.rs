@@ -16,11 +16,11 @@ use tests_support::{Process, Redis, free_port};
 use super::admitted::{Admitted, CASES, Case, SMALL, crowd, key, learn};
 use super::call::Chat;
 use super::demand::{Asked, Crowd};
-use super::page::Section;
 use super::rig::{Billed, Counters, Foundry, local};
 use super::scope::{Progress, Scope, ratio};
 use super::{admitted, failures};
-use crate::requests::float;
+use crate::figures::float;
+use crate::page::Section;
 use crate::{load, process};
 
 /// It imports for ten seconds on idle cores.

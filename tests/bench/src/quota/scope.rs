@@ -5,7 +5,8 @@ use std::time::Instant;
 use proxy_admin::clock;
 
 use super::rig::Counters;
-use crate::requests::{float, progress};
+use crate::figures::float;
+use crate::page::progress;
 
 /// The size of the measurement.
 #[derive(Clone, Copy, Debug)]

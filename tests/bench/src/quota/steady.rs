@@ -5,12 +5,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tests_support::Redis;
 
-use super::cost::LIMITS;
 use super::demand::{Asked, Crowd};
-use super::page::Section;
 use super::rig::{Counters, ROUTE, Rig, Setup, consumer, quota};
 use super::scope::{Progress, Scope};
-use crate::requests::float;
+use crate::figures::float;
+use crate::page::Section;
+use crate::subject::{LIMITS, limit};
 
 const CALLERS: usize = 30;
 /// Of each caller: 1,000 requests a second in all.
@@ -46,11 +46,7 @@ the replicas ran; **commands** is the difference of `total_commands_processed`, 
 scripts too.";
 
 async fn one(limits: usize, time: Duration) -> Result<Vec<String>> {
-    let list: Vec<String> = LIMITS
-        .into_iter()
-        .take(limits)
-        .map(super::cost::limit)
-        .collect();
+    let list: Vec<String> = LIMITS.into_iter().take(limits).map(limit).collect();
     let manifests = [
         ROUTE.to_owned(),
         consumer("ann", "all"),

@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::call::{Caller, Chat, Outcome};
-use super::page::Section;
 use super::rig::{Counters, ROUTE, Rig, Setup, consumer, quota};
 use super::scope::{Progress, Scope};
+use crate::page::Section;
 
 /// Consumers of each kind, each with a counter of its own.
 const CONSUMERS: usize = 8;
