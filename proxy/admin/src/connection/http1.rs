@@ -26,7 +26,7 @@ use crate::shutdown::Shutdown;
 
 /// How often a connection looks whether it is idle. Long enough that a busy one stays together between
 /// two requests, short enough that a burst of connections is soon small again.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What the requests of a connection and its stream are doing.
 #[derive(Debug, Default)]
