@@ -2,10 +2,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
-use tokio::time::Sleep;
+use tokio::time::{Sleep, sleep_until};
 
 #[cfg(test)]
 mod tests;
@@ -15,23 +15,36 @@ mod tests;
 ///
 /// It may still be armed for an earlier wait. It then fires, finds that its time has not come, and is moved.
 #[derive(Debug, Default)]
-pub(crate) struct Alarm(Option<Pin<Box<Sleep>>>);
+pub(crate) struct Alarm(Option<Armed>);
+
+#[derive(Debug)]
+struct Armed {
+    timer: Pin<Box<Sleep>>,
+    /// The task that it wakes.
+    task: Waker,
+}
 
 impl Alarm {
     /// Ready once `deadline` has passed. Reads no clock, and allocates at its first use only.
     pub(crate) fn poll_past(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let deadline = deadline.into();
-        let made = || Box::pin(tokio::time::sleep_until(deadline));
-        let sleep = self.0.get_or_insert_with(made);
-        if deadline < sleep.deadline() {
-            sleep.as_mut().reset(deadline);
+        let Armed { timer, task } = self.0.get_or_insert_with(|| Armed {
+            timer: Box::pin(sleep_until(deadline)),
+            task: Waker::noop().clone(),
+        });
+        if deadline < timer.deadline() {
+            timer.as_mut().reset(deadline);
+        } else if !timer.is_elapsed() && task.will_wake(cx.waker()) {
+            // It knows all of that: a poll per event would be a part of its cost.
+            return Poll::Pending;
         }
+        task.clone_from(cx.waker());
         loop {
-            ready!(sleep.as_mut().poll(cx));
-            if sleep.deadline() >= deadline {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= deadline {
                 return Poll::Ready(());
             }
-            sleep.as_mut().reset(deadline);
+            timer.as_mut().reset(deadline);
         }
     }
 }

@@ -223,7 +223,9 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let core = self.core;
-        let answer = move |request: Request<Incoming>| request::handle(Arc::clone(&core), request);
+        // Boxed, so that nothing of it is left while its answer streams.
+        let answer =
+            move |request: Request<Incoming>| Box::pin(request::handle(Arc::clone(&core), request));
         let stream = Stall::new(stream);
         let served = connection::serve(stream, protocol, &self.limits, answer, self.shutdown);
         if let Err(error) = served.await {

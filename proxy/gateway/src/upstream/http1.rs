@@ -21,6 +21,9 @@ use crate::origin::{Origin, Outgoing};
 
 /// What is read at once: more after each read that was full. An idle connection keeps no larger buffer.
 const LEAST_READ: usize = 8 << 10;
+/// The same within a stream: events are small, seldom come together, and thousands of streams wait for
+/// theirs at one time.
+const STREAM_READ: usize = 2 << 10;
 /// As much as a socket of the kernel usually holds.
 const MOST_READ: usize = 64 << 10;
 
@@ -37,8 +40,9 @@ pub(super) struct Connection {
     body: Bytes,
     /// What was read and not taken.
     buffer: BytesMut,
-    /// The memory behind the buffer may be larger than an idle connection should keep.
-    is_large: bool,
+    /// The memory behind the buffer may be larger than an idle connection should keep, or smaller than the
+    /// next head needs.
+    is_resized: bool,
     read_size: usize,
     decoder: Decoder,
     /// For the waits of all exchanges.
@@ -65,7 +69,7 @@ impl Connection {
             written: 0,
             body: Bytes::new(),
             buffer: BytesMut::new(),
-            is_large: false,
+            is_resized: false,
             read_size: LEAST_READ,
             decoder: Decoder::new(),
             alarm: Alarm::default(),
@@ -148,6 +152,11 @@ impl Connection {
                 Piece::End => return Poll::Ready(Ok(None)),
                 Piece::More => {}
             }
+            if self.buffer.is_empty() && self.decoder.left().is_none() && !self.is_resized {
+                self.buffer = BytesMut::with_capacity(STREAM_READ);
+                self.read_size = STREAM_READ;
+                self.is_resized = true;
+            }
             // The answer is there, so an error only means that the connection is not used again.
             drop(self.write(cx));
             if ready!(self.poll_fill(cx))? == 0 {
@@ -171,9 +180,9 @@ impl Connection {
         // Bytes after the end would be taken for the next answer.
         let reusable =
             self.decoder.keeps() && self.sending == Sending::Done && self.buffer.is_empty();
-        if self.is_large {
+        if self.is_resized {
             self.buffer = BytesMut::new();
-            self.is_large = false;
+            self.is_resized = false;
             self.read_size = LEAST_READ;
         }
         if self.head.capacity() > LEAST_READ {
@@ -232,7 +241,7 @@ impl Connection {
             let mut spare = self.buffer.capacity() - self.buffer.len();
             if spare < self.read_size / 8 {
                 // Bytes that are there already come on top.
-                self.is_large |= self.read_size > LEAST_READ || !self.buffer.is_empty();
+                self.is_resized |= self.read_size > LEAST_READ || !self.buffer.is_empty();
                 self.buffer.reserve(self.read_size);
                 spare = self.buffer.capacity() - self.buffer.len();
             }
