@@ -224,7 +224,7 @@ pub struct BackendTimeouts {
     pub connect: Duration,
     /// From the end of the request to the first byte of the response. Default: 2m.
     pub first_byte: Duration,
-    /// Between two bytes of a response. Default: 2m.
+    /// Between two bytes of a response; noticed up to an eighth of it later. Default: 2m.
     pub idle: Duration,
 }
 

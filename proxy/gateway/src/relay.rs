@@ -120,7 +120,8 @@ impl Limits {
     ) -> Poll<&'static str> {
         loop {
             ready!(upstream.poll_past(cx, self.next_look.min(self.deadline)));
-            let now = self.next_look;
+            // Not the time that was waited for: a client that reads slowly may have delayed the look.
+            let now = clock::instant();
             if self.deadline <= now {
                 return Poll::Ready("the request has reached its timeout");
             }

@@ -227,8 +227,10 @@ impl Connection {
         let answer =
             move |request: Request<Incoming>| Box::pin(request::handle(Arc::clone(&core), request));
         let stream = Stall::new(stream);
-        let served = connection::serve(stream, protocol, &self.limits, answer, self.shutdown);
-        if let Err(error) = served.await {
+        // Awaited where it is made: a future in a variable would be there twice.
+        if let Err(error) =
+            connection::serve(stream, protocol, &self.limits, answer, self.shutdown).await
+        {
             debug!(error = errors::chain(&error), "client connection ended");
         }
     }

@@ -184,7 +184,7 @@ impl Code {
                 "The backend cannot be connected. See the AIBackend's endpoint."
             }
             Self::UpstreamFailed => {
-                "The backend broke off. Retry; see the access log for its cause."
+                "The backend broke off. Retry; a warning in the log has its cause."
             }
             Self::UpstreamTimeout => {
                 "The backend did not answer within the route's or backend's timeouts."

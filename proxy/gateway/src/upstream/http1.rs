@@ -23,7 +23,7 @@ use crate::origin::{Origin, Outgoing};
 const LEAST_READ: usize = 8 << 10;
 /// The same within a stream: events are small, seldom come together, and thousands of streams wait for
 /// theirs at one time.
-const STREAM_READ: usize = 2 << 10;
+const STREAM_READ: usize = 1 << 10;
 /// As much as a socket of the kernel usually holds.
 const MOST_READ: usize = 64 << 10;
 

@@ -17,7 +17,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::Value;
 use tests_support::http;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -393,5 +393,43 @@ async fn silence_within_an_answer_ends_it_and_activity_does_not() -> Result<()> 
     let text = String::from_utf8(text)?;
     assert_eq!(text.matches("data: 1\n\n").count(), 8, "{text}");
     assert!(text.contains("upstream_timeout"), "{text}");
+    bench.quiet().await
+}
+
+#[tokio::test]
+async fn a_client_that_pauses_is_no_silence_of_the_backend() -> Result<()> {
+    // More than the kernel holds on the way.
+    const SIZE: usize = 32 << 20;
+    let raw = Raw::start(|mut stream| async move {
+        request(&mut stream).await?;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {SIZE}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(&vec![b' '; SIZE]).await?;
+        Ok(stream.flush().await?)
+    })
+    .await?;
+    let idle = Duration::from_millis(300);
+    let bench = Bench::before(Backend {
+        idle_timeout: idle,
+        ..at(&raw.url)
+    })?;
+    let address = bench.url.trim_start_matches("http://");
+    let mut client = TcpStream::connect(address).await?;
+    let body = chat(false).to_string();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\napi-key: ann-key\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n",
+        body.len()
+    );
+    client.write_all(format!("{head}{body}").as_bytes()).await?;
+    let mut read = Vec::new();
+    for _ in 0..3 {
+        tokio::time::sleep(idle * 4).await;
+        let mut part = vec![0; SIZE / 4];
+        client.read_exact(&mut part).await?;
+        read.extend_from_slice(&part);
+    }
+    timeout(PATIENCE, client.read_to_end(&mut read)).await??;
+    assert!(read.len() > SIZE, "{} of {SIZE}", read.len());
     bench.quiet().await
 }
