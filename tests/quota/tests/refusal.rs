@@ -57,7 +57,7 @@ fn refused_wait(store: &mut Model, limit: &Limit, tokens: u64, now: i64) -> Opti
     let mut counter = Counter::new(limit, at);
     let mut entry = Entry::own(limit, Mode::Enforce, &mut counter);
     entry.backing = Backing::Lent(&mut escrow);
-    match reserve(&mut [entry], &cost(tokens), at) {
+    match reserve::<Vec<_>>(&mut [entry], &cost(tokens), at) {
         Err(Shortfall::Exceeded(exceeded)) => Some(exceeded.wait),
         Err(Shortfall::Lacking(_)) | Ok(_) => None,
     }
