@@ -23,7 +23,7 @@ use crate::live::LiveRule;
 use crate::origin::{Origin, Outgoing};
 use crate::relay::{Limits, Payload, Relay, Watch};
 use crate::state::Core;
-use crate::upstream::{AnswerBody, Failed, Failure};
+use crate::upstream::{AnswerBody, Failed, Failure, Patience};
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -193,10 +193,10 @@ impl Sending<'_> {
                     request_id: &exchange.record.request_id,
                     body,
                 };
-                let deadline = self.first_byte(&place.declared.backend, now);
+                let patience = self.patience(&place.declared.backend, now);
                 self.core
                     .connections
-                    .send(origin, &outgoing, deadline)
+                    .send(origin, &outgoing, patience)
                     .await
             }
             Err(error) => Err(Failed {
@@ -216,11 +216,16 @@ impl Sending<'_> {
         tried
     }
 
-    /// When the wait for the head of an answer ends: by the backend, by the rule, or with the request.
-    fn first_byte(&self, backend: &Backend, now: Instant) -> Instant {
+    /// The wait for the head of an answer: the backend's, the rule's if that is shorter, and not beyond the
+    /// request's end.
+    fn patience(&self, backend: &Backend, now: Instant) -> Patience {
         let of_backend = backend.first_byte_timeout;
-        let rule = self.declared.first_token_timeout.unwrap_or(of_backend);
-        self.deadline.min(now + of_backend.min(rule))
+        let of_rule = self.declared.first_token_timeout.unwrap_or(of_backend);
+        Patience {
+            now,
+            answer: of_backend.min(of_rule),
+            until: self.deadline,
+        }
     }
 
     fn relay(

@@ -5,6 +5,7 @@ mod connect;
 mod failure;
 mod http1;
 mod http2;
+mod patience;
 mod pool;
 mod stream;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use proxy_api::http1::strip;
 pub(crate) use body::AnswerBody;
 pub(crate) use failure::{Failed, Failure};
 use http2::Sender;
+pub(crate) use patience::Patience;
 use pool::{Connected, Pool};
 
 use crate::origin::{Origin, Outgoing, Peer};
@@ -34,32 +36,32 @@ pub(crate) struct Connections(Mutex<HashMap<u64, Shared, foldhash::fast::RandomS
 type Shared = (Weak<Peer>, Arc<Pool>);
 
 impl Connections {
-    /// Sends, and waits for the head of the answer until `deadline`.
+    /// Sends, and waits for the head of the answer.
     pub(crate) async fn send(
         &self,
         origin: &Origin,
         outgoing: &Outgoing<'_>,
-        deadline: Instant,
+        patience: Patience,
     ) -> Result<Response<AnswerBody>, Failed> {
         let pool = self.pool(&origin.peer)?;
         while let Some(connection) = pool.take() {
-            let tried = exchange(connection, &pool, origin, outgoing, deadline).await;
+            let tried = exchange(connection, &pool, origin, outgoing, patience).await;
             // It was closed just now.
             if !matches!(&tried, Err(failed) if failed.how == Failure::Unreachable) {
                 return tried;
             }
         }
         if let Some(sender) = pool.sender() {
-            let tried = request(sender, origin, outgoing, deadline).await;
+            let tried = request(sender, origin, outgoing, patience).await;
             if !matches!(&tried, Err(failed) if failed.how == Failure::Unreachable) {
                 return tried;
             }
         }
-        match connect(&pool, deadline).await? {
+        match connect(&pool, patience.end()).await? {
             Connected::Http1(connection) => {
-                exchange(connection, &pool, origin, outgoing, deadline).await
+                exchange(connection, &pool, origin, outgoing, patience).await
             }
-            Connected::Http2(sender) => request(sender, origin, outgoing, deadline).await,
+            Connected::Http2(sender) => request(sender, origin, outgoing, patience).await,
         }
     }
 
@@ -98,9 +100,9 @@ async fn exchange(
     pool: &Arc<Pool>,
     origin: &Origin,
     outgoing: &Outgoing<'_>,
-    deadline: Instant,
+    patience: Patience,
 ) -> Result<Response<AnswerBody>, Failed> {
-    let head = connection.exchange(origin, outgoing, deadline).await?;
+    let head = connection.exchange(origin, outgoing, patience).await?;
     let body = AnswerBody::http1(connection, Arc::clone(pool));
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
@@ -113,10 +115,10 @@ async fn request(
     mut sender: Sender,
     origin: &Origin,
     outgoing: &Outgoing<'_>,
-    deadline: Instant,
+    patience: Patience,
 ) -> Result<Response<AnswerBody>, Failed> {
     let answered = sender.try_send_request(origin.request(outgoing));
-    match tokio::time::timeout_at(deadline.into(), answered).await {
+    match tokio::time::timeout_at(patience.end().into(), answered).await {
         Ok(Ok(response)) => {
             let (mut parts, body) = response.into_parts();
             strip(&mut parts.headers);

@@ -7,7 +7,6 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 use proxy_api::http1::{Decoder, Head, Piece};
@@ -15,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::task::coop::unconstrained;
 
 use super::failure::{AnswerError, Failed};
+use super::patience::{Patience, Progress};
 use super::stream::Stream;
 use crate::alarm::Alarm;
 use crate::origin::{Origin, Outgoing};
@@ -93,7 +93,7 @@ impl Connection {
         &mut self,
         origin: &Origin,
         outgoing: &Outgoing<'_>,
-        deadline: Instant,
+        patience: Patience,
     ) -> Result<Head, Failed> {
         self.head.clear();
         origin.write_head(outgoing, &mut self.head);
@@ -102,10 +102,15 @@ impl Connection {
         self.sending = Sending::Writing;
         self.decoder = Decoder::new();
         self.stream.begin();
-        poll_fn(|cx| self.poll_head(cx, deadline)).await
+        let mut progress = Progress::new(patience);
+        poll_fn(|cx| self.poll_head(cx, &mut progress)).await
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<Result<Head, Failed>> {
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: &mut Progress,
+    ) -> Poll<Result<Head, Failed>> {
         loop {
             if let Err(error) = self.write(cx)
                 && !self.stream.has_sent()
@@ -125,7 +130,8 @@ impl Connection {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.failed(error.to_string()))),
                 Poll::Pending => {
-                    ready!(self.alarm.poll_past(cx, deadline));
+                    let unsent = self.head.len() - self.written + self.body.len();
+                    ready!(self.alarm.poll_past(cx, progress.end(unsent)));
                     return Poll::Ready(Err(Failed::timeout()));
                 }
             }

@@ -11,7 +11,7 @@ use proxy_core::test_util;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Connections, Failed, Failure};
+use super::{Connections, Failed, Failure, Patience};
 use crate::origin::{Origin, Outgoing, Peer};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,8 +57,13 @@ impl Scene {
             request_id: &HeaderValue::from_static("id"),
             body: Bytes::from_static(b"{}"),
         };
-        let deadline = clock::instant() + PATIENCE;
-        let sent = self.connections.send(&self.origin, &outgoing, deadline);
+        let now = clock::instant();
+        let patience = Patience {
+            now,
+            answer: PATIENCE,
+            until: now + PATIENCE,
+        };
+        let sent = self.connections.send(&self.origin, &outgoing, patience);
         let body = sent.await?.into_body().collect().await;
         Ok(body.expect("a whole answer").to_bytes())
     }

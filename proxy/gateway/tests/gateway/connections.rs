@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::bench::{Bench, at, chat};
-use crate::raw::{Raw, ask, echo, request};
+use crate::raw::{Raw, ask, echo, head, length, request};
 
 /// A longer wait is a defect of the gateway.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -431,5 +431,32 @@ async fn a_client_that_pauses_is_no_silence_of_the_backend() -> Result<()> {
     }
     timeout(PATIENCE, client.read_to_end(&mut read)).await??;
     assert!(read.len() > SIZE, "{} of {SIZE}", read.len());
+    bench.quiet().await
+}
+
+#[tokio::test]
+async fn the_wait_for_an_answer_begins_when_the_request_is_out() -> Result<()> {
+    // More than the kernel holds on the way.
+    const SIZE: usize = 12 << 20;
+    let raw = Raw::start(|mut stream| async move {
+        let (request, body) = head(&mut stream).await?;
+        let mut left = length(&request)? - body.len();
+        let mut part = vec![0; 512 << 10];
+        // Longer than the limit in all.
+        while left > 0 {
+            let size = stream.read(&mut part).await?;
+            anyhow::ensure!(size > 0, "the gateway has given up");
+            left -= size;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+        Ok(stream.write_all(answer).await?)
+    })
+    .await?;
+    let bench = Bench::before(Backend {
+        first_byte_timeout: Duration::from_millis(500),
+        ..at(&raw.url)
+    })?;
+    assert_eq!(ask(&bench, &"x".repeat(SIZE)).await?.status, 200);
     bench.quiet().await
 }
