@@ -244,6 +244,10 @@ impl Connection {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut total = 0;
         loop {
+            // What was read before is most often gone by now, and its place is free again.
+            if self.buffer.is_empty() {
+                self.buffer.try_reclaim(self.read_size);
+            }
             let mut spare = self.buffer.capacity() - self.buffer.len();
             if spare < self.read_size / 8 {
                 // Bytes that are there already come on top.
@@ -261,7 +265,8 @@ impl Connection {
                 };
             };
             total += size;
-            if size == spare {
+            // The rest of a used buffer says nothing of how much there was.
+            if size == spare && spare >= self.read_size {
                 self.read_size = (self.read_size * 2).min(MOST_READ);
             }
             if !self.stream.reads_in_parts() || total >= MOST_READ {
