@@ -244,9 +244,10 @@ impl Connection {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut total = 0;
         loop {
-            // What was read before is most often gone by now, and its place is free again.
+            // What was read before is most often gone by now, and its place is free again. If not, what is
+            // left of the buffer serves as long as it can.
             if self.buffer.is_empty() {
-                self.buffer.try_reclaim(self.read_size);
+                let _is_free = self.buffer.try_reclaim(self.read_size);
             }
             let mut spare = self.buffer.capacity() - self.buffer.len();
             if spare < self.read_size / 8 {
