@@ -162,6 +162,9 @@ impl Connection {
                 self.buffer = BytesMut::with_capacity(STREAM_READ);
                 self.read_size = STREAM_READ;
                 self.is_resized = true;
+                if self.sending == Sending::Done {
+                    self.head = Vec::new();
+                }
             }
             // The answer is there, so an error only means that the connection is not used again.
             drop(self.write(cx));
