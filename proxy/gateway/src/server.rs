@@ -54,7 +54,7 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// How long a draining core without an exchange waits for connections: for the last bytes of an answer
 /// to be written, and for a request whose head is on its way.
 const FLUSH: Duration = Duration::from_secs(1);
-/// How long a line of the access log may wait in its core.
+/// How often a core hands over its log and closes idle connections.
 const TICK: Duration = Duration::from_secs(1);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 

@@ -1,7 +1,7 @@
 //! New connections to a backend: TCP, TLS, and the choice of a protocol.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::Uri;
@@ -10,6 +10,7 @@ use hyper::service::Service;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::service::TowerToHyperService;
 use proxy_admin::errors;
+use proxy_core::table::Certificates;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{AlertDescription, ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
@@ -26,6 +27,12 @@ pub(super) enum Protocol {
     Http1,
     Http2,
 }
+
+/// One store for all peers and cores: most backends have no CA of their own.
+static PUBLIC_ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+    let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
+    Arc::new(roots.collect())
+});
 
 /// Opens connections to one peer.
 #[derive(Debug)]
@@ -127,21 +134,24 @@ fn refuses_protocol(error: &io::Error) -> bool {
     cause == Some(&rustls::Error::AlertReceived(alert))
 }
 
+fn private_roots(certificates: &Certificates) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates.iter() {
+        roots
+            .add(CertificateDer::from_slice(certificate))
+            .map_err(|error| format!("CA: {error}"))?;
+    }
+    Ok(roots)
+}
+
 // === impl Tls ===
 
 impl Tls {
     fn new(peer: &PeerName) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        match &peer.ca {
-            Some(certificates) => {
-                for certificate in certificates.iter() {
-                    roots
-                        .add(CertificateDer::from_slice(certificate))
-                        .map_err(|error| format!("CA: {error}"))?;
-                }
-            }
-            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        }
+        let roots = match &peer.ca {
+            Some(certificates) => Arc::new(private_roots(certificates)?),
+            None => Arc::clone(&PUBLIC_ROOTS),
+        };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut http1 = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
