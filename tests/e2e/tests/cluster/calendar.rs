@@ -150,6 +150,14 @@ async fn when_everything_dies_at_once_the_checkpoint_still_counts() -> Result<()
     }
     // Once the old ones are given up: until then each has a part of four.
     told(&operator, 2, 9).await?;
+    for proxy in &proxies {
+        eventually_ok("a half for each", LIMIT, async || {
+            let part = proxy.metric("tundish_limit_amount{").await?;
+            ensure!(part.to_string() == (ALLOWED / 2).to_string(), "{part}");
+            Ok(())
+        })
+        .await?;
+    }
     let more = admitted(&proxies).await?;
     assert!(9 + more <= ALLOWED, "{more} more");
     assert!(more >= 8, "only {more} more of the eleven that are left");
