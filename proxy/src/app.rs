@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use proxy_admin::background::Background;
 use proxy_admin::http::{Admin, Readiness};
-use proxy_admin::shutdown::{Shutdown, Trigger};
+use proxy_admin::shutdown::{Shutdown, Signals, Trigger};
 use proxy_admin::{shutdown, task};
 use proxy_core::table::Table;
 use proxy_gateway::{Config, Gateway, Metrics, Serving};
@@ -25,6 +25,7 @@ pub struct App {
     serving: Serving,
     background: Background,
     trigger: Trigger,
+    signals: Signals,
     /// For everything else that runs as long as the gateway.
     pub shutdown: Shutdown,
 }
@@ -58,6 +59,8 @@ impl App {
     /// # Errors
     /// A port cannot be opened, or the certificate cannot be used.
     pub async fn start(config: Config, admin: SocketAddr, mut registry: Registry) -> Result<Self> {
+        // Before anyone can be told that the process is up.
+        let signals = Signals::listen().context("cannot wait for signals")?;
         let metrics = Metrics::register(&mut registry);
         let gateway = Gateway::new(config, metrics);
         gateway.register_limits(&mut registry);
@@ -83,6 +86,7 @@ impl App {
             serving,
             background,
             trigger,
+            signals,
             shutdown,
         })
     }
@@ -112,18 +116,16 @@ impl App {
     /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain.
     ///
     /// # Errors
-    /// Signals cannot be received.
-    pub async fn run(self) -> Result<()> {
-        shutdown::signalled()
-            .await
-            .context("cannot wait for signals")?;
+    /// The drain failed.
+    pub async fn run(mut self) -> Result<()> {
+        self.signals.next().await;
         tracing::info!("stopping: no new connections; running requests may end");
         self.trigger.stop();
         let serving = self.serving;
         let drained = tokio::task::spawn_blocking(move || serving.join());
         tokio::select! {
             ended = drained => ended.context("the drain failed")?,
-            signalled = shutdown::signalled() => signalled.context("cannot wait for signals")?,
+            () = self.signals.next() => {}
         }
         // Not before: what running requests hold is settled there.
         self.background.stop().await;
