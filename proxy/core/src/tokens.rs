@@ -9,11 +9,13 @@ mod encoding;
 mod estimate;
 mod observed_sizes;
 mod price;
+mod reasoning;
 #[cfg(test)]
 mod tests;
 
-pub use ceiling::max_output_tokens;
+pub use ceiling::{context_window, max_output_tokens};
 pub use encoding::Encoding;
-pub use estimate::{Expected, Shape, estimate};
+pub use estimate::{Expected, Shape, estimate, most};
 pub use observed_sizes::{Distribution, ObservedSizes};
-pub use price::Price;
+pub use price::{LongContext, Price, Rates};
+pub use reasoning::is_reasoning;

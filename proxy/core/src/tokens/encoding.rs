@@ -4,6 +4,8 @@
 
 use tiktoken::CoreBpe;
 
+use super::reasoning::is_o_series;
+
 #[cfg(test)]
 mod tests;
 
@@ -37,7 +39,7 @@ impl Encoding {
         ];
         const CL100K: [&str; 4] = ["gpt-4", "gpt-3.5-turbo", "gpt-35-turbo", "text-embedding-"];
         let is_of = |families: &[&str]| families.iter().any(|family| model.starts_with(family));
-        if is_of(&O200K) || is_reasoning(model) {
+        if is_of(&O200K) || is_o_series(model) {
             Some(Self::O200k)
         } else if is_of(&CL100K) {
             Some(Self::Cl100k)
@@ -78,14 +80,6 @@ impl Encoding {
         };
         tiktoken::get_encoding(name).expect("the manifest compiles both vocabularies in")
     }
-}
-
-/// `o1`, `o3-mini`, `o4-mini-2025-04-16`: the letter, a digit, and nothing but a suffix.
-fn is_reasoning(model: &str) -> bool {
-    let suffix = ["o1", "o3", "o4"]
-        .iter()
-        .find_map(|family| model.strip_prefix(family));
-    suffix.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 /// Cuts off a piece of at most [`PIECE`] bytes: before a blank that ends a word, where the patterns of

@@ -10,11 +10,17 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// cookbook). One message is assumed; the JSON around the others makes up for theirs.
 const CHAT_OVERHEAD: u64 = 6;
 
+/// The least that an answer without a bound may come to: the answers of most chats are shorter, and
+/// many models end there unless they are asked for more.
+const LONG_OUTPUT: u64 = 4_096;
+
 /// The parts of a request that determine its cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
-    /// Bytes of the request's body.
+    /// Bytes of the request's body, without the data of images, sound and files.
     pub body_bytes: u64,
+    /// The most tokens that those come to.
+    pub media_tokens: u64,
     /// The client's bound on output tokens, if it gave one.
     pub max_output_tokens: Option<u64>,
     /// How many answers it asks for (`n`); 0 means 1.
@@ -32,8 +38,12 @@ pub struct Expected {
     pub input_per_mille: Option<u64>,
     /// Input tokens counted in the request itself; they replace any ratio.
     pub input_tokens: Option<u64>,
+    /// The longest recent answer to a request without a bound, as a bound that is forgotten slowly.
+    pub longest_output: Option<u64>,
     /// The most that its model answers at once; a hold is not above it.
     pub max_output_tokens: Option<u64>,
+    /// The most that its model reads at once; a hold is not above it.
+    pub max_input_tokens: Option<u64>,
 }
 
 /// The tokens to hold for a request of this shape. Never 0 of either kind.
@@ -42,17 +52,20 @@ pub struct Expected {
 /// cannot answer is not held, even if the client allows it.
 #[must_use]
 pub fn estimate(shape: Shape, expected: Expected, default_output: u64) -> Usage {
+    let media = shape.media_tokens;
     let input = match (expected.input_tokens, expected.input_per_mille) {
         (Some(counted), _) => counted,
         (None, Some(ratio)) => {
             let tokens = u128::from(shape.body_bytes).saturating_mul(u128::from(ratio));
-            u64::try_from(tokens.div_ceil(1_000)).unwrap_or(u64::MAX)
+            let text = u64::try_from(tokens.div_ceil(1_000)).unwrap_or(u64::MAX);
+            text.saturating_add(media)
         }
-        (None, None) => shape
-            .body_bytes
-            .div_ceil(BYTES_PER_TOKEN)
-            .saturating_add(CHAT_OVERHEAD),
+        (None, None) => {
+            let text = shape.body_bytes.div_ceil(BYTES_PER_TOKEN);
+            text.saturating_add(CHAT_OVERHEAD).saturating_add(media)
+        }
     };
+    let input = input.min(expected.max_input_tokens.unwrap_or(u64::MAX));
     let per_choice = shape
         .max_output_tokens
         .or(expected.output_tokens)
@@ -60,7 +73,38 @@ pub fn estimate(shape: Shape, expected: Expected, default_output: u64) -> Usage 
         .min(expected.max_output_tokens.unwrap_or(u64::MAX));
     Usage {
         input_tokens: input.max(1),
-        cached_input_tokens: 0,
         output_tokens: per_choice.max(1).saturating_mul(shape.choices.max(1)),
+        ..Usage::default()
+    }
+}
+
+/// The most tokens that the request may plausibly use, of which `held` by [`estimate`] is a guess or a
+/// bound. At least `held` of either kind.
+///
+/// A count of the input and the client's bound on the output are taken as true. Otherwise an input has
+/// at most a token for each byte of its body, and an answer is at most the longest of the recent ones,
+/// but not taken for shorter than 4,096 tokens, nor for longer than the model can answer.
+#[must_use]
+pub fn most(shape: Shape, expected: Expected, held: Usage) -> Usage {
+    let input = match expected.input_tokens {
+        Some(_counted) => held.input_tokens,
+        None => {
+            let bytes = shape.body_bytes.saturating_add(shape.media_tokens);
+            let most = bytes.min(expected.max_input_tokens.unwrap_or(u64::MAX));
+            most.max(held.input_tokens)
+        }
+    };
+    let output = if shape.max_output_tokens.is_some() {
+        held.output_tokens
+    } else {
+        let longest = expected.longest_output.unwrap_or(0).max(LONG_OUTPUT);
+        let per_choice = longest.min(expected.max_output_tokens.unwrap_or(u64::MAX));
+        let all = per_choice.saturating_mul(shape.choices.max(1));
+        all.max(held.output_tokens)
+    };
+    Usage {
+        input_tokens: input,
+        output_tokens: output,
+        ..held
     }
 }

@@ -26,6 +26,9 @@ const HALVE_EVERY: u16 = 1_000;
 const QUANTILE_PER_MILLE: u32 = 950;
 /// With fewer observations the 95th percentile would be the largest of them.
 const ENOUGH: u32 = 20;
+/// The longest answer is forgotten by this part with each shorter one: half of it after 700 answers, so
+/// no burst of short ones hides it.
+const FORGOTTEN: u64 = 1_024;
 /// Plausible input tokens per thousand bytes: values below are not text (images in base64), and only
 /// bodies without text are above.
 const PER_MILLE: std::ops::RangeInclusive<u64> = 50..=1_000;
@@ -134,11 +137,16 @@ impl ObservedSizes {
     pub fn observe(&mut self, shape: Shape, usage: Usage) {
         if shape.max_output_tokens.is_none() {
             let choices = shape.choices.max(1);
-            self.output.observe(usage.output_tokens.div_ceil(choices));
+            let output = usage.output_tokens.div_ceil(choices);
+            self.output.observe(output);
+            let longest = self.expected.longest_output.unwrap_or(0);
+            let kept = longest.saturating_sub(longest.div_ceil(FORGOTTEN));
+            self.expected.longest_output = Some(output.min(LARGEST).max(kept));
             self.expected.output_tokens = known(&self.output).map(|tokens| tokens.max(1));
         }
         let thousandfold = usage.input_tokens.saturating_mul(1_000);
-        if thousandfold > 0 && shape.body_bytes > 0 {
+        // Of a prompt with images no one can tell which tokens were text.
+        if thousandfold > 0 && shape.body_bytes > 0 && shape.media_tokens == 0 {
             let ratio = thousandfold.div_ceil(shape.body_bytes);
             self.per_mille.observe(ratio);
             self.expected.input_per_mille =

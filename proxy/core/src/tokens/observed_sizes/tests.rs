@@ -1,6 +1,6 @@
 use super::{Distribution, ENOUGH, LARGEST, ObservedSizes, bucket, largest_of};
 use crate::names::Usage;
-use crate::tokens::{Expected, Shape, estimate};
+use crate::tokens::{Expected, Shape, estimate, most};
 use proptest::prelude::*;
 
 fn of(values: &[u64]) -> Distribution {
@@ -22,6 +22,7 @@ fn observe(
         body_bytes: bytes,
         max_output_tokens: bound,
         choices: 1,
+        ..Shape::default()
     };
     let usage = Usage {
         input_tokens: usage.0,
@@ -134,6 +135,41 @@ fn longer_answers_count_soon_and_shorter_ones_in_time() {
     assert_eq!(sizes.expected().output_tokens, Some(16));
 }
 
+#[test]
+fn the_longest_answer_is_forgotten_slowly() {
+    let mut sizes = ObservedSizes::default();
+    observe(&mut sizes, 1, 80, Some(70_000), (8, 70_000));
+    assert_eq!(sizes.expected().longest_output, None, "bounds hide lengths");
+    observe(&mut sizes, 1, 80, None, (8, 20_000));
+    assert_eq!(sizes.expected().longest_output, Some(20_000));
+    observe(&mut sizes, 60, 80, None, (8, 20));
+    let kept = sizes.expected().longest_output;
+    assert!(
+        kept.is_some_and(|kept| (18_000..20_000).contains(&kept)),
+        "{kept:?}"
+    );
+    observe(&mut sizes, 10_000, 80, None, (8, 20));
+    assert!(
+        sizes
+            .expected()
+            .longest_output
+            .is_some_and(|kept| kept < 1_024)
+    );
+    observe(&mut sizes, 1, 80, None, (8, u64::MAX));
+    assert_eq!(sizes.expected().longest_output, Some(LARGEST));
+}
+
+#[test]
+fn many_short_answers_do_not_bound_the_next_one() {
+    let mut sizes = ObservedSizes::default();
+    observe(&mut sizes, 100, 80, None, (8, 16));
+    let shape = unbounded(80);
+    let held = estimate(shape, sizes.expected(), 512);
+    assert_eq!((held.input_tokens, held.output_tokens), (9, 16));
+    let most = most(shape, sizes.expected(), held);
+    assert_eq!((most.input_tokens, most.output_tokens), (80, 4_096));
+}
+
 proptest! {
     #[test]
     fn a_value_lies_in_its_bucket(value in 0..=LARGEST) {
@@ -180,7 +216,7 @@ proptest! {
     fn a_learned_estimate_is_never_zero_and_never_overflows(
         body_bytes: u64, choices: u64, default: u64, input_tokens: u64, output_tokens: u64,
     ) {
-        let shape = Shape { body_bytes, max_output_tokens: None, choices };
+        let shape = Shape { body_bytes, max_output_tokens: None, choices, ..Shape::default() };
         let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
         let mut sizes = ObservedSizes::default();
         for _ in 0..ENOUGH {
@@ -189,5 +225,8 @@ proptest! {
         let held = estimate(shape, sizes.expected(), default);
         prop_assert!(held.input_tokens > 0 && held.output_tokens > 0);
         prop_assert!(held.total_tokens() >= held.input_tokens);
+        let most = most(shape, sizes.expected(), held);
+        prop_assert!(most.input_tokens >= held.input_tokens);
+        prop_assert!(most.output_tokens >= held.output_tokens);
     }
 }
