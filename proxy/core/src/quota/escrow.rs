@@ -13,6 +13,7 @@
 //! `epoch` the time between two losses of the store's data.
 
 use super::limit::{Limit, Wait};
+use super::loss::Loss;
 use super::window::Window;
 use crate::names::Moment;
 
@@ -21,12 +22,14 @@ mod pace;
 mod permits;
 pub(super) mod refusal;
 pub(super) mod request;
+mod whole;
 
 use grants::{Grants, Withdrawal};
 use pace::Pace;
 use permits::Permits;
 use refusal::StoreRefusal;
 use request::{LeaseReply, LeaseReport, LeaseRequest, RoundTrip};
+use whole::Whole;
 
 /// A counter whose requests follow each other faster than this needs no call of its own to report.
 const BUSY_MS: u64 = 600;
@@ -53,12 +56,14 @@ pub struct Escrow {
     pace: Pace,
     /// A request is on its way; requests that lack something wait for its reply.
     asking: bool,
+    /// What it reports as used without a grant, until it is answered.
+    reporting: u64,
     /// What the requests ask that wait for it.
     waiting: u64,
     /// The limit's amount when it was last looked at.
     amount: u64,
-    /// The total that the store reported last, and when.
-    total: Option<(u64, u64)>,
+    /// What the store told last of all replicas.
+    whole: Whole,
     refusal: Option<StoreRefusal>,
     /// The store had nothing to lend ahead; it is not asked ahead again before then.
     dry_until_ms: u64,
@@ -94,9 +99,10 @@ impl Escrow {
             },
             pace: Pace::default(),
             asking: false,
+            reporting: 0,
             waiting: 0,
             amount: limit.amount,
-            total: None,
+            whole: Whole::new(&limit.window),
             refusal: None,
             dry_until_ms: 0,
             epoch: 0,
@@ -131,7 +137,7 @@ impl Escrow {
     /// The use of all replicas by the store's last total, without what this replica holds unspent or has
     /// not returned yet. `None` without a recent total.
     pub(super) fn used_by_all(&self, now: Moment) -> Option<u64> {
-        let (total, at) = self.total?;
+        let (total, at) = self.whole.total()?;
         let longest = self.lease_ms.saturating_mul(2).max(SHORTEST_TOTAL_MS);
         if now.monotonic_ms.saturating_sub(at) > longest {
             return None;
@@ -171,6 +177,7 @@ impl Escrow {
 
     /// Spends `ask`, which must be available.
     pub(super) fn take(&mut self, ask: u64, now: Moment) -> Lease {
+        self.whole.note(now);
         self.pace.spend(ask, now.monotonic_ms, self.lease_ms);
         let withdrawal = match &mut self.holding {
             Holding::Grants(grants) => grants.take(ask, now.monotonic_ms),
@@ -231,7 +238,7 @@ impl Escrow {
     /// The store lost its data: grants are void, and what this replica `used` has to be charged again.
     pub fn forget(&mut self, used: u64) {
         self.epoch = self.epoch.saturating_add(1);
-        self.total = None;
+        self.whole.forget();
         self.refusal = None;
         match &mut self.holding {
             Holding::Grants(grants) => grants.forget(used),
@@ -259,7 +266,7 @@ impl Escrow {
     /// Whether an answer came so recently that a report can wait for the next request.
     #[must_use]
     pub fn is_busy(&self, now: Moment) -> bool {
-        let answered = self.total.map_or(0, |(_, at)| at);
+        let answered = self.whole.total().map_or(0, |(_, at)| at);
         now.monotonic_ms.saturating_sub(answered) < BUSY_MS
     }
 
@@ -271,6 +278,50 @@ impl Escrow {
             Holding::Permits(permits) => permits.is_empty(),
         };
         !self.asking && empty
+    }
+
+    /// Whether a request has asked for it within this time.
+    #[must_use]
+    pub const fn is_active(&self, within_ms: u64, now: Moment) -> bool {
+        self.whole.is_active(within_ms, now)
+    }
+
+    /// Whether the agent has not learned for a second how much all replicas use.
+    #[must_use]
+    pub const fn is_look_due(&self, now: Moment) -> bool {
+        self.whole.is_due(now)
+    }
+
+    /// How much this replica may use while the store is away: what it still holds, and its part of
+    /// what was left of the whole at the last contact, or has left the window since. `None` once
+    /// nothing counts any more that was used before.
+    pub(super) fn share(
+        &mut self,
+        limit: &Limit,
+        period_start_ms: Option<i64>,
+        loss: &Loss,
+        now: Moment,
+    ) -> Option<u64> {
+        let times = (loss.contact, now);
+        if whole::has_passed(limit, period_start_ms, times) {
+            return None;
+        }
+        let returns = match &mut self.holding {
+            Holding::Grants(grants) => {
+                grants.expire(now.monotonic_ms);
+                grants.returns()
+            }
+            Holding::Permits(_) => &[],
+        };
+        let part = self.whole.part(limit, returns, loss.replicas, times);
+        let part = part.unwrap_or(0);
+        Some(match &self.holding {
+            Holding::Grants(grants) => self
+                .available(now)
+                .saturating_add(part)
+                .saturating_sub(grants.owed().saturating_add(self.reporting)),
+            Holding::Permits(permits) => permits.left(part),
+        })
     }
 
     /// Whether a request for this counter is on its way.
@@ -380,6 +431,7 @@ impl Escrow {
             report: match &mut self.holding {
                 Holding::Grants(grants) => {
                     let (returns, owed) = grants.take_report();
+                    self.reporting = owed;
                     LeaseReport::Grants {
                         returns,
                         owed,
@@ -391,6 +443,7 @@ impl Escrow {
                     turn: permits.next_turn(),
                 },
             },
+            look: self.whole.look(now),
             epoch: self.epoch,
         }
     }
@@ -415,10 +468,13 @@ impl Escrow {
     /// Takes the store's reply to `request`.
     pub fn answered(&mut self, request: &LeaseRequest, reply: LeaseReply, trip: RoundTrip) {
         self.asking = false;
+        self.reporting = 0;
         if request.epoch != self.epoch {
             return;
         }
-        self.total = Some((reply.used, trip.received_ms));
+        if !trip.settling {
+            self.whole.learn(request, &reply, trip.received_ms);
+        }
         let lease = self.lease_ms.saturating_mul(reply.lasts);
         let lease = reply.ends_in_ms.map_or(lease, |ends| ends.min(lease));
         let until_ms = trip.sent_ms.saturating_add(lease);
@@ -456,6 +512,7 @@ impl Escrow {
     /// what was owed may have been charged or not, so it is.
     pub const fn unanswered(&mut self, request: &LeaseRequest) {
         self.asking = false;
+        self.reporting = 0;
         match (&mut self.holding, &request.report) {
             (Holding::Grants(grants), LeaseReport::Grants { owed, .. })
                 if request.epoch == self.epoch =>

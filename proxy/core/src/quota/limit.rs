@@ -170,6 +170,30 @@ impl Cost {
     }
 }
 
+/// What a request holds of its limits, and what it may come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hold {
+    /// What is debited before it is sent.
+    pub cost: Cost,
+    /// The most that it may plausibly use; at least `cost` in every unit, and equal to it if that is
+    /// a bound and no guess.
+    pub most: Cost,
+}
+
+impl Hold {
+    /// A hold that is a bound.
+    #[must_use]
+    pub const fn exact(cost: Cost) -> Self {
+        Self { cost, most: cost }
+    }
+
+    /// How much more of `unit` than it holds the request may use; 0 for requests and permits.
+    #[must_use]
+    pub const fn exposure(&self, unit: Unit) -> u64 {
+        self.most.of(unit).saturating_sub(self.cost.of(unit))
+    }
+}
+
 /// How long until the same request would fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wait {

@@ -3,16 +3,8 @@
 use super::counter::{Counter, Stamp};
 use super::escrow::{Escrow, Lease};
 use super::limit::{Cost, Limit, Mode, OnStoreLoss, Wait};
+use super::loss::Loss;
 use crate::names::Moment;
-
-/// How a limit of the shared store counts while the store does not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loss {
-    /// The quota's `onStoreLoss`.
-    pub on: OnStoreLoss,
-    /// The limit divided by the replicas that were alive at the last contact.
-    pub share: u64,
-}
 
 /// What decides whether more fits a limit.
 #[derive(Debug)]
@@ -92,6 +84,19 @@ pub fn reserve<R: FromIterator<Reservation>>(
     cost: &Cost,
     now: Moment,
 ) -> Result<R, Shortfall> {
+    judge(entries, cost, now)?;
+    Ok(entries
+        .iter_mut()
+        .map(|entry| entry.debit(cost.of(entry.limit.unit), now))
+        .collect())
+}
+
+/// Whether [`reserve`] would debit `cost` at this moment. For requests that wait for another reason:
+/// what a limit refuses need not wait.
+///
+/// # Errors
+/// As [`reserve`].
+pub fn judge(entries: &mut [Entry<'_>], cost: &Cost, now: Moment) -> Result<(), Shortfall> {
     let mut refused: Option<Exceeded> = None;
     let mut lacking = Vec::new();
     for (index, entry) in entries.iter_mut().enumerate() {
@@ -115,10 +120,7 @@ pub fn reserve<R: FromIterator<Reservation>>(
     if !lacking.is_empty() {
         return Err(Shortfall::Lacking(lacking));
     }
-    Ok(entries
-        .iter_mut()
-        .map(|entry| entry.debit(cost.of(entry.limit.unit), now))
-        .collect())
+    Ok(())
 }
 
 impl<'a> Entry<'a> {
@@ -163,6 +165,7 @@ impl Entry<'_> {
             Backing::Lent(_) | Backing::Cut(..) if ask > self.limit.amount => {
                 Check::Refuses(Wait::Never)
             }
+            Backing::Cut(_, loss) if loss.on == OnStoreLoss::Share => judged(self.shares(ask, now)),
             Backing::Lent(escrow) | Backing::Cut(escrow, _) if escrow.available(now) >= ask => {
                 Check::Fits
             }
@@ -171,23 +174,36 @@ impl Entry<'_> {
                 .map_or(Check::Lacks, Check::Refuses),
             Backing::Cut(_, loss) => match loss.on {
                 OnStoreLoss::Allow => Check::Fits,
-                OnStoreLoss::Deny => Check::Refuses(Wait::Millis(STORE_WAIT_MS)),
-                OnStoreLoss::Share => {
-                    let share = Limit {
-                        amount: loss.share,
-                        ..self.limit.clone()
-                    };
-                    // A request larger than the share may fit once the store is back.
-                    judged(self.counter.fits(&share, ask, now).map_err(|wait| {
-                        if wait == Wait::Never {
-                            Wait::Millis(STORE_WAIT_MS)
-                        } else {
-                            wait
-                        }
-                    }))
+                OnStoreLoss::Deny | OnStoreLoss::Share => {
+                    Check::Refuses(Wait::Millis(STORE_WAIT_MS))
                 }
             },
         }
+    }
+
+    /// Whether `ask` fits what is left to this replica while the store is away.
+    fn shares(&mut self, ask: u64, now: Moment) -> Result<(), Wait> {
+        let Backing::Cut(escrow, loss) = &mut self.backing else {
+            return Ok(());
+        };
+        let period = self.counter.period_start_ms(self.limit, now);
+        if let Some(left) = escrow.share(self.limit, period, loss, now) {
+            let fits = (ask <= left).then_some(());
+            return fits.ok_or(Wait::Millis(STORE_WAIT_MS));
+        }
+        let amount = self.limit.amount.checked_div(loss.replicas);
+        let share = Limit {
+            amount: amount.unwrap_or(self.limit.amount),
+            ..self.limit.clone()
+        };
+        // A request larger than the share may fit once the store is back.
+        self.counter.fits(&share, ask, now).map_err(|wait| {
+            if wait == Wait::Never {
+                Wait::Millis(STORE_WAIT_MS)
+            } else {
+                wait
+            }
+        })
     }
 
     /// Whether `ask` would fit, and when, as far as this replica knows. Takes nothing, so another

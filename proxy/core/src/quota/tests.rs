@@ -13,6 +13,8 @@ use super::{
 };
 use crate::names::{Moment, Usage};
 
+mod outage;
+
 fn limit(unit: Unit, amount: u64, window: Window) -> Limit {
     Limit {
         name: "l".into(),
@@ -195,6 +197,7 @@ fn pending_returns_do_not_count_as_used() {
     let trip = RoundTrip {
         sent_ms: at(0).monotonic_ms,
         received_ms: at(1).monotonic_ms,
+        settling: false,
     };
     escrow.answered(&ask, answer, trip);
     let loan = escrow.take(80, at(2));

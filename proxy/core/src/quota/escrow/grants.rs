@@ -108,6 +108,11 @@ impl Grants {
     }
 
     /// What is marked for return.
+    pub(super) fn returns(&self) -> &[Slice] {
+        &self.returns
+    }
+
+    /// How much that is.
     pub(super) fn returned(&self) -> u64 {
         let returns = self.returns.iter();
         returns.fold(0, |sum, slice| sum.saturating_add(slice.amount))

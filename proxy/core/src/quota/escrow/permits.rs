@@ -58,6 +58,13 @@ impl Permits {
         }
     }
 
+    /// How many more requests may run if `part` permits are added to those that the store knows of.
+    pub(super) const fn left(&self, part: u64) -> u64 {
+        self.reported
+            .saturating_add(part)
+            .saturating_sub(self.occupied)
+    }
+
     /// How many to keep idle: a quarter of the occupied ones, at least one, and at most `cap`.
     pub(super) fn target(&self, cap: u64) -> u64 {
         (self.occupied / 4).max(1).min(cap)

@@ -14,6 +14,8 @@ pub struct LeaseRequest {
     pub idle: u64,
     /// What the store must hear.
     pub report: LeaseReport,
+    /// Also tell this many of the newest sub-buckets of the window.
+    pub look: u64,
     /// The epoch of the store's data that this is about.
     pub(super) epoch: u64,
 }
@@ -56,7 +58,8 @@ pub struct LeaseReply {
     /// What other replicas may hold unspent, if this counter was why nothing was granted. They are
     /// asked to return it.
     pub elsewhere: u64,
-    /// The state of the window, if this counter was why nothing was granted.
+    /// The state of the window, if this counter was why nothing was granted; else with the newest
+    /// buckets only, if the request asks for them.
     pub profile: Option<Profile>,
 }
 
@@ -67,6 +70,8 @@ pub struct RoundTrip {
     pub sent_ms: u64,
     /// Read after receiving.
     pub received_ms: u64,
+    /// The store has lost its data a moment ago: its total lacks what other replicas report just now.
+    pub settling: bool,
 }
 
 /// While other replicas return what they hold, the store is asked again after these pauses, until they
@@ -82,6 +87,7 @@ impl LeaseRequest {
             want: 0,
             idle: 0,
             report,
+            look: 0,
             epoch: 0,
         }
     }
