@@ -8,9 +8,9 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use crate::auth::{Caller, CallerKind, Key, KeyDigest};
-use crate::names::{Code, ModelPattern, Moment, Operation};
+use crate::names::{Code, ModelPattern, Moment, ObjectName, Operation};
 use crate::route::Facts;
-use crate::table::{Authentication, Deployment, FlatLimit, FlatRule, Route, Rule, Table};
+use crate::table::{Deployment, FlatLimit, FlatRule, Open, Route, Rule, Table};
 
 #[cfg(test)]
 mod tests;
@@ -71,28 +71,54 @@ pub struct Permit<'t> {
     pub rule: &'t Rule,
 }
 
-/// Identifies the caller. Needs no body, so that strangers cost little.
+/// A caller, and which of its credentials says so.
+#[derive(Clone, Debug)]
+pub struct Authenticated {
+    /// The caller.
+    pub caller: Arc<Caller>,
+    /// The place of the credential among those that were shown.
+    pub credential: Option<usize>,
+}
+
+/// Identifies the caller by the credentials that it shows, in the order in which they count. Needs no
+/// body, so that strangers cost little.
+///
+/// Of different credentials the known one counts, wherever it stands: junk in front of it hides
+/// nothing. Without a known one the first counts.
 ///
 /// # Errors
 /// `missing_credential`, `invalid_credential` if no route of `host` could admit the caller;
-/// `expired_credential`.
+/// `expired_credential`; `ambiguous_credential` if two are known.
 pub fn authenticate(
     table: &Table,
     host: &str,
-    credential: Option<&str>,
+    credentials: &[&str],
     now: Moment,
-) -> Result<Arc<Caller>, Denial> {
-    let Some(credential) = credential else {
-        may_call(table, host, Identity::Anonymous, now)?;
-        return Ok(Arc::new(Caller::anonymous()));
-    };
-    let digest = KeyDigest::of(credential);
-    if let Some((key, caller)) = table.ring().find(&digest) {
-        may_call(table, host, Identity::Key(key), now)?;
-        return Ok(Arc::clone(caller));
+) -> Result<Authenticated, Denial> {
+    let mut known: Option<(usize, (&Key, &Arc<Caller>))> = None;
+    let mut unknown: Option<(usize, KeyDigest)> = None;
+    for (place, credential) in credentials.iter().enumerate() {
+        if credentials.iter().take(place).any(|one| one == credential) {
+            continue;
+        }
+        let digest = KeyDigest::of(credential);
+        match table.ring().find(&digest) {
+            Some(_) if known.is_some() => return Err(ambiguous()),
+            Some(found) => known = Some((place, found)),
+            None => drop(unknown.get_or_insert((place, digest))),
+        }
     }
-    may_call(table, host, Identity::Unknown, now)?;
-    Ok(Arc::new(Caller::unknown(&digest)))
+    let (caller, credential) = if let Some((place, (key, caller))) = known {
+        may_call(table, host, Identity::Key(key), now)?;
+        (Arc::clone(caller), Some(place))
+    } else if let Some((place, digest)) = unknown {
+        may_call(table, host, Identity::Unknown, now)?;
+        (Arc::new(Caller::unknown(&digest)), Some(place))
+    } else {
+        may_call(table, host, Identity::Anonymous, now)?;
+        (Arc::clone(table.anonymous()), None)
+    };
+    Ok(Authenticated { caller, credential })
 }
 
 /// Whether a caller of this identity may call `host` at all, whatever it asks for.
@@ -105,21 +131,23 @@ pub fn may_call(
     identity: Identity<'_>,
     now: Moment,
 ) -> Result<(), Denial> {
-    let admits = |accepts: fn(&Authentication) -> bool| {
-        let mut routes = table.contents().routes.iter();
-        table.tolerant() && routes.any(|route| accepts(&route.authentication) && route.serves(host))
-    };
     match identity {
         Identity::Key(key) if key.is_expired(now) => Err(Denial::new(
             Code::ExpiredCredential,
             "the API key has expired",
         )),
         Identity::Key(_) => Ok(()),
-        Identity::Unknown if admits(|one| one.pass_through || one.anonymous) => Ok(()),
+        Identity::Unknown if is_open(table, host, |one| one.pass_through || one.anonymous) => {
+            Ok(())
+        }
         Identity::Unknown => Err(unknown()),
-        Identity::Anonymous if admits(|one| one.anonymous) => Ok(()),
+        Identity::Anonymous if is_open(table, host, |one| one.anonymous) => Ok(()),
         Identity::Anonymous => Err(missing()),
     }
+}
+
+fn is_open(table: &Table, host: &str, wanted: fn(&Open) -> bool) -> bool {
+    table.tenancy().open(host, wanted).next().is_some()
 }
 
 fn missing() -> Denial {
@@ -130,34 +158,29 @@ fn unknown() -> Denial {
     Denial::new(Code::InvalidCredential, "the API key is not known")
 }
 
+fn ambiguous() -> Denial {
+    let message = "two different API keys of the gateway were sent; send one";
+    Denial::new(Code::AmbiguousCredential, message)
+}
+
+fn forbidden(caller: &Caller, to: &str) -> Denial {
+    let message = format!("consumer {} is not admitted to this {to}", caller.full_name);
+    Denial::new(Code::Forbidden, message)
+}
+
 /// Finds the rule that serves the request and judges whether it admits the caller.
+///
+/// Takes the namespaces of which a route of the host admits the caller, and matches among all routes of
+/// these, also the rejected ones and those that do not admit it: a route never serves what a more specific
+/// one of its namespace stands for. A consumer belongs to its namespace: while a route of that admits it,
+/// no other namespace's does.
 ///
 /// # Errors
 /// `route_not_found`, `model_not_found`, `missing_credential`, `invalid_credential`, `forbidden`,
 /// `route_rejected`, `no_backend`.
 pub fn admit<'t>(table: &'t Table, caller: &Caller, ask: &Ask<'_>) -> Result<Permit<'t>, Denial> {
-    let facts = Facts {
-        host: ask.host,
-        operation: ask.operation,
-        model: ask.model,
-        headers: ask.headers,
-        consumer: &caller.name,
-        attributes: &caller.attributes,
-    };
-    let found = table
-        .router()
-        .find(&facts)
-        .and_then(|index| permit(table, index));
-    let Some(permit) = found else {
-        return Err(not_found(table, ask));
-    };
-    judge(permit.route, caller)?;
-    if let Some(why) = &permit.route.rejected {
-        return Err(Denial::new(
-            Code::RouteRejected,
-            format!("the route {} is in error: {why}", permit.route.name),
-        ));
-    }
+    let permit = find(table, caller, ask)?;
+    let caller = permit.counted(table, caller);
     let unsupported = table.unsupported().iter().find(|quota| {
         quota.scope.covers(&permit.route.name, &permit.rule.name)
             && quota.applies(caller, ask.model)
@@ -179,6 +202,50 @@ pub fn admit<'t>(table: &'t Table, caller: &Caller, ask: &Ask<'_>) -> Result<Per
         ));
     }
     Ok(permit)
+}
+
+fn find<'t>(table: &'t Table, caller: &Caller, ask: &Ask<'_>) -> Result<Permit<'t>, Denial> {
+    let mut facts = Facts {
+        host: ask.host,
+        operation: ask.operation,
+        model: ask.model,
+        headers: ask.headers,
+        consumer_namespace: &caller.namespace,
+        consumer: &caller.name,
+        attributes: &caller.attributes,
+    };
+    let tenancy = table.tenancy();
+    let wanted: fn(&Open) -> bool = match &caller.kind {
+        CallerKind::Known(secret) => {
+            if let Some(own) = tenancy.namespace(&caller.namespace) {
+                let found = own.find(&facts).and_then(|rank| permit(table, rank.rule));
+                // The route that admits it also admits it to the namespace: the usual case.
+                if let Some(found) = &found
+                    && admits_key(found.route, secret)
+                {
+                    return judged(*found, caller);
+                }
+                let may_admit =
+                    |route: &Route| admits_key(route, secret) || route.authentication.unreadable;
+                if own.has(ask.host, may_admit) {
+                    let found = found.ok_or_else(|| not_found(table, ask))?;
+                    return judged(found, caller);
+                }
+            }
+            // Attributes are labels of the other namespace's making.
+            facts.attributes = const { &Vec::new() };
+            |open| open.anonymous
+        }
+        CallerKind::Unknown => |open| open.pass_through || open.anonymous,
+        CallerKind::Anonymous => |open| open.anonymous,
+    };
+    let mut namespaces = tenancy.open(ask.host, wanted).peekable();
+    if namespaces.peek().is_none() {
+        return Err(not_admitted(table, caller, ask));
+    }
+    let best = namespaces.filter_map(|one| one.find(&facts)).min();
+    let best = best.and_then(|rank| permit(table, rank.rule));
+    judged(best.ok_or_else(|| not_found(table, ask))?, caller)
 }
 
 /// The models that `caller` may name on `host`, sorted: names from rules and deployments for which one
@@ -233,19 +300,51 @@ fn permit(table: &Table, index: usize) -> Option<Permit<'_>> {
     })
 }
 
-fn judge(route: &Route, caller: &Caller) -> Result<(), Denial> {
+/// Whether a route admits whoever has the key of `secret`. A route that passes credentials on admits no
+/// key of the gateway, since a backend would see it.
+fn admits_key(route: &Route, secret: &ObjectName) -> bool {
     let accepted = &route.authentication;
-    match &caller.kind {
-        _ if accepted.anonymous => Ok(()),
-        CallerKind::Known(_) if accepted.pass_through => Ok(()),
-        CallerKind::Known(secret) if accepted.keys.binary_search(secret).is_ok() => Ok(()),
-        CallerKind::Known(_) => Err(Denial::new(
-            Code::Forbidden,
-            format!("consumer {} is not admitted to this route", caller.name),
+    accepted.anonymous || (!accepted.pass_through && accepted.keys.binary_search(secret).is_ok())
+}
+
+/// The permit, if its route admits the caller and is in order.
+fn judged<'t>(permit: Permit<'t>, caller: &Caller) -> Result<Permit<'t>, Denial> {
+    let (route, accepted) = (permit.route, &permit.route.authentication);
+    let admits = match &caller.kind {
+        CallerKind::Known(secret) => admits_key(route, secret),
+        CallerKind::Unknown => accepted.anonymous || accepted.pass_through,
+        CallerKind::Anonymous => accepted.anonymous,
+    };
+    let of_namespace = *caller.namespace == *route.name.namespace();
+    match &route.rejected {
+        Some(why) if admits || (accepted.unreadable && of_namespace) => Err(Denial::new(
+            Code::RouteRejected,
+            format!("the route {} is in error: {why}", route.name),
         )),
-        CallerKind::Unknown if accepted.pass_through => Ok(()),
-        CallerKind::Unknown => Err(unknown()),
-        CallerKind::Anonymous => Err(missing()),
+        None if admits => Ok(permit),
+        Some(_) | None => Err(match &caller.kind {
+            CallerKind::Known(_) if accepted.pass_through => Denial::new(
+                Code::Forbidden,
+                "the route sends credentials to its backend, and keys of the gateway never go there; \
+                 use the backend's own credential",
+            ),
+            CallerKind::Known(_) => forbidden(caller, "route"),
+            CallerKind::Unknown => unknown(),
+            CallerKind::Anonymous => missing(),
+        }),
+    }
+}
+
+/// No namespace of the host admits the caller.
+fn not_admitted(table: &Table, caller: &Caller, ask: &Ask<'_>) -> Denial {
+    let mut routes = table.contents().routes.iter();
+    if !routes.any(|route| route.serves(ask.host)) {
+        return not_found(table, ask);
+    }
+    match &caller.kind {
+        CallerKind::Known(_) => forbidden(caller, "host"),
+        CallerKind::Unknown => unknown(),
+        CallerKind::Anonymous => missing(),
     }
 }
 
@@ -270,6 +369,29 @@ fn not_found(table: &Table, ask: &Ask<'_>) -> Denial {
 }
 
 impl<'t> Permit<'t> {
+    /// The caller as the route counts it: where no credential is needed, one that is no key makes no
+    /// consumer of its own.
+    #[must_use]
+    pub fn caller<'a>(&self, table: &'a Table, caller: &'a Arc<Caller>) -> &'a Arc<Caller> {
+        if self.ignores(caller) {
+            table.anonymous()
+        } else {
+            caller
+        }
+    }
+
+    fn counted<'a>(&self, table: &'a Table, caller: &'a Caller) -> &'a Caller {
+        if self.ignores(caller) {
+            table.anonymous()
+        } else {
+            caller
+        }
+    }
+
+    fn ignores(&self, caller: &Caller) -> bool {
+        caller.kind == CallerKind::Unknown && !self.route.authentication.pass_through
+    }
+
     /// The limits that apply, in the order of the table: by quota, then as declared.
     pub fn limits<'a>(
         &self,

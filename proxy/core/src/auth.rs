@@ -15,6 +15,9 @@ use crate::names::{Attributes, Moment, ObjectName};
 #[cfg(test)]
 mod tests;
 
+/// The name of a caller without a credential.
+const ANONYMOUS: &str = "anonymous";
+
 /// Marks the name of a caller as made from its credential.
 const FINGERPRINT: &str = "key-";
 
@@ -41,18 +44,18 @@ impl KeyDigest {
         &self.0
     }
 
-    /// `key-` and the first 8 hex digits: the name of a caller without a Secret.
+    /// `key-` and the first 16 hex digits: the name of a caller without a Secret. With fewer, two
+    /// callers could be made to share a counter.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let [a, b, c, d, ..] = self.0;
-        format!("{FINGERPRINT}{a:02x}{b:02x}{c:02x}{d:02x}")
+        format!("{FINGERPRINT}{:016x}", u64::from_be_bytes(self.prefix()))
     }
 
     /// Whether `name` has the form of a [`KeyDigest::fingerprint`].
     #[must_use]
     pub fn is_fingerprint(name: &str) -> bool {
         let hex = name.strip_prefix(FINGERPRINT).map(str::as_bytes);
-        hex.is_some_and(|hex| hex.len() == 8 && hex.iter().all(u8::is_ascii_hexdigit))
+        hex.is_some_and(|hex| hex.len() == 16 && hex.iter().all(u8::is_ascii_hexdigit))
     }
 
     /// The first eight bytes, by which the ring is indexed.
@@ -96,8 +99,10 @@ impl Key {
 pub struct Caller {
     /// The consumer; a fingerprint for an unknown credential, `anonymous` without one.
     pub name: Arc<str>,
-    /// The namespace of the consumer's Secret, else empty. Part of what splits counters.
+    /// The namespace of the consumer's Secret, else empty.
     pub namespace: Arc<str>,
+    /// `namespace/name`, or the name alone without a Secret: how logs, metrics and pages name it.
+    pub full_name: Arc<str>,
     /// The labels of the consumer's Secret that quotas and rules can match.
     pub attributes: Attributes,
     /// Whether it is known, and by what.
@@ -120,8 +125,9 @@ impl Caller {
     #[must_use]
     pub fn anonymous() -> Self {
         Self {
-            name: "anonymous".into(),
+            name: ANONYMOUS.into(),
             namespace: "".into(),
+            full_name: ANONYMOUS.into(),
             attributes: Vec::new(),
             kind: CallerKind::Anonymous,
         }
@@ -130,11 +136,24 @@ impl Caller {
     /// A caller whose credential has no Secret.
     #[must_use]
     pub fn unknown(digest: &KeyDigest) -> Self {
+        Self::stranger(&digest.fingerprint())
+    }
+
+    /// The caller of a [`KeyDigest::fingerprint`].
+    pub(crate) fn stranger(fingerprint: &str) -> Self {
+        let name: Arc<str> = fingerprint.into();
         Self {
-            name: digest.fingerprint().into(),
+            name: Arc::clone(&name),
+            full_name: name,
             kind: CallerKind::Unknown,
             ..Self::anonymous()
         }
+    }
+
+    /// Whether callers without a Secret have this name.
+    #[must_use]
+    pub fn is_without_secret(name: &str) -> bool {
+        name == ANONYMOUS || KeyDigest::is_fingerprint(name)
     }
 
     /// The caller that `key` stands for.
@@ -143,6 +162,7 @@ impl Caller {
         Self {
             name: Arc::clone(&key.consumer),
             namespace: key.secret.namespace().into(),
+            full_name: format!("{}/{}", key.secret.namespace(), key.consumer).into(),
             attributes: key.attributes.clone(),
             kind: CallerKind::Known(key.secret.clone()),
         }

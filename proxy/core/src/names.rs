@@ -5,10 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 
 mod code;
+mod consumer;
 mod entry;
 mod object;
 
 pub use code::Code;
+pub use consumer::{Attributes, ConsumerMatch, ConsumerName};
 pub use entry::{EntryKind, EntryName};
 pub use object::ObjectName;
 
@@ -118,18 +120,51 @@ impl Operation {
     }
 }
 
-/// Tokens that a request holds or has used. Cached input is part of `input_tokens`.
+/// What a request holds or has used, by class. The parts are contained in `input_tokens` and
+/// `output_tokens`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// All input tokens, cached ones included.
+    /// All input tokens, of every class.
     pub input_tokens: u64,
     /// The part of the input that the provider had cached.
     pub cached_input_tokens: u64,
-    /// All output tokens, reasoning included.
+    /// The part of the input that the provider wrote to its cache.
+    pub cache_write_tokens: u64,
+    /// The part of the input that was sound.
+    pub audio_input_tokens: u64,
+    /// The part of the input that was images.
+    pub image_input_tokens: u64,
+    /// All output tokens, of every class.
     pub output_tokens: u64,
+    /// The part of the output that was reasoning.
+    pub reasoning_tokens: u64,
+    /// The part of the output that was sound.
+    pub audio_output_tokens: u64,
+    /// The part of the output that was images.
+    pub image_output_tokens: u64,
+    /// Sound that is billed by its length, in milliseconds.
+    pub sound_ms: u64,
 }
 
 impl Usage {
+    /// The sum of two.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let add = u64::saturating_add;
+        Self {
+            input_tokens: add(self.input_tokens, other.input_tokens),
+            cached_input_tokens: add(self.cached_input_tokens, other.cached_input_tokens),
+            cache_write_tokens: add(self.cache_write_tokens, other.cache_write_tokens),
+            audio_input_tokens: add(self.audio_input_tokens, other.audio_input_tokens),
+            image_input_tokens: add(self.image_input_tokens, other.image_input_tokens),
+            output_tokens: add(self.output_tokens, other.output_tokens),
+            reasoning_tokens: add(self.reasoning_tokens, other.reasoning_tokens),
+            audio_output_tokens: add(self.audio_output_tokens, other.audio_output_tokens),
+            image_output_tokens: add(self.image_output_tokens, other.image_output_tokens),
+            sound_ms: add(self.sound_ms, other.sound_ms),
+        }
+    }
+
     /// Input and output together.
     #[must_use]
     pub const fn total_tokens(self) -> u64 {
@@ -173,29 +208,5 @@ impl fmt::Display for ModelPattern {
             Self::Exact(name) => f.write_str(name),
             Self::Prefix(prefix) => write!(f, "{prefix}*"),
         }
-    }
-}
-
-/// Attributes of a consumer, by name. Few, so a sorted list.
-pub type Attributes = Vec<(Arc<str>, Arc<str>)>;
-
-/// A pattern over consumers. An empty list matches everyone; both lists must match.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ConsumerMatch {
-    /// One of these names, if any are listed.
-    pub names: Vec<Arc<str>>,
-    /// All of these attributes.
-    pub attributes: Attributes,
-}
-
-impl ConsumerMatch {
-    /// Whether the pattern matches a consumer with this name and these attributes.
-    #[must_use]
-    pub fn matches(&self, name: &str, attributes: &Attributes) -> bool {
-        (self.names.is_empty() || self.names.iter().any(|wanted| &**wanted == name))
-            && self
-                .attributes
-                .iter()
-                .all(|wanted| attributes.contains(wanted))
     }
 }

@@ -1,8 +1,8 @@
 //! Routing: the rule that serves a request.
 //!
 //! Precedence: exact host > longest wildcard host > any host; then exact model > longest prefix >
-//! no model named; then more headers; then the route's and the rule's order. A rejected route
-//! takes part with its matches, so that a broader route never takes its traffic.
+//! no model named; then more headers; then the route's and the rule's order: [`Rank`]. A rejected
+//! route takes part with its matches, so that a broader route never takes its traffic.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -82,6 +82,8 @@ pub struct Facts<'a> {
     pub model: Option<&'a str>,
     /// The request's headers.
     pub headers: &'a HeaderMap,
+    /// The namespace of the consumer's Secret; empty without one.
+    pub consumer_namespace: &'a str,
     /// The consumer's name.
     pub consumer: &'a str,
     /// The consumer's attributes.
@@ -98,13 +100,37 @@ impl Match {
                     .get(name)
                     .is_some_and(|sent| sent.as_bytes() == value.as_bytes())
             })
-            && self.consumers.matches(facts.consumer, facts.attributes)
+            && self
+                .consumers
+                .matches(facts.consumer_namespace, facts.consumer, facts.attributes)
     }
+}
+
+/// How well a rule fits a request: the least serves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    host: usize,
+    model: usize,
+    headers: usize,
+    /// The index of the rule, which is in order of route and rule.
+    pub rule: usize,
+}
+
+/// The rank of what a rule names exactly.
+const EXACT: usize = 0;
+/// The rank of what it does not name.
+const ANY: usize = usize::MAX;
+
+/// Longer is better, and the empty pattern is better than none.
+const fn by_length(length: usize) -> usize {
+    ANY - 1 - length
 }
 
 /// The hosts and matches of one rule, to build a [`Router`].
 #[derive(Clone, Debug)]
 pub struct RuleMatches<'a> {
+    /// Its index.
+    pub rule: usize,
     /// Hosts of the route; empty = any.
     pub hosts: &'a [HostPattern],
     /// Alternatives of the rule; empty = everything.
@@ -165,90 +191,63 @@ impl ByModel {
         by_headers(&mut self.any);
     }
 
-    fn find(&self, facts: &Facts<'_>) -> Option<usize> {
-        let first = |list: &[Candidate]| {
-            list.iter()
-                .find(|c| c.alternative.holds_besides_model(facts))
-                .map(|c| c.rule)
+    fn find(&self, host: usize, facts: &Facts<'_>) -> Option<Rank> {
+        let first = |model: usize, list: &[Candidate]| {
+            let mut fitting = list.iter();
+            let found = fitting.find(|c| c.alternative.holds_besides_model(facts))?;
+            Some(Rank {
+                host,
+                model,
+                headers: by_length(found.alternative.headers.len()),
+                rule: found.rule,
+            })
         };
         if let Some(model) = facts.model {
-            if let Some(rule) = self.exact.get(model).and_then(|list| first(list)) {
-                return Some(rule);
+            if let Some(found) = self.exact.get(model).and_then(|list| first(EXACT, list)) {
+                return Some(found);
             }
             let mut longest_first = self
                 .prefixes
                 .iter()
                 .filter(|(prefix, _)| model.starts_with(&**prefix));
-            if let Some(rule) = longest_first.find_map(|(_, list)| first(list)) {
-                return Some(rule);
+            let found = longest_first.find_map(|(prefix, list)| {
+                let rank = by_length(prefix.len());
+                first(rank, list)
+            });
+            if found.is_some() {
+                return found;
             }
         }
-        first(&self.any)
+        first(ANY, &self.any)
     }
 }
 
-/// Finds the rule of a request. Built once per table; a lookup does not allocate.
+/// Values by the host patterns that they are for.
 #[derive(Debug, Default)]
-pub struct Router {
-    exact: HashMap<Arc<str>, ByModel, foldhash::fast::RandomState>,
-    /// Longest suffix first.
-    wildcards: Vec<(Arc<str>, ByModel)>,
-    any: ByModel,
+pub(crate) struct ByHost<T> {
+    exact: HashMap<Arc<str>, T, foldhash::fast::RandomState>,
+    /// Longest suffix first, once sorted.
+    wildcards: Vec<(Arc<str>, T)>,
+    any: T,
 }
 
-impl Router {
-    /// Indexes the rules, which must be in order of their routes' precedence. [`Router::find`] returns
-    /// an index into them.
-    pub fn new<'a>(rules: impl IntoIterator<Item = RuleMatches<'a>>) -> Self {
-        let mut router = Self::default();
-        let everything = [Match::default()];
-        for (rule, declared) in rules.into_iter().enumerate() {
-            let alternatives = if declared.matches.is_empty() {
-                &everything
-            } else {
-                declared.matches
-            };
-            for alternative in alternatives {
-                router.add(
-                    declared.hosts,
-                    &Candidate {
-                        rule,
-                        alternative: alternative.clone(),
-                    },
-                );
-            }
-        }
-        router.exact.values_mut().for_each(ByModel::sort);
-        router
-            .wildcards
-            .iter_mut()
-            .for_each(|(_, by_model)| by_model.sort());
-        router
-            .wildcards
-            .sort_by_key(|(suffix, _)| usize::MAX - suffix.len());
-        router.any.sort();
-        router
-    }
-
-    fn add(&mut self, hosts: &[HostPattern], candidate: &Candidate) {
+impl<T: Default> ByHost<T> {
+    /// Changes the value of each of `hosts`; of any host if there are none.
+    pub(crate) fn change(&mut self, hosts: &[HostPattern], mut change: impl FnMut(&mut T)) {
         if hosts.is_empty() {
-            self.any.add(candidate);
+            change(&mut self.any);
         }
         for host in hosts {
             match host {
-                HostPattern::Exact(name) => {
-                    self.exact
-                        .entry(Arc::clone(name))
-                        .or_default()
-                        .add(candidate);
-                }
+                HostPattern::Exact(name) => change(self.exact.entry(Arc::clone(name)).or_default()),
                 HostPattern::Wildcard(suffix) => {
-                    match self.wildcards.iter_mut().find(|(known, _)| known == suffix) {
-                        Some((_, by_model)) => by_model.add(candidate),
+                    let known = self.wildcards.iter_mut().find(|(known, _)| known == suffix);
+                    match known {
+                        Some((_, value)) => change(value),
                         None => {
-                            let mut by_model = ByModel::default();
-                            by_model.add(candidate);
-                            self.wildcards.push((Arc::clone(suffix), by_model));
+                            let mut value = T::default();
+                            change(&mut value);
+                            self.wildcards.push((Arc::clone(suffix), value));
                         }
                     }
                 }
@@ -256,21 +255,63 @@ impl Router {
         }
     }
 
-    /// The index of the rule that serves `facts`, by the stated precedence.
-    #[must_use]
-    pub fn find(&self, facts: &Facts<'_>) -> Option<usize> {
-        if let Some(rule) = self
-            .exact
-            .get(facts.host)
-            .and_then(|by_model| by_model.find(facts))
-        {
-            return Some(rule);
+    /// Ends the changes.
+    fn sort(&mut self) {
+        self.wildcards
+            .sort_by_key(|(suffix, _)| by_length(suffix.len()));
+    }
+
+    fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        let wildcards = self.wildcards.iter_mut().map(|(_, value)| value);
+        let exact = self.exact.values_mut();
+        exact.chain(wildcards).chain([&mut self.any])
+    }
+
+    /// Every value for `host` with its rank; the best first, once sorted.
+    pub(crate) fn of(&self, host: &str) -> impl Iterator<Item = (usize, &T)> {
+        let exact = self.exact.get(host).map(|value| (EXACT, value));
+        let wildcards = self.wildcards.iter();
+        let wildcards = wildcards
+            .filter(move |(suffix, _)| host.len() > suffix.len() && host.ends_with(&**suffix));
+        let wildcards = wildcards.map(|(suffix, value)| (by_length(suffix.len()), value));
+        exact.into_iter().chain(wildcards).chain([(ANY, &self.any)])
+    }
+}
+
+/// Finds the rule of a request. Built once per table; a lookup does not allocate.
+#[derive(Debug, Default)]
+pub struct Router {
+    hosts: ByHost<ByModel>,
+}
+
+impl Router {
+    /// Indexes the rules, which must be in order of their routes' precedence.
+    pub fn new<'a>(rules: impl IntoIterator<Item = RuleMatches<'a>>) -> Self {
+        let mut hosts: ByHost<ByModel> = ByHost::default();
+        let everything = [Match::default()];
+        for declared in rules {
+            let alternatives = if declared.matches.is_empty() {
+                &everything
+            } else {
+                declared.matches
+            };
+            for alternative in alternatives {
+                let candidate = Candidate {
+                    rule: declared.rule,
+                    alternative: alternative.clone(),
+                };
+                hosts.change(declared.hosts, |by_model| by_model.add(&candidate));
+            }
         }
-        let mut longest_first = self.wildcards.iter().filter(|(suffix, _)| {
-            facts.host.len() > suffix.len() && facts.host.ends_with(&**suffix)
-        });
-        longest_first
-            .find_map(|(_, by_model)| by_model.find(facts))
-            .or_else(|| self.any.find(facts))
+        hosts.values_mut().for_each(ByModel::sort);
+        hosts.sort();
+        Self { hosts }
+    }
+
+    /// The rule that serves `facts`, by the stated precedence.
+    #[must_use]
+    pub fn find(&self, facts: &Facts<'_>) -> Option<Rank> {
+        let mut best_first = self.hosts.of(facts.host);
+        best_first.find_map(|(host, by_model)| by_model.find(host, facts))
     }
 }

@@ -6,26 +6,27 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::auth::KeyRing;
+use crate::auth::{Caller, KeyRing};
 use crate::names::ObjectName;
-use crate::route::{Router, RuleMatches};
 use crate::tokens::Price;
 
 mod contents;
 mod endpoint;
 mod limit;
+mod tenancy;
 #[cfg(test)]
 mod tests;
 
 pub use contents::{
-    Authentication, Backend, BackendAuth, BackendKind, Certificates, Contents, Deployment, Quota,
-    Retry, Route, Rule, Scope, Target,
+    Authentication, Backend, BackendAuth, BackendKind, Certificates, Contents, Cors, Deployment,
+    OutputTokens, Quota, Retry, Route, Rule, Scope, StreamUsage, Target,
 };
 pub use endpoint::{Endpoint, EndpointName, FlatTarget};
 pub use limit::{FlatLimit, SubjectPart};
 
 use endpoint::EndpointIndex;
 use limit::LimitIndex;
+pub(crate) use tenancy::{Open, Tenancy};
 
 /// A rule with everything that a request of it needs.
 #[derive(Debug)]
@@ -39,22 +40,28 @@ pub struct FlatRule {
     /// What may apply, in the order of the table; models and consumers still decide.
     pub limits: Vec<Arc<FlatLimit>>,
     /// The dearest price, field by field, of its targets' deployments.
-    pub max_price: Price,
+    pub max_price: Arc<Price>,
 }
 
 /// A table ready for requests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Table {
     contents: Contents,
-    router: Router,
+    tenancy: Tenancy,
     ring: KeyRing,
+    /// The caller without a credential, or with one that counts for none.
+    anonymous: Arc<Caller>,
     rules: Vec<FlatRule>,
     limits: LimitIndex,
     endpoints: EndpointIndex,
     /// Quotas that this proxy cannot enforce.
     unsupported: Vec<Arc<Quota>>,
-    /// Some route admits callers without a known key.
-    tolerant: bool,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::empty()
+    }
 }
 
 // === impl Table ===
@@ -63,7 +70,20 @@ impl Table {
     /// Indexes `contents`. A target whose backend is missing is left out.
     #[must_use]
     pub fn new(contents: Contents) -> Self {
-        Self::after(&Self::default(), contents)
+        Self::after(&Self::empty(), contents)
+    }
+
+    fn empty() -> Self {
+        Self {
+            contents: Contents::default(),
+            tenancy: Tenancy::default(),
+            ring: KeyRing::default(),
+            anonymous: Arc::new(Caller::anonymous()),
+            rules: Vec::new(),
+            limits: LimitIndex::default(),
+            endpoints: EndpointIndex::default(),
+            unsupported: Vec::new(),
+        }
     }
 
     /// Like [`Table::new`]; takes from `before` what did not change, so that whoever holds one of its
@@ -86,48 +106,45 @@ impl Table {
         let mut routes: Vec<&Arc<Route>> = contents.routes.iter().collect();
         routes.sort_by_key(|route| (route.created_s, &route.name));
         let mut rules = Vec::new();
-        let mut matches = Vec::new();
         for route in routes {
             for rule in &route.rules {
-                matches.push(RuleMatches {
-                    hosts: &route.hostnames,
-                    matches: &rule.matches,
-                });
                 let targets: Vec<FlatTarget> = rule
                     .targets
                     .iter()
                     .filter_map(|target| endpoints.target(target))
                     .collect();
-                let prices = targets.iter().flat_map(FlatTarget::endpoints);
+                let endpoints = targets.iter().flat_map(FlatTarget::endpoints);
+                let prices = endpoints.filter_map(|endpoint| endpoint.deployment.price.as_deref());
                 rules.push(FlatRule {
                     route: Arc::clone(route),
                     rule: Arc::clone(rule),
-                    max_price: prices.fold(Price::default(), |dearest, endpoint| {
-                        dearest.max(endpoint.deployment.price)
-                    }),
+                    max_price: prices
+                        .fold(Price::default(), |one, other| one.max(other))
+                        .into(),
                     limits: limits.covering(&route.name, &rule.name),
                     targets,
                 });
             }
         }
-        let router = Router::new(matches);
+        let tenancy = Tenancy::new(
+            rules
+                .iter()
+                .map(|flat: &FlatRule| (&*flat.route, &*flat.rule)),
+            &contents.routes,
+        );
         let ring = KeyRing::new(&contents.keys);
         let quotas = contents.quotas.iter();
         let unsupported = quotas.filter(|quota| quota.unsupported.is_some());
         let unsupported = unsupported.cloned().collect();
-        let tolerant = contents
-            .routes
-            .iter()
-            .any(|route| route.authentication.anonymous || route.authentication.pass_through);
         Self {
             contents,
-            router,
+            tenancy,
             ring,
+            anonymous: Arc::clone(&before.anonymous),
             rules,
             limits,
             endpoints,
             unsupported,
-            tolerant,
         }
     }
 
@@ -155,16 +172,16 @@ impl Table {
         &self.rules
     }
 
-    pub(crate) const fn router(&self) -> &Router {
-        &self.router
+    pub(crate) const fn tenancy(&self) -> &Tenancy {
+        &self.tenancy
+    }
+
+    pub(crate) const fn anonymous(&self) -> &Arc<Caller> {
+        &self.anonymous
     }
 
     pub(crate) fn unsupported(&self) -> &[Arc<Quota>] {
         &self.unsupported
-    }
-
-    pub(crate) const fn tolerant(&self) -> bool {
-        self.tolerant
     }
 
     pub(crate) const fn ring(&self) -> &KeyRing {

@@ -5,18 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::{Key, KeyDigest};
-use crate::names::{ConsumerMatch, ObjectName, Usage};
+use crate::names::{ConsumerMatch, ConsumerName, ObjectName, Usage};
 use crate::quota::{Cost, Limit, Mode, OnStoreLoss, Unit, Window};
 use crate::table::{
-    Authentication, Backend, BackendAuth, BackendKind, Deployment, Quota, Retry, Route, Rule,
-    Scope, Target,
+    Authentication, Backend, BackendAuth, BackendKind, Deployment, OutputTokens, Quota, Retry,
+    Route, Rule, Scope, StreamUsage, Target,
 };
-use crate::tokens::Price;
 
 /// The object `namespace/name`, or `ns/name` for a text without a slash.
 #[must_use]
 pub fn object(text: &str) -> ObjectName {
     ObjectName::parse(text).unwrap_or_else(|| ObjectName::new("ns", text))
+}
+
+/// The consumer `namespace/name`, or `ns/name` for a text without a slash.
+#[must_use]
+pub fn consumer(text: &str) -> ConsumerName {
+    ConsumerName::parse(text).unwrap_or_else(|| ConsumerName::new("ns", text))
 }
 
 /// A Foundry resource that needs no credential and has no deployment.
@@ -33,7 +38,7 @@ pub fn backend(name: &str) -> Backend {
         ca: None,
         server_name: None,
         connect_timeout: timeout,
-        first_byte_timeout: timeout,
+        stream_start_timeout: timeout,
         idle_timeout: timeout,
     }
 }
@@ -44,7 +49,8 @@ pub fn deployment(name: &str, model: &str) -> Deployment {
     Deployment {
         name: name.into(),
         model: model.into(),
-        price: Price::default(),
+        price: Some(Arc::default()),
+        stream_usage: StreamUsage::Auto,
     }
 }
 
@@ -56,6 +62,7 @@ pub fn route(name: &str, rules: Vec<Rule>) -> Route {
         created_s: 0,
         hostnames: Vec::new(),
         authentication: Authentication::default(),
+        cors: None,
         rejected: None,
         rules: rules.into_iter().map(Arc::new).collect(),
     }
@@ -68,6 +75,7 @@ pub fn rule(name: &str, targets: Vec<Target>) -> Rule {
         name: name.into(),
         matches: Vec::new(),
         targets,
+        output_tokens: OutputTokens::default(),
         retry: Retry::default(),
         request_timeout: None,
         first_token_timeout: None,

@@ -13,8 +13,8 @@ mod tests;
 
 pub use consumer::{InvalidConsumer, Suggestion};
 pub use forecast::{
-    CounterLevel, Counters, Forecast, LimitForecast, Outcome, Probe, Question, TargetShare, Unused,
-    forecast,
+    CounterLevel, Counters, Forecast, LimitForecast, Outcome, OutputFrom, Probe, Question,
+    TargetShare, Unused, forecast,
 };
 pub use replay::{LimitReplay, LoggedRequest, Replay, ReplaySettings};
 pub use tally::{ConsumerCounts, LimitDenial, LimitTally, Tally};

@@ -3,11 +3,12 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::{Ask, admit, authenticate, models};
+use crate::auth::{Key, KeyDigest};
 use crate::names::{Code, ModelPattern, Moment, Operation};
 use crate::quota::Unit;
 use crate::route::Match;
 use crate::table::{Authentication, Backend, Contents, Quota, Route, Rule, Scope, Table};
-use crate::test_util::{self, deployment, key, limit, object, target};
+use crate::test_util::{self, consumer, deployment, key, limit, object, target};
 
 const NOW: Moment = Moment {
     monotonic_ms: 0,
@@ -70,7 +71,9 @@ fn ask<'a>(headers: &'a HeaderMap, model: &'a str) -> Ask<'a> {
 /// The route that serves, or the code of the refusal.
 fn decide(table: &Table, credential: Option<&str>, model: &str) -> Result<String, Code> {
     let headers = HeaderMap::new();
-    let caller = authenticate(table, "h", credential, NOW).map_err(|denial| denial.code)?;
+    let caller = authenticate(table, "h", credential.as_slice(), NOW)
+        .map(|one| one.caller)
+        .map_err(|denial| denial.code)?;
     admit(table, &caller, &ask(&headers, model))
         .map(|permit| permit.route.name.name().to_owned())
         .map_err(|denial| denial.code)
@@ -163,7 +166,7 @@ fn limits_apply_by_scope_model_and_consumer() {
     let mut for_mini = quota("mini", Scope::Gateway);
     for_mini.models = vec![ModelPattern::parse("gpt-4o-mini").expect("a pattern")];
     let mut for_bob = quota("bob", Scope::Gateway);
-    for_bob.consumers.names = vec!["bob".into()];
+    for_bob.consumers.names = vec![consumer("bob")];
     let quotas = vec![
         quota("all", Scope::Gateway),
         for_bob,
@@ -179,7 +182,9 @@ fn limits_apply_by_scope_model_and_consumer() {
         ),
     ];
     let table = table_with(vec![route("a", 0, "*")], quotas);
-    let caller = authenticate(&table, "h", Some("ann"), NOW).expect("known");
+    let caller = authenticate(&table, "h", &["ann"], NOW)
+        .expect("known")
+        .caller;
     let headers = HeaderMap::new();
     let applied = |model: &str| -> Vec<String> {
         let permit = admit(&table, &caller, &ask(&headers, model)).expect("admitted");
@@ -203,7 +208,9 @@ fn an_unsupported_quota_denies_its_scope_and_nothing_else() {
         let patterns = models.iter().map(|model| ModelPattern::parse(model));
         quota.models = patterns.map(|one| one.expect("a pattern")).collect();
         let table = table_with(vec![route("a", 0, "*")], vec![quota]);
-        let caller = authenticate(&table, "h", Some("ann"), NOW).expect("known");
+        let caller = authenticate(&table, "h", &["ann"], NOW)
+            .expect("known")
+            .caller;
         let headers = HeaderMap::new();
         let admitted = admit(&table, &caller, &ask(&headers, model));
         admitted
@@ -237,7 +244,9 @@ fn lists_the_models_that_a_caller_can_reach() {
     let table = table(vec![route("a", 0, "gpt-4o*")]);
     let headers = HeaderMap::new();
     let listed = |key: &str| {
-        let caller = authenticate(&table, "h", Some(key), NOW).expect("known");
+        let caller = authenticate(&table, "h", &[key], NOW)
+            .expect("known")
+            .caller;
         models(
             &table,
             &caller,
@@ -248,4 +257,226 @@ fn lists_the_models_that_a_caller_can_reach() {
     };
     assert_eq!(listed("ann"), ["gpt-4o".into(), "gpt-4o-mini".into()]);
     assert!(listed("bob").is_empty());
+}
+
+// === namespaces ===
+
+/// A route of `namespace` for the models of `pattern`, to the backend of the namespace `ns`.
+fn route_of(name: &str, pattern: &str, authentication: Authentication) -> Route {
+    Route {
+        name: object(name),
+        authentication,
+        ..route(name, 0, pattern)
+    }
+}
+
+fn keys(secrets: &[&str]) -> Authentication {
+    let mut keys: Vec<_> = secrets.iter().map(|one| object(one)).collect();
+    keys.sort();
+    Authentication {
+        keys,
+        ..Authentication::default()
+    }
+}
+
+const ANONYMOUS: Authentication = Authentication {
+    keys: Vec::new(),
+    anonymous: true,
+    pass_through: false,
+    unreadable: false,
+};
+
+const PASS_THROUGH: Authentication = Authentication {
+    anonymous: false,
+    pass_through: true,
+    keys: Vec::new(),
+    unreadable: false,
+};
+
+/// The consumers `a/ann`, `a/bob` and `b/eve`, whose keys are their names.
+fn shared_host(routes: Vec<Route>) -> Table {
+    let keys = ["a/ann", "a/bob", "b/eve"].map(key).to_vec();
+    Table::new(Contents::new(vec![backend()], routes, Vec::new(), keys))
+}
+
+#[test]
+fn a_specific_route_for_one_team_is_not_bypassed_by_a_broad_one_for_all() {
+    let table = shared_host(vec![
+        route_of("a/broad", "*", keys(&["a/ann", "a/bob"])),
+        route_of("a/specific", "gpt-4o", keys(&["a/bob"])),
+    ]);
+    assert_eq!(decide(&table, Some("bob"), "gpt-4o"), Ok("specific".into()));
+    assert_eq!(decide(&table, Some("ann"), "gpt-4o"), Err(Code::Forbidden));
+    assert_eq!(decide(&table, Some("ann"), "other"), Ok("broad".into()));
+}
+
+#[test]
+fn the_same_holds_for_callers_without_a_key() {
+    let table = shared_host(vec![
+        route_of("a/broad", "*", ANONYMOUS),
+        route_of("a/specific", "gpt-4o", keys(&["a/bob"])),
+    ]);
+    let denied = Err(Code::MissingCredential);
+    assert_eq!(decide(&table, None, "gpt-4o"), denied);
+    assert_eq!(decide(&table, None, "other"), Ok("broad".into()));
+    let denied = Err(Code::InvalidCredential);
+    assert_eq!(decide(&table, Some("?"), "gpt-4o"), denied);
+}
+
+#[test]
+fn a_route_of_unreadable_authentication_holds_its_models_and_says_so_to_its_namespace() {
+    let mut unreadable = route_of("a/unreadable", "gpt-4o", Authentication::default());
+    unreadable.authentication.unreadable = true;
+    unreadable.rejected = Some("it cannot be read".into());
+    let rejected = Err(Code::RouteRejected);
+    for broad in [keys(&["a/ann"]), ANONYMOUS, PASS_THROUGH] {
+        let table = shared_host(vec![
+            route_of("a/broad", "*", broad.clone()),
+            unreadable.clone(),
+        ]);
+        let knows = !broad.pass_through;
+        assert_eq!(decide(&table, Some("ann"), "gpt-4o"), rejected);
+        assert_eq!(decide(&table, Some("ann"), "other").is_ok(), knows);
+        for stranger in [None, Some("?")] {
+            assert!(decide(&table, stranger, "gpt-4o").is_err());
+        }
+        // It is no consumer of the namespace, so it learns nothing of the routes there.
+        assert_eq!(decide(&table, Some("eve"), "gpt-4o"), Err(Code::Forbidden));
+    }
+    // Alone on its host it still answers for its namespace.
+    let table = shared_host(vec![unreadable]);
+    assert_eq!(decide(&table, Some("ann"), "gpt-4o"), rejected);
+    assert_eq!(decide(&table, Some("eve"), "gpt-4o"), Err(Code::Forbidden));
+    assert_eq!(decide(&table, Some("ann"), "o"), Err(Code::ModelNotFound));
+}
+
+#[test]
+fn no_route_takes_the_callers_of_another_namespace() {
+    // Rejected, with its own keys, for everybody: more specific and older in every way.
+    for evil in [keys(&["b/eve"]), ANONYMOUS, PASS_THROUGH] {
+        let mut specific = route_of("b/evil", "gpt-4o", evil.clone());
+        specific.created_s = -1;
+        for rejected in [None, Some("in error".into())] {
+            specific.rejected = rejected;
+            let mut table = vec![route_of("a/chat", "gpt-*", keys(&["a/ann"]))];
+            table.push(specific.clone());
+            let table = shared_host(table);
+            assert_eq!(decide(&table, Some("ann"), "gpt-4o"), Ok("chat".into()));
+            assert_eq!(decide(&table, Some("ann"), "o"), Err(Code::ModelNotFound));
+        }
+    }
+    // Both serve the same models of the same host, each its own callers.
+    let table = shared_host(vec![
+        route_of("a/chat", "*", keys(&["a/ann"])),
+        route_of("b/talk", "*", keys(&["b/eve"])),
+    ]);
+    assert_eq!(decide(&table, Some("ann"), "m"), Ok("chat".into()));
+    assert_eq!(decide(&table, Some("eve"), "m"), Ok("talk".into()));
+    assert_eq!(decide(&table, Some("bob"), "m"), Err(Code::Forbidden));
+}
+
+#[test]
+fn a_key_is_never_passed_through() {
+    let both = Authentication {
+        pass_through: true,
+        ..keys(&["a/ann"])
+    };
+    let table = shared_host(vec![route_of("a/pass", "*", both)]);
+    for known in ["ann", "bob", "eve"] {
+        assert_eq!(decide(&table, Some(known), "m"), Err(Code::Forbidden));
+    }
+    assert_eq!(decide(&table, Some("foundry-key"), "m"), Ok("pass".into()));
+}
+
+#[test]
+fn a_consumer_may_call_where_everybody_may() {
+    let table = shared_host(vec![route_of("a/open", "*", ANONYMOUS)]);
+    assert_eq!(decide(&table, Some("eve"), "m"), Ok("open".into()));
+    assert_eq!(decide(&table, Some("ann"), "m"), Ok("open".into()));
+}
+
+#[test]
+fn names_and_attributes_of_a_rule_mean_consumers_of_its_namespace() {
+    let mut vip = route_of("a/vip", "gpt-4o", ANONYMOUS);
+    let rule = Arc::make_mut(&mut vip.rules[0]);
+    rule.matches[0].consumers.names = vec![consumer("a/vip")];
+    let mut team = route_of("a/team", "gpt-4o", ANONYMOUS);
+    let rule = Arc::make_mut(&mut team.rules[0]);
+    rule.matches[0].consumers.attributes = vec![("team".into(), "search".into())];
+    let both = |namespace: &str| {
+        let named = key(&format!("{namespace}/vip"));
+        let mut labelled = key(&format!("{namespace}/labelled"));
+        labelled.attributes = vec![("team".into(), "search".into())];
+        vec![labelled, named]
+    };
+    let decide = |namespace: &str, key: &str| {
+        let broad = route_of("a/broad", "*", ANONYMOUS);
+        let routes = vec![broad, team.clone(), vip.clone()];
+        let contents = Contents::new(vec![backend()], routes, Vec::new(), both(namespace));
+        decide(&Table::new(contents), Some(key), "gpt-4o")
+    };
+    assert_eq!(decide("a", "vip"), Ok("vip".into()));
+    assert_eq!(decide("b", "vip"), Ok("broad".into()));
+    assert_eq!(decide("a", "labelled"), Ok("team".into()));
+    assert_eq!(decide("b", "labelled"), Ok("broad".into()));
+}
+
+// === credentials ===
+
+fn shown(table: &Table, credentials: &[&str]) -> Result<(String, Option<usize>), Code> {
+    let authenticated = authenticate(table, "h", credentials, NOW);
+    authenticated
+        .map(|one| (one.caller.full_name.to_string(), one.credential))
+        .map_err(|denial| denial.code)
+}
+
+#[test]
+fn of_several_credentials_the_known_one_counts() {
+    let expired = Key {
+        expires_ms: Some(0),
+        ..key("a/old")
+    };
+    for authentication in [keys(&["a/ann"]), ANONYMOUS, PASS_THROUGH] {
+        let is_closed = !authentication.anonymous && !authentication.pass_through;
+        let stranger = KeyDigest::of("junk").fingerprint();
+        let secrets = vec![key("a/ann"), expired.clone(), key("b/eve")];
+        let routes = vec![route_of("a/chat", "*", authentication)];
+        let contents = Contents::new(vec![backend()], routes, Vec::new(), secrets);
+        let table = Table::new(contents);
+        let ann = |place| Ok(("a/ann".to_owned(), Some(place)));
+        assert_eq!(shown(&table, &["ann"]), ann(0));
+        assert_eq!(shown(&table, &["junk", "ann"]), ann(1));
+        assert_eq!(shown(&table, &["ann", "junk"]), ann(0));
+        assert_eq!(shown(&table, &["ann", "ann", "junk"]), ann(0));
+        let two = Err(Code::AmbiguousCredential);
+        assert_eq!(shown(&table, &["ann", "eve"]), two);
+        assert_eq!(shown(&table, &["junk", "ann", "old"]), two);
+        // Neither anonymous nor passed through, since it is known.
+        let old = Err(Code::ExpiredCredential);
+        assert_eq!(shown(&table, &["old"]), old);
+        assert_eq!(shown(&table, &["junk", "old"]), old);
+        let unknown = if is_closed {
+            Err(Code::InvalidCredential)
+        } else {
+            Ok((stranger, Some(0)))
+        };
+        assert_eq!(shown(&table, &["junk", "other"]), unknown);
+    }
+}
+
+#[test]
+fn a_credential_makes_no_consumer_where_none_is_needed() {
+    let pass = route_of("a/pass", "pass", PASS_THROUGH);
+    let table = shared_host(vec![route_of("a/open", "open", ANONYMOUS), pass]);
+    let headers = HeaderMap::new();
+    let stranger = authenticate(&table, "h", &["junk"], NOW).expect("passes through");
+    let counted = |model: &str| {
+        let permit = admit(&table, &stranger.caller, &ask(&headers, model)).expect("admitted");
+        permit
+            .caller(&table, &stranger.caller)
+            .full_name
+            .to_string()
+    };
+    assert_eq!(counted("open"), "anonymous");
+    assert_eq!(counted("pass"), *stranger.caller.full_name);
 }

@@ -8,6 +8,8 @@ pub enum Code {
     InvalidRequest,
     /// The gateway does not serve the path.
     UnknownPath,
+    /// The path is of an operation that the gateway does not serve.
+    OperationNotServed,
     /// The path exists, but not with this method.
     MethodNotAllowed,
     /// The request has no credential, and the routes of this host require one.
@@ -16,6 +18,8 @@ pub enum Code {
     InvalidCredential,
     /// The credential has expired.
     ExpiredCredential,
+    /// The request has the keys of two consumers.
+    AmbiguousCredential,
     /// The route does not admit the consumer.
     Forbidden,
     /// No route serves this host.
@@ -42,6 +46,8 @@ pub enum Code {
     NoBackend,
     /// The gateway has no table yet.
     NotReady,
+    /// The gateway has no room for more.
+    Overloaded,
     /// The backend does not accept a connection.
     UpstreamUnreachable,
     /// The backend broke the protocol or the connection.
@@ -54,13 +60,15 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::InvalidRequest,
         Self::UnknownPath,
+        Self::OperationNotServed,
         Self::MethodNotAllowed,
         Self::MissingCredential,
         Self::InvalidCredential,
         Self::ExpiredCredential,
+        Self::AmbiguousCredential,
         Self::Forbidden,
         Self::RouteNotFound,
         Self::ModelNotFound,
@@ -74,6 +82,7 @@ impl Code {
         Self::RouteRejected,
         Self::NoBackend,
         Self::NotReady,
+        Self::Overloaded,
         Self::UpstreamUnreachable,
         Self::UpstreamFailed,
         Self::UpstreamTimeout,
@@ -86,10 +95,12 @@ impl Code {
         match self {
             Self::InvalidRequest => "invalid_request",
             Self::UnknownPath => "unknown_path",
+            Self::OperationNotServed => "operation_not_served",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::MissingCredential => "missing_credential",
             Self::InvalidCredential => "invalid_credential",
             Self::ExpiredCredential => "expired_credential",
+            Self::AmbiguousCredential => "ambiguous_credential",
             Self::Forbidden => "forbidden",
             Self::RouteNotFound => "route_not_found",
             Self::ModelNotFound => "model_not_found",
@@ -103,6 +114,7 @@ impl Code {
             Self::RouteRejected => "route_rejected",
             Self::NoBackend => "no_backend",
             Self::NotReady => "not_ready",
+            Self::Overloaded => "overloaded",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamFailed => "upstream_failed",
             Self::UpstreamTimeout => "upstream_timeout",
@@ -114,10 +126,13 @@ impl Code {
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
-            Self::InvalidRequest => 400,
+            Self::InvalidRequest | Self::AmbiguousCredential => 400,
             Self::MissingCredential | Self::InvalidCredential | Self::ExpiredCredential => 401,
             Self::Forbidden => 403,
-            Self::UnknownPath | Self::RouteNotFound | Self::ModelNotFound => 404,
+            Self::UnknownPath
+            | Self::OperationNotServed
+            | Self::RouteNotFound
+            | Self::ModelNotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
             Self::RequestTooLarge => 413,
@@ -128,7 +143,7 @@ impl Code {
             | Self::BackendThrottled => 429,
             Self::Internal => 500,
             Self::UpstreamUnreachable | Self::UpstreamFailed => 502,
-            Self::RouteRejected | Self::NoBackend | Self::NotReady => 503,
+            Self::RouteRejected | Self::NoBackend | Self::NotReady | Self::Overloaded => 503,
             Self::UpstreamTimeout => 504,
         }
     }
@@ -143,6 +158,10 @@ impl Code {
             Self::UnknownPath => {
                 "The gateway does not serve this path. Check the base URL of the client."
             }
+            Self::OperationNotServed => {
+                "The base URL is right, and the gateway does not serve this operation. The message \
+                 names those that it serves."
+            }
             Self::MethodNotAllowed => "The path is served by another method.",
             Self::MissingCredential => {
                 "Send a key as `api-key`, `x-api-key` or `Authorization: Bearer`."
@@ -153,10 +172,14 @@ impl Code {
             Self::ExpiredCredential => {
                 "The key's `tundish.dev/expires` has passed. Use the new key."
             }
+            Self::AmbiguousCredential => {
+                "The request shows two keys of the gateway in different headers. Send one."
+            }
             Self::Forbidden => "The key is good, but not for this route. Ask the route's owner.",
             Self::RouteNotFound => "No AIRoute serves this host. Check `hostnames`.",
             Self::ModelNotFound => {
-                "No rule matches this model and operation. See `GET /v1/models`."
+                "No rule matches this model and operation, or no deployment of the rule serves it. \
+                 See `GET /v1/models`."
             }
             Self::RequestTimeout => "The request did not arrive in time. Send it again.",
             Self::RequestTooLarge => "The body exceeds the gateway's limit (`--max-body`).",
@@ -180,6 +203,10 @@ impl Code {
                 "No backend of the rule can serve this. See the AIRoute's ResolvedRefs."
             }
             Self::NotReady => "The gateway has no routing table yet. See the operator.",
+            Self::Overloaded => {
+                "The gateway has no file descriptor left for the connection. Retry; give it more, or \
+                 more replicas."
+            }
             Self::UpstreamUnreachable => {
                 "The backend cannot be connected. See the AIBackend's endpoint."
             }

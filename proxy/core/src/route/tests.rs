@@ -1,5 +1,6 @@
 use super::{Facts, HostPattern, Match, Router, RuleMatches};
 use crate::names::{ConsumerMatch, ModelPattern, Operation};
+use crate::test_util;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 use proptest::prelude::*;
@@ -63,7 +64,12 @@ fn router(rules: &[Rule]) -> Router {
     Router::new(
         rules
             .iter()
-            .map(|(hosts, matches)| RuleMatches { hosts, matches }),
+            .enumerate()
+            .map(|(rule, (hosts, matches))| RuleMatches {
+                rule,
+                hosts,
+                matches,
+            }),
     )
 }
 
@@ -91,10 +97,15 @@ fn check(rules: &[Rule], host: &str, model: &str, expect: Option<usize>) {
         operation: Operation::ChatCompletions,
         model: Some(model),
         headers: &headers,
+        consumer_namespace: "ns",
         consumer: "c",
         attributes: &attributes,
     };
-    assert_eq!(router(rules).find(&facts), expect, "{host} {model}");
+    assert_eq!(
+        router(rules).find(&facts).map(|rank| rank.rule),
+        expect,
+        "{host} {model}"
+    );
     assert_eq!(
         naive(rules, &facts),
         expect,
@@ -175,7 +186,7 @@ fn any_match() -> impl Strategy<Value = Match> {
                 .map(|(name, value)| (HeaderName::from_static(name), value.into()))
                 .collect(),
             consumers: ConsumerMatch {
-                names: names.into_iter().map(Into::into).collect(),
+                names: names.into_iter().map(test_util::consumer).collect(),
                 attributes: Vec::new(),
             },
             ..models(&patterns)
@@ -205,6 +216,7 @@ proptest! {
         }
         let attributes = Vec::new();
         let facts = Facts {
+            consumer_namespace: "ns",
             host,
             operation: if chat { Operation::ChatCompletions } else { Operation::Embeddings },
             model,
@@ -212,6 +224,6 @@ proptest! {
             consumer,
             attributes: &attributes,
         };
-        prop_assert_eq!(router(&rules).find(&facts), naive(&rules, &facts));
+        prop_assert_eq!(router(&rules).find(&facts).map(|rank| rank.rule), naive(&rules, &facts));
     }
 }

@@ -68,8 +68,8 @@ pub struct Backend {
     pub server_name: Option<Arc<str>>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
-    /// Longest wait for the first byte of an answer.
-    pub first_byte_timeout: Duration,
+    /// Longest wait for the head of a stream.
+    pub stream_start_timeout: Duration,
     /// Longest silence within an answer.
     pub idle_timeout: Duration,
 }
@@ -81,8 +81,20 @@ pub struct Deployment {
     pub name: Arc<str>,
     /// The underlying model.
     pub model: Arc<str>,
-    /// What it costs.
-    pub price: Price,
+    /// What it costs; `None` = unknown, which is not 0.
+    pub price: Option<Arc<Price>>,
+    /// Whether the gateway asks for the usage of its streams.
+    pub stream_usage: StreamUsage,
+}
+
+/// Whether the gateway asks for the usage of a deployment's streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StreamUsage {
+    /// As long as the deployment does not refuse it.
+    #[default]
+    Auto,
+    /// Not at all.
+    Never,
 }
 
 /// Which callers a route admits.
@@ -92,8 +104,19 @@ pub struct Authentication {
     pub keys: Vec<ObjectName>,
     /// Every caller.
     pub anonymous: bool,
-    /// Every caller that the backend admits by the caller's own credential.
+    /// Every caller that the backend admits by the caller's own credential. Never one with a key of
+    /// the gateway: keys do not go upstream.
     pub pass_through: bool,
+    /// Part of what was declared cannot be read, so it may admit every consumer of its namespace.
+    /// Their answer says that the route is in error, not that it does not admit them.
+    pub unreadable: bool,
+}
+
+/// Which pages of other sites may call a route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// Origins as browsers write them, `https://app.example.com`; `*` = any.
+    pub allow_origins: Vec<Arc<str>>,
 }
 
 /// One AIRoute.
@@ -107,6 +130,8 @@ pub struct Route {
     pub hostnames: Vec<HostPattern>,
     /// Callers.
     pub authentication: Authentication,
+    /// Which pages of other sites may call; `None` = none.
+    pub cors: Option<Cors>,
     /// Set if the route is in error: it keeps its matches and answers this.
     pub rejected: Option<Arc<str>>,
     /// Its rules, in order.
@@ -122,12 +147,23 @@ pub struct Rule {
     pub matches: Vec<Match>,
     /// Where requests go. References that could not be resolved are left out.
     pub targets: Vec<Target>,
+    /// What the gateway states as the bound of an answer where the client states none, or more.
+    pub output_tokens: OutputTokens,
     /// When another target is tried.
     pub retry: Retry,
     /// Longest life of a request.
     pub request_timeout: Option<Duration>,
     /// Longest wait for the first byte over all tries.
     pub first_token_timeout: Option<Duration>,
+}
+
+/// The bounds on output tokens that a rule sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutputTokens {
+    /// For requests without a bound.
+    pub default: Option<u64>,
+    /// The most that a request may ask for; larger bounds are lowered to it.
+    pub max: Option<u64>,
 }
 
 /// One `backendRef`.
@@ -203,6 +239,18 @@ impl Route {
     }
 }
 
+impl OutputTokens {
+    /// The bound that the request states upstream, when the client states `asked`; `None` = none.
+    /// Where it differs from `asked`, the gateway writes it into the request.
+    #[must_use]
+    pub fn bound(self, asked: Option<u64>) -> Option<u64> {
+        match asked {
+            Some(asked) => Some(self.max.map_or(asked, |max| asked.min(max))),
+            None => self.default.or(self.max),
+        }
+    }
+}
+
 impl Scope {
     /// Whether it includes `rule` of `route`.
     #[must_use]
@@ -223,7 +271,10 @@ impl Quota {
     pub fn applies(&self, caller: &Caller, model: Option<&str>) -> bool {
         let covers_model = self.models.is_empty()
             || model.is_some_and(|model| self.models.iter().any(|one| one.matches(model)));
-        covers_model && self.consumers.matches(&caller.name, &caller.attributes)
+        covers_model
+            && self
+                .consumers
+                .matches(&caller.namespace, &caller.name, &caller.attributes)
     }
 }
 

@@ -33,8 +33,9 @@ pub enum SubjectPart<'a> {
     Model(&'a str),
     /// The route, by namespace and name.
     Route(&'a str, &'a str),
-    /// The value of the quota's attribute; empty if the consumer has none.
-    Attribute(&'a str),
+    /// The value of the quota's attribute, and the namespace of the consumer that has it: whoever labels
+    /// Secrets elsewhere must not spend it. Empty if the consumer has none.
+    Attribute(&'a str, &'a str),
 }
 
 /// A limit, and where it stands in the order of the table.
@@ -81,7 +82,10 @@ impl FlatLimit {
                     feed(3, namespace);
                     feed(3, name);
                 }
-                SubjectPart::Attribute(value) => feed(4, value),
+                SubjectPart::Attribute(namespace, value) => {
+                    feed(4, namespace);
+                    feed(4, value);
+                }
             }
         }
         let mut key = [0; 16];
@@ -101,7 +105,9 @@ impl FlatLimit {
                 SubjectPart::Consumer(namespace, name) => ("consumer", namespace, name),
                 SubjectPart::Model(model) => ("model", "", model),
                 SubjectPart::Route(namespace, name) => ("route", namespace, name),
-                SubjectPart::Attribute(value) => (&*self.quota.attribute, "", value),
+                SubjectPart::Attribute(namespace, value) => {
+                    (&*self.quota.attribute, namespace, value)
+                }
             };
             if !text.is_empty() {
                 text.push(' ');
@@ -135,13 +141,13 @@ impl FlatLimit {
             Per::Consumer => SubjectPart::Consumer(&caller.namespace, &caller.name),
             Per::Model => SubjectPart::Model(model.unwrap_or("")),
             Per::Route => SubjectPart::Route(route.name.namespace(), route.name.name()),
-            Per::Attribute => SubjectPart::Attribute(
-                caller
-                    .attributes
-                    .iter()
-                    .find(|(name, _)| name == attribute)
-                    .map_or("", |(_, value)| value),
-            ),
+            Per::Attribute => {
+                let mut attributes = caller.attributes.iter();
+                let found = attributes.find(|(name, _)| name == attribute);
+                found.map_or(SubjectPart::Attribute("", ""), |(_, value)| {
+                    SubjectPart::Attribute(&caller.namespace, value)
+                })
+            }
         })
     }
 }

@@ -1,6 +1,8 @@
-use super::{Backend, BackendAuth, Contents, Table};
+use super::{Backend, BackendAuth, Contents, Quota, Table};
+use crate::auth::Caller;
 use crate::names::Secret;
-use crate::test_util::{self, deployment, route, rule, target};
+use crate::quota::{Per, Unit};
+use crate::test_util::{self, deployment, key, limit, route, rule, target};
 
 fn backend(auth: BackendAuth) -> Backend {
     Backend {
@@ -34,6 +36,34 @@ fn a_target_uses_its_deployment_or_the_namesake_or_the_first_of_the_model() {
     check(None, "gpt-4o", Some("gpt-4o"));
     check(None, "gpt-4o-2024", Some("gpt-4o"));
     check(None, "claude", None);
+}
+
+#[test]
+fn what_one_namespace_labels_spends_nothing_of_another() {
+    let quota = Quota {
+        per: vec![Per::Attribute],
+        attribute: "team".into(),
+        ..test_util::quota("q", vec![limit("l", Unit::Requests, 1)])
+    };
+    let contents = Contents::new(Vec::new(), Vec::new(), vec![quota], Vec::new());
+    let table = Table::new(contents);
+    let route = route("r", Vec::new());
+    let subject = |secret: &str, team: Option<&str>| {
+        let mut key = key(secret);
+        key.attributes = team
+            .map(|team| ("team".into(), team.into()))
+            .into_iter()
+            .collect();
+        let (caller, limit) = (Caller::of(&key), &table.limits()[0]);
+        let text = limit.subject_text(&caller, None, &route);
+        (limit.subject_key(&caller, None, &route), text)
+    };
+    let search = subject("a/ann", Some("search"));
+    assert_eq!(search.1, "team=a/search");
+    assert_eq!(subject("a/bob", Some("search")), search);
+    assert_ne!(subject("b/eve", Some("search")).0, search.0);
+    // Those without the attribute share one counter, as before.
+    assert_eq!(subject("b/eve", None), subject("a/ann", None));
 }
 
 #[test]

@@ -87,11 +87,7 @@ impl Candidate {
     fn unknown(name: &str) -> Option<Self> {
         KeyDigest::is_fingerprint(name).then(|| Self {
             key: None,
-            caller: Arc::new(Caller {
-                name: name.into(),
-                kind: CallerKind::Unknown,
-                ..Caller::anonymous()
-            }),
+            caller: Arc::new(Caller::stranger(name)),
         })
     }
 
@@ -122,7 +118,11 @@ pub(super) fn admit_any<'t>(
         let permit = may_call(table, ask.host, candidate.identity(), now)
             .and_then(|()| admit(table, &candidate.caller, ask));
         let admitted = permit.is_ok();
-        let judged = (candidate.caller, permit);
+        let caller = match &permit {
+            Ok(permit) => Arc::clone(permit.caller(table, &candidate.caller)),
+            Err(_) => candidate.caller,
+        };
+        let judged = (caller, permit);
         if admitted {
             return Some(judged);
         }
@@ -138,10 +138,14 @@ pub(super) fn admit_any<'t>(
 pub(super) fn candidates(table: &Table, name: &str) -> Result<Vec<Candidate>, InvalidConsumer> {
     let keys = &table.contents().keys;
     let full = |key: &Key| format!("{}/{}", key.secret.namespace(), key.consumer);
-    let found: Vec<&Arc<Key>> = keys
-        .iter()
-        .filter(|key| *key.consumer == *name || full(key) == name)
-        .collect();
+    let with = |fits: &dyn Fn(&Key) -> bool| -> Vec<&Arc<Key>> {
+        keys.iter().filter(|key| fits(key)).collect()
+    };
+    // A name may have a slash; the full name of another consumer comes first.
+    let mut found = with(&|key| full(key) == name);
+    if found.is_empty() {
+        found = with(&|key| *key.consumer == *name);
+    }
     let mut names: Vec<String> = found.iter().map(|key| full(key)).collect();
     names.sort();
     names.dedup();
@@ -150,7 +154,7 @@ pub(super) fn candidates(table: &Table, name: &str) -> Result<Vec<Candidate>, In
             .map(|candidate| vec![candidate])
             .ok_or_else(|| InvalidConsumer::Unknown {
                 name: name.to_owned(),
-                suggestion: suggest(name, keys.iter().map(|key| &*key.consumer)),
+                suggestion: suggest(name, keys.iter().map(|key| full(key))),
             }),
         1 => Ok(found.into_iter().map(Candidate::of).collect()),
         _ => Err(InvalidConsumer::Ambiguous {
@@ -160,17 +164,23 @@ pub(super) fn candidates(table: &Table, name: &str) -> Result<Vec<Candidate>, In
     }
 }
 
-fn suggest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Suggestion {
-    let name = wanted.rsplit_once('/').map_or(wanted, |(_, name)| name);
-    let mut known: Vec<(usize, &str)> = known
-        .map(|other| (strsim::levenshtein(name, other), other))
+/// A consumer's name without its namespace.
+fn short(full: &str) -> &str {
+    full.split_once('/').map_or(full, |(_, name)| name)
+}
+
+fn suggest(wanted: &str, known: impl Iterator<Item = String>) -> Suggestion {
+    let name = short(wanted);
+    let mut known: Vec<(usize, String)> = known
+        .map(|other| (strsim::levenshtein(name, short(&other)), other))
         .collect();
     known.sort_unstable();
     known.dedup();
-    let near = |(edits, other): &&(usize, &str)| *edits <= NEAR_EDITS || other.contains(name);
-    let listed = |names: &mut dyn Iterator<Item = &(usize, &str)>| -> Vec<String> {
+    let near =
+        |(edits, other): &&(usize, String)| *edits <= NEAR_EDITS || short(other).contains(name);
+    let listed = |names: &mut dyn Iterator<Item = &(usize, String)>| -> Vec<String> {
         let names = names.take(SUGGESTIONS);
-        names.map(|(_, other)| (*other).to_owned()).collect()
+        names.map(|(_, other)| other.clone()).collect()
     };
     let near = listed(&mut known.iter().filter(near));
     if !near.is_empty() {
@@ -205,7 +215,13 @@ impl ConsumerIndex {
         let mut by_name: HashMap<Arc<str>, Vec<Candidate>> = HashMap::new();
         for key in &table.contents().keys {
             let candidate = Candidate::of(key);
-            for name in [Arc::clone(&key.consumer), key.digest.fingerprint().into()] {
+            // Logs of earlier versions have the name without its namespace.
+            let names = [
+                Arc::clone(&candidate.caller.full_name),
+                Arc::clone(&key.consumer),
+                key.digest.fingerprint().into(),
+            ];
+            for name in names {
                 by_name.entry(name).or_default().push(candidate.clone());
             }
         }

@@ -13,7 +13,7 @@ use crate::admit::{Ask, Denial, Permit};
 use crate::auth::Caller;
 use crate::names::{Code, Moment, Operation, Usage};
 use crate::quota::{Cost, Mode, Wait};
-use crate::table::{Deployment, FlatLimit, FlatTarget, Table};
+use crate::table::{Deployment, FlatLimit, FlatTarget, OutputTokens, Table};
 
 /// A request that was not sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +64,8 @@ pub trait Counters {
     /// The counter of `probe`, asked for `cost` of the limit's unit.
     fn level(&self, probe: &Probe<'_>, cost: u64) -> CounterLevel;
 
-    /// Output tokens held for a request of the rule that sets no bound.
+    /// Output tokens held for a request of the rule that has no bound, neither by its client nor by
+    /// the rule's `outputTokens`.
     fn output_tokens(&self, permit: &Permit<'_>, model: &str) -> u64;
 }
 
@@ -85,12 +86,30 @@ pub struct Forecast<'t> {
     /// Tokens that would be reserved; output only if a rule serves the request or the client bounds
     /// it.
     pub usage: Usage,
+    /// Where the output tokens come from.
+    pub output_from: OutputFrom,
+    /// The cost that would be reserved, in micros; `None` if no rule serves the request, or if it is
+    /// unknown: a deployment that may serve it has no price.
+    pub cost_micros: Option<u64>,
     /// Every limit that applies, in the order of the table.
     pub limits: Vec<LimitForecast<'t>>,
     /// The rule's targets in the order in which they are tried.
     pub targets: Vec<TargetShare<'t>>,
     /// Why it would be refused if it fits every limit.
     pub denial: Option<Denial>,
+}
+
+/// What decides how many output tokens are reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputFrom {
+    /// The client's bound.
+    Client,
+    /// The rule's `outputTokens.default`: the client sets no bound.
+    RuleDefault,
+    /// The rule's `outputTokens.max`: the client's bound is larger, or there is none at all.
+    RuleMax,
+    /// What the gateway expects of a request without a bound.
+    Expected,
 }
 
 /// One limit that applies.
@@ -163,6 +182,18 @@ impl CounterLevel {
     }
 }
 
+impl OutputFrom {
+    fn of(bounds: OutputTokens, asked: Option<u64>) -> Self {
+        match (asked, bounds.default, bounds.max) {
+            (Some(asked), _, Some(max)) if asked > max => Self::RuleMax,
+            (Some(_), ..) => Self::Client,
+            (None, Some(_), _) => Self::RuleDefault,
+            (None, None, Some(_)) => Self::RuleMax,
+            (None, None, None) => Self::Expected,
+        }
+    }
+}
+
 impl TargetShare<'_> {
     /// Whether a request may be sent there.
     #[must_use]
@@ -202,9 +233,11 @@ pub fn forecast<'t>(
         permit: None,
         usage: Usage {
             input_tokens: question.input_tokens,
-            cached_input_tokens: 0,
             output_tokens: question.max_tokens.unwrap_or(0),
+            ..Usage::default()
         },
+        output_from: OutputFrom::Client,
+        cost_micros: None,
         limits: Vec::new(),
         targets: Vec::new(),
         denial: None,
@@ -243,16 +276,29 @@ impl<'t> Forecast<'t> {
         let model = &*question.model;
         self.targets = shares(&permit, model);
         if !self.targets.iter().any(TargetShare::is_usable) {
-            let message = "no backend of the rule has a deployment for the model";
-            self.denial = Some(Denial::new(Code::NoBackend, message));
+            let message = "no deployment of the rule serves the model";
+            let is_unknown = self
+                .targets
+                .iter()
+                .all(|target| target.deployment.is_none());
+            let code = if is_unknown && !self.targets.is_empty() {
+                Code::ModelNotFound
+            } else {
+                Code::NoBackend
+            };
+            self.denial = Some(Denial::new(code, message));
         }
-        if question.max_tokens.is_none() {
-            self.usage.output_tokens = counters.output_tokens(&permit, model);
-        }
+        let bound = permit.rule.output_tokens.bound(question.max_tokens);
+        self.output_from = OutputFrom::of(permit.rule.output_tokens, question.max_tokens);
+        self.usage.output_tokens = bound.unwrap_or_else(|| counters.output_tokens(&permit, model));
         let cost = Cost {
             usage: self.usage,
-            cost_micros: permit.flat.max_price.cost_micros(self.usage),
+            cost_micros: permit.flat.max_price.hold_micros(self.usage),
         };
+        let usable = self.targets.iter().filter(|target| target.is_usable());
+        let mut deployments = usable.filter_map(|target| target.deployment);
+        let is_known = deployments.all(|deployment| deployment.price.is_some());
+        self.cost_micros = is_known.then_some(cost.cost_micros);
         for limit in permit.limits(&self.caller, Some(model)) {
             let probe = Probe {
                 limit,

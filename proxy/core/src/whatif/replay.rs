@@ -236,12 +236,16 @@ impl<'t> Replay<'t> {
                     }
                 }
                 self.tally.admit(shadow_denied);
+                let (actual, priced) = actual(&request, &permit);
+                if !priced {
+                    self.tally.unpriced = self.tally.unpriced.saturating_add(1);
+                }
                 self.running.push(Next {
                     at_us: request.end_us,
                     line: request.line,
                     event: Running {
                         held,
-                        actual: actual(&request, &permit),
+                        actual,
                         released: request.released,
                     },
                 });
@@ -275,7 +279,7 @@ impl<'t> Replay<'t> {
         let model = request.model.as_deref();
         let cost = Cost {
             usage: request.usage,
-            cost_micros: permit.flat.max_price.cost_micros(request.usage),
+            cost_micros: permit.flat.max_price.hold_micros(request.usage),
         };
         // Limits come in the order of the table, so one pass over it finds them all.
         let mut applicable = permit.limits(caller, model).peekable();
@@ -354,21 +358,25 @@ impl<'t> Replay<'t> {
     }
 }
 
-/// What the request cost, by the price of the deployment that answered if the rule still has it.
-fn actual(request: &LoggedRequest, permit: &Permit<'_>) -> Cost {
-    let priced = permit.flat.targets.iter().find_map(|target| {
+/// What the request cost, and whether that is known: by the price of the deployment that answered if
+/// the rule still has it, else by the dearest one of the rule.
+fn actual(request: &LoggedRequest, permit: &Permit<'_>) -> (Cost, bool) {
+    let answered = permit.flat.targets.iter().find_map(|target| {
         let backend = &target.backend;
         (Some(&backend.name) == request.backend.as_ref()).then_some(())?;
         let deployment = request.deployment.as_deref()?;
         let mut all = backend.deployments.iter();
         all.find(|one| *one.name == *deployment)
-            .map(|one| one.price)
     });
-    let price = priced.unwrap_or(permit.flat.max_price);
-    Cost {
+    let price = match answered {
+        Some(deployment) => deployment.price.as_deref(),
+        None => Some(&*permit.flat.max_price),
+    };
+    let cost = Cost {
         usage: request.usage,
-        cost_micros: price.cost_micros(request.usage),
-    }
+        cost_micros: price.map_or(0, |price| price.cost_micros(request.usage, None)),
+    };
+    (cost, price.is_some())
 }
 
 /// A host and headers that lead to the logged rule, if the table still has it: the log has neither.

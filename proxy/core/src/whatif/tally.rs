@@ -21,6 +21,8 @@ pub struct Tally {
     pub refused: BTreeMap<&'static str, ConsumerCounts>,
     /// Requests replayed later than they began, because their line came too late.
     pub late: u64,
+    /// Admitted requests of deployments without a price, whose cost is unknown.
+    pub unpriced: u64,
     /// The first requests that a limit refuses.
     pub denials: Vec<LimitDenial>,
 }

@@ -1,13 +1,14 @@
 use std::sync::Arc;
 
 use super::{
-    Forecast, InvalidConsumer, LoggedRequest, Outcome, Question, Replay, ReplaySettings, Unused,
-    forecast,
+    Forecast, InvalidConsumer, LoggedRequest, Outcome, OutputFrom, Question, Replay,
+    ReplaySettings, Unused, forecast,
 };
 use crate::names::{Code, Moment, Operation, Usage};
 use crate::quota::{Mode, Per, Unit, Wait};
-use crate::table::{Authentication, Backend, Contents, Quota, Table};
+use crate::table::{Authentication, Backend, Contents, Deployment, OutputTokens, Quota, Table};
 use crate::test_util::{backend, deployment, key, limit, object, quota, route, rule, target};
+use crate::tokens::{Price, Rates};
 
 const NOW: Moment = Moment {
     monotonic_ms: 0,
@@ -97,6 +98,66 @@ fn a_request_without_a_bound_is_judged_by_what_would_be_held() {
 }
 
 #[test]
+fn the_bounds_of_the_rule_are_what_would_be_held() {
+    let check = |default, max, asked: Option<u64>, expect: (u64, OutputFrom)| {
+        let mut contents = plenty();
+        let route = Arc::make_mut(&mut contents.routes[0]);
+        let rule = Arc::make_mut(&mut route.rules[0]);
+        rule.output_tokens = OutputTokens { default, max };
+        let table = Table::new(contents);
+        let question = Question {
+            max_tokens: asked,
+            ..question("alice")
+        };
+        let forecast = ask(&table, &question).expect("known");
+        let found = (forecast.usage.output_tokens, forecast.output_from);
+        assert_eq!(found, expect, "{default:?} {max:?} {asked:?}");
+    };
+    check(None, None, None, (20, OutputFrom::Expected));
+    check(Some(8), None, None, (8, OutputFrom::RuleDefault));
+    check(Some(8), Some(9), None, (8, OutputFrom::RuleDefault));
+    check(None, Some(9), None, (9, OutputFrom::RuleMax));
+    check(Some(8), Some(9), Some(50), (9, OutputFrom::RuleMax));
+    check(Some(8), Some(9), Some(3), (3, OutputFrom::Client));
+    check(Some(8), None, Some(50), (50, OutputFrom::Client));
+}
+
+#[test]
+fn a_cost_is_unknown_as_long_as_one_deployment_has_no_price() {
+    let price = Price {
+        rates: Rates::of_text(2_000_000, 10_000_000),
+        ..Price::default()
+    };
+    let check = |prices: [Option<Price>; 2], weight, expect| {
+        let mut other = target("c");
+        other.weight = weight;
+        let [one, two] = prices.map(|price| Deployment {
+            price: price.map(Arc::new),
+            ..deployment("m", "m")
+        });
+        let backends = [("b", one), ("c", two)].map(|(name, deployment)| Backend {
+            deployments: vec![deployment],
+            ..backend(name)
+        });
+        let mut route = route("r", vec![rule("rule", vec![target("b"), other])]);
+        route.authentication.keys = vec![object("alice")];
+        let table = Table::new(Contents::new(
+            backends.into(),
+            vec![route],
+            Vec::new(),
+            vec![key("alice")],
+        ));
+        let forecast = ask(&table, &question("alice")).expect("known");
+        assert_eq!(forecast.cost_micros, expect);
+    };
+    let priced = || Some(price.clone());
+    check([priced(), priced()], 1, Some(10 * 2 + 5 * 10));
+    check([priced(), None], 1, None);
+    // Nothing is sent to a target without weight.
+    check([priced(), None], 0, Some(10 * 2 + 5 * 10));
+}
+
+#[test]
 fn refusals_have_the_codes_of_admission() {
     assert_eq!(code(plenty(), &question("mallory")), Some(Code::Forbidden));
     let anonymous = Question {
@@ -104,7 +165,7 @@ fn refusals_have_the_codes_of_admission() {
         ..question("")
     };
     assert_eq!(code(plenty(), &anonymous), Some(Code::MissingCredential));
-    let stranger = question("key-0123abcd");
+    let stranger = question("key-0123456789abcdef");
     assert_eq!(code(plenty(), &stranger), Some(Code::InvalidCredential));
     let mut expired = plenty();
     Arc::make_mut(&mut expired.keys[0]).expires_ms = Some(0);
@@ -116,7 +177,7 @@ fn refusals_have_the_codes_of_admission() {
         model: "other".to_owned(),
         ..question("alice")
     };
-    assert_eq!(code(plenty(), &other), Some(Code::NoBackend));
+    assert_eq!(code(plenty(), &other), Some(Code::ModelNotFound));
 }
 
 #[test]
@@ -131,7 +192,7 @@ fn strangers_are_admitted_where_the_route_admits_them() {
         ..question("")
     };
     assert_eq!(code(open.clone(), &anonymous), None);
-    assert_eq!(code(open, &question("key-0123abcd")), None);
+    assert_eq!(code(open, &question("key-0123456789abcdef")), None);
 }
 
 #[test]
@@ -191,7 +252,8 @@ fn weights_become_shares_of_their_tier() {
 #[test]
 fn limits_of_other_consumers_do_not_apply() {
     let mut declared = declared(Mode::Enforce, Unit::Tokens, 1);
-    Arc::make_mut(&mut declared.quotas[0]).consumers.names = vec!["mallory".into()];
+    Arc::make_mut(&mut declared.quotas[0]).consumers.names =
+        vec![crate::test_util::consumer("mallory")];
     assert_eq!(code(declared, &question("alice")), None);
 }
 
@@ -206,11 +268,11 @@ fn an_unknown_or_ambiguous_consumer_is_an_error_that_helps() {
     };
     assert_eq!(
         error("alise"),
-        "no Secret names the consumer \"alise\"; near it: alice"
+        "no Secret names the consumer \"alise\"; near it: ns/alice, other/alice"
     );
     assert_eq!(
         error("unheard-of"),
-        "no Secret names the consumer \"unheard-of\"; there are 2 such as alice, mallory"
+        "no Secret names the consumer \"unheard-of\"; there are 3 such as ns/alice, ns/mallory, other/alice"
     );
     assert_eq!(
         error("alice"),
@@ -239,8 +301,8 @@ fn logged(line: u64, start_ms: i64, consumer: &str) -> LoggedRequest {
         deployment: Some("m".to_owned()),
         usage: Usage {
             input_tokens: 60,
-            cached_input_tokens: 0,
             output_tokens: 0,
+            ..Usage::default()
         },
         released: false,
     }
@@ -277,6 +339,18 @@ fn a_replay_denies_what_the_limit_of_another_table_refuses() {
 }
 
 #[test]
+fn a_replay_counts_what_has_an_unknown_cost() {
+    for (price, expect) in [(Some(Arc::default()), 0), (None, 1)] {
+        let mut contents = plenty();
+        Arc::make_mut(&mut contents.backends[0]).deployments[0].price = price;
+        let table = Table::new(contents);
+        let replay = replay(&table, &[logged(1, 0, "alice")]);
+        let tally = replay.tally();
+        assert_eq!((tally.admitted, tally.unpriced), (1, expect));
+    }
+}
+
+#[test]
 fn a_released_reservation_counts_only_while_the_request_runs() {
     let table = Table::new(plenty());
     let failed = LoggedRequest {
@@ -293,7 +367,7 @@ fn a_replay_refuses_the_callers_that_admission_refuses() {
     let requests = [
         logged(1, 0, "mallory"),
         logged(2, 1, "anonymous"),
-        logged(3, 2, "key-0123abcd"),
+        logged(3, 2, "key-0123456789abcdef"),
         logged(4, 3, "eve"),
     ];
     let replay = replay(&table, &requests);

@@ -1,0 +1,136 @@
+//! Whose routes may serve a caller: a router for each namespace, and who is open to callers without a
+//! key on which host.
+//!
+//! Namespaces share hosts and models without seeing each other. A caller with a key meets the routes of
+//! its own namespace; what anybody could claim is open only where the operator granted the host.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::contents::{Authentication, Route, Rule};
+use crate::route::{ByHost, Facts, Rank, Router, RuleMatches};
+
+/// The namespaces of a table.
+#[derive(Debug, Default)]
+pub(crate) struct Tenancy {
+    namespaces: Vec<Namespace>,
+    by_name: HashMap<Arc<str>, usize, foldhash::fast::RandomState>,
+    open: ByHost<Vec<Open>>,
+}
+
+/// The routes of one namespace.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    router: Router,
+    routes: Vec<Arc<Route>>,
+}
+
+/// What a namespace admits without a key of the gateway on some host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Open {
+    namespace: usize,
+    /// Every caller.
+    pub(crate) anonymous: bool,
+    /// Every credential that is no key.
+    pub(crate) pass_through: bool,
+}
+
+// === impl Tenancy ===
+
+impl Tenancy {
+    /// Indexes `rules` with their routes, in order of precedence, and `routes`, all that have them.
+    pub(super) fn new<'a>(
+        rules: impl Iterator<Item = (&'a Route, &'a Rule)>,
+        routes: &[Arc<Route>],
+    ) -> Self {
+        let mut tenancy = Self::default();
+        let mut matches: Vec<Vec<RuleMatches<'_>>> = Vec::new();
+        let mut by_namespace: Vec<Vec<Arc<Route>>> = Vec::new();
+        for route in routes {
+            let next = by_namespace.len();
+            let name = route.name.namespace().into();
+            let place = *tenancy.by_name.entry(name).or_insert(next);
+            if place == next {
+                by_namespace.push(Vec::new());
+                matches.push(Vec::new());
+            }
+            if let Some(routes) = by_namespace.get_mut(place) {
+                routes.push(Arc::clone(route));
+            }
+            tenancy.add_open(place, route);
+        }
+        for (index, (route, rule)) in rules.enumerate() {
+            let place = tenancy.by_name.get(route.name.namespace());
+            let matches = place.and_then(|&place| matches.get_mut(place));
+            if let Some(matches) = matches {
+                matches.push(RuleMatches {
+                    rule: index,
+                    hosts: &route.hostnames,
+                    matches: &rule.matches,
+                });
+            }
+        }
+        let namespaces = by_namespace.into_iter().zip(matches);
+        let namespaces = namespaces.map(|(routes, matches)| Namespace {
+            router: Router::new(matches),
+            routes,
+        });
+        tenancy.namespaces = namespaces.collect();
+        tenancy
+    }
+
+    fn add_open(&mut self, namespace: usize, route: &Route) {
+        let Authentication {
+            anonymous,
+            pass_through,
+            ..
+        } = route.authentication;
+        if !anonymous && !pass_through {
+            return;
+        }
+        self.open.change(&route.hostnames, |all| {
+            match all.iter_mut().find(|one| one.namespace == namespace) {
+                Some(known) => {
+                    known.anonymous |= anonymous;
+                    known.pass_through |= pass_through;
+                }
+                None => all.push(Open {
+                    namespace,
+                    anonymous,
+                    pass_through,
+                }),
+            }
+        });
+    }
+
+    /// The routes of a namespace, if it has any.
+    pub(crate) fn namespace(&self, name: &str) -> Option<&Namespace> {
+        self.namespaces.get(*self.by_name.get(name)?)
+    }
+
+    /// The namespaces that admit callers without a key on `host`, by `wanted`. One may come twice.
+    pub(crate) fn open(
+        &self,
+        host: &str,
+        wanted: fn(&Open) -> bool,
+    ) -> impl Iterator<Item = &Namespace> {
+        let all = self.open.of(host).flat_map(|(_, all)| all);
+        let all = all.filter(move |one| wanted(one));
+        all.filter_map(|one| self.namespaces.get(one.namespace))
+    }
+}
+
+// === impl Namespace ===
+
+impl Namespace {
+    /// The rule of this namespace that serves `facts`.
+    pub(crate) fn find(&self, facts: &Facts<'_>) -> Option<Rank> {
+        self.router.find(facts)
+    }
+
+    /// Whether a route that serves `host` fits. Linear in the routes of the namespace: for refusals.
+    pub(crate) fn has(&self, host: &str, fits: impl Fn(&Route) -> bool) -> bool {
+        let mut routes = self.routes.iter();
+        routes.any(|route| fits(route) && route.serves(host))
+    }
+}
