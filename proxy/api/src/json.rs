@@ -12,12 +12,24 @@ use memchr::memchr2;
 use crate::body::{Malformed, malformed};
 
 /// Deepest nesting taken. `OpenAI`'s schemas stay below 20; parsers behind us stop at 128 or crash.
-const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
+
+const TYPE: &[u8] = b"type";
+/// The values of `type` of parts that are no text, in chat completions and responses.
+const MEDIA: [&[u8]; 5] = [
+    b"image_url",
+    b"input_audio",
+    b"file",
+    b"input_image",
+    b"input_file",
+];
+/// The longest of them.
+const LONGEST_KIND: usize = 11;
 
 /// The value of a top-level member of a JSON object, as its bytes. For answers, whose grammar is
 /// the backend's business: `None` if the member is missing or the text is broken.
 pub(crate) fn member<'a>(bytes: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
-    let mut cursor = Cursor { bytes, at: 0 };
+    let mut cursor = Cursor::new(bytes);
     let mut value = None;
     cursor.blanks();
     if cursor.peek() != Some(b'{') {
@@ -39,9 +51,27 @@ pub(crate) fn member<'a>(bytes: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
 pub(crate) struct Cursor<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) at: usize,
+    /// A part of a message was skipped that may be an image, sound or a file.
+    pub(crate) met_media: bool,
+    /// Behind the last string `type`.
+    after_type: usize,
 }
 
 impl<'a> Cursor<'a> {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Self::at(bytes, 0)
+    }
+
+    /// Begins in the middle.
+    pub(crate) const fn at(bytes: &'a [u8], at: usize) -> Self {
+        Self {
+            bytes,
+            at,
+            met_media: false,
+            after_type: 0,
+        }
+    }
+
     pub(crate) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
@@ -98,6 +128,33 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Reads a list whose bracket is next, and hands each item to `item`, which must consume it.
+    pub(crate) fn array(
+        &mut self,
+        depth: usize,
+        mut item: impl FnMut(&mut Self, usize) -> Result<(), Malformed>,
+    ) -> Result<(), Malformed> {
+        self.at += 1;
+        self.blanks();
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            self.blanks();
+            item(self, depth)?;
+            self.blanks();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b']') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return self.unexpected(),
+            }
+        }
+    }
+
     /// Reads a string whose quote is next, unescaped.
     pub(crate) fn string(&mut self) -> Result<Cow<'a, str>, Malformed> {
         let bad = |_error| Malformed("the body is not valid UTF-8".to_owned());
@@ -126,6 +183,7 @@ impl<'a> Cursor<'a> {
     /// Skips a string whose quote is next; true if it holds an escape.
     fn skip_string(&mut self) -> Result<bool, Malformed> {
         self.at += 1;
+        let start = self.at;
         let mut escaped = false;
         loop {
             let Some(offset) = memchr2(b'"', b'\\', &self.bytes[self.at..]) else {
@@ -133,6 +191,7 @@ impl<'a> Cursor<'a> {
             };
             self.at += offset;
             if self.bytes[self.at] == b'"' {
+                self.note(start, escaped);
                 self.at += 1;
                 return Ok(escaped);
             }
@@ -145,6 +204,39 @@ impl<'a> Cursor<'a> {
                 None => return malformed("a string in the body is not closed"),
             };
         }
+    }
+
+    /// Takes note of `"type": "image_url"` and its like among the strings that are skipped.
+    #[inline(always)]
+    fn note(&mut self, start: usize, escaped: bool) {
+        let length = self.at - start;
+        if escaped && length <= LONGEST_KIND * "\\u0000".len() {
+            self.note_escaped(start);
+        } else if length == TYPE.len() || length <= LONGEST_KIND && self.is_type(start) {
+            self.note_text(start, &self.bytes[start..self.at]);
+        }
+    }
+
+    #[cold]
+    fn note_escaped(&mut self, start: usize) {
+        let whole = self.bytes.get(start - 1..=self.at).unwrap_or_default();
+        if let Ok(text) = serde_json::from_slice::<String>(whole) {
+            self.note_text(start, text.as_bytes());
+        }
+    }
+
+    fn note_text(&mut self, start: usize, text: &[u8]) {
+        self.met_media |= MEDIA.contains(&text) && self.is_type(start);
+        if text == TYPE {
+            self.after_type = self.at + 1;
+        }
+    }
+
+    /// Whether the string whose text begins at `start` is the value of a `type`.
+    fn is_type(&self, start: usize) -> bool {
+        let between = self.bytes.get(self.after_type..start).unwrap_or_default();
+        let is_blank = |byte: &u8| matches!(byte, b':' | b'"' | b' ' | b'\n' | b'\r' | b'\t');
+        self.after_type > 0 && between.len() < 64 && between.iter().all(is_blank)
     }
 
     /// Reads a number or a word, as its bytes.
