@@ -1,7 +1,13 @@
-//! Errors of the gateway itself, in the shape of the dialect that the client speaks.
+//! Errors of the gateway itself, in the shape of the dialect that the client speaks; and those that a
+//! backend reports in an answer that should be one.
+
+use std::sync::LazyLock;
 
 use proxy_core::names::Code;
 use serde::Serialize;
+
+use crate::json::member;
+use crate::member::Name;
 
 #[cfg(test)]
 mod tests;
@@ -83,6 +89,40 @@ impl Dialect {
         event.extend_from_slice(b"\n\n");
         event
     }
+}
+
+static ERROR: LazyLock<Name> = LazyLock::new(|| Name::new(b"\"error\""));
+
+/// Whether a JSON answer is nothing but an error, whatever its status says.
+#[must_use]
+pub fn is_error(answer: &[u8]) -> bool {
+    let is_none = |list: &[u8]| list == b"null" || list.starts_with(b"[]");
+    has_error(answer) && member(answer, "choices").is_none_or(is_none)
+}
+
+/// Whether an error says that the content filter refused the prompt, which was read and is billed.
+#[must_use]
+pub fn is_filtered(answer: &[u8]) -> bool {
+    const CODES: [&str; 2] = ["content_filter", "ResponsibleAIPolicyViolation"];
+    let Ok(answer) = serde_json::from_slice::<serde_json::Value>(answer) else {
+        return false;
+    };
+    let places = ["/error/code", "/error/innererror/code"];
+    places.into_iter().any(|place| {
+        let code = answer.pointer(place).and_then(serde_json::Value::as_str);
+        code.is_some_and(|code| CODES.contains(&code))
+    })
+}
+
+/// Whether there is an error at the top level of an answer or event. Many successful answers have an
+/// empty one.
+pub(crate) fn has_error(data: &[u8]) -> bool {
+    let Some(value) = ERROR.last_in(data) else {
+        return false;
+    };
+    let rest = data.get(value.at..).unwrap_or_default();
+    let empty: [&[u8]; 6] = [b"null", b"false", b"\"\"", b"{}", b"[]", b"0"];
+    !rest.is_empty() && !empty.iter().any(|one| rest.starts_with(one))
 }
 
 /// `OpenAI`'s `type` for a code.

@@ -1,14 +1,19 @@
-//! Watches a stream of events for its usage, and takes out the usage event that the gateway asked for
-//! on behalf of a client who did not.
+//! Watches a stream of events: for its usage, for what the model wrote, and for how it ends. Takes out
+//! the usage event that the gateway asked for on behalf of a client who did not.
 //!
-//! Whole events go through as the bytes that arrived. Nothing is copied or parsed besides the events
-//! that carry usage. Line ends may be LF, CRLF or CR; `data:` may span lines.
+//! Whole events go through as the bytes that arrived. Only events that carry usage are parsed; what a stream
+//! without usage has shown is read at its end. Line ends may be LF, CRLF or CR; `data:` may span lines. What
+//! follows the event that ends the stream is dropped: clients close there.
+
+use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
-use memchr::{memchr2, memmem};
+use memchr::memchr2;
 use proxy_core::names::Usage;
 
-use crate::usage::{self, Reader};
+use crate::error::has_error;
+use crate::text::Text;
+use crate::usage::{Reader, USAGE, answered_model};
 
 #[cfg(test)]
 mod tests;
@@ -17,19 +22,49 @@ mod tests;
 /// holding it back would be a memory leak by invitation.
 const MAX_HELD: usize = 1 << 20;
 
-/// Bytes of text per output token, where a stream ended without usage.
-const TEXT_BYTES_PER_TOKEN: u64 = 4;
+/// Events that are searched for the model: Azure's first one has an empty name.
+const MODEL_WITHIN: u8 = 4;
 
-/// How the events of an API are read.
+/// Of the data of a stream's first events, as much is kept to be read at its end: some thirty events. A
+/// gateway has thousands of streams.
+const MAX_FIRST: usize = 8 << 10;
+/// How many events are kept that came last: an error, or the end of the model's words, its usage and filters.
+const LAST: usize = 4;
+
+/// How the answers of an API are read.
 #[derive(Debug)]
 pub struct Grammar {
-    /// The bytes of text that an event adds to the answer; `None` for an event without text.
-    pub text: fn(event: &[u8]) -> Option<usize>,
+    /// Adds what the model wrote in the data of an event, and tells what the event is.
+    pub event: fn(data: &[u8], text: &mut Text) -> Said,
+    /// Adds what the model wrote in a JSON answer.
+    pub answer: fn(answer: &[u8], text: &mut Text),
     /// Whether the data of an event that carries usage carries nothing else, so that the event can be
     /// taken out.
     pub only_usage: fn(data: &[u8]) -> bool,
     /// The data of the event that ends a stream, if the API has one.
     pub end: Option<&'static str>,
+}
+
+/// What an event says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// It carries text: such an event is not searched for an error.
+    pub text: bool,
+    /// The model has finished.
+    pub finish: bool,
+}
+
+/// How a stream ended, by its content: the status was sent before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The model has finished, or the event that ends a stream has come.
+    Complete,
+    /// No event came, besides one that ends the stream.
+    Empty,
+    /// The events cease before the model has finished.
+    Unended,
+    /// An event reports an error.
+    Error,
 }
 
 /// A stream that is being watched.
@@ -38,12 +73,52 @@ pub struct Stream {
     grammar: &'static Grammar,
     read_usage: Reader,
     strip: bool,
+    /// An event that is not whole yet.
     held: BytesMut,
+    /// Where its last line begins: what stands before it has been searched.
+    line: usize,
     usage: Option<Usage>,
-    deltas: u64,
-    text_bytes: u64,
+    model: Option<Box<str>>,
+    model_within: u8,
+    shown: Shown,
+    any: bool,
+    failed: bool,
     done: bool,
 }
+
+/// What the events have shown, unread: most streams tell their usage.
+#[derive(Debug, Default)]
+struct Shown {
+    /// The data of the first events, one after the other.
+    first: Vec<u8>,
+    /// Where each of them ends.
+    ends: Vec<u32>,
+    /// The data of the last events behind those, the oldest first.
+    last: [Vec<u8>; LAST],
+    /// How many events came behind the first, and their bytes.
+    more: u64,
+    more_bytes: u64,
+    /// Events that were too large to be looked at.
+    unread: u64,
+}
+
+/// What goes on of some bytes.
+enum Passed {
+    /// This number of bytes from the start.
+    First(usize),
+    /// Those of the events that stay.
+    Kept(Bytes),
+}
+
+/// The end of an event in the bytes.
+struct End {
+    /// After its blank line.
+    at: usize,
+    /// It is known to be one line.
+    one_line: bool,
+}
+
+// === impl Stream ===
 
 impl Stream {
     /// Watches a stream; with `strip`, takes out the event that carries nothing but usage.
@@ -54,52 +129,100 @@ impl Stream {
             read_usage,
             strip,
             held: BytesMut::new(),
+            line: 0,
             usage: None,
-            deltas: 0,
-            text_bytes: 0,
+            model: None,
+            model_within: MODEL_WITHIN,
+            shown: Shown::default(),
+            any: false,
+            failed: false,
             done: false,
         }
     }
 
-    /// The usage, once an event has carried it.
+    /// The usage, once an event has carried it: the last one counts, however the stream ends.
     #[must_use]
     pub const fn usage(&self) -> Option<Usage> {
         self.usage
     }
 
-    /// Whether the event that ends the stream has come.
+    /// The model that answers, once an event has named it.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// Whether the event that ends the stream has come. Nothing goes on to the client after it.
     #[must_use]
     pub const fn is_done(&self) -> bool {
         self.done
     }
 
-    /// Output tokens counted from the deltas that went through: at least one each, and a quarter
-    /// of their text.
+    /// Whether the model has finished, so that only the usage and the end are left.
     #[must_use]
-    pub fn counted_output(&self) -> u64 {
-        self.deltas
-            .max(self.text_bytes.div_ceil(TEXT_BYTES_PER_TOKEN))
+    pub fn is_finishing(&self) -> bool {
+        let mut text = Text::default();
+        let mut last = self.shown.last();
+        last.any(|data| (self.grammar.event)(data, &mut text).finish)
+    }
+
+    /// How the stream has ended, if nothing more comes.
+    #[must_use]
+    pub fn ending(&self) -> Ending {
+        if self.failed || self.shown.last().any(has_error) {
+            Ending::Error
+        } else if !self.any {
+            Ending::Empty
+        } else if self.done || self.is_finishing() {
+            Ending::Complete
+        } else {
+            Ending::Unended
+        }
+    }
+
+    /// Output tokens by what went through, for a stream without usage; see [`Text::tokens`]. Of the events
+    /// after the first ones only the size is known, and counts less what the first had around their text.
+    pub fn counted_output(&self, count: impl FnOnce(&str) -> Option<u64>) -> u64 {
+        self.shown.text(self.grammar).tokens(count)
     }
 
     /// Takes what arrived and returns what goes on to the client, which may be less or nothing.
-    pub fn push(&mut self, chunk: Bytes) -> Bytes {
+    pub fn push(&mut self, mut chunk: Bytes) -> Bytes {
+        if self.done {
+            return Bytes::new();
+        }
         if self.held.is_empty() {
-            return self.scan(chunk);
+            return match self.scan(&chunk) {
+                Passed::First(size) => {
+                    chunk.truncate(size);
+                    chunk
+                }
+                Passed::Kept(kept) => kept,
+            };
         }
+        let before = self.held.len();
         self.held.extend_from_slice(&chunk);
-        let joined = self.held.split().freeze();
-        if !self.strip {
-            // What was held is only a copy; the client has the bytes already.
-            self.scan(joined);
-            return chunk;
+        if let Err(line) = event_end(&self.held, 0, self.line)
+            && self.held.len() <= MAX_HELD
+        {
+            self.line = line;
+            return if self.strip { Bytes::new() } else { chunk };
         }
-        self.scan(joined)
+        let mut joined = self.held.split().freeze();
+        match self.scan(&joined) {
+            Passed::First(size) => {
+                joined.truncate(size);
+                // Without `strip` the client has what was held.
+                joined.split_off(if self.strip { 0 } else { before })
+            }
+            Passed::Kept(kept) => kept,
+        }
     }
 
     /// The end of the stream: what was held back.
     pub fn finish(&mut self) -> Bytes {
         let rest = self.held.split().freeze();
-        let keep = rest.is_empty() || self.event(&rest);
+        let keep = rest.is_empty() || self.event(&rest, false);
         if self.strip && keep {
             rest
         } else {
@@ -107,94 +230,171 @@ impl Stream {
         }
     }
 
-    fn scan(&mut self, chunk: Bytes) -> Bytes {
+    /// Looks at the whole events in the bytes, and holds what follows them.
+    fn scan(&mut self, bytes: &[u8]) -> Passed {
         let mut kept: Option<BytesMut> = None;
         let mut start = 0;
-        while let Some(end) = event_end(&chunk, start) {
-            let event = chunk.get(start..end).unwrap_or_default();
-            let keep = self.event(event);
-            if self.strip {
-                match (&mut kept, keep) {
-                    (None, false) => {
-                        kept = Some(BytesMut::from(chunk.get(..start).unwrap_or_default()));
-                    }
-                    (Some(kept), true) => kept.extend_from_slice(event),
-                    (None, true) | (Some(_), false) => {}
+        let mut line = std::mem::take(&mut self.line);
+        while !self.done {
+            let end = match event_end(bytes, start, line) {
+                Ok(end) => end,
+                Err(last) => {
+                    self.line = last - start;
+                    break;
                 }
+            };
+            let event = bytes.get(start..end.at).unwrap_or_default();
+            let keep = self.event(event, end.one_line);
+            match (&mut kept, keep) {
+                (None, false) => {
+                    kept = Some(BytesMut::from(bytes.get(..start).unwrap_or_default()));
+                }
+                (Some(kept), true) => kept.extend_from_slice(event),
+                (None, true) | (Some(_), false) => {}
             }
-            start = end;
+            start = end.at;
+            line = start;
         }
-        let rest = chunk.get(start..).unwrap_or_default();
-        if rest.len() > MAX_HELD {
-            return kept.map_or_else(
-                || chunk.clone(),
-                |mut kept| {
-                    kept.extend_from_slice(rest);
-                    kept.freeze()
-                },
-            );
+        let rest = bytes.get(start..).unwrap_or_default();
+        let rest = if self.done { &[] } else { rest };
+        let too_large = rest.len() > MAX_HELD;
+        if too_large {
+            self.shown.unread += 1;
+            self.line = 0;
+        } else {
+            self.held.extend_from_slice(rest);
         }
-        self.held.extend_from_slice(rest);
         match kept {
-            Some(kept) => kept.freeze(),
-            None if self.strip => chunk.slice(..start),
-            None => chunk,
+            Some(mut kept) => {
+                if too_large {
+                    kept.extend_from_slice(rest);
+                }
+                Passed::Kept(kept.freeze())
+            }
+            None if self.done || (self.strip && !too_large) => Passed::First(start),
+            None => Passed::First(bytes.len()),
         }
     }
 
     /// Looks at one whole event; false if it is to be taken out.
-    fn event(&mut self, event: &[u8]) -> bool {
-        if let Some(at) = usage::NAME.find(event)
-            && follows_object(
-                event
-                    .get(at + usage::NAME.needle().len()..)
-                    .unwrap_or_default(),
-            )
-        {
-            let data = data_of(event);
-            if let Some(found) = (self.read_usage)(&data, self.usage) {
-                self.usage = Some(found);
-                return !(self.strip && (self.grammar.only_usage)(&data));
+    fn event(&mut self, event: &[u8], one_line: bool) -> bool {
+        let data = match event.strip_prefix(b"data:") {
+            Some(value) if one_line => Cow::Borrowed(value.trim_ascii()),
+            Some(_) | None => {
+                let data = data_of(event);
+                let whole = event.trim_ascii();
+                // A JSON answer that calls itself a stream.
+                if data.is_empty() && whole.starts_with(b"{") {
+                    Cow::Borrowed(whole)
+                } else {
+                    data
+                }
             }
-        }
-        if let Some(text) = (self.grammar.text)(event) {
-            self.deltas += 1;
-            self.text_bytes += u64::try_from(text).unwrap_or(0);
-        } else if let Some(end) = self.grammar.end
-            && is_end(event, end)
-        {
+        };
+        let is_json = data.first() == Some(&b'{');
+        if !is_json && self.grammar.end.is_some_and(|end| *data == *end.as_bytes()) {
             self.done = true;
+            return true;
         }
-        true
+        self.any |= !data.is_empty();
+        let mut keep = true;
+        // The usual end of a chunk spares a search: the last member of the name counts.
+        if !data.ends_with(b"\"usage\":null}") && USAGE.names_object(&data) {
+            self.usage = (self.read_usage)(&data, self.usage).or(self.usage);
+            keep = !(self.strip && (self.grammar.only_usage)(&data));
+        }
+        // An error among the last events is found at the end.
+        self.failed |= data.starts_with(b"{\"error\"") && has_error(&data)
+            || !one_line && name_of(event) == Some(b"error");
+        self.shown.keep(&data);
+        if self.model_within > 0 && self.model.is_none() {
+            self.model_within -= 1;
+            self.model = answered_model(&data).map(Box::from);
+        }
+        keep
     }
 }
 
-/// Whether a line of the event is `data:` with exactly this.
-fn is_end(event: &[u8], end: &str) -> bool {
-    // The mark stands in few events: most are passed over by one search.
-    memmem::find_iter(event, end.as_bytes()).any(|at| {
-        let before = event.get(..at).unwrap_or_default();
-        before.ends_with(b"data: ") || before.ends_with(b"data:")
-    })
-}
+// === impl Shown ===
 
-/// The index after the blank line that ends the event which begins at `start`.
-fn event_end(bytes: &[u8], start: usize) -> Option<usize> {
-    let mut at = start;
-    loop {
-        let line_end = at + memchr2(b'\n', b'\r', bytes.get(at..)?)?;
-        let after = after_line_end(bytes, line_end);
-        if line_end == at && at > start {
-            // A CR at the very end may be half of a CRLF: wait for the other half.
-            let undecided = bytes.get(line_end) == Some(&b'\r') && after == bytes.len();
-            return (!undecided).then_some(after);
+impl Shown {
+    /// Takes one more event.
+    fn keep(&mut self, data: &[u8]) {
+        if self.more == 0 && self.first.len() + data.len() <= MAX_FIRST {
+            self.first.extend_from_slice(data);
+            self.ends
+                .push(u32::try_from(self.first.len()).unwrap_or(u32::MAX));
+            return;
         }
-        if line_end == at {
-            // Blank lines before an event belong to it.
-            if after >= bytes.len() {
-                return None;
+        self.more += 1;
+        self.more_bytes += u64::try_from(data.len()).unwrap_or(0);
+        self.last.rotate_left(1);
+        if let Some(last) = self.last.last_mut() {
+            last.clear();
+            last.extend_from_slice(data);
+        }
+    }
+
+    fn first(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        let end = |place: usize| {
+            let end = self.ends.get(place).copied().unwrap_or(0);
+            usize::try_from(end).unwrap_or(0)
+        };
+        (0..self.ends.len()).map(move |place| {
+            let start = place.checked_sub(1).map_or(0, end);
+            self.first.get(start..end(place)).unwrap_or_default()
+        })
+    }
+
+    /// The last events.
+    fn last(&self) -> impl Iterator<Item = &[u8]> {
+        let more = usize::try_from(self.more).unwrap_or(LAST).min(LAST);
+        let last = self.last.iter().rev().take(more).map(Vec::as_slice);
+        last.chain(self.first().rev()).take(LAST)
+    }
+
+    /// What the model wrote in all of them.
+    fn text(&self, grammar: &Grammar) -> Text {
+        let mut text = Text::default();
+        let (mut around, mut deltas) = (0, 0);
+        for data in self.first() {
+            let before = text.bytes();
+            if (grammar.event)(data, &mut text).text {
+                let size = u64::try_from(data.len()).unwrap_or(0);
+                around += size.saturating_sub(text.bytes() - before);
+                deltas += 1;
             }
         }
+        let around = self.more.saturating_mul(around) / deltas.max(1);
+        text.more(self.more_bytes.saturating_sub(around), self.more);
+        text.unread(self.unread);
+        text
+    }
+}
+
+/// The end of the event that begins at `start`; its lines before `line` have been searched. `Err` has
+/// where the last line begins, if the event is not whole.
+fn event_end(bytes: &[u8], start: usize, line: usize) -> Result<End, usize> {
+    let mut at = line;
+    // How many lines have been searched is not known.
+    let mut lines = if line > start { 2 } else { 0 };
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let line_end = at + memchr2(b'\n', b'\r', rest).ok_or(at)?;
+        let after = after_line_end(bytes, line_end);
+        // A CR at the very end may be half of a CRLF: wait for the other half.
+        let lone_cr = bytes.get(line_end) == Some(&b'\r') && after == line_end + 1;
+        if lone_cr && after == bytes.len() {
+            return Err(at);
+        }
+        // Blank lines before an event belong to it.
+        if line_end == at && at > start {
+            return Ok(End {
+                at: after,
+                one_line: lines == 1,
+            });
+        }
+        lines += 1;
         at = after;
     }
 }
@@ -204,22 +404,30 @@ fn after_line_end(bytes: &[u8], at: usize) -> usize {
     at + if crlf { 2 } else { 1 }
 }
 
-/// The `data` of an event: its `data:` lines, joined by line feeds.
-fn data_of(event: &[u8]) -> Vec<u8> {
-    let mut data = Vec::with_capacity(event.len());
-    for line in event.split(|byte| matches!(byte, b'\n' | b'\r')) {
-        if let Some(value) = line.strip_prefix(b"data:") {
-            if !data.is_empty() {
-                data.push(b'\n');
-            }
-            data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
-        }
-    }
-    data
+/// The lines of an event; a stream may begin with a byte order mark.
+fn lines(event: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let event = event.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(event);
+    event.split(|byte| matches!(byte, b'\n' | b'\r'))
 }
 
-/// Whether a colon and an object follow.
-fn follows_object(rest: &[u8]) -> bool {
-    let mut bytes = rest.iter().filter(|byte| !byte.is_ascii_whitespace());
-    bytes.next() == Some(&b':') && bytes.next() == Some(&b'{')
+/// The `data` of an event: its `data:` lines, joined by line feeds, without blanks around it.
+fn data_of(event: &[u8]) -> Cow<'_, [u8]> {
+    let mut values = lines(event).filter_map(|line| line.strip_prefix(b"data:"));
+    let first = values.next().unwrap_or_default().trim_ascii_start();
+    let mut data = Cow::Borrowed(first);
+    for value in values {
+        let joined = data.to_mut();
+        joined.push(b'\n');
+        joined.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
+    }
+    match data {
+        Cow::Borrowed(data) => Cow::Borrowed(data.trim_ascii()),
+        Cow::Owned(data) => Cow::Owned(data.trim_ascii().to_vec()),
+    }
+}
+
+/// The name of an event.
+fn name_of(event: &[u8]) -> Option<&[u8]> {
+    let named = lines(event).filter_map(|line| line.strip_prefix(b"event:"));
+    named.last().map(<[u8]>::trim_ascii)
 }

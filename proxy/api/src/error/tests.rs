@@ -1,6 +1,6 @@
 use proxy_core::names::Code;
 
-use super::Dialect;
+use super::{Dialect, is_error};
 
 fn check(written: &[u8], expect: &str) {
     assert_eq!(std::str::from_utf8(written), Ok(expect));
@@ -28,4 +28,28 @@ fn an_event_of_an_error_has_the_dialects_form() {
         &Dialect::Anthropic.error_event(Code::UpstreamFailed, "broke off"),
         "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\",\"message\":\"broke off\",\"code\":\"upstream_failed\"}}\n\n",
     );
+}
+
+#[test]
+fn an_answer_that_is_nothing_but_an_error_is_recognised() {
+    for error in [
+        r#"{"error":{"message":"m"}}"#,
+        r#"{"error":"overloaded"}"#,
+        r#"{"id":"x", "choices":[], "error": {"code":500}}"#,
+        r#"{"choices":null,"error":{"code":500}}"#,
+        r#"{"type":"error","error":{"type":"overloaded_error"}}"#,
+    ] {
+        assert!(is_error(error.as_bytes()), "{error}");
+    }
+    for fine in [
+        "",
+        "{}",
+        r#"{"error":null,"choices":[{}]}"#,
+        r#"{"error":{},"data":[]}"#,
+        r#"{"error":{"code":1},"choices":[{"message":{"content":"x"}}]}"#,
+        r#"{"choices":[{"error":{"code":1}}]}"#,
+        r#"{"output":"\"error\":{\"code\":1}"}"#,
+    ] {
+        assert!(!is_error(fine.as_bytes()), "{fine}");
+    }
 }

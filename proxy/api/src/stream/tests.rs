@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::Stream;
+use super::{Ending, Stream};
 use crate::{chat, usage};
 
 const FILTER: &str = "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n";
@@ -13,7 +13,7 @@ const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"comp
 const DONE: &str = "data: [DONE]\n\n";
 
 fn chat_stream(strip: bool) -> Stream {
-    Stream::new(&chat::GRAMMAR, usage::openai, strip)
+    Stream::new(&chat::GRAMMAR, usage::generation, strip)
 }
 
 fn run(text: &str, strip: bool, cuts: &[usize]) -> (String, Stream) {
@@ -49,7 +49,12 @@ fn finds_usage_and_the_end() {
         (9, 4, 2)
     );
     assert!(stream.is_done());
-    assert_eq!(stream.counted_output(), 2);
+    assert_eq!(stream.counted_output(|_| None), 3);
+    assert_eq!(
+        stream.counted_output(|text| u64::try_from(text.len()).ok()),
+        11
+    );
+    assert_eq!(stream.model(), None);
 }
 
 #[test]
@@ -84,6 +89,182 @@ fn an_event_without_end_is_passed_on_at_the_bound() {
     assert_eq!(stream.push(big.clone()), big);
 }
 
+#[test]
+fn nothing_goes_on_after_the_end() {
+    for end in [
+        "data: [DONE]\n\n",
+        "data:[DONE]\n\n",
+        "data:  [DONE] \r\n\r\n",
+        ": bye\nid: 7\ndata: [DONE]\nretry: 1\n\n",
+        "event: end\r\ndata: [DONE]\r\n\r\n",
+        "data:\ndata: [DONE]\n\n",
+    ] {
+        let text = [ONE, USAGE, end, ONE, "data: [DONE]\n\n", "x"].concat();
+        for strip in [false, true] {
+            let (out, stream) = run(&text, strip, &[]);
+            let usage = if strip { "" } else { USAGE };
+            assert_eq!(out, [ONE, usage, end].concat());
+            assert!(stream.is_done());
+            assert_eq!(stream.counted_output(|_| None), 2);
+            assert_eq!(stream.ending(), Ending::Complete);
+            // In the same call.
+            let mut stream = chat_stream(strip);
+            let whole = [ONE, end].concat();
+            assert_eq!(stream.push(Bytes::from(whole.clone())), whole.as_bytes());
+            assert_eq!(stream.push(Bytes::from(ONE)), "");
+            assert_eq!(stream.finish(), "");
+            // In two calls: the client has the first half already, or nothing.
+            let mut stream = chat_stream(strip);
+            let (first, second) = end.split_at(4);
+            let mut out = stream.push(Bytes::from(first)).to_vec();
+            out.extend_from_slice(&stream.push(Bytes::from([second, ONE].concat())));
+            assert_eq!(out, end.as_bytes());
+        }
+    }
+}
+
+#[test]
+fn text_about_the_end_is_not_the_end() {
+    for text in [
+        "data: {\"choices\":[{\"delta\":{\"content\":\"data: [DONE]\"}}]}\n\n",
+        "data: \"[DONE]\"\n\n",
+        ": data: [DONE]\n\n",
+        "event: [DONE]\n\n",
+    ] {
+        let (out, stream) = run(&[text, ONE].concat(), true, &[]);
+        assert_eq!(out, [text, ONE].concat());
+        assert!(!stream.is_done());
+    }
+}
+
+#[test]
+fn the_usage_chunk_that_was_asked_for_is_taken_out_in_any_spelling() {
+    for chunk in [
+        r#"{"choices": [ ],"usage": {"prompt_tokens":9,"completion_tokens":2,"input_tokens":9,"output_tokens":2}}"#,
+        r#"{"usage":{"input_tokens":9,"output_tokens":2.0},"choices":[]}"#,
+        // Taken out though it cannot be read: the client did not ask for it.
+        r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":null}}"#,
+    ] {
+        let text = format!("data: {chunk}\n\n{DONE}");
+        assert_eq!(run(&text, true, &[]).0, DONE, "{chunk}");
+        assert_eq!(run(&text, false, &[]).0, text, "{chunk}");
+    }
+    for chunk in [
+        r#"{"choices":[],"usage":null}"#,
+        r#"{"choices":[],"a":{"usage":{"prompt_tokens":1,"completion_tokens":1}}}"#,
+        r#"{"usage":{"prompt_tokens":1,"completion_tokens":1}}"#,
+    ] {
+        let text = format!("data: {chunk}\n\n");
+        assert_eq!(run(&text, true, &[]).0, text, "{chunk}");
+    }
+}
+
+#[test]
+fn the_last_usage_counts_however_the_stream_ends() {
+    let chunk = |tokens: &str| {
+        format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"content\":\"usage\"}}}}],\"usage\":{{\"prompt_tokens\":9,\
+             \"completion_tokens\":{tokens}}}}}\n\n"
+        )
+    };
+    let text = [&chunk("1"), &chunk("2"), &chunk("null"), "data: {\"choi"].concat();
+    let (out, stream) = run(&text, true, &[]);
+    assert_eq!(out, text);
+    assert_eq!(stream.usage().map(|usage| usage.output_tokens), Some(2));
+    assert_eq!(stream.ending(), Ending::Unended);
+}
+
+#[test]
+fn the_ending_is_judged_by_the_events() {
+    let check = |parts: &[&str], expect| {
+        let (_, stream) = run(&parts.concat(), true, &[]);
+        assert_eq!(stream.ending(), expect, "{parts:?}");
+    };
+    let finish = r#"data: {"choices":[{"delta":{},"finish_reason": "length"}]}"#;
+    let finish = &format!("{finish}\n\n");
+    check(&[ONE, DONE], Ending::Complete);
+    check(&[ONE, finish], Ending::Complete);
+    check(&[ONE, finish, USAGE, FILTER], Ending::Complete);
+    check(&[ONE], Ending::Unended);
+    check(&[ONE, USAGE], Ending::Unended);
+    check(
+        &["data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"\"}]}\n\n"],
+        Ending::Unended,
+    );
+    check(&[], Ending::Empty);
+    check(&[": ping\n\n", "\n\n"], Ending::Empty);
+    check(&[DONE], Ending::Empty);
+    for error in [
+        "data: {\"error\":{\"message\":\"m\"}}\n\n",
+        "data: {\"error\" : \"m\", \"choices\":[{\"delta\":{}}]}\n\n",
+        "event: error\ndata: {\"type\":\"error\",\"code\":\"c\"}\n\n",
+        "event:error\r\ndata: sorry\r\n\r\n",
+        "data: {\"a\":1,\ndata: \"error\":{\"code\":500}}\n\n",
+    ] {
+        check(&[error], Ending::Error);
+        check(&[ONE, error, DONE], Ending::Error);
+        check(&[ONE, error.trim_end()], Ending::Error);
+    }
+    for fine in [
+        "data: {\"choices\":[{\"delta\":{\"content\":\"error\"}}],\"error\":null}\n\n",
+        "data: {\"choices\":[{\"content_filter_result\":{\"error\":{\"code\":\"content_filter_error\"}}}]}\n\n",
+        "event: no-error\ndata: {}\n\n",
+    ] {
+        check(&[fine, DONE], Ending::Complete);
+    }
+}
+
+#[test]
+fn the_model_is_the_first_that_is_named() {
+    let text = [
+        "data: {\"model\":\"\",\"choices\":[]}\n\n",
+        "data: {\"model\":\"gpt-5\",\"choices\":[]}\n\n",
+        "data: {\"model\":\"other\"}\n\n",
+    ];
+    assert_eq!(run(&text.concat(), true, &[]).1.model(), Some("gpt-5"));
+}
+
+#[test]
+fn a_byte_order_mark_hides_nothing() {
+    let text = ["\u{feff}", ONE, "\u{feff}", DONE].concat();
+    let (out, stream) = run(&text, false, &[]);
+    assert_eq!(out, text);
+    assert_eq!(stream.counted_output(|_| None), 2);
+}
+
+#[test]
+fn an_event_in_tiny_pieces_is_searched_once() {
+    let mut stream = chat_stream(true);
+    let line = Bytes::from_static(b"data: 1234\n");
+    let pieces = 60_000;
+    for _ in 0..pieces {
+        assert_eq!(stream.push(line.clone()), "");
+    }
+    let out = stream.push(Bytes::from_static(b"\n"));
+    assert_eq!(out.len(), pieces * line.len() + 1);
+}
+
+/// Pieces of streams, in odd spacing, and broken.
+const PIECES: [&str; 17] = [
+    FILTER,
+    ONE,
+    TWO,
+    USAGE,
+    ": ping\n\n",
+    "\n",
+    "event: error\ndata: {\"error\":{}}\n\n",
+    "data: {\"error\":{\"code\":1}}\n\n",
+    "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\n",
+    "data: {\"choices\": [],\ndata: \"usage\": {\"prompt_tokens\": 3, \"completion_tokens\": 1}}\n\n",
+    "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"\"}}]}}]}\n\n",
+    "data: {\"choices\":[{\"delta\":{\"audio\":{\"data\":\"UklG\"}}}]}\n\n",
+    "data: {\"choices\":[{\"delta\":{\"content\":\"\\ud83d\"}}]}\n\n",
+    "data: {\"choices\":[{\"delta\":{\"content\":\"broken",
+    "id: 1\ndata:[DONE]\n\n",
+    "data: [DONE]\n\n",
+    "data: {\"model\":\"gpt-5\",\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":8},\"choices\":[{}]}\n\n",
+];
+
 proptest! {
     #[test]
     fn any_cutting_of_the_bytes_gives_the_same_result(
@@ -97,7 +278,31 @@ proptest! {
         prop_assert_eq!(out, if strip { stripped } else { text });
         prop_assert_eq!(stream.usage().map(|usage| usage.output_tokens), Some(2));
         prop_assert!(stream.is_done());
-        prop_assert_eq!(stream.counted_output(), 2);
+        prop_assert_eq!(stream.counted_output(|_| None), 3);
+    }
+
+    #[test]
+    fn any_stream_reads_the_same_in_pieces(
+        pieces in prop::collection::vec(prop::sample::select(PIECES.to_vec()), 0..10),
+        cuts in prop::collection::vec(any::<usize>(), 0..12), strip: bool,
+        ending in prop::sample::select(vec!["\n", "\r\n", "\r"]),
+    ) {
+        let text = pieces.concat().replace('\n', ending);
+        let (whole, cut) = (run(&text, strip, &[]), run(&text, strip, &cuts));
+        let seen = |(out, stream): &(String, Stream)| (
+            out.clone(),
+            stream.usage(),
+            stream.counted_output(|_| None),
+            stream.counted_output(|text| u64::try_from(text.len()).ok()),
+            stream.ending(),
+            stream.is_done(),
+            stream.model().map(str::to_owned),
+        );
+        prop_assert_eq!(seen(&cut), seen(&whole));
+        if !strip {
+            prop_assert!(text.starts_with(&whole.0));
+            prop_assert!(whole.1.is_done() || whole.0 == text);
+        }
     }
 
     #[test]
