@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 mod chat;
 mod image;
+mod media;
 mod responses;
 mod schema;
 mod tally;
@@ -17,6 +18,7 @@ mod tally;
 mod tests;
 
 use image::Vision;
+pub use media::{Media, media};
 use tally::{Shape, Tally, Text, read};
 
 /// Largest body looked at: 3 to 9 ms for images, 22 ms for nothing but empty messages.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::image;
+use super::media::{audio, document};
 use super::schema::{self, Format, Function};
 use super::tally::{Shape, Tally, read};
 
@@ -258,14 +259,14 @@ fn content_part(raw: &RawValue, tally: &mut Tally) -> Option<()> {
             Some(())
         }
         "input_audio" => {
-            tally.add(audio(&part.input_audio?.data));
+            tally.add(audio(part.input_audio?.data.len()));
             Some(())
         }
         "file" | "input_file" => {
-            // Without the file there is nothing to measure.
             let data = part.file.and_then(|file| file.file_data);
-            let data = data.or(part.file_data)?;
-            tally.add(quarter(data.get()));
+            let data = data.or(part.file_data).map(RawValue::get);
+            let data = data.unwrap_or_default().trim_matches('"');
+            tally.add(document(data, tally.vision));
             Some(())
         }
         _ => None,
@@ -287,15 +288,6 @@ fn picture(part: &Part<'_>, tally: &Tally) -> Option<u64> {
         }
         Shape::Null | Shape::List(_) => None,
     }
-}
-
-/// 10 tokens a second (`OpenAI`, "Managing costs", Realtime), at the slowest rate of what is sent:
-/// MPEG layer III at 32 kbit/s, of which base64 makes 5,333 bytes a second.
-fn audio(base64: &str) -> u64 {
-    const BYTES_PER_TOKEN: u64 = 533;
-    u64::try_from(base64.len())
-        .unwrap_or(u64::MAX)
-        .div_ceil(BYTES_PER_TOKEN)
 }
 
 /// What no rule is published for, at four bytes a token.

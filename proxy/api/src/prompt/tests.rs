@@ -242,10 +242,11 @@ fn reads_the_size_from_the_head_of_every_format() {
 fn a_sound_and_a_file_cost_a_bound() {
     let sound = json!([{"type": "input_audio", "input_audio": {"data": "A".repeat(53_300), "format": "mp3"}}]);
     assert_eq!(said(&sound), Some(7 + 100));
-    let file = json!([{"type": "file", "file": {"file_data": "A".repeat(398)}}]);
-    assert_eq!(said(&file), Some(7 + 100));
+    let unreadable = json!([{"type": "file", "file": {"file_data": "A".repeat(398)}}]);
     let unseen = json!([{"type": "file", "file": {"file_id": "file-1"}}]);
-    assert_eq!(said(&unseen), None);
+    for (file, pages) in [(unreadable, 1), (unseen, 100)] {
+        assert_eq!(said(&file), Some(7 + pages * (1_445 + 1_000)));
+    }
 }
 
 #[test]
