@@ -10,11 +10,13 @@ use http::Method;
 use proxy_core::names::Operation;
 use proxy_core::table::BackendKind;
 
-use crate::body::{Body, Malformed, Members};
+use crate::body::{Body, BoundName, Malformed, Members};
 use crate::error::Dialect;
 use crate::path::{decode, encode, is_ambiguous, matched};
 use crate::prompt::Prompt;
 use crate::stream::Grammar;
+use crate::text::Text;
+use crate::unserved::{self, Other};
 use crate::usage::Reader;
 use crate::{multipart, scan};
 
@@ -28,7 +30,7 @@ pub struct Api {
     pub operation: Operation,
     /// The shape of errors.
     pub dialect: Dialect,
-    /// The only method that is served.
+    /// The method that is served; with `GET`, `HEAD` too.
     pub method: Method,
     /// The paths, `{model}` for one segment that names the model.
     pub paths: &'static [&'static str],
@@ -56,9 +58,11 @@ pub struct Call {
     pub members: &'static Members,
     /// Where it goes.
     pub upstream: Upstream,
+    /// The names that a bound on output tokens may have, the usual one first; empty if there is none.
+    pub output_bounds: &'static [BoundName],
     /// How usage is asked for in a stream.
     pub usage_request: UsageRequest,
-    /// How a stream of events is read.
+    /// How an answer is read, and a stream of events.
     pub events: &'static Grammar,
     /// How usage is read, from an answer and from an event.
     pub read_usage: Reader,
@@ -106,24 +110,28 @@ pub struct Found {
 }
 
 /// Why no row serves a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unserved {
     /// The path is ambiguous: proxies and servers read such paths differently.
     Ambiguous,
+    /// An empty segment, where nothing else is wrong: most often of a base URL with a slash at its end.
+    DoubleSlash,
     /// The path is of no row.
     Unknown,
-    /// The path is served by another method.
-    Method(&'static Method),
+    /// Servers of these APIs have the path, and the gateway does not.
+    Operation(Other),
+    /// The path is served by these methods.
+    Method(Vec<Method>),
 }
 
 /// Finds the row of a request. A closed list: what has no row is not served, so nothing reaches a
-/// backend unjudged.
+/// backend unjudged. `HEAD` is served where `GET` is, by the same row.
 ///
 /// # Errors
 /// [`Unserved`].
 pub fn find(rows: &'static [Api], method: &Method, path: &str) -> Result<Found, Unserved> {
     // Most paths are written in a row as they are, and no path of a row is ambiguous.
-    let plain = |api: &&Api| api.method == *method && api.paths.contains(&path);
+    let plain = |api: &&Api| api.serves(method) && api.paths.contains(&path);
     if let Some(api) = rows.iter().find(plain)
         && !path.contains('{')
     {
@@ -132,13 +140,16 @@ pub fn find(rows: &'static [Api], method: &Method, path: &str) -> Result<Found, 
     if is_ambiguous(path) {
         return Err(Unserved::Ambiguous);
     }
-    let mut other = None;
+    if path.contains("//") {
+        return Err(Unserved::DoubleSlash);
+    }
+    let mut allowed = Vec::new();
     for api in rows {
         let Some(model) = api.paths.iter().find_map(|shape| matched(shape, path)) else {
             continue;
         };
-        if api.method != *method {
-            other = Some(Unserved::Method(&api.method));
+        if !api.serves(method) {
+            allowed.extend(api.methods());
             continue;
         }
         let model = match model.map(decode) {
@@ -148,24 +159,52 @@ pub fn find(rows: &'static [Api], method: &Method, path: &str) -> Result<Found, 
         };
         return Ok(Found { api, model });
     }
-    Err(other.unwrap_or(Unserved::Unknown))
+    if !allowed.is_empty() {
+        return Err(Unserved::Method(allowed));
+    }
+    Err(unserved::named(path).map_or(Unserved::Unknown, Unserved::Operation))
+}
+
+// === impl Api ===
+
+impl Api {
+    fn serves(&self, method: &Method) -> bool {
+        self.method == *method || self.method == Method::GET && *method == Method::HEAD
+    }
+
+    fn methods(&self) -> impl Iterator<Item = Method> {
+        let head = (self.method == Method::GET).then_some(Method::HEAD);
+        std::iter::once(self.method.clone()).chain(head)
+    }
 }
 
 // === impl Call ===
 
 impl Call {
-    /// Reads what the body says about itself.
+    /// Reads what the body says about itself; `in_path` if the path names the model.
     ///
     /// # Errors
     /// [`Malformed`] with a message for the client.
-    pub fn scan(&self, content_type: Option<&str>, bytes: &Bytes) -> Result<Body, Malformed> {
+    pub fn scan(
+        &self,
+        content_type: Option<&str>,
+        bytes: &Bytes,
+        in_path: bool,
+    ) -> Result<Body, Malformed> {
         match self.form {
-            Form::Json => scan::body(bytes, self.members),
+            Form::Json => scan::body(bytes, self.members, in_path),
             Form::Multipart => {
                 let boundary = multipart::boundary(content_type.unwrap_or(""))?;
-                multipart::body(bytes, boundary, self.members)
+                multipart::body(bytes, boundary, self.members, in_path)
             }
         }
+    }
+
+    /// Output tokens by what a JSON answer shows, for one without usage; see [`Text::tokens`].
+    pub fn counted_output(&self, answer: &[u8], count: impl FnOnce(&str) -> Option<u64>) -> u64 {
+        let mut text = Text::default();
+        (self.events.answer)(answer, &mut text);
+        text.tokens(count)
     }
 
     /// Whether a backend that is spoken to in this version of the dated API (`None`: in the undated

@@ -14,9 +14,31 @@ pub enum Member {
     /// `stream_options`, in which usage is asked for.
     StreamOptions,
     /// A bound on the output tokens of one choice.
-    OutputBound,
+    OutputBound(BoundName),
     /// How many choices the answer has.
     Choices,
+    /// A source that the backend itself asks. Azure takes no `stream_options` beside it.
+    DataSources,
+}
+
+/// What a bound on output tokens is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BoundName {
+    /// `max_tokens`.
+    Tokens,
+    /// `max_completion_tokens`: all that models with reasoning take.
+    CompletionTokens,
+    /// `max_output_tokens`.
+    OutputTokens,
+}
+
+/// A bound on output tokens as the client sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// `None` for `null`.
+    pub tokens: Option<u64>,
+    /// Where its value stands.
+    pub at: Range<usize>,
 }
 
 /// The members that the operations of one row may carry, by name.
@@ -27,16 +49,22 @@ pub type Members = [(&'static str, Member)];
 pub struct Body {
     /// How it is written.
     pub layout: Layout,
-    /// The model, and where its value stands: in JSON with its quotes.
-    pub model: Option<(Arc<str>, Range<usize>)>,
+    /// The model. Not read where the path names it.
+    pub model: Option<Arc<str>>,
+    /// Where the value of the model stands, whatever it is: in JSON with its quotes.
+    pub model_at: Option<Range<usize>>,
     /// Whether the answer is a stream of events.
     pub stream: bool,
     /// `stream_options`.
     pub stream_options: StreamOptions,
-    /// The largest of the bounds on output tokens: backends disagree on which of two holds.
-    pub max_output_tokens: Option<u64>,
+    /// The bounds on output tokens, in the order of [`BoundName`].
+    pub bounds: [Option<Bound>; 3],
     /// How many choices the answer has.
     pub choices: u64,
+    /// It names data sources.
+    pub has_data_sources: bool,
+    /// Some part of it may be an image, sound or a file.
+    pub has_media: bool,
 }
 
 /// How a body is written.
@@ -95,10 +123,13 @@ impl Body {
         Self {
             layout,
             model: None,
+            model_at: None,
             stream: false,
             stream_options: StreamOptions::Absent,
-            max_output_tokens: None,
+            bounds: [const { None }; 3],
             choices: 1,
+            has_data_sources: false,
+            has_media: false,
         }
     }
 
@@ -108,9 +139,46 @@ impl Body {
         self.stream_options == StreamOptions::UsageOn
     }
 
-    /// Takes note of one more bound on output tokens.
-    pub(crate) fn bound(&mut self, tokens: u64) {
-        self.max_output_tokens = Some(self.max_output_tokens.unwrap_or(0).max(tokens));
+    /// The largest of the bounds on output tokens: backends disagree on which of two holds.
+    #[must_use]
+    pub fn max_output_tokens(&self) -> Option<u64> {
+        let bounds = self.bounds.iter().flatten();
+        bounds.filter_map(|bound| bound.tokens).max()
+    }
+
+    /// The bound of this name.
+    #[must_use]
+    pub fn bound(&self, name: BoundName) -> Option<&Bound> {
+        self.bounds.get(name.place())?.as_ref()
+    }
+
+    /// Takes note of a bound on output tokens.
+    pub(crate) fn bounded(&mut self, name: BoundName, bound: Bound) {
+        if let Some(place) = self.bounds.get_mut(name.place()) {
+            *place = Some(bound);
+        }
+    }
+}
+
+// === impl BoundName ===
+
+impl BoundName {
+    /// The name in a body.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tokens => "max_tokens",
+            Self::CompletionTokens => "max_completion_tokens",
+            Self::OutputTokens => "max_output_tokens",
+        }
+    }
+
+    const fn place(self) -> usize {
+        match self {
+            Self::Tokens => 0,
+            Self::CompletionTokens => 1,
+            Self::OutputTokens => 2,
+        }
     }
 }
 

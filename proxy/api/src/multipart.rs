@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use memchr::memmem;
 
-use crate::body::{Body, Layout, Malformed, Member, Members, malformed, model_name};
+use crate::body::{Body, Bound, Layout, Malformed, Member, Members, malformed, model_name};
 
 #[cfg(test)]
 mod tests;
@@ -42,11 +42,17 @@ pub(crate) fn boundary(content_type: &str) -> Result<&str, Malformed> {
     Ok(boundary)
 }
 
-/// Scans a body that must be a form with this boundary.
+/// Scans a body that must be a form with this boundary. With `in_path`, the path names the model, and what
+/// the form calls so is only found.
 ///
 /// # Errors
 /// [`Malformed`] with a message for the client.
-pub(crate) fn body(bytes: &[u8], boundary: &str, members: &Members) -> Result<Body, Malformed> {
+pub(crate) fn body(
+    bytes: &[u8],
+    boundary: &str,
+    members: &Members,
+    in_path: bool,
+) -> Result<Body, Malformed> {
     let mark = format!("\r\n--{boundary}");
     let finder = memmem::Finder::new(&mark);
     // The first boundary has no line before it.
@@ -92,6 +98,10 @@ pub(crate) fn body(bytes: &[u8], boundary: &str, members: &Members) -> Result<Bo
                 return malformed(format!("\"{name}\" is given twice"));
             }
             met |= bit;
+            if in_path && *member == Member::Model {
+                found.model_at = Some(value);
+                continue;
+            }
             let text = bytes.get(value.clone()).unwrap_or_default();
             field(name, *member, text, value, &mut found)?;
         }
@@ -191,7 +201,10 @@ fn field(
         _ => malformed(format!("\"{name}\" must be a whole number above 0")),
     };
     match member {
-        Member::Model => found.model = Some((model_name(text)?, range)),
+        Member::Model => {
+            found.model = Some(model_name(text)?);
+            found.model_at = Some(range);
+        }
         Member::Stream => {
             found.stream = match text {
                 "true" | "True" | "1" => true,
@@ -199,10 +212,13 @@ fn field(
                 _ => return malformed(format!("\"{name}\" must be true or false")),
             };
         }
-        Member::OutputBound => found.bound(number()?),
+        Member::OutputBound(name) => {
+            let tokens = Some(number()?);
+            found.bounded(name, Bound { tokens, at: range });
+        }
         Member::Choices => found.choices = number()?,
-        // No form of these APIs has it.
-        Member::StreamOptions => {}
+        // No form of these APIs has them.
+        Member::StreamOptions | Member::DataSources => {}
     }
     Ok(())
 }

@@ -22,15 +22,15 @@ pub(crate) fn matched<'p>(shape: &str, path: &'p str) -> Option<Option<&'p str>>
     (!model.is_empty() && !model.contains('/')).then_some(Some(model))
 }
 
-/// Whether servers may read a path differently: empty and dot segments, encoded separators,
-/// parameters and control characters. A rule that matches such a path would not hold behind us.
+/// Whether servers may read a path differently: dot segments, encoded separators, parameters and control
+/// characters. A rule that matches such a path would not hold behind us.
 pub(crate) fn is_ambiguous(path: &str) -> bool {
     let segments = path.split('/').skip(1);
     for segment in segments {
         let Some(decoded) = decode(segment) else {
             return true;
         };
-        if segment.is_empty() || matches!(&*decoded, "." | "..") {
+        if matches!(&*decoded, "." | "..") {
             return true;
         }
     }

@@ -4,7 +4,7 @@ use http::Method;
 use proxy_core::names::Operation;
 
 use crate::api::{Answer, Api, Call, Form, Upstream, UsageRequest};
-use crate::body::Member;
+use crate::body::{BoundName, Member};
 use crate::error::Dialect;
 use crate::prompt::Prompt;
 use crate::{chat, usage};
@@ -66,16 +66,24 @@ const CHAT: Call = Call {
         ("model", Member::Model),
         ("stream", Member::Stream),
         ("stream_options", Member::StreamOptions),
-        ("max_tokens", Member::OutputBound),
-        ("max_completion_tokens", Member::OutputBound),
-        ("max_output_tokens", Member::OutputBound),
+        ("max_tokens", Member::OutputBound(BoundName::Tokens)),
+        (
+            "max_completion_tokens",
+            Member::OutputBound(BoundName::CompletionTokens),
+        ),
+        (
+            "max_output_tokens",
+            Member::OutputBound(BoundName::OutputTokens),
+        ),
         ("n", Member::Choices),
+        ("data_sources", Member::DataSources),
     ],
     upstream: Upstream::OpenAi("chat/completions"),
+    output_bounds: &[BoundName::Tokens, BoundName::CompletionTokens],
     usage_request: UsageRequest::StreamOptions {
         since: "2024-09-01",
     },
     events: &chat::GRAMMAR,
-    read_usage: usage::openai,
+    read_usage: usage::generation,
     prompt: Some(Prompt::Chat),
 };

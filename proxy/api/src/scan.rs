@@ -5,21 +5,24 @@
 //! backend would: duplicates of a decided member, invalid UTF-8, deep nesting and broken grammar
 //! are refused, and names and strings are unescaped before they are compared.
 
-use crate::body::{Body, Layout, Malformed, Member, Members, StreamOptions, malformed, model_name};
+use crate::body::{
+    Body, Bound, Layout, Malformed, Member, Members, StreamOptions, malformed, model_name,
+};
 use crate::json::Cursor;
 
 #[cfg(test)]
 mod tests;
 
-/// Scans a body that must be one JSON object.
+/// Scans a body that must be one JSON object. With `in_path`, the path names the model, and what the body
+/// calls so is only found: clients send anything there, and Azure ignores it.
 ///
 /// # Errors
 /// [`Malformed`] with a message for the client.
-pub(crate) fn body(bytes: &[u8], members: &Members) -> Result<Body, Malformed> {
+pub(crate) fn body(bytes: &[u8], members: &Members, in_path: bool) -> Result<Body, Malformed> {
     if simdutf8::basic::from_utf8(bytes).is_err() {
         return malformed("the body is not valid UTF-8");
     }
-    let mut cursor = Cursor { bytes, at: 0 };
+    let mut cursor = Cursor::new(bytes);
     cursor.blanks();
     if cursor.peek() != Some(b'{') {
         return malformed("the body must be a JSON object");
@@ -44,8 +47,15 @@ pub(crate) fn body(bytes: &[u8], members: &Members) -> Result<Body, Malformed> {
             return malformed(format!("\"{name}\" is given twice"));
         }
         met |= bit;
+        if in_path && *member == Member::Model {
+            let start = cursor.at;
+            cursor.skip(depth)?;
+            found.model_at = Some(start..cursor.at);
+            return Ok(());
+        }
         field(cursor, name, *member, depth, &mut found)
     })?;
+    found.has_media = cursor.met_media;
     found.layout = Layout::Json { start, empty };
     cursor.blanks();
     if cursor.at != bytes.len() {
@@ -68,7 +78,8 @@ fn field(
                 return malformed(format!("\"{name}\" must be a string"));
             }
             let text = cursor.string()?;
-            found.model = Some((model_name(&text)?, start..cursor.at));
+            found.model = Some(model_name(&text)?);
+            found.model_at = Some(start..cursor.at);
         }
         Member::Stream => {
             found.stream = match cursor.scalar(depth)? {
@@ -78,15 +89,20 @@ fn field(
             };
         }
         Member::StreamOptions => found.stream_options = stream_options(cursor, depth)?,
-        Member::OutputBound => {
-            if let Some(tokens) = integer(cursor, depth, name)? {
-                found.bound(tokens);
-            }
+        Member::OutputBound(bound) => {
+            let start = cursor.at;
+            let tokens = integer(cursor, depth, name)?;
+            let at = start..cursor.at;
+            found.bounded(bound, Bound { tokens, at });
         }
         Member::Choices => {
             if let Some(choices) = integer(cursor, depth, name)? {
                 found.choices = choices;
             }
+        }
+        Member::DataSources => {
+            cursor.skip(depth)?;
+            found.has_data_sources = true;
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::body::{Body, Layout, StreamOptions};
+use crate::body::{Body, BoundName, Layout, StreamOptions};
 
 #[cfg(test)]
 mod tests;
@@ -12,12 +12,16 @@ mod tests;
 const INCLUDE_USAGE: &str = "\"include_usage\":true";
 
 /// What a backend must find in the body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Edit<'a> {
     /// The deployment as `model`, where the backend reads it from the body.
     pub model: Option<&'a str>,
     /// The wish for usage in `stream_options`, if the answer is a stream.
     pub usage: bool,
+    /// The bound on output tokens for a body without one.
+    pub default_bound: Option<(BoundName, u64)>,
+    /// The most that a bound of the body may be.
+    pub max_bound: Option<u64>,
 }
 
 /// The body to send.
@@ -26,9 +30,9 @@ pub fn splice(bytes: &Bytes, body: &Body, edit: Edit<'_>) -> Bytes {
     let mut edits: Vec<(Range<usize>, String)> = Vec::new();
     match &body.layout {
         Layout::Json { start, empty } => json(body, edit, *start, *empty, &mut edits),
-        Layout::Multipart { boundary, start } => match (edit.model, &body.model) {
-            (Some(model), Some((named, _))) if **named == *model => {}
-            (Some(model), Some((_, range))) => edits.push((range.clone(), model.to_owned())),
+        Layout::Multipart { boundary, start } => match (edit.model, &body.model_at) {
+            (Some(model), Some(_)) if is_named(body, model) => {}
+            (Some(model), Some(range)) => edits.push((range.clone(), model.to_owned())),
             (Some(model), None) => edits.push((
                 *start..*start,
                 format!(
@@ -62,9 +66,9 @@ fn json(
 ) {
     // What is inserted as a first member needs a comma, unless it is the only one.
     let mut inserted: Vec<String> = Vec::new();
-    match (edit.model, &body.model) {
-        (Some(model), Some((named, _))) if **named == *model => {}
-        (Some(model), Some((_, range))) => edits.push((range.clone(), quoted(model))),
+    match (edit.model, &body.model_at) {
+        (Some(model), Some(_)) if is_named(body, model) => {}
+        (Some(model), Some(range)) => edits.push((range.clone(), quoted(model))),
         (Some(model), None) => inserted.push(format!("\"model\":{}", quoted(model))),
         (None, _) => {}
     }
@@ -84,10 +88,28 @@ fn json(
             }
         }
     }
+    let stated = body.bounds.iter().flatten();
+    if let Some(max) = edit.max_bound {
+        let larger = stated.filter(|bound| bound.tokens.is_some_and(|tokens| tokens > max));
+        edits.extend(larger.map(|bound| (bound.at.clone(), max.to_string())));
+    }
+    if let Some((name, tokens)) = edit.default_bound
+        && body.max_output_tokens().is_none()
+    {
+        match body.bound(name) {
+            Some(null) => edits.push((null.at.clone(), tokens.to_string())),
+            None => inserted.push(format!("\"{}\":{tokens}", name.as_str())),
+        }
+    }
     if !inserted.is_empty() {
         let comma = if empty { "" } else { "," };
         edits.push((start..start, format!("{}{comma}", inserted.join(","))));
     }
+}
+
+/// Whether the body already names this model.
+fn is_named(body: &Body, model: &str) -> bool {
+    body.model.as_deref() == Some(model)
 }
 
 fn quoted(text: &str) -> String {

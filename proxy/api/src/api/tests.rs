@@ -2,7 +2,8 @@ use http::Method;
 use proptest::prelude::*;
 use proxy_core::names::Operation;
 
-use super::{Answer, Found, Unserved, find};
+use super::{Answer, Found, Other, Unserved, find};
+use crate::error::Dialect;
 use crate::path::encode;
 use crate::rows::ROWS;
 
@@ -48,7 +49,6 @@ fn knows_the_paths_that_clients_build() {
 #[test]
 fn refuses_paths_that_servers_read_differently() {
     for path in [
-        "/v1//chat/completions",
         "/v1/./chat/completions",
         "/v1/../v1/chat/completions",
         "/v1/%2e%2e/chat/completions",
@@ -57,25 +57,42 @@ fn refuses_paths_that_servers_read_differently() {
         "/openai/deployments/%5c/chat/completions",
         "/openai/deployments/%00/chat/completions",
         "/openai/deployments/%zz/chat/completions",
-        "/v1/chat/completions/",
     ] {
         assert_eq!(post(path).map(|_| ()), Err(Unserved::Ambiguous), "{path}");
     }
+    for path in ["//v1/chat/completions", "/v1//chat/completions", "//"] {
+        let refused = post(path).map(|_| ());
+        assert_eq!(refused, Err(Unserved::DoubleSlash), "{path}");
+    }
     for path in [
+        "/",
+        "/v1/",
         "/v2/chat/completions",
         "/v1/chat",
-        "/openai/chat/completions",
-        "/v1/files",
+        "/v1/nothing",
     ] {
         assert_eq!(post(path).map(|_| ()), Err(Unserved::Unknown), "{path}");
     }
+    let files = Other {
+        operation: "Files",
+        dialect: Dialect::OpenAi,
+    };
+    assert_eq!(
+        post("/v1/files").map(|_| ()),
+        Err(Unserved::Operation(files))
+    );
 }
 
 #[test]
 fn names_the_method_that_would_be_served() {
     let found = find(ROWS, &Method::GET, "/v1/chat/completions");
-    let expect = Unserved::Method(&Method::POST);
+    let expect = Unserved::Method(vec![Method::POST]);
     assert_eq!(found.map(|_| ()), Err(expect));
+    let found = post("/v1/models");
+    let expect = Unserved::Method(vec![Method::GET, Method::HEAD]);
+    assert_eq!(found.map(|_| ()), Err(expect));
+    let found = find(ROWS, &Method::HEAD, "/v1/models");
+    check(found, Operation::Models, None);
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn form(parts: &[(&str, &str)]) -> String {
 }
 
 fn scan(text: &str) -> Result<Body, Malformed> {
-    body(text.as_bytes(), "b1", MEMBERS)
+    body(text.as_bytes(), "b1", MEMBERS, false)
 }
 
 #[test]
@@ -30,8 +30,8 @@ fn finds_the_model_beside_a_file() {
         ("form-data; name=stream", "true"),
     ]);
     let found = scan(&text).expect("a form");
-    let (model, range) = found.model.expect("a model");
-    assert_eq!((&*model, &text[range]), ("whisper-1", "whisper-1"));
+    assert_eq!(found.model.as_deref(), Some("whisper-1"));
+    assert_eq!(&text[found.model_at.expect("a model")], "whisper-1");
     assert!(found.stream);
 }
 
@@ -87,7 +87,7 @@ fn reads_the_boundary_of_a_form_only() {
 proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        drop(body(&bytes, "b1", MEMBERS));
+        drop(body(&bytes, "b1", MEMBERS, false));
     }
 
     #[test]
@@ -97,6 +97,6 @@ proptest! {
             ("form-data; name=\"model\"", &model),
         ]);
         let found = scan(&text).expect("a form").model.expect("a model");
-        prop_assert_eq!(&*found.0, model.as_str());
+        prop_assert_eq!(&*found, model.as_str());
     }
 }

@@ -10,7 +10,7 @@ fn body(bytes: &[u8]) -> Result<Body, Malformed> {
     let Answer::Backend(chat) = &ROWS[0].answer else {
         panic!("the first row is chat")
     };
-    super::body(bytes, chat.members)
+    super::body(bytes, chat.members, false)
 }
 
 fn ok(text: &str) -> Body {
@@ -29,10 +29,11 @@ fn finds_what_is_decided_on_with_its_place() {
     let text = r#" {"messages":[{"role":"user","content":"{\"model\":\"x\"}"}], "model" : "gpt-4o","stream":true,
         "stream_options":{"include_usage":false},"max_tokens":5,"n":2,"max_completion_tokens":9} "#;
     let found = ok(text);
-    let (model, range) = found.model.expect("a model");
-    assert_eq!((&*model, &text[range]), ("gpt-4o", "\"gpt-4o\""));
+    let range = found.model_at.clone().expect("a model");
+    assert_eq!(found.model.as_deref(), Some("gpt-4o"));
+    assert_eq!(&text[range], "\"gpt-4o\"");
     assert!(found.stream);
-    assert_eq!((found.max_output_tokens, found.choices), (Some(9), 2));
+    assert_eq!((found.max_output_tokens(), found.choices), (Some(9), 2));
     let StreamOptions::UsageOff(range) = found.stream_options else {
         panic!("usage is off")
     };
@@ -86,12 +87,39 @@ fn refuses_duplicates_of_decided_fields_also_when_escaped() {
 }
 
 #[test]
+fn a_model_beside_that_of_the_path_is_only_found() {
+    let Answer::Backend(chat) = &ROWS[0].answer else {
+        panic!("the first row is chat")
+    };
+    for value in ["null", "\"\"", "\"other\"", "7", "[{\"a\":1}]"] {
+        let text = format!("{{\"model\":{value},\"n\":2}}");
+        let found = super::body(text.as_bytes(), chat.members, true).expect("a good body");
+        assert_eq!(found.model, None);
+        assert_eq!(&text[found.model_at.expect("a place")], value);
+    }
+}
+
+#[test]
+fn notes_parts_that_are_no_text() {
+    for (body, expect) in [
+        (r#"{"messages":[{"content":[{"type":"image_url"}]}]}"#, true),
+        ("{\"a\":[{\"type\" :\n \"input_audio\"}]}", true),
+        (r#"{"a":{"t\u0079pe":"fil\u0065"}}"#, true),
+        (r#"{"a":{"type":"input_file"}}"#, true),
+        (r#"{"a":{"type":"text","text":"image_url"}}"#, false),
+        (r#"{"a":{"properties":{"file":{"type":"object"}}}}"#, false),
+        (r#"{"a":["type","image_url"]}"#, false),
+    ] {
+        assert_eq!(ok(body).has_media, expect, "{body}");
+    }
+}
+
+#[test]
 fn unescapes_the_model() {
     assert_eq!(
         ok(r#"{"model":"gpt\u002d4o\/x"}"#)
             .model
             .expect("a model")
-            .0
             .as_ref(),
         "gpt-4o/x"
     );
@@ -188,8 +216,8 @@ proptest! {
         let text = text.expect("serialises");
         let found = body(text.as_bytes());
         let found = found.map_err(|e| TestCaseError::fail(e.0))?;
-        let (read, range) = found.model.expect("a model");
-        prop_assert_eq!(&*read, &*model);
+        let range = found.model_at.expect("a model");
+        prop_assert_eq!(found.model.as_deref(), Some(&*model));
         let at_range: String = serde_json::from_str(&text[range]).expect("a JSON string");
         prop_assert_eq!(at_range, model);
         let other = member(text.as_bytes(), "other").expect("is there");

@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use super::{Edit, splice};
 use crate::api::Answer;
-use crate::body::{Body, Member};
+use crate::body::{Body, BoundName, Member};
 use crate::rows::ROWS;
 use crate::{multipart, scan};
 
@@ -10,13 +10,14 @@ fn scanned(body: &str) -> Body {
     let Answer::Backend(chat) = &ROWS[0].answer else {
         panic!("the first row is chat")
     };
-    scan::body(body.as_bytes(), chat.members).expect("a good body")
+    scan::body(body.as_bytes(), chat.members, false).expect("a good body")
 }
 
 fn check(body: &str, model_in_body: bool, takes_stream_options: bool, expect: &str) {
     let edit = Edit {
         model: model_in_body.then_some("d\"1"),
         usage: takes_stream_options,
+        ..Edit::default()
     };
     let sent = splice(
         &Bytes::copy_from_slice(body.as_bytes()),
@@ -93,9 +94,14 @@ fn a_form_gets_its_model_replaced_or_inserted() {
     };
     let members = &[("model", Member::Model)];
     let edited = |text: &str, model| {
-        let body = multipart::body(text.as_bytes(), "b", members).expect("a form");
+        let body = multipart::body(text.as_bytes(), "b", members, false).expect("a form");
         let bytes = Bytes::copy_from_slice(text.as_bytes());
-        let sent = splice(&bytes, &body, Edit { model, usage: true });
+        let edit = Edit {
+            model,
+            usage: true,
+            ..Edit::default()
+        };
+        let sent = splice(&bytes, &body, edit);
         String::from_utf8(sent.to_vec()).expect("text")
     };
     let end = "--b--\r\n";
@@ -105,4 +111,57 @@ fn a_form_gets_its_model_replaced_or_inserted() {
     assert_eq!(edited(&named, Some("whisper")), expect);
     assert_eq!(edited(&(file + end), Some("whisper")), expect);
     assert_eq!(edited(&named, None), named);
+}
+
+#[test]
+fn a_bound_is_lowered_replaced_or_inserted() {
+    let edited = |text: &str, default, max| {
+        let edit = Edit {
+            default_bound: default,
+            max_bound: max,
+            ..Edit::default()
+        };
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        let sent = splice(&bytes, &scanned(text), edit);
+        let sent = String::from_utf8(sent.to_vec()).expect("text");
+        scanned(&sent);
+        sent
+    };
+    let default = Some((BoundName::CompletionTokens, 8));
+    for (sent, default, max, expect) in [
+        ("{}", default, None, r#"{"max_completion_tokens":8}"#),
+        (
+            r#"{"max_completion_tokens":null,"n":1}"#,
+            default,
+            None,
+            r#"{"max_completion_tokens":8,"n":1}"#,
+        ),
+        (
+            r#"{"max_tokens": null}"#,
+            default,
+            None,
+            r#"{"max_completion_tokens":8,"max_tokens": null}"#,
+        ),
+        (r#"{"max_tokens":9}"#, default, None, r#"{"max_tokens":9}"#),
+        (
+            r#"{"max_tokens":9}"#,
+            default,
+            Some(8),
+            r#"{"max_tokens":8}"#,
+        ),
+        (
+            r#"{"max_tokens":8}"#,
+            default,
+            Some(8),
+            r#"{"max_tokens":8}"#,
+        ),
+        (
+            r#"{"max_tokens":1,"max_output_tokens":99}"#,
+            None,
+            Some(8),
+            r#"{"max_tokens":1,"max_output_tokens":8}"#,
+        ),
+    ] {
+        assert_eq!(edited(sent, default, max), expect, "{sent}");
+    }
 }
