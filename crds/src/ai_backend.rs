@@ -139,10 +139,26 @@ pub struct Deployment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Capacity")]
     pub capacity: Option<Capacity>,
-    /// The price of tokens. Without it, quotas in CostMicros count 0 for this deployment.
+    /// Whether the gateway asks for the usage of streams, so that it can count them: `Auto` (it
+    /// asks, unless the deployment has refused that) or `Never` (it counts the text of the stream
+    /// itself). Default: Auto.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stream_usage: StreamUsage,
+    /// The price of the deployment. Without it the price is unknown, which is not 0: a quota in
+    /// CostMicros that reaches this deployment is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Price")]
     pub price: Option<Price>,
+}
+
+/// Whether the gateway asks for the usage of streams.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum StreamUsage {
+    /// Asks, unless the deployment has refused that.
+    #[default]
+    Auto,
+    /// Never asks.
+    Never,
 }
 
 /// The capacity of a deployment.
@@ -168,7 +184,8 @@ pub enum CapacityType {
     Provisioned,
 }
 
-/// The price of tokens, in millionths of the currency per million tokens: 2.50 is 2500000.
+/// The price of a deployment, in millionths of the currency per million tokens: 2.50 is 2500000.
+/// Every class without a price of its own costs as much as the text of its direction.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Price {
@@ -179,9 +196,108 @@ pub struct Price {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64", range(min = 0, max = MAX_SAFE_INTEGER))]
     pub cached_input_per_million: Option<i64>,
+    /// The price of a million input tokens that the backend writes to its cache. Default: as input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub cache_write_per_million: Option<i64>,
+    /// The price of a million output tokens, reasoning included, in millionths of the currency.
+    #[schemars(range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub output_per_million: i64,
+    /// The price of a million input tokens of sound. Default: as input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub audio_input_per_million: Option<i64>,
+    /// The price of a million output tokens of sound. Default: as output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub audio_output_per_million: Option<i64>,
+    /// The price of a million input tokens of images. Default: as input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub image_input_per_million: Option<i64>,
+    /// The price of a million output tokens of images. Default: as output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub image_output_per_million: Option<i64>,
+    /// The price of a second of sound, for models that are billed by its length, in millionths of the
+    /// currency. Default: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub per_second: Option<i64>,
+    /// The prices of requests with a long input; they hold for the whole request. Default: as other
+    /// requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "LongContext")]
+    pub long_context: Option<LongContext>,
+    /// For a model router, the prices of the models that it may choose, at most 32: the model that
+    /// the answer names decides, with or without its date. Other models cost as stated above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["model".into()]))]
+    pub routed: Vec<RoutedPrice>,
+}
+
+/// The prices of requests with a long input. A class that is not listed here costs the dearer of
+/// its usual price and the long text of its direction.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LongContext {
+    /// The longest input that still has the usual prices, for example 272000.
+    #[schemars(range(min = 1, max = MAX_SAFE_INTEGER))]
+    pub above_input_tokens: i64,
+    /// The price of a million input tokens, in millionths of the currency.
+    #[schemars(range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub input_per_million: i64,
+    /// The price of a million input tokens that the backend had cached. Default: as input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub cached_input_per_million: Option<i64>,
+    /// The price of a million input tokens that the backend writes to its cache. Default: as input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub cache_write_per_million: Option<i64>,
     /// The price of a million output tokens, in millionths of the currency.
     #[schemars(range(min = 0, max = MAX_SAFE_INTEGER))]
     pub output_per_million: i64,
+}
+
+/// The prices of one model behind a model router.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RoutedPrice {
+    /// The model, as answers name it; a date at its end may be left out.
+    #[schemars(length(min = 1, max = 128), regex(pattern = MODEL))]
+    pub model: String,
+    /// The price of a million input tokens, in millionths of the currency.
+    #[schemars(range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub input_per_million: i64,
+    /// The price of a million input tokens that the backend had cached. Default: as input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub cached_input_per_million: Option<i64>,
+    /// The price of a million input tokens that the backend writes to its cache. Default: as input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub cache_write_per_million: Option<i64>,
+    /// The price of a million output tokens, reasoning included, in millionths of the currency.
+    #[schemars(range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub output_per_million: i64,
+    /// The price of a million input tokens of sound. Default: as input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub audio_input_per_million: Option<i64>,
+    /// The price of a million output tokens of sound. Default: as output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub audio_output_per_million: Option<i64>,
+    /// The price of a million input tokens of images. Default: as input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub image_input_per_million: Option<i64>,
+    /// The price of a million output tokens of images. Default: as output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub image_output_per_million: Option<i64>,
 }
 
 /// How a backend's certificate is verified.
@@ -222,9 +338,10 @@ pub struct CertificateRef {
 pub struct BackendTimeouts {
     /// To establish a connection, including TLS. Default: 5s.
     pub connect: Duration,
-    /// From the end of the request to the first byte of the response. Default: 2m.
-    pub first_byte: Duration,
-    /// Between two bytes of a response; noticed up to an eighth of it later. Default: 2m.
+    /// From the end of the request to the head of a streamed response; a response that is no stream
+    /// may take as long as the request. Default: 2m.
+    pub stream_start: Duration,
+    /// Between two bytes of a response; noticed up to an eighth of it later. Default: 10m.
     pub idle: Duration,
 }
 
@@ -273,8 +390,8 @@ impl Default for BackendTimeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
-            first_byte: Duration::from_secs(120),
-            idle: Duration::from_secs(120),
+            stream_start: Duration::from_secs(120),
+            idle: Duration::from_secs(600),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! AIRoute: who may use which models, and which deployments serve them.
 
 use kube::{CustomResource, KubeSchema};
-use schemars::{JsonSchema, Schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
@@ -9,8 +9,8 @@ use crate::default::is_default;
 use crate::duration::Duration;
 use crate::matching::{ConsumerMatch, MODEL_PATTERN_RULE};
 use crate::patterns::{
-    HEADER_NAME, HEADER_VALUE, HOSTNAME, LABEL, MODEL_PATTERN, OBJECT_NAME, OPTIONAL_KIND,
-    OPTIONAL_LABEL, OPTIONAL_MODEL, OPTIONAL_SUBDOMAIN,
+    HEADER_NAME, HEADER_VALUE, HOSTNAME, LABEL, MAX_OUTPUT_TOKENS, MODEL_PATTERN, OBJECT_NAME,
+    OPTIONAL_KIND, OPTIONAL_LABEL, OPTIONAL_MODEL, OPTIONAL_SUBDOMAIN,
 };
 
 #[expect(
@@ -39,8 +39,9 @@ pub use authentication::{
     derive = "PartialEq",
     doc = "AIRoute says who may ask for which models under which host names, and which deployments \
            of which AIBackends answer. A route that lists no way to authenticate refuses every \
-           request. If two routes have the same host and match, the older one wins and the other \
-           gets Accepted=False with reason Conflicted.",
+           request. Namespaces may share hosts, and a consumer is served by the routes of its \
+           own namespace. If two of these have the same host and match, the older one wins and the \
+           other gets Accepted=False with reason Conflicted.",
     printcolumn = r#"{"name":"Hostnames","type":"string","jsonPath":".spec.hostnames"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name":"Programmed","type":"string","jsonPath":".status.programmed"}"#,
@@ -73,11 +74,43 @@ pub struct AiRouteSpec {
     /// method every request is refused.
     #[serde(default, skip_serializing_if = "is_default")]
     pub authentication: Authentication,
+    /// The web pages of other sites that may call the route from a browser. Default: none; a
+    /// preflight is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Cors")]
+    pub cors: Option<Cors>,
     /// The rules, 1 to 32 with different names. The most specific match wins: exact model, then
     /// longest prefix, then any; then more headers; then order.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub rules: Vec<RouteRule>,
+}
+
+/// The web pages of other sites that may call a route.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cors {
+    /// Their origins, 1 to 32, as browsers write them: `https://app.example.com`, with a port if it
+    /// is not 443; `http://` only for localhost. `*` alone means every page.
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 270)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = (
+        "self.all(o, o == '*' || o.matches('^(https://[a-z0-9]([-a-z0-9.]*[a-z0-9])?\
+         |http://(localhost|127\\\\.0\\\\.0\\\\.1|\\\\[::1\\\\]))(:[0-9]{1,5})?$'))",
+        "cors.allowOrigins: an origin is https://host or https://host:port in lower case, without \
+         a path; http:// is only for localhost; correct it, for example https://app.example.com"
+    ))]
+    #[x_kube(validation = (
+        "self.all(o, !(o.startsWith('https://') && o.endsWith(':443')) \
+         && !(o.startsWith('http://') && o.endsWith(':80')))",
+        "cors.allowOrigins: browsers leave the port out if it is 443 of https or 80 of http, so \
+         this origin never matches; remove the port"
+    ))]
+    #[x_kube(validation = (
+        "!('*' in self) || self.size() == 1",
+        "cors.allowOrigins: * already allows every page; remove it, or the other origins"
+    ))]
+    pub allow_origins: Vec<String>,
 }
 
 /// A gateway that a route attaches to.
@@ -122,6 +155,10 @@ pub struct RouteRule {
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub backend_refs: Vec<BackendRef>,
+    /// Bounds on the output tokens of a response. Default: as the client asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "OutputTokens")]
+    pub output_tokens: Option<OutputTokens>,
     /// When to try another deployment, only before the first byte of a response. Default: two more
     /// attempts on TooManyRequests, ServerError and ConnectFailure.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -237,14 +274,33 @@ pub struct BackendRef {
     pub priority: i32,
 }
 
+/// Bounds on the output tokens of a response. Reasoning counts into them. The gateway writes them
+/// into the request, so they hold at the backend, and quotas hold exactly as much.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = (
+    "has(self.default) || has(self.max)",
+    "outputTokens sets no bound; set default, max or both, or remove it"
+))]
+#[x_kube(validation = Rule::new(
+    "!has(self.default) || !has(self.max) || self.default <= self.max"
+).message("outputTokens.default must not be larger than outputTokens.max; lower default or raise \
+           max").field_path(".default"))]
+pub struct OutputTokens {
+    /// The bound of a request that states none. Default: max.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 1, max = MAX_OUTPUT_TOKENS))]
+    pub default: Option<i64>,
+    /// The largest bound; a request that asks for more gets this one, and its response says so.
+    /// Default: as the client asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 1, max = MAX_OUTPUT_TOKENS))]
+    pub max: Option<i64>,
+}
+
 /// When to try another deployment.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = add_unquoted_on)]
-#[x_kube(validation = (
-    "!(has(self.on) && has(self.__true__))",
-    "retry has both on and \"true\", which is on as YAML 1.1 reads it without quotes; keep one"
-))]
 pub struct Retry {
     /// Further attempts, 0 to 5; 0 turns retries off. Default: 2.
     #[serde(
@@ -254,32 +310,26 @@ pub struct Retry {
     #[schemars(range(min = 0, max = 5))]
     pub attempts: i32,
     /// The failures to retry after: `TooManyRequests` (429), `ServerError` (5xx), `ConnectFailure`
-    /// (no connection, or one lost before a response), `Timeout` (no first byte in time). Default:
+    /// (no connection, or one lost before a response), `Timeout` (no stream in time). Default:
     /// TooManyRequests, ServerError, ConnectFailure.
-    // kubectl and Helm read YAML 1.1, where an unquoted `on` is the boolean true, and send the
-    // key "true". Both are accepted, so that the field works unquoted.
-    #[serde(
-        alias = "true",
-        default = "default_retry_on",
-        skip_serializing_if = "is_default_on"
-    )]
+    #[serde(default = "default_when", skip_serializing_if = "is_default_when")]
     #[schemars(length(min = 1, max = 4))]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    pub on: Vec<RetryOn>,
+    pub when: Vec<RetryWhen>,
 }
 
 /// A failure after which another deployment may be tried.
 #[derive(
     Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
 )]
-pub enum RetryOn {
+pub enum RetryWhen {
     /// The backend answered 429.
     TooManyRequests,
     /// The backend answered 5xx.
     ServerError,
     /// No connection, or one lost before a response.
     ConnectFailure,
-    /// No first byte in time.
+    /// No stream in time.
     Timeout,
 }
 
@@ -288,11 +338,11 @@ pub enum RetryOn {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new(
     "!has(self.firstToken) \
-     || duration(self.firstToken) <= duration(has(self.request) ? self.request : '10m')"
-).message("timeouts.firstToken must not be longer than timeouts.request (default 10m); lower it or \
+     || duration(self.firstToken) <= duration(has(self.request) ? self.request : '30m')"
+).message("timeouts.firstToken must not be longer than timeouts.request (default 30m); lower it or \
            raise request").field_path(".firstToken"))]
 pub struct RouteTimeouts {
-    /// The whole request, including retries and the stream. Default: 10m.
+    /// The whole request, including retries and the stream. Default: 30m.
     #[serde(
         default = "default_request",
         skip_serializing_if = "is_default_request"
@@ -343,7 +393,7 @@ impl Default for Retry {
     fn default() -> Self {
         Self {
             attempts: default_attempts(),
-            on: default_retry_on(),
+            when: default_when(),
         }
     }
 }
@@ -373,37 +423,22 @@ fn is_default_attempts(attempts: &i32) -> bool {
     *attempts == default_attempts()
 }
 
-fn default_retry_on() -> Vec<RetryOn> {
+fn default_when() -> Vec<RetryWhen> {
     vec![
-        RetryOn::TooManyRequests,
-        RetryOn::ServerError,
-        RetryOn::ConnectFailure,
+        RetryWhen::TooManyRequests,
+        RetryWhen::ServerError,
+        RetryWhen::ConnectFailure,
     ]
 }
 
-fn is_default_on(on: &Vec<RetryOn>) -> bool {
-    *on == default_retry_on()
+fn is_default_when(when: &Vec<RetryWhen>) -> bool {
+    *when == default_when()
 }
 
 const fn default_request() -> Duration {
-    Duration::from_secs(600)
+    Duration::from_secs(1_800)
 }
 
 fn is_default_request(request: &Duration) -> bool {
     *request == default_request()
-}
-
-// === schemas ===
-
-/// Adds the property `"true"`, a copy of `on`: see the comment there.
-fn add_unquoted_on(schema: &mut Schema) {
-    if let Some(properties) = schema.get_mut("properties").and_then(|p| p.as_object_mut())
-        && let Some(mut on) = properties.get("on").cloned()
-        && let Some(keywords) = on.as_object_mut()
-    {
-        let description = "The same as on: kubectl and Helm send on as true unless it is quoted.";
-        keywords.insert("description".to_owned(), description.into());
-        keywords.insert("x-kubernetes-list-type".to_owned(), "set".into());
-        properties.insert("true".to_owned(), on);
-    }
 }

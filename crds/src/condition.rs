@@ -81,10 +81,14 @@ pub enum Reason {
     Invalid,
     /// Accepted=False: an older object already has the same host and match.
     Conflicted,
+    /// Accepted=False: anonymous or passThrough on a host that is not granted to the namespace.
+    HostNotGranted,
     /// Accepted=False: a value that this version of the operator doesn't know.
     UnsupportedValue,
     /// Accepted=False: a quota's target doesn't exist.
     TargetNotFound,
+    /// Accepted=False: a quota limits cost, and a deployment that it reaches has no price.
+    PriceMissing,
     /// Accepted=True, but a part of the object was left out.
     PartiallyInvalid,
     /// ResolvedRefs=True.
@@ -171,12 +175,14 @@ impl fmt::Display for ConditionType {
 
 impl Reason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Accepted,
         Self::Invalid,
         Self::Conflicted,
+        Self::HostNotGranted,
         Self::UnsupportedValue,
         Self::TargetNotFound,
+        Self::PriceMissing,
         Self::PartiallyInvalid,
         Self::ResolvedRefs,
         Self::RefNotPermitted,
@@ -199,8 +205,10 @@ impl Reason {
             Self::Accepted => "Accepted",
             Self::Invalid => "Invalid",
             Self::Conflicted => "Conflicted",
+            Self::HostNotGranted => "HostNotGranted",
             Self::UnsupportedValue => "UnsupportedValue",
             Self::TargetNotFound => "TargetNotFound",
+            Self::PriceMissing => "PriceMissing",
             Self::PartiallyInvalid => "PartiallyInvalid",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::RefNotPermitted => "RefNotPermitted",

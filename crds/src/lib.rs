@@ -51,16 +51,17 @@ mod patterns;
 pub use ai_backend::{
     AiBackend, AiBackendSpec, AiBackendStatus, ApiKeyAuth, AuthType, BackendAuth, BackendTimeouts,
     BackendTls, BackendType, Capacity, CapacityType, CertificateRef, ClientSecretAuth,
-    DEFAULT_SCOPE, Deployment, ManagedIdentityAuth, Price, SecretKeyRef, WorkloadIdentityAuth,
+    DEFAULT_SCOPE, Deployment, LongContext, ManagedIdentityAuth, Price, RoutedPrice, SecretKeyRef,
+    StreamUsage, WorkloadIdentityAuth,
 };
 pub use ai_quota::{
     AiQuota, AiQuotaSpec, AiQuotaStatus, Limit, LimitUnit, QuotaMatch, QuotaMode, SplitBy,
     StoreLoss, TargetRef, Window,
 };
 pub use ai_route::{
-    AiRoute, AiRouteSpec, AiRouteStatus, Anonymous, ApiKeys, Authentication, BackendRef,
-    HeaderMatch, JwtIssuer, Operation, ParentRef, PassThrough, Retry, RetryOn, RouteMatch,
-    RouteRule, RouteTimeouts, SecretSelector,
+    AiRoute, AiRouteSpec, AiRouteStatus, Anonymous, ApiKeys, Authentication, BackendRef, Cors,
+    HeaderMatch, JwtIssuer, Operation, OutputTokens, ParentRef, PassThrough, Retry, RetryWhen,
+    RouteMatch, RouteRule, RouteTimeouts, SecretSelector,
 };
 pub use condition::{Condition, ConditionStatus, ConditionType, Reason};
 pub use definition::{definitions, manifests};

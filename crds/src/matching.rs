@@ -19,7 +19,9 @@ pub(crate) const MODEL_PATTERN_RULE: (&str, &str) = (
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConsumerMatch {
-    /// Names of consumers, one of which must be the caller's. Empty: any consumer.
+    /// Names of consumers, one of which must be the caller's. A bare name means a consumer of this
+    /// object's own namespace, or `anonymous`; write `namespace/name` for one of another. Empty: any
+    /// consumer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),

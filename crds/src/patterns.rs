@@ -50,3 +50,6 @@ pub(crate) const OPTIONAL_API_VERSION: &str = r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?
 
 /// The largest integer that JSON readers keep exact: 2^53 - 1.
 pub(crate) const MAX_SAFE_INTEGER: i64 = 9_007_199_254_740_991;
+/// The largest bound on output tokens: far above what any model answers, and far below a slip of
+/// units.
+pub(crate) const MAX_OUTPUT_TOKENS: i64 = 10_000_000;

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use crate::{
     AiBackend, AiBackendSpec, AiQuota, AiQuotaSpec, AiRoute, AiRouteSpec, AuthType, BackendRef,
-    BackendTimeouts, ConditionStatus, DEFAULT_SCOPE, Duration, LimitUnit, QuotaMode, Retry,
-    RetryOn, RouteTimeouts, StoreLoss, Window, definitions, manifests,
+    BackendTimeouts, ConditionStatus, DEFAULT_SCOPE, Duration, LimitUnit, OutputTokens, Price,
+    QuotaMode, Retry, RetryWhen, RouteTimeouts, StoreLoss, StreamUsage, Window, definitions,
+    manifests,
 };
 
 fn here(path: &str) -> PathBuf {
@@ -357,11 +358,7 @@ fn the_objects_of_a_case_differ_only_in_the_fields_of_the_rule() {
 }
 
 /// Cases whose bad object can't even be read, since the type rules it out.
-const UNREADABLE: [&str; 3] = [
-    "aibackend-duration-range",
-    "airoute-duration-range",
-    "airoute-retry-on-once",
-];
+const UNREADABLE: [&str; 2] = ["aibackend-duration-range", "airoute-duration-range"];
 
 #[test]
 fn objects_of_cases_can_be_read_if_the_types_can_hold_them() {
@@ -417,10 +414,11 @@ spec:
   - name: gpt-4o-ptu
     model: gpt-4o
     capacity: {type: Provisioned, tokensPerMinute: 450000}
-    price: {inputPerMillion: 2500000, cachedInputPerMillion: 1250000, outputPerMillion: 10000000}
+    streamUsage: Never
+    price: {inputPerMillion: 2500000, outputPerMillion: 10000000}
   - name: gpt-4o
   tls: {caCertificateRef: {name: roots}, serverName: foundry.internal}
-  timeouts: {connect: 1s, firstByte: 60s}
+  timeouts: {connect: 1s, streamStart: 60s}
 "#,
     );
     let spec = &backend.spec;
@@ -441,14 +439,10 @@ spec:
             .tokens_per_minute,
         Some(450_000)
     );
-    assert_eq!(
-        spec.deployments[0]
-            .price
-            .as_ref()
-            .unwrap()
-            .output_per_million,
-        10_000_000
-    );
+    let price = spec.deployments[0].price.as_ref().unwrap();
+    assert_eq!(price.output_per_million, 10_000_000);
+    assert_eq!(spec.deployments[0].stream_usage, StreamUsage::Never);
+    assert_eq!(spec.deployments[1].stream_usage, StreamUsage::Auto);
     assert_eq!(spec.deployments[0].model_or_name(), "gpt-4o");
     assert_eq!(spec.deployments[1].model_or_name(), "gpt-4o");
     let authority = spec
@@ -462,9 +456,41 @@ spec:
         (authority.name.as_str(), authority.key.as_str()),
         ("roots", "ca.crt")
     );
-    assert_eq!(spec.timeouts.first_byte, Duration::from_secs(60));
+    assert_eq!(spec.timeouts.stream_start, Duration::from_secs(60));
     assert_eq!(spec.timeouts.idle, BackendTimeouts::default().idle);
     survives(spec);
+}
+
+#[test]
+fn reads_every_class_of_a_price() {
+    let price: Price = serde_saphyr::from_str(
+        "
+inputPerMillion: 2500000
+cachedInputPerMillion: 1250000
+cacheWritePerMillion: 3125000
+outputPerMillion: 10000000
+audioInputPerMillion: 40000000
+audioOutputPerMillion: 80000000
+imageInputPerMillion: 5000000
+imageOutputPerMillion: 40000000
+perSecond: 100
+longContext: {aboveInputTokens: 272000, inputPerMillion: 5000000, outputPerMillion: 15000000,
+              cachedInputPerMillion: 500000, cacheWritePerMillion: 6250000}
+routed: [{model: gpt-4o-mini, inputPerMillion: 150000, outputPerMillion: 600000,
+          cachedInputPerMillion: 75000}]
+",
+    )
+    .unwrap();
+    assert_eq!(price.cache_write_per_million, Some(3_125_000));
+    assert_eq!(price.image_output_per_million, Some(40_000_000));
+    assert_eq!(price.per_second, Some(100));
+    let long = price.long_context.as_ref().unwrap();
+    assert_eq!(
+        (long.above_input_tokens, long.cache_write_per_million),
+        (272_000, Some(6_250_000))
+    );
+    assert_eq!(price.routed[0].cached_input_per_million, Some(75_000));
+    survives(&price);
 }
 
 #[test]
@@ -483,7 +509,9 @@ fn a_minimal_backend_gets_the_documented_defaults() {
         "api-key"
     );
     assert_eq!(spec.timeouts.connect, Duration::from_secs(5));
-    assert_eq!(spec.timeouts.first_byte, Duration::from_secs(120));
+    assert_eq!(spec.timeouts.stream_start, Duration::from_secs(120));
+    assert_eq!(spec.timeouts.idle, Duration::from_secs(600));
+    assert!(spec.deployments[0].price.is_none());
     assert!(!spec.allow_plaintext && spec.tls.is_none() && spec.api_version.is_empty());
     survives(&spec);
 }
@@ -504,8 +532,10 @@ spec:
            consumerClaim: azp, jwksURI: ""}]
     anonymous: {}
     passThrough: {}
+  cors: {allowOrigins: ["https://app.example.com"]}
   rules:
   - name: chat
+    outputTokens: {default: 4096, max: 8192}
     matches:
     - models: ["gpt-4o", "gpt-4o-*"]
       operations: [ChatCompletions, Responses]
@@ -514,7 +544,7 @@ spec:
     backendRefs:
     - {name: foundry-eu, deployment: gpt-4o-ptu}
     - {name: foundry-us, namespace: shared, deployment: gpt-4o-std, priority: 1, weight: 3}
-    retry: {attempts: 1, on: [Timeout]}
+    retry: {attempts: 1, when: [Timeout]}
     timeouts: {request: 5m, firstToken: 60s}
 status:
   observedGeneration: 3
@@ -532,7 +562,14 @@ status:
     );
     assert_eq!(authentication.jwt[0].consumer_claim, "azp");
     assert!(authentication.anonymous.is_some() && authentication.pass_through.is_some());
+    let cors = route.spec.cors.as_ref().unwrap();
+    assert_eq!(cors.allow_origins, ["https://app.example.com"]);
     let rule = &route.spec.rules[0];
+    let bounds = OutputTokens {
+        default: Some(4_096),
+        max: Some(8_192),
+    };
+    assert_eq!(rule.output_tokens, Some(bounds));
     assert_eq!(rule.matches[0].consumers.attributes["team"], "search");
     assert_eq!(
         (rule.backend_refs[0].weight, rule.backend_refs[0].priority),
@@ -546,7 +583,7 @@ status:
         rule.retry,
         Retry {
             attempts: 1,
-            on: vec![RetryOn::Timeout]
+            when: vec![RetryWhen::Timeout]
         }
     );
     assert_eq!(rule.timeouts.first_token, Some(Duration::from_secs(60)));
@@ -576,39 +613,15 @@ fn a_minimal_route_refuses_everybody_and_retries_as_documented() {
     };
     assert_eq!(rule.backend_refs, [backend]);
     assert_eq!(rule.retry.attempts, 2);
-    let on = [
-        RetryOn::TooManyRequests,
-        RetryOn::ServerError,
-        RetryOn::ConnectFailure,
+    let when = [
+        RetryWhen::TooManyRequests,
+        RetryWhen::ServerError,
+        RetryWhen::ConnectFailure,
     ];
-    assert_eq!(rule.retry.on, on);
+    assert_eq!(rule.retry.when, when);
     assert_eq!(rule.timeouts, RouteTimeouts::default());
-    assert_eq!(rule.timeouts.request, Duration::from_secs(600));
+    assert_eq!(rule.timeouts.request, Duration::from_secs(1_800));
     survives(&spec);
-}
-
-#[test]
-fn retry_on_is_read_as_kubectl_sends_it() {
-    let retry: Retry = serde_json::from_value(json!({"true": ["Timeout"]})).unwrap();
-    assert_eq!(
-        retry,
-        Retry {
-            attempts: 2,
-            on: vec![RetryOn::Timeout]
-        }
-    );
-    assert_eq!(
-        serde_json::to_value(&retry).unwrap(),
-        json!({"on": ["Timeout"]})
-    );
-    let retry: Retry = serde_saphyr::from_str("{attempts: 0, on: [ServerError]}").unwrap();
-    assert_eq!(
-        retry,
-        Retry {
-            attempts: 0,
-            on: vec![RetryOn::ServerError]
-        }
-    );
 }
 
 #[test]

@@ -24,12 +24,15 @@ pub struct Authentication {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["issuer".into()]))]
     pub jwt: Vec<JwtIssuer>,
-    /// Write `anonymous: {}` to serve callers without any credential.
+    /// Write `anonymous: {}` to serve callers without any credential. Where several namespaces have
+    /// routes, the installation must grant the hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Anonymous")]
     pub anonymous: Option<Anonymous>,
     /// Write `passThrough: {}` to send the client's own Foundry key or Entra token upstream and
-    /// let Foundry judge it. Every backend of the route then needs auth.type PassThrough.
+    /// let Foundry judge it. Every backend of the route then needs auth.type PassThrough. A key of the
+    /// gateway is never sent. Where several namespaces have routes, the installation must grant the
+    /// hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "PassThrough")]
     pub pass_through: Option<PassThrough>,
