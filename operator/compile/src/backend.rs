@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crds::{AiBackend, AiBackendSpec, AuthType, BackendType, ConditionType, Reason};
+use crds::{AiBackend, AiBackendSpec, AuthType, BackendType, ConditionType, Reason, StreamUsage};
 use proxy_core::names::{ObjectName, Secret};
 use proxy_core::table;
-use proxy_core::tokens::Price;
 use url::Url;
 
 use crate::bounds::{duplicate, is_api_version, is_graphic, is_model, is_subdomain};
@@ -14,6 +13,7 @@ use crate::certificates::{self, InvalidCertificates};
 use crate::diagnostic::{Findings, Verdict};
 use crate::index::{Index, Stored};
 use crate::object::{Kind, ObjectRef};
+use crate::price;
 use crate::secret::StoredSecret;
 
 const CONDITIONS: [ConditionType; 2] = [ConditionType::Accepted, ConditionType::ResolvedRefs];
@@ -50,6 +50,7 @@ impl<'a> Backends<'a> {
                 Stored::Undecodable {
                     generation,
                     message,
+                    ..
                 } => {
                     findings.invalid("", format!("the object can't be read: {message}"));
                     findings.unresolved(Reason::Invalid, "", "the object can't be read");
@@ -68,6 +69,16 @@ impl<'a> Backends<'a> {
 
     pub(crate) fn find(&self, name: &ObjectName) -> Option<&Validated<'a>> {
         self.all.get(name)
+    }
+
+    /// The compiled backend, if it can be used.
+    pub(crate) fn usable(&self, name: &ObjectName) -> Option<&table::Backend> {
+        self.all.get(name)?.compiled.as_ref()
+    }
+
+    /// Every backend that can be used.
+    pub(crate) fn all_usable(&self) -> impl Iterator<Item = &table::Backend> {
+        self.all.values().filter_map(|one| one.compiled.as_ref())
     }
 
     /// The backends that can be used, sorted by name.
@@ -122,7 +133,7 @@ fn validate(
         ca,
         server_name,
         connect_timeout: spec.timeouts.connect.as_std(),
-        first_byte_timeout: spec.timeouts.first_byte.as_std(),
+        stream_start_timeout: spec.timeouts.stream_start.as_std(),
         idle_timeout: spec.timeouts.idle.as_std(),
     })
 }
@@ -331,32 +342,17 @@ fn deployments(spec: &AiBackendSpec, findings: &mut Findings) -> Vec<table::Depl
         compiled.push(table::Deployment {
             name: deployment.name.as_str().into(),
             model: deployment.model_or_name().into(),
-            price: price(deployment.price.as_ref(), i, findings),
+            price: deployment.price.as_ref().map(|declared| {
+                let field = format!("{FIELD}[{i}].price");
+                price::compile(declared, deployment.model_or_name(), &field, findings)
+            }),
+            stream_usage: match deployment.stream_usage {
+                StreamUsage::Auto => table::StreamUsage::Auto,
+                StreamUsage::Never => table::StreamUsage::Never,
+            },
         });
     }
     compiled
-}
-
-fn price(declared: Option<&crds::Price>, deployment: usize, findings: &mut Findings) -> Price {
-    let Some(declared) = declared else {
-        return Price::default();
-    };
-    let mut amount = |field: &str, micros: i64| {
-        u64::try_from(micros).unwrap_or_else(|_negative| {
-            let field = format!("spec.deployments[{deployment}].price.{field}");
-            findings.invalid(field, "must not be negative; write 0 if it costs nothing");
-            0
-        })
-    };
-    let input_per_million = amount("inputPerMillion", declared.input_per_million);
-    let cached = declared.cached_input_per_million;
-    Price {
-        input_per_million,
-        cached_input_per_million: cached.map_or(input_per_million, |micros| {
-            amount("cachedInputPerMillion", micros)
-        }),
-        output_per_million: amount("outputPerMillion", declared.output_per_million),
-    }
 }
 
 // === tls ===

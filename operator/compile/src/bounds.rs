@@ -1,5 +1,8 @@
 //! Bounds of texts. The API server checks them too, by schema and CEL; a folder of files has none.
 
+/// The largest integer that JSON readers keep exact: 2^53 - 1.
+pub(crate) const MAX_SAFE_INTEGER: i64 = 9_007_199_254_740_991;
+
 /// A DNS-1123 label of at most 63 characters: namespaces, rules, limits.
 #[must_use]
 pub fn is_label(text: &str) -> bool {
@@ -39,6 +42,35 @@ pub(crate) fn is_model_pattern(text: &str) -> bool {
 
 fn is_model_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "._:@+-".contains(c)
+}
+
+/// The origin of a web page as browsers write it: `https://host` or `https://host:port`, and
+/// `http://` for this machine only.
+pub(crate) fn is_origin(text: &str) -> bool {
+    let is_port =
+        |port: &str| (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
+    let is_host = |host: &str, port: Option<&str>| {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+        !host.is_empty()
+            && host.chars().all(inner)
+            && !host.starts_with(['-', '.'])
+            && !host.ends_with(['-', '.'])
+            && port.is_none_or(is_port)
+    };
+    let authority = |rest: &str| match rest.split_once(':') {
+        Some((host, port)) => is_host(host, Some(port)),
+        None => is_host(rest, None),
+    };
+    if let Some(rest) = text.strip_prefix("https://") {
+        return authority(rest);
+    }
+    let Some(rest) = text.strip_prefix("http://") else {
+        return false;
+    };
+    ["localhost", "127.0.0.1", "[::1]"].iter().any(|host| {
+        rest.strip_prefix(host)
+            .is_some_and(|rest| rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
+    })
 }
 
 /// An Azure API version: it becomes part of a URL.

@@ -7,19 +7,13 @@ use proxy_core::table::Contents;
 use crate::backend::Backends;
 use crate::diagnostic::Verdict;
 use crate::grant::Permissions;
+use crate::host_claim::HostClaims;
 use crate::index::Index;
 use crate::object::{Kind, ObjectRef};
 use crate::reference::References;
+use crate::settings::Settings;
+use crate::unpriced::Prices;
 use crate::{quota, route};
-
-/// The facts about an installation that no object declares.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// The installation's namespace: AIQuotas without `targetRefs` in it cover the whole gateway.
-    pub own_namespace: String,
-    /// Whether the cluster serves ReferenceGrants; without them no reference crosses namespaces.
-    pub grants_served: bool,
-}
 
 /// A table, and the verdicts on its objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,8 +35,10 @@ pub fn compile(index: &Index, settings: &Settings) -> Compiled {
         permissions: &permissions,
         grants_served: settings.grants_served,
     };
-    let (routes, keys) = route::compile(index, &references, &mut verdicts);
-    let quotas = quota::compile(index, &settings.own_namespace, &mut verdicts);
+    let hosts = HostClaims::new(index, settings);
+    let (routes, keys) = route::compile(index, &references, &hosts, &mut verdicts);
+    let prices = Prices::new(&routes, &backends, &settings.own_namespace);
+    let quotas = quota::compile(index, &settings.own_namespace, &prices, &mut verdicts);
     debug_assert!(verdicts.keys().all(|object| object.kind <= Kind::AiQuota));
     Compiled {
         contents: Contents::new(backends.into_usable(), routes, quotas, keys),

@@ -103,7 +103,7 @@ impl<'a> Selector<'a> {
 // === impl Keys ===
 
 impl<'a> Keys<'a> {
-    /// Of several Secrets with the same key the oldest stands for it, then the first by name.
+    /// Of several Secrets with the same key the first by [`StoredSecret::precedence`] stands for it.
     fn new(selected: impl Iterator<Item = Named<'a>>) -> Self {
         let mut winners: HashMap<KeyDigest, Named<'a>> = HashMap::new();
         for (name, secret) in selected {
@@ -111,7 +111,7 @@ impl<'a> Keys<'a> {
                 continue;
             };
             let winner = winners.entry(key.digest).or_insert((name, secret));
-            if secret.age(name) < winner.1.age(winner.0) {
+            if secret.precedence(name) < winner.1.precedence(winner.0) {
                 *winner = (name, secret);
             }
         }
@@ -150,7 +150,7 @@ impl<'a> Keys<'a> {
             if winner == name || same {
                 secrets.push((*winner).clone());
             } else {
-                warnings.push((Reason::Conflicted, same_key(name, winner)));
+                warnings.push(same_key(name, winner));
             }
         }
         secrets.sort();
@@ -163,17 +163,21 @@ impl<'a> Keys<'a> {
     }
 }
 
-fn same_key(loser: &ObjectName, winner: &ObjectName) -> String {
-    let holder = if winner.namespace() == loser.namespace() {
-        format!("Secret {}", winner.name())
-    } else {
-        "a Secret of another namespace".to_owned()
-    };
-    format!(
-        "Secret {} is left out: {holder} comes first, holds the same key and says something else \
-         about its consumer; give each consumer a key of its own",
-        loser.name()
-    )
+/// Says no more of another namespace than that the key is of no use, or it would confirm guessed keys.
+fn same_key(loser: &ObjectName, winner: &ObjectName) -> (Reason, String) {
+    let loser_name = loser.name();
+    if winner.namespace() != loser.namespace() {
+        let message = format!(
+            "Secret {loser_name} is left out: it holds a key that can't be used; put a new one there"
+        );
+        return (Reason::SecretKeyMissing, message);
+    }
+    let message = format!(
+        "Secret {loser_name} is left out: Secret {} comes first, holds the same key and says something \
+         else about its consumer; give each consumer a key of its own",
+        winner.name()
+    );
+    (Reason::Conflicted, message)
 }
 
 /// Whether two Secrets with the same key agree about its consumer.

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use crds::{GROUP, VERSION};
+use crds::{AiRoute, GROUP, RouteMatch, VERSION};
 use proxy_core::names::ObjectName;
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bounds::{is_label, is_subdomain};
 use crate::grant::Grant;
@@ -16,7 +17,7 @@ use crate::object::{Kind, Object, ObjectRef};
 const GRANT_GROUP: &str = "gateway.networking.k8s.io";
 
 /// Why an object of one of our kinds could not be read. Never quotes what a Secret holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DecodeProblem {
     /// The object; `None` if it has no usable name.
     pub object: Option<ObjectRef>,
@@ -26,6 +27,8 @@ pub struct DecodeProblem {
     pub field: String,
     /// The problem and its fix, in one sentence without a full stop.
     pub message: String,
+    /// What can be read of an AIRoute: its hosts, rules and matches.
+    pub remains: Option<Box<AiRoute>>,
 }
 
 /// Reads an object. Returns `None` for a kind that is not compiled. A missing namespace is
@@ -52,24 +55,29 @@ pub fn decode(
     let generation = value.pointer("/metadata/generation");
     let generation = generation.and_then(Value::as_i64).unwrap_or(0);
     drop_nulls(&mut value);
+    let remains = |value: &Value| {
+        let remains = (kind == Kind::AiRoute).then(|| remains(value));
+        remains.flatten().map(Box::new)
+    };
     let decoded = if group == GROUP && version != VERSION {
         Err(PathError {
             field: "apiVersion".to_owned(),
             message: format!("version {version:?} is not known here; write {GROUP}/{VERSION}"),
         })
     } else {
-        decode_kind(kind, value)
+        decode_kind(kind, &value)
     };
     let problem = |PathError { field, message }| DecodeProblem {
         object: Some(object),
         generation,
         field,
         message,
+        remains: remains(&value),
     };
     decoded.map(Some).map_err(problem)
 }
 
-fn decode_kind(kind: Kind, value: Value) -> Result<Object, PathError> {
+fn decode_kind(kind: Kind, value: &Value) -> Result<Object, PathError> {
     match kind {
         Kind::AiBackend => read(value).map(Object::Backend),
         Kind::AiRoute => read(value).map(Object::Route),
@@ -81,7 +89,7 @@ fn decode_kind(kind: Kind, value: Value) -> Result<Object, PathError> {
             ..error
         }),
         Kind::ReferenceGrant => {
-            let grant = Grant::from_json(&value).map(Object::Grant);
+            let grant = Grant::from_json(value).map(Object::Grant);
             grant.ok_or_else(|| PathError {
                 field: "spec".to_owned(),
                 message: "from needs entries with group, kind and namespace, and to needs entries \
@@ -97,7 +105,7 @@ struct PathError {
     message: String,
 }
 
-fn read<T: DeserializeOwned>(value: Value) -> Result<T, PathError> {
+fn read<T: DeserializeOwned>(value: &Value) -> Result<T, PathError> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         PathError {
@@ -114,6 +122,7 @@ fn identify(kind: Kind, value: &mut Value) -> Result<ObjectRef, DecodeProblem> {
         generation: 0,
         field: field.to_owned(),
         message: message.to_owned(),
+        remains: None,
     };
     let metadata = value.get_mut("metadata").and_then(Value::as_object_mut);
     let Some(metadata) = metadata else {
@@ -140,6 +149,43 @@ fn identify(kind: Kind, value: &mut Value) -> Result<ObjectRef, DecodeProblem> {
     Ok(object)
 }
 
+/// An AIRoute with nothing but its hosts, and the names and matches of its rules. What cannot be read of
+/// these matches everything.
+fn remains(route: &Value) -> Option<AiRoute> {
+    let list = |value: &Value, member: &str| -> Vec<Value> {
+        let list = value.get(member).and_then(Value::as_array);
+        list.cloned().unwrap_or_default()
+    };
+    let spec = route.get("spec")?;
+    let mut hostnames = list(spec, "hostnames");
+    hostnames.retain(Value::is_string);
+    let readable = |one: &Value| RouteMatch::deserialize(one).is_ok();
+    let rule = |(index, rule): (usize, Value)| {
+        let name = rule.get("name").and_then(Value::as_str);
+        let name = name.map_or_else(|| format!("rule-{index}"), str::to_owned);
+        let mut matches = list(&rule, "matches");
+        for one in matches.iter_mut().filter(|one| !readable(one)) {
+            *one = json!({});
+        }
+        json!({"name": name, "matches": matches, "backendRefs": []})
+    };
+    let mut rules: Vec<Value> = list(spec, "rules")
+        .into_iter()
+        .enumerate()
+        .map(rule)
+        .collect();
+    if rules.is_empty() {
+        rules.push(rule((0, Value::Null)));
+    }
+    let route = json!({
+        "apiVersion": format!("{GROUP}/{VERSION}"),
+        "kind": "AIRoute",
+        "metadata": route.get("metadata")?,
+        "spec": {"hostnames": hostnames, "rules": rules},
+    });
+    AiRoute::deserialize(route).ok()
+}
+
 fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -162,6 +208,7 @@ impl DecodeProblem {
             object: self.object?,
             generation: self.generation,
             message,
+            remains: self.remains,
         })
     }
 }

@@ -173,6 +173,11 @@ impl Findings {
         );
     }
 
+    /// A part of the object has no effect, or hardly the intended one; all of it is accepted.
+    pub(crate) fn note(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.warning(ConditionType::Accepted, Reason::Accepted, field, message);
+    }
+
     fn add(
         &mut self,
         severity: Severity,

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::{Compiled, Index, Kind, Object, ObjectRef, Settings, Verdict, compile, decode};
+use crate::{
+    Compiled, Index, Kind, Object, ObjectRef, Settings, Tenants, Verdict, compile, decode,
+};
 use proxy_core::names::ObjectName;
 
 /// Decodes an object; one that can't be read becomes [`Object::Undecodable`].
@@ -19,6 +21,8 @@ pub(crate) fn settings() -> Settings {
     Settings {
         own_namespace: crate::INSTALLATION_NAMESPACE.to_owned(),
         grants_served: true,
+        tenants: Tenants::OfRoutes,
+        host_grants: Vec::new(),
     }
 }
 

@@ -26,7 +26,12 @@ pub struct Index {
 #[derive(Debug)]
 pub(crate) enum Stored<T> {
     Decoded(T),
-    Undecodable { generation: i64, message: String },
+    Undecodable {
+        generation: i64,
+        message: String,
+        /// What can be read of an AIRoute.
+        remains: Option<Box<AiRoute>>,
+    },
 }
 
 impl<T> Stored<T> {
@@ -64,8 +69,9 @@ impl Index {
             Object::Undecodable {
                 generation,
                 message,
+                remains,
                 ..
-            } => self.apply_undecodable(kind, name, generation, message),
+            } => self.apply_undecodable(kind, name, (generation, message, remains)),
         }
     }
 
@@ -74,8 +80,7 @@ impl Index {
         &mut self,
         kind: Kind,
         name: ObjectName,
-        generation: i64,
-        message: String,
+        (generation, message, remains): (i64, String, Option<Box<AiRoute>>),
     ) {
         match kind {
             Kind::AiBackend => {
@@ -84,6 +89,7 @@ impl Index {
                     Stored::Undecodable {
                         generation,
                         message,
+                        remains,
                     },
                 );
             }
@@ -93,6 +99,7 @@ impl Index {
                     Stored::Undecodable {
                         generation,
                         message,
+                        remains,
                     },
                 );
             }
@@ -102,6 +109,7 @@ impl Index {
                     Stored::Undecodable {
                         generation,
                         message,
+                        remains,
                     },
                 );
             }

@@ -19,19 +19,27 @@ mod diagnostic;
 #[cfg(test)]
 mod fixture;
 mod grant;
+mod host_claim;
+mod host_grant;
 mod index;
 mod namespace;
 mod object;
+mod price;
 mod quota;
+mod reach;
 mod reference;
 mod route;
 mod secret;
+mod settings;
+mod unpriced;
 
 pub use bounds::{is_label, is_subdomain};
-pub use compile::{Compiled, Settings, compile};
+pub use compile::{Compiled, compile};
 pub use decode::{DecodeProblem, decode};
 pub use diagnostic::{Diagnostic, Judgement, Severity, Verdict};
 pub use grant::{Grant, GrantFrom, GrantTo};
+pub use host_grant::{HostGrant, InvalidHostGrant};
 pub use index::Index;
 pub use namespace::INSTALLATION_NAMESPACE;
 pub use object::{Kind, Object, ObjectRef};
+pub use settings::{Settings, Tenants};

@@ -59,6 +59,9 @@ pub enum Object {
         generation: i64,
         /// The problem; never quotes a credential.
         message: String,
+        /// Hosts, rules and matches of an AIRoute, as far as they can be read: no broader route of the
+        /// namespace may take their traffic.
+        remains: Option<Box<AiRoute>>,
     },
 }
 

@@ -13,6 +13,7 @@ use crate::diagnostic::{Findings, Verdict};
 use crate::index::{Index, Stored};
 use crate::object::{Kind, ObjectRef};
 use crate::route::{consumers, models};
+use crate::unpriced::Prices;
 
 const CONDITIONS: [ConditionType; 1] = [ConditionType::Accepted];
 
@@ -26,6 +27,7 @@ const UNKNOWN_ZONE: &str = "Etc/Unknown";
 pub(crate) fn compile(
     index: &Index,
     own_namespace: &str,
+    prices: &Prices<'_>,
     verdicts: &mut BTreeMap<ObjectRef, Verdict>,
 ) -> Vec<Quota> {
     let mut quotas = Vec::with_capacity(index.quotas.len());
@@ -35,13 +37,16 @@ pub(crate) fn compile(
         let whole = whole(name, own_namespace);
         let (generation, partial) = match stored {
             Stored::Decoded(quota) => {
-                let (compiled, partial) = validate(name, quota, whole, index, &mut findings);
+                let (mut compiled, partial) = validate(name, quota, whole, index, &mut findings);
+                require_prices(&mut compiled, quota, prices, &mut findings);
+                close(&mut compiled.limits);
                 quotas.push(compiled);
                 (quota.metadata.generation.unwrap_or(0), partial)
             }
             Stored::Undecodable {
                 generation,
                 message,
+                ..
             } => {
                 findings.invalid(
                     "",
@@ -119,7 +124,7 @@ fn validate(
         name: name.clone(),
         scope,
         models: models.filter(|_| all_parsed).unwrap_or_default(),
-        consumers: consumers(&spec.match_.consumers),
+        consumers: consumers(&spec.match_.consumers, name.namespace()),
         per,
         attribute: spec.attribute.as_str().into(),
         mode: match spec.mode {
@@ -135,6 +140,43 @@ fn validate(
         unsupported: None,
     };
     (compiled, partial)
+}
+
+/// A limit on cost counts nothing where a price is unknown, and would admit whatever goes there.
+fn require_prices(
+    compiled: &mut Quota,
+    declared: &AiQuota,
+    prices: &Prices<'_>,
+    findings: &mut Findings,
+) {
+    let mut limits = declared.spec.limits.iter();
+    let Some(place) = limits.position(|limit| limit.unit == LimitUnit::CostMicros) else {
+        return;
+    };
+    let missing = prices.missing(compiled);
+    if missing.is_empty() {
+        return;
+    }
+    for message in missing {
+        let (condition, reason) = (ConditionType::Accepted, Reason::PriceMissing);
+        findings.error(
+            condition,
+            reason,
+            format!("spec.limits[{place}].unit"),
+            message,
+        );
+    }
+    let limits = compiled.limits.iter_mut();
+    let on_cost = limits.filter(|limit| limit.unit == Unit::CostMicros);
+    on_cost.for_each(|limit| limit.amount = 0);
+}
+
+/// A limit on cost of 0 would admit what costs nothing, or what has an unknown price. To admit nothing
+/// it counts requests.
+fn close(limits: &mut [Limit]) {
+    let limits = limits.iter_mut().filter(|limit| limit.amount == 0);
+    let on_cost = limits.filter(|limit| limit.unit == Unit::CostMicros);
+    on_cost.for_each(|limit| limit.unit = Unit::Requests);
 }
 
 const fn split(declared: SplitBy) -> Per {

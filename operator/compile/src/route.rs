@@ -9,6 +9,7 @@ use proxy_core::table::Route;
 
 use crate::consumer::{Admitted, Selector};
 use crate::diagnostic::{Findings, Verdict};
+use crate::host_claim::HostClaims;
 use crate::index::{Index, Stored};
 use crate::object::{Kind, ObjectRef};
 use crate::reference::References;
@@ -24,22 +25,31 @@ pub(crate) use rule::{consumers, models};
 pub(crate) fn compile(
     index: &Index,
     references: &References<'_>,
+    hosts: &HostClaims<'_>,
     verdicts: &mut BTreeMap<ObjectRef, Verdict>,
 ) -> (Vec<Route>, Vec<Key>) {
     let mut selector = Selector::new(&index.secrets);
     let mut drafts = Vec::with_capacity(index.routes.len());
     for (name, stored) in &index.routes {
         match stored {
-            Stored::Decoded(route) => drafts.push(draft(name, route, references, &mut selector)),
+            Stored::Decoded(route) => {
+                drafts.push(draft(name, route, references, hosts, &mut selector));
+            }
             Stored::Undecodable {
                 generation,
                 message,
+                remains: left,
             } => {
                 let object = ObjectRef::new(Kind::AiRoute, name.clone());
                 let mut findings = Findings::new(object.clone());
                 findings.invalid("", format!("the object can't be read: {message}"));
                 findings.unresolved(Reason::Invalid, "", "the object can't be read");
-                verdicts.insert(object, findings.verdict(*generation, &CONDITIONS, false));
+                if let Some(route) = left {
+                    let whole = draft(name, route, references, hosts, &mut selector);
+                    drafts.push(whole.remains(findings));
+                } else {
+                    verdicts.insert(object, findings.verdict(*generation, &CONDITIONS, false));
+                }
             }
         }
     }

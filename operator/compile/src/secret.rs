@@ -91,9 +91,10 @@ impl StoredSecret {
         entry_text(&self.data, entry)
     }
 
-    /// Sorts Secrets with the same key: the smallest stands for it.
-    pub(crate) fn age<'a>(&self, name: &'a ObjectName) -> (i64, &'a ObjectName) {
-        (self.created_s, name)
+    /// Sorts Secrets with the same key: the smallest stands for it. Who has the key itself comes before
+    /// those who may know no more than its digest, which is often public.
+    pub(crate) fn precedence<'a>(&self, name: &'a ObjectName) -> (bool, i64, &'a ObjectName) {
+        (!self.data.contains_key(RAW), self.created_s, name)
     }
 }
 

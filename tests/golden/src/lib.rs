@@ -1,13 +1,13 @@
 //! Golden cases: objects in, table and verdicts out. To add a case, add a folder to `cases/` with
 //! an `input.yaml` and let `UPDATE_EXPECT=1` write `contents.txt` and `diagnostics.txt`; then read
 //! them. The namespace of the installation is `tundish-system`. ReferenceGrants are served unless the
-//! input has a comment `# grants: none`.
+//! input has a comment `# grants: none`; hosts are granted by comments such as `# host grant: ai.example.com=a`.
 
 mod render;
 
 pub use render::{contents, verdicts};
 
-use operator_compile::{Compiled, Index, Settings, compile, decode};
+use operator_compile::{Compiled, Index, Settings, Tenants, compile, decode};
 use serde_json::Value;
 
 /// The installation's own namespace in every case.
@@ -35,9 +35,16 @@ pub fn compile_yaml(yaml: &str) -> Compiled {
         };
         index.apply(object);
     }
+    let host_grants = yaml
+        .lines()
+        .filter_map(|line| line.strip_prefix("# host grant: "));
     let settings = Settings {
         own_namespace: OWN_NAMESPACE.to_owned(),
         grants_served: !yaml.contains("# grants: none"),
+        tenants: Tenants::OfRoutes,
+        host_grants: host_grants
+            .map(|grant| grant.parse().expect("a grant"))
+            .collect(),
     };
     compile(&index, &settings)
 }

@@ -9,10 +9,10 @@ use proxy_core::names::{Attributes, ConsumerMatch};
 use proxy_core::quota::{Limit, Window};
 use proxy_core::route::Match;
 use proxy_core::table::{
-    Authentication, Backend, BackendAuth, Contents, Deployment, Quota, Retry, Route, Rule, Scope,
-    Target,
+    Authentication, Backend, BackendAuth, Contents, Cors, Deployment, OutputTokens, Quota, Retry,
+    Route, Rule, Scope, Target,
 };
-use proxy_core::tokens::Price;
+use proxy_core::tokens::{LongContext, Price, Rates};
 
 /// The table.
 #[must_use]
@@ -104,7 +104,7 @@ fn backend(out: &mut String, backend: &Backend) {
         ca,
         server_name,
         connect_timeout,
-        first_byte_timeout,
+        stream_start_timeout,
         idle_timeout,
     } = backend;
     line(out, 0, format_args!("backend {name}"));
@@ -132,26 +132,69 @@ fn backend(out: &mut String, backend: &Backend) {
         out,
         1,
         format_args!(
-            "timeouts: connect {connect_timeout:?}, first byte {first_byte_timeout:?}, idle \
+            "timeouts: connect {connect_timeout:?}, stream start {stream_start_timeout:?}, idle \
              {idle_timeout:?}"
         ),
     );
     for deployment in deployments {
-        let Deployment { name, model, price } = deployment;
-        let Price {
-            input_per_million,
-            cached_input_per_million,
-            output_per_million,
-        } = price;
+        let Deployment {
+            name,
+            model,
+            price,
+            stream_usage,
+        } = deployment;
         line(
             out,
             1,
-            format_args!(
-                "deployment {name}: {model}, price {input_per_million}/\
-                 {cached_input_per_million}/{output_per_million}"
-            ),
+            format_args!("deployment {name}: {model}, stream usage {stream_usage:?}"),
+        );
+        match price {
+            Some(price) => self::price(out, price),
+            None => line(out, 2, "price unknown"),
+        }
+    }
+}
+
+fn price(out: &mut String, price: &Price) {
+    let Price {
+        rates,
+        long_context,
+        routed,
+    } = price;
+    line(out, 2, format_args!("price {}", self::rates(*rates)));
+    if let Some(LongContext {
+        above_input_tokens,
+        rates,
+    }) = long_context
+    {
+        let rates = self::rates(*rates);
+        line(out, 2, format_args!("above {above_input_tokens}: {rates}"));
+    }
+    for (model, rates) in &**routed {
+        line(
+            out,
+            2,
+            format_args!("routed to {model}: {}", self::rates(*rates)),
         );
     }
+}
+
+fn rates(rates: Rates) -> String {
+    let Rates {
+        input,
+        cached_input,
+        cache_write,
+        audio_input,
+        image_input,
+        output,
+        audio_output,
+        image_output,
+        second,
+    } = rates;
+    format!(
+        "in {input} cached {cached_input} written {cache_write} audio {audio_input} image \
+         {image_input}, out {output} audio {audio_output} image {image_output}, second {second}"
+    )
 }
 
 fn route(out: &mut String, route: &Route) {
@@ -160,6 +203,7 @@ fn route(out: &mut String, route: &Route) {
         created_s,
         hostnames,
         authentication,
+        cors,
         rejected,
         rules,
     } = route;
@@ -173,6 +217,7 @@ fn route(out: &mut String, route: &Route) {
         keys,
         anonymous,
         pass_through,
+        unreadable,
     } = authentication;
     let keys = if keys.is_empty() {
         "none".to_owned()
@@ -184,6 +229,12 @@ fn route(out: &mut String, route: &Route) {
         1,
         format_args!("keys: {keys}; anonymous: {anonymous}; pass through: {pass_through}"),
     );
+    if *unreadable {
+        line(out, 1, "others of the namespace: unknown");
+    }
+    if let Some(Cors { allow_origins }) = cors {
+        line(out, 1, format_args!("cors: {}", allow_origins.join(", ")));
+    }
     if let Some(why) = rejected {
         line(out, 1, format_args!("rejected: {why}"));
     }
@@ -197,33 +248,14 @@ fn rule(out: &mut String, rule: &Rule) {
         name,
         matches,
         targets,
+        output_tokens,
         retry,
         request_timeout,
         first_token_timeout,
     } = rule;
     line(out, 1, format_args!("rule {name}"));
     for alternative in matches {
-        let Match {
-            models,
-            operations,
-            headers,
-            consumers,
-        } = alternative;
-        let operations = operations.iter().map(|operation| operation.as_str());
-        let headers = headers
-            .iter()
-            .map(|(name, value)| format!("{name}: {value}"));
-        line(
-            out,
-            2,
-            format_args!(
-                "match models: {}; operations: {}; headers: {}; {}",
-                list(models),
-                list(operations),
-                list(headers),
-                consumer_match(consumers)
-            ),
-        );
+        alternative_of(out, alternative);
     }
     for target in targets {
         let Target {
@@ -237,6 +269,14 @@ fn rule(out: &mut String, rule: &Rule) {
             out,
             2,
             format_args!("-> {backend} {deployment}, weight {weight}, priority {priority}"),
+        );
+    }
+    let OutputTokens { default, max } = output_tokens;
+    if default.is_some() || max.is_some() {
+        line(
+            out,
+            2,
+            format_args!("output tokens: default {default:?}, max {max:?}"),
         );
     }
     let Retry {
@@ -264,6 +304,30 @@ fn rule(out: &mut String, rule: &Rule) {
             "retry {attempts} on {}; request {request_timeout:?}, first token \
              {first_token_timeout:?}",
             on.join(" ")
+        ),
+    );
+}
+
+fn alternative_of(out: &mut String, alternative: &Match) {
+    let Match {
+        models,
+        operations,
+        headers,
+        consumers,
+    } = alternative;
+    let operations = operations.iter().map(|operation| operation.as_str());
+    let headers = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}"));
+    line(
+        out,
+        2,
+        format_args!(
+            "match models: {}; operations: {}; headers: {}; {}",
+            list(models),
+            list(operations),
+            list(headers),
+            consumer_match(consumers)
         ),
     );
 }

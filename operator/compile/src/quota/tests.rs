@@ -1,3 +1,4 @@
+use proxy_core::quota::Unit;
 use proxy_core::table::Scope;
 use serde_json::{Value, json};
 
@@ -87,4 +88,38 @@ fn a_shadowed_quota_in_error_still_refuses_nothing() {
         compiled.contents.quotas[0].mode,
         proxy_core::quota::Mode::Shadow
     );
+}
+
+#[test]
+fn a_limit_on_cost_opens_when_the_price_appears() {
+    let money = |price: Value| {
+        let mut quota = fixture::quota("team/q");
+        quota["spec"]["limits"][0]["unit"] = json!("CostMicros");
+        let mut backend = fixture::backend("team/eu");
+        backend["spec"]["deployments"][0]["price"] = price;
+        let compiled = compiled([quota, fixture::route("team/chat"), backend]);
+        let limit = compiled.contents.quotas[0].limits[0].clone();
+        let found = found(&compiled, Kind::AiQuota, "team/q");
+        ((limit.unit, limit.amount), found)
+    };
+    // Requests, since a request whose price is unknown would count as 0 micros, and 0 fits into 0.
+    let closed = (Unit::Requests, 0);
+    let missing = vec!["PriceMissing at spec.limits[0].unit".to_owned()];
+    assert_eq!(money(Value::Null), (closed, missing));
+    let free = json!({"inputPerMillion": 0, "outputPerMillion": 0});
+    assert_eq!(money(free), ((Unit::CostMicros, 10), Vec::new()));
+}
+
+#[test]
+fn a_quota_with_many_deployments_without_a_price_names_some_and_counts_the_rest() {
+    let mut quota = fixture::quota("team/q");
+    quota["spec"]["limits"][0]["unit"] = json!("CostMicros");
+    let mut backend = fixture::backend("team/eu");
+    let names = (0..20).map(|i| json!({"name": format!("m{i}")}));
+    backend["spec"]["deployments"] = names.collect();
+    let compiled = compiled([quota, fixture::route("team/chat"), backend]);
+    let verdict = fixture::verdict(&compiled, Kind::AiQuota, "team/q");
+    assert_eq!(verdict.diagnostics.len(), 17);
+    let last = &verdict.diagnostics[16].message;
+    assert_eq!(last, "4 more deployments have no price; set it there, too");
 }

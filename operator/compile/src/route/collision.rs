@@ -1,25 +1,28 @@
-//! Two routes with the same host and the same match: the older one wins, then the first by name.
+//! Two routes of a namespace with the same host and the same match: the older one wins, then the first
+//! by name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crds::{ConditionType, Reason};
 use http::HeaderName;
-use proxy_core::names::{Attributes, ModelPattern, ObjectName, Operation};
+use proxy_core::names::{Attributes, ConsumerName, ModelPattern, ObjectName, Operation};
 use proxy_core::route::{HostPattern, Match};
 
 use super::draft::Draft;
 use crate::diagnostic::Findings;
 
-/// A host and a match, which one route owns. The lists are sorted, so equal sets are equal.
+/// A host and a match, which one route of a namespace owns: namespaces do not see each other's routes.
+/// The lists are sorted, so equal sets are equal.
 #[derive(PartialEq, Eq, Hash)]
 struct Claim<'a> {
+    namespace: &'a str,
     /// `None` means any host.
     host: Option<&'a HostPattern>,
     models: &'a [ModelPattern],
     operations: &'a [Operation],
     headers: &'a [(HeaderName, Arc<str>)],
-    consumers: &'a [Arc<str>],
+    consumers: &'a [ConsumerName],
     attributes: &'a Attributes,
 }
 
@@ -36,6 +39,8 @@ pub(super) fn find(drafts: &mut [Draft<'_>]) {
     let mut order: Vec<(i64, &ObjectName, usize)> = drafts
         .iter()
         .enumerate()
+        // A match that was widened since it can't be read is no claim.
+        .filter(|(_, draft)| !draft.remains)
         .map(|(index, draft)| (draft.created_s, draft.name, index))
         .collect();
     order.sort_unstable();
@@ -47,8 +52,8 @@ pub(super) fn find(drafts: &mut [Draft<'_>]) {
             continue;
         };
         for (field, alternative) in alternatives(draft, &everything) {
-            let owners =
-                hosts(draft).map(|host| *claims.entry(claim(host, alternative)).or_insert(name));
+            let owners = hosts(draft)
+                .map(|host| *claims.entry(claim(name, host, alternative)).or_insert(name));
             // Claim every host before the first loss is reported.
             let owners: Vec<&ObjectName> = owners.collect();
             if let Some(winner) = owners.into_iter().find(|owner| *owner != name) {
@@ -66,7 +71,7 @@ pub(super) fn find(drafts: &mut [Draft<'_>]) {
         .collect();
     for (loser, field, winner) in losses {
         if let Some(draft) = drafts.get_mut(loser) {
-            report(&mut draft.findings, field, draft.name, &winner);
+            report(&mut draft.findings, field, &winner);
         }
     }
 }
@@ -104,8 +109,13 @@ fn hosts<'a>(draft: &'a Draft<'_>) -> impl Iterator<Item = Option<&'a HostPatter
     any.into_iter().chain(draft.hostnames.iter().map(Some))
 }
 
-fn claim<'a>(host: Option<&'a HostPattern>, alternative: &'a Match) -> Claim<'a> {
+fn claim<'a>(
+    route: &'a ObjectName,
+    host: Option<&'a HostPattern>,
+    alternative: &'a Match,
+) -> Claim<'a> {
     Claim {
+        namespace: route.namespace(),
         host,
         models: &alternative.models,
         operations: &alternative.operations,
@@ -115,16 +125,10 @@ fn claim<'a>(host: Option<&'a HostPattern>, alternative: &'a Match) -> Claim<'a>
     }
 }
 
-fn report(findings: &mut Findings, field: String, loser: &ObjectName, winner: &ObjectName) {
-    let message = if loser.namespace() == winner.namespace() {
-        format!(
-            "AIRoute {} comes first and has the same host and match; change one of them",
-            winner.name()
-        )
-    } else {
-        "an AIRoute of another namespace comes first and has the same host and match; use another \
-         host name or match"
-            .to_owned()
-    };
+fn report(findings: &mut Findings, field: String, winner: &ObjectName) {
+    let message = format!(
+        "AIRoute {} comes first and has the same host and match; change one of them",
+        winner.name()
+    );
     findings.error(ConditionType::Accepted, Reason::Conflicted, field, message);
 }

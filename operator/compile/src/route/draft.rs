@@ -1,16 +1,18 @@
 //! One AIRoute, validated by itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crds::{AiRoute, AiRouteSpec, ConditionType, Reason};
 use proxy_core::names::ObjectName;
 use proxy_core::route::HostPattern;
-use proxy_core::table::{Authentication, Route, Rule};
+use proxy_core::table::{Authentication, Cors, Route, Rule};
 
 use super::rule::{self, DraftRule};
-use crate::bounds::{duplicate, is_hostname};
+use crate::bounds::{duplicate, is_hostname, is_origin};
 use crate::consumer::{Admitted, Selector};
 use crate::diagnostic::{Findings, Verdict};
+use crate::host_claim::HostClaims;
 use crate::object::{Kind, ObjectRef, created_s};
 use crate::reference::References;
 
@@ -21,6 +23,9 @@ pub(super) const CONDITIONS: [ConditionType; 2] =
 /// The field that selects the Secrets with keys.
 const SELECTOR: &str = "spec.authentication.apiKeys.secretSelector.matchLabels";
 
+/// Most origins of a route; the schema has the same bound.
+const MAX_ORIGINS: usize = 32;
+
 /// A validated route, before collisions and keys are known.
 pub(super) struct Draft<'a> {
     pub(super) name: &'a ObjectName,
@@ -28,12 +33,19 @@ pub(super) struct Draft<'a> {
     pub(super) hostnames: Vec<HostPattern>,
     pub(super) rules: Vec<DraftRule>,
     pub(super) findings: Findings,
+    cors: Option<Cors>,
     spec: &'a AiRouteSpec,
     generation: i64,
     /// Its place among the selections of Secrets.
     pub(super) selection: Option<usize>,
     /// A part of the route was left out.
     partial: bool,
+    /// It may serve callers without a key, if it declares so.
+    granted: bool,
+    /// Not all of the callers that it admits are known.
+    unreadable: bool,
+    /// It is what is left of an object that cannot be read.
+    pub(super) remains: bool,
 }
 
 /// Validates a route.
@@ -41,6 +53,7 @@ pub(super) fn draft<'a>(
     name: &'a ObjectName,
     route: &'a AiRoute,
     references: &References<'_>,
+    hosts: &HostClaims<'_>,
     selector: &mut Selector<'a>,
 ) -> Draft<'a> {
     let spec = &route.spec;
@@ -52,6 +65,8 @@ pub(super) fn draft<'a>(
     }
     let hostnames = hostnames(spec, &mut findings);
     authentication(spec, &mut findings);
+    let granted = granted(name, spec, &hostnames, hosts, &mut findings);
+    let cors = cors(spec, &mut findings);
     let keys = spec.authentication.api_keys.as_ref();
     let labels = keys.map(|keys| &keys.secret_selector.match_labels);
     let selection = labels
@@ -84,9 +99,15 @@ pub(super) fn draft<'a>(
         hostnames,
         rules,
         findings,
+        cors,
         spec,
         generation: route.metadata.generation.unwrap_or(0),
         selection,
+        remains: false,
+        granted,
+        unreadable: !granted
+            || !spec.authentication.jwt.is_empty()
+            || labels.is_some_and(BTreeMap::is_empty),
         partial: targets < declared_targets || !spec.authentication.jwt.is_empty(),
     }
 }
@@ -123,6 +144,11 @@ fn authentication(spec: &AiRouteSpec, findings: &mut Findings) {
                        key; add one, for example tundish.dev/keys: chat";
         findings.invalid(SELECTOR, message);
     }
+    if keys.is_some() && declared.pass_through.is_some() {
+        let message = "keys of the gateway are never sent to a backend, so these admit no \
+                       caller to a route with passThrough; give them a route of their own";
+        findings.note(format!("{FIELD}.apiKeys"), message);
+    }
     let other_way =
         keys.is_some() || declared.anonymous.is_some() || declared.pass_through.is_some();
     if !declared.jwt.is_empty() {
@@ -144,9 +170,94 @@ fn authentication(spec: &AiRouteSpec, findings: &mut Findings) {
     }
 }
 
+/// Whether the route may serve the callers without a key that it declares.
+fn granted(
+    name: &ObjectName,
+    spec: &AiRouteSpec,
+    hostnames: &[HostPattern],
+    hosts: &HostClaims<'_>,
+    findings: &mut Findings,
+) -> bool {
+    let declared = &spec.authentication;
+    let way = if declared.anonymous.is_some() {
+        "anonymous"
+    } else if declared.pass_through.is_some() {
+        "passThrough"
+    } else {
+        return true;
+    };
+    let Some(host) = hosts.missing(hostnames, name.namespace()) else {
+        return true;
+    };
+    let on = if host == "*" { "every host" } else { &host };
+    let message = format!(
+        "callers without a key could be claimed by every namespace, and none may take those of another; \
+         ask the platform to grant {on} to this one (hostGrants, --host-grant={host}={}), or use apiKeys",
+        name.namespace()
+    );
+    let (condition, reason) = (ConditionType::Accepted, Reason::HostNotGranted);
+    findings.error(
+        condition,
+        reason,
+        format!("spec.authentication.{way}"),
+        message,
+    );
+    false
+}
+
+/// Origins in order. One in error allows nothing; the route is rejected then.
+fn cors(spec: &AiRouteSpec, findings: &mut Findings) -> Option<Cors> {
+    const FIELD: &str = "spec.cors.allowOrigins";
+    let declared = &spec.cors.as_ref()?.allow_origins;
+    if declared.is_empty() {
+        let message =
+            "is empty; name an origin, for example https://app.example.com, or remove cors";
+        findings.invalid(FIELD, message);
+    }
+    if declared.len() > MAX_ORIGINS {
+        let message =
+            format!("has more than {MAX_ORIGINS} origins; remove some, or write \"*\" alone");
+        findings.invalid(FIELD, message);
+    }
+    for (i, origin) in declared.iter().enumerate() {
+        let default_port = (origin.starts_with("https://") && origin.ends_with(":443"))
+            || (origin.starts_with("http://") && origin.ends_with(":80"));
+        let message = if origin == "*" {
+            if declared.len() == 1 {
+                continue;
+            }
+            "already allows every page; remove it, or the other origins"
+        } else if !is_origin(origin) {
+            "an origin is https://host or https://host:port in lower case, without a path; http:// is \
+             only for localhost; correct it, for example https://app.example.com"
+        } else if default_port {
+            "browsers leave the port out if it is 443 of https or 80 of http, so this origin never \
+             matches; remove the port"
+        } else {
+            continue;
+        };
+        findings.invalid(format!("{FIELD}[{i}]"), message);
+    }
+    let mut allow_origins: Vec<Arc<str>> = declared.iter().map(|one| one.as_str().into()).collect();
+    allow_origins.sort();
+    allow_origins.dedup();
+    Some(Cors { allow_origins })
+}
+
 // === impl Draft ===
 
 impl Draft<'_> {
+    /// What is left if the object cannot be read: it holds its hosts and matches, and serves nothing.
+    pub(super) fn remains(self, findings: Findings) -> Self {
+        Self {
+            findings,
+            unreadable: true,
+            remains: true,
+            partial: false,
+            ..self
+        }
+    }
+
     /// The compiled route; `None` if no host of it can be parsed, since it would then match any
     /// host.
     pub(super) fn finish(mut self, admitted: &Admitted) -> (Option<Route>, Verdict) {
@@ -164,10 +275,8 @@ impl Draft<'_> {
             self.findings.warning(condition, *reason, SELECTOR, message);
         }
         let rejected = self.findings.first_error(ConditionType::Accepted);
-        let rejected: Option<Arc<str>> = rejected.map(|error| {
-            let text = format!("{}: {}: {}", error.reason, error.field, error.message);
-            text.into()
-        });
+        let rejected: Option<Arc<str>> =
+            rejected.map(|error| format!("{}: {}", error.reason, error.located()).into());
         let hostless = self.hostnames.is_empty() && !self.spec.hostnames.is_empty();
         let mut rules: Vec<Rule> = self.rules.into_iter().map(|draft| draft.rule).collect();
         if rejected.is_some() {
@@ -180,9 +289,11 @@ impl Draft<'_> {
             hostnames: self.hostnames,
             authentication: Authentication {
                 keys: admitted.secrets.clone(),
-                anonymous: self.spec.authentication.anonymous.is_some(),
-                pass_through: self.spec.authentication.pass_through.is_some(),
+                anonymous: self.granted && self.spec.authentication.anonymous.is_some(),
+                pass_through: self.granted && self.spec.authentication.pass_through.is_some(),
+                unreadable: self.unreadable,
             },
+            cors: self.cors,
             rejected,
             rules: rules.into_iter().map(Arc::new).collect(),
         };

@@ -2,18 +2,28 @@
 
 use std::sync::Arc;
 
-use crds::{AiRouteSpec, Operation, RetryOn, RouteMatch, RouteRule};
+use crds::{AiRouteSpec, Operation, RetryWhen, RouteMatch, RouteRule};
 use http::HeaderName;
-use proxy_core::names::{self, ConsumerMatch, ModelPattern, ObjectName};
+use proxy_core::auth::Caller;
+use proxy_core::names::{self, ConsumerMatch, ConsumerName, ModelPattern, ObjectName};
 use proxy_core::route::Match;
-use proxy_core::table::{Retry, Rule};
+use proxy_core::table::{Deployment, OutputTokens, Retry, Rule};
+use proxy_core::tokens::{is_reasoning, max_output_tokens};
 
+use crate::backend::Backends;
 use crate::bounds::{is_label, is_model_pattern};
 use crate::diagnostic::Findings;
+use crate::reach::{Reached, reached};
 use crate::reference::{Place, References};
 
 /// Most further attempts; the schema has the same bound.
 const MAX_ATTEMPTS: i32 = 5;
+
+/// The largest bound on output tokens; the schema has the same.
+const MAX_OUTPUT_TOKENS: u64 = 10_000_000;
+/// With a smaller bound a model that reasons often has no tokens left for its answer. Low effort
+/// takes some hundred tokens, and providers advise to leave thousands.
+const REASONING_NEEDS: u64 = 2_048;
 
 /// A compiled rule, and its place among the declared ones.
 pub(crate) struct DraftRule {
@@ -53,6 +63,7 @@ pub(super) fn compile(
     });
     let targets = targets.collect();
     let retry = retry(declared, &field, findings);
+    let bounds = output_tokens(declared, &field, findings);
     let request = declared.timeouts.request;
     let first_token = declared.timeouts.first_token;
     if first_token.is_some_and(|first_token| first_token > request) {
@@ -63,9 +74,12 @@ pub(super) fn compile(
     let mut matches = Vec::with_capacity(declared.matches.len());
     let mut origins = Vec::with_capacity(declared.matches.len());
     for (i, alternative) in declared.matches.iter().enumerate() {
-        if let Some(compiled) =
-            alternative_of(alternative, &format!("{field}.matches[{i}]"), findings)
-        {
+        if let Some(compiled) = alternative_of(
+            alternative,
+            route,
+            &format!("{field}.matches[{i}]"),
+            findings,
+        ) {
             matches.push(compiled);
             origins.push(i);
         }
@@ -74,22 +88,120 @@ pub(super) fn compile(
     if matches.is_empty() && !declared.matches.is_empty() {
         return None;
     }
+    let rule = Rule {
+        name: declared.name.as_str().into(),
+        matches,
+        targets,
+        output_tokens: bounds,
+        retry,
+        request_timeout: Some(request.as_std()),
+        first_token_timeout: first_token.map(crds::Duration::as_std),
+    };
+    judge_bounds(&rule, route, references.backends, &field, findings);
     Some(DraftRule {
-        rule: Rule {
-            name: declared.name.as_str().into(),
-            matches,
-            targets,
-            retry,
-            request_timeout: Some(request.as_std()),
-            first_token_timeout: first_token.map(crds::Duration::as_std),
-        },
+        rule,
         declared: index,
         matches: origins,
     })
 }
 
+/// The bounds on output tokens; one that is invalid is left out, and the route rejected.
+fn output_tokens(declared: &RouteRule, field: &str, findings: &mut Findings) -> OutputTokens {
+    let Some(crds::OutputTokens { default, max }) = declared.output_tokens else {
+        return OutputTokens::default();
+    };
+    let field = format!("{field}.outputTokens");
+    if default.is_none() && max.is_none() {
+        let message = "sets no bound; set default, max or both, or remove it";
+        findings.invalid(&field, message);
+    }
+    let mut bound = |name: &str, bound: Option<i64>| {
+        let bound = bound?;
+        let valid = u64::try_from(bound).ok();
+        let valid = valid.filter(|valid| (1..=MAX_OUTPUT_TOKENS).contains(valid));
+        if valid.is_none() {
+            let message = format!("must be 1 to {MAX_OUTPUT_TOKENS}");
+            findings.invalid(format!("{field}.{name}"), message);
+        }
+        valid
+    };
+    let bounds = OutputTokens {
+        default: bound("default", default),
+        max: bound("max", max),
+    };
+    if let (Some(default), Some(max)) = (bounds.default, bounds.max)
+        && default > max
+    {
+        let message = format!("must not be larger than max ({max}); lower default or raise max");
+        findings.invalid(format!("{field}.default"), message);
+    }
+    bounds
+}
+
+/// Warns of bounds that the models of the rule hardly serve.
+fn judge_bounds(
+    rule: &Rule,
+    route: &ObjectName,
+    backends: &Backends<'_>,
+    field: &str,
+    findings: &mut Findings,
+) {
+    let OutputTokens { default, max } = rule.output_tokens;
+    let field = format!("{field}.outputTokens");
+    // The stricter of the two is the one to mend; default is never above max.
+    let (name, smallest) = match (default, max) {
+        (_, Some(max)) if max < REASONING_NEEDS => ("max", max),
+        (Some(default), _) => ("default", default),
+        (None, Some(max)) => ("max", max),
+        (None, None) => return,
+    };
+    let reasons = |deployment: &Deployment| is_reasoning(&deployment.model);
+    if smallest < REASONING_NEEDS
+        && let Some(one) = reached(rule, &[], backends, reasons).next()
+    {
+        let message = format!(
+            "is {smallest}, and reasoning counts into it: {} may spend all of it before the first \
+             word of its answer; set {REASONING_NEEDS} or more, or serve it by a rule of its own",
+            shown(&one, route)
+        );
+        findings.note(format!("{field}.{name}"), message);
+    }
+    let mut all = reached(rule, &[], backends, |_| true);
+    let too_small = all.find_map(|one| {
+        let most = max_output_tokens(&one.deployment.model)?;
+        // An embedding answers no tokens, and takes no bound.
+        (most > 0 && default? > most).then_some((one, most))
+    });
+    if let (Some((one, most)), Some(default)) = (too_small, default) {
+        let message = format!(
+            "is {default}, and {} answers at most {most} tokens: a backend may refuse every request \
+             without a bound of its own; lower it",
+            shown(&one, route)
+        );
+        findings.note(format!("{field}.default"), message);
+    }
+}
+
+/// A deployment as the status of `route` may name it: not what another namespace has.
+fn shown(one: &Reached<'_>, route: &ObjectName) -> String {
+    let (backend, deployment) = (one.backend, one.deployment);
+    if backend.namespace() == route.namespace() {
+        let (name, model) = (&deployment.name, &deployment.model);
+        let model = if name == model {
+            String::new()
+        } else {
+            format!(" ({model})")
+        };
+        format!("deployment {name}{model} of AIBackend {backend}")
+    } else if one.named {
+        format!("deployment {} of AIBackend {backend}", deployment.name)
+    } else {
+        format!("a deployment of AIBackend {backend}")
+    }
+}
+
 fn retry(declared: &RouteRule, field: &str, findings: &mut Findings) -> Retry {
-    let crds::Retry { attempts, on } = &declared.retry;
+    let crds::Retry { attempts, when } = &declared.retry;
     let further = u8::try_from(*attempts)
         .ok()
         .filter(|_| *attempts <= MAX_ATTEMPTS);
@@ -97,22 +209,27 @@ fn retry(declared: &RouteRule, field: &str, findings: &mut Findings) -> Retry {
         let message = format!("must be 0 to {MAX_ATTEMPTS}; 0 turns retries off");
         findings.invalid(format!("{field}.retry.attempts"), message);
     }
-    if on.is_empty() {
+    if when.is_empty() {
         let message = "is empty; name a reason to try again, or set attempts: 0";
-        findings.invalid(format!("{field}.retry.on"), message);
+        findings.invalid(format!("{field}.retry.when"), message);
     }
     Retry {
         attempts: further.unwrap_or(0),
-        on_too_many_requests: on.contains(&RetryOn::TooManyRequests),
-        on_server_error: on.contains(&RetryOn::ServerError),
-        on_connect_failure: on.contains(&RetryOn::ConnectFailure),
-        on_timeout: on.contains(&RetryOn::Timeout),
+        on_too_many_requests: when.contains(&RetryWhen::TooManyRequests),
+        on_server_error: when.contains(&RetryWhen::ServerError),
+        on_connect_failure: when.contains(&RetryWhen::ConnectFailure),
+        on_timeout: when.contains(&RetryWhen::Timeout),
     }
 }
 
 /// One alternative with sorted lists; `None` if a part of it can't be parsed, since without that
 /// part it would match more than declared.
-fn alternative_of(declared: &RouteMatch, field: &str, findings: &mut Findings) -> Option<Match> {
+fn alternative_of(
+    declared: &RouteMatch,
+    route: &ObjectName,
+    field: &str,
+    findings: &mut Findings,
+) -> Option<Match> {
     let models = models(&declared.models, field, findings);
     let mut headers = Vec::with_capacity(declared.headers.len());
     let mut all_parsed = true;
@@ -147,7 +264,7 @@ fn alternative_of(declared: &RouteMatch, field: &str, findings: &mut Findings) -
         models: models?,
         operations,
         headers,
-        consumers: consumers(&declared.consumers),
+        consumers: consumers(&declared.consumers, route.namespace()),
     };
     all_parsed.then_some(compiled)
 }
@@ -174,8 +291,10 @@ pub(crate) fn models(
     (declared.is_empty() || !patterns.is_empty()).then_some(patterns)
 }
 
-pub(crate) fn consumers(declared: &crds::ConsumerMatch) -> ConsumerMatch {
-    let mut names: Vec<Arc<str>> = declared.names.iter().map(|n| n.as_str().into()).collect();
+/// The consumers that an object of `namespace` names.
+pub(crate) fn consumers(declared: &crds::ConsumerMatch, namespace: &str) -> ConsumerMatch {
+    let names = declared.names.iter();
+    let mut names: Vec<_> = names.map(|name| consumer(name, namespace)).collect();
     names.sort();
     names.dedup();
     let attributes = declared.attributes.iter();
@@ -183,6 +302,18 @@ pub(crate) fn consumers(declared: &crds::ConsumerMatch) -> ConsumerMatch {
     ConsumerMatch {
         names,
         attributes: attributes.collect(),
+    }
+}
+
+/// `namespace/name`; a bare name means a consumer of the object's own namespace, or a caller without a
+/// Secret.
+fn consumer(name: &str, namespace: &str) -> ConsumerName {
+    if Caller::is_without_secret(name) {
+        return ConsumerName::new("", name);
+    }
+    match name.split_once('/') {
+        Some((namespace, name)) => ConsumerName::new(namespace, name),
+        None => ConsumerName::new(namespace, name),
     }
 }
 

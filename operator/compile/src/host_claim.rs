@@ -1,0 +1,52 @@
+//! Claims of hosts: whether a route may serve callers without a key on all of its hosts.
+
+use std::collections::BTreeSet;
+
+use proxy_core::route::HostPattern;
+
+use crate::index::Index;
+use crate::settings::{Settings, Tenants};
+
+/// Which routes may serve callers without a key.
+pub(crate) struct HostClaims<'a> {
+    settings: &'a Settings,
+    /// Some namespace could take the callers of another.
+    needed: bool,
+}
+
+// === impl HostClaims ===
+
+impl<'a> HostClaims<'a> {
+    pub(crate) fn new(index: &Index, settings: &'a Settings) -> Self {
+        let of_routes = || {
+            let all = index.routes.keys().map(|route| route.namespace());
+            let others: BTreeSet<&str> = all.filter(|one| *one != settings.own_namespace).collect();
+            others.len() > 1
+        };
+        Self {
+            settings,
+            needed: match settings.tenants {
+                Tenants::One => false,
+                Tenants::Many => true,
+                Tenants::OfRoutes => of_routes(),
+            },
+        }
+    }
+
+    /// The first of `hosts` on which a route of `namespace` may not serve callers without a key. Whoever
+    /// writes to the installation's own namespace could write the grants, too.
+    pub(crate) fn missing(&self, hosts: &[HostPattern], namespace: &str) -> Option<String> {
+        if !self.needed || namespace == self.settings.own_namespace {
+            return None;
+        }
+        let granted = |host: Option<&HostPattern>| {
+            let mut grants = self.settings.host_grants.iter();
+            grants.any(|grant| grant.covers(host, namespace))
+        };
+        if hosts.is_empty() {
+            return (!granted(None)).then(|| "*".to_owned());
+        }
+        let missing = hosts.iter().find(|host| !granted(Some(host)));
+        missing.map(ToString::to_string)
+    }
+}

@@ -1,0 +1,28 @@
+//! What compiling must know besides the objects.
+
+use crate::host_grant::HostGrant;
+
+/// The facts about an installation that no object declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The installation's namespace: AIQuotas without `targetRefs` in it cover the whole gateway.
+    pub own_namespace: String,
+    /// Whether the cluster serves ReferenceGrants; without them no reference crosses namespaces.
+    pub grants_served: bool,
+    /// How many namespaces could claim each other's callers.
+    pub tenants: Tenants,
+    /// Who may serve callers without a key on which host, if several could.
+    pub host_grants: Vec<HostGrant>,
+}
+
+/// How many namespaces have routes, the installation's own not counted: what is written there is the
+/// platform's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tenants {
+    /// At most one, so no grant of a host is needed.
+    One,
+    /// Any number.
+    Many,
+    /// As many as the AIRoutes say.
+    OfRoutes,
+}

@@ -1,0 +1,120 @@
+//! Deployments without a price, which a limit on cost cannot count.
+
+use std::collections::BTreeSet;
+
+use proxy_core::names::ObjectName;
+use proxy_core::table::{Deployment, Quota, Route, Scope};
+
+use crate::backend::Backends;
+use crate::reach::reached;
+
+/// Most deployments that are named for one quota; the others are counted.
+const NAMED: usize = 16;
+
+/// Finds what a limit on cost reaches and cannot count.
+pub(crate) struct Prices<'a> {
+    /// Sorted by name.
+    routes: &'a [Route],
+    backends: &'a Backends<'a>,
+    own_namespace: &'a str,
+    /// Whether any deployment has no price. Most installations have either none or no limits on
+    /// cost, and need no search.
+    any_missing: bool,
+}
+
+/// A deployment without a price, as the quota's status may name it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Unpriced<'a> {
+    backend: &'a ObjectName,
+    /// `None` if the status must not show it.
+    deployment: Option<&'a str>,
+}
+
+impl<'a> Prices<'a> {
+    pub(crate) fn new(
+        routes: &'a [Route],
+        backends: &'a Backends<'a>,
+        own_namespace: &'a str,
+    ) -> Self {
+        let mut deployments = backends.all_usable().flat_map(|one| &one.deployments);
+        Self {
+            routes,
+            backends,
+            own_namespace,
+            any_missing: deployments.any(|deployment| deployment.price.is_none()),
+        }
+    }
+
+    /// One message for each deployment that `quota` reaches and whose price is unknown.
+    pub(crate) fn missing(&self, quota: &Quota) -> Vec<String> {
+        if !self.any_missing {
+            return Vec::new();
+        }
+        let mut found: BTreeSet<Unpriced<'_>> = BTreeSet::new();
+        for route in self.covered(&quota.scope) {
+            let rules = route.rules.iter();
+            for rule in rules.filter(|rule| quota.scope.covers(&route.name, &rule.name)) {
+                let is_unpriced = |deployment: &Deployment| deployment.price.is_none();
+                for one in reached(rule, &quota.models, self.backends, is_unpriced) {
+                    // A status must not show what another namespace has, unless the route says it.
+                    let is_shown = one.named
+                        || one.backend.namespace() == quota.name.namespace()
+                        || quota.name.namespace() == self.own_namespace;
+                    found.insert(Unpriced {
+                        backend: one.backend,
+                        deployment: is_shown.then_some(&*one.deployment.name),
+                    });
+                }
+            }
+        }
+        let mut messages: Vec<String> = found.iter().take(NAMED).map(Unpriced::message).collect();
+        if let Some(more) = found.len().checked_sub(NAMED).filter(|more| *more > 0) {
+            messages.push(format!(
+                "{more} more deployments have no price; set it there, too"
+            ));
+        }
+        messages
+    }
+
+    /// The routes of a scope.
+    fn covered(&self, scope: &Scope) -> Vec<&'a Route> {
+        match scope {
+            Scope::Gateway => self.routes.iter().collect(),
+            Scope::Namespace(namespace) => {
+                let start = self
+                    .routes
+                    .partition_point(|route| *route.name.namespace() < **namespace);
+                let rest = self.routes.iter().skip(start);
+                rest.take_while(|route| *route.name.namespace() == **namespace)
+                    .collect()
+            }
+            Scope::Targets(targets) => {
+                let find = |name: &ObjectName| {
+                    let place = self.routes.binary_search_by(|route| route.name.cmp(name));
+                    place.ok().and_then(|place| self.routes.get(place))
+                };
+                targets.iter().filter_map(|(name, _)| find(name)).collect()
+            }
+        }
+    }
+}
+
+impl Unpriced<'_> {
+    fn message(&self) -> String {
+        const SO: &str = "has no price, so the limit can't count what it costs and admits nothing";
+        let Self {
+            backend,
+            deployment,
+        } = self;
+        match deployment {
+            Some(name) => format!(
+                "deployment {name} of AIBackend {backend} {SO}; set deployments[{name}].price there, \
+                 or {{inputPerMillion: 0, outputPerMillion: 0}} if it is free"
+            ),
+            None => format!(
+                "a deployment of AIBackend {backend} {SO}; ask its owner to set deployments[].price \
+                 there, or {{inputPerMillion: 0, outputPerMillion: 0}} if it is free"
+            ),
+        }
+    }
+}
