@@ -13,6 +13,7 @@ mod fields;
 mod line;
 mod object;
 mod objects;
+mod price;
 mod quota;
 mod report;
 mod restricted;

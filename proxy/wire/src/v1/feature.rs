@@ -7,7 +7,7 @@
 use std::fmt;
 
 use proxy_core::auth::Key;
-use proxy_core::table::{Backend, Quota, Route};
+use proxy_core::table::{Backend, OutputTokens, Quota, Route};
 use serde::{Deserialize, Serialize};
 
 /// A declared object, to judge which features it needs.
@@ -35,6 +35,30 @@ pub struct Feature {
 /// The features that one side knows: an operator writes their names, a proxy enforces them.
 #[derive(Clone, Copy, Debug)]
 pub struct Features(pub &'static [Feature]);
+
+/// Bounds on the output tokens of a rule: a proxy that overlooks them lets longer answers through.
+const OUTPUT_TOKENS: Feature = Feature {
+    name: "outputTokens",
+    needed_by: |declared| {
+        matches!(declared, Declared::Route(route) if route.rules.iter().any(|rule| {
+            rule.output_tokens != OutputTokens::default()
+        }))
+    },
+};
+
+/// Rules for consumers of one namespace: a proxy that compares names only takes those of any namespace
+/// for them, where the route admits any.
+const CONSUMER_NAMESPACES: Feature = Feature {
+    name: "consumerNamespaces",
+    needed_by: |declared| {
+        matches!(declared, Declared::Route(route) if {
+            let admits_any = route.authentication.anonymous || route.authentication.pass_through;
+            let matches = route.rules.iter().flat_map(|rule| &rule.matches);
+            let mut names = matches.flat_map(|one| &one.consumers.names);
+            admits_any && names.any(|name| name.namespace.is_some())
+        })
+    },
+};
 
 /// An entry that a proxy cannot enforce as declared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,8 +94,8 @@ pub(super) fn needs(json: &str) -> Result<Vec<String>, serde_json::Error> {
 
 impl Features {
     /// What this build knows. A restriction that older proxies would overlook is added here, with a
-    /// line in the fixtures' README. Empty: version 1 has had no additions yet.
-    pub const KNOWN: Self = Self(&[]);
+    /// line in the fixtures' README.
+    pub const KNOWN: Self = Self(&[OUTPUT_TOKENS, CONSUMER_NAMESPACES]);
 
     /// The names of the features that an object uses.
     pub(super) fn needed_by(self, declared: Declared<'_>) -> Vec<&'static str> {

@@ -9,12 +9,12 @@ use std::time::Duration;
 use http::HeaderName;
 use pem::{EncodeConfig, LineEnding, Pem};
 use proxy_core::auth::KeyDigest;
-use proxy_core::names::{ModelPattern, ObjectName, Operation, Secret};
+use proxy_core::names::{ConsumerName, ModelPattern, ObjectName, Operation, Secret};
 use proxy_core::quota::{
     LimitName, Mode, OnStoreLoss, Per, Period, StoreState, SubjectKey, TimeZone, Unit,
 };
 use proxy_core::route::HostPattern;
-use proxy_core::table::BackendKind;
+use proxy_core::table::{BackendKind, StreamUsage};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde::de::Error as _;
@@ -29,7 +29,7 @@ pub(super) trait Word: Sized {
 }
 
 /// Carries a [`Word`] through serde.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Text<T>(pub(super) T);
 
 /// A duration in whole milliseconds, which is the resolution of Kubernetes' durations.
@@ -156,6 +156,18 @@ impl Word for ModelPattern {
     }
 }
 
+impl Word for ConsumerName {
+    const WHAT: &'static str = "namespace/consumer";
+
+    fn write(&self) -> Cow<'_, str> {
+        Cow::Owned(self.to_string())
+    }
+
+    fn read(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
+
 impl Word for HeaderName {
     const WHAT: &'static str = "header name";
 
@@ -272,6 +284,7 @@ words!(
     Foundry = "Foundry",
     OpenAiCompatible = "OpenAICompatible"
 );
+words!(StreamUsage, "streamUsage", Auto = "Auto", Never = "Never");
 words!(
     Period,
     "period",

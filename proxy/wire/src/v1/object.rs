@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use http::HeaderName;
 use proxy_core::auth::{self, KeyDigest};
-use proxy_core::names::{self, ModelPattern, ObjectName, Operation};
+use proxy_core::names::{self, ConsumerName, ModelPattern, ObjectName, Operation};
 use proxy_core::route::{self, HostPattern};
-use proxy_core::table::{self, BackendAuth, BackendKind};
-use proxy_core::tokens;
+use proxy_core::table::{self, BackendAuth, BackendKind, StreamUsage};
 use serde::{Deserialize, Serialize};
 
 use super::fields::{Certificates, Credential, Millis, Text, texts, values};
+use super::price::Price;
 
 type Pairs = Vec<(Arc<str>, Arc<str>)>;
 
@@ -29,6 +29,7 @@ pub(super) struct Backend {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     server_name: Option<Arc<str>>,
     connect_timeout_ms: Millis,
+    /// The wait for the head of a stream; the first release waited as long for any answer.
     first_byte_timeout_ms: Millis,
     idle_timeout_ms: Millis,
 }
@@ -50,12 +51,10 @@ enum Auth {
 struct Deployment {
     name: Arc<str>,
     model: Arc<str>,
-    #[serde(default)]
-    input_per_million: u64,
-    #[serde(default)]
-    cached_input_per_million: u64,
-    #[serde(default)]
-    output_per_million: u64,
+    #[serde(flatten)]
+    price: Price,
+    #[serde(default, skip_serializing_if = "is_auto")]
+    stream_usage: Text<StreamUsage>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,8 +65,16 @@ pub(super) struct Route {
     hostnames: Vec<Text<HostPattern>>,
     authentication: Authentication,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    cors: Option<Cors>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     rejected: Option<Arc<str>>,
     rules: Vec<Rule>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Cors {
+    allow_origins: Vec<Arc<str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,6 +86,8 @@ struct Authentication {
     anonymous: bool,
     #[serde(default)]
     pass_through: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    unreadable: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -88,6 +97,10 @@ struct Rule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     matches: Vec<Match>,
     targets: Vec<Target>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    default_output_tokens: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_output_tokens: Option<u64>,
     #[serde(default)]
     retry: Retry,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,8 +125,12 @@ struct Match {
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ConsumerMatch {
+    /// Without their namespaces: all that the first release compares.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     names: Vec<Arc<str>>,
+    /// The same as `namespace/name`, if one of them has a namespace. These count, then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    full_names: Vec<Text<ConsumerName>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     attributes: Pairs,
 }
@@ -168,7 +185,7 @@ impl From<&table::Backend> for Backend {
             ca_pem: backend.ca.clone().map(Certificates),
             server_name: backend.server_name.clone(),
             connect_timeout_ms: Millis(backend.connect_timeout),
-            first_byte_timeout_ms: Millis(backend.first_byte_timeout),
+            first_byte_timeout_ms: Millis(backend.stream_start_timeout),
             idle_timeout_ms: Millis(backend.idle_timeout),
         }
     }
@@ -196,7 +213,7 @@ impl Backend {
             ca: self.ca_pem.map(|certificates| certificates.0),
             server_name: self.server_name,
             connect_timeout: self.connect_timeout_ms.0,
-            first_byte_timeout: self.first_byte_timeout_ms.0,
+            stream_start_timeout: self.first_byte_timeout_ms.0,
             idle_timeout: self.idle_timeout_ms.0,
         })
     }
@@ -217,9 +234,8 @@ impl From<&table::Deployment> for Deployment {
         Self {
             name: Arc::clone(&deployment.name),
             model: Arc::clone(&deployment.model),
-            input_per_million: deployment.price.input_per_million,
-            cached_input_per_million: deployment.price.cached_input_per_million,
-            output_per_million: deployment.price.output_per_million,
+            price: Price::of(deployment.price.as_deref()),
+            stream_usage: Text(deployment.stream_usage),
         }
     }
 }
@@ -229,13 +245,22 @@ impl Deployment {
         table::Deployment {
             name: self.name,
             model: self.model,
-            price: tokens::Price {
-                input_per_million: self.input_per_million,
-                cached_input_per_million: self.cached_input_per_million,
-                output_per_million: self.output_per_million,
-            },
+            price: self.price.into_core().map(Arc::new),
+            stream_usage: self.stream_usage.0,
         }
     }
+}
+
+fn is_auto(stream_usage: &Text<StreamUsage>) -> bool {
+    stream_usage.0 == StreamUsage::Auto
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 // === impl Route ===
@@ -249,7 +274,11 @@ impl From<&table::Route> for Route {
                 keys: texts(&route.authentication.keys),
                 anonymous: route.authentication.anonymous,
                 pass_through: route.authentication.pass_through,
+                unreadable: route.authentication.unreadable,
             },
+            cors: route.cors.as_ref().map(|cors| Cors {
+                allow_origins: cors.allow_origins.clone(),
+            }),
             rejected: route.rejected.clone(),
             rules: route.rules.iter().map(|rule| Rule::from(&**rule)).collect(),
         }
@@ -266,7 +295,11 @@ impl Route {
                 keys: values(self.authentication.keys),
                 anonymous: self.authentication.anonymous,
                 pass_through: self.authentication.pass_through,
+                unreadable: self.authentication.unreadable,
             },
+            cors: self.cors.map(|cors| table::Cors {
+                allow_origins: cors.allow_origins,
+            }),
             rejected: self.rejected,
             rules: self
                 .rules
@@ -289,6 +322,8 @@ impl From<&table::Rule> for Rule {
             name: Arc::clone(&rule.name),
             matches: rule.matches.iter().map(Match::from).collect(),
             targets: rule.targets.iter().map(target).collect(),
+            default_output_tokens: rule.output_tokens.default,
+            max_output_tokens: rule.output_tokens.max,
             retry: Retry {
                 attempts: rule.retry.attempts,
                 on_too_many_requests: rule.retry.on_too_many_requests,
@@ -314,6 +349,10 @@ impl Rule {
             name: self.name,
             matches: self.matches.into_iter().map(Match::into_core).collect(),
             targets: self.targets.into_iter().map(target).collect(),
+            output_tokens: table::OutputTokens {
+                default: self.default_output_tokens,
+                max: self.max_output_tokens,
+            },
             retry: table::Retry {
                 attempts: self.retry.attempts,
                 on_too_many_requests: self.retry.on_too_many_requests,
@@ -354,8 +393,11 @@ impl Match {
 
 impl From<&names::ConsumerMatch> for ConsumerMatch {
     fn from(from: &names::ConsumerMatch) -> Self {
+        let has_namespace = from.names.iter().any(|one| one.namespace.is_some());
+        let full_names: &[ConsumerName] = if has_namespace { &from.names } else { &[] };
         Self {
-            names: from.names.clone(),
+            names: from.names.iter().map(|one| Arc::clone(&one.name)).collect(),
+            full_names: texts(full_names),
             attributes: from.attributes.clone(),
         }
     }
@@ -363,12 +405,17 @@ impl From<&names::ConsumerMatch> for ConsumerMatch {
 
 impl ConsumerMatch {
     pub(super) fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.attributes.is_empty()
+        self.names.is_empty() && self.full_names.is_empty() && self.attributes.is_empty()
     }
 
     pub(super) fn into_core(self) -> names::ConsumerMatch {
+        let names = if self.full_names.is_empty() {
+            self.names.into_iter().map(ConsumerName::anywhere).collect()
+        } else {
+            values(self.full_names)
+        };
         names::ConsumerMatch {
-            names: self.names,
+            names,
             attributes: self.attributes,
         }
     }

@@ -11,7 +11,7 @@ use http::HeaderName;
 use proxy_core::names::{ConsumerMatch, ModelPattern, ObjectName};
 use proxy_core::quota::{Mode, OnStoreLoss};
 use proxy_core::route::{HostPattern, Match};
-use proxy_core::table::{Authentication, Quota, Retry, Route, Rule, Scope};
+use proxy_core::table::{Authentication, OutputTokens, Quota, Retry, Route, Rule, Scope};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -42,6 +42,7 @@ pub(super) fn route(name: ObjectName, entry: &Value, reason: &str) -> Route {
         created_s: read(entry, "createdS").unwrap_or(i64::MIN),
         hostnames: hostnames(entry),
         authentication: authentication(entry),
+        cors: None,
         rejected: Some(reason.into()),
         rules,
     }
@@ -83,14 +84,14 @@ fn hostnames(entry: &Value) -> Vec<HostPattern> {
     read
 }
 
+/// Only what can be read; the rest may admit any consumer of the namespace.
 fn authentication(entry: &Value) -> Authentication {
-    let Some(entry) = entry.get("authentication") else {
-        return Authentication::default();
-    };
+    let known = entry.get("authentication").unwrap_or(&Value::Null);
     Authentication {
-        keys: words(entry, "keys").read,
-        anonymous: read(entry, "anonymous").unwrap_or_default(),
-        pass_through: read(entry, "passThrough").unwrap_or_default(),
+        keys: words(known, "keys").read,
+        anonymous: read(known, "anonymous").unwrap_or_default(),
+        pass_through: read(known, "passThrough").unwrap_or_default(),
+        unreadable: true,
     }
 }
 
@@ -104,6 +105,7 @@ fn rule(index: usize, entry: &Value) -> Rule {
             .flat_map(alternatives)
             .collect(),
         targets: Vec::new(),
+        output_tokens: OutputTokens::default(),
         retry: Retry::default(),
         request_timeout: None,
         first_token_timeout: None,

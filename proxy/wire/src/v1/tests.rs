@@ -9,14 +9,14 @@ use http::HeaderName;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proxy_core::auth::{Key, KeyDigest};
-use proxy_core::names::{ConsumerMatch, ModelPattern, ObjectName, Operation, Secret};
+use proxy_core::names::{ConsumerMatch, ConsumerName, ModelPattern, ObjectName, Operation, Secret};
 use proxy_core::quota::{Limit, Mode, OnStoreLoss, Per, Period, TimeZone, Unit, Window};
 use proxy_core::route::{HostPattern, Match};
 use proxy_core::table::{
-    Authentication, Backend, BackendAuth, BackendKind, Contents, Deployment, Quota, Retry, Route,
-    Rule, Scope, Table, Target,
+    Authentication, Backend, BackendAuth, BackendKind, Contents, Cors, Deployment, OutputTokens,
+    Quota, Retry, Route, Rule, Scope, StreamUsage, Table, Target,
 };
-use proxy_core::tokens::Price;
+use proxy_core::tokens::{LongContext, Price, Rates};
 
 use super::*;
 use crate::v1;
@@ -35,16 +35,19 @@ fn backend(text: &str, auth: BackendAuth) -> Backend {
         deployments: vec![Deployment {
             name: "gpt-4o-prod".into(),
             model: "gpt-4o".into(),
-            price: Price {
-                input_per_million: 2_500_000,
-                cached_input_per_million: 1_250_000,
-                output_per_million: 10_000_000,
-            },
+            price: Some(Arc::new(Price {
+                rates: Rates {
+                    cached_input: 1_250_000,
+                    ..Rates::of_text(2_500_000, 10_000_000)
+                },
+                ..Price::default()
+            })),
+            stream_usage: StreamUsage::Auto,
         }],
         ca: Some(Arc::new([Arc::new([0])])),
         server_name: Some("foundry.internal".into()),
         connect_timeout: Duration::from_secs(2),
-        first_byte_timeout: Duration::from_secs(60),
+        stream_start_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_millis(30_500),
     }
 }
@@ -61,7 +64,9 @@ fn route(text: &str) -> Route {
             keys: vec![name("team-a/alice"), name("team-a/bob")],
             anonymous: false,
             pass_through: true,
+            unreadable: false,
         },
+        cors: None,
         rejected: None,
         rules: vec![Arc::new(Rule {
             name: "chat".into(),
@@ -73,7 +78,7 @@ fn route(text: &str) -> Route {
                 operations: vec![Operation::ChatCompletions, Operation::Embeddings],
                 headers: vec![(HeaderName::from_static("x-tier"), "gold".into())],
                 consumers: ConsumerMatch {
-                    names: vec!["alice".into()],
+                    names: vec![ConsumerName::anywhere("alice")],
                     attributes: vec![("team".into(), "a".into())],
                 },
             }],
@@ -83,6 +88,7 @@ fn route(text: &str) -> Route {
                 weight: 3,
                 priority: 1,
             }],
+            output_tokens: OutputTokens::default(),
             retry: Retry {
                 attempts: 2,
                 on_too_many_requests: true,
@@ -159,6 +165,49 @@ fn contents() -> Contents {
     )
 }
 
+/// [`contents`] with everything that came after the first release.
+fn newest() -> Contents {
+    let mut contents = contents();
+    let west = contents.backends.last_mut().unwrap();
+    let router = Deployment {
+        name: "router".into(),
+        model: "model-router".into(),
+        price: Some(Arc::new(Price {
+            rates: Rates {
+                cached_input: 250_000,
+                cache_write: 3_125_000,
+                audio_input: 40_000_000,
+                image_input: 5_000_000,
+                audio_output: 80_000_000,
+                image_output: 30_000_000,
+                second: 100,
+                ..Rates::of_text(2_500_000, 15_000_000)
+            },
+            long_context: Some(LongContext {
+                above_input_tokens: 272_000,
+                rates: Rates::of_text(5_000_000, 22_500_000),
+            }),
+            routed: [("gpt-5.6-luna".into(), Rates::of_text(300_000, 1_200_000))].into(),
+        })),
+        stream_usage: StreamUsage::Never,
+    };
+    let unpriced = Deployment {
+        name: "unpriced".into(),
+        price: None,
+        ..router.clone()
+    };
+    Arc::make_mut(west).deployments.extend([router, unpriced]);
+    let route = Arc::make_mut(&mut contents.routes[0]);
+    route.cors = Some(Cors {
+        allow_origins: vec!["https://app.example.com".into()],
+    });
+    Arc::make_mut(&mut route.rules[0]).output_tokens = OutputTokens {
+        default: Some(8_192),
+        max: Some(16_384),
+    };
+    contents
+}
+
 fn snapshot(objects: Objects) -> Snapshot {
     Snapshot {
         version: VERSION,
@@ -175,7 +224,7 @@ fn line(line: &Line) -> Vec<u8> {
 
 #[test]
 fn the_written_snapshot_is_the_committed_one() {
-    let written = line(&Line::Snapshot(snapshot(encode(&contents()))));
+    let written = line(&Line::Snapshot(snapshot(encode(&newest()))));
     expect_file!["../fixtures/written.ndjson"].assert_eq(std::str::from_utf8(&written).unwrap());
 }
 
@@ -336,11 +385,50 @@ fn any_window() -> impl Strategy<Value = Window> {
     ]
 }
 
+fn any_rates() -> impl Strategy<Value = Rates> {
+    prop::array::uniform9(any::<u64>()).prop_map(|[a, b, c, d, e, f, g, h, i]| Rates {
+        input: a,
+        cached_input: b,
+        cache_write: c,
+        audio_input: d,
+        image_input: e,
+        output: f,
+        audio_output: g,
+        image_output: h,
+        second: i,
+    })
+}
+
+fn any_price() -> impl Strategy<Value = Option<Price>> {
+    let long = prop::option::of((any::<u64>(), any_rates()));
+    let routed = vec(("[a-z]{1,3}", any_rates()), 0..3);
+    let full = (any_rates(), long, routed).prop_map(|(rates, long, routed)| Price {
+        rates,
+        long_context: long.map(|(above_input_tokens, rates)| LongContext {
+            above_input_tokens,
+            rates,
+        }),
+        routed: routed
+            .into_iter()
+            .map(|(model, rates)| (model.into(), rates))
+            .collect(),
+    });
+    let plain = (any::<u64>(), any::<u64>(), any::<u64>());
+    let plain = plain.prop_map(|(input, cached_input, output)| Price {
+        rates: Rates {
+            cached_input,
+            ..Rates::of_text(input, output)
+        },
+        ..Price::default()
+    });
+    prop_oneof![Just(None), plain.prop_map(Some), full.prop_map(Some)]
+}
+
 prop_compose! {
     fn any_backend()(
         name in any_name(), auth in any_auth(), openai: bool, url in "\\PC{0,20}",
         version in prop::option::of("[0-9-]{1,8}"), models in vec("\\PC{1,6}", 0..3),
-        millis in 0..1_000_000u64, price: u64,
+        millis in 0..1_000_000u64, price in any_price(), never: bool,
     ) -> Backend {
         Backend {
             name,
@@ -351,7 +439,8 @@ prop_compose! {
             deployments: models.iter().map(|model| Deployment {
                 name: model.as_str().into(),
                 model: "m".into(),
-                price: Price { input_per_million: price, ..Price::default() },
+                price: price.clone().map(Arc::new),
+                stream_usage: if never { StreamUsage::Never } else { StreamUsage::Auto },
             }).collect(),
             idle_timeout: Duration::from_millis(millis),
             ca: None,
@@ -366,6 +455,7 @@ prop_compose! {
         rejected in prop::option::of("\\PC{0,20}"), hosts in vec("(\\*\\.)?[a-z]{1,5}\\.[a-z]{1,3}", 0..3),
         models in vec("[a-z0-9.]{1,4}\\*?", 0..3), operations in prop::sample::subsequence(Operation::ALL.to_vec(), 0..4),
         value in "\\PC{0,8}", weight: u32, priority: u8, timeout in prop::option::of(0..1_000_000u64),
+        default: Option<u64>, max: Option<u64>, origins in prop::option::of(vec("\\PC{0,8}", 0..3)),
     ) -> Route {
         let mut rule = Rule::clone(&route("x/y").rules[0]);
         rule.matches = vec![Match {
@@ -377,12 +467,16 @@ prop_compose! {
         rule.targets[0].weight = weight;
         rule.targets[0].priority = priority;
         rule.request_timeout = timeout.map(Duration::from_millis);
+        rule.output_tokens = OutputTokens { default, max };
         Route {
             name,
             created_s,
             rejected: rejected.map(Into::into),
             hostnames: hosts.iter().map(|h| HostPattern::parse(h).unwrap()).collect(),
             authentication: Authentication { anonymous, ..Authentication::default() },
+            cors: origins.map(|origins| Cors {
+                allow_origins: origins.into_iter().map(Into::into).collect(),
+            }),
             rules: vec![Arc::new(rule)],
         }
     }

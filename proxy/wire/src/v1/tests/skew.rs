@@ -1,5 +1,6 @@
 //! Proxies and operators of different versions: what one writes and the other does not know.
 
+use proxy_core::names::Usage;
 use proxy_core::quota::{Carried, CounterReading, LimitName, StoreState, SubjectKey};
 use proxy_core::table::Scope;
 
@@ -26,6 +27,9 @@ const COLOUR: Features = Features(&[Feature {
         name.name().starts_with("red")
     },
 }]);
+
+/// What an operator of version 0.1.0 writes: everything of [`newest`] in one snapshot.
+const OPERATOR_0_1_0: &str = include_str!("../../fixtures/v1-0.1.0/operator.ndjson");
 
 fn lines() -> Vec<Line> {
     let old = encode(&contents());
@@ -118,6 +122,135 @@ fn this_proxy_reads_what_a_released_operator_writes() {
     let mut expected = contents();
     expected.backends.sort_by(|a, b| a.name.cmp(&b.name));
     assert_eq!(decode(&snapshot.verified().unwrap()).unwrap(), expected);
+}
+
+#[test]
+fn this_proxy_reads_what_an_operator_with_prices_by_class_writes() {
+    let Ok(Line::Snapshot(snapshot)) = Line::parse(OPERATOR_0_1_0.as_bytes()) else {
+        panic!("the line is a snapshot");
+    };
+    let read = as_proxy(&snapshot.verified().unwrap(), Features::KNOWN);
+    assert!(read.unsupported.is_empty());
+    let mut expected = newest();
+    expected.backends.sort_by(|a, b| a.name.cmp(&b.name));
+    assert_eq!(read.contents, expected);
+}
+
+#[test]
+fn a_released_proxy_refuses_longer_answers_than_a_rule_allows() {
+    let written = encode(&newest());
+    let needing: Vec<_> = entries(&written)
+        .unwrap()
+        .into_iter()
+        .filter(|(_, entry)| matches!(entry, OldEntry::Unsupported(_)))
+        .collect();
+    // Neither a price nor an origin takes anything away from it.
+    let needs = OldEntry::Unsupported(vec!["outputTokens".to_owned()]);
+    assert_eq!(needing, [("route/team-a/chat".to_owned(), needs)]);
+}
+
+#[test]
+fn names_of_consumers_keep_their_namespaces_and_old_names_mean_any() {
+    let mut contents = contents();
+    let names = vec![
+        ConsumerName::new("team-a", "alice"),
+        ConsumerName::anywhere("bob"),
+    ];
+    Arc::make_mut(&mut contents.quotas[0]).consumers.names = names.clone();
+    let route = Arc::make_mut(&mut contents.routes[0]);
+    Arc::make_mut(&mut route.rules[0]).matches[0]
+        .consumers
+        .names = names;
+    route.authentication.unreadable = true;
+    let needing = |contents: &Contents| -> Vec<String> {
+        let read = as_proxy(&encode(contents), Features(&[]));
+        assert_eq!(
+            as_proxy(&encode(contents), Features::KNOWN).contents,
+            *contents
+        );
+        read.unsupported.iter().map(ToString::to_string).collect()
+    };
+    contents.backends.sort_by(|a, b| a.name.cmp(&b.name));
+    // An older proxy would count other consumers of these names too, which is no more than declared.
+    // It would also serve them where anybody is admitted.
+    assert_eq!(
+        needing(&contents),
+        ["route/team-a/chat needs consumerNamespaces"]
+    );
+    Arc::make_mut(&mut contents.routes[0])
+        .authentication
+        .pass_through = false;
+    assert_eq!(needing(&contents), [""; 0]);
+    let written = encode(&contents);
+    let quota = written.entry(&format!("quota/{}", contents.quotas[0].name));
+    let quota: serde_json::Value = serde_json::from_str(quota.unwrap().json()).unwrap();
+    let expected = serde_json::json!(["alice", "bob"]);
+    assert_eq!(quota["consumers"]["names"], expected);
+    let expected = serde_json::json!(["team-a/alice", "*/bob"]);
+    assert_eq!(quota["consumers"]["fullNames"], expected);
+}
+
+#[test]
+fn an_unknown_price_stays_unknown_and_one_of_0_stays_0() {
+    let mut contents = contents();
+    let backend = Arc::make_mut(&mut contents.backends[0]);
+    let [of_0, unknown] = [Some(Arc::default()), None].map(|price| Deployment {
+        price,
+        ..backend.deployments[0].clone()
+    });
+    backend.deployments = vec![of_0, unknown];
+    let sent = backend.deployments.clone();
+    let name = backend.name.clone();
+    let read = decode(&encode(&contents)).unwrap();
+    let found = read.backends.iter().find(|one| one.name == name).unwrap();
+    assert_eq!(found.deployments, sent);
+    // The first release wrote 0 for a deployment without a price, and still means that.
+    let then = old(
+        r#"{"backend/a/b": {"kind": "Foundry", "endpoint": "https://a.example",
+        "auth": {"type": "None"}, "connectTimeoutMs": 1, "firstByteTimeoutMs": 1, "idleTimeoutMs": 1,
+        "deployments": [{"name": "m", "model": "m", "inputPerMillion": 0,
+            "cachedInputPerMillion": 0, "outputPerMillion": 0}]}}"#,
+    );
+    assert_eq!(
+        then.contents.backends[0].deployments[0].price,
+        Some(Arc::default())
+    );
+}
+
+proptest! {
+    #[test]
+    fn a_released_proxy_never_charges_less_than_a_deployment_costs(
+        price in any_price(), parts in prop::array::uniform7(0u64..1_000), long: bool,
+    ) {
+        let Some(price) = price else { return Ok(()) };
+        let mut contents = contents();
+        let backend = Arc::make_mut(&mut contents.backends[0]);
+        backend.deployments[0].price = Some(Arc::new(price.clone()));
+        let key = format!("backend/{}", backend.name);
+        let written = encode(&contents);
+        let entry: serde_json::Value = serde_json::from_str(written.entry(&key).unwrap().json()).unwrap();
+        let rate = |name: &str| u128::from(entry["deployments"][0][name].as_u64().unwrap());
+        let [cached, cache_write, audio, image, text, audio_output, output] = parts;
+        let usage = Usage {
+            input_tokens: cached + cache_write + audio + image + text + if long { 1 << 20 } else { 0 },
+            cached_input_tokens: cached,
+            cache_write_tokens: cache_write,
+            audio_input_tokens: audio,
+            image_input_tokens: image,
+            output_tokens: output + audio_output,
+            audio_output_tokens: audio_output,
+            ..Usage::default()
+        };
+        let fresh = u128::from(usage.input_tokens - cached) * rate("inputPerMillion");
+        let then = fresh
+            + u128::from(cached) * rate("cachedInputPerMillion")
+            + u128::from(usage.output_tokens) * rate("outputPerMillion");
+        let then = u64::try_from(then.div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        let routed = price.routed.first().map(|(model, _)| &**model);
+        for model in [None, routed] {
+            prop_assert!(price.cost_micros(usage, model) <= then);
+        }
+    }
 }
 
 #[test]
@@ -223,6 +356,7 @@ fn what_needs_an_unknown_feature_is_restricted_and_the_rest_is_applied() {
     // Everything that matches is kept, and nothing that serves.
     let mut refusing = route("team-a/red");
     refusing.rejected = Some(reason.into());
+    refusing.authentication.unreadable = true;
     for rule in &mut refusing.rules {
         let rule = Arc::make_mut(rule);
         rule.targets.clear();
