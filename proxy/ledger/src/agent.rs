@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use crate::ledger::Ledger;
 use crate::link::Link;
+use crate::looks::Looks;
 use crate::metrics::{Metrics, StoreMetrics};
 use crate::recall::Recall;
 use crate::script::{self, Caller, Item, Outcome, Reply};
@@ -52,6 +53,7 @@ pub struct Agent {
     lent: HashMap<String, Arc<Slot>>,
     /// The epoch of the store's data; empty before the first answer.
     epoch: Arc<str>,
+    looks: Looks,
     /// When the store last answered, and when it last counted the replicas.
     answered: Option<Instant>,
     counted: Option<Instant>,
@@ -102,6 +104,7 @@ impl Agent {
     pub fn new(config: StoreConfig, metrics: &Metrics) -> (Arc<Ledger>, Self) {
         let (store, calls) = Store::new();
         let ledger = Arc::new(Ledger::with_store(metrics, Some(Arc::clone(&store))));
+        metrics.store.up.show();
         // Unique per process: the grants of an earlier process are not ours.
         let replica = format!("{}-{:08x}", config.replica, rand::random::<u32>());
         let agent = Self {
@@ -113,6 +116,7 @@ impl Agent {
             script: Arc::new(Script::new(script::TEXT)),
             lent: HashMap::new(),
             epoch: "".into(),
+            looks: Looks::default(),
             answered: None,
             counted: None,
         };
@@ -168,7 +172,7 @@ impl Agent {
 
     fn leave(&mut self) {
         self.store.enter(Phase::Away);
-        self.metrics.up.set(0);
+        self.metrics.up.set(false);
         self.drop_calls();
     }
 
@@ -225,9 +229,16 @@ impl Agent {
         while let Some(returned) = sent.next().await {
             match returned.reply {
                 Ok(Reply {
-                    outcome: Outcome::Done(answers, _),
+                    outcome: Outcome::Done(answers, without_grants_ms),
                     ..
-                }) => returned.call.answered(answers, returned.trip),
+                }) => {
+                    let settling = without_grants_ms > 0;
+                    let trip = RoundTrip {
+                        settling,
+                        ..returned.trip
+                    };
+                    returned.call.answered(answers, trip);
+                }
                 Ok(_) | Err(_) => returned.call.fail(),
             }
         }
@@ -243,7 +254,7 @@ impl Agent {
         // Taken out of the lock: requests list counters while they hold the counters' own locks.
         let mut listed = std::mem::take(&mut *self.store.listed.lock());
         listed.retain(|slot| {
-            let (due, keep) = slot.tend(replicas, now);
+            let (due, keep) = slot.tend(replicas, &mut self.looks, now);
             unlisted |= !keep;
             asked.extend(due.map(|(limit, ask)| Asked {
                 slot: Arc::clone(slot),
@@ -252,6 +263,7 @@ impl Agent {
             }));
             keep
         });
+        self.looks.renew();
         self.store.listed.lock().append(&mut listed);
         if unlisted {
             self.lent.retain(|_, slot| slot.is_listed());
@@ -335,6 +347,7 @@ impl Agent {
                 trip: RoundTrip {
                     sent_ms,
                     received_ms,
+                    settling: false,
                 },
                 took: clock::instant().saturating_duration_since(started),
                 reply,
@@ -367,7 +380,9 @@ impl Agent {
         self.metrics.called("answered");
         self.answered = Some(clock::instant());
         self.metrics.duration.observe(took.as_secs_f64());
-        let ahead = reply.unix_ms.saturating_sub(clock::now().unix_ms);
+        let now = clock::now();
+        self.store.touch(now);
+        let ahead = reply.unix_ms.saturating_sub(now.unix_ms);
         self.store.ahead_ms.store(ahead, Ordering::Relaxed);
         self.store.counted.store(reply.replicas, Ordering::Relaxed);
         self.metrics
@@ -382,14 +397,15 @@ impl Agent {
                         pause: Duration::from_millis(pause_ms),
                     });
                 }
-                call.answered(answers, trip);
-                let phase = if without_grants_ms > 0 {
+                let settling = without_grants_ms > 0;
+                call.answered(answers, RoundTrip { settling, ..trip });
+                let phase = if settling {
                     Phase::Settling
                 } else {
                     Phase::Open
                 };
                 if self.store.phase() != phase {
-                    self.metrics.up.set(1);
+                    self.metrics.up.set(true);
                     self.store.enter(phase);
                 }
             }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use proxy_core::names::Moment;
-use proxy_core::quota::{Backing, Cost, Entry, Loss, OnStoreLoss, Reservation};
+use proxy_core::quota::{Backing, Cost, Entry, Reservation, Unit};
 use smallvec::SmallVec;
 
 use crate::counters::Counters;
 use crate::level::Levels;
+use crate::limit::EnforcedLimit;
 use crate::metrics::Settlements;
-use crate::slot::State;
+use crate::slot::{Slot, State};
 use crate::store::Store;
 
 /// A reservation in every limit that applies to one request. It is settled exactly once: by
@@ -17,13 +18,15 @@ use crate::store::Store;
 #[derive(Debug)]
 pub struct Charge {
     pub(crate) counters: Arc<Counters>,
-    /// What is held of each counter.
-    pub(crate) held: SmallVec<[Held; 4]>,
+    /// What is held of each counter; `None` once it is settled.
+    pub(crate) held: SmallVec<[Option<Held>; 4]>,
     pub(crate) settled: bool,
     /// What a drop settles at: the reservation, narrowed as the answer goes on.
     pub estimate: Cost,
     /// How the limits stood once it was reserved.
     pub levels: Levels,
+    /// Whether it was waited for: the moment that was asked with has passed.
+    pub waited: bool,
     pub(crate) clock: fn() -> Moment,
     pub(crate) settlements: Arc<Settlements>,
     pub(crate) store: Option<Arc<Store>>,
@@ -33,6 +36,8 @@ pub struct Charge {
 pub(crate) struct Held {
     pub(crate) taken: Reservation,
     pub(crate) asked: u64,
+    /// What it may use beyond that.
+    pub(crate) exposure: u64,
 }
 
 /// How a reservation ended.
@@ -42,14 +47,28 @@ pub enum Settled {
     Measured,
     /// By an estimate: the usage is unknown.
     Estimated,
-    /// Given back: the backend bills nothing.
+    /// Given back: no backend answered.
     Released,
+    /// Given back but for the request itself: a backend answered, and bills nothing.
+    Refused,
 }
 
 impl Charge {
     /// Replaces the reservation by what was used until `now`.
     pub fn settle(mut self, actual: Cost, how: Settled, now: Moment) {
         self.finish(actual, how, now);
+    }
+
+    /// Gives back what it holds of `Concurrency` limits, while the rest goes on.
+    pub fn release_permits(&mut self) {
+        let now = (self.clock)();
+        for ((slot, live), held) in self.counters.all().iter().zip(&mut self.held) {
+            if live.limit.unit == Unit::Concurrency
+                && let Some(held) = held.take()
+            {
+                held.settle(slot, live, 0, now, self.store.as_deref());
+            }
+        }
     }
 
     fn finish(&mut self, actual: Cost, how: Settled, now: Moment) {
@@ -59,37 +78,52 @@ impl Charge {
         match how {
             Settled::Measured => self.settlements.measured.inc(),
             Settled::Estimated => self.settlements.estimated.inc(),
-            Settled::Released => self.settlements.released.inc(),
+            Settled::Released | Settled::Refused => self.settlements.released.inc(),
         };
-        for ((slot, live), held) in self.counters.all().iter().zip(self.held.drain(..)) {
+        for ((slot, live), held) in self.counters.all().iter().zip(&mut self.held) {
+            let Some(held) = held.take() else { continue };
             let used = match how {
-                Settled::Released => 0,
+                Settled::Refused if live.limit.unit == Unit::Requests => held.asked,
+                Settled::Released | Settled::Refused => 0,
                 Settled::Measured | Settled::Estimated => actual.of(live.limit.unit),
             };
-            let mut state = slot.state.lock();
-            state.reserved = state.reserved.saturating_sub(held.asked);
-            if !state.counter.suits(&live.limit) {
-                // A later table counts by another window, with a new counter.
-                continue;
-            }
-            let State {
-                counter, escrow, ..
-            } = &mut *state;
-            let mut entry = Entry {
-                limit: &live.limit,
-                mode: live.mode(),
-                counter,
-                backing: escrow.as_mut().map_or(Backing::Own, |escrow| {
-                    let (on, share) = (OnStoreLoss::Deny, 0);
-                    Backing::Cut(escrow, Loss { on, share })
-                }),
-            };
-            entry.settle(held.taken, used, now);
-            let unlisted = !std::mem::replace(&mut state.listed, true);
-            drop(state);
-            if unlisted && let Some(store) = &self.store {
-                store.list(slot);
-            }
+            held.settle(slot, live, used, now, self.store.as_deref());
+        }
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    fn settle(
+        self,
+        slot: &Arc<Slot>,
+        live: &EnforcedLimit,
+        used: u64,
+        now: Moment,
+        store: Option<&Store>,
+    ) {
+        let mut state = slot.state.lock();
+        state.reserved = state.reserved.saturating_sub(self.asked);
+        state.exposure.remove(self.exposure);
+        if !state.counter.suits(&live.limit) {
+            // A later table counts by another window, with a new counter.
+            return;
+        }
+        let State {
+            counter, escrow, ..
+        } = &mut *state;
+        let mut entry = Entry {
+            limit: &live.limit,
+            mode: live.mode(),
+            counter,
+            backing: escrow.as_mut().map_or(Backing::Own, Backing::Lent),
+        };
+        entry.settle(self.taken, used, now);
+        let unlisted = !std::mem::replace(&mut state.listed, true);
+        drop(state);
+        if unlisted && let Some(store) = store {
+            store.list(slot);
         }
     }
 }

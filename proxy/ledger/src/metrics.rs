@@ -1,6 +1,11 @@
 //! What is counted about reservations, limits and the store.
 
-use prometheus_client::encoding::EncodeLabelSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -40,12 +45,19 @@ pub struct Metrics {
 /// What is counted about the store.
 #[derive(Clone, Debug)]
 pub(crate) struct StoreMetrics {
-    pub(crate) up: Gauge,
+    pub(crate) up: StoreUp,
     pub(crate) replicas: Gauge,
     calls: Family<CallLabels, Counter>,
     pub(crate) losses: Counter,
     pub(crate) recalls: Counter,
     pub(crate) duration: Histogram,
+}
+
+/// Whether the store answers. Without a store there is no such series: 0 would read as an outage.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StoreUp {
+    has_store: Arc<AtomicBool>,
+    gauge: Gauge,
 }
 
 /// Handles for the ways in which a reservation ends.
@@ -107,21 +119,44 @@ impl Metrics {
     }
 }
 
+impl StoreUp {
+    /// There is a store; it has not answered yet.
+    pub(crate) fn show(&self) {
+        self.has_store.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, answers: bool) {
+        self.gauge.set(answers.into());
+    }
+}
+
+impl Collector for StoreUp {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        if !self.has_store.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let encoder = encoder.encode_descriptor(
+            "quota_store_up",
+            "Whether the shared store of counters answers (1), or each limit does what onStoreLoss says (0); \
+             only with a store.",
+            None,
+            self.gauge.metric_type(),
+        )?;
+        EncodeMetric::encode(&self.gauge, encoder)
+    }
+}
+
 impl StoreMetrics {
     fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
-            up: Gauge::default(),
+            up: StoreUp::default(),
             replicas: Gauge::default(),
             calls: Family::default(),
             losses: Counter::default(),
             recalls: Counter::default(),
             duration: Histogram::new(SECONDS),
         };
-        registry.register(
-            "quota_store_up",
-            "Whether the shared store of counters answers (1), or each limit does what onStoreLoss says (0)",
-            metrics.up.clone(),
-        );
+        registry.register_collector(Box::new(metrics.up.clone()));
         registry.register(
             "quota_store_replicas",
             "Replicas that the store has heard of within 2 s",

@@ -14,8 +14,22 @@ pub struct Refused {
     pub limit: Option<Spent>,
     /// When the same request would fit.
     pub wait: Wait,
+    /// Why it refused.
+    pub cause: Cause,
+}
+
+/// Why a limit refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It is spent.
+    Spent,
     /// The store is away, and what its loss leaves to this replica is spent.
-    pub store_lost: bool,
+    StoreLost,
+    /// Too many requests run that may use more than they hold, and this would be another.
+    Exposed {
+        /// How many run.
+        running: u32,
+    },
 }
 
 /// A limit that refused, and how it stands.

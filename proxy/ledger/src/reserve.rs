@@ -1,7 +1,9 @@
 //! Reserving: from every limit that applies to a request, or from none.
 //!
-//! Without a store this never waits. With one it waits only for a counter whose grants are too small,
-//! and then for the answer of one call, its own or another request's.
+//! A request whose hold is a bound never waits without a store. With one it waits only for a counter
+//! whose grants are too small, and then for the answer of one call, its own or another request's. A
+//! request whose hold is a guess may also wait until others like it have ended
+//! ([`crate::exposure`]).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,16 +12,19 @@ use std::time::Duration;
 use parking_lot::MutexGuard;
 use proxy_core::names::Moment;
 use proxy_core::quota::{
-    Backing, Cost, Counter, Entry, Escrow, Exceeded, Loss, Mode, Shortfall, Wait, reserve,
+    Backing, Cost, Counter, Entry, Escrow, Exceeded, Hold, Loss, Mode, Shortfall, Wait, judge,
+    reserve,
 };
 use smallvec::SmallVec;
 use tokio::sync::futures::OwnedNotified;
+use tokio::time::{Instant, timeout_at};
 
 use crate::charge::{Charge, Held};
 use crate::counters::{Counters, Slots};
 use crate::ledger::Ledger;
 use crate::level::{Level, Levels};
-use crate::refusal::{Refused, Spent};
+use crate::place::Place;
+use crate::refusal::{Cause, Refused, Spent};
 use crate::slot::{Slot, State};
 use crate::store::{Asked, Call};
 
@@ -29,7 +34,10 @@ pub(crate) mod tests;
 /// Longest wait of a request for a store that answers. Then it is refused: other requests took every
 /// grant. Longer than the deadline of one call, after which the store is away.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// When such a request may be retried.
+/// Longest wait of a request whose hold is a guess, until others like it have ended. Most answers are
+/// complete within this time, and clients give up later than that (the SDKs of `OpenAI` after 600 s).
+const TURN: Duration = Duration::from_secs(60);
+/// When a request may be retried whose wait brought nothing.
 const BUSY: Wait = Wait::Millis(1_000);
 
 /// A request that asks the limits of its rule.
@@ -37,8 +45,8 @@ const BUSY: Wait = Wait::Millis(1_000);
 pub struct Asking<'a> {
     /// What it charges.
     pub counters: &'a Arc<Counters>,
-    /// Its cost, as far as it is known.
-    pub cost: Cost,
+    /// What it holds, and the most that it may use, as far as they are known.
+    pub hold: Hold,
     /// The present moment.
     pub now: Moment,
     /// Reads the time: after a wait, and when a charge is dropped.
@@ -56,6 +64,15 @@ enum Attempt {
     Exceeded(Box<Refused>),
     /// The grants are too small: try again after this.
     Waits(Waiting),
+    /// Too many run that may use more than they hold: try again at this place, or the one before.
+    Crowded(Option<Place>),
+}
+
+/// What a request still waits for before it is refused.
+#[derive(Clone, Copy)]
+struct Patience {
+    grants: bool,
+    turn: bool,
 }
 
 /// A request that waits for the answer to a call.
@@ -74,29 +91,43 @@ impl Drop for Waiting {
 }
 
 impl Ledger {
-    /// Reserves the cost from every limit that applies, or refuses and reserves nothing. `recount` is
-    /// asked for a better estimate before a request is refused for its cost.
+    /// Reserves what the request holds from every limit that applies, or refuses and reserves nothing.
+    /// `recount` is asked for a better estimate before a request is refused for its cost, before it
+    /// waits for others to end, and after that: they have shown what such requests need. Dropped, it
+    /// leaves nothing behind.
     ///
     /// # Errors
     /// The limit that refused, of several the one with the longest wait.
     pub async fn reserve(
         &self,
         asking: Asking<'_>,
-        recount: impl FnOnce() -> Option<Cost>,
+        recount: impl Fn() -> Option<Hold>,
     ) -> Result<Charge, Box<Refused>> {
         let mut asking = asking;
         if asking.counters.all().is_empty() {
             return Ok(self.charge(&asking, SmallVec::new(), Levels::default()));
         }
-        let mut recount = Some(recount);
-        let mut deadline = None;
-        let mut patient = true;
+        let mut is_counted = false;
+        let mut better = |hold: &Hold| {
+            let again = std::mem::replace(&mut is_counted, true);
+            let better = if again { None } else { recount() };
+            better.filter(|better| better != hold)
+        };
+        let (mut grants_by, mut turn_by) = (None, None);
+        let mut patience = Patience {
+            grants: true,
+            turn: true,
+        };
+        let mut place: Option<Place> = None;
         loop {
-            match self.attempt(&asking, patient) {
-                Attempt::Reserved(charge) => return Ok(charge),
-                Attempt::Exceeded(refused) => match recount.take().and_then(|recount| recount()) {
-                    Some(better) if better != asking.cost => asking.cost = better,
-                    Some(_) | None => {
+            match self.attempt(&asking, patience, place.as_ref()) {
+                Attempt::Reserved(mut charge) => {
+                    charge.waited = grants_by.is_some() || turn_by.is_some();
+                    return Ok(charge);
+                }
+                Attempt::Exceeded(refused) => match better(&asking.hold) {
+                    Some(better) => asking.hold = better,
+                    None => {
                         if let Some(spent) = &refused.limit {
                             spent.limit.denials.inc();
                         }
@@ -104,33 +135,53 @@ impl Ledger {
                     }
                 },
                 Attempt::Waits(mut waiting) => {
-                    let deadline =
-                        *deadline.get_or_insert_with(|| tokio::time::Instant::now() + PATIENCE);
+                    let by = *grants_by.get_or_insert_with(|| Instant::now() + PATIENCE);
                     let answered = waiting.answered.as_mut();
-                    patient = tokio::time::timeout_at(deadline, answered).await.is_ok();
+                    patience.grants = timeout_at(by, answered).await.is_ok();
                     asking.now = (asking.clock)();
+                }
+                Attempt::Crowded(joined) => {
+                    place = joined.or(place);
+                    if let Some(better) = better(&asking.hold) {
+                        asking.hold = better;
+                    } else if let Some(place) = &place {
+                        let by = *turn_by.get_or_insert_with(|| Instant::now() + TURN);
+                        patience.turn = timeout_at(by, place.turn()).await.is_ok();
+                        asking.now = (asking.clock)();
+                        asking.hold = recount().unwrap_or(asking.hold);
+                    }
                 }
             }
         }
     }
 
-    fn charge(&self, asking: &Asking<'_>, held: SmallVec<[Held; 4]>, levels: Levels) -> Charge {
+    fn charge(
+        &self,
+        asking: &Asking<'_>,
+        held: SmallVec<[Option<Held>; 4]>,
+        levels: Levels,
+    ) -> Charge {
         Charge {
             counters: Arc::clone(asking.counters),
             held,
             settled: false,
-            estimate: asking.cost,
+            estimate: asking.hold.cost,
             levels,
+            waited: false,
             clock: asking.clock,
             settlements: Arc::clone(&self.settlements),
             store: self.store.clone(),
         }
     }
 
-    fn attempt(&self, asking: &Asking<'_>, patient: bool) -> Attempt {
-        let (counters, cost, now) = (asking.counters.all(), &asking.cost, asking.now);
+    fn attempt(&self, asking: &Asking<'_>, patience: Patience, place: Option<&Place>) -> Attempt {
+        let (counters, hold, now) = (asking.counters.all(), &asking.hold, asking.now);
+        let cost = &hold.cost;
         let mut guards: Guards<'_> = counters.iter().map(|(slot, _)| slot.state.lock()).collect();
         self.adapt(counters, &mut guards, now);
+        if let Some(index) = self.crowded(counters, &guards, hold, place) {
+            return self.queue(asking, guards, index, (patience.turn, place));
+        }
         let mut entries = self.entries(counters, &mut guards);
         match reserve::<SmallVec<[_; 4]>>(&mut entries, cost, now) {
             Ok(taken) => {
@@ -139,11 +190,17 @@ impl Ledger {
                 let mut held = SmallVec::with_capacity(counters.len());
                 for (((_, live), guard), taken) in counters.iter().zip(&mut guards).zip(taken) {
                     let ask = cost.of(live.limit.unit);
+                    let exposure = hold.exposure(live.limit.unit);
                     guard.reserved = guard.reserved.saturating_add(ask);
+                    guard.exposure.add(exposure);
                     if taken.over && live.mode() == Mode::Shadow {
                         live.shadow_denials.inc();
                     }
-                    held.push(Held { taken, asked: ask });
+                    held.push(Some(Held {
+                        taken,
+                        asked: ask,
+                        exposure,
+                    }));
                 }
                 self.borrow_ahead(counters, guards, now);
                 Attempt::Reserved(self.charge(asking, held, levels))
@@ -151,7 +208,7 @@ impl Ledger {
             Err(shortfall) => {
                 let exceeded = match &shortfall {
                     Shortfall::Exceeded(exceeded) => *exceeded,
-                    Shortfall::Lacking(lacking) if patient => {
+                    Shortfall::Lacking(lacking) if patience.grants => {
                         drop(entries);
                         return self.borrow(cost, counters, guards, lacking, now);
                     }
@@ -160,10 +217,72 @@ impl Ledger {
                         ..shortfall.exceeded()
                     },
                 };
-                let refused = refused(counters, &mut entries, exceeded, cost, now);
+                let why = (exceeded, cause(&exceeded));
+                let refused = refused(counters, &mut entries, why, asking);
                 Attempt::Exceeded(Box::new(refused))
             }
         }
+    }
+
+    /// The first enforced limit under which too many run that may use more than they hold, for this
+    /// request to be another.
+    fn crowded(
+        &self,
+        counters: &Slots,
+        guards: &Guards<'_>,
+        hold: &Hold,
+        place: Option<&Place>,
+    ) -> Option<usize> {
+        counters.iter().zip(guards).position(|((_, live), guard)| {
+            let exposure = hold.exposure(live.limit.unit);
+            if exposure == 0 || live.mode() == Mode::Shadow {
+                return false;
+            }
+            let replicas = self.store.as_ref().map_or(1, |store| store.replicas());
+            let amount = live.limit.amount;
+            let amount = amount.checked_div(replicas).unwrap_or(amount);
+            !guard
+                .exposure
+                .admits(exposure, amount, place.map(Place::told))
+        })
+    }
+
+    /// Waits for others to end, unless a limit would refuse it anyway, or its patience is over.
+    fn queue(
+        &self,
+        asking: &Asking<'_>,
+        mut guards: Guards<'_>,
+        index: usize,
+        (patient, place): (bool, Option<&Place>),
+    ) -> Attempt {
+        let (counters, cost, now) = (asking.counters.all(), &asking.hold.cost, asking.now);
+        let running = guards
+            .get(index)
+            .map_or(0, |guard| guard.exposure.running());
+        let mut entries = self.entries(counters, &mut guards);
+        let judged = judge(&mut entries, cost, now);
+        let (exceeded, cause) = match judged {
+            Err(Shortfall::Exceeded(exceeded)) => (exceeded, cause(&exceeded)),
+            _ if patient => {
+                drop(entries);
+                let slot = counters.get(index).map(|(slot, _)| slot);
+                let joins = slot.filter(|slot| !place.is_some_and(|place| place.is_of(slot)));
+                let place = joins
+                    .zip(guards.get_mut(index))
+                    .map(|(slot, guard)| Place::join(&mut guard.exposure, slot));
+                return Attempt::Crowded(place);
+            }
+            Ok(()) | Err(Shortfall::Lacking(_)) => {
+                let exceeded = Exceeded {
+                    entry: index,
+                    wait: BUSY,
+                    store_lost: false,
+                };
+                (exceeded, Cause::Exposed { running })
+            }
+        };
+        let refused = refused(counters, &mut entries, (exceeded, cause), asking);
+        Attempt::Exceeded(Box::new(refused))
     }
 
     /// Replaces counters whose window has another kind by now, and adopts changed limits.
@@ -187,9 +306,7 @@ impl Ledger {
         counters: &Slots,
         guards: &'g mut Guards<'_>,
     ) -> SmallVec<[Entry<'g>; 4]> {
-        let store = self.store.as_ref();
-        let open = store.is_some_and(|store| store.is_open());
-        let replicas = store.map_or(1, |store| store.replicas());
+        let away = self.store.as_ref().filter(|store| !store.is_open());
         guards
             .iter_mut()
             .zip(counters)
@@ -200,15 +317,15 @@ impl Ledger {
                     limit,
                     ..
                 } = &mut **guard;
-                let share = limit.amount.checked_div(replicas);
-                let loss = Loss {
+                let loss = away.map(|store| Loss {
                     on: live.flat.quota.on_store_loss,
-                    share: share.unwrap_or(limit.amount),
-                };
-                let backing = match (escrow, open) {
+                    replicas: store.replicas(),
+                    contact: store.contact(),
+                });
+                let backing = match (escrow, loss) {
                     (None, _) => Backing::Own,
-                    (Some(escrow), true) => Backing::Lent(escrow),
-                    (Some(escrow), false) => Backing::Cut(escrow, loss),
+                    (Some(escrow), None) => Backing::Lent(escrow),
+                    (Some(escrow), Some(loss)) => Backing::Cut(escrow, loss),
                 };
                 Entry {
                     limit,
@@ -271,7 +388,7 @@ impl Ledger {
             None => Attempt::Exceeded(Box::new(Refused {
                 limit: None,
                 wait: BUSY,
-                store_lost: false,
+                cause: Cause::Spent,
             })),
         }
     }
@@ -326,12 +443,19 @@ impl Ledger {
     }
 }
 
+const fn cause(exceeded: &Exceeded) -> Cause {
+    if exceeded.store_lost {
+        Cause::StoreLost
+    } else {
+        Cause::Spent
+    }
+}
+
 fn refused(
     counters: &Slots,
     entries: &mut [Entry<'_>],
-    exceeded: Exceeded,
-    cost: &Cost,
-    now: Moment,
+    (exceeded, cause): (Exceeded, Cause),
+    asking: &Asking<'_>,
 ) -> Refused {
     let refusing = counters
         .get(exceeded.entry)
@@ -339,10 +463,10 @@ fn refused(
     Refused {
         limit: refusing.map(|((_, limit), entry)| Spent {
             limit: Arc::clone(limit),
-            level: Level::of(entry, now),
-            asked: cost.of(entry.limit.unit),
+            level: Level::of(entry, asking.now),
+            asked: asking.hold.cost.of(entry.limit.unit),
         }),
         wait: exceeded.wait,
-        store_lost: exceeded.store_lost,
+        cause,
     }
 }

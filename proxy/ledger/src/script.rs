@@ -100,7 +100,7 @@ impl Caller<'_> {
             for number in [item.amount, need, want, owed, held, turn, idle, lasts] {
                 call.arg(number.min(LARGEST));
             }
-            call.arg(returns.len());
+            call.arg(item.ask.look).arg(returns.len());
             for part in returns {
                 call.arg(part.at).arg(part.amount.min(LARGEST));
             }
@@ -166,6 +166,7 @@ fn answer((value, item): (&Value, &Item)) -> Option<LeaseReply> {
     };
     let used = natural(used)?;
     let refused = used.saturating_add(item.ask.need) > item.amount && natural(granted)? == 0;
+    let told = refused || item.ask.look > 0;
     let profile = match &item.window {
         StoreWindow::Rolling { tau_ms, reach, .. } => Profile::Rolling {
             buckets: buckets.iter().map(natural).collect::<Option<_>>()?,
@@ -184,7 +185,7 @@ fn answer((value, item): (&Value, &Item)) -> Option<LeaseReply> {
         used,
         ends_in_ms: u64::try_from(integer(ends)?).ok(),
         elsewhere: natural(elsewhere)?,
-        profile: refused.then_some(profile),
+        profile: told.then_some(profile),
     })
 }
 

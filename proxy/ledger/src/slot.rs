@@ -10,6 +10,9 @@ use proxy_core::quota::{
 };
 use tokio::sync::Notify;
 
+use crate::exposure::Exposure;
+use crate::looks::Looks;
+
 /// The subject of a counter, as a key and as text.
 #[derive(Debug)]
 pub(crate) struct Identity {
@@ -37,6 +40,8 @@ pub(crate) struct State {
     pub(crate) counter: Counter,
     /// Reserved by running requests, and not settled.
     pub(crate) reserved: u64,
+    /// What these may use beyond it.
+    pub(crate) exposure: Exposure,
     /// The grants of the shared store, if there is one.
     pub(crate) escrow: Option<Escrow>,
     /// The limit that it last counted by.
@@ -46,10 +51,11 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) const fn new(counter: Counter, limit: Limit, escrow: Option<Escrow>) -> Self {
+    pub(crate) fn new(counter: Counter, limit: Limit, escrow: Option<Escrow>) -> Self {
         Self {
             counter,
             reserved: 0,
+            exposure: Exposure::default(),
             escrow,
             limit,
             listed: false,
@@ -187,7 +193,12 @@ impl Slot {
     }
 
     /// The report that is due, and whether to go on tending the counter.
-    pub(crate) fn tend(&self, replicas: u64, now: Moment) -> (Option<(Limit, LeaseRequest)>, bool) {
+    pub(crate) fn tend(
+        &self,
+        replicas: u64,
+        looks: &mut Looks,
+        now: Moment,
+    ) -> (Option<(Limit, LeaseRequest)>, bool) {
         let mut state = self.state.lock();
         let State { escrow, limit, .. } = &mut *state;
         let Some(escrow) = escrow else {
@@ -198,6 +209,10 @@ impl Slot {
         }
         if escrow.tidy(replicas, now) {
             return (Some((limit.clone(), escrow.report(now))), true);
+        }
+        if escrow.is_active(looks.within_ms, now) {
+            let due = escrow.is_look_due(now) && looks.take();
+            return (due.then(|| (limit.clone(), escrow.report(now))), true);
         }
         let idle = escrow.is_idle();
         state.listed = !idle;

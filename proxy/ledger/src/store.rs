@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use proxy_admin::clock;
+use proxy_core::names::Moment;
 use proxy_core::quota::{LeaseReply, LeaseRequest, Limit, RoundTrip, StoreState};
 use tokio::sync::mpsc;
 
@@ -45,6 +46,9 @@ pub(crate) struct Store {
     reported: AtomicU64,
     /// The store's clock less ours, in milliseconds.
     pub(crate) ahead_ms: AtomicI64,
+    /// When the store last answered; before that, when this replica started.
+    contact_ms: AtomicU64,
+    contact_unix_ms: AtomicI64,
     calls: mpsc::Sender<Call>,
     /// Counters that hold grants, or owe a report.
     pub(crate) listed: Mutex<Vec<Arc<Slot>>>,
@@ -79,11 +83,14 @@ impl Store {
     /// The requests' side, and where their calls come out.
     pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<Call>) {
         let (calls, received) = mpsc::channel(CALLS);
+        let now = clock::now();
         let store = Arc::new(Self {
             phase: AtomicU8::new(0),
             counted: AtomicU64::new(1),
             reported: AtomicU64::new(1),
             ahead_ms: AtomicI64::new(0),
+            contact_ms: AtomicU64::new(now.monotonic_ms),
+            contact_unix_ms: AtomicI64::new(now.unix_ms),
             calls,
             listed: Mutex::default(),
         });
@@ -115,6 +122,20 @@ impl Store {
         match self.phase() {
             Phase::Away => StoreState::Lost,
             Phase::Settling | Phase::Open => StoreState::Ok,
+        }
+    }
+
+    /// Notes that it answered.
+    pub(crate) fn touch(&self, now: Moment) {
+        self.contact_ms.store(now.monotonic_ms, Ordering::Relaxed);
+        self.contact_unix_ms.store(now.unix_ms, Ordering::Relaxed);
+    }
+
+    /// When it last answered; before that, when this replica started.
+    pub(crate) fn contact(&self) -> Moment {
+        Moment {
+            monotonic_ms: self.contact_ms.load(Ordering::Relaxed),
+            unix_ms: self.contact_unix_ms.load(Ordering::Relaxed),
         }
     }
 

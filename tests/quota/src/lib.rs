@@ -8,6 +8,7 @@
 #![expect(clippy::indexing_slicing, reason = "a wrong index is a failed test")]
 
 pub mod model;
+mod recount;
 pub mod replica;
 pub mod world;
 

@@ -319,7 +319,10 @@ impl Counter {
             used: used + granted,
             ends_in_ms,
             elsewhere: if refused { elsewhere } else { 0 },
-            profile: (refused && granted == 0).then(|| self.profile(item, asker.flaw, now)),
+            profile: (item.ask.look > 0 || (refused && granted == 0)).then(|| {
+                let told = if refused { u64::MAX } else { item.ask.look };
+                self.profile(item, told, asker.flaw, now)
+            }),
         }
     }
 
@@ -377,7 +380,7 @@ impl Counter {
         self.idle.insert(replica.to_owned(), (idle, until));
     }
 
-    fn profile(&self, item: &Item, flaw: Flaw, now: i64) -> Profile {
+    fn profile(&self, item: &Item, told: u64, flaw: Flaw, now: i64) -> Profile {
         match &item.window {
             StoreWindow::Rolling {
                 tau_ms,
@@ -388,10 +391,11 @@ impl Counter {
                 let len = flaw.length(*buckets);
                 let tau = i64::try_from(*tau_ms).unwrap_or(1);
                 let bucket = |at: i64| self.buckets.get(&at).copied().unwrap_or(0);
+                let ends = head + i64::try_from(*reach).unwrap_or(1);
+                let told = i64::try_from(told).unwrap_or(i64::MAX);
+                let first = ends.saturating_sub(told).max(head - len + 1);
                 Profile::Rolling {
-                    buckets: (head - len + 1..head + i64::try_from(*reach).unwrap_or(1))
-                        .map(bucket)
-                        .collect(),
+                    buckets: (first..ends).map(bucket).collect(),
                     ahead: reach - 1,
                     debt: self.debt,
                     tau_ms: *tau_ms,

@@ -46,6 +46,8 @@ pub struct Replica {
     pub open: bool,
     /// The number of replicas, as it knows it.
     pub replicas: u64,
+    /// When the store last answered, or it started.
+    contact: Moment,
     /// What each request asks that waits for an answer.
     pub queue: VecDeque<u64>,
     /// The end of its pause.
@@ -96,10 +98,15 @@ impl Replica {
             epoch: String::new(),
             open: false,
             replicas,
+            contact: Moment {
+                monotonic_ms: 0,
+                unix_ms: 0,
+            },
             queue: VecDeque::new(),
             paused_until: 0,
         };
         let moment = replica.moment(now);
+        replica.contact = moment;
         replica.counters = limits.iter().map(|l| Counter::new(l, moment)).collect();
         replica
     }
@@ -117,7 +124,11 @@ impl Replica {
     pub fn arrives(&mut self, tokens: u64, now: i64) -> Fate {
         let moment = self.moment(now);
         let cost = cost(tokens);
-        let share = |limit: &Limit| limit.amount / self.replicas.max(1);
+        let loss = Loss {
+            on: self.on_loss,
+            replicas: self.replicas.max(1),
+            contact: self.contact,
+        };
         let mut entries: Vec<Entry<'_>> = self
             .limits
             .iter()
@@ -130,13 +141,7 @@ impl Replica {
                 backing: if self.open {
                     Backing::Lent(escrow)
                 } else {
-                    Backing::Cut(
-                        escrow,
-                        Loss {
-                            on: self.on_loss,
-                            share: share(limit),
-                        },
-                    )
+                    Backing::Cut(escrow, loss)
                 },
             })
             .collect();
@@ -197,7 +202,9 @@ impl Replica {
         for index in 0..self.limits.len() {
             let escrow = &mut self.escrows[index];
             let calls = escrow.is_asking() || escrow.is_busy(moment);
-            if !calls && escrow.tidy(self.replicas, moment) {
+            let due =
+                |escrow: &Escrow| escrow.is_active(600_000, moment) && escrow.is_look_due(moment);
+            if !calls && (escrow.tidy(self.replicas, moment) || due(escrow)) {
                 call.add(index, escrow.report(moment));
             }
         }
@@ -260,9 +267,11 @@ impl Replica {
         let moment = self.moment(now);
         self.store_ahead = store_ms - moment.unix_ms;
         self.replicas = replicas;
+        self.contact = moment;
         let trip = RoundTrip {
             sent_ms: call.sent_ms,
             received_ms: moment.monotonic_ms,
+            settling: matches!(outcome, Outcome::Done(_, grace) if *grace > 0),
         };
         match outcome {
             Outcome::Done(answers, grace) => {

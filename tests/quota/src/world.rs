@@ -4,11 +4,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use proxy_core::quota::{Limit, OnStoreLoss, Period, Reservation, TimeZone, Unit, Window};
+use proxy_core::quota::{Limit, OnStoreLoss, Period, TimeZone, Unit, Window};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::model::{Flaw, Model, Outcome};
+use crate::recount::{Entry, Recount, count, counted, fraction, pick, reported};
 use crate::replica::{Call, Fate, Next, Replica};
 
 /// When the story begins, in milliseconds since the Unix epoch: 20 s before a full hour.
@@ -19,6 +20,9 @@ const TICK: i64 = 250;
 const ANSWER: i64 = 250;
 /// How long a replica counts after its last call.
 const COUNTED: i64 = 2_000;
+/// How old the totals may be that replicas know when the store goes away: a look after 750 ms, a tick, and
+/// the way to the store and back.
+const STALE: i64 = 750 + TICK + 10;
 /// Nothing bad happens before all replicas know each other.
 const QUIET: i64 = 2_000;
 
@@ -32,7 +36,7 @@ pub enum Accidents {
     /// Calls and answers are lost or late, clocks are wrong and jump, replicas pause, die and restart,
     /// and the store is away for a while. Meanwhile everything is refused (`Deny`).
     All,
-    /// The store is away for a while, and each replica enforces its share (`Share`).
+    /// The store is away for a while, replicas die and start, and each enforces its share (`Share`).
     Outages,
     /// The store comes back empty (`Share`).
     DataLoss,
@@ -93,6 +97,8 @@ struct World {
     starts: Vec<u64>,
     store: Model,
     away_until: i64,
+    /// Replicas that died while it was away, with what they had not reported.
+    untold: u64,
     heard: BTreeMap<String, i64>,
     events: BinaryHeap<Reverse<(i64, u64)>>,
     pending: BTreeMap<u64, Event>,
@@ -106,25 +112,6 @@ struct World {
     found: Findings,
     now: i64,
     end: i64,
-}
-
-/// What one limit counts now, recounted from the log as time goes on.
-#[derive(Clone, Debug, Default)]
-struct Recount {
-    /// The first entry of the log that still counts.
-    from: usize,
-    sum: u64,
-    /// The part of it that was never reserved.
-    excess: u64,
-}
-
-#[derive(Debug)]
-struct Entry {
-    at: i64,
-    counts: u64,
-    /// Used beyond what was reserved.
-    excess: u64,
-    taken: Option<Vec<Reservation>>,
 }
 
 /// Lets the story of `scenario` happen.
@@ -165,10 +152,6 @@ impl World {
             1 => limits.push(limit("requests", Unit::Requests, 150, Window::Second)),
             _ => {}
         }
-        let on_loss = match scenario.accidents {
-            Accidents::None | Accidents::Overuse | Accidents::All => OnStoreLoss::Deny,
-            Accidents::Outages | Accidents::DataLoss => OnStoreLoss::Share,
-        };
         let replicas = rng.random_range(1..=5);
         let mut world = Self {
             scenario,
@@ -178,6 +161,7 @@ impl World {
             starts: vec![0; replicas],
             store: Model::with(scenario.flaw),
             away_until: 0,
+            untold: 0,
             heard: BTreeMap::new(),
             events: BinaryHeap::new(),
             pending: BTreeMap::new(),
@@ -192,7 +176,7 @@ impl World {
             rng,
         };
         for index in 0..replicas {
-            let replica = world.started(index, on_loss);
+            let replica = world.started(index, world.on_loss());
             world.replicas.push(replica);
             let first = world.rng.random_range(0..TICK);
             world.later(first, Event::Ticks(index, 0));
@@ -200,6 +184,13 @@ impl World {
         }
         world.accidents(length);
         world
+    }
+
+    const fn on_loss(&self) -> OnStoreLoss {
+        match self.scenario.accidents {
+            Accidents::None | Accidents::Overuse | Accidents::All => OnStoreLoss::Deny,
+            Accidents::Outages | Accidents::DataLoss => OnStoreLoss::Share,
+        }
     }
 
     fn started(&mut self, index: usize, on_loss: OnStoreLoss) -> Replica {
@@ -240,9 +231,23 @@ impl World {
             return;
         }
         let outages = if kind == Accidents::All { 2 } else { 1 };
+        if kind == Accidents::Outages {
+            for index in 0..self.starts.len() {
+                if self.rng.random_range(0..3) == 0 {
+                    let at = self.rng.random_range(QUIET..length);
+                    self.later(at, Event::Dies(index));
+                }
+            }
+        }
         for _ in 0..self.rng.random_range(0..=outages) {
             let at = self.rng.random_range(QUIET..length);
-            let lasts = self.rng.random_range(50..1_600);
+            let longest = if kind == Accidents::Outages && self.rng.random() {
+                // Longer than the window, if that is rolling.
+                length * 3 / 4
+            } else {
+                1_600
+            };
+            let lasts = self.rng.random_range(50..longest);
             self.later(at, Event::StoreLeaves(lasts, kind == Accidents::DataLoss));
         }
         if kind != Accidents::All {
@@ -339,18 +344,26 @@ impl World {
             Event::Dies(index) => {
                 self.found.lost += count(self.replicas[index].queue.len());
                 self.starts[index] += 1;
-                let replica = self.started(index, OnStoreLoss::Deny);
+                self.untold += u64::from(self.now < self.away_until);
+                let replica = self.started(index, self.on_loss());
                 self.replicas[index] = replica;
                 self.later(TICK, Event::Ticks(index, self.starts[index]));
             }
             Event::Pauses(index, lasts) => self.replicas[index].paused_until = self.now + lasts,
             Event::WallJumps(index, by) => self.replicas[index].wall_ahead += by,
-            Event::StoreLeaves(lasts, empties) => {
-                self.away_until = self.now + lasts;
-                if empties {
-                    self.store.empty();
-                }
-            }
+            Event::StoreLeaves(lasts, empties) => self.store_leaves(lasts, empties),
+        }
+    }
+
+    fn store_leaves(&mut self, lasts: i64, empties: bool) {
+        self.away_until = self.now + lasts;
+        for recount in &mut self.recounts {
+            let moved = recount.moved.iter();
+            let late = moved.filter(|(at, _)| *at >= self.now - STALE);
+            recount.unknown = late.map(|(_, amount)| amount).sum();
+        }
+        if empties {
+            self.store.empty();
         }
     }
 
@@ -465,6 +478,8 @@ impl World {
                 if answer.elsewhere > 0 {
                     self.recall(index, limit);
                 }
+                let moved = answer.granted + reported(&call.asks, &call.indexes, limit);
+                self.recounts[limit].moved.push((self.now, moved));
             }
         }
         if self.is_lost() {
@@ -532,7 +547,15 @@ impl World {
                 Accidents::None | Accidents::All => limit.amount,
                 Accidents::Overuse => limit.amount + recount.excess,
                 Accidents::Outages | Accidents::DataLoss => {
-                    limit.amount + (replicas - 1) * (limit.amount / replicas)
+                    // Once the store is back, some replicas still use their parts, while others
+                    // have grants; what the dead ones have used is not known.
+                    let parts = if self.now >= self.away_until {
+                        replicas - 1 + self.untold
+                    } else {
+                        0
+                    };
+                    let unknown = recount.unknown * (replicas - 1) / replicas;
+                    limit.amount + parts * limit.amount / replicas + unknown
                 }
             };
             if index == 0 {
@@ -550,25 +573,4 @@ impl World {
             }
         }
     }
-}
-
-fn pick<'a, T>(rng: &mut StdRng, all: &'a [T]) -> &'a T {
-    &all[rng.random_range(0..all.len())]
-}
-
-/// How much of `limit` a request for `tokens` is.
-const fn counted(limit: &Limit, tokens: u64) -> u64 {
-    if matches!(limit.unit, Unit::Tokens) {
-        tokens
-    } else {
-        1
-    }
-}
-
-fn count(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
-}
-
-fn fraction(number: u64) -> f64 {
-    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }

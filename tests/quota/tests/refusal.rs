@@ -52,6 +52,7 @@ fn refused_wait(store: &mut Model, limit: &Limit, tokens: u64, now: i64) -> Opti
     let trip = RoundTrip {
         sent_ms: at.monotonic_ms,
         received_ms: at.monotonic_ms,
+        settling: false,
     };
     escrow.answered(&ask, answer, trip);
     let mut counter = Counter::new(limit, at);

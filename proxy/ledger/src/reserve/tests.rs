@@ -6,7 +6,7 @@ use http::HeaderMap;
 use prometheus_client::registry::Registry;
 use proxy_core::admit::{Ask, admit, authenticate};
 use proxy_core::names::{Code, Moment, Operation};
-use proxy_core::quota::{Cost, Limit, Mode, Per, Unit, Wait};
+use proxy_core::quota::{Cost, Hold, Limit, Mode, Per, Unit, Wait};
 use proxy_core::table::{Contents, Quota, Table};
 pub(crate) use proxy_core::test_util::limit;
 use proxy_core::test_util::{backend, input_cost, quota, route, rule, target};
@@ -34,7 +34,7 @@ pub(crate) fn contents(mode: Mode, per: Vec<Per>, limits: Vec<Limit>) -> Content
 /// A table, and its limits as one replica enforces them.
 pub(crate) struct Live {
     table: Table,
-    limits: Vec<Arc<EnforcedLimit>>,
+    pub(crate) limits: Vec<Arc<EnforcedLimit>>,
 }
 
 pub(crate) struct Bench {
@@ -81,8 +81,22 @@ impl Bench {
         key: &str,
         tokens: u64,
     ) -> Result<Charge, Box<Refused>> {
+        let hold = Hold::exact(input_cost(tokens));
+        self.reserve_hold(live, key, hold, clock, || None).await
+    }
+
+    pub(crate) async fn reserve_hold(
+        &self,
+        live: &Arc<Live>,
+        key: &str,
+        hold: Hold,
+        clock: fn() -> Moment,
+        recount: impl Fn() -> Option<Hold>,
+    ) -> Result<Charge, Box<Refused>> {
         let headers = HeaderMap::new();
-        let caller = authenticate(&live.table, "h", Some(key), clock()).expect("passes through");
+        let caller = authenticate(&live.table, "h", &[key], clock())
+            .expect("passes through")
+            .caller;
         let operation = Operation::ChatCompletions;
         let ask = Ask {
             host: "h",
@@ -99,11 +113,11 @@ impl Bench {
         };
         let asking = Asking {
             counters: &Arc::new(self.ledger.counters(&subject, clock())),
-            cost: input_cost(tokens),
+            hold,
             now: clock(),
             clock,
         };
-        self.ledger.reserve(asking, || None).await
+        self.ledger.reserve(asking, recount).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tests_support::{Redis, Replica, Replicas, eventually_ok, http};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::load::{
     LIMIT, Outcomes, alone, burst, call, charged, down, light, quota, start, times, up,
@@ -15,6 +15,14 @@ const NOTICED: Duration = Duration::from_secs(1);
 /// A request waits half a second for the store; the rest is for cores that others use too.
 const ANSWERED: Duration = Duration::from_millis(600);
 const LIMIT_EACH: u64 = 40;
+/// After this time each replica knows what the others have used: unused grants are back after a second, and a
+/// look at the store is at most a second old.
+const KNOWN: Duration = Duration::from_millis(2_500);
+/// A limit of three replicas, and the most that they may admit together.
+const WHOLE: u64 = 1_000;
+const MOST: u64 = 1_050;
+/// A minute, two sub-buckets of it, and a second more; and a bit for the processes.
+const WINDOW: Duration = Duration::from_millis(63_500);
 
 fn quotas() -> String {
     ["Share", "Deny", "Allow"]
@@ -62,8 +70,10 @@ async fn outage(
             "{name: calls, unit: Requests, limit: 1000000, window: Minute}",
         );
     let replicas = start(2, &redis.url(), &quotas, &["--no-access-log"], &[]).await?;
-    // A part is used before, on the first.
-    let before = burst(times(replicas.at(0), 10), "share", 1).await?;
+    // A part is used before, most of it on the first.
+    let mut urls = times(replicas.at(0), 9);
+    urls.extend(times(replicas.at(1), 1));
+    let before = burst(urls, "share", 1).await?;
     assert_eq!(before.admitted(), 10);
     // What was borrowed ahead would be lost with the call that gives it back.
     eventually_ok("nothing is borrowed", LIMIT, async || {
@@ -73,6 +83,7 @@ async fn outage(
     })
     .await?;
     let mut busy = load(&replicas);
+    sleep(KNOWN).await;
 
     let began = Instant::now();
     away(redis)?;
@@ -102,15 +113,10 @@ async fn while_away(replicas: &Replicas) -> Result<()> {
         outcomes.check()
     };
     for replica in replicas.all() {
-        let own = if replica.admin == replicas.at(0).admin {
-            10
-        } else {
-            0
-        };
         let shared = burst(times(replica, 50), "share", 1).await?;
         check(&shared)?;
-        // A half each; what was used before is a part of it.
-        assert_eq!(shared.admitted() + own, LIMIT_EACH / 2);
+        // A half each of what was left.
+        assert_eq!(shared.admitted(), (LIMIT_EACH - 10) / 2);
         let denied = burst(times(replica, 10), "deny", 1).await?;
         check(&denied)?;
         assert_eq!(denied.refused(), 10);
@@ -258,5 +264,106 @@ async fn a_store_that_comes_back_empty_is_told_what_was_used() -> Result<()> {
     })
     .await?;
     assert!(more <= 100, "{more} of 100");
+    Ok(())
+}
+
+fn whole() -> String {
+    let limit = format!("{{name: calls, unit: Requests, limit: {WHOLE}, window: Minute}}");
+    quota("team", "Share", &limit)
+}
+
+/// `count` calls at once, spread over `replicas`; how many of them each admits.
+async fn spread(replicas: &[&Replica], count: usize) -> Result<Vec<u64>> {
+    let mut bursts = JoinSet::new();
+    for (index, replica) in replicas.iter().enumerate() {
+        let urls = times(replica, count / replicas.len());
+        bursts.spawn(async move { (index, burst(urls, "team", 1).await) });
+    }
+    let mut admitted = vec![0; replicas.len()];
+    while let Some(ended) = bursts.join_next().await {
+        let (index, outcomes) = ended?;
+        let outcomes = outcomes?;
+        outcomes.check()?;
+        admitted[index] = outcomes.admitted();
+    }
+    Ok(admitted)
+}
+
+async fn kill(redis: &mut Redis, replicas: &Replicas) -> Result<()> {
+    redis.kill();
+    for replica in replicas.all() {
+        down(replica, LIMIT).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn replicas_share_what_was_left_of_the_whole_when_redis_died() -> Result<()> {
+    let _turn = alone().await;
+    let mut redis = Redis::start()?;
+    let replicas = start(3, &redis.url(), &whole(), &["--no-access-log"], &[]).await?;
+    let all: Vec<_> = replicas.all().iter().collect();
+    let before: u64 = spread(&all, 99).await?.iter().sum();
+    assert_eq!(before, 99);
+    sleep(KNOWN).await;
+    kill(&mut redis, &replicas).await?;
+    let after = spread(&all, 1_500).await?;
+    let used = before + after.iter().sum::<u64>();
+    println!("{before} before, {after:?} of 1,500 after: {used} of {WHOLE}");
+    assert!((950..=MOST).contains(&used), "{used} of {WHOLE}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_replica_that_was_idle_for_long_knows_what_the_others_used() -> Result<()> {
+    let _turn = alone().await;
+    let mut redis = Redis::start()?;
+    let replicas = start(3, &redis.url(), &whole(), &["--no-access-log"], &[]).await?;
+    let all: Vec<_> = replicas.all().iter().collect();
+    let mut before: u64 = spread(&all, 30).await?.iter().sum();
+    let idle = Instant::now();
+    sleep(Duration::from_secs(47)).await;
+    // The others go on, and the first window still has the calls from before.
+    before += spread(&all[..2], 600).await?.iter().sum::<u64>();
+    assert_eq!(before, 630);
+    sleep(KNOWN).await;
+    assert!(
+        idle.elapsed() >= Duration::from_secs(48),
+        "{:?}",
+        idle.elapsed()
+    );
+    kill(&mut redis, &replicas).await?;
+    let after = spread(&all, 1_500).await?;
+    let used = before + after.iter().sum::<u64>();
+    println!("{before} before, {after:?} of 1,500 after: {used} of {WHOLE}");
+    assert!((950..=MOST).contains(&used), "{used} of {WHOLE}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_replica_that_starts_without_redis_admits_nothing_for_a_window() -> Result<()> {
+    let _turn = alone().await;
+    let mut redis = Redis::start()?;
+    let url = redis.url();
+    let replicas = start(2, &url, &whole(), &["--no-access-log"], &[]).await?;
+    let old: Vec<_> = replicas.all().iter().collect();
+    let before: u64 = spread(&old, 100).await?.iter().sum();
+    assert_eq!(before, 100);
+    sleep(KNOWN).await;
+    kill(&mut redis, &replicas).await?;
+    let more = ["--quota-store", &url, "--replicas", "3", "--no-access-log"];
+    let late = Replicas::start(1, &whole(), &more, &[]).await?;
+    let began = Instant::now();
+    let all: Vec<_> = old.iter().copied().chain(late.all()).collect();
+    let after = spread(&all, 1_500).await?;
+    let used = before + after.iter().sum::<u64>();
+    println!("{before} before, {after:?} of 1,500 after: {used} of {WHOLE}");
+    assert_eq!(after.last(), Some(&0), "the one that has just started");
+    assert!((950..=MOST).contains(&used), "{used} of {WHOLE}");
+    // Then it has its third, as the operator said; the two others know of two replicas.
+    sleep(WINDOW.saturating_sub(began.elapsed())).await;
+    let own = spread(&all[2..], 500).await?;
+    println!("{own:?} of the one that started, after a window");
+    assert_eq!(own, [WHOLE / 3]);
     Ok(())
 }

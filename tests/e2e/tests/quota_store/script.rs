@@ -263,6 +263,7 @@ fn ask(rng: &mut StdRng, counter: &mut Counter, now: i64, turn: u64) -> LeaseReq
     if rng.random_bool(0.5) {
         ask.idle = rng.random_range(0..=counter.amount / 4);
     }
+    ask.look = rng.random_range(0..24_u64).saturating_sub(14);
     ask
 }
 
