@@ -56,6 +56,11 @@ pub struct Args {
           default_value = "0ms")]
     pub token_interval: Duration,
 
+    /// Time before [DONE], and again before the end of a stream's body: Azure writes each apart. 0ms
+    /// writes what is ready as one
+    #[arg(long, env = "TUNDISH_SIM_END_DELAY", value_parser = duration, default_value = "1ms")]
+    pub end_delay: Duration,
+
     /// Tokens of an answer that the caller does not cap
     #[arg(long, env = "TUNDISH_SIM_COMPLETION_TOKENS", value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_COMPLETION_TOKENS)),
@@ -110,6 +115,7 @@ impl TryFrom<Args> for Config {
             deployments: args.deployments,
             latency: args.latency,
             token_interval: args.token_interval,
+            end_delay: args.end_delay,
             completion_tokens: args.completion_tokens,
             threads: args.threads,
             record: args.record,

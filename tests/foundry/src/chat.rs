@@ -19,7 +19,7 @@ use crate::{
     record::{Outcome, Usage},
     request::ChatRequest,
     route::{Dialect, is_v1},
-    stream::{Body, Stop, Stream},
+    stream::{Body, Pace, Stop, Stream},
     ticket::Ticket,
 };
 
@@ -50,6 +50,14 @@ pub(crate) async fn complete(
         .faults
         .take(&admitted.deployment.name, key)
         .unwrap_or_default();
+    if let Some(member) = &fault.refuse
+        && admitted.request.members.contains(member)
+    {
+        let message =
+            format!("Unsupported parameter: '{member}' is not supported with this model.");
+        let failure = Failure::invalid(&message, Some(member), Some("unsupported_parameter"));
+        return Err((failure, ticket));
+    }
     let delay = Duration::from_millis(fault.delay_ms.unwrap_or(0));
     if fault.hang && fault.cut_after_chunks.is_none() {
         // Ends when the caller hangs up: the future is dropped, and the ticket with it.
@@ -165,7 +173,11 @@ fn produce(
         let obfuscate =
             dialect == Dialect::V1 && options.and_then(|o| o.include_obfuscation).unwrap_or(true);
         let events = Events::new(Arc::clone(foundry), facts, include_usage, obfuscate);
-        let stream = Stream::new(events, ticket, foundry.token_interval, Stop::of(fault));
+        let pace = Pace {
+            interval: foundry.token_interval,
+            end_delay: foundry.end_delay,
+        };
+        let stream = Stream::new(events, ticket, pace, Stop::of(fault));
         let mut response = Response::new(Body::Stream(Box::new(stream)));
         let sse = HeaderValue::from_static("text/event-stream; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, sse);

@@ -83,6 +83,10 @@ impl Events {
         matches!(self.next, Step::Token { .. })
     }
 
+    pub(crate) fn is_done_next(&self) -> bool {
+        matches!(self.next, Step::Done)
+    }
+
     /// Leaves out the rest.
     pub(crate) fn end(&mut self) {
         self.next = Step::End;

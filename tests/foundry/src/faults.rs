@@ -33,6 +33,9 @@ pub struct Fault {
     /// Headers to add, or to set instead of the usual value; with or without a status.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
+    /// Refuse requests whose body has this member, as models do that do not know it; others are served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refuse: Option<String>,
     /// Wait before the first byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,

@@ -32,6 +32,8 @@ pub(crate) struct ChatRequest {
     pub(crate) choices: u64,
     pub(crate) stream: bool,
     pub(crate) stream_options: Option<StreamOptions>,
+    /// The names of all top-level members.
+    pub(crate) members: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -52,6 +54,7 @@ struct Fields {
     n: Option<i64>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
+    members: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -147,6 +150,7 @@ impl ChatRequest {
             choices: bounded("n", fields.n, MAX_CHOICES)?.unwrap_or(1),
             stream: fields.stream.unwrap_or(false),
             stream_options: fields.stream_options,
+            members: fields.members,
         })
     }
 }
@@ -192,10 +196,9 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
         let mut fields = Fields::default();
-        // A handful of keys: a list beats a set.
-        let mut seen: Vec<String> = Vec::with_capacity(8);
         while let Some(key) = map.next_key::<String>()? {
-            if seen.contains(&key) {
+            // A handful of keys: a list beats a set.
+            if fields.members.contains(&key) {
                 return Err(A::Error::custom(format_args!("duplicate key '{key}'")));
             }
             match key.as_str() {
@@ -208,7 +211,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "stream_options" => fields.stream_options = map.next_value()?,
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
-            seen.push(key);
+            fields.members.push(key);
         }
         Ok(fields)
     }

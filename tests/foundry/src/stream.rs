@@ -42,12 +42,26 @@ enum How {
     Error,
 }
 
+/// The times between what a stream writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Between two token chunks.
+    pub(crate) interval: Duration,
+    /// Before `[DONE]`, and before the end of the body.
+    pub(crate) end_delay: Duration,
+}
+
 /// A stream on its way to the caller.
 #[derive(Debug)]
 pub(crate) struct Stream {
     events: Events,
     ticket: Ticket,
-    interval: Duration,
+    pace: Pace,
+    /// What was written before is on its way.
+    apart: bool,
+    /// Due time of `[DONE]`, then of the end.
+    end: Option<Pin<Box<Sleep>>>,
+    ended: bool,
     /// Due time of the next token; none before the first.
     timer: Option<Pin<Box<Sleep>>>,
     stop: Option<Stop>,
@@ -140,16 +154,14 @@ impl Stop {
 // === impl Stream ===
 
 impl Stream {
-    pub(crate) fn new(
-        events: Events,
-        ticket: Ticket,
-        interval: Duration,
-        stop: Option<Stop>,
-    ) -> Self {
+    pub(crate) fn new(events: Events, ticket: Ticket, pace: Pace, stop: Option<Stop>) -> Self {
         Self {
             events,
             ticket,
-            interval,
+            pace,
+            apart: true,
+            end: None,
+            ended: false,
             timer: None,
             stop,
             cutting: false,
@@ -158,7 +170,24 @@ impl Stream {
     }
 
     fn is_over(&self) -> bool {
-        self.events.is_over() && !self.cutting
+        self.events.is_over() && !self.cutting && (self.ended || self.pace.end_delay.is_zero())
+    }
+
+    /// Writes the next event apart from the one before: hyper writes what it has while a body is pending.
+    fn poll_apart(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.pace.end_delay.is_zero() {
+            return Poll::Ready(());
+        }
+        if !std::mem::replace(&mut self.apart, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if self.events.is_done_next() || self.events.is_over() {
+            let end = || Box::pin(sleep(self.pace.end_delay));
+            ready!(self.end.get_or_insert_with(end).as_mut().poll(cx));
+            self.end = None;
+        }
+        Poll::Ready(())
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
@@ -168,24 +197,27 @@ impl Stream {
         if let Some(stop) = self.stop.filter(|stop| stop.after <= self.ticket.chunks) {
             return self.poll_stop(stop.how, cx);
         }
+        ready!(self.poll_apart(cx));
         let is_token = self.events.is_token_next();
-        if is_token && !self.interval.is_zero() {
+        if is_token && !self.pace.interval.is_zero() {
             match &mut self.timer {
                 Some(timer) => {
                     ready!(timer.as_mut().poll(cx));
                     // From the due time, not from now: lateness doesn't add up.
-                    let due = timer.deadline() + self.interval;
+                    let due = timer.deadline() + self.pace.interval;
                     timer.as_mut().reset(due);
                 }
-                None => self.timer = Some(Box::pin(sleep(self.interval))),
+                None => self.timer = Some(Box::pin(sleep(self.pace.interval))),
             }
         }
         let Some(event) = self.events.next() else {
+            self.ended = true;
             return Poll::Ready(None);
         };
+        self.apart = false;
         self.ticket.chunks += 1;
         self.ticket.usage.completion_tokens += u64::from(is_token);
-        if self.is_over() {
+        if self.events.is_over() && !self.cutting {
             self.ticket.close(Outcome::Answered);
         }
         Poll::Ready(Some(Ok(Frame::data(event))))
