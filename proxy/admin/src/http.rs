@@ -1,15 +1,19 @@
 //! The admin port: `/livez`, `/readyz`, `/metrics`, and pages that a process adds.
+//!
+//! Pages name consumers and their use, so only peers on the same machine get them, or those that show a
+//! token. Probes are answered whatever else the port does: pages and metrics are computed elsewhere, one
+//! at a time, and connections have a bound beyond which the oldest end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -19,17 +23,32 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
-use tokio::net::TcpListener;
-use tracing::{debug, info};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tracing::{debug, info, warn};
 
+use crate::clock;
+use crate::descriptors::{Reserve, Shortage};
+use crate::reminder::Reminder;
 use crate::shutdown::Shutdown;
+use crate::stall::Stall;
 use crate::task;
+
+mod token;
+
+pub use token::{Token, TokenError};
 
 #[cfg(test)]
 mod tests;
 
 /// A scraper that sends no request within this time is gone.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Far more than probes, scrapers and operators at their terminals need together.
+const CONNECTIONS: usize = 64;
+/// For a caller that no descriptor is left for; a probe counts it as a failure.
+const TURNED_AWAY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// Whether the process wants traffic. Starts as no.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +74,19 @@ pub struct Admin {
     registry: Mutex<Registry>,
     readiness: Readiness,
     pages: BTreeMap<&'static str, Page>,
+    token: Option<Token>,
+    /// The turn to compute a page: each may walk all counters.
+    page_turn: Arc<Semaphore>,
+    /// The turn to write the metrics, apart: a page must not hold up a scrape.
+    scrape_turn: Arc<Semaphore>,
+}
+
+/// What decides about a request, apart from its method.
+struct Asked<'a> {
+    path: &'a str,
+    query: &'a str,
+    peer: IpAddr,
+    authorization: Option<&'a HeaderValue>,
 }
 
 impl fmt::Debug for Admin {
@@ -73,7 +105,17 @@ impl Admin {
             registry: Mutex::new(registry),
             readiness,
             pages: BTreeMap::new(),
+            token: None,
+            page_turn: Arc::new(Semaphore::new(1)),
+            scrape_turn: Arc::new(Semaphore::new(1)),
         }
+    }
+
+    /// Gives the pages to peers on other machines too, if they show this token.
+    #[must_use]
+    pub fn with_token(mut self, token: Option<Token>) -> Self {
+        self.token = token;
+        self
     }
 
     /// Adds a JSON page at `path`. It gets the query as it was sent, without the `?`. An error means
@@ -107,31 +149,87 @@ impl Admin {
         })
     }
 
-    fn answer(&self, method: &Method, path: &str, query: &str) -> Response<Full<Bytes>> {
+    async fn answer(self: &Arc<Self>, method: &Method, asked: Asked<'_>) -> Response<Full<Bytes>> {
         if method != Method::GET && method != Method::HEAD {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".to_owned());
         }
-        match path {
+        let query = asked.query.to_owned();
+        match asked.path {
             "/livez" => plain(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" if self.readiness.is_ready() => plain(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
-            "/metrics" => self.metrics(),
-            other => match self.pages.get(other) {
-                Some(page) => match page(query) {
-                    Ok(json) => with_type(StatusCode::OK, json, "application/json"),
-                    Err(why) => plain(StatusCode::BAD_REQUEST, format!("{why}\n")),
-                },
-                None => {
-                    let mut known = String::from("see /livez /readyz /metrics");
-                    for path in self.pages.keys() {
-                        known.push(' ');
-                        known.push_str(path);
+            "/metrics" => self.compute(&self.scrape_turn, Self::metrics).await,
+            path => match self.pages.get_key_value(path) {
+                Some((&path, _page)) => match self.refusal(&asked) {
+                    Some(refused) => refused,
+                    None => {
+                        let work = move |admin: &Self| admin.page(path, &query);
+                        self.compute(&self.page_turn, work).await
                     }
-                    known.push('\n');
-                    plain(StatusCode::NOT_FOUND, known)
-                }
+                },
+                None => self.not_found(),
             },
         }
+    }
+
+    /// Runs `work` on a thread that may block, once it has the turn. A peer that leaves before gives its
+    /// place up.
+    async fn compute(
+        self: &Arc<Self>,
+        turn: &Arc<Semaphore>,
+        work: impl FnOnce(&Self) -> Response<Full<Bytes>> + Send + 'static,
+    ) -> Response<Full<Bytes>> {
+        let failed = || plain(StatusCode::INTERNAL_SERVER_ERROR, "failed\n".to_owned());
+        // The semaphore is never closed.
+        let Ok(permit) = Arc::clone(turn).acquire_owned().await else {
+            return failed();
+        };
+        let admin = Arc::clone(self);
+        let computed = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work(&admin)
+        });
+        computed.await.unwrap_or_else(|_panicked| failed())
+    }
+
+    /// The answer to a peer that may not see pages.
+    fn refusal(&self, asked: &Asked<'_>) -> Option<Response<Full<Bytes>>> {
+        if asked.peer.to_canonical().is_loopback() {
+            return None;
+        }
+        let Some(token) = &self.token else {
+            let text =
+                "only for peers on the same machine; --admin-token-file opens it to others\n";
+            return Some(plain(StatusCode::FORBIDDEN, text.to_owned()));
+        };
+        let shown = asked.authorization.map(HeaderValue::as_bytes);
+        let shown = shown.and_then(|value| value.strip_prefix(b"Bearer "));
+        if shown.is_some_and(|shown| token.is(shown)) {
+            return None;
+        }
+        let text = "send the admin token: Authorization: Bearer TOKEN\n";
+        let mut refused = plain(StatusCode::UNAUTHORIZED, text.to_owned());
+        let scheme = HeaderValue::from_static("Bearer");
+        refused.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+        Some(refused)
+    }
+
+    fn page(&self, path: &str, query: &str) -> Response<Full<Bytes>> {
+        match self.pages.get(path).map(|page| page(query)) {
+            Some(Ok(json)) => with_type(StatusCode::OK, json, "application/json"),
+            Some(Err(why)) => plain(StatusCode::BAD_REQUEST, format!("{why}\n")),
+            None => self.not_found(),
+        }
+    }
+
+    fn not_found(&self) -> Response<Full<Bytes>> {
+        let mut known = String::from("see /livez /readyz /metrics");
+        for path in self.pages.keys() {
+            known.push(' ');
+            known.push_str(path);
+        }
+        known.push('\n');
+        plain(StatusCode::NOT_FOUND, known)
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
@@ -166,6 +264,8 @@ impl Bound {
     /// probes see the drain.
     pub async fn serve(self, mut shutdown: Shutdown) {
         let mut draining = shutdown.is_requested();
+        let mut open = Connections::default();
+        let (reserve, shortage) = (Reserve::new(), Shortage::default());
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
@@ -175,27 +275,70 @@ impl Bound {
                     continue;
                 }
             };
-            let Ok((stream, _peer)) = accepted else {
-                // Out of descriptors: wait for some to be closed.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let admin = Arc::clone(&self.admin);
-            let service = service_fn(move |request: Request<Incoming>| {
-                let uri = request.uri();
-                let answer = admin.answer(request.method(), uri.path(), uri.query().unwrap_or(""));
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            task::spawn("admin connection", async move {
-                let served = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADER_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
-                if let Err(error) = served {
-                    debug!(%error, "admin connection ended");
+            match accepted {
+                Ok((stream, peer)) => {
+                    let connection = connection(Arc::clone(&self.admin), stream, peer.ip());
+                    open.add(task::spawn("admin connection", connection));
                 }
-            });
+                Err(error) => {
+                    let listener = &self.listener;
+                    reserve
+                        .handle(&error, listener, TURNED_AWAY, &shortage)
+                        .await;
+                }
+            }
+        }
+    }
+}
+
+async fn connection(admin: Arc<Admin>, stream: TcpStream, peer: IpAddr) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let admin = Arc::clone(&admin);
+        async move {
+            let uri = request.uri();
+            let asked = Asked {
+                path: uri.path(),
+                query: uri.query().unwrap_or(""),
+                peer,
+                authorization: request.headers().get(AUTHORIZATION),
+            };
+            Ok::<_, Infallible>(admin.answer(request.method(), asked).await)
+        }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(Stall::new(stream)), service)
+        .await;
+    if let Err(error) = served {
+        debug!(%error, "admin connection ended");
+    }
+}
+
+/// The open connections, the oldest first.
+#[derive(Debug, Default)]
+struct Connections {
+    open: VecDeque<JoinHandle<()>>,
+    warning: Reminder,
+}
+
+impl Connections {
+    /// Adds one. Beyond the bound the oldest ends, not this one: it may be a probe, and whoever holds the
+    /// others must not decide about the life of the process.
+    fn add(&mut self, connection: JoinHandle<()>) {
+        self.open.retain(|connection| !connection.is_finished());
+        self.open.push_back(connection);
+        if self.open.len() <= CONNECTIONS {
+            return;
+        }
+        if let Some(oldest) = self.open.pop_front() {
+            oldest.abort();
+        }
+        if self.warning.is_due(clock::instant()) {
+            warn!(
+                connections = CONNECTIONS,
+                "the admin port has too many connections: the oldest are closed"
+            );
         }
     }
 }

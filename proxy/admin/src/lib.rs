@@ -1,17 +1,21 @@
 //! The surroundings of every long-running process of the project: the admin port (`/livez`,
-//! `/readyz`, `/metrics`), HTTP connections that end gracefully, logging, an output that blocks no one, signals, a clock, tasks
-//! that report a panic, and streams that time out on a peer which reads nothing.
+//! `/readyz`, `/metrics`), HTTP connections that end gracefully, addresses and descriptors of listeners,
+//! logging, an output that blocks no one, signals, a clock, tasks that report a panic, and streams that
+//! time out on a peer which reads nothing.
 //!
 //! Refuses to know what the process does; of the pages that processes add it knows only the form.
 
+pub mod address;
 pub mod background;
 pub mod clock;
 pub mod connection;
+pub mod descriptors;
 pub mod errors;
 pub mod exit;
 pub mod http;
 pub mod output;
 pub mod pages;
+pub mod reminder;
 pub mod shutdown;
 pub mod stall;
 pub mod task;

@@ -1,7 +1,9 @@
-//! The shutdown of a process: SIGTERM or SIGINT, visible through every [`Shutdown`].
+//! The shutdown of a process: SIGTERM or SIGINT, visible through every [`Shutdown`]. Other signals that
+//! would kill it are ignored.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tracing::info;
 
 /// Asks a process to stop. A drop asks too.
 #[derive(Debug)]
@@ -39,11 +41,14 @@ impl Shutdown {
     }
 }
 
-/// SIGTERM and SIGINT, from the moment that this is made: before, they kill the process.
+/// The signals that a process handles, from the moment that this is made: before, they kill it.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+    user1: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -55,23 +60,27 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
-    /// Waits for the next of them.
+    /// Waits for the next SIGTERM or SIGINT. A closed terminal, a log rotation or a `reload` sends the
+    /// others, which stop nothing.
     pub async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            let signal = tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => "SIGHUP",
+                _ = self.user1.recv() => "SIGUSR1",
+                _ = self.user2.recv() => "SIGUSR2",
+            };
+            info!(
+                signal,
+                "signal ignored: files are read again when they change, without one"
+            );
         }
     }
-}
-
-/// Waits for SIGTERM or SIGINT.
-///
-/// # Errors
-/// The handler could not be installed.
-pub async fn signalled() -> std::io::Result<()> {
-    Signals::listen()?.next().await;
-    Ok(())
 }

@@ -1,12 +1,16 @@
 //! Logging: one line per event on standard output, JSON or text.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
+use std::str::FromStr;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
 use crate::output::Output;
+
+#[cfg(test)]
+mod tests;
 
 /// How long the end of a process waits for the reader of its log.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -20,7 +24,19 @@ pub enum Format {
     Text,
 }
 
-impl std::str::FromStr for Format {
+impl Format {
+    /// Text if standard output is a terminal, else JSON.
+    #[must_use]
+    pub fn of_output() -> Self {
+        if io::stdout().is_terminal() {
+            Self::Text
+        } else {
+            Self::Json
+        }
+    }
+}
+
+impl FromStr for Format {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -32,12 +48,59 @@ impl std::str::FromStr for Format {
     }
 }
 
+/// What is logged: a level, and other levels for some targets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter(String);
+
+/// The levels, from nothing to everything.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+impl FromStr for Filter {
+    type Err = String;
+
+    /// The subscriber's own parser takes any word for a target, so that a typo silences the log: there
+    /// must be a level, and every other part must be `TARGET=LEVEL`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
+        let levels = LEVELS.join(", ");
+        let mut levels_given = 0;
+        let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+        for part in &parts {
+            if is_level(part) {
+                levels_given += 1;
+                continue;
+            }
+            match part.rsplit_once('=') {
+                Some((target, level)) if !target.is_empty() && is_level(level) => {}
+                Some((_target, level)) => {
+                    return Err(format!("{level:?} is not a level; there are {levels}"));
+                }
+                None => {
+                    return Err(format!(
+                        "{part:?} is not a level; write one of {levels}, then TARGET=LEVEL for \
+                         what differs, as in warn,access=info"
+                    ));
+                }
+            }
+        }
+        match levels_given {
+            0 => Err(format!(
+                "a level for everything else is missing, and nothing else would be logged; write \
+                 info,{text}, or off,{text}"
+            )),
+            1 => {
+                let filter = parts.join(",");
+                EnvFilter::try_new(&filter).map_err(|error| error.to_string())?;
+                Ok(Self(filter))
+            }
+            _ => Err("there is more than one level; write one".to_owned()),
+        }
+    }
+}
+
 /// Logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The filter does not parse.
-    #[error("log level {0:?} is not a filter such as info or warn,proxy_gateway=debug")]
-    Filter(String),
     /// Standard output cannot be used.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -58,10 +121,9 @@ impl Log {
     /// Starts logging for the process, once.
     ///
     /// # Errors
-    /// The filter is wrong, or logging was started before.
-    pub fn start(filter: &str, format: Format) -> Result<Self, TelemetryError> {
-        let parsed = EnvFilter::try_new(filter)
-            .map_err(|_error| TelemetryError::Filter(filter.to_owned()))?;
+    /// Standard output cannot be used, or logging was started before.
+    pub fn start(filter: &Filter, format: Format) -> Result<Self, TelemetryError> {
+        let parsed = EnvFilter::new(&filter.0);
         let output = Output::standard().map_err(TelemetryError::Output)?;
         let lines = Lines(output.clone());
         let builder = fmt()

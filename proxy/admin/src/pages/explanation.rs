@@ -1,8 +1,9 @@
 //! `/explain`: the forecast of a request.
 
 use proxy_core::admit::Denial;
+use proxy_core::names::Usage;
 use proxy_core::quota::{LimitName, Unit, Wait};
-use proxy_core::whatif::{self, Outcome};
+use proxy_core::whatif::{self, Outcome, OutputFrom};
 use serde::{Deserialize, Serialize};
 
 use super::limit_name;
@@ -16,8 +17,16 @@ pub struct Explanation {
     pub rule: Option<RuleName>,
     /// Tokens of the input, as asked.
     pub input_tokens: u64,
-    /// Tokens reserved for the output: as asked, else what the gateway expects, or its default.
+    /// Tokens reserved for the output.
     pub output_tokens: u64,
+    /// Where they come from: `client`, `outputTokens.default` or `outputTokens.max` of the rule, or
+    /// `expected` for what the gateway expects of a request without a bound.
+    #[serde(default)]
+    pub output_tokens_from: String,
+    /// The cost that would be reserved, in micros; `null` if it is unknown, since a deployment that
+    /// may serve the request has no price, or if no rule serves it.
+    #[serde(default)]
+    pub cost_micros: Option<u64>,
     /// Every limit that applies, by name.
     pub limits: Vec<LimitForecast>,
     /// The rule's backends in the order in which they are tried, by tier.
@@ -78,6 +87,9 @@ pub struct Choice {
     pub weight: u32,
     /// Its share of the tier's requests in percent, rounded down.
     pub share_percent: u64,
+    /// What the request costs there at most, in micros; `null` if the deployment has no price.
+    #[serde(default)]
+    pub cost_micros: Option<u64>,
 }
 
 /// The answer to the request.
@@ -112,8 +124,20 @@ impl From<&whatif::Forecast<'_>> for Explanation {
             }),
             input_tokens: forecast.usage.input_tokens,
             output_tokens: forecast.usage.output_tokens,
+            output_tokens_from: match forecast.output_from {
+                OutputFrom::Client => "client",
+                OutputFrom::RuleDefault => "outputTokens.default",
+                OutputFrom::RuleMax => "outputTokens.max",
+                OutputFrom::Expected => "expected",
+            }
+            .to_owned(),
+            cost_micros: forecast.cost_micros,
             limits: forecast.limits.iter().map(Into::into).collect(),
-            backends: forecast.targets.iter().map(Into::into).collect(),
+            backends: forecast
+                .targets
+                .iter()
+                .map(|share| Choice::of(share, forecast.usage))
+                .collect(),
             verdict: Verdict::of(forecast),
         }
     }
@@ -139,15 +163,17 @@ impl From<&whatif::LimitForecast<'_>> for LimitForecast {
     }
 }
 
-impl From<&whatif::TargetShare<'_>> for Choice {
-    fn from(share: &whatif::TargetShare<'_>) -> Self {
+impl Choice {
+    fn of(share: &whatif::TargetShare<'_>, usage: Usage) -> Self {
         let target = share.target;
+        let price = share.deployment.and_then(|one| one.price.as_deref());
         Self {
             priority: target.priority,
             backend: target.backend.name.to_string(),
             deployment: share.deployment.map(|one| one.name.to_string()),
             weight: target.weight,
             share_percent: share.percent,
+            cost_micros: price.map(|price| price.hold_micros(usage)),
         }
     }
 }

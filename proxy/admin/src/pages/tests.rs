@@ -55,10 +55,12 @@ fn an_explanation_has_the_fields_that_clients_read() {
         written,
         concat!(
             r#"{"consumer":"ns/alice","rule":{"route":"ns/r","rule":"rule"},"input_tokens":10,"#,
-            r#""output_tokens":5,"limits":[{"limit":"ns/q/l","unit":"Tokens","window":"Minute","#,
+            r#""output_tokens":5,"output_tokens_from":"client","cost_micros":0,"limits":[{"#,
+            r#""limit":"ns/q/l","unit":"Tokens","window":"Minute","#,
             r#""mode":"Enforce","subject":"consumer=ns/alice","asks":15,"used":0,"reserved":0,"#,
             r#""amount":100,"remaining":100,"fits":true,"fits_in_seconds":null}],"backends":"#,
-            r#"[{"priority":0,"backend":"ns/b","deployment":"m","weight":1,"share_percent":100}],"#,
+            r#"[{"priority":0,"backend":"ns/b","deployment":"m","weight":1,"share_percent":100,"#,
+            r#""cost_micros":0}],"#,
             r#""verdict":{"admitted":true,"code":null,"reason":"every limit has room, and a "#,
             r#"backend serves it","limit":null,"fits_in_seconds":null}}"#,
         )

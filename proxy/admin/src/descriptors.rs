@@ -1,0 +1,117 @@
+//! File descriptors: as many as the system allows, and what a listener does once they are spent.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use crate::clock;
+use crate::reminder::Reminder;
+
+/// Below this a gateway refuses callers at some 2,000 of them, since each may take a connection to a
+/// backend too.
+const ENOUGH: u64 = 4_096;
+/// Pause of a listener that cannot accept.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Longest wait for a caller's first bytes before it is turned away: a socket that is closed with
+/// unread bytes may take the answer with it.
+const FIRST_BYTES: Duration = Duration::from_millis(50);
+
+/// Raises the soft limit of open files to the hard one, and says so in the log if it is still low.
+pub fn raise_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit {
+            current: limit.maximum,
+            ..limit
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            warn!(%error, "the limit of open files could not be raised");
+        }
+    }
+    // No limit at all is `None`.
+    if let Some(limit) = getrlimit(Resource::Nofile).current
+        && limit < ENOUGH
+    {
+        warn!(
+            limit,
+            wanted = ENOUGH,
+            "few files may be open at once, so connections will be refused early; raise the hard limit \
+             (ulimit -Hn, LimitNOFILE=)"
+        );
+    }
+}
+
+/// What the listeners of a process share about a shortage of descriptors.
+#[derive(Debug, Default)]
+pub struct Shortage(Reminder);
+
+/// A descriptor in reserve: given up, it lets a listener accept one more caller and turn it away.
+#[derive(Debug)]
+pub struct Reserve(Mutex<Option<OwnedFd>>);
+
+impl Reserve {
+    /// Takes a descriptor, if there is one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Mutex::new(spare()))
+    }
+
+    /// Handles the error of an accept. Without descriptors one waiting caller gets `answer`, so that it
+    /// does not wait for its own deadline, and the log says so once a minute at most.
+    pub async fn handle(
+        &self,
+        error: &io::Error,
+        listener: &TcpListener,
+        answer: &[u8],
+        shortage: &Shortage,
+    ) {
+        let spent = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+        if !spent.contains(&error.raw_os_error()) {
+            // The peer is gone already, or the system lacks memory.
+            debug!(%error, "accept failed");
+            sleep(PAUSE).await;
+            return;
+        }
+        if shortage.0.is_due(clock::instant()) {
+            warn!(%error, "no file descriptor is left: new connections are turned away");
+        }
+        let Some(held) = self.0.lock().take() else {
+            sleep(PAUSE).await;
+            *self.0.lock() = spare();
+            return;
+        };
+        drop(held);
+        // Bounded: another thread may have taken the descriptor.
+        if let Ok(Ok((stream, _peer))) = timeout(PAUSE, listener.accept()).await {
+            turn_away(&stream, answer).await;
+        }
+        *self.0.lock() = spare();
+    }
+}
+
+impl Default for Reserve {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+async fn turn_away(stream: &TcpStream, answer: &[u8]) {
+    if timeout(FIRST_BYTES, stream.readable()).await.is_ok() {
+        // Only taken out of the socket.
+        stream.try_read(&mut [0; 4_096]).ok();
+    }
+    // A fresh socket takes it at once, or its peer is gone.
+    stream.try_write(answer).ok();
+}
+
+/// Any descriptor serves: this one is there in every container.
+fn spare() -> Option<OwnedFd> {
+    io::stdout().as_fd().try_clone_to_owned().ok()
+}
