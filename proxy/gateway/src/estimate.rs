@@ -3,14 +3,13 @@
 //! The observed sizes of earlier requests cost nothing and suit most. The tokens of the request itself
 //! are counted where that decides: before anything was observed, and before a limit refuses it.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-
 use proxy_api::Prompt;
 use proxy_core::admit::Permit;
-use proxy_core::quota::{Cost, Unit};
-use proxy_core::tokens::{self, Encoding, Expected, Shape, max_output_tokens};
+use proxy_core::quota::{Cost, Hold, Unit};
+use proxy_core::tokens::{self, Expected, Shape};
 
 use crate::live::LiveRule;
+use crate::vocabulary;
 
 /// Larger bodies are not tokenised before they are refused: the worst case (only blanks) takes 5 ms,
 /// and a refused client can retry in a loop.
@@ -25,6 +24,8 @@ pub(crate) struct Estimate<'a> {
     expected: Expected,
     body: &'a [u8],
     prompt: Option<Prompt>,
+    /// The model that the client named.
+    requested: &'a str,
     /// The deployment's model, of the first deployment that may serve it.
     model: &'a str,
 }
@@ -39,52 +40,70 @@ impl<'a> Estimate<'a> {
         body: &'a [u8],
         prompt: Option<Prompt>,
     ) -> Self {
-        let model = permit.deployed_model(requested);
+        let place = rule.place(requested);
+        let model = place.map_or(requested, |place| &place.declared.deployment.model);
         Self {
             rule,
             permit,
             shape,
             expected: Expected {
-                max_output_tokens: max_output_tokens(model),
+                max_output_tokens: place.and_then(|place| place.longest),
+                max_input_tokens: place.and_then(|place| place.window),
                 ..rule.sizes.expected(requested)
             },
             body,
             prompt,
+            requested,
             model,
         }
     }
 
-    /// The cost to ask for.
-    pub(crate) fn at_first(&self, default_output: u64) -> Cost {
+    /// What to ask for.
+    pub(crate) fn at_first(&self, default_output: u64) -> Hold {
         let known = self.expected.input_per_mille.is_some();
         let counted = (!known).then(|| self.count()).flatten();
-        self.cost(counted, default_output)
+        self.hold(counted, default_output)
     }
 
-    /// The cost by a count of the request's own tokens; `None` if it was counted at first, or cannot be.
-    pub(crate) fn counted(&self, default_output: u64) -> Option<Cost> {
-        self.expected.input_per_mille?;
-        (self.body.len() <= RECOUNTED).then_some(())?;
-        let counted = self.count()?;
-        Some(self.cost(Some(counted), default_output))
+    /// The same by what is known of such requests now, and by a count of the request's own tokens if it was
+    /// not counted at first.
+    pub(crate) fn again(&self, default_output: u64) -> Hold {
+        let was_counted = self.expected.input_per_mille.is_none();
+        let now = Self {
+            expected: Expected {
+                max_output_tokens: self.expected.max_output_tokens,
+                max_input_tokens: self.expected.max_input_tokens,
+                ..self.rule.sizes.expected(self.requested)
+            },
+            ..*self
+        };
+        let counts = was_counted || self.body.len() <= RECOUNTED;
+        now.hold(counts.then(|| self.count()).flatten(), default_output)
     }
 
     fn count(&self) -> Option<u64> {
         let (prompt, budget) = (self.prompt?, budget(self.rule)?);
-        let encoding = Encoding::of_model(self.model)?;
-        is_loaded(encoding).then_some(())?;
+        vocabulary::of_model(self.model)?;
         proxy_api::count(self.body, prompt, self.model, budget)
     }
 
-    fn cost(&self, counted: Option<u64>, default_output: u64) -> Cost {
+    fn hold(&self, counted: Option<u64>, default_output: u64) -> Hold {
         let expected = Expected {
             input_tokens: counted,
             ..self.expected
         };
         let usage = tokens::estimate(self.shape, expected, default_output);
-        Cost {
+        let cost = |usage| Cost {
             usage,
-            cost_micros: self.permit.flat.max_price.cost_micros(usage),
+            cost_micros: if self.rule.counts_money {
+                self.permit.flat.max_price.hold_micros(usage)
+            } else {
+                0
+            },
+        };
+        Hold {
+            cost: cost(usage),
+            most: cost(tokens::most(self.shape, expected, usage)),
         }
     }
 }
@@ -99,35 +118,4 @@ fn budget(rule: &LiveRule) -> Option<u64> {
             Unit::OutputTokens | Unit::Requests | Unit::Concurrency => None,
         })
         .max()
-}
-
-/// Whether a vocabulary is loaded. The first call loads it on a thread of its own, in about 0.1 s: no
-/// request waits for that, and a gateway that counts nothing loads nothing.
-fn is_loaded(encoding: Encoding) -> bool {
-    const UNASKED: u8 = 0;
-    const LOADING: u8 = 1;
-    const LOADED: u8 = 2;
-    static CL100K: AtomicU8 = AtomicU8::new(UNASKED);
-    static O200K: AtomicU8 = AtomicU8::new(UNASKED);
-    let state = match encoding {
-        Encoding::Cl100k => &CL100K,
-        Encoding::O200k => &O200K,
-    };
-    if state.load(Ordering::Acquire) == LOADED {
-        return true;
-    }
-    let first = state.compare_exchange(UNASKED, LOADING, Ordering::AcqRel, Ordering::Relaxed);
-    if first.is_ok() {
-        let load = move || {
-            encoding.load();
-            state.store(LOADED, Ordering::Release);
-        };
-        // Without a thread nothing is counted.
-        drop(
-            std::thread::Builder::new()
-                .name("vocabulary".to_owned())
-                .spawn(load),
-        );
-    }
-    false
 }

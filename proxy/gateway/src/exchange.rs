@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
+use parking_lot::Mutex;
 use proxy_admin::clock;
 use proxy_core::names::Usage;
 use proxy_core::quota::Cost;
@@ -18,6 +19,7 @@ use smallvec::SmallVec;
 use crate::endpoint::Placed;
 use crate::record::Record;
 use crate::state::Core;
+use crate::upstream::Fate;
 
 #[cfg(test)]
 mod tests;
@@ -29,13 +31,20 @@ pub(crate) struct Exchange {
     /// What is reserved and not settled: one charge for most, several for a connection that carries
     /// many answers. The last one belongs to the answer that is under way.
     charges: SmallVec<[Priced; 1]>,
+    /// When the last try began.
+    call_began: Instant,
+    /// How far the call has come that is under way.
+    pub(crate) fate: Mutex<Fate>,
+    /// What is done if the client leaves: it may be worth to read on.
+    pub(crate) if_left: Option<fn(Box<Self>)>,
     ended: bool,
 }
 
 /// A charge and the price that it settles at.
 struct Priced {
     charge: Charge,
-    price: Price,
+    /// `None`: unknown.
+    price: Option<Arc<Price>>,
 }
 
 // === impl Exchange ===
@@ -49,21 +58,30 @@ impl Exchange {
             core: Arc::clone(core),
             record: Record::begin(request_id, now),
             charges: SmallVec::new(),
+            call_began: now,
+            fate: Mutex::default(),
+            if_left: None,
             ended: false,
         })
     }
 
     /// Takes a charge on, at the dearest price as long as no endpoint is chosen.
-    pub(crate) fn charge(&mut self, charge: Charge, price: Price) {
-        self.charges.push(Priced { charge, price });
+    pub(crate) fn charge(&mut self, charge: Charge, price: &Arc<Price>) {
+        self.charges.push(Priced {
+            charge,
+            price: Some(Arc::clone(price)),
+        });
     }
 
     /// Begins a try at an endpoint.
-    pub(crate) fn placed(&mut self, at: &Placed) {
+    pub(crate) fn placed(&mut self, at: &Placed, now: Instant) {
+        *self.fate.get_mut() = Fate::Unsent;
+        self.call_began = now;
+        self.record.place = Some(Arc::clone(&at.place));
         self.record.tries = self.record.tries.saturating_add(1);
         self.record.endpoint = Some(at.endpoint.call());
         if let Some(open) = self.charges.last_mut() {
-            open.price = at.place.declared.deployment.price;
+            open.price.clone_from(&at.place.declared.deployment.price);
         }
     }
 
@@ -74,12 +92,68 @@ impl Exchange {
             .map_or_else(Levels::default, |open| open.charge.levels)
     }
 
-    /// Takes note of the output so far: what a drop settles at, should the client hang up now.
-    pub(crate) fn progress(&mut self, output_tokens: u64) {
-        if let Some(open) = self.charges.last_mut() {
-            let estimate = &mut open.charge.estimate;
-            estimate.usage.output_tokens = output_tokens;
-            estimate.cost_micros = open.price.cost_micros(estimate.usage);
+    /// The head of an answer has come.
+    pub(crate) fn answered(&mut self, status: StatusCode, now: Instant) {
+        self.record.answered(status.as_u16(), now);
+    }
+
+    /// Whether the price depends on the model that the answer names.
+    pub(crate) fn is_routed(&self) -> bool {
+        let price = self.charges.last().and_then(|open| open.price.as_ref());
+        price.is_some_and(|price| !price.routed.is_empty())
+    }
+
+    /// Takes note of the model that the answer names.
+    pub(crate) fn answered_by(&mut self, model: Option<&str>) {
+        self.record.answered_model = model.map(Box::from);
+    }
+
+    /// Whether everything is settled and recorded.
+    pub(crate) const fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Takes the exchange out of a place that is about to go.
+    pub(crate) fn taken(&mut self) -> Box<Self> {
+        let ended = Self {
+            core: Arc::clone(&self.core),
+            record: Record::begin(self.record.request_id.clone(), self.call_began),
+            charges: SmallVec::new(),
+            call_began: self.call_began,
+            fate: Mutex::default(),
+            if_left: None,
+            ended: true,
+        };
+        Box::new(std::mem::replace(self, ended))
+    }
+
+    /// The client has left: what it holds of `Concurrency` limits is free for others.
+    pub(crate) fn release_permits(&mut self) {
+        for open in &mut self.charges {
+            open.charge.release_permits();
+        }
+    }
+
+    /// The client has left, and no answer has come that it was sent for: as reserved, unless the endpoint has
+    /// given no answer since. Then it is taken for a black hole, which bills nothing.
+    pub(crate) fn left_unanswered(mut self: Box<Self>, now: Instant) {
+        let endpoint = self.record.endpoint.as_deref();
+        if endpoint.is_some_and(|endpoint| endpoint.has_answered_since(self.call_began)) {
+            self.settle(|held| held, Settled::Estimated, now);
+        } else {
+            self.unconfirmed();
+            self.released(now);
+        }
+        self.end("client_aborted", now);
+    }
+
+    /// A call was sent and has no answer. It costs the consumer nothing, and may be billed.
+    pub(crate) fn unconfirmed(&self) {
+        if let (Some(endpoint), Some(open)) = (self.record.endpoint.as_deref(), self.charges.last())
+        {
+            let tokens = open.charge.estimate.usage.total_tokens();
+            let metrics = &self.core.shared.metrics;
+            metrics.unconfirmed(&endpoint.backend, &endpoint.deployment, tokens);
         }
     }
 
@@ -107,6 +181,17 @@ impl Exchange {
         self.settle(usage, Settled::Estimated, now);
     }
 
+    /// The answer has no body: there is nothing that could be billed.
+    pub(crate) fn empty(&mut self, now: Instant) {
+        self.refused(now);
+        self.end("upstream_error", now);
+    }
+
+    /// Gives back what a backend does not bill that answered all the same: it counts as a request.
+    pub(crate) fn refused(&mut self, now: Instant) {
+        self.settle(|_held| Usage::default(), Settled::Refused, now);
+    }
+
     /// Gives the reservation back.
     pub(crate) fn released(&mut self, now: Instant) {
         self.settle(|_held| Usage::default(), Settled::Released, now);
@@ -118,12 +203,15 @@ impl Exchange {
             return;
         };
         let usage = usage(charge.estimate.usage);
+        let model = self.record.answered_model.as_deref();
+        let cost_micros = price.map(|price| price.cost_micros(usage, model));
+        // No limit in money covers a deployment without a price.
         let cost = Cost {
             usage,
-            cost_micros: price.cost_micros(usage),
+            cost_micros: cost_micros.unwrap_or(0),
         };
         charge.settle(cost, how, clock::moment(now));
-        self.record.settled(usage, how);
+        self.record.settled(usage, cost_micros, how);
     }
 
     /// Ends the request with a code: `ok`, `upstream_error`, `client_aborted` or a reason word.
@@ -149,6 +237,11 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if self.ended {
             return;
+        }
+        if let Some(if_left) = self.if_left.take()
+            && !std::thread::panicking()
+        {
+            return if_left(self.taken());
         }
         let code = if std::thread::panicking() {
             "internal"

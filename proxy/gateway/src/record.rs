@@ -12,7 +12,7 @@ use proxy_core::tokens::Shape;
 use proxy_ledger::Settled;
 
 use crate::access::Entry;
-use crate::endpoint::Ongoing;
+use crate::endpoint::{Ongoing, Place};
 use crate::live::{Account, LiveRule};
 use crate::metrics::Metrics;
 
@@ -23,6 +23,8 @@ pub(crate) struct Record {
     /// The row that serves it.
     pub(crate) api: Option<&'static Api>,
     pub(crate) model: Option<Arc<str>>,
+    /// The model that the answer names, where its price depends on it.
+    pub(crate) answered_model: Option<Box<str>>,
     pub(crate) caller: Option<Arc<Caller>>,
     pub(crate) rule: Option<Arc<LiveRule>>,
     /// What the rule counts of the caller.
@@ -34,8 +36,12 @@ pub(crate) struct Record {
     first_byte: Option<Duration>,
     pub(crate) status: u16,
     pub(crate) streamed: bool,
+    /// Where that stands in the table.
+    pub(crate) place: Option<Arc<Place>>,
     /// What was settled, over all charges.
     pub(crate) usage: Usage,
+    /// What it cost; `None` if a price is unknown.
+    cost_micros: Option<u64>,
     /// How the last charge was settled.
     pub(crate) settled: Option<Settled>,
 }
@@ -49,6 +55,7 @@ impl Record {
             started: now,
             api: None,
             model: None,
+            answered_model: None,
             caller: None,
             rule: None,
             account: None,
@@ -58,7 +65,9 @@ impl Record {
             first_byte: None,
             status: 0,
             streamed: false,
+            place: None,
             usage: Usage::default(),
+            cost_micros: Some(0),
             settled: None,
         }
     }
@@ -74,14 +83,39 @@ impl Record {
         self.first_byte = Some(now.saturating_duration_since(self.started));
     }
 
-    /// Adds what one charge came to.
-    pub(crate) fn settled(&mut self, usage: Usage, how: Settled) {
-        let add = u64::saturating_add;
-        self.usage = Usage {
-            input_tokens: add(self.usage.input_tokens, usage.input_tokens),
-            cached_input_tokens: add(self.usage.cached_input_tokens, usage.cached_input_tokens),
-            output_tokens: add(self.usage.output_tokens, usage.output_tokens),
+    /// The model of the deployment that answers.
+    pub(crate) fn deployed_model(&self) -> Option<&str> {
+        let place = self.place.as_ref()?;
+        Some(&place.declared.deployment.model)
+    }
+
+    /// Whether the answer can have used as much. A backend that counts wrong must not lock a consumer out for years.
+    pub(crate) fn can_be(&self, usage: Usage) -> bool {
+        let Some(most) = self.place.as_ref().map(|place| place.ceiling()) else {
+            return true;
         };
+        let output = most.output_tokens.saturating_mul(self.shape.choices.max(1));
+        let can_be = usage.input_tokens <= most.input_tokens && usage.output_tokens <= output;
+        if !can_be {
+            let endpoint = self.endpoint.as_deref();
+            tracing::warn!(
+                backend = endpoint.map(|one| &*one.backend),
+                deployment = endpoint.map(|one| &*one.deployment),
+                input_tokens = usage.input_tokens,
+                output_tokens = usage.output_tokens,
+                "a backend reports more usage than its model can have; it is taken for unknown"
+            );
+        }
+        can_be
+    }
+
+    /// Adds what one charge came to; `cost_micros` is `None` if the price is unknown.
+    pub(crate) fn settled(&mut self, usage: Usage, cost_micros: Option<u64>, how: Settled) {
+        self.cost_micros = match (self.cost_micros, cost_micros) {
+            (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
+            (None, _) | (_, None) => None,
+        };
+        self.usage = self.usage.plus(usage);
         self.settled = Some(how);
     }
 
@@ -110,6 +144,19 @@ impl Record {
             tokens.input.inc_by(self.usage.input_tokens);
             tokens.cached_input.inc_by(self.usage.cached_input_tokens);
             tokens.output.inc_by(self.usage.output_tokens);
+            // Rare classes: a request without them touches no more counters.
+            for (counter, used) in [
+                (&tokens.cache_write, self.usage.cache_write_tokens),
+                (&tokens.reasoning, self.usage.reasoning_tokens),
+            ] {
+                if used > 0 {
+                    counter.inc_by(used);
+                }
+            }
+            match self.cost_micros {
+                Some(micros) => drop(tokens.cost_micros.inc_by(micros)),
+                None => drop(tokens.unpriced.inc()),
+            }
         }
     }
 
@@ -117,12 +164,13 @@ impl Record {
     pub(crate) fn entry(&self, code: &'static str, now: Instant) -> Entry<'_> {
         let rule = self.rule.as_ref().map(|rule| &rule.metrics);
         let endpoint = self.endpoint.as_deref();
+        let used = self.usage != Usage::default();
         Entry {
             unix_micros: clock::unix_micros(now),
             request_id: self.request_id.to_str().unwrap_or(""),
             operation: self.api.map(|api| api.operation.as_str()),
             model: self.model.as_deref(),
-            consumer: self.caller.as_ref().map(|caller| &*caller.name),
+            consumer: self.caller.as_ref().map(|caller| &*caller.full_name),
             route: rule.map(|rule| &*rule.route),
             rule: rule.map(|rule| &*rule.rule),
             backend: endpoint.map(|endpoint| &*endpoint.backend),
@@ -132,7 +180,11 @@ impl Record {
             stream: self.streamed,
             input_tokens: self.usage.input_tokens,
             cached_input_tokens: self.usage.cached_input_tokens,
+            cache_write_tokens: self.usage.cache_write_tokens,
             output_tokens: self.usage.output_tokens,
+            reasoning_tokens: self.usage.reasoning_tokens,
+            cost_micros: self.cost_micros.filter(|_| used),
+            unpriced: used && self.cost_micros.is_none(),
             estimated: self.settled == Some(Settled::Estimated),
             tries: self.tries,
             first_byte_ms: self.first_byte.map(millis),

@@ -2,22 +2,20 @@
 //! settled at the end, whichever end it is.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use memchr::memmem;
 use proxy_admin::clock;
-use proxy_api::{Reader, Stream};
 use proxy_core::names::Code;
-use smallvec::SmallVec;
 
+use crate::aftermath;
 use crate::exchange::Exchange;
+use crate::live::LiveRule;
 use crate::upstream::AnswerBody;
-
-/// A JSON answer larger than this is relayed without being kept for its usage.
-const MAX_KEPT: usize = 16 << 20;
+use crate::watch::Watch;
 
 /// The body of any answer.
 pub(crate) enum Payload {
@@ -43,47 +41,6 @@ pub(crate) struct Relay {
     broken: Option<BrokenOff>,
     /// hyper was given the chance to write what came before the break.
     flushed: bool,
-}
-
-/// What is looked for in the bytes.
-pub(crate) enum Watch {
-    /// Events of a stream.
-    Events(Stream),
-    /// One JSON object, whose usage is read at the end.
-    Json(Kept, Reader),
-    /// An error of the backend: bills nothing, unless its content filter refused the prompt.
-    Error(Kept),
-}
-
-/// The frames of an answer that is read as a whole.
-#[derive(Default)]
-pub(crate) struct Kept {
-    frames: SmallVec<[Bytes; 1]>,
-    size: usize,
-}
-
-impl Watch {
-    pub(crate) fn json(read_usage: Reader) -> Self {
-        Self::Json(Kept::default(), read_usage)
-    }
-
-    pub(crate) fn error() -> Self {
-        Self::Error(Kept::default())
-    }
-}
-
-impl Kept {
-    fn push(&mut self, data: &Bytes) {
-        self.size = self.size.saturating_add(data.len());
-        if self.size <= MAX_KEPT {
-            self.frames.push(data.clone());
-        }
-    }
-
-    /// The whole answer; `None` if it was too large to be kept.
-    fn whole(&self) -> Option<Bytes> {
-        (self.size <= MAX_KEPT).then(|| joined(&self.frames))
-    }
 }
 
 /// Looks at an answer within the time for which it may be silent. A look costs a timer, and between two of
@@ -153,88 +110,26 @@ impl Relay {
         }
     }
 
-    fn pass(&mut self, data: Bytes) -> Bytes {
-        match &mut self.watch {
-            Watch::Events(stream) => stream.push(data),
-            Watch::Json(kept, _) | Watch::Error(kept) => {
-                kept.push(&data);
-                data
-            }
-        }
+    /// The rule that the answer comes by.
+    pub(crate) fn rule(&self) -> Option<&Arc<LiveRule>> {
+        self.exchange.record.rule.as_ref()
     }
 
-    /// The backend has ended its answer.
+    /// The answer is whole. The connection may not be at its end.
     fn complete(&mut self) -> Option<Bytes> {
-        self.upstream = None;
-        let now = clock::instant();
-        let exchange = &mut self.exchange;
-        match &mut self.watch {
-            Watch::Events(stream) => {
-                let rest = stream.finish();
-                match stream.usage() {
-                    Some(usage) => exchange.measured(usage, now),
-                    None => exchange.estimated(stream.counted_output(), now),
-                }
-                exchange.end("ok", now);
-                (!rest.is_empty()).then_some(rest)
-            }
-            Watch::Json(kept, read_usage) => {
-                let found = kept.whole().and_then(|whole| read_usage(&whole, None));
-                match found {
-                    Some(usage) => exchange.measured(usage, now),
-                    None => exchange.unknown(kept.size, now),
-                }
-                exchange.end("ok", now);
-                None
-            }
-            Watch::Error(kept) => {
-                let billed = exchange.record.status == 400
-                    && memmem::find(&joined(&kept.frames), b"content_filter").is_some();
-                if billed {
-                    exchange.estimated(0, now);
-                } else {
-                    exchange.released(now);
-                }
-                exchange.end("upstream_error", now);
-                None
-            }
+        if let Some(upstream) = self.upstream.take() {
+            aftermath::late_end(upstream);
         }
+        self.watch.complete(&mut self.exchange, clock::instant())
     }
 
-    /// The backend broke off, or took too long: settle, and send a stream's client an error event in
-    /// its dialect before the connection is cut.
+    /// The backend broke off, or took too long: settle, and tell a stream's client before the connection is
+    /// cut.
     fn break_off(&mut self, code: Code, why: &'static str) -> Option<Bytes> {
         self.upstream = None;
         self.broken = Some(BrokenOff(why));
         let now = clock::instant();
-        let exchange = &mut self.exchange;
-        match &mut self.watch {
-            Watch::Events(stream) => {
-                let mut event = BytesMut::from(&stream.finish()[..]);
-                match stream.usage() {
-                    Some(usage) => exchange.measured(usage, now),
-                    None => exchange.estimated(stream.counted_output(), now),
-                }
-                exchange.end(code.as_str(), now);
-                if stream.is_done() {
-                    return None;
-                }
-                // A broken event before it must not swallow this one.
-                event.extend_from_slice(b"\n\n");
-                event.extend_from_slice(&exchange.record.dialect().error_event(code, why));
-                Some(event.freeze())
-            }
-            Watch::Json(kept, _) => {
-                exchange.unknown(kept.size, now);
-                exchange.end(code.as_str(), now);
-                None
-            }
-            Watch::Error(_) => {
-                exchange.released(now);
-                exchange.end(code.as_str(), now);
-                None
-            }
-        }
+        self.watch.broken(&mut self.exchange, code, why, now)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
@@ -257,8 +152,14 @@ impl Relay {
                     let Ok(data) = frame.into_data() else {
                         continue;
                     };
-                    let out = self.pass(data);
-                    if self.upstream.as_ref().is_some_and(Body::is_end_stream) {
+                    let Ok(out) = self.watch.pass(data) else {
+                        let why = "the answer cannot be decoded";
+                        self.last = self.break_off(Code::UpstreamFailed, why);
+                        continue;
+                    };
+                    if self.watch.is_done()
+                        || self.upstream.as_ref().is_some_and(Body::is_end_stream)
+                    {
                         // hyper does not ask again after the last byte of a known length.
                         self.last = self.complete();
                     }
@@ -280,19 +181,13 @@ impl Relay {
 }
 
 impl Drop for Relay {
-    /// The client has hung up, unless the exchange has ended: it settles at the output so far.
+    /// The client has hung up, unless the exchange has ended.
     fn drop(&mut self) {
-        if let Watch::Events(stream) = &self.watch {
-            self.exchange.progress(stream.counted_output());
+        if !self.exchange.is_ended() && !std::thread::panicking() {
+            let watch = std::mem::replace(&mut self.watch, Watch::Nothing);
+            let exchange = self.exchange.taken();
+            aftermath::within(exchange, self.upstream.take(), watch);
         }
-    }
-}
-
-fn joined(frames: &[Bytes]) -> Bytes {
-    match frames {
-        [] => Bytes::new(),
-        [only] => only.clone(),
-        many => many.concat().into(),
     }
 }
 

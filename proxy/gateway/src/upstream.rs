@@ -18,7 +18,7 @@ use std::time::Instant;
 use http::Response;
 use parking_lot::Mutex;
 use proxy_admin::errors;
-use proxy_api::http1::strip;
+use proxy_api::http1::{Head, strip};
 
 pub(crate) use body::AnswerBody;
 pub(crate) use failure::{Failed, Failure};
@@ -36,32 +36,33 @@ pub(crate) struct Connections(Mutex<HashMap<u64, Shared, foldhash::fast::RandomS
 type Shared = (Weak<Peer>, Arc<Pool>);
 
 impl Connections {
-    /// Sends, and waits for the head of the answer.
+    /// Sends, and waits for the head of the answer. `fate` tells what becomes of the call if this is dropped.
     pub(crate) async fn send(
         &self,
         origin: &Origin,
         outgoing: &Outgoing<'_>,
         patience: Patience,
+        fate: &Mutex<Fate>,
     ) -> Result<Response<AnswerBody>, Failed> {
         let pool = self.pool(&origin.peer)?;
         while let Some(connection) = pool.take() {
-            let tried = exchange(connection, &pool, origin, outgoing, patience).await;
+            let tried = exchange(connection, &pool, origin, outgoing, patience, fate).await;
             // It was closed just now.
             if !matches!(&tried, Err(failed) if failed.how == Failure::Unreachable) {
                 return tried;
             }
         }
         if let Some(sender) = pool.sender() {
-            let tried = request(sender, origin, outgoing, patience).await;
+            let tried = request(sender, origin, outgoing, patience, fate).await;
             if !matches!(&tried, Err(failed) if failed.how == Failure::Unreachable) {
                 return tried;
             }
         }
         match connect(&pool, patience.end()).await? {
             Connected::Http1(connection) => {
-                exchange(connection, &pool, origin, outgoing, patience).await
+                exchange(connection, &pool, origin, outgoing, patience, fate).await
             }
-            Connected::Http2(sender) => request(sender, origin, outgoing, patience).await,
+            Connected::Http2(sender) => request(sender, origin, outgoing, patience, fate).await,
         }
     }
 
@@ -96,18 +97,77 @@ async fn connect(pool: &Pool, deadline: Instant) -> Result<Connected, Failed> {
 
 /// An exchange on HTTP/1.1.
 async fn exchange(
-    mut connection: Box<http1::Connection>,
+    connection: Box<http1::Connection>,
     pool: &Arc<Pool>,
     origin: &Origin,
     outgoing: &Outgoing<'_>,
     patience: Patience,
+    fate: &Mutex<Fate>,
 ) -> Result<Response<AnswerBody>, Failed> {
-    let head = connection.exchange(origin, outgoing, patience).await?;
-    let body = AnswerBody::http1(connection, Arc::clone(pool));
-    let mut response = Response::new(body);
+    let mut call = Call {
+        connection: Some(connection),
+        pool,
+        fate,
+    };
+    let Some(connection) = &mut call.connection else {
+        return Err(Failed::unreachable("no connection".to_owned()));
+    };
+    let head = connection.exchange(origin, outgoing, patience).await;
+    let connection = call.connection.take();
+    let (head, Some(connection)) = (head?, connection) else {
+        return Err(Failed::unreachable("no connection".to_owned()));
+    };
+    Ok(answer(head, connection, Arc::clone(pool)))
+}
+
+fn answer(head: Head, connection: Box<http1::Connection>, pool: Arc<Pool>) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::http1(connection, pool));
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
-    Ok(response)
+    response
+}
+
+/// What became of a call that its caller gave up before the answer.
+#[derive(Debug, Default)]
+pub(crate) enum Fate {
+    /// No byte of it was sent.
+    #[default]
+    Unsent,
+    /// It was sent, and may be answered.
+    Sent(Option<Unanswered>),
+}
+
+/// A call that was sent, without its caller.
+#[derive(Debug)]
+pub(crate) struct Unanswered {
+    connection: Box<http1::Connection>,
+    pool: Arc<Pool>,
+}
+
+impl Unanswered {
+    /// Waits for the head of the answer.
+    pub(crate) async fn answer(mut self, until: Instant) -> Option<Response<AnswerBody>> {
+        let head = self.connection.head(until).await.ok()?;
+        Some(answer(head, self.connection, self.pool))
+    }
+}
+
+/// A call on a connection. Dropped without its answer, it leaves the connection where another can go on.
+struct Call<'a> {
+    connection: Option<Box<http1::Connection>>,
+    pool: &'a Arc<Pool>,
+    fate: &'a Mutex<Fate>,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if let Some(mut connection) = self.connection.take()
+            && connection.has_sent()
+        {
+            let pool = Arc::clone(self.pool);
+            *self.fate.lock() = Fate::Sent(Some(Unanswered { connection, pool }));
+        }
+    }
 }
 
 /// An exchange on HTTP/2.
@@ -116,8 +176,11 @@ async fn request(
     origin: &Origin,
     outgoing: &Outgoing<'_>,
     patience: Patience,
+    fate: &Mutex<Fate>,
 ) -> Result<Response<AnswerBody>, Failed> {
     let answered = sender.try_send_request(origin.request(outgoing));
+    // Whether a byte leaves is not known from here.
+    *fate.lock() = Fate::Sent(None);
     match tokio::time::timeout_at(patience.end().into(), answered).await {
         Ok(Ok(response)) => {
             let (mut parts, body) = response.into_parts();

@@ -31,11 +31,11 @@ fn each_charge_of_an_exchange_settles_once() {
 
     let now = clock::instant();
     let mut exchange = Exchange::begin(&core, HeaderValue::from_static("id"), now);
-    exchange.charge(take(&gateway, "k", 60), Price::default());
+    exchange.charge(take(&gateway, "k", 60), &Arc::new(Price::default()));
     exchange.measured(usage(30), now);
-    exchange.charge(take(&gateway, "k", 40), Price::default());
+    exchange.charge(take(&gateway, "k", 40), &Arc::new(Price::default()));
     exchange.measured(usage(20), now);
-    exchange.charge(take(&gateway, "k", 50), Price::default());
+    exchange.charge(take(&gateway, "k", 50), &Arc::new(Price::default()));
     assert!(core.is_busy());
     // The third one is still open: it settles at its estimate.
     exchange.end("ok", now);

@@ -3,10 +3,11 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::failure::AnswerError;
@@ -16,7 +17,11 @@ use crate::alarm::Alarm;
 
 /// The body of a backend's answer. Dropped before its end, it closes the connection, or resets the stream.
 #[derive(Debug)]
-pub(crate) struct AnswerBody(Kind);
+pub(crate) struct AnswerBody {
+    kind: Kind,
+    /// What was read of it before, and goes first.
+    before: Bytes,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -29,18 +34,36 @@ enum Kind {
 impl AnswerBody {
     /// The body of the answer whose head the connection has read.
     pub(super) fn http1(connection: Box<Connection>, pool: Arc<Pool>) -> Self {
-        let mut body = Self(Kind::Http1(connection, pool));
+        let mut body = Self::from(Kind::Http1(connection, pool));
         body.settle();
         body
     }
 
     pub(super) fn http2(body: Incoming) -> Self {
-        Self(Kind::Http2(body, Alarm::default()))
+        Self::from(Kind::Http2(body, Alarm::default()))
+    }
+
+    /// Reads the body as far as a look at it takes, at most `size` bytes in `time`, and puts it back.
+    pub(crate) async fn peek(&mut self, size: usize, time: Duration) -> Bytes {
+        let mut read = BytesMut::new();
+        let reading = async {
+            while read.len() < size
+                && let Some(Ok(frame)) = self.frame().await
+            {
+                if let Ok(data) = frame.into_data() {
+                    read.extend_from_slice(&data);
+                }
+            }
+        };
+        // What is missing then makes the look fail, and comes behind what was read.
+        tokio::time::timeout(time, reading).await.ok();
+        self.before = read.freeze();
+        self.before.clone()
     }
 
     /// Ready once `deadline` has passed. Ask after [`Body::poll_frame`] was pending.
     pub(crate) fn poll_past(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Http1(connection, _) => connection.alarm.poll_past(cx, deadline),
             Kind::Http2(_, alarm) => alarm.poll_past(cx, deadline),
             Kind::Ended => Poll::Pending,
@@ -50,8 +73,8 @@ impl AnswerBody {
     /// Gives the connection back if the answer has ended: not later, since the next request may be about to
     /// be sent.
     fn settle(&mut self) {
-        if matches!(&self.0, Kind::Http1(connection, _) if connection.is_ended())
-            && let Kind::Http1(connection, pool) = std::mem::replace(&mut self.0, Kind::Ended)
+        if matches!(&self.kind, Kind::Http1(connection, _) if connection.is_ended())
+            && let Kind::Http1(connection, pool) = std::mem::replace(&mut self.kind, Kind::Ended)
         {
             pool.put(connection);
         }
@@ -66,7 +89,11 @@ impl Body for AnswerBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        let piece = match &mut self.0 {
+        if !self.before.is_empty() {
+            let before = std::mem::take(&mut self.before);
+            return Poll::Ready(Some(Ok(Frame::data(before))));
+        }
+        let piece = match &mut self.kind {
             Kind::Http1(connection, _) => ready!(connection.poll_body(cx)).transpose(),
             Kind::Http2(body, _) => {
                 let frame = ready!(Pin::new(body).poll_frame(cx));
@@ -75,27 +102,39 @@ impl Body for AnswerBody {
             Kind::Ended => None,
         };
         match &piece {
-            Some(Err(_broken)) => self.0 = Kind::Ended,
+            Some(Err(_broken)) => self.kind = Kind::Ended,
             Some(Ok(_)) | None => self.settle(),
         }
         Poll::Ready(piece.map(|piece| Ok(Frame::data(piece?))))
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        let is_end = match &self.kind {
             Kind::Http1(..) => false,
             Kind::Http2(body, _) => body.is_end_stream(),
             Kind::Ended => true,
-        }
+        };
+        is_end && self.before.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        let rest = match &self.kind {
             Kind::Http1(connection, _) => connection
                 .left()
                 .map_or_else(SizeHint::default, SizeHint::with_exact),
             Kind::Http2(body, _) => body.size_hint(),
             Kind::Ended => SizeHint::with_exact(0),
-        }
+        };
+        let before = u64::try_from(self.before.len()).unwrap_or(u64::MAX);
+        rest.exact().map_or_else(SizeHint::default, |rest| {
+            SizeHint::with_exact(rest.saturating_add(before))
+        })
+    }
+}
+
+impl From<Kind> for AnswerBody {
+    fn from(kind: Kind) -> Self {
+        let before = Bytes::new();
+        Self { kind, before }
     }
 }

@@ -7,8 +7,10 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
+use proxy_admin::clock;
 use proxy_api::http1::{Decoder, Head, Piece};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::task::coop::unconstrained;
@@ -104,6 +106,22 @@ impl Connection {
         self.stream.begin();
         let mut progress = Progress::new(patience);
         poll_fn(|cx| self.poll_head(cx, &mut progress)).await
+    }
+
+    /// Goes on with an exchange that was given up before its answer.
+    pub(super) async fn head(&mut self, until: Instant) -> Result<Head, Failed> {
+        let now = clock::instant();
+        let mut progress = Progress::new(Patience {
+            now,
+            answer: until.saturating_duration_since(now),
+            until,
+        });
+        poll_fn(|cx| self.poll_head(cx, &mut progress)).await
+    }
+
+    /// Whether something of the request is out.
+    pub(super) fn has_sent(&mut self) -> bool {
+        self.stream.has_sent()
     }
 
     fn poll_head(

@@ -4,6 +4,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
+use parking_lot::Mutex;
 use proxy_admin::clock;
 use proxy_api::{Answer, ROWS};
 use proxy_core::table::Backend;
@@ -63,7 +64,10 @@ impl Scene {
             answer: PATIENCE,
             until: now + PATIENCE,
         };
-        let sent = self.connections.send(&self.origin, &outgoing, patience);
+        let fate = Mutex::default();
+        let sent = self
+            .connections
+            .send(&self.origin, &outgoing, patience, &fate);
         let body = sent.await?.into_body().collect().await;
         Ok(body.expect("a whole answer").to_bytes())
     }
