@@ -2,23 +2,31 @@
 //! must, and keeps the endpoint itself.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use foldhash::quality::RandomState;
 use http::StatusCode;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use proxy_admin::clock;
 use proxy_api::Api;
-use proxy_core::names::ObjectName;
+use proxy_core::names::{ObjectName, Usage};
 use proxy_core::table::{self, Backend, EndpointName};
+use proxy_core::tokens::{context_window, max_output_tokens};
 use tracing::{debug, error};
 
 use crate::metrics::Metrics;
 use crate::origin::{Origin, Peer, PeerName};
+use crate::quirks::Quirks;
 
 #[cfg(test)]
 mod tests;
+
+/// The tokens that no model reads or writes at once.
+const UNKNOWN_CEILING: u64 = 1 << 24;
 
 /// A deployment of a backend, as this process knows it.
 #[derive(Debug)]
@@ -32,6 +40,10 @@ pub(crate) struct Endpoint {
     failures: Gauge,
     /// Answers with status 200.
     answered: Counter,
+    /// When the last answer came, in microseconds since the Unix epoch.
+    last_answer: AtomicI64,
+    /// What it refuses of what the gateway adds to requests.
+    pub(crate) quirks: Quirks,
 }
 
 /// Where one table places an endpoint. A request keeps the place of the table that admitted it: its
@@ -41,6 +53,9 @@ pub(crate) struct Place {
     pub(crate) declared: Arc<table::Endpoint>,
     /// `None` for a backend whose address cannot be used.
     pub(crate) origin: Option<Arc<Origin>>,
+    /// The most that its model reads and writes at once, as far as that is known.
+    pub(crate) window: Option<u64>,
+    pub(crate) longest: Option<u64>,
 }
 
 /// An endpoint at its place.
@@ -83,11 +98,22 @@ impl Endpoint {
             answered: metrics.tries(&backend, &name.deployment, "200"),
             deployment: Arc::clone(&name.deployment),
             backend,
+            last_answer: AtomicI64::new(i64::MIN),
+            quirks: Quirks::default(),
         }
     }
 
+    /// Whether an answer of any request has come since.
+    pub(crate) fn has_answered_since(&self, moment: Instant) -> bool {
+        self.last_answer.load(Ordering::Relaxed) > clock::unix_micros(moment)
+    }
+
     /// Takes note of a try: of the status that it came to, if any.
-    pub(crate) fn tried(&self, status: Option<StatusCode>) {
+    pub(crate) fn tried(&self, status: Option<StatusCode>, now: Instant) {
+        if status.is_some() {
+            let now = clock::unix_micros(now);
+            self.last_answer.store(now, Ordering::Relaxed);
+        }
         let is_good = |status: StatusCode| {
             status != StatusCode::TOO_MANY_REQUESTS && !status.is_server_error()
         };
@@ -119,6 +145,21 @@ impl std::ops::Deref for Ongoing {
 impl Drop for Ongoing {
     fn drop(&mut self) {
         self.0.load.dec();
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// More than one answer can use: twice what the model is known for, since models grow under their names.
+    pub(crate) fn ceiling(&self) -> Usage {
+        let most =
+            |known: Option<u64>| known.map_or(UNKNOWN_CEILING, |known| known.saturating_mul(2));
+        Usage {
+            input_tokens: most(self.window),
+            output_tokens: most(self.longest),
+            ..Usage::default()
+        }
     }
 }
 
@@ -180,6 +221,8 @@ impl Registry {
             Arc::new(Place {
                 declared: Arc::clone(declared),
                 origin: origin.and_then(|(_, origin)| origin.clone()),
+                window: context_window(&declared.deployment.model),
+                longest: max_output_tokens(&declared.deployment.model),
             })
         });
         let known = (Arc::downgrade(&endpoint), Arc::downgrade(&place));

@@ -5,27 +5,38 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
+use http_body::Body as _;
 use proxy_admin::clock;
-use proxy_api::{Body, Call, Edit, Stream, UsageRequest, splice};
+use proxy_api::{Body, BoundName, Call, Edit, refused_member, splice};
 use proxy_core::balance::{Candidate, choose};
 use proxy_core::names::Code;
 use proxy_core::quota::Wait;
-use proxy_core::table::{Backend, Retry, Rule};
+use proxy_core::table::{Backend, Retry, Rule, StreamUsage};
+use proxy_core::tokens;
 use smallvec::SmallVec;
 
+use crate::aftermath;
 use crate::answer::{Refusal, X_REQUEST_ID, refuse, show_levels};
 use crate::credential::Shown;
-use crate::endpoint::Placed;
+use crate::endpoint::{Place, Placed};
 use crate::exchange::Exchange;
-use crate::live::LiveRule;
-use crate::origin::{Origin, Outgoing};
-use crate::relay::{Limits, Payload, Relay, Watch};
+use crate::live::{LiveRule, LiveTarget};
+use crate::origin::{Destination, Origin, Outgoing};
+use crate::quirks::{Added, Refused};
+use crate::relay::{Limits, Payload, Relay};
 use crate::state::Core;
 use crate::upstream::{AnswerBody, Failed, Failure, Patience};
+use crate::watch::Watch;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// Says that the rule lowered the bound of the request to this.
+const X_MAX_OUTPUT_TOKENS: HeaderName = HeaderName::from_static("x-tundish-max-output-tokens");
+
+/// How much of a refusal is looked at, and for how long: such a message is short, and comes with its head.
+const REFUSAL_BYTES: usize = 64 << 10;
+const REFUSAL_TIME: Duration = Duration::from_secs(5);
 
 /// A charged request and everything that its tries need.
 pub(crate) struct Sending<'a> {
@@ -58,12 +69,31 @@ struct Outcome {
     failed: Option<Failed>,
 }
 
+/// An answer, and what is known of it.
+struct Answered {
+    response: Response<AnswerBody>,
+    /// When its head came.
+    now: Instant,
+    /// The gateway asked for the usage of its stream.
+    asked_usage: bool,
+}
+
 impl Sending<'_> {
     /// Tries endpoints until one answers, the retries are used up, or none is left.
     pub(crate) async fn forward(
         &self,
         mut exchange: Box<Exchange>,
     ) -> Result<Response<Payload>, Box<Unserviced>> {
+        exchange.if_left = Some(aftermath::without_head);
+        let tried = self.tries(&mut exchange).await;
+        exchange.if_left = None;
+        match tried {
+            Ok((answered, at)) => Ok(self.relay(answered, exchange, at)),
+            Err(refusal) => Err(Box::new(Unserviced { exchange, refusal })),
+        }
+    }
+
+    async fn tries(&self, exchange: &mut Exchange) -> Result<(Answered, &Placed), Box<Refusal>> {
         let mut candidates = self.candidates();
         let mut outcome = Outcome::default();
         let retry = self.declared.retry;
@@ -77,38 +107,38 @@ impl Sending<'_> {
             let Some((at, origin)) = self.endpoint(index) else {
                 continue;
             };
-            exchange.placed(at);
             let now = if attempt == 0 {
                 self.now
             } else {
                 clock::instant()
             };
-            let tried = self.attempt(at, origin, &exchange, now).await;
+            exchange.placed(at, now);
+            let tried = self.attempt(at, origin, exchange, now).await;
             let more = attempt < retry.attempts && candidates.iter().any(usable);
             match tried {
-                Ok(response) => {
-                    let again = more && is_retried(retry, response.status());
-                    if response.status() == StatusCode::TOO_MANY_REQUESTS {
-                        let wait = retry_after_ms(response.headers());
+                Ok(answered) => {
+                    let status = answered.response.status();
+                    let again = more && is_retried(retry, status);
+                    if status == StatusCode::TOO_MANY_REQUESTS {
+                        let wait = retry_after_ms(answered.response.headers());
                         let known = outcome.shortest_wait.get_or_insert(wait);
                         *known = wait.min(*known);
                         if !again && exchange.record.tries > 1 {
-                            let refusal = throttled(*known);
-                            return Err(Box::new(Unserviced { exchange, refusal }));
+                            return Err(throttled(*known));
                         }
                     }
                     if !again {
-                        let backend = &at.place.declared.backend;
-                        return Ok(self.relay(response, exchange, backend));
+                        return Ok((answered, at));
                     }
                 }
                 Err(failure) => {
                     let again = match failure.how {
-                        Failure::Unreachable => retry.on_connect_failure,
+                        Failure::Unreachable | Failure::BrokeOff => retry.on_connect_failure,
                         Failure::Timeout => retry.on_timeout,
-                        // It may have been answered, and billed.
-                        Failure::BrokeOff => false,
                     };
+                    if failure.how != Failure::Unreachable {
+                        exchange.unconfirmed();
+                    }
                     outcome.failed = Some(failure);
                     if !(again && more) {
                         break;
@@ -116,11 +146,10 @@ impl Sending<'_> {
                 }
             }
         }
-        let refusal = self.unserved(&mut exchange, outcome);
-        Err(Box::new(Unserviced { exchange, refusal }))
+        Err(self.unserved(exchange, outcome))
     }
 
-    fn unserved(&self, exchange: &mut Exchange, outcome: Outcome) -> Box<Refusal> {
+    fn unserved(&self, exchange: &Exchange, outcome: Outcome) -> Box<Refusal> {
         match (outcome.failed, outcome.shortest_wait) {
             (Some(failure), _) => {
                 tracing::warn!(
@@ -130,10 +159,6 @@ impl Sending<'_> {
                     cause = failure.cause,
                     "a backend did not answer"
                 );
-                if failure.how != Failure::Unreachable {
-                    // It may have worked on the request: what it billed is not known.
-                    exchange.estimated(0, clock::instant());
-                }
                 let message = match failure.how {
                     Failure::Timeout => "the backend did not answer in time",
                     Failure::Unreachable => "the backend cannot be reached",
@@ -142,14 +167,25 @@ impl Sending<'_> {
                 refuse(failure.how.code(), message)
             }
             (None, Some(wait)) => throttled(wait),
+            (None, None) if self.has_no_deployment() => refuse(
+                Code::ModelNotFound,
+                format!("no deployment of the rule serves model {:?}", self.model),
+            ),
             (None, None) => refuse(
                 Code::NoBackend,
                 format!(
-                    "no backend of the rule has a deployment for model {:?}",
+                    "no backend of the rule can be used for model {:?}",
                     self.model
                 ),
             ),
         }
+    }
+
+    /// Whether the rule has backends, and none of them a deployment for the model.
+    fn has_no_deployment(&self) -> bool {
+        let targets = &self.rule.targets;
+        let serves = |target: &LiveTarget| target.endpoint(&self.model).is_some();
+        !targets.is_empty() && !targets.iter().any(serves)
     }
 
     fn candidates(&self) -> SmallVec<[Candidate; 4]> {
@@ -169,21 +205,63 @@ impl Sending<'_> {
         Some((at, at.place.origin.as_deref()?))
     }
 
+    /// Puts the request to an endpoint, and again without what the gateway added to it and the endpoint refuses.
     async fn attempt(
         &self,
         at: &Placed,
         origin: &Origin,
         exchange: &Exchange,
         now: Instant,
-    ) -> Result<Response<AnswerBody>, Failed> {
+    ) -> Result<Answered, Failed> {
+        let quirks = &at.endpoint.quirks;
+        let mut refused = quirks.known();
+        let mut tried = self.call(at, origin, exchange, refused, now).await;
+        for _ in Added::ALL {
+            let Ok((answered, added)) = &mut tried else {
+                break;
+            };
+            let Some(member) = added.refused_by(&mut answered.response).await else {
+                break;
+            };
+            refused = refused.with(member);
+            let now = clock::instant();
+            tried = self.call(at, origin, exchange, refused, now).await;
+            if let Ok((answered, _)) = &tried
+                && answered.response.status().is_success()
+            {
+                tracing::info!(
+                    backend = &*at.endpoint.backend,
+                    deployment = &*at.endpoint.deployment,
+                    member = member.name(),
+                    "the endpoint refuses a member that the gateway adds; it is left out from now on"
+                );
+                quirks.learn(refused);
+            }
+        }
+        tried.map(|(answered, _)| answered)
+    }
+
+    /// Puts the request to an endpoint, once.
+    async fn call(
+        &self,
+        at: &Placed,
+        origin: &Origin,
+        exchange: &Exchange,
+        refused: Refused,
+        now: Instant,
+    ) -> Result<(Answered, Additions), Failed> {
         let Placed { endpoint, place } = at;
-        let deployment = &*endpoint.deployment;
-        let destination = origin.destination(self.call, deployment, self.version.as_deref());
+        let deployment = &place.declared.deployment;
+        let destination = origin.destination(self.call, &deployment.name, self.version.as_deref());
+        let mut additions = Additions::default();
         let tried = match destination {
             Ok(destination) => {
+                additions = self.additions(&destination, place, refused);
                 let edit = Edit {
-                    model: destination.model_in_body.then_some(deployment),
-                    usage: destination.asks_usage,
+                    model: destination.model_in_body.then_some(&*deployment.name),
+                    usage: additions.usage,
+                    default_bound: additions.bound,
+                    max_bound: self.declared.output_tokens.max,
                 };
                 let body = splice(&self.bytes, &self.body, edit);
                 let outgoing = Outgoing {
@@ -194,9 +272,9 @@ impl Sending<'_> {
                     body,
                 };
                 let patience = self.patience(&place.declared.backend, now);
-                self.core
-                    .connections
-                    .send(origin, &outgoing, patience)
+                let connections = &self.core.connections;
+                connections
+                    .send(origin, &outgoing, patience, &exchange.fate)
                     .await
             }
             Err(error) => Err(Failed {
@@ -204,59 +282,141 @@ impl Sending<'_> {
                 cause: format!("the request cannot be built: {error}"),
             }),
         };
+        let now = clock::instant();
         let metrics = &self.core.shared.metrics;
-        let tries = |status| metrics.tries(&endpoint.backend, deployment, status);
-        endpoint.tried(tried.as_ref().ok().map(Response::status));
+        let tries = |status| metrics.tries(&endpoint.backend, &deployment.name, status);
+        endpoint.tried(tried.as_ref().ok().map(Response::status), now);
         match &tried {
             // Counted by the endpoint, without a look at labels.
             Ok(response) if response.status() == StatusCode::OK => {}
             Ok(response) => drop(tries(response.status().as_str()).inc()),
             Err(failed) => drop(tries(failed.how.code().as_str()).inc()),
         }
-        tried
+        let answered = Answered {
+            response: tried?,
+            now,
+            asked_usage: additions.usage && !self.body.asks_usage(),
+        };
+        Ok((answered, additions))
     }
 
-    /// The wait for the head of an answer: the backend's, the rule's if that is shorter, and not beyond the
-    /// request's end.
+    /// What the gateway adds to the body for this endpoint.
+    fn additions(&self, destination: &Destination, place: &Place, refused: Refused) -> Additions {
+        let deployment = &place.declared.deployment;
+        let wants_usage = destination.asks_usage
+            && self.body.stream
+            && !self.body.has_data_sources
+            && deployment.stream_usage == StreamUsage::Auto;
+        let usage = wants_usage && !refused.has(Added::StreamOptions);
+        let stated = self.body.max_output_tokens();
+        let bound = self.declared.output_tokens.bound(None);
+        let Some(bound) = bound.filter(|_| stated.is_none()) else {
+            return Additions { usage, bound: None };
+        };
+        let bound = bound.min(place.longest.unwrap_or(u64::MAX));
+        let takes = |name: &&BoundName| !refused.has(Added::Bound(**name));
+        let mut names = self.call.output_bounds.iter();
+        // Models with reasoning take the last of them alone.
+        let name = if tokens::is_reasoning(&deployment.model) {
+            names.rfind(takes)
+        } else {
+            names.find(takes)
+        };
+        Additions {
+            usage,
+            bound: name.map(|name| (*name, bound)),
+        }
+    }
+
+    /// The wait for the head of an answer: not beyond the request's end, and for that of a stream the backend's
+    /// and the rule's time.
     fn patience(&self, backend: &Backend, now: Instant) -> Patience {
-        let of_backend = backend.first_byte_timeout;
-        let of_rule = self.declared.first_token_timeout.unwrap_or(of_backend);
+        let of_rule = self.declared.first_token_timeout.unwrap_or(Duration::MAX);
+        let of_backend = if self.body.stream {
+            backend.stream_start_timeout
+        } else {
+            Duration::MAX
+        };
+        let rest = self.deadline.saturating_duration_since(now);
         Patience {
             now,
-            answer: of_backend.min(of_rule),
+            answer: of_backend.min(of_rule).min(rest),
             until: self.deadline,
         }
     }
 
     fn relay(
         &self,
-        response: Response<AnswerBody>,
+        answered: Answered,
         mut exchange: Box<Exchange>,
-        backend: &Backend,
+        at: &Placed,
     ) -> Response<Payload> {
-        let now = clock::instant();
-        exchange.record.answered(response.status().as_u16(), now);
+        let Answered {
+            response,
+            now,
+            asked_usage,
+        } = answered;
+        exchange.answered(response.status(), now);
         let (mut parts, body) = response.into_parts();
         let id = exchange.record.request_id.clone();
         parts.headers.entry(X_REQUEST_ID).or_insert(id);
         show_levels(&exchange.levels(), &mut parts.headers);
-        let watch = if !parts.status.is_success() {
-            Watch::error()
-        } else if is_event_stream(&parts.headers) {
+        if let Some(max) = self.declared.output_tokens.max
+            && self
+                .body
+                .max_output_tokens()
+                .is_some_and(|stated| stated > max)
+        {
+            parts
+                .headers
+                .insert(X_MAX_OUTPUT_TOKENS, HeaderValue::from(max));
+        }
+        if body.is_end_stream() {
+            exchange.empty(now);
+            return Response::from_parts(parts, Payload::Own(None));
+        }
+        let watch = Watch::of(self.call, parts.status, &parts.headers, asked_usage);
+        if watch.is_stream() {
             parts.headers.remove(CONTENT_LENGTH);
+            if !watch.keeps_coding() {
+                parts.headers.remove(CONTENT_ENCODING);
+            }
             parts
                 .headers
                 .entry(X_ACCEL_BUFFERING)
                 .or_insert(HeaderValue::from_static("no"));
-            let asked_by_us = self.call.usage_request != UsageRequest::None;
-            let strip = asked_by_us && !self.body.asks_usage();
-            Watch::Events(Stream::new(self.call.events, self.call.read_usage, strip))
-        } else {
-            Watch::json(self.call.read_usage)
-        };
-        let limits = Limits::new(backend.idle_timeout, self.deadline, now);
+        }
+        let idle = at.place.declared.backend.idle_timeout;
+        let limits = Limits::new(idle, self.deadline, now);
         let relay = Relay::new(body, exchange, watch, limits);
         Response::from_parts(parts, Payload::Relayed(Box::new(relay)))
+    }
+}
+
+/// What the gateway adds to one body.
+#[derive(Clone, Copy, Debug, Default)]
+struct Additions {
+    /// The wish for usage.
+    usage: bool,
+    bound: Option<(BoundName, u64)>,
+}
+
+impl Additions {
+    /// The member of these that the answer refuses. Reads the body of the answer, and puts it back.
+    async fn refused_by(self, response: &mut Response<AnswerBody>) -> Option<Added> {
+        let status = response.status();
+        let may_refuse =
+            status == StatusCode::BAD_REQUEST || status == StatusCode::UNPROCESSABLE_ENTITY;
+        let usage = self.usage.then_some(Added::StreamOptions);
+        let bound = self.bound.map(|(name, _)| Added::Bound(name));
+        let added: SmallVec<[Added; 2]> = usage.into_iter().chain(bound).collect();
+        if !may_refuse || added.is_empty() {
+            return None;
+        }
+        let body = response.body_mut().peek(REFUSAL_BYTES, REFUSAL_TIME).await;
+        let names: SmallVec<[&str; 2]> = added.iter().map(|one| one.name()).collect();
+        let named = refused_member(status.as_u16(), &body, &names)?;
+        added.into_iter().find(|one| one.name() == named)
     }
 }
 
@@ -270,14 +430,6 @@ fn is_retried(retry: Retry, status: StatusCode) -> bool {
         500 | 502..=504 => retry.on_server_error,
         _ => false,
     }
-}
-
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|kind| {
-        kind.as_bytes()
-            .to_ascii_lowercase()
-            .starts_with(b"text/event-stream")
-    })
 }
 
 /// The wait that a throttled backend asks for; a second if it does not say.

@@ -10,6 +10,7 @@ use proxy_core::test_util::{backend, deployment, limit, object, quota, route, ru
 
 use super::{Endpoints, Placed};
 use crate::metrics::Metrics;
+use proxy_admin::clock;
 
 struct Process {
     endpoints: Endpoints,
@@ -164,7 +165,8 @@ fn failures_in_a_row_end_with_a_good_answer() {
     let table = Table::new(contents(vec![east(), west()], routes()));
     let endpoint = process.endpoint(&table, "east").endpoint;
     let after = |status: Option<u16>| {
-        endpoint.tried(status.map(|status| StatusCode::from_u16(status).expect("a status")));
+        let status = status.map(|status| StatusCode::from_u16(status).expect("a status"));
+        endpoint.tried(status, clock::instant());
         endpoint.failures.get()
     };
     assert_eq!([None, Some(429), Some(503)].map(after), [1, 2, 3]);
