@@ -41,7 +41,12 @@ pub(crate) struct Entry<'a> {
     pub(crate) stream: bool,
     pub(crate) input_tokens: u64,
     pub(crate) cached_input_tokens: u64,
+    pub(crate) cache_write_tokens: u64,
     pub(crate) output_tokens: u64,
+    pub(crate) reasoning_tokens: u64,
+    pub(crate) cost_micros: Option<u64>,
+    /// Something was used that has no price.
+    pub(crate) unpriced: bool,
     pub(crate) estimated: bool,
     pub(crate) tries: u8,
     pub(crate) first_byte_ms: Option<u64>,
@@ -183,7 +188,20 @@ impl<const JSON: bool> Line<'_, JSON> {
         self.flag(name!("stream"), entry.stream);
         self.number(name!("input_tokens"), entry.input_tokens);
         self.number(name!("cached_input_tokens"), entry.cached_input_tokens);
+        if entry.cache_write_tokens > 0 {
+            self.number(name!("cache_write_tokens"), entry.cache_write_tokens);
+        }
         self.number(name!("output_tokens"), entry.output_tokens);
+        if entry.reasoning_tokens > 0 {
+            self.number(name!("reasoning_tokens"), entry.reasoning_tokens);
+        }
+        if let Some(micros) = entry.cost_micros {
+            self.number(name!("cost_micros"), micros);
+        }
+        if entry.unpriced {
+            self.put(name!("cost"));
+            self.word("unknown");
+        }
         self.flag(name!("estimated"), entry.estimated);
         self.number(name!("tries"), entry.tries);
         if let Some(first_byte) = entry.first_byte_ms {

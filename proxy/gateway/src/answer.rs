@@ -7,7 +7,7 @@ use proxy_api::Dialect;
 use proxy_core::admit::Denial;
 use proxy_core::names::Code;
 use proxy_core::quota::Wait;
-use proxy_ledger::{Levels, Refused, Spent};
+use proxy_ledger::{Cause, Levels, Refused, Spent};
 use rand::RngExt;
 
 #[cfg(test)]
@@ -43,8 +43,10 @@ pub(crate) struct Refusal {
     pub(crate) limit: Option<Spent>,
     /// When the same request would fit.
     pub(crate) wait: Option<Wait>,
-    /// The method that the path is served by.
-    pub(crate) allow: Option<Method>,
+    /// The methods that the path is served by.
+    pub(crate) allow: Vec<Method>,
+    /// The shape of errors, if no row says it.
+    pub(crate) dialect: Option<Dialect>,
     /// The connection cannot be used further: the rest of the request was not read.
     pub(crate) close: bool,
 }
@@ -80,7 +82,8 @@ impl From<Denial> for Refusal {
             denial,
             limit: None,
             wait: None,
-            allow: None,
+            allow: Vec::new(),
+            dialect: None,
             close: false,
         }
     }
@@ -96,14 +99,22 @@ impl From<Refused> for Refusal {
         let (name, unit) = (&spent.limit.flat.name, limit.unit.as_str());
         let (amount, used, asked) = (limit.amount, spent.level.used, spent.asked);
         let message = match refused.wait {
+            _ if amount == 0 => format!(
+                "limit {name} admits nothing: see the conditions of its AIQuota, or `tundish check`"
+            ),
             Wait::Never => format!(
                 "limit {name} allows {amount} {unit} in all, this request needs {asked}; lower \
                  max_tokens or shorten the input"
             ),
-            Wait::Millis(wait) if refused.store_lost => format!(
+            Wait::Millis(wait) if refused.cause == Cause::StoreLost => format!(
                 "limit {name} cannot be counted, since the quota store is away, and this replica's \
                  part is spent or nothing is admitted meanwhile; retry in {} s",
                 wait.div_ceil(1_000)
+            ),
+            Wait::Millis(_) if let Cause::Exposed { running } = refused.cause => format!(
+                "{running} requests without a bound on their answer are running, and limit {name} \
+                 ({amount} {unit}) allows no more of them; set max_tokens, or the rule's \
+                 outputTokens.default"
             ),
             Wait::Millis(wait) => format!(
                 "limit {name} is spent: {used} of {amount} {unit} used, this request needs {asked}; \
@@ -166,10 +177,11 @@ pub(crate) fn error(
         StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, request_id.clone());
-    if let Some(method) = &refusal.allow
-        && let Ok(method) = HeaderValue::from_str(method.as_str())
+    let allowed = methods(&refusal.allow);
+    if !allowed.is_empty()
+        && let Ok(allowed) = HeaderValue::from_str(&allowed)
     {
-        headers.insert(ALLOW, method);
+        headers.insert(ALLOW, allowed);
     }
     if refusal.close {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -183,6 +195,12 @@ pub(crate) fn error(
         show_levels(&levels, headers);
     }
     response
+}
+
+/// A list of methods, as `Allow` has it.
+pub(crate) fn methods(methods: &[Method]) -> String {
+    let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    names.join(", ")
 }
 
 /// An answer of JSON.

@@ -14,6 +14,8 @@ use proxy_ledger::StoreConfig;
 pub struct Config {
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// Whether to join another process that listens there already.
+    pub reuse_port: bool,
     /// The operations that it serves, one row each.
     pub apis: &'static [Api],
     /// Threads, each with its own listener, runtime and upstream connections.

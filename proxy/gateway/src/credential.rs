@@ -1,7 +1,8 @@
-//! The credential of a client: the key forms of every SDK, and the header that goes upstream.
+//! The credentials of a client: the key forms of every SDK, and the header that goes upstream.
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 /// Azure's header.
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("api-key");
@@ -26,30 +27,58 @@ impl Shown<'_> {
     }
 }
 
-/// Finds the credential: `api-key`, then `x-api-key`, then `Authorization: Bearer`.
+/// The credentials of a request: one for each header that may hold one.
+const HEADERS: [HeaderName; 3] = [API_KEY, X_API_KEY, AUTHORIZATION];
+
+/// Finds the credentials: `api-key`, then `x-api-key`, then `Authorization: Bearer`. An empty one and
+/// `Basic` are none, since proxies and browsers add them unasked.
 ///
-/// `Err` if one of them is there twice or is not text: two readers could pick differently.
-pub(crate) fn shown(headers: &HeaderMap) -> Result<Option<Shown<'_>>, &'static str> {
-    for header in [API_KEY, X_API_KEY, AUTHORIZATION] {
+/// `Err` if one of them is there twice, or the only one is not text: two readers could pick differently.
+pub(crate) fn shown(headers: &HeaderMap) -> Result<SmallVec<[Shown<'_>; 1]>, &'static str> {
+    let mut found = SmallVec::new();
+    let mut unreadable = None;
+    for header in HEADERS {
         let mut values = headers.get_all(&header).iter();
         let Some(value) = values.next() else { continue };
         if values.next().is_some() {
             return Err("a credential header is given twice");
         }
-        let text = value
-            .to_str()
-            .map_err(|_error| "the credential is not plain text")?;
+        let Ok(text) = value.to_str() else {
+            unreadable = Some("the credential is not plain text");
+            continue;
+        };
         let key = if header == AUTHORIZATION {
-            match text.split_once(' ') {
-                Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-                Some(_) | None => return Err("Authorization must be \"Bearer KEY\""),
+            let text = text.trim();
+            let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+            if scheme.eq_ignore_ascii_case("bearer") {
+                token.trim()
+            } else {
+                if !scheme.is_empty() && !scheme.eq_ignore_ascii_case("basic") {
+                    unreadable = Some("Authorization must be \"Bearer KEY\"");
+                }
+                continue;
             }
         } else {
             text.trim()
         };
         if !key.is_empty() {
-            return Ok(Some(Shown { key, header, value }));
+            found.push(Shown { key, header, value });
         }
     }
-    Ok(None)
+    match unreadable {
+        Some(why) if found.is_empty() => Err(why),
+        Some(_) | None => Ok(found),
+    }
 }
+
+/// The keys of `shown`, in order; the rest is empty.
+pub(crate) fn keys<'a>(shown: &[Shown<'a>]) -> [&'a str; 3] {
+    let mut keys = [""; 3];
+    for (key, one) in keys.iter_mut().zip(shown) {
+        *key = one.key;
+    }
+    keys
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,13 @@
 //! The gateway as others see it: publish tables to it, and it serves them.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use proxy_admin::background::Background;
+use proxy_admin::descriptors::Shortage;
 use proxy_admin::shutdown::Shutdown;
 use proxy_core::quota::{Carried, CounterReading, StoreState};
 use proxy_core::table::Table;
@@ -32,21 +34,29 @@ impl std::fmt::Debug for Gateway {
 /// The gateway could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The port is taken, or not ours.
+    /// Another process has the port.
+    #[error(
+        "{address} is in use by another process; stop it, or hand over from it with --reuse-port"
+    )]
+    InUse {
+        /// The address of the configuration.
+        address: SocketAddr,
+    },
+    /// The port is not ours.
     #[error("cannot listen on {address}")]
     Listen {
         /// The address of the configuration.
         address: SocketAddr,
         /// What the system says.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The certificate or its key cannot be used.
     #[error("cannot use the TLS certificate: {0}")]
     Tls(String),
     /// No thread could be made.
     #[error("cannot start a thread")]
-    Thread(#[source] std::io::Error),
+    Thread(#[source] io::Error),
 }
 
 /// A started gateway.
@@ -127,15 +137,23 @@ impl Gateway {
             .map_err(StartError::Tls)?;
         let mut address = config.listen;
         let mut threads = Vec::new();
+        let shortage = Arc::new(Shortage::default());
         for index in 0..config.threads.max(1) {
-            let listen = |source| StartError::Listen { address, source };
-            let listener = server::listener(address).map_err(listen)?;
+            let listen = |source: io::Error| {
+                if source.kind() == io::ErrorKind::AddrInUse {
+                    return StartError::InUse { address };
+                }
+                StartError::Listen { address, source }
+            };
+            let shared = config.reuse_port || index > 0;
+            let listener = server::listener(address, shared).map_err(listen)?;
             address = listener.local_addr().map_err(listen)?;
             let core = Arc::new(Core::new(Arc::clone(&self.0)));
             let (tls, shutdown) = (tls.clone(), shutdown.clone());
+            let shortage = Arc::clone(&shortage);
             let thread = thread::Builder::new()
                 .name(format!("gateway-{index}"))
-                .spawn(move || server::run(core, listener, tls, shutdown))
+                .spawn(move || server::run(core, listener, tls, shutdown, &shortage))
                 .map_err(StartError::Thread)?;
             threads.push(thread);
         }

@@ -122,14 +122,23 @@ pub(crate) fn host_of(parts: &Parts) -> Result<Cow<'_, str>, Box<Refusal>> {
         (None, None) => return Err(bad()),
     };
     if let Some(host) = plain_host(text) {
-        return Ok(Cow::Borrowed(host));
+        return Ok(Cow::Borrowed(relative(host)));
     }
     let parsed: http::uri::Authority = text.parse().map_err(|_error| bad())?;
     let has_port = text.len() > parsed.host().len();
-    if text.contains('@') || parsed.host().is_empty() || (has_port && parsed.port_u16().is_none()) {
+    if text.contains('@')
+        || relative(parsed.host()).is_empty()
+        || (has_port && parsed.port_u16().is_none())
+    {
         return Err(bad());
     }
-    Ok(Cow::Owned(parsed.host().to_ascii_lowercase()))
+    Ok(Cow::Owned(relative(parsed.host()).to_ascii_lowercase()))
+}
+
+/// The host without the dot that ends a full name: `ai.example.com.` must not miss the routes of
+/// `ai.example.com` and meet those of any host.
+fn relative(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 /// The host of most requests: a name in lower case or an IPv4 address, perhaps with a port. `None` for
@@ -142,7 +151,7 @@ fn plain_host(text: &str) -> Option<&str> {
         let digits = rest.strip_prefix(':').unwrap_or_default();
         digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
     };
-    (!host.is_empty() && (rest.is_empty() || has_good_port())).then_some(host)
+    (!relative(host).is_empty() && (rest.is_empty() || has_good_port())).then_some(host)
 }
 
 /// Reads the whole body, which is held for a retry. Returns it with the time.

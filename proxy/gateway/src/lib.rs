@@ -5,9 +5,11 @@
 //! after it. Refuses to know where tables come from: they are given to [`Gateway::publish`].
 
 mod access;
+mod aftermath;
 mod alarm;
 mod answer;
 mod config;
+mod cors;
 mod credential;
 mod endpoint;
 mod estimate;
@@ -19,6 +21,7 @@ mod intake;
 mod live;
 mod metrics;
 mod origin;
+mod quirks;
 mod record;
 mod relay;
 mod request;
@@ -30,6 +33,8 @@ mod test_support;
 mod tls;
 mod upstream;
 mod usage_page;
+mod vocabulary;
+mod watch;
 
 pub use config::{AccessLog, Config, TlsFiles};
 pub use explain::ExplainError;

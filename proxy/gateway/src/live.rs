@@ -5,11 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use proxy_core::auth::{Caller, CallerKind};
-use proxy_core::quota::LimitName;
-use proxy_core::table::{FlatLimit, FlatRule, FlatTarget, Table};
+use proxy_core::quota::{LimitName, Unit};
+use proxy_core::table::{FlatLimit, FlatRule, FlatTarget, Route, Table};
 use proxy_ledger::{Counters, EnforcedLimit};
 
-use crate::endpoint::{Endpoints, Placed};
+use crate::endpoint::{Endpoints, Place, Placed};
 use crate::metrics::{Metrics, RuleMetrics, TokenCounters};
 use crate::sizes::{RuleSizes, Sizes};
 
@@ -33,11 +33,14 @@ pub(crate) struct Live {
 /// A rule, with what is counted of its requests.
 #[derive(Debug)]
 pub(crate) struct LiveRule {
+    pub(crate) route: Arc<Route>,
     pub(crate) metrics: RuleMetrics,
     /// What earlier tables observed of the same rule is kept.
     pub(crate) sizes: Arc<RuleSizes>,
     /// What may apply.
     pub(crate) limits: Vec<Arc<EnforcedLimit>>,
+    /// One of them counts money.
+    pub(crate) counts_money: bool,
     /// Where it goes, as declared.
     pub(crate) targets: Vec<LiveTarget>,
     /// Of callers with a Secret, by the address of their entry in the table, which outlives this.
@@ -91,9 +94,14 @@ impl Live {
             };
             let rule = |flat: &FlatRule| {
                 Arc::new(LiveRule {
+                    route: Arc::clone(&flat.route),
                     metrics: metrics.rule(&flat.route, &flat.rule),
                     sizes: sizes.rule(&flat.route.name, &flat.rule.name),
                     limits: flat.limits.iter().map(&mut handle).collect(),
+                    counts_money: flat
+                        .limits
+                        .iter()
+                        .any(|one| one.limit.unit == Unit::CostMicros),
                     targets: flat.targets.iter().map(&mut target).collect(),
                     accounts: RwLock::default(),
                     strangers: OnceLock::new(),
@@ -138,10 +146,21 @@ impl LiveRule {
                 }
                 let mut accounts = self.accounts.write();
                 let made = accounts.entry(address);
-                return Arc::clone(made.or_insert_with(|| account(&caller.name)));
+                return Arc::clone(made.or_insert_with(|| account(&caller.full_name)));
             }
         };
         Arc::clone(shared)
+    }
+}
+
+// === impl LiveRule ===
+
+impl LiveRule {
+    /// Where a model's first deployment stands, if one serves it.
+    pub(crate) fn place(&self, model: &str) -> Option<&Place> {
+        let mut targets = self.targets.iter();
+        let placed = targets.find_map(|target| target.endpoint(model))?;
+        Some(&placed.place)
     }
 }
 

@@ -42,6 +42,12 @@ struct TokenLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ConsumerLabels {
+    route: String,
+    consumer: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct BackendLabels {
     backend: String,
     deployment: String,
@@ -59,9 +65,12 @@ struct EndpointLabels {
 pub struct Metrics {
     requests: Family<OutcomeLabels, Counter>,
     tokens: Family<TokenLabels, Counter>,
+    cost: Family<ConsumerLabels, Counter>,
+    unpriced: Family<ConsumerLabels, Counter>,
     upstream: Family<BackendLabels, Counter>,
     load: Family<EndpointLabels, Gauge>,
     failures: Family<EndpointLabels, Gauge>,
+    unconfirmed: Family<EndpointLabels, Counter>,
     duration: Family<RuleLabels, Histogram, fn() -> Histogram>,
     first_byte: Family<RuleLabels, Histogram, fn() -> Histogram>,
     pub(crate) ledger: proxy_ledger::Metrics,
@@ -83,9 +92,12 @@ impl Metrics {
         let metrics = Self {
             requests: Family::default(),
             tokens: Family::default(),
+            cost: Family::default(),
+            unpriced: Family::default(),
             upstream: Family::default(),
             load: Family::default(),
             failures: Family::default(),
+            unconfirmed: Family::default(),
             duration: Family::new_with_constructor(histogram),
             first_byte: Family::new_with_constructor(histogram),
             ledger: proxy_ledger::Metrics::register(registry),
@@ -99,11 +111,7 @@ impl Metrics {
             "Requests ended, by route, rule and code: ok, upstream_error or a word of docs/errors.md",
             m.requests.clone(),
         );
-        registry.register(
-            "tokens",
-            "Tokens settled, by route, consumer and type: input, cached_input (part of input), output",
-            m.tokens.clone(),
-        );
+        m.register_usage(registry);
         registry.register(
             "upstream_responses",
             "Tries sent to a deployment, by status, or by an upstream_ word of docs/errors.md without one",
@@ -118,6 +126,11 @@ impl Metrics {
             "upstream_failures_in_a_row",
             "Tries of a deployment that failed (no answer, 429 or 5xx) since its last good answer",
             m.failures.clone(),
+        );
+        registry.register(
+            "unconfirmed_tokens",
+            "Tokens reserved for calls that were sent and not answered: given back, and perhaps billed",
+            m.unconfirmed.clone(),
         );
         registry.register_with_unit(
             "request_duration",
@@ -147,6 +160,26 @@ impl Metrics {
             m.access_log_dropped.clone(),
         );
         metrics
+    }
+
+    /// Registers what is counted of tokens and money.
+    fn register_usage(&self, registry: &mut Registry) {
+        registry.register(
+            "tokens",
+            "Tokens settled, by route, consumer and type: input, cached_input and cache_write (parts of \
+             input), output, reasoning (part of output)",
+            self.tokens.clone(),
+        );
+        registry.register(
+            "cost_micros",
+            "Cost settled in micros of the currency, by route and consumer, where the price is known",
+            self.cost.clone(),
+        );
+        registry.register(
+            "unpriced_requests",
+            "Requests answered by a deployment without a price, by route and consumer",
+            self.unpriced.clone(),
+        );
     }
 
     /// Counts a request that no rule was found for.
@@ -189,6 +222,15 @@ impl Metrics {
             deployment: deployment.to_owned(),
         };
         self.failures.get_or_create_owned(&labels)
+    }
+
+    /// Counts the reservation of a call that was sent to a deployment and has no answer.
+    pub(crate) fn unconfirmed(&self, backend: &str, deployment: &str, tokens: u64) {
+        let labels = EndpointLabels {
+            backend: backend.to_owned(),
+            deployment: deployment.to_owned(),
+        };
+        self.unconfirmed.get_or_create_owned(&labels).inc_by(tokens);
     }
 
     pub(crate) fn rule(&self, route: &Route, rule: &Rule) -> RuleMetrics {
@@ -240,6 +282,10 @@ impl RuleMetrics {
 
     /// The tokens of a consumer on the route.
     pub(crate) fn tokens(&self, consumer: &str) -> TokenCounters {
+        let labels = || ConsumerLabels {
+            route: self.route.to_string(),
+            consumer: consumer.to_owned(),
+        };
         let counter = |token_type| {
             let labels = TokenLabels {
                 route: self.route.to_string(),
@@ -251,7 +297,11 @@ impl RuleMetrics {
         TokenCounters {
             input: counter("input"),
             cached_input: counter("cached_input"),
+            cache_write: counter("cache_write"),
             output: counter("output"),
+            reasoning: counter("reasoning"),
+            cost_micros: self.metrics.cost.get_or_create_owned(&labels()),
+            unpriced: self.metrics.unpriced.get_or_create_owned(&labels()),
         }
     }
 }
@@ -261,5 +311,11 @@ impl RuleMetrics {
 pub(crate) struct TokenCounters {
     pub(crate) input: Counter,
     pub(crate) cached_input: Counter,
+    pub(crate) cache_write: Counter,
     pub(crate) output: Counter,
+    pub(crate) reasoning: Counter,
+    /// The cost, where the price is known.
+    pub(crate) cost_micros: Counter,
+    /// Requests whose price is unknown.
+    pub(crate) unpriced: Counter,
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, AUTHORIZATION, HeaderName, HeaderValue};
+use http::header::{self, ACCEPT_ENCODING, AUTHORIZATION, HeaderName, HeaderValue};
 use http::uri::{Authority, InvalidUri, Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri};
 use http_body_util::Full;
@@ -246,6 +246,7 @@ impl Origin {
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         let headers = request.headers_mut();
         headers.reserve(8);
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         match (&self.credential, self.passed(outgoing)) {
             (_, Some((name, value))) => drop(headers.insert(name, value)),
             (Credential::Header(name, value), None) => {
@@ -304,7 +305,9 @@ fn is_forwarded(name: &HeaderName) -> bool {
         | "x-ms-client-request-id"
         | "traceparent"
         | "tracestate"
-        | "openai-beta" => true,
+        | "openai-beta"
+        | "x-policy-id"
+        | "x-ms-oai-image-generation-deployment" => true,
         _ => name.starts_with("aoai-") || name.starts_with("anthropic-"),
     }
 }
@@ -320,7 +323,7 @@ fn plain(scheme: &Scheme, authority: &Authority) -> Result<Authority, InvalidUri
 }
 
 fn lines(authority: &Authority, credential: &Credential) -> String {
-    let lines = format!(" HTTP/1.1\r\nhost: {authority}\r\n");
+    let lines = format!(" HTTP/1.1\r\nhost: {authority}\r\naccept-encoding: identity\r\n");
     match credential {
         Credential::Header(name, value) => {
             // Made of text.

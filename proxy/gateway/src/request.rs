@@ -5,40 +5,50 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use proxy_admin::clock;
-use proxy_api::{Answer, Call, Found, Unserved, find, models};
-use proxy_core::admit::{self, Ask};
-use proxy_core::auth::Caller;
+use proxy_api::{Answer, Api, Body, Call, Found, Media, Unserved, find, media, models};
+use proxy_core::admit::{self, Ask, Permit};
+use proxy_core::auth::{Caller, CallerKind};
 use proxy_core::names::{Code, Operation};
 use proxy_core::tokens::Shape;
 use proxy_ledger::{Asking, Subject};
 
 use crate::answer::{self, Refusal, refuse};
+use crate::cors;
 use crate::credential::{self, Shown};
 use crate::estimate::Estimate;
 use crate::exchange::Exchange;
 use crate::forward::{Sending, Unserviced};
 use crate::intake::{drained, framing_of, host_of, read_body, request_id, version_of};
-use crate::live::Live;
+use crate::live::{Live, LiveRule};
 use crate::relay::Payload;
 use crate::state::Core;
 
 /// A route without a timeout: Azure lets a call last 29 minutes.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
+/// What load balancers ask on the port of the traffic. Only a process that serves answers.
+const HEALTH: &str = "/healthz";
+
 /// A request that may go on.
 enum Admitted<'a> {
-    /// The gateway answers it: JSON.
-    Answered(Vec<u8>),
+    /// The gateway answers it.
+    Answered(Response<Payload>),
     /// It is charged, and goes to a backend.
     Charged(Box<Sending<'a>>),
 }
 
 /// Answers one request, whatever it is.
 pub(crate) async fn handle(core: Arc<Core>, request: Request<Incoming>) -> Response<Payload> {
+    if request.uri().path() == HEALTH {
+        return healthy(request.method());
+    }
     let now = clock::instant();
     let mut exchange = Exchange::begin(&core, request_id(request.headers()), now);
     let (parts, mut body) = request.into_parts();
@@ -51,13 +61,23 @@ pub(crate) async fn handle(core: Arc<Core>, request: Request<Incoming>) -> Respo
     };
     let admitted = arrival.admitted(&mut body, &mut exchange).await;
     let refusal = match admitted {
-        Ok(Admitted::Answered(json)) => {
-            exchange.record.status = 200;
+        Ok(Admitted::Answered(answer)) => {
+            exchange.record.status = answer.status().as_u16();
+            let rule = exchange.record.rule.clone();
             exchange.end("ok", clock::instant());
-            return answer::json(json).map(Payload::from);
+            return finished(answer, rule.as_deref(), &parts, live.as_deref());
         }
         Ok(Admitted::Charged(sending)) => match sending.forward(exchange).await {
-            Ok(answer) => return answer,
+            Ok(mut answer) => {
+                if let Some(origin) = cors::origin_of(&parts.headers)
+                    && let Payload::Relayed(relay) = answer.body()
+                    && let Some(rule) = relay.rule()
+                    && cors::allows(rule.route.cors.as_ref(), origin)
+                {
+                    cors::expose(answer.headers_mut(), origin);
+                }
+                return answer;
+            }
             Err(unserviced) => {
                 let Unserviced {
                     exchange: unsettled,
@@ -69,7 +89,59 @@ pub(crate) async fn handle(core: Arc<Core>, request: Request<Incoming>) -> Respo
         },
         Err(refusal) => refusal,
     };
-    refused(exchange, *refusal, &mut body).await
+    let rule = exchange.record.rule.clone();
+    let answer = refused(exchange, *refusal, &mut body).await;
+    finished(answer, rule.as_deref(), &parts, live.as_deref())
+}
+
+fn healthy(method: &Method) -> Response<Payload> {
+    let mut answer = Response::new(Payload::from(Bytes::from_static(b"ok\n")));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    match *method {
+        Method::GET => {}
+        Method::HEAD => bodiless(&mut answer),
+        _ => {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            *answer.body_mut() = Payload::Own(None);
+        }
+    }
+    answer
+}
+
+/// Adds what an answer of the gateway itself owes to a page of another origin, and takes its body if the
+/// client asked for the head alone.
+fn finished(
+    mut answer: Response<Payload>,
+    rule: Option<&LiveRule>,
+    parts: &Parts,
+    live: Option<&Live>,
+) -> Response<Payload> {
+    if let Some(origin) = cors::origin_of(&parts.headers) {
+        let on_host = || {
+            let host = host_of(parts).ok();
+            host.zip(live)
+                .is_some_and(|(host, live)| cors::allows_on_host(&live.table, &host, origin))
+        };
+        let allows = |rule: &LiveRule| cors::allows(rule.route.cors.as_ref(), origin);
+        if rule.map_or_else(on_host, allows) {
+            cors::expose(answer.headers_mut(), origin);
+        }
+    }
+    if parts.method == Method::HEAD {
+        bodiless(&mut answer);
+    }
+    answer
+}
+
+/// Leaves the head of the answer as it is.
+fn bodiless(answer: &mut Response<Payload>) {
+    let size = answer.body().size_hint().exact().unwrap_or(0);
+    answer
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from(size));
+    *answer.body_mut() = Payload::Own(None);
 }
 
 async fn refused(
@@ -82,7 +154,8 @@ async fn refused(
         refusal.close |= !drained(body).await;
     }
     let record = &mut exchange.record;
-    let answer = answer::error(&refusal, record.dialect(), &record.request_id);
+    let dialect = refusal.dialect.unwrap_or_else(|| record.dialect());
+    let answer = answer::error(&refusal, dialect, &record.request_id);
     record.status = answer.status().as_u16();
     let now = clock::instant();
     exchange.released(now);
@@ -108,16 +181,24 @@ impl<'a> Arrival<'a> {
             core, parts, now, ..
         } = self;
         framing_of(&parts.headers)?;
+        if let Some(answer) = self.preflight()? {
+            return Ok(Admitted::Answered(answer));
+        }
         let found = found(core, parts)?;
         exchange.record.api = Some(found.api);
         let host = host_of(parts)?;
         let not_ready = || refuse(Code::NotReady, "the gateway has no routing table yet");
         let live = self.live.ok_or_else(not_ready)?;
-        let shown =
+        let mut shown =
             credential::shown(&parts.headers).map_err(|why| refuse(Code::InvalidRequest, why))?;
-        let key = shown.as_ref().map(|shown| shown.key);
-        let caller = admit::authenticate(&live.table, &host, key, clock::moment(now))
+        let keys = credential::keys(&shown);
+        let keys = keys.get(..shown.len()).unwrap_or(&keys);
+        let authenticated = admit::authenticate(&live.table, &host, keys, clock::moment(now))
             .map_err(|denial| Box::new(Refusal::from(denial)))?;
+        let caller = authenticated.caller;
+        let shown = authenticated
+            .credential
+            .map(|place| shown.swap_remove(place));
         exchange.record.caller = Some(Arc::clone(&caller));
         let head = Head {
             core,
@@ -129,7 +210,7 @@ impl<'a> Arrival<'a> {
             now,
         };
         match &found.api.answer {
-            Answer::Models => Ok(Admitted::Answered(models::list(&head.models()))),
+            Answer::Models => Ok(answered(models::list(&head.models()))),
             Answer::Model => head.model(found.model.as_deref().unwrap_or("")),
             Answer::Backend(call) => {
                 let sending = head.charged(found.api.operation, call, found.model, body, exchange);
@@ -139,20 +220,75 @@ impl<'a> Arrival<'a> {
     }
 }
 
+impl Arrival<'_> {
+    /// The answer to a browser that asks if a page may call.
+    fn preflight(&self) -> Result<Option<Response<Payload>>, Box<Refusal>> {
+        let Some(origin) = cors::asks(self.parts) else {
+            return Ok(None);
+        };
+        let host = host_of(self.parts)?;
+        let live = self.live;
+        if live.is_some_and(|live| cors::allows_on_host(&live.table, &host, origin)) {
+            return Ok(Some(cors::preflight(&self.parts.headers, origin)));
+        }
+        let message = "no route of this host lets pages of this origin call; add the origin to its \
+                       cors.allowOrigins";
+        Err(refuse(Code::Forbidden, message))
+    }
+}
+
 fn found(core: &Core, parts: &Parts) -> Result<Found, Box<Refusal>> {
     let rows = core.shared.config.apis;
     find(rows, &parts.method, parts.uri.path()).map_err(|why| match why {
         Unserved::Ambiguous => refuse(Code::InvalidRequest, "the path is ambiguous or malformed"),
+        Unserved::DoubleSlash => refuse(
+            Code::InvalidRequest,
+            "the path has a double slash; remove the slash at the end of the base URL",
+        ),
         Unserved::Unknown => refuse(
             Code::UnknownPath,
             "no API is served here; use /openai/deployments/{model}/..., /openai/v1/... or /v1/...",
         ),
-        Unserved::Method(method) => {
-            let mut refusal = Refusal::new(Code::MethodNotAllowed, format!("use {method}"));
-            refusal.allow = Some(method.clone());
+        Unserved::Operation(other) if serves(rows, other.operation) => refuse(
+            Code::UnknownPath,
+            format!(
+                "{} is served at other paths: /openai/deployments/{{model}}/..., /openai/v1/... or \
+                 /v1/..., without anything behind them",
+                other.operation
+            ),
+        ),
+        Unserved::Operation(other) => {
+            let message = format!(
+                "{} is not served by this gateway; it serves {}",
+                other.operation,
+                served(rows)
+            );
+            let mut refusal = Refusal::new(Code::OperationNotServed, message);
+            refusal.dialect = Some(other.dialect);
+            Box::new(refusal)
+        }
+        Unserved::Method(allowed) => {
+            let message = format!("use {}", answer::methods(&allowed));
+            let mut refusal = Refusal::new(Code::MethodNotAllowed, message);
+            refusal.allow = allowed;
             Box::new(refusal)
         }
     })
+}
+
+fn answered<'a>(json: Vec<u8>) -> Admitted<'a> {
+    Admitted::Answered(answer::json(json).map(Payload::from))
+}
+
+fn serves(rows: &[Api], operation: &str) -> bool {
+    rows.iter().any(|row| row.operation.as_str() == operation)
+}
+
+/// The operations of the rows, for a message.
+fn served(rows: &[Api]) -> String {
+    let mut names: Vec<&str> = rows.iter().map(|row| row.operation.as_str()).collect();
+    names.dedup();
+    names.join(", ")
 }
 
 /// A request whose head is read and whose caller is known.
@@ -188,7 +324,7 @@ impl<'a> Head<'a> {
                 format!("no rule serves model {wanted:?}"),
             )
         })?;
-        Ok(Admitted::Answered(models::one(known)))
+        Ok(answered(models::one(known)))
     }
 
     /// Reads the body, finds the rule, and reserves the cost.
@@ -203,11 +339,11 @@ impl<'a> Head<'a> {
         let (config, headers) = (&self.core.shared.config, &self.parts.headers);
         let version = version_of(self.parts)?;
         let (bytes, now) = read_body(headers, body, config.max_body, self.now).await?;
-        let kind = headers.get(http::header::CONTENT_TYPE);
+        let kind = headers.get(CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok());
-        let body = call.scan(kind, &bytes);
+        let body = call.scan(kind, &bytes, named.is_some());
         let body = body.map_err(|why| refuse(Code::InvalidRequest, why.0))?;
-        let model = named.or_else(|| Some(Arc::clone(&body.model.as_ref()?.0)));
+        let model = named.or_else(|| body.model.clone());
         let model = model.ok_or_else(|| refuse(Code::InvalidRequest, "\"model\" is missing"))?;
         exchange.record.model = Some(Arc::clone(&model));
         exchange.record.streamed = body.stream;
@@ -219,42 +355,43 @@ impl<'a> Head<'a> {
         };
         let permit = admit::admit(&self.live.table, &self.caller, &ask)
             .map_err(|denial| Box::new(Refusal::from(denial)))?;
+        let caller = permit.caller(&self.live.table, &self.caller);
+        exchange.record.caller = Some(Arc::clone(caller));
         let rule = self.live.rule(permit.index);
         let rule = rule.ok_or_else(|| refuse(Code::Internal, "the rule is not in the table"))?;
         exchange.record.rule = Some(Arc::clone(rule));
-        exchange.record.shape = Shape {
-            body_bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-            max_output_tokens: body.max_output_tokens,
-            choices: body.choices,
-        };
+        let shape = shape_of(rule, &permit, &model, (&bytes, &body));
+        exchange.record.shape = shape;
         let ledger = &self.core.shared.ledger;
         let moment = clock::moment(now);
-        let account = rule.account(&self.caller);
+        let account = rule.account(caller);
         let subject = Subject {
             limits: &rule.limits,
             route: permit.route,
-            caller: &self.caller,
+            caller,
             model: &model,
         };
         let find = || ledger.counters(&subject, moment);
-        let counters = account.counters(&self.caller, &model, find);
+        let counters = account.counters(caller, &model, find);
         exchange.record.account = Some(account);
-        let shape = exchange.record.shape;
         let estimate = Estimate::of(rule, &permit, &model, shape, &bytes, call.prompt);
         let default_output = config.default_output_tokens;
         let asking = Asking {
             counters: &counters,
-            cost: estimate.at_first(default_output),
+            hold: estimate.at_first(default_output),
             now: moment,
             clock: clock::now,
         };
-        let recount = || estimate.counted(default_output);
+        let recount = || Some(estimate.again(default_output));
         let reserved = ledger.reserve(asking, recount);
         let charge = reserved
             .await
             .map_err(|refused| Box::new(Refusal::from(*refused)))?;
-        exchange.charge(charge, permit.flat.max_price);
         let timeout = permit.rule.request_timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let deadline = now + timeout;
+        // The backend's time to answer begins when it is asked.
+        let now = if charge.waited { clock::instant() } else { now };
+        exchange.charge(charge, &permit.flat.max_price);
         Ok(Sending {
             core: self.core,
             rule: Arc::clone(rule),
@@ -263,11 +400,34 @@ impl<'a> Head<'a> {
             model,
             version,
             client: headers,
-            shown: self.shown,
+            // A key of the gateway goes to no backend.
+            shown: self.shown.filter(|_| caller.kind == CallerKind::Unknown),
             bytes,
             body,
             now,
-            deadline: now + timeout,
+            deadline,
         })
+    }
+}
+
+/// The parts of a request that determine its cost.
+fn shape_of(
+    rule: &LiveRule,
+    permit: &Permit<'_>,
+    model: &str,
+    (bytes, body): (&Bytes, &Body),
+) -> Shape {
+    let media = if body.has_media {
+        let window = rule.place(model).and_then(|place| place.window);
+        media(bytes, permit.deployed_model(model), window)
+    } else {
+        Media::default()
+    };
+    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    Shape {
+        body_bytes: size.saturating_sub(media.bytes),
+        media_tokens: media.tokens,
+        max_output_tokens: permit.rule.output_tokens.bound(body.max_output_tokens()),
+        choices: body.choices,
     }
 }

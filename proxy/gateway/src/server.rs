@@ -12,10 +12,13 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use proxy_admin::clock;
 use proxy_admin::connection::{self, Limits, Protocol};
+use proxy_admin::descriptors::{Reserve, Shortage};
 use proxy_admin::errors;
 use proxy_admin::shutdown::Shutdown;
 use proxy_admin::stall::Stall;
 use proxy_admin::task;
+use proxy_api::Dialect;
+use proxy_core::names::Code;
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -58,18 +61,25 @@ const FLUSH: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(1);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Opens one of several listeners on the same address.
-pub(crate) fn listener(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+/// Opens one of several listeners on the same address. It may join those that are `shared` already; without
+/// that it is the first of its process, and the port must be free.
+pub(crate) fn listener(
+    address: SocketAddr,
+    shared: bool,
+) -> std::io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(socket2::Protocol::TCP),
     )?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    // Now that the port is ours alone, the other cores may join. Another process may only if it says
+    // so: otherwise its first listener does not share.
+    socket.set_reuse_port(true)?;
     Ok(socket.into())
 }
 
@@ -79,6 +89,7 @@ pub(crate) fn run(
     listener: std::net::TcpListener,
     tls: Option<Acceptor>,
     shutdown: Shutdown,
+    shortage: &Shortage,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -92,7 +103,7 @@ pub(crate) fn run(
     };
     runtime.block_on(async move {
         match TcpListener::from_std(listener) {
-            Ok(listener) => serve(core, listener, tls, shutdown).await,
+            Ok(listener) => serve(core, listener, tls, shutdown, shortage).await,
             Err(error) => error!(%error, "a core of the gateway cannot listen"),
         }
     });
@@ -103,7 +114,14 @@ async fn serve(
     listener: TcpListener,
     tls: Option<Acceptor>,
     mut shutdown: Shutdown,
+    shortage: &Shortage,
 ) {
+    let reserve = Reserve::new();
+    let answer = if tls.is_some() {
+        Vec::new()
+    } else {
+        turned_away()
+    };
     let limits = Arc::new(limits());
     task::spawn("tick", tick(Arc::clone(&core)));
     loop {
@@ -120,11 +138,7 @@ async fn serve(
                 };
                 task::spawn("client connection", connection.run(stream, tls.clone()));
             }
-            Err(error) => {
-                // Out of descriptors, or a peer that is gone already.
-                debug!(%error, "accept failed");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            Err(error) => reserve.handle(&error, &listener, &answer, shortage).await,
         }
     }
     drop(listener);
@@ -138,6 +152,19 @@ async fn serve(
             "the grace period is over; cutting what still runs"
         );
     }
+}
+
+/// The answer to a caller on plain HTTP that no file descriptor is left for. With TLS the connection just
+/// ends: a handshake would need more of what is lacking.
+fn turned_away() -> Vec<u8> {
+    let message = "the gateway has no file descriptor left";
+    let body = Dialect::OpenAi.error(Code::Overloaded, message, None);
+    let head = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nretry-after: 1\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), &body].concat()
 }
 
 /// Does what a core does once a second, until its runtime ends.

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use prometheus_client::registry::Registry;
 use proxy_core::admit::{Ask, admit, authenticate};
 use proxy_core::names::{Moment, Operation};
-use proxy_core::quota::{Limit, Mode, Per};
+use proxy_core::quota::{Hold, Limit, Mode, Per};
 use proxy_core::table::{Backend, BackendAuth, Contents, Quota, Table};
 use proxy_core::test_util::{backend, input_cost, quota, route, rule, target};
 use proxy_ledger::{Asking, Charge, Refused, Subject};
@@ -25,6 +25,7 @@ pub(crate) const NOW: Moment = Moment {
 pub(crate) fn gateway(registry: &mut Registry) -> Gateway {
     let config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
+        reuse_port: false,
         apis: proxy_api::ROWS,
         threads: 1,
         tls: None,
@@ -82,7 +83,9 @@ fn reserve<T>(
     then: impl FnOnce(Result<Charge, Box<Refused>>) -> T,
 ) -> T {
     let live = gateway.shared().live().expect("a table");
-    let caller = authenticate(&live.table, "h", Some(key), NOW).expect("passes through");
+    let caller = authenticate(&live.table, "h", &[key], NOW)
+        .expect("passes through")
+        .caller;
     let headers = HeaderMap::new();
     let ask = Ask {
         host: "h",
@@ -100,7 +103,7 @@ fn reserve<T>(
     let ledger = &gateway.shared().ledger;
     let asking = Asking {
         counters: &Arc::new(ledger.counters(&subject, NOW)),
-        cost: input_cost(tokens),
+        hold: Hold::exact(input_cost(tokens)),
         now: NOW,
         clock: || NOW,
     };

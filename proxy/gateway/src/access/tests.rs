@@ -33,7 +33,11 @@ const FULL_ENTRY: Entry<'static> = Entry {
     stream: false,
     input_tokens: 7,
     cached_input_tokens: 0,
+    cache_write_tokens: 0,
     output_tokens: 16,
+    reasoning_tokens: 0,
+    cost_micros: Some(178),
+    unpriced: false,
     estimated: false,
     tries: 1,
     first_byte_ms: Some(12),
@@ -93,28 +97,28 @@ fn a_line_has_the_fields_of_its_request() {
         Format::Json,
         &FULL_ENTRY,
         &expect![[r#"
-            {"timestamp":"2026-11-26T16:24:57.857486Z","level":"INFO","message":"request","request_id":"aacd6a5658fb348a48aec491127b012b","operation":"ChatCompletions","model":"gpt-4o","consumer":"ann","route":"default/chat","rule":"chat","backend":"default/sim","deployment":"gpt-4o","status":200,"code":"ok","stream":false,"input_tokens":7,"cached_input_tokens":0,"output_tokens":16,"estimated":false,"tries":1,"first_byte_ms":12,"duration_ms":345,"target":"access"}
+            {"timestamp":"2026-11-26T16:24:57.857486Z","level":"INFO","message":"request","request_id":"aacd6a5658fb348a48aec491127b012b","operation":"ChatCompletions","model":"gpt-4o","consumer":"ann","route":"default/chat","rule":"chat","backend":"default/sim","deployment":"gpt-4o","status":200,"code":"ok","stream":false,"input_tokens":7,"cached_input_tokens":0,"output_tokens":16,"cost_micros":178,"estimated":false,"tries":1,"first_byte_ms":12,"duration_ms":345,"target":"access"}
         "#]],
     );
     check(
         Format::Json,
         &BARE_ENTRY,
         &expect![[r#"
-            {"timestamp":"2026-11-26T16:24:57.857486Z","level":"INFO","message":"request","request_id":"aacd6a5658fb348a48aec491127b012b","status":404,"code":"unknown_path","stream":false,"input_tokens":7,"cached_input_tokens":0,"output_tokens":16,"estimated":false,"tries":0,"duration_ms":345,"target":"access"}
+            {"timestamp":"2026-11-26T16:24:57.857486Z","level":"INFO","message":"request","request_id":"aacd6a5658fb348a48aec491127b012b","status":404,"code":"unknown_path","stream":false,"input_tokens":7,"cached_input_tokens":0,"output_tokens":16,"cost_micros":178,"estimated":false,"tries":0,"duration_ms":345,"target":"access"}
         "#]],
     );
     check(
         Format::Text,
         &FULL_ENTRY,
         &expect![[r#"
-            2026-11-26T16:24:57.857486Z  INFO access: request request_id="aacd6a5658fb348a48aec491127b012b" operation="ChatCompletions" model="gpt-4o" consumer="ann" route="default/chat" rule="chat" backend="default/sim" deployment="gpt-4o" status=200 code="ok" stream=false input_tokens=7 cached_input_tokens=0 output_tokens=16 estimated=false tries=1 first_byte_ms=12 duration_ms=345
+            2026-11-26T16:24:57.857486Z  INFO access: request request_id="aacd6a5658fb348a48aec491127b012b" operation="ChatCompletions" model="gpt-4o" consumer="ann" route="default/chat" rule="chat" backend="default/sim" deployment="gpt-4o" status=200 code="ok" stream=false input_tokens=7 cached_input_tokens=0 output_tokens=16 cost_micros=178 estimated=false tries=1 first_byte_ms=12 duration_ms=345
         "#]],
     );
     check(
         Format::Text,
         &BARE_ENTRY,
         &expect![[r#"
-            2026-11-26T16:24:57.857486Z  INFO access: request request_id="aacd6a5658fb348a48aec491127b012b" status=404 code="unknown_path" stream=false input_tokens=7 cached_input_tokens=0 output_tokens=16 estimated=false tries=0 duration_ms=345
+            2026-11-26T16:24:57.857486Z  INFO access: request request_id="aacd6a5658fb348a48aec491127b012b" status=404 code="unknown_path" stream=false input_tokens=7 cached_input_tokens=0 output_tokens=16 cost_micros=178 estimated=false tries=0 duration_ms=345
         "#]],
     );
 }
@@ -159,6 +163,7 @@ fn traced(format: Format, entry: &Entry<'_>) -> String {
     let builder = tracing_subscriber::fmt()
         .with_timer(Fixed)
         .with_writer(move || writer.clone());
+    let some = |tokens: u64| (tokens > 0).then_some(tokens);
     let event = || {
         info!(
             target: "access",
@@ -175,7 +180,11 @@ fn traced(format: Format, entry: &Entry<'_>) -> String {
             stream = entry.stream,
             input_tokens = entry.input_tokens,
             cached_input_tokens = entry.cached_input_tokens,
+            cache_write_tokens = some(entry.cache_write_tokens),
             output_tokens = entry.output_tokens,
+            reasoning_tokens = some(entry.reasoning_tokens),
+            cost_micros = entry.cost_micros,
+            cost = entry.unpriced.then_some("unknown"),
             estimated = entry.estimated,
             tries = entry.tries,
             first_byte_ms = entry.first_byte_ms,
@@ -224,7 +233,11 @@ proptest! {
             stream,
             input_tokens: numbers[0],
             cached_input_tokens: numbers[1],
+            cache_write_tokens: numbers[3] % 2,
             output_tokens: numbers[2],
+            reasoning_tokens: numbers[2] % 3,
+            cost_micros: first_byte_ms.filter(|_| !stream),
+            unpriced: stream,
             estimated,
             tries,
             first_byte_ms,

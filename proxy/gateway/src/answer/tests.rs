@@ -7,7 +7,7 @@ use proxy_core::names::Code;
 use proxy_core::quota::{Mode, Unit, Wait};
 use proxy_core::table::Table;
 use proxy_core::test_util::limit;
-use proxy_ledger::{EnforcedLimit, Level, Metrics, Refused, Spent};
+use proxy_ledger::{Cause, EnforcedLimit, Level, Metrics, Refused, Spent};
 
 use super::{Refusal, error};
 use crate::test_support::contents;
@@ -32,7 +32,7 @@ fn spent(wait: Wait) -> Refusal {
             asked: 20,
         }),
         wait,
-        store_lost: false,
+        cause: Cause::Spent,
     })
 }
 

@@ -7,6 +7,7 @@ use proxy_core::names::Code;
 use proxy_core::quota::{Mode, Unit};
 use proxy_core::table::Table;
 use proxy_core::test_util::limit;
+use proxy_ledger::{Agent, StoreConfig};
 
 use crate::test_support::{contents, gateway};
 
@@ -20,6 +21,13 @@ fn touched() -> String {
     gateway.publish(Arc::new(Table::new(contents)));
     let metrics = &gateway.shared().metrics;
     metrics.unrouted("ok");
+    let store = StoreConfig {
+        address: "redis://127.0.0.1:1".parse().expect("an address"),
+        ca_file: None,
+        prefix: String::new(),
+        replica: String::new(),
+    };
+    drop(Agent::new(store, &metrics.ledger));
     let _tries = metrics.tries("ns/b", "d", "200");
     let _load = metrics.load("ns/b", "d");
     let _failures = metrics.failures("ns/b", "d");
@@ -27,6 +35,15 @@ fn touched() -> String {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
     text
+}
+
+#[test]
+fn without_a_store_no_series_says_that_it_is_away() {
+    let mut registry = Registry::with_prefix("tundish");
+    let _gateway = gateway(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
+    assert!(!text.contains("quota_store_up"), "{text}");
 }
 
 #[test]

@@ -64,7 +64,7 @@ async fn every_request_has_its_line_after_a_second_or_at_the_end() -> Result<()>
         ("request_id", json!("first")),
         ("operation", json!("ChatCompletions")),
         ("model", json!("mini")),
-        ("consumer", json!("ann")),
+        ("consumer", json!("ns/ann")),
         ("route", json!("ns/chat")),
         ("rule", json!("all")),
         ("backend", json!("ns/b0")),

@@ -117,8 +117,17 @@ impl Bench {
 
     /// On one core, in front of one backend: each request meets the connections of all before it.
     pub(crate) fn before(backend: Backend) -> Result<Self> {
-        let contents = routed(vec![backend], Vec::new());
-        Self::serve(Vec::new(), contents, |config| {
+        Self::limited(backend, Vec::new())
+    }
+
+    /// The same with limits.
+    pub(crate) fn limited(backend: Backend, limits: Vec<Limit>) -> Result<Self> {
+        Self::of(Vec::new(), routed(vec![backend], limits))
+    }
+
+    /// On one core, with this table.
+    pub(crate) fn of(sims: Vec<Sim>, contents: Contents) -> Result<Self> {
+        Self::serve(sims, contents, |config| {
             config.threads = 1;
             config.max_body = 16 << 20;
         })
@@ -128,6 +137,7 @@ impl Bench {
         let mut registry = Registry::default();
         let mut config = Config {
             listen: "127.0.0.1:0".parse()?,
+            reuse_port: false,
             apis: proxy_api::ROWS,
             threads: 2,
             tls: None,

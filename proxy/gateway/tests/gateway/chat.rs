@@ -51,7 +51,7 @@ async fn answers_in_every_dialect_and_charges_what_foundry_bills() -> Result<()>
     let billed = bench.sims[0].billed().deployments["gpt-4o-mini"];
     let tokens = |kind: &str| {
         bench.metric(&format!(
-            "tokens_total{{route=\"ns/chat\",consumer=\"ann\",token_type=\"{kind}\"}}"
+            "tokens_total{{route=\"ns/chat\",consumer=\"ns/ann\",token_type=\"{kind}\"}}"
         ))
     };
     assert_eq!(tokens("input"), Some(billed.prompt_tokens));
@@ -94,7 +94,7 @@ async fn streams_with_and_without_the_usage_that_the_client_asked_for() -> Resul
     );
     let billed = &bench.sims[0].billed().deployments["gpt-4o-mini"];
     let output =
-        bench.metric("tokens_total{route=\"ns/chat\",consumer=\"ann\",token_type=\"output\"}");
+        bench.metric("tokens_total{route=\"ns/chat\",consumer=\"ns/ann\",token_type=\"output\"}");
     assert_eq!(output, Some(billed.completion_tokens));
     Ok(())
 }
@@ -123,6 +123,13 @@ async fn refuses_in_the_dialect_with_code_and_reason() -> Result<()> {
         (
             path,
             [("authorization", "Basic x")],
+            &good,
+            401,
+            "missing_credential",
+        ),
+        (
+            path,
+            [("authorization", "Negotiate x")],
             &good,
             400,
             "invalid_request",
@@ -401,7 +408,7 @@ async fn a_client_that_hangs_up_is_charged_for_what_it_got_and_stops_the_backend
         .await;
     assert!(aborted, "{:?}", bench.sims[0].requests());
     let output =
-        bench.metric("tokens_total{route=\"ns/chat\",consumer=\"ann\",token_type=\"output\"}");
+        bench.metric("tokens_total{route=\"ns/chat\",consumer=\"ns/ann\",token_type=\"output\"}");
     assert!(
         output.is_some_and(|tokens| (1..200).contains(&tokens)),
         "{output:?}"
@@ -483,6 +490,7 @@ async fn without_a_table_it_is_not_ready() -> Result<()> {
     let mut registry = Registry::default();
     let config = Config {
         listen: "127.0.0.1:0".parse()?,
+        reuse_port: false,
         apis: proxy_api::ROWS,
         threads: 1,
         tls: None,

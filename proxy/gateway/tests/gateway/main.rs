@@ -1,6 +1,7 @@
 //! The gateway on real sockets, in front of a simulated Foundry.
 
 mod access;
+mod adopt;
 mod bench;
 mod chat;
 mod connections;
@@ -9,4 +10,6 @@ mod hostile;
 mod raw;
 mod rows;
 mod settlement;
+mod surface;
+mod truth;
 mod wire;

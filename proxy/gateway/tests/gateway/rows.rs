@@ -11,7 +11,7 @@ use ::http::Method;
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use proxy_admin::shutdown::{self, Trigger};
-use proxy_api::{Answer, Api, Call, Dialect, Form, Grammar, Member, Upstream, UsageRequest};
+use proxy_api::{Answer, Api, Call, Dialect, Form, Grammar, Member, Said, Upstream, UsageRequest};
 use proxy_core::names::{Operation, Usage};
 use proxy_core::quota::Unit;
 use proxy_core::table::{Backend, Contents, Table};
@@ -32,6 +32,7 @@ static ROWS: &[Api] = &[
             form: Form::Json,
             members: &[("model", Member::Model), ("stream", Member::Stream)],
             upstream: Upstream::OpenAi("tales"),
+            output_bounds: &[],
             usage_request: UsageRequest::None,
             events: &TALES,
             read_usage: of_tale,
@@ -47,6 +48,7 @@ static ROWS: &[Api] = &[
             form: Form::Multipart,
             members: &[("model", Member::Model)],
             upstream: Upstream::OpenAi("songs"),
+            output_bounds: &[],
             usage_request: UsageRequest::None,
             events: &TALES,
             read_usage: of_song,
@@ -56,7 +58,11 @@ static ROWS: &[Api] = &[
 ];
 
 static TALES: Grammar = Grammar {
-    text: |_event| None,
+    event: |_data, _text| Said {
+        text: false,
+        finish: true,
+    },
+    answer: |_answer, _text| {},
     only_usage: |_data| false,
     end: None,
 };
@@ -127,6 +133,7 @@ impl Running {
         let mut registry = Registry::default();
         let config = Config {
             listen: "127.0.0.1:0".parse()?,
+            reuse_port: false,
             apis: ROWS,
             threads: 1,
             tls: None,

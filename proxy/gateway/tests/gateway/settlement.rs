@@ -17,7 +17,7 @@ const WIDE: u64 = 100_000_000;
 
 impl Bench {
     fn tokens(&self, kind: &str) -> u64 {
-        let labels = format!("route=\"ns/chat\",consumer=\"ann\",token_type=\"{kind}\"");
+        let labels = format!("route=\"ns/chat\",consumer=\"ns/ann\",token_type=\"{kind}\"");
         let line = format!("tokens_total{{{labels}}}");
         self.metric(&line).unwrap_or(0)
     }

@@ -1,0 +1,143 @@
+//! Paths and methods beside the operations: what load balancers, browsers and clients of other operations
+//! see.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use proxy_core::table::Cors;
+use serde_json::{Value, json};
+use tests_support::http::{self, Answer};
+
+use crate::bench::{Bench, chat, contents};
+
+const KEY: &[(&str, &str)] = &[("api-key", "ann-key")];
+
+impl Bench {
+    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+        let url = format!("{}{path}", self.url);
+        http::request(method.parse()?, &url, headers, String::new()).await
+    }
+}
+
+#[tokio::test]
+async fn a_load_balancer_is_answered_without_a_key() -> Result<()> {
+    let bench = Bench::start(1, Vec::new())?;
+    for method in ["GET", "HEAD"] {
+        let answer = bench.send(method, "/healthz", &[]).await?;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("content-length"), Some("3"));
+    }
+    assert_eq!(bench.send("POST", "/healthz", &[]).await?.status, 405);
+    for path in ["/", "/v1/", "/v1"] {
+        for method in ["GET", "HEAD"] {
+            let answer = bench.send(method, path, &[]).await?;
+            assert_eq!(answer.status, 404, "{method} {path}: {}", answer.text());
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn head_is_served_where_get_is() -> Result<()> {
+    let bench = Bench::start(1, Vec::new())?;
+    let get = bench.send("GET", "/v1/models", KEY).await?;
+    let head = bench.send("HEAD", "/v1/models", KEY).await?;
+    assert_eq!((get.status, head.status), (200, 200));
+    assert_eq!(head.header("content-length"), get.header("content-length"));
+    ensure!(head.body.is_empty(), "{}", head.text());
+    for (method, path, allow) in [
+        ("POST", "/v1/models", "GET, HEAD"),
+        ("GET", "/v1/chat/completions", "POST"),
+        ("OPTIONS", "/v1/chat/completions", "POST"),
+    ] {
+        let answer = bench.send(method, path, KEY).await?;
+        assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_operation_that_is_not_served_is_named_in_its_dialect() -> Result<()> {
+    let bench = Bench::start(1, Vec::new())?;
+    for path in [
+        "/v1/embeddings",
+        "/openai/deployments/mini/embeddings?api-version=2024-10-21",
+    ] {
+        let answer = bench.post(path, KEY, "{}").await?;
+        let error = answer.json::<Value>()?;
+        assert_eq!(answer.status, 404);
+        assert_eq!(
+            error.pointer("/error/code"),
+            Some(&json!("operation_not_served"))
+        );
+        let message = "Embeddings is not served by this gateway; it serves ChatCompletions, Models";
+        assert_eq!(error.pointer("/error/message"), Some(&json!(message)));
+    }
+    let answer = bench.post("/anthropic/v1/messages", KEY, "{}").await?;
+    let error = answer.json::<Value>()?;
+    assert_eq!(answer.status, 404);
+    assert_eq!(error.pointer("/type"), Some(&json!("error")));
+    assert_eq!(
+        error.pointer("/error/type"),
+        Some(&json!("not_found_error"))
+    );
+    let answer = bench.post("//v1/chat/completions", KEY, "{}").await?;
+    ensure!(
+        answer.status == 400 && answer.text().contains("double slash"),
+        "{}",
+        answer.text()
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_may_call_where_a_route_says_so() -> Result<()> {
+    const APP: &str = "https://app.example.com";
+    let sim = tests_foundry::Sim::start(&tests_foundry::Config::default())?;
+    let mut contents = contents(std::slice::from_ref(&sim), Vec::new());
+    for route in &mut contents.routes {
+        Arc::make_mut(route).cors = Some(Cors {
+            allow_origins: vec![APP.into()],
+        });
+    }
+    let bench = Bench::of(vec![sim], contents)?;
+    let path = "/v1/chat/completions";
+    let ask = |origin| {
+        [
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            (
+                "access-control-request-headers",
+                "authorization,content-type",
+            ),
+        ]
+    };
+    let answer = bench.send("OPTIONS", path, &ask(APP)).await?;
+    assert_eq!(answer.status, 204);
+    assert_eq!(answer.header("access-control-allow-origin"), Some(APP));
+    let headers = answer.header("access-control-allow-headers");
+    assert_eq!(headers, Some("authorization,content-type"));
+    ensure!(
+        answer
+            .header("access-control-allow-methods")
+            .is_some_and(|all| all.contains("POST")),
+        "no method"
+    );
+    let answer = bench
+        .send("OPTIONS", path, &ask("https://evil.example"))
+        .await?;
+    assert_eq!(answer.status, 403);
+    assert_eq!(answer.header("access-control-allow-origin"), None);
+
+    // Answers and errors alike, with a key and without one.
+    for (key, status) in [("ann-key", 200), ("wrong", 401)] {
+        for (origin, allowed) in [(APP, Some(APP)), ("https://evil.example", None)] {
+            let headers = [("api-key", key), ("origin", origin)];
+            let answer = bench.post(path, &headers, &chat(false).to_string()).await?;
+            assert_eq!(answer.status, status);
+            assert_eq!(answer.header("access-control-allow-origin"), allowed);
+            assert_eq!(answer.header("vary").is_some(), allowed.is_some());
+        }
+    }
+    Ok(())
+}
