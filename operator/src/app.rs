@@ -12,10 +12,10 @@ use operator_controller::{
 use operator_publish::tls::{Authorities, Certificates, StoredAuthorities};
 use operator_publish::{Features, Publisher, Server};
 use prometheus_client::registry::Registry;
-use proxy_admin::clock;
-use proxy_admin::http::{Admin, Readiness};
-use proxy_admin::shutdown::{self, Shutdown, Trigger};
+use proxy_admin::http::{Admin, Readiness, Token};
+use proxy_admin::shutdown::{self, Shutdown, Signals, Trigger};
 use proxy_admin::task::spawn;
+use proxy_admin::{clock, descriptors};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -38,11 +38,15 @@ pub(crate) struct App {
     controller: JoinHandle<()>,
     publishing: JoinHandle<()>,
     trigger: Trigger,
+    signals: Signals,
 }
 
 impl App {
     /// Opens the ports and starts the work. Waits until the API server answers.
     pub(crate) async fn start(config: Config) -> Result<Self> {
+        let mut signals = Signals::listen().context("wait for signals")?;
+        descriptors::raise_limit();
+        let token = config.admin_token_file.map(Token::in_file).transpose()?;
         let mut registry = Registry::with_prefix(PREFIX);
         let metrics = Metrics::register(&mut registry);
         let publisher = Publisher::new(
@@ -56,6 +60,7 @@ impl App {
             .with_page("/quota", move |_query| {
                 Ok::<_, Infallible>(quota.usage_page())
             })
+            .with_token(token)
             .bind(config.admin)
             .await;
         let admin = admin.with_context(|| format!("open the admin port {}", config.admin))?;
@@ -63,8 +68,8 @@ impl App {
 
         let client = connect(config.kubeconfig.as_deref()).await?;
         let namespace = config.controller.own_namespace.clone();
-        let ca = load_ca(&client, &namespace).await?;
-        restore(&client, &config.controller, &publisher).await?;
+        let ca = load_ca(&client, &namespace, &mut signals).await?;
+        restore(&client, &config.controller, &publisher, &mut signals).await?;
         let certificates = certificates(&ca, config.channel_names)?;
         let (account_namespace, account) = &config.proxy_account;
         let reviewer = TokenReviewer::new(
@@ -101,13 +106,14 @@ impl App {
             controller: spawn("controller", running),
             publishing,
             trigger,
+            signals,
         })
     }
 
     /// Works until SIGTERM or SIGINT, then stops in order. A second signal stops it at once.
     pub(crate) async fn run(mut self) -> Result<()> {
         tokio::select! {
-            signalled = shutdown::signalled() => signalled.context("wait for signals")?,
+            () = self.signals.next() => {}
             // A part that ends by itself is broken; a restart may help.
             _ended = &mut self.controller => bail!("the controller ended"),
             _ended = &mut self.publishing => bail!("the publisher ended"),
@@ -117,7 +123,7 @@ impl App {
         tokio::select! {
             ended = self.controller => ended.context("stop the controller")?,
             () = tokio::time::sleep(DRAIN) => warn!("the drain takes too long; exiting without it"),
-            signalled = shutdown::signalled() => signalled.context("wait for signals")?,
+            () = self.signals.next() => warn!("stopped by a second signal, without a drain"),
         }
         info!("stopped");
         Ok(())
@@ -133,7 +139,11 @@ fn certificates(ca: &StoredAuthorities, names: Vec<String>) -> Result<Arc<Certif
 }
 
 /// The stored CA, or a new one. Waits until the API server answers.
-async fn load_ca(client: &Client, namespace: &str) -> Result<StoredAuthorities> {
+async fn load_ca(
+    client: &Client,
+    namespace: &str,
+    signals: &mut Signals,
+) -> Result<StoredAuthorities> {
     loop {
         let made = Authorities::generate(clock::now().unix_ms).context("make a CA")?;
         match load_or_create_ca(client, namespace, || made.store()).await {
@@ -149,10 +159,7 @@ async fn load_ca(client: &Client, namespace: &str) -> Result<StoredAuthorities> 
         }
         tokio::select! {
             () = tokio::time::sleep(RETRY) => {}
-            signalled = shutdown::signalled() => {
-                signalled.context("wait for signals")?;
-                bail!("stopped while waiting for the API server");
-            }
+            () = signals.next() => bail!("stopped while waiting for the API server"),
         }
     }
 }

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
-use proxy_admin::telemetry::Format;
+use operator_compile::HostGrant;
+use proxy_admin::address;
+use proxy_admin::telemetry::{Filter, Format};
 
 const AFTER_HELP: &str = "\
 Every flag can come from the environment; lists are separated by ','.
@@ -37,12 +39,25 @@ pub(crate) struct Args {
     )]
     pub(crate) watch_namespaces: Vec<String>,
 
+    /// Hosts on which routes of these namespaces may serve anonymous and passThrough callers, as
+    /// PATTERN=NAMESPACE[,NAMESPACE]; repeatable, in the environment separated by ';'. PATTERN is a
+    /// host, *.host or *. Needed as soon as more than one namespace is watched, the installation's own
+    /// not counted
+    #[arg(
+        long = "host-grant",
+        env = "TUNDISH_HOST_GRANT",
+        value_name = "PATTERN=NAMESPACE",
+        value_delimiter = ';'
+    )]
+    pub(crate) host_grants: Vec<HostGrant>,
+
     /// Address that proxies fetch the table from
     #[arg(
         long,
         env = "TUNDISH_CHANNEL_LISTEN",
         value_name = "ADDR",
-        default_value = "0.0.0.0:8443"
+        default_value = "0.0.0.0:8443",
+        value_parser = channel
     )]
     pub(crate) channel_listen: SocketAddr,
 
@@ -109,30 +124,40 @@ pub(crate) struct Args {
         long,
         env = "TUNDISH_ADMIN",
         value_name = "ADDR",
-        default_value = "0.0.0.0:8081"
+        default_value = "0.0.0.0:8081",
+        value_parser = admin
     )]
     pub(crate) admin: SocketAddr,
+
+    /// File with the token that opens /quota to other machines, sent as `Authorization: Bearer TOKEN`;
+    /// read again for every request. Without it /quota is for this machine only
+    #[arg(long, env = "TUNDISH_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) admin_token_file: Option<PathBuf>,
 
     /// Name of this replica in the lease, different for each, such as pod name and uid [default:
     /// the host name and a random number]
     #[arg(long, env = "TUNDISH_IDENTITY", value_name = "TEXT")]
     pub(crate) identity: Option<String>,
 
-    /// What to log: a level, or a filter such as info,operator_controller=debug
+    /// What to log: off, error, warn, info, debug or trace, and TARGET=LEVEL for what differs, such as
+    /// info,operator_controller=debug
     #[arg(
         long,
         env = "TUNDISH_LOG_LEVEL",
         value_name = "FILTER",
         default_value = "info"
     )]
-    pub(crate) log_level: String,
+    pub(crate) log_level: Filter,
 
-    /// Format of log lines: json or text
-    #[arg(
-        long,
-        env = "TUNDISH_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "json"
-    )]
-    pub(crate) log_format: Format,
+    /// Format of log lines: json or text [default: text on a terminal, else json]
+    #[arg(long, env = "TUNDISH_LOG_FORMAT", value_name = "FORMAT")]
+    pub(crate) log_format: Option<Format>,
+}
+
+fn channel(text: &str) -> Result<SocketAddr, String> {
+    address::parse(text, 8443)
+}
+
+fn admin(text: &str) -> Result<SocketAddr, String> {
+    address::parse(text, 8081)
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use operator_controller::{Client, Config, load_checkpoint};
 use operator_publish::Publisher;
 use proxy_admin::errors::chain;
-use proxy_admin::shutdown;
+use proxy_admin::shutdown::Signals;
 use tracing::warn;
 
 /// Pause between two attempts at the start: the API server may be starting too.
@@ -17,7 +17,12 @@ const RETRY: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// A signal stops the process.
-pub(crate) async fn restore(client: &Client, config: &Config, publisher: &Publisher) -> Result<()> {
+pub(crate) async fn restore(
+    client: &Client,
+    config: &Config,
+    publisher: &Publisher,
+    signals: &mut Signals,
+) -> Result<()> {
     loop {
         match load_checkpoint(client, config).await {
             Ok(Some(text)) => {
@@ -33,10 +38,7 @@ pub(crate) async fn restore(client: &Client, config: &Config, publisher: &Publis
         }
         tokio::select! {
             () = tokio::time::sleep(RETRY) => {}
-            signalled = shutdown::signalled() => {
-                signalled.context("wait for signals")?;
-                bail!("stopped while waiting for the API server");
-            }
+            () = signals.next() => bail!("stopped while waiting for the API server"),
         }
     }
 }

@@ -8,7 +8,7 @@ use clap::CommandFactory as _;
 use clap::error::ErrorKind;
 use operator_compile::{INSTALLATION_NAMESPACE, is_label, is_subdomain};
 use operator_controller::Timing;
-use proxy_admin::telemetry::Format;
+use proxy_admin::telemetry::{Filter, Format};
 
 use crate::args::Args;
 
@@ -35,7 +35,8 @@ pub(crate) struct Config {
     pub(crate) proxy_account: (String, String),
     pub(crate) audience: String,
     pub(crate) admin: SocketAddr,
-    pub(crate) log_level: String,
+    pub(crate) admin_token_file: Option<PathBuf>,
+    pub(crate) log_level: Filter,
     pub(crate) log_format: Format,
 }
 
@@ -98,14 +99,16 @@ impl TryFrom<Args> for Config {
             controller: operator_controller::Config {
                 own_namespace: namespace,
                 watch_namespaces: args.watch_namespaces,
+                host_grants: args.host_grants,
                 identity,
                 lease: Timing::KUBERNETES,
                 checkpoint: args.checkpoint_config_map,
             },
             audience: args.audience,
             admin: args.admin,
+            admin_token_file: args.admin_token_file,
             log_level: args.log_level,
-            log_format: args.log_format,
+            log_format: args.log_format.unwrap_or_else(Format::of_output),
         })
     }
 }

@@ -36,7 +36,10 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
-async fn run(config: config::Config) -> anyhow::Result<()> {
-    app::App::start(config).await?.run().await
+fn run(config: config::Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let ended = runtime.block_on(async { app::App::start(config).await?.run().await });
+    // A drop would wait for a page that is computed, or a name that is looked up.
+    runtime.shutdown_background();
+    ended
 }

@@ -77,7 +77,7 @@ impl std::fmt::Debug for Compiler {
 
 impl Compiler {
     pub(crate) fn new(
-        own_namespace: &str,
+        settings: Settings,
         scopes: Vec<Scope>,
         stored: Arc<Mutex<StoredObjects>>,
         status_changes: watch::Sender<u64>,
@@ -90,10 +90,7 @@ impl Compiler {
             .collect();
         let compiler = Self {
             index: Index::default(),
-            settings: Settings {
-                own_namespace: own_namespace.to_owned(),
-                grants_served: false,
-            },
+            settings,
             stored,
             versions: BTreeMap::new(),
             awaited,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use operator_compile::{HostGrant, Settings, Tenants};
+
 use crate::lease::Timing;
 
 /// The field manager of everything that the operator applies.
@@ -18,6 +20,8 @@ pub struct Config {
     /// Namespaces to watch besides the own one, whose quotas hold for all; empty means every
     /// namespace.
     pub watch_namespaces: Vec<String>,
+    /// Who may serve callers without a key on which host, if several namespaces are watched.
+    pub host_grants: Vec<HostGrant>,
     /// The name of this replica in the lease; different for each.
     pub identity: String,
     /// The times of the election.
@@ -29,6 +33,22 @@ pub struct Config {
 // === impl Config ===
 
 impl Config {
+    /// What the compiler must know of the installation before it has seen the cluster.
+    pub(crate) fn settings(&self) -> Settings {
+        let watched: BTreeSet<&String> = self.watch_namespaces.iter().collect();
+        let others = watched.iter().filter(|one| ***one != self.own_namespace);
+        Settings {
+            own_namespace: self.own_namespace.clone(),
+            grants_served: false,
+            tenants: if watched.is_empty() || others.count() > 1 {
+                Tenants::Many
+            } else {
+                Tenants::One
+            },
+            host_grants: self.host_grants.clone(),
+        }
+    }
+
     /// Every watched scope once. The own namespace is always watched: its quotas are the platform's
     /// ceiling.
     pub(crate) fn scopes(&self) -> Vec<Scope> {

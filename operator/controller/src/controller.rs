@@ -54,7 +54,7 @@ impl Controller {
         let stored = Arc::<Mutex<StoredObjects>>::default();
         let (status_changed, status_changes) = channel::channel(0);
         let (compiler, compilations) = Compiler::new(
-            &config.own_namespace,
+            config.settings(),
             config.scopes(),
             Arc::clone(&stored),
             status_changed,

@@ -35,6 +35,7 @@ fn config() -> Config {
     Config {
         own_namespace: "gateway".to_owned(),
         watch_namespaces: Vec::new(),
+        host_grants: Vec::new(),
         identity: "op".to_owned(),
         lease: Timing::KUBERNETES,
         checkpoint: "kept".to_owned(),

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::DynamicObject;
-use operator_compile::{Kind, ObjectRef};
+use operator_compile::{Kind, ObjectRef, Settings, Tenants};
 use parking_lot::Mutex;
 use proxy_admin::shutdown;
 use proxy_core::names::ObjectName;
@@ -23,12 +23,21 @@ struct Bench {
     _trigger: shutdown::Trigger,
 }
 
+fn settings() -> Settings {
+    Settings {
+        own_namespace: "gateway".to_owned(),
+        grants_served: false,
+        tenants: Tenants::One,
+        host_grants: Vec::new(),
+    }
+}
+
 /// A running compiler for these scopes.
 fn bench(scopes: Vec<Scope>) -> Bench {
     let stored = Arc::<Mutex<StoredObjects>>::default();
     let (changed, _) = watch::channel(0);
     let (compiler, compilations) =
-        Compiler::new("gateway", scopes, Arc::clone(&stored), changed, metrics());
+        Compiler::new(settings(), scopes, Arc::clone(&stored), changed, metrics());
     let (updates, receiver) = mpsc::channel(1_024);
     let (trigger, shutdown) = shutdown::channel();
     proxy_admin::task::spawn("compiler", compiler.run(receiver, shutdown));

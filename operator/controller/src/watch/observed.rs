@@ -57,6 +57,7 @@ fn content(reference: &ObjectRef, generation: i64, object: DynamicObject) -> Obj
         object: reference.clone(),
         generation,
         message,
+        remains: None,
     };
     let resource = resource(reference.kind);
     let value: Value = match serde_json::to_value(object) {
@@ -66,6 +67,10 @@ fn content(reference: &ObjectRef, generation: i64, object: DynamicObject) -> Obj
     match decode(&resource.kind, &resource.api_version, value) {
         Ok(Some(content)) => content,
         Ok(None) => undecodable("is of a kind that is not compiled".to_owned()),
-        Err(problem) => undecodable(problem.to_string()),
+        Err(problem) => {
+            let message = problem.to_string();
+            let object = problem.into_object();
+            object.unwrap_or_else(|| undecodable(message))
+        }
     }
 }

@@ -55,6 +55,7 @@ fn an_invalid_spec_makes_the_object_undecodable_and_names_the_field() {
         object,
         generation,
         message,
+        ..
     } = observed.content
     else {
         panic!("it is {:?}", observed.content);
