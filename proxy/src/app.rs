@@ -3,16 +3,21 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use proxy_admin::background::Background;
-use proxy_admin::http::{Admin, Readiness};
+use proxy_admin::descriptors;
+use proxy_admin::http::{Admin, Readiness, Token};
 use proxy_admin::shutdown::{Shutdown, Signals, Trigger};
 use proxy_admin::{shutdown, task};
 use proxy_core::table::Table;
 use proxy_gateway::{Config, Gateway, Metrics, Serving};
+use tokio::sync::oneshot;
+
+use crate::args::ObservabilityArgs;
 
 /// Longest wait for the store before the gateway serves without it: about four tries.
 const FIRST_CONTACT: Duration = Duration::from_secs(1);
@@ -28,6 +33,15 @@ pub struct App {
     signals: Signals,
     /// For everything else that runs as long as the gateway.
     pub shutdown: Shutdown,
+}
+
+/// How a gateway came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Running requests ended, or their grace period did.
+    Drained,
+    /// A second signal cut them.
+    Cut,
 }
 
 /// Where tables are given to the gateway. Cheap to clone.
@@ -57,10 +71,18 @@ impl App {
     /// Opens both ports. `registry` may hold metrics of others already.
     ///
     /// # Errors
-    /// A port cannot be opened, or the certificate cannot be used.
-    pub async fn start(config: Config, admin: SocketAddr, mut registry: Registry) -> Result<Self> {
-        // Before anyone can be told that the process is up.
+    /// A port cannot be opened, or the certificate or the token cannot be used.
+    pub async fn start(
+        config: Config,
+        observability: &ObservabilityArgs,
+        mut registry: Registry,
+    ) -> Result<Self> {
+        // Before the process says that it is up.
         let signals = Signals::listen().context("cannot wait for signals")?;
+        descriptors::raise_limit();
+        let address = observability.admin;
+        let token = observability.admin_token_file.clone();
+        let token = token.map(Token::in_file).transpose()?;
         let metrics = Metrics::register(&mut registry);
         let gateway = Gateway::new(config, metrics);
         gateway.register_limits(&mut registry);
@@ -72,9 +94,10 @@ impl App {
                 Ok::<_, Infallible>(quota.usage_page())
             })
             .with_page("/explain", move |query| explain.explain_page(query))
-            .bind(admin)
+            .with_token(token)
+            .bind(address)
             .await
-            .with_context(|| format!("cannot open the admin port {admin}"))?;
+            .with_context(|| format!("cannot open the admin port {address}"))?;
         let mut background = Background::default();
         gateway.start_background(&mut background);
         gateway.store_opened(FIRST_CONTACT).await;
@@ -113,23 +136,39 @@ impl App {
         }
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain.
+    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain at once.
     ///
     /// # Errors
     /// The drain failed.
-    pub async fn run(mut self) -> Result<()> {
+    pub async fn run(mut self) -> Result<Ending> {
         self.signals.next().await;
         tracing::info!("stopping: no new connections; running requests may end");
         self.trigger.stop();
         let serving = self.serving;
-        let drained = tokio::task::spawn_blocking(move || serving.join());
+        let (ended, drained) = oneshot::channel();
+        // Not a blocking task: a runtime waits for those before it ends, also after a second signal.
+        thread::Builder::new()
+            .name("drain".to_owned())
+            .spawn(move || {
+                serving.join();
+                ended.send(()).ok();
+            })
+            .context("cannot drain")?;
+        let background = self.background;
+        let drain = async {
+            drained.await.context("the drain failed")?;
+            // Not before: what running requests hold is settled there.
+            background.stop().await;
+            anyhow::Ok(())
+        };
         tokio::select! {
-            ended = drained => ended.context("the drain failed")?,
-            () = self.signals.next() => {}
+            drained = drain => drained?,
+            () = self.signals.next() => {
+                tracing::warn!("stopped by a second signal: running requests are cut");
+                return Ok(Ending::Cut);
+            }
         }
-        // Not before: what running requests hold is settled there.
-        self.background.stop().await;
         tracing::info!("stopped");
-        Ok(())
+        Ok(Ending::Drained)
     }
 }

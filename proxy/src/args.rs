@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser};
-use proxy_admin::telemetry::{Format, Log, TelemetryError};
+use proxy_admin::address;
+use proxy_admin::telemetry::{Filter, Format, Log, TelemetryError};
 use proxy_gateway::{AccessLog, Config, TlsFiles};
 use proxy_ledger::{StoreAddress, StoreConfig};
 
@@ -17,14 +18,20 @@ pub const DEFAULT_OUTPUT_TOKENS: u64 = 512;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Gateway")]
 pub struct GatewayArgs {
-    /// Address that clients connect to
+    /// Address that clients connect to: IP:PORT, NAME:PORT, or :PORT for all IPv4 addresses
     #[arg(
         long,
         env = "TUNDISH_LISTEN",
         value_name = "ADDR",
-        default_value = "127.0.0.1:8080"
+        default_value = "127.0.0.1:8080",
+        value_parser = listen
     )]
     pub listen: SocketAddr,
+    /// Listen although another gateway of the same user has the port, to take over from it: start the
+    /// new one with this flag, then stop the old one. Until then the system splits new connections
+    /// between them; without the flag a port that is in use is an error
+    #[arg(long, env = "TUNDISH_REUSE_PORT")]
+    pub reuse_port: bool,
     /// Threads, each with its own listener and connections; 0 = one per core
     #[arg(long, env = "TUNDISH_THREADS", value_name = "N", default_value_t = 0)]
     pub threads: usize,
@@ -114,6 +121,14 @@ pub struct QuotaStoreArgs {
     pub prefix: String,
 }
 
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    address::parse(text, 8080)
+}
+
+fn admin(text: &str) -> Result<SocketAddr, String> {
+    address::parse(text, 8081)
+}
+
 fn prefix(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
     if text.is_empty() || text.len() > 128 || !text.chars().all(good) {
@@ -133,6 +148,7 @@ impl GatewayArgs {
         let tls = self.tls_cert.clone().zip(self.tls_key.clone());
         Config {
             listen: self.listen,
+            reuse_port: self.reuse_port,
             apis: proxy_api::ROWS,
             threads: if self.threads == 0 {
                 cores()
@@ -162,30 +178,31 @@ impl GatewayArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Observability")]
 pub struct ObservabilityArgs {
-    /// Address of /livez, /readyz, /metrics, /quota and /explain
+    /// Address of /livez, /readyz, /metrics, /quota and /explain; written as that of --listen
     #[arg(
         long,
         env = "TUNDISH_ADMIN",
         value_name = "ADDR",
-        default_value = "127.0.0.1:8081"
+        default_value = "127.0.0.1:8081",
+        value_parser = admin
     )]
     pub admin: SocketAddr,
-    /// What is logged: error, warn, info, debug, or a filter such as warn,access=info
+    /// File with the token that opens /quota and /explain to other machines, sent as `Authorization:
+    /// Bearer TOKEN`; read again for every request. Without it they are for this machine only
+    #[arg(long, env = "TUNDISH_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+    /// What is logged: off, error, warn, info, debug or trace, and TARGET=LEVEL for what differs, such
+    /// as warn,access=info
     #[arg(
         long,
         env = "TUNDISH_LOG_LEVEL",
         value_name = "FILTER",
         default_value = "info"
     )]
-    pub log_level: String,
-    /// json or text
-    #[arg(
-        long,
-        env = "TUNDISH_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "json"
-    )]
-    pub log_format: Format,
+    pub log_level: Filter,
+    /// json or text [default: text on a terminal, else json]
+    #[arg(long, env = "TUNDISH_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<Format>,
 }
 
 impl ObservabilityArgs {
@@ -194,7 +211,8 @@ impl ObservabilityArgs {
     /// # Errors
     /// See [`Log::start`].
     pub fn log(&self) -> Result<Log, TelemetryError> {
-        Log::start(&self.log_level, self.log_format)
+        let format = self.log_format.unwrap_or_else(Format::of_output);
+        Log::start(&self.log_level, format)
     }
 }
 

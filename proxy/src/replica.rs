@@ -11,7 +11,7 @@ use proxy_sync::{Config, Counted, Denials, Update};
 use tokio::sync::oneshot;
 use tracing::info;
 
-use crate::app::App;
+use crate::app::{App, Ending};
 use crate::args::ProxyArgs;
 use crate::runtime;
 
@@ -31,7 +31,7 @@ async fn serve(args: &ProxyArgs, log: &Log) -> Result<()> {
     let metrics = proxy_sync::Metrics::register(&mut registry);
     let app = App::start(
         args.gateway.config(&*args.replica, log),
-        args.observability.admin,
+        &args.observability,
         registry,
     )
     .await?;
@@ -61,8 +61,10 @@ async fn serve(args: &ProxyArgs, log: &Log) -> Result<()> {
     });
     tokio::select! {
         ended = app.run() => {
-            tokio::time::timeout(LAST_REPORT, following).await.ok();
-            ended
+            if ended? == Ending::Drained {
+                tokio::time::timeout(LAST_REPORT, following).await.ok();
+            }
+            Ok(())
         }
         Ok(error) = refusal => Err(error).context("the operators cannot be followed"),
     }

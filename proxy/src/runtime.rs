@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 
-/// Runs `serve` to its end on a new runtime. One worker is enough for the tasks of the process: the gateway
-/// brings a runtime per core for its requests.
+/// Runs `serve` to its end on a new runtime, and waits for no task that is left. One worker is enough for the
+/// tasks of the process: the gateway brings a runtime per core for its requests.
 ///
 /// # Errors
 /// The runtime cannot be started, or `serve` fails.
@@ -13,5 +13,8 @@ pub fn block_on(serve: impl Future<Output = Result<()>>) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(serve)
+    let ended = runtime.block_on(serve);
+    // A drop would wait for a page that is computed, or a name that is looked up.
+    runtime.shutdown_background();
+    ended
 }
