@@ -4,12 +4,13 @@
 //! machine or through a port-forward.
 
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use proxy_admin::http::Token;
 use serde::de::DeserializeOwned;
 
 #[cfg(test)]
@@ -49,23 +50,33 @@ impl fmt::Display for AdminUrl {
 }
 
 impl AdminUrl {
-    /// Gets a JSON page.
+    /// Gets a JSON page, showing `token` if there is one.
     ///
     /// # Errors
     /// Nothing answers, or the answer is not the page; the error has the port's own message.
-    pub fn page<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let context = || format!("cannot ask {self}{path}");
-        let answer = self.ask(path).with_context(context)?;
+    pub fn page<T: DeserializeOwned>(&self, path: &str, token: Option<&Token>) -> Result<T> {
+        // The query is the caller's own flags, and long.
+        let page = path.split('?').next().unwrap_or(path);
+        let context = || format!("cannot ask {self}{page}");
+        let authorization = match token {
+            Some(token) => format!("authorization: Bearer {}\r\n", token.read()?),
+            None => String::new(),
+        };
+        let answer = self.ask(path, &authorization).with_context(context)?;
         let (status, body) = split(&answer).with_context(context)?;
         match status {
             200 => serde_json::from_slice(body)
-                .with_context(|| format!("{self}{path} has the form of another version")),
-            404 => bail!("{self} has no {path}: it is not a gateway, or an older version"),
+                .with_context(|| format!("{self}{page} has the form of another version")),
+            404 => bail!("{self} has no {page}: it is not a gateway, or an older version"),
+            401 | 403 => bail!(
+                "{self} refuses {page}: {}",
+                String::from_utf8_lossy(body).trim_end()
+            ),
             _ => bail!("{}", String::from_utf8_lossy(body).trim_end()),
         }
     }
 
-    fn ask(&self, path: &str) -> Result<Vec<u8>> {
+    fn ask(&self, path: &str, authorization: &str) -> Result<Vec<u8>> {
         let mut failure = None;
         for address in self.0.to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, PATIENCE) {
@@ -73,22 +84,31 @@ impl AdminUrl {
                     stream.set_read_timeout(Some(PATIENCE))?;
                     stream.set_write_timeout(Some(PATIENCE))?;
                     let head = format!(
-                        "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
+                        "GET {path} HTTP/1.1\r\nhost: {}\r\n{authorization}connection: close\r\n\r\n",
                         self.0
                     );
-                    stream.write_all(head.as_bytes())?;
+                    stream.write_all(head.as_bytes()).map_err(named)?;
                     let mut answer = Vec::new();
-                    stream.take(LARGEST).read_to_end(&mut answer)?;
+                    let mut stream = stream.take(LARGEST);
+                    stream.read_to_end(&mut answer).map_err(named)?;
                     return Ok(answer);
                 }
                 Err(error) => failure = Some(error),
             }
         }
         match failure {
-            Some(error) => Err(error.into()),
+            Some(error) => Err(named(error)),
             None => bail!("the name has no address"),
         }
     }
+}
+
+/// A timeout of a socket reads as "resource temporarily unavailable".
+fn named(error: io::Error) -> anyhow::Error {
+    if [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind()) {
+        return anyhow!("no answer within {} s", PATIENCE.as_secs());
+    }
+    error.into()
 }
 
 /// The status and the body of an answer; an admin port never answers in chunks.

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
+use operator_compile::HostGrant;
 use proxy::args::{DEFAULT_OUTPUT_TOKENS, GatewayArgs, ObservabilityArgs};
+use proxy_admin::http::{Token, TokenError};
 use proxy_core::names::Operation;
 
 use crate::admin::AdminUrl;
@@ -23,8 +25,10 @@ pub enum Command {
     /// Serve the routes of a folder of manifests and follow its changes
     ///
     /// The folder holds YAML files with AIBackend, AIRoute, AIQuota and Secret objects, as you would
-    /// apply them to a cluster. A change on disk takes effect within a second and drops no request.
-    /// Mistakes are logged with file and line; the rest of the folder stays in effect.
+    /// apply them to a cluster. A change on disk takes effect within a second and drops no request; a
+    /// removed file two seconds after the last change, so that a checkout takes nothing away on its way.
+    /// An emptied or deleted folder changes nothing. Mistakes are logged with file and line; the rest of
+    /// the folder stays in effect.
     Run(Box<RunArgs>),
     /// Check a folder of manifests: every mistake with file, line, field and fix
     ///
@@ -74,15 +78,33 @@ pub struct RunArgs {
 /// Flags of `tundish check`.
 #[derive(clap::Args, Debug)]
 pub struct CheckArgs {
-    /// Folder with YAML manifests
+    /// Folder with YAML and JSON manifests
     #[arg(value_name = "DIR")]
     pub manifests: PathBuf,
+    /// Where Secrets are that the folder lacks: a mistake, or made outside (External Secrets, Sealed
+    /// Secrets, kubectl create), which gives warnings only
+    #[arg(
+        long,
+        env = "TUNDISH_CHECK_SECRETS",
+        value_name = "WHERE",
+        default_value = "folder"
+    )]
+    pub secrets: Secrets,
     /// The gateway's own namespace
     #[command(flatten)]
     pub namespace: NamespaceArgs,
 }
 
-/// The gateway's own namespace.
+/// Where Secrets are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Secrets {
+    /// All in the folder.
+    Folder,
+    /// Some elsewhere.
+    External,
+}
+
+/// The gateway's namespaces.
 #[derive(clap::Args, Clone, Debug)]
 pub struct NamespaceArgs {
     /// Namespace whose AIQuotas without targetRefs apply to every route of the gateway
@@ -94,6 +116,19 @@ pub struct NamespaceArgs {
         default_value = operator_compile::INSTALLATION_NAMESPACE
     )]
     pub name: String,
+
+    /// Hosts on which routes of these namespaces may serve anonymous and passThrough callers, as
+    /// PATTERN=NAMESPACE[,NAMESPACE]; repeatable, in the environment separated by ';'
+    ///
+    /// PATTERN is a host, *.host or *. Needed as soon as the manifests have routes in more than one
+    /// namespace, the gateway's own not counted.
+    #[arg(
+        long = "host-grant",
+        env = "TUNDISH_HOST_GRANT",
+        value_name = "PATTERN=NAMESPACE",
+        value_delimiter = ';'
+    )]
+    pub host_grants: Vec<HostGrant>,
 }
 
 /// The form of a command's answer.
@@ -121,6 +156,32 @@ pub enum Output {
     Json,
 }
 
+/// The admin port that a command asks without a flag: that of `tundish run` without a flag.
+const ADMIN: &str = "http://127.0.0.1:8081";
+
+/// What opens an admin port on another machine.
+#[derive(clap::Args, Debug)]
+pub struct AdminTokenArgs {
+    /// File with the token that an admin port on another machine wants
+    #[arg(
+        long = "admin-token-file",
+        id = "admin_token_file",
+        env = "TUNDISH_ADMIN_TOKEN_FILE",
+        value_name = "FILE"
+    )]
+    pub file: Option<PathBuf>,
+}
+
+impl AdminTokenArgs {
+    /// The token, if a file is named.
+    ///
+    /// # Errors
+    /// The file holds none.
+    pub fn token(&self) -> Result<Option<Token>, TokenError> {
+        self.file.clone().map(Token::in_file).transpose()
+    }
+}
+
 /// Flags of `tundish quota`.
 #[derive(clap::Args, Debug)]
 pub struct QuotaArgs {
@@ -129,9 +190,12 @@ pub struct QuotaArgs {
         long,
         env = "TUNDISH_ADMIN_URL",
         value_name = "URL",
-        default_value = "http://127.0.0.1:8081"
+        default_value = ADMIN
     )]
     pub admin: AdminUrl,
+    /// The token of the admin port
+    #[command(flatten)]
+    pub token: AdminTokenArgs,
     /// The form of the answer
     #[command(flatten)]
     pub output: OutputArgs,
@@ -140,7 +204,6 @@ pub struct QuotaArgs {
 /// Flags of `tundish explain`.
 #[derive(clap::Args, Debug)]
 #[command(group(ArgGroup::new("caller").required(true).args(["consumer", "anonymous"])))]
-#[command(group(ArgGroup::new("source").required(true).args(["manifests", "admin"])))]
 pub struct ExplainArgs {
     /// Model that the client names
     #[arg(long, env = "TUNDISH_EXPLAIN_MODEL", value_name = "MODEL")]
@@ -174,12 +237,20 @@ pub struct ExplainArgs {
         default_value = "localhost"
     )]
     pub host: String,
-    /// Folder with YAML manifests
-    #[arg(long, env = "TUNDISH_EXPLAIN_MANIFESTS", value_name = "DIR")]
+    /// Folder with YAML manifests, in place of a gateway
+    #[arg(
+        long,
+        env = "TUNDISH_EXPLAIN_MANIFESTS",
+        value_name = "DIR",
+        conflicts_with = "admin"
+    )]
     pub manifests: Option<PathBuf>,
     /// Admin port of a gateway
-    #[arg(long, env = "TUNDISH_EXPLAIN_ADMIN", value_name = "URL")]
-    pub admin: Option<AdminUrl>,
+    #[arg(long, env = "TUNDISH_EXPLAIN_ADMIN", value_name = "URL", default_value = ADMIN)]
+    pub admin: AdminUrl,
+    /// The token of the admin port
+    #[command(flatten)]
+    pub token: AdminTokenArgs,
     /// The gateway's own namespace
     #[command(flatten)]
     pub namespace: NamespaceArgs,

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
+use crds::Reason;
 use operator_compile::Severity;
 
-use crate::args::CheckArgs;
+use crate::args::{CheckArgs, Secrets};
 use crate::manifests::Folder;
 use crate::report;
 
@@ -14,7 +15,12 @@ use crate::report;
 /// # Errors
 /// The folder cannot be read, or has none of our objects.
 pub fn check(args: &CheckArgs) -> Result<ExitCode> {
-    let mut folder = Folder::new(&args.manifests, &args.namespace.name);
+    let mut folder = Folder::new(
+        &args.manifests,
+        &args.namespace.name,
+        args.namespace.host_grants.clone(),
+    )
+    .with_external_secrets(args.secrets == Secrets::External);
     folder.refresh()?;
     let outcome = folder.compile();
     report::findings(&outcome.findings);
@@ -22,9 +28,16 @@ pub fn check(args: &CheckArgs) -> Result<ExitCode> {
     let objects = outcome.compiled.verdicts.len();
     ensure!(
         objects > 0 || !outcome.findings.is_empty(),
-        "no AIBackend, AIRoute or AIQuota in the *.yaml and *.yml files of {}",
+        "no AIBackend, AIRoute or AIQuota in the *.yaml, *.yml and *.json files of {}",
         args.manifests.display()
     );
+    let verdicts = outcome.compiled.verdicts.values();
+    let mut diagnostics = verdicts.flat_map(|verdict| &verdict.diagnostics);
+    if diagnostics
+        .any(|one| one.reason == Reason::SecretNotFound && one.severity == Severity::Error)
+    {
+        report::line("Secrets that are made outside the folder: --secrets external");
+    }
     let count = |severity| {
         outcome
             .findings

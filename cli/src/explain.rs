@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use proxy_admin::clock;
 use proxy_admin::pages::explanation::Explanation;
 use proxy_admin::pages::question;
@@ -31,13 +31,17 @@ pub fn explain(args: &ExplainArgs) -> Result<ExitCode> {
         input_tokens: args.input_tokens,
         max_tokens: args.max_tokens,
     };
-    let explanation = match (&args.admin, &args.manifests) {
-        (Some(admin), _) => admin.page(&format!("/explain?{}", question::query(&question)))?,
-        (None, manifests) => {
-            let manifests = manifests
-                .as_ref()
-                .context("--manifests or --admin is needed")?;
-            let mut folder = Folder::new(manifests, &args.namespace.name);
+    let explanation = match &args.manifests {
+        None => {
+            let path = format!("/explain?{}", question::query(&question));
+            args.admin.page(&path, args.token.token()?.as_ref())?
+        }
+        Some(manifests) => {
+            let mut folder = Folder::new(
+                manifests,
+                &args.namespace.name,
+                args.namespace.host_grants.clone(),
+            );
             folder.refresh()?;
             let table = Table::new(folder.compile().compiled.contents);
             forecast_unused(&table, &question, args.default_output_tokens)?
@@ -82,8 +86,11 @@ fn lines(question: &Question, explanation: &Explanation) -> Vec<String> {
     if let Some(rule) = &explanation.rule {
         lines.push(format!("route     {}, rule {}", rule.route, rule.rule));
         lines.push(format!(
-            "reserves  {} input tokens, {} output tokens",
-            explanation.input_tokens, explanation.output_tokens
+            "reserves  {} input tokens, {} output tokens{}, {}",
+            explanation.input_tokens,
+            explanation.output_tokens,
+            output_from(&explanation.output_tokens_from),
+            cost(explanation.cost_micros)
         ));
         lines.push(String::new());
         lines.extend(limits(explanation));
@@ -98,6 +105,22 @@ fn lines(question: &Question, explanation: &Explanation) -> Vec<String> {
     };
     lines.push(format!("{word}: {}", verdict.reason));
     lines
+}
+
+fn output_from(word: &str) -> String {
+    match word {
+        // An older gateway does not say; its client's bound needs no explanation.
+        "" | "client" => String::new(),
+        "expected" => " (expected: the client sets no bound)".to_owned(),
+        bound => format!(" (the rule's {bound})"),
+    }
+}
+
+fn cost(micros: Option<u64>) -> String {
+    micros.map_or_else(
+        || "unknown cost".to_owned(),
+        |micros| format!("{micros} micros"),
+    )
 }
 
 fn limits(explanation: &Explanation) -> Vec<String> {
@@ -137,7 +160,7 @@ fn limits(explanation: &Explanation) -> Vec<String> {
 }
 
 fn backends(explanation: &Explanation) -> Vec<String> {
-    let mut table = Columns::new(["TIER", "BACKEND", "DEPLOYMENT", "WEIGHT", "SHARE"]);
+    let mut table = Columns::new(["TIER", "BACKEND", "DEPLOYMENT", "WEIGHT", "SHARE", "MICROS"]);
     for choice in &explanation.backends {
         table.row([
             choice.priority.to_string(),
@@ -148,6 +171,11 @@ fn backends(explanation: &Explanation) -> Vec<String> {
                 .unwrap_or_else(|| "none for the model".to_owned()),
             choice.weight.to_string(),
             format!("{}%", choice.share_percent),
+            match (choice.cost_micros, &choice.deployment) {
+                (Some(micros), _) => micros.to_string(),
+                (None, Some(_)) => "unknown".to_owned(),
+                (None, None) => "-".to_owned(),
+            },
         ]);
     }
     table.lines()

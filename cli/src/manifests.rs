@@ -3,15 +3,26 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use operator_compile::{Compiled, Index, ObjectRef, Settings, Severity, compile, decode};
+use operator_compile::{
+    Compiled, HostGrant, Index, ObjectRef, Settings, Severity, Tenants, compile, decode,
+};
 
 use crate::yaml::{Document, documents};
 
+mod external;
+mod unserved;
+
 #[cfg(test)]
 mod tests;
+
+/// A file that is gone counts as removed once nothing in the folder has changed for this time: a checkout
+/// takes files away before it brings others.
+const QUIET: Duration = Duration::from_secs(2);
+/// And at the latest after this time, in a folder that never is quiet.
+const AT_LATEST: Duration = Duration::from_secs(30);
 
 /// One mistake and its place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +55,10 @@ impl fmt::Display for Finding {
 pub struct Folder {
     path: PathBuf,
     settings: Settings,
+    /// Secrets that the folder lacks are somewhere else.
+    external_secrets: bool,
+    /// The last change that a follower saw.
+    changed_at: Option<Instant>,
     /// The last valid content of each file: a file that is invalid for a moment, as during a write,
     /// keeps its content from before.
     files: BTreeMap<PathBuf, File>,
@@ -54,6 +69,20 @@ struct File {
     stamp: Stamp,
     documents: Vec<Document>,
     broken: Vec<Finding>,
+    /// Since when a follower misses it. What it said holds until it counts as removed, except for objects
+    /// that are in another file now.
+    gone_since: Option<Instant>,
+}
+
+/// What a follower finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing that matters.
+    None,
+    /// Compile it again.
+    Content,
+    /// No manifest is left. What the folder said before still holds.
+    Emptied,
 }
 
 /// The sign that a file may have changed.
@@ -75,16 +104,27 @@ pub struct Outcome {
 impl Folder {
     /// A folder that has not been read yet.
     #[must_use]
-    pub fn new(path: &Path, namespace: &str) -> Self {
+    pub fn new(path: &Path, namespace: &str, host_grants: Vec<HostGrant>) -> Self {
         let settings = Settings {
             own_namespace: namespace.to_owned(),
             grants_served: true,
+            tenants: Tenants::OfRoutes,
+            host_grants,
         };
         Self {
             path: path.to_owned(),
             settings,
+            external_secrets: false,
+            changed_at: None,
             files: BTreeMap::new(),
         }
+    }
+
+    /// Expects Secrets that the folder lacks somewhere else, as with External Secrets or Sealed Secrets.
+    #[must_use]
+    pub fn with_external_secrets(mut self, external: bool) -> Self {
+        self.external_secrets = external;
+        self
     }
 
     /// Reads what changed since the last time. Returns whether anything did.
@@ -109,19 +149,68 @@ impl Folder {
         Ok(changed)
     }
 
+    /// Reads what changed, as [`Folder::refresh`] does, but takes files away late: one that is gone for a
+    /// moment changes nothing, and without any file the folder keeps what it said.
+    ///
+    /// # Errors
+    /// The folder cannot be listed. What it said holds.
+    pub fn follow(&mut self, now: Instant) -> Result<Change> {
+        let listed = self.list()?;
+        let (mut content, mut seen) = (false, false);
+        for (name, file) in &mut self.files {
+            let is_gone = !listed.contains_key(name);
+            if is_gone != file.gone_since.is_some() {
+                file.gone_since = is_gone.then_some(now);
+                // Back: it comes before the other files again.
+                content |= !is_gone;
+                seen = true;
+            }
+        }
+        let is_empty = listed.is_empty();
+        for (name, stamp) in listed {
+            let known = self.files.get(&name);
+            if known.is_none_or(|file| file.stamp != stamp) {
+                self.read(&name, stamp);
+                (content, seen) = (true, true);
+            }
+        }
+        if seen {
+            self.changed_at = Some(now);
+        }
+        if is_empty {
+            return Ok(Change::Emptied);
+        }
+        let passed = |since: Option<Instant>, span| {
+            since.is_some_and(|since| now.saturating_duration_since(since) >= span)
+        };
+        let is_quiet = passed(self.changed_at, QUIET);
+        let before = self.files.len();
+        self.files.retain(|_, file| {
+            file.gone_since.is_none() || !(is_quiet || passed(file.gone_since, AT_LATEST))
+        });
+        content |= self.files.len() != before;
+        Ok(if content {
+            Change::Content
+        } else {
+            Change::None
+        })
+    }
+
     fn list(&self) -> Result<BTreeMap<PathBuf, Stamp>> {
         let context = || format!("cannot read the folder {}", self.path.display());
         let mut listed = BTreeMap::new();
         for entry in std::fs::read_dir(&self.path).with_context(context)? {
             let path = entry.with_context(context)?.path();
-            let is_yaml = path
+            let is_manifest = path
                 .extension()
-                .is_some_and(|kind| kind == "yaml" || kind == "yml");
+                .is_some_and(|kind| ["yaml", "yml", "json"].iter().any(|one| kind == *one));
             // Follows links, as a mounted ConfigMap needs; a dangling link is no file.
             let Ok(file) = std::fs::metadata(&path) else {
                 continue;
             };
-            if let (true, true, Some(name)) = (is_yaml, file.is_file(), path.file_name()) {
+            // An empty file may be one that is about to be written.
+            let counts = is_manifest && file.is_file() && file.len() > 0;
+            if let (true, Some(name)) = (counts, path.file_name()) {
                 let stamp = Stamp {
                     modified: file.modified().ok(),
                     size: file.len(),
@@ -143,12 +232,13 @@ impl Folder {
             stamp,
             documents: Vec::new(),
             broken: Vec::new(),
+            gone_since: None,
         };
         match std::fs::read_to_string(self.path.join(name)) {
             Ok(text) => {
                 for document in documents(&text) {
                     match document {
-                        Ok(document) => file.documents.push(document),
+                        Ok(document) => file.documents.extend(document.items()),
                         Err(error) => file.broken.push(broken(error.line, error.message)),
                     }
                 }
@@ -162,6 +252,7 @@ impl Folder {
         {
             before.stamp = stamp;
             before.broken = file.broken;
+            before.gone_since = None;
             return;
         }
         self.files.insert(name.to_owned(), file);
@@ -170,53 +261,45 @@ impl Folder {
     /// Compiles the content that was read.
     #[must_use]
     pub fn compile(&self) -> Outcome {
-        let mut index = Index::default();
-        let mut findings = Vec::new();
-        let mut places: BTreeMap<ObjectRef, (&Path, &Document)> = BTreeMap::new();
-        for (name, file) in &self.files {
-            findings.extend(file.broken.iter().cloned());
+        let mut reading = Reading::default();
+        let (there, gone): (Vec<_>, Vec<_>) = self
+            .files
+            .iter()
+            .partition(|(_, file)| file.gone_since.is_none());
+        for (name, file) in there {
+            reading.findings.extend(file.broken.iter().cloned());
             for document in &file.documents {
-                let finding = |field: &str, severity, message: String| Finding {
-                    file: name.clone(),
-                    line: document.line(field),
-                    severity,
-                    message,
-                };
-                let value = document.value();
-                let text = |field: &str| value.get(field).and_then(serde_json::Value::as_str);
-                let (Some(kind), Some(version)) = (text("kind"), text("apiVersion")) else {
-                    let message = "apiVersion and kind are required".to_owned();
-                    findings.push(finding("kind", Severity::Error, message));
-                    continue;
-                };
-                match decode(kind, version, value.clone()) {
-                    Ok(Some(object)) => {
-                        let object_ref = object.object_ref();
-                        if let Some((other, at)) = places.get(&object_ref) {
-                            let (other, line) = (other.display(), at.line("kind"));
-                            let message =
-                                format!("{object_ref} is already in {other}:{line}; keep one");
-                            findings.push(finding("metadata.name", Severity::Error, message));
-                            continue;
-                        }
-                        places.insert(object_ref, (name, document));
-                        index.apply(object);
-                    }
-                    Ok(None) => {
-                        let message = format!("{kind} ({version}) is not ours and was skipped");
-                        findings.push(finding("kind", Severity::Warning, message));
-                    }
-                    Err(problem) => {
-                        let message = problem.to_string();
-                        findings.push(finding(&problem.field, Severity::Error, message));
-                        if let Some(object) = problem.into_object() {
-                            index.apply(object);
-                        }
-                    }
+                reading.add(name, document);
+            }
+        }
+        for (name, file) in gone {
+            for document in &file.documents {
+                reading.add_what_was(name, document);
+            }
+        }
+        let Reading {
+            mut index,
+            mut findings,
+            places,
+        } = reading;
+        let mut compiled = compile(&index, &self.settings);
+        if self.external_secrets {
+            let source = |object: &ObjectRef| Some(places.get(object)?.1.value());
+            let missing = external::assume(&compiled, source, &mut index);
+            if !missing.is_empty() {
+                compiled = compile(&index, &self.settings);
+            }
+            for one in missing {
+                if let Some((file, document)) = places.get(&one.object) {
+                    findings.push(Finding {
+                        file: file.to_path_buf(),
+                        line: document.line(&one.field),
+                        severity: Severity::Warning,
+                        message: format!("{}: {}: {}", one.object, one.field, one.message),
+                    });
                 }
             }
         }
-        let compiled = compile(&index, &self.settings);
         for diagnostic in compiled
             .verdicts
             .values()
@@ -245,5 +328,89 @@ impl Folder {
         findings.sort();
         findings.dedup();
         Outcome { compiled, findings }
+    }
+}
+
+/// Where each object is.
+type Places<'a> = BTreeMap<ObjectRef, (&'a Path, &'a Document)>;
+
+/// Documents on their way into the index.
+#[derive(Default)]
+struct Reading<'a> {
+    index: Index,
+    findings: Vec<Finding>,
+    places: Places<'a>,
+}
+
+// === impl Reading ===
+
+impl<'a> Reading<'a> {
+    fn add(&mut self, name: &'a Path, document: &'a Document) {
+        let finding = |field: &str, severity, message: String| Finding {
+            file: name.to_owned(),
+            line: document.line(field),
+            severity,
+            message,
+        };
+        let value = document.value();
+        let text = |field: &str| value.get(field).and_then(serde_json::Value::as_str);
+        let (Some(kind), Some(version)) = (text("kind"), text("apiVersion")) else {
+            let message = "apiVersion and kind are required".to_owned();
+            self.findings
+                .push(finding("kind", Severity::Error, message));
+            return;
+        };
+        match decode(kind, version, value.clone()) {
+            Ok(Some(object)) => {
+                let object_ref = object.object_ref();
+                if let Some((other, at)) = self.places.get(&object_ref) {
+                    let (other, line) = (other.display(), at.line("kind"));
+                    let message = format!("{object_ref} is already in {other}:{line}; keep one");
+                    self.findings
+                        .push(finding("metadata.name", Severity::Error, message));
+                    return;
+                }
+                for (field, message) in unserved::operations(kind, &value) {
+                    let message = format!("{object_ref}: {field}: {message}");
+                    self.findings
+                        .push(finding(&field, Severity::Warning, message));
+                }
+                self.places.insert(object_ref, (name, document));
+                self.index.apply(object);
+            }
+            Ok(None) => {
+                let message = format!("{kind} ({version}) is not ours and was skipped");
+                self.findings
+                    .push(finding("kind", Severity::Warning, message));
+            }
+            Err(problem) => {
+                let message = problem.to_string();
+                self.findings
+                    .push(finding(&problem.field, Severity::Error, message));
+                if let Some(object) = problem.into_object() {
+                    self.index.apply(object);
+                }
+            }
+        }
+    }
+
+    /// Adds a document of a file that is gone, unless its object is somewhere else now. Its mistakes are
+    /// known.
+    fn add_what_was(&mut self, name: &'a Path, document: &'a Document) {
+        let value = document.value();
+        let text = |field: &str| value.get(field).and_then(serde_json::Value::as_str);
+        let (Some(kind), Some(version)) = (text("kind"), text("apiVersion")) else {
+            return;
+        };
+        let object = match decode(kind, version, value.clone()) {
+            Ok(object) => object,
+            Err(problem) => problem.into_object(),
+        };
+        if let Some(object) = object
+            && !self.places.contains_key(&object.object_ref())
+        {
+            self.places.insert(object.object_ref(), (name, document));
+            self.index.apply(object);
+        }
     }
 }

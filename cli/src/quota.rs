@@ -19,7 +19,7 @@ mod tests;
 /// # Errors
 /// The admin port does not answer.
 pub fn quota(args: &QuotaArgs) -> Result<ExitCode> {
-    let page: UsagePage = args.admin.page("/quota")?;
+    let page: UsagePage = args.admin.page("/quota", args.token.token()?.as_ref())?;
     match args.output.format {
         Output::Json => report::line(&serde_json::to_string_pretty(&page)?),
         Output::Text => {

@@ -9,14 +9,15 @@ use operator_compile::Severity;
 use prometheus_client::registry::Registry;
 use proxy::app::{App, Sink};
 use proxy::runtime;
+use proxy_admin::reminder::Reminder;
 use proxy_admin::shutdown::Shutdown;
-use proxy_admin::task;
 use proxy_admin::telemetry::Log;
+use proxy_admin::{clock, task};
 use proxy_core::table::Table;
 use tracing::{error, info, warn};
 
 use crate::args::RunArgs;
-use crate::manifests::{Finding, Folder};
+use crate::manifests::{Change, Finding, Folder};
 
 /// How often the folder is listed. Unlike a watch a listing works on every file system, and a change
 /// takes effect well within a second.
@@ -34,27 +35,33 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
 
 async fn serve(args: &RunArgs, log: &Log) -> Result<()> {
     let mut follower = Follower {
-        folder: Folder::new(&args.manifests, &args.namespace.name),
+        folder: Folder::new(
+            &args.manifests,
+            &args.namespace.name,
+            args.namespace.host_grants.clone(),
+        ),
         live: None,
         logged: Vec::new(),
+        is_without_objects: false,
+        reminder: Reminder::default(),
     };
-    follower.folder.refresh()?;
+    let change = follower.folder.follow(clock::instant())?;
     let app = App::start(
         args.gateway.config("run", log),
-        args.observability.admin,
+        &args.observability,
         Registry::with_prefix("tundish"),
     )
     .await?;
     let sink = app.sink();
     sink.share_among(args.replicas);
-    follower.put_in_force(&sink);
+    follower.apply(Ok(change), &sink);
     info!(
         address = %app.address(),
         manifests = %args.manifests.display(),
         "serving; GET /v1/models lists what a key can reach"
     );
     task::spawn("manifests", follower.follow(sink, app.shutdown.clone()));
-    app.run().await
+    app.run().await.map(|_ending| ())
 }
 
 struct Follower {
@@ -62,6 +69,10 @@ struct Follower {
     live: Option<Arc<Table>>,
     /// Findings that were logged, and still hold.
     logged: Vec<Finding>,
+    /// The folder has manifests, but none of our kinds.
+    is_without_objects: bool,
+    /// For the line that the folder has nothing.
+    reminder: Reminder,
 }
 
 impl Follower {
@@ -71,12 +82,38 @@ impl Follower {
                 () = tokio::time::sleep(LIST_EVERY) => {}
                 () = shutdown.requested() => return,
             }
-            match self.folder.refresh() {
-                Ok(true) => self.put_in_force(&sink),
-                Ok(false) => {}
-                // Renamed or unmounted for a moment: the table stays.
-                Err(error) => warn!("{error:#}; keeping what is in force"),
+            let change = self.folder.follow(clock::instant());
+            self.apply(change, &sink);
+        }
+    }
+
+    /// Takes over a change. A folder that is gone, empty or without our objects is a mistake or a moment
+    /// of a checkout: the last table stays, since an empty one would refuse every caller.
+    fn apply(&mut self, change: Result<Change>, sink: &Sink) {
+        let problem = match change {
+            Ok(Change::Content) => {
+                self.put_in_force(sink);
+                None
             }
+            Ok(Change::None) => None,
+            Ok(Change::Emptied) => Some("the folder has no manifest".to_owned()),
+            Err(error) => Some(format!("{error:#}")),
+        };
+        let without = "the folder has no AIBackend, AIRoute or AIQuota";
+        let problem = problem.or_else(|| self.is_without_objects.then(|| without.to_owned()));
+        let Some(problem) = problem else {
+            if self.reminder.clear() {
+                info!("the folder of manifests is back");
+            }
+            return;
+        };
+        if !self.reminder.is_due(clock::instant()) {
+            return;
+        }
+        if self.live.is_some() {
+            warn!("{problem}; keeping what is in force");
+        } else {
+            warn!("{problem}; not ready before it has");
         }
     }
 
@@ -93,9 +130,10 @@ impl Follower {
             }
         }
         self.logged = outcome.findings;
+        self.is_without_objects = outcome.compiled.verdicts.is_empty();
         let contents = outcome.compiled.contents;
         let live = self.live.as_deref();
-        if live.is_some_and(|live| *live.contents() == contents) {
+        if self.is_without_objects || live.is_some_and(|live| *live.contents() == contents) {
             return;
         }
         info!(

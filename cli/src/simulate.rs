@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -36,13 +37,19 @@ const BROKEN_LISTED: usize = 5;
 /// How often `--progress` prints, and after how many lines it reads the clock: about every 20 ms.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 const PROGRESS_LINES: u64 = 4_096;
+/// How a file of gzip begins (RFC 1952, 2.3.1), as rotated logs are.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Replays the log and prints which requests would be denied, when and by which limit.
 ///
 /// # Errors
-/// The log or the folder cannot be read.
+/// The log or the folder cannot be read, or the log has no request.
 pub fn simulate(args: &SimulateArgs) -> Result<ExitCode> {
-    let mut folder = Folder::new(&args.manifests, &args.namespace.name);
+    let mut folder = Folder::new(
+        &args.manifests,
+        &args.namespace.name,
+        args.namespace.host_grants.clone(),
+    );
     folder.refresh()?;
     let outcome = folder.compile();
     for finding in &outcome.findings {
@@ -50,11 +57,15 @@ pub fn simulate(args: &SimulateArgs) -> Result<ExitCode> {
     }
     ensure!(
         !outcome.compiled.verdicts.is_empty(),
-        "no AIBackend, AIRoute or AIQuota in the *.yaml and *.yml files of {}",
+        "no AIBackend, AIRoute or AIQuota in the *.yaml, *.yml and *.json files of {}",
         args.manifests.display()
     );
     let table = Table::new(outcome.compiled.contents);
     let report = replay(args, &table)?;
+    ensure!(
+        report.log.requests > 0,
+        without_request(&args.log, &report.log)
+    );
     match args.output.format {
         Output::Text => crate::report::line(report.to_string().trim_end()),
         Output::Json => crate::report::line(&serde_json::to_string_pretty(&report)?),
@@ -110,6 +121,30 @@ fn replay(args: &SimulateArgs, table: &Table) -> Result<Report> {
     log.first = ends.map(|(first, _)| report::time(first.div_euclid(1_000)));
     log.last = ends.map(|(_, last)| report::time(last.div_euclid(1_000)));
     Ok(Report::new(log, &skipped, &replay))
+}
+
+/// Why a log has no request to replay.
+fn without_request(path: &Path, log: &LogReport) -> String {
+    let name = path.display();
+    let mut start = [0; 2];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    if read.is_ok() && start == GZIP {
+        return format!("the log {name} is compressed: unpack it with gunzip first");
+    }
+    let Some(first) = log.broken.first() else {
+        return match log.other_lines {
+            0 => format!("the log {name} is empty"),
+            lines => format!(
+                "no request in the log {name}: its {lines} lines are other events; --no-access-log \
+                 and filters such as warn leave requests out"
+            ),
+        };
+    };
+    format!(
+        "no request in the log {name}: {} of its {} lines are not JSON as --log-format json writes it; \
+         line {}: {}",
+        log.broken_lines, log.lines, first.line, first.error
+    )
 }
 
 /// The result of the first pass.

@@ -84,6 +84,35 @@ fn document(first_line: u64, text: &str) -> Result<Document, Broken> {
 }
 
 impl Document {
+    /// The items of a list as `kubectl get -o yaml` writes it, each a document of its own; the document
+    /// itself if it is no list.
+    pub(crate) fn items(self) -> Vec<Self> {
+        let Kind::Object(members) = &self.root.kind else {
+            return vec![self];
+        };
+        let member = |wanted: &str| members.iter().find(|(name, _)| name == wanted);
+        let is_list = member("kind").is_some_and(|(_, node)| match &node.kind {
+            Kind::Scalar(Value::String(kind)) => kind.ends_with("List"),
+            Kind::Scalar(_) | Kind::List(_) | Kind::Object(_) => false,
+        });
+        match member("items") {
+            Some((
+                _,
+                Node {
+                    kind: Kind::List(items),
+                    ..
+                },
+            )) if is_list => items
+                .iter()
+                .map(|root| Self {
+                    first_line: self.first_line,
+                    root: root.clone(),
+                })
+                .collect(),
+            Some(_) | None => vec![self],
+        }
+    }
+
     /// The document as JSON.
     pub(crate) fn value(&self) -> Value {
         self.root.value()

@@ -1,4 +1,6 @@
-use super::{AdminUrl, split};
+use std::io::{Error, ErrorKind};
+
+use super::{AdminUrl, named, split};
 
 #[test]
 fn takes_a_host_and_a_port_and_nothing_else() {
@@ -29,4 +31,16 @@ fn an_answer_that_broke_off_is_not_taken_for_a_whole_one() {
     assert!(split(&whole[..whole.len() - 1]).is_err());
     assert!(split(b"HTTP/1.1 200 OK\r\n").is_err());
     assert!(split(b"SSH-2.0\r\n\r\n").is_err());
+}
+
+#[test]
+fn a_port_that_hangs_is_said_to_hang() {
+    for kind in [ErrorKind::WouldBlock, ErrorKind::TimedOut] {
+        assert_eq!(
+            named(Error::from(kind)).to_string(),
+            "no answer within 10 s"
+        );
+    }
+    let refused = named(Error::from(ErrorKind::ConnectionRefused));
+    assert!(refused.to_string().contains("refused"), "{refused}");
 }

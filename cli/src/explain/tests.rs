@@ -21,7 +21,7 @@ fn question(consumer: &str, model: &str) -> Question {
 
 fn quickstart(question: &Question) -> Result<Explanation, String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/quickstart");
-    let mut folder = Folder::new(&path, "tundish-system");
+    let mut folder = Folder::new(&path, "tundish-system", Vec::new());
     folder.refresh().map_err(|error| format!("{error:#}"))?;
     let table = Table::new(folder.compile().compiled.contents);
     forecast_unused(&table, question, 512).map_err(|error| error.to_string())
@@ -34,19 +34,82 @@ fn explains_the_quickstart_as_text() {
     let expected = [
         "request   ChatCompletions of gpt-4o by default/intern on localhost",
         "route     default/chat, rule chat",
-        "reserves  10 input tokens, 20 output tokens",
+        "reserves  10 input tokens, 20 output tokens, 225 micros",
         "",
         "LIMIT                         UNIT         WINDOW  SUBJECT                  ASKS  REMAINING  ALLOWED  RESERVED  FITS",
         "default/fair-use/minute       Tokens       Minute  consumer=default/intern  30    100000     100000   0         yes",
         "default/fair-use/at-once      Concurrency  Held    consumer=default/intern  1     50         50       0         yes",
         "default/interns/two-a-minute  Requests     Minute  consumer=default/intern  1     2          2        0         yes",
         "",
-        "TIER  BACKEND          DEPLOYMENT  WEIGHT  SHARE",
-        "0     default/foundry  gpt-4o      1       100%",
+        "TIER  BACKEND          DEPLOYMENT  WEIGHT  SHARE  MICROS",
+        "0     default/foundry  gpt-4o      1       100%   225",
         "",
         "admitted: every limit has room, and a backend serves it",
     ];
     assert_eq!(shown, expected, "{shown:#?}");
+}
+
+const BOUNDED: &str = "\
+apiVersion: tundish.dev/v1alpha1
+kind: AIBackend
+metadata: {name: eu}
+spec:
+  type: Foundry
+  endpoint: https://eu.example
+  auth: {type: None}
+  deployments:
+  - {name: priced, price: {inputPerMillion: 1000000, outputPerMillion: 2000000}}
+  - {name: unpriced}
+---
+apiVersion: tundish.dev/v1alpha1
+kind: AIRoute
+metadata: {name: chat}
+spec:
+  authentication: {anonymous: {}}
+  rules:
+  - name: all
+    outputTokens: {default: 4096, max: 8192}
+    backendRefs:
+    - {name: eu, deployment: priced}
+    - {name: eu, deployment: unpriced, priority: 1}
+";
+
+#[test]
+fn the_bounds_of_a_rule_and_unknown_prices_are_shown() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("all.yaml"), BOUNDED).expect("written");
+    let mut folder = Folder::new(dir.path(), "tundish-system", Vec::new());
+    folder.refresh().expect("a folder");
+    let table = Table::new(folder.compile().compiled.contents);
+    let check = |max_tokens, reserves: &str, costs: &str| {
+        let question = Question {
+            consumer: None,
+            max_tokens,
+            ..question("", "gpt-4o")
+        };
+        let explanation = forecast_unused(&table, &question, 512).expect("known");
+        let shown = lines(&question, &explanation).join("\n");
+        assert!(
+            shown.contains(&format!("reserves  {reserves}, unknown cost\n")),
+            "{shown}"
+        );
+        assert!(shown.contains(&format!("100%   {costs}\n")), "{shown}");
+        assert!(
+            shown.contains("unpriced    1       100%   unknown"),
+            "{shown}"
+        );
+    };
+    check(
+        None,
+        "10 input tokens, 4096 output tokens (the rule's outputTokens.default)",
+        "8202",
+    );
+    check(
+        Some(9_000),
+        "10 input tokens, 8192 output tokens (the rule's outputTokens.max)",
+        "16394",
+    );
+    check(Some(5), "10 input tokens, 5 output tokens", "20");
 }
 
 #[test]
@@ -62,5 +125,5 @@ fn a_refusal_is_shown_with_its_code() {
 #[test]
 fn an_unknown_consumer_is_an_error_that_suggests_similar_names() {
     let error = quickstart(&question("interm", "gpt-4o")).expect_err("unknown");
-    assert!(error.contains("near it: intern"), "{error}");
+    assert!(error.contains("near it: default/intern"), "{error}");
 }

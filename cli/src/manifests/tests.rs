@@ -1,9 +1,11 @@
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use operator_compile::Severity;
+use proxy_admin::clock;
 
-use super::Folder;
+use super::{Change, Folder};
 
 const GOOD: &str = "\
 apiVersion: tundish.dev/v1alpha1
@@ -37,7 +39,7 @@ spec:
 }
 
 fn folder(dir: &Path) -> Folder {
-    let mut folder = Folder::new(dir, "tundish-system");
+    let mut folder = Folder::new(dir, "tundish-system", Vec::new());
     folder.refresh().expect("a folder");
     folder
 }
@@ -107,4 +109,70 @@ fn the_same_object_twice_is_an_error_and_the_first_counts() {
         "{}",
         outcome.findings[0]
     );
+}
+
+#[test]
+fn a_follower_takes_a_file_away_once_the_folder_is_quiet() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name| dir.path().join(name);
+    fs::write(path("a.yaml"), GOOD).expect("written");
+    fs::write(path("b.yaml"), route("gpt-4o")).expect("written");
+    let mut folder = Folder::new(dir.path(), "tundish-system", Vec::new());
+    let start = clock::instant();
+    let follow = |folder: &mut Folder, ms| {
+        let change = folder.follow(start + Duration::from_millis(ms));
+        (
+            change.expect("read"),
+            folder.compile().compiled.contents.routes.len(),
+        )
+    };
+    assert_eq!(follow(&mut folder, 0), (Change::Content, 1));
+    fs::remove_file(path("b.yaml")).expect("removed");
+    assert_eq!(follow(&mut folder, 200), (Change::None, 1));
+    // Another change starts the wait again.
+    fs::write(path("c.yaml"), "# nothing").expect("written");
+    assert_eq!(follow(&mut folder, 2_000), (Change::Content, 1));
+    assert_eq!(follow(&mut folder, 3_900), (Change::None, 1));
+    assert_eq!(follow(&mut folder, 4_000), (Change::Content, 0));
+    assert_eq!(follow(&mut folder, 4_200), (Change::None, 0));
+    // An object that moved to another file is one object.
+    fs::rename(path("a.yaml"), path("d.yaml")).expect("moved");
+    assert_eq!(follow(&mut folder, 5_000), (Change::Content, 0));
+    let outcome = folder.compile();
+    assert_eq!(
+        (outcome.findings, outcome.compiled.contents.backends.len()),
+        (vec![], 1)
+    );
+    for name in ["c.yaml", "d.yaml"] {
+        fs::write(path(name), "").expect("written");
+    }
+    let mut follow = |ms| {
+        let change = folder.follow(start + Duration::from_millis(ms));
+        (
+            change.expect("read"),
+            folder.compile().compiled.contents.backends.len(),
+        )
+    };
+    assert_eq!(follow(6_000), (Change::Emptied, 1));
+    assert_eq!(follow(600_000), (Change::Emptied, 1));
+    fs::write(path("d.yaml"), GOOD).expect("written");
+    assert_eq!(follow(600_200), (Change::Content, 1));
+}
+
+#[test]
+fn a_folder_that_is_never_quiet_loses_a_file_at_last() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("a.yaml"), GOOD).expect("written");
+    let mut folder = Folder::new(dir.path(), "tundish-system", Vec::new());
+    let start = clock::instant();
+    folder.follow(start).expect("read");
+    fs::remove_file(dir.path().join("a.yaml")).expect("removed");
+    for second in 1..=32 {
+        let busy = format!("# {}", "x".repeat(second));
+        fs::write(dir.path().join("b.yaml"), busy).expect("written");
+        let now = start + Duration::from_secs(u64::try_from(second).expect("small"));
+        folder.follow(now).expect("read");
+        let backends = folder.compile().compiled.contents.backends.len();
+        assert_eq!(backends, usize::from(second < 31), "{second}");
+    }
 }

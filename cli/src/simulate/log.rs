@@ -175,6 +175,7 @@ fn record(access: Access, line: u64) -> Result<Record, String> {
             input_tokens: access.input_tokens,
             cached_input_tokens: access.cached_input_tokens,
             output_tokens: access.output_tokens,
+            ..Usage::default()
         },
         estimated: access.estimated,
     })

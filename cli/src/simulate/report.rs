@@ -20,6 +20,8 @@ pub(super) struct Report {
     pub(super) denied: u64,
     /// Those of the admitted that a limit in Shadow would have refused.
     pub(super) shadow_denied: u64,
+    /// Those of the admitted that a deployment without a price answered: their cost is unknown.
+    pub(super) unpriced: u64,
     /// Refused for another reason than a limit.
     pub(super) refused: Vec<RefusedReport>,
     /// Requests of the log that were not replayed, by reason.
@@ -151,6 +153,7 @@ impl Report {
             admitted: tally.admitted,
             denied: tally.denied,
             shadow_denied: tally.shadow_denied,
+            unpriced: tally.unpriced,
             refused,
             skipped: skipped.iter().map(SkippedReport::new).collect(),
             late: tally.late,
@@ -345,6 +348,10 @@ impl Report {
             self.shadow_denied,
             "admitted; a limit in Shadow would have refused",
         )?;
+        if self.unpriced > 0 {
+            let more = "admitted; of deployments without a price, so their cost is unknown";
+            count("unpriced", self.unpriced, more)?;
+        }
         for one in &self.refused {
             let more = format!("{}: {}", one.code, named(&one.consumers));
             count("refused", one.count, &more)?;

@@ -20,7 +20,8 @@ spec:
   type: Foundry
   endpoint: https://sim.example
   auth: {type: APIKey, apiKey: {secretRef: {name: sim}}}
-  deployments: [{name: gpt-4o, model: gpt-4o}]
+  deployments:
+  - {name: gpt-4o, model: gpt-4o, price: {inputPerMillion: 1000000, outputPerMillion: 3000000}}
 ---
 apiVersion: v1
 kind: Secret
@@ -67,7 +68,7 @@ spec:
 fn table(quotas: &str) -> Table {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(dir.path().join("all.yaml"), format!("{OBJECTS}{quotas}")).expect("written");
-    let mut folder = Folder::new(dir.path(), "tundish-system");
+    let mut folder = Folder::new(dir.path(), "tundish-system", Vec::new());
     folder.refresh().expect("a folder");
     let outcome = folder.compile();
     assert!(outcome.findings.is_empty(), "{:?}", outcome.findings);
@@ -107,6 +108,7 @@ fn args(log: &Path) -> SimulateArgs {
         manifests: PathBuf::new(),
         namespace: NamespaceArgs {
             name: "tundish-system".to_owned(),
+            host_grants: Vec::new(),
         },
         host: None,
         replicas: 1,
@@ -319,7 +321,7 @@ fn a_released_reservation_counts_only_while_its_request_runs() {
 fn callers_without_an_object_are_reported() {
     let lines = [
         with(line(0, 1, 1), "consumer", "eve"),
-        with(line(1, 1, 1), "consumer", "key-0badcafe"),
+        with(line(1, 1, 1), "consumer", "key-0badcafe0badcafe"),
         with(line(2, 1, 1), "consumer", "anonymous"),
         with(line(3, 1, 1), "model", "phi-4"),
     ];
@@ -448,6 +450,15 @@ fn the_report_reads_well() {
         value.pointer("/denials/0/limit"),
         Some(&json!("default/tokens/it"))
     );
+}
+
+#[test]
+fn a_limit_on_cost_is_replayed_by_the_prices_of_the_folder() {
+    let quotas = quota("money", "unit: CostMicros, limit: 300, window: Minute", "");
+    // 30 input and 30 output tokens each: 120 micros.
+    let lines = [line(0, 10, 60), line(500, 10, 60), line(900, 10, 60)];
+    let report = run(&quotas, &lines);
+    assert_eq!((report.admitted, report.denied, report.unpriced), (2, 1, 0));
 }
 
 #[test]

@@ -9,7 +9,7 @@ kind: AIRoute
 spec:
   rules:
   - name: one
-    retry: {attempts: 2, on: [TooManyRequests]}
+    retry: {attempts: 2, when: [TooManyRequests]}
   - name: two
     empty:
 ---
@@ -24,6 +24,24 @@ number: 1.5
 ";
 
 #[test]
+fn a_list_is_its_items_with_their_lines_and_json_is_yaml() {
+    let list = "apiVersion: v1\nitems:\n- kind: AIRoute\n  spec: {}\n- kind: Secret\n  data: 1\nkind: List\n";
+    let json = "{\n\t\"kind\": \"AIRoute\",\n\t\"spec\": {\"items\": []}\n}\n---\n{\"kind\": \"Secret\"}\n";
+    for (text, expect) in [
+        (list, [("AIRoute", 3), ("Secret", 5)]),
+        (json, [("AIRoute", 2), ("Secret", 6)]),
+    ] {
+        let all = documents(text).into_iter();
+        let all: Vec<_> = all.flat_map(|one| one.expect("good").items()).collect();
+        let seen: Vec<_> = all
+            .iter()
+            .map(|one| (one.value()["kind"].clone(), one.line("kind")))
+            .collect();
+        assert_eq!(seen, expect.map(|(kind, line)| (json!(kind), line)));
+    }
+}
+
+#[test]
 fn reads_every_document_and_knows_its_lines() {
     let all = documents(TEXT);
     assert_eq!(all.len(), 2);
@@ -31,7 +49,7 @@ fn reads_every_document_and_knows_its_lines() {
     assert_eq!(
         route.value(),
         json!({"kind": "AIRoute", "spec": {"rules": [
-            {"name": "one", "retry": {"attempts": 2, "on": ["TooManyRequests"]}},
+            {"name": "one", "retry": {"attempts": 2, "when": ["TooManyRequests"]}},
             {"name": "two", "empty": null},
         ]}})
     );

@@ -1,0 +1,41 @@
+//! Operations that a route asks for and that this version does not serve.
+
+use std::collections::BTreeSet;
+
+use proxy_core::names::Operation;
+use serde_json::Value;
+
+/// Their fields in an object of this kind, each with what is served instead.
+pub(super) fn operations(kind: &str, object: &Value) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let items = |value: &Value, field: &str| {
+        let items = value.pointer(field).and_then(Value::as_array);
+        items.cloned().unwrap_or_default()
+    };
+    if kind != "AIRoute" {
+        return found;
+    }
+    let served: BTreeSet<&str> = proxy_api::ROWS
+        .iter()
+        .map(|api| api.operation.as_str())
+        .collect();
+    for (rule, value) in items(object, "/spec/rules").iter().enumerate() {
+        for (one, value) in items(value, "/matches").iter().enumerate() {
+            for (index, word) in items(value, "/operations").iter().enumerate() {
+                let operation = word.as_str().and_then(Operation::parse);
+                let Some(word) = operation.map(Operation::as_str) else {
+                    continue;
+                };
+                if !served.contains(word) {
+                    let field = format!("spec.rules[{rule}].matches[{one}].operations[{index}]");
+                    let served = Vec::from_iter(served.iter().copied()).join(", ");
+                    let message = format!(
+                        "this version does not serve {word}, so no request matches; it serves {served}"
+                    );
+                    found.push((field, message));
+                }
+            }
+        }
+    }
+    found
+}
