@@ -8,9 +8,11 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode};
 use operator_compile::{Index, Object, ObjectRef, Settings, compile, decode};
+use proxy_api::coding::{Bounds, Decoder};
 use proxy_api::http1;
 use proxy_api::{
-    Answer, Body, Call, Edit, Form, Malformed, Member, Prompt, Stream, count, find, splice,
+    Answer, Body, BoundName, Call, Edit, Ending, Form, Malformed, Member, Prompt, Stream, count,
+    find, media, splice,
 };
 use proxy_core::names::Usage;
 use proxy_wire::v1::{self, Line};
@@ -24,12 +26,13 @@ const DEPLOYMENT: &str = "a \"b\"\\c";
 pub type Check = fn(&[u8]);
 
 /// Every check, by the name of its target.
-pub const CHECKS: [(&str, Check); 9] = [
+pub const CHECKS: [(&str, Check); 10] = [
     ("request_body", request_body),
     ("form", form),
     ("prompt", prompt),
     ("event_stream", event_stream),
     ("upstream_answer", upstream_answer),
+    ("coding", coding),
     ("request_path", request_path),
     ("channel_line", channel_line),
     ("objects", objects),
@@ -47,7 +50,21 @@ fn chat() -> &'static Call {
 }
 
 fn scan(data: &[u8]) -> Result<Body, Malformed> {
-    chat().scan(None, &Bytes::copy_from_slice(data))
+    chat().scan(None, &Bytes::copy_from_slice(data), false)
+}
+
+/// A body with a bound on its output stays JSON, and every bound that it states is at most that.
+fn bounded(data: &[u8], body: &Body) {
+    const MOST: u64 = 9;
+    let edit = Edit {
+        default_bound: Some((BoundName::Tokens, MOST)),
+        max_bound: Some(MOST),
+        ..Edit::default()
+    };
+    let edited = splice(&Bytes::copy_from_slice(data), body, edit);
+    let again = scan(&edited).expect("an edited body is accepted");
+    let stated = again.max_output_tokens().expect("a bound was put in");
+    assert!(stated <= MOST, "{stated}");
 }
 
 /// A body that the scanner accepts is JSON, and the edited body equals the client's, except for the model
@@ -61,9 +78,14 @@ pub fn request_body(data: &[u8]) {
     // and no reader ends a string at one.
     let strict = without_control_characters(data);
     serde_json::from_slice::<IgnoredAny>(&strict).expect("an accepted body is JSON");
+    let found = media(data, "gpt-4o", None);
+    let size = u64::try_from(data.len()).expect("it fits");
+    assert!(found.bytes <= size, "more media than there are bytes");
+    bounded(data, &body);
     let edit = Edit {
         model: Some(DEPLOYMENT),
         usage: true,
+        ..Edit::default()
     };
     let edited = splice(&Bytes::copy_from_slice(data), &body, edit);
     // A number above the range of f64, or half a surrogate: JSON, but not a `Value`.
@@ -144,25 +166,26 @@ pub fn form(data: &[u8]) {
     };
     let kind = Some("multipart/form-data; boundary=b");
     let bytes = Bytes::copy_from_slice(data);
-    let Ok(body) = call.scan(kind, &bytes) else {
+    let Ok(body) = call.scan(kind, &bytes, false) else {
         return;
     };
     let edit = Edit {
         model: Some("whisper"),
         usage: true,
+        ..Edit::default()
     };
     let edited = splice(&bytes, &body, edit);
     let again = call
-        .scan(kind, &edited)
+        .scan(kind, &edited, false)
         .expect("an edited form stays a form");
-    let (model, range) = again.model.expect("a model was put in");
-    assert_eq!(&*model, "whisper");
+    assert_eq!(again.model.as_deref(), Some("whisper"));
+    let range = again.model_at.expect("a model was put in");
     let around = |bytes: &[u8], range: Range<usize>| {
         let (before, after) = (bytes.get(..range.start), bytes.get(range.end..));
         [before, after].map(|part| part.map(<[u8]>::to_vec))
     };
     let kept = around(&edited, range);
-    let Some((_, range)) = body.model else {
+    let Some(range) = body.model_at else {
         assert!(edited.ends_with(data), "bytes were lost");
         return;
     };
@@ -174,7 +197,10 @@ pub fn form(data: &[u8]) {
 struct Watched {
     bytes: Vec<u8>,
     usage: Option<Usage>,
-    counted: u64,
+    model: Option<String>,
+    /// By bytes, and by a vocabulary of letters.
+    counted: [u64; 2],
+    ending: Ending,
     done: bool,
 }
 
@@ -188,12 +214,18 @@ fn watch(chunks: &[&[u8]], strip: bool) -> Watched {
     Watched {
         bytes,
         usage: stream.usage(),
-        counted: stream.counted_output(),
+        model: stream.model().map(str::to_owned),
+        counted: [
+            stream.counted_output(|_| None),
+            stream.counted_output(|text| u64::try_from(text.len()).ok()),
+        ],
+        ending: stream.ending(),
         done: stream.is_done(),
     }
 }
 
-/// A stream reads the same however it is split; all of it arrives, except for what is removed on demand.
+/// A stream reads the same however it is split; all of it arrives, except for what follows its end and
+/// what is removed on demand.
 ///
 /// The first byte chooses the split.
 ///
@@ -209,7 +241,14 @@ pub fn event_stream(data: &[u8]) {
         let pieces = watch(&cut, strip);
         assert_eq!(pieces, whole, "strip: {strip}, cut: {cut:?}");
         if !strip {
-            assert!(whole.bytes == stream, "bytes were lost or added");
+            assert!(
+                stream.starts_with(&whole.bytes),
+                "bytes were changed or added"
+            );
+            assert!(
+                whole.done || whole.bytes == stream,
+                "bytes were lost before the end"
+            );
         }
     }
 }
@@ -318,6 +357,37 @@ pub fn upstream_answer(data: &[u8]) {
     assert_eq!((again.body, again.keeps), (whole.body, Some(true)));
 }
 
+/// A coded answer decodes to the same however it is split, and never to more than its bounds.
+///
+/// The first byte chooses the coding, the second one the split.
+///
+/// # Panics
+/// The contract is broken.
+pub fn coding(data: &[u8]) {
+    const CODINGS: [&str; 6] = ["gzip", "deflate", "br", "zstd", "gzip, br", "zstd, deflate"];
+    let Some((&[which, seed], bytes)) = data.split_first_chunk() else {
+        return;
+    };
+    let coding = CODINGS.get(usize::from(which) % CODINGS.len());
+    let decoded = |pieces: &[&[u8]]| {
+        let bound = 1 << 16;
+        let bounds = Bounds {
+            per_call: bound,
+            total: bound,
+        };
+        let mut decoder = Decoder::new(coding?, bounds)?;
+        let mut out = Vec::new();
+        for piece in pieces {
+            out.extend_from_slice(&decoder.push(piece).ok()?);
+        }
+        out.extend_from_slice(&decoder.finish().ok()?);
+        assert!(out.len() <= bound, "{coding:?} exceeds its bound");
+        Some(out)
+    };
+    let pieces = chunks(bytes, seed);
+    assert_eq!(decoded(&pieces), decoded(&[bytes]), "{coding:?}");
+}
+
 /// A served path has the same segments for a reader that follows the URL standard.
 ///
 /// # Panics
@@ -400,6 +470,8 @@ pub fn objects(data: &[u8]) {
     let settings = Settings {
         own_namespace: "tundish-system".to_owned(),
         grants_served: true,
+        tenants: operator_compile::Tenants::OfRoutes,
+        host_grants: Vec::new(),
     };
     let mut forward = Index::default();
     objects.iter().cloned().for_each(|o| forward.apply(o));

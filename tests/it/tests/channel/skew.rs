@@ -10,9 +10,8 @@ use proxy_core::auth::{Key, KeyDigest};
 use proxy_core::names::{Code, EntryKind, EntryName, Moment, ObjectName, Operation};
 use proxy_core::quota::Unit;
 use proxy_core::route::HostPattern;
-use proxy_core::table::{Contents, Deployment, Quota, Route, Scope, Table};
+use proxy_core::table::{Contents, Quota, Route, Scope, Table};
 use proxy_core::test_util::{self, limit};
-use proxy_core::tokens::Price;
 use proxy_wire::v1::{Declared, Feature};
 use tests_support::eventually;
 
@@ -65,11 +64,7 @@ fn quota(name: &str, route: &str) -> Arc<Quota> {
 fn table() -> Result<Contents> {
     let mut table = contents(vec![open("blue")?, open("green")?, open("red")?]);
     let east = table.backends.first_mut().context("a backend")?;
-    Arc::make_mut(east).deployments = vec![Deployment {
-        name: "m".into(),
-        model: "m".into(),
-        price: Price::default(),
-    }];
+    Arc::make_mut(east).deployments = vec![test_util::deployment("m", "m")];
     table.quotas = vec![quota("blue", "blue"), quota("red", "green")];
     table.keys = vec![key("key", "k"), key("red", "other")];
     Ok(table)
@@ -88,8 +83,8 @@ fn decide(table: &Table, host: &str, key: &str) -> Result<(), (Code, String)> {
         model: Some("m"),
         headers: &headers,
     };
-    let caller = authenticate(table, host, Some(key), now);
-    let permit = caller.and_then(|caller| admit(table, &caller, &ask).map(|_: Permit<'_>| ()));
+    let caller = authenticate(table, host, &[key], now);
+    let permit = caller.and_then(|one| admit(table, &one.caller, &ask).map(|_: Permit<'_>| ()));
     permit.map_err(|denial| (denial.code, denial.message))
 }
 
