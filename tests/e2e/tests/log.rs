@@ -126,26 +126,15 @@ fn a_start_that_fails_says_why() -> Result<()> {
         "r",
     ];
     let operator = ["--kubeconfig", "/no/such/file", "--namespace", "ns"];
-    let check = |name: &str, args: &[&str], stdout: &str, stderr: &str| -> Result<()> {
-        let output = Command::new(binary(name)?).args(args).output()?;
-        assert_eq!(output.status.code(), Some(1), "{name}");
-        for (bytes, expect) in [(output.stdout, stdout), (output.stderr, stderr)] {
-            let text = String::from_utf8(bytes)?;
-            assert!(text.contains(expect), "{name}: {text}");
-        }
-        Ok(())
-    };
     for (name, args) in [
         ("tundish-proxy", &proxy[..]),
         ("tundish-operator", &operator),
     ] {
-        let cases = [
-            (["--admin", &admin], "\"level\":\"ERROR\"", ""),
-            (["--log-level", "!"], "", "log level \"!\" is not a filter"),
-        ];
-        for (more, stdout, stderr) in cases {
-            check(name, &[args, &more].concat(), stdout, stderr)?;
-        }
+        let mut command = Command::new(binary(name)?);
+        let output = command.args(args).args(["--admin", &admin]).output()?;
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let text = String::from_utf8(output.stdout)?;
+        assert!(text.contains("\"level\":\"ERROR\""), "{name}: {text}");
     }
     Ok(())
 }

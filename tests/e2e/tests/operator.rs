@@ -58,7 +58,7 @@ kind: AIRoute
 metadata: {name: broken, namespace: team}
 spec:
   hostnames: [broken.example.com]
-  authentication: {anonymous: {}}
+  authentication: {apiKeys: {secretSelector: {matchLabels: {tundish.dev/keys: chat}}}}
   rules:
   - name: chat
     backendRefs: [{name: missing}]

@@ -199,7 +199,7 @@ async fn what_is_forecast_is_what_a_request_then_gets() -> Result<()> {
     );
     assert_eq!(
         compare("search-team", "search-team-key", "gpt-5").await?,
-        "no_backend"
+        "model_not_found"
     );
 
     Ok(())
@@ -263,11 +263,10 @@ fn wrong_questions_are_told_from_refusals() -> Result<()> {
     let unknown = tundish(&asked)?;
     assert_eq!(unknown.status.code(), Some(1));
     let told = String::from_utf8(unknown.stderr)?;
-    assert!(told.contains("near it: intern"), "{told}");
+    assert!(told.contains("near it: default/intern"), "{told}");
 
     for usage in [
-        &["explain", "--model", "m", "--consumer", "c"][..],
-        &["explain", "--model", "m", "--manifests", quickstart],
+        &["explain", "--model", "m", "--manifests", quickstart][..],
         &[
             "explain",
             "--model",
@@ -299,6 +298,23 @@ fn wrong_questions_are_told_from_refusals() -> Result<()> {
     let told = String::from_utf8(away.stderr)?;
     assert!(
         told.contains(&format!("cannot ask {unused}/quota")),
+        "{told}"
+    );
+    // The query is left out of the message.
+    let explain = [
+        "explain",
+        "--model",
+        "m",
+        "--consumer",
+        "c",
+        "--admin",
+        &unused,
+    ];
+    let away = tundish(&explain)?;
+    assert_eq!(away.status.code(), Some(1));
+    let told = String::from_utf8(away.stderr)?;
+    assert!(
+        told.contains(&format!("cannot ask {unused}/explain: ")),
         "{told}"
     );
     for command in ["quota", "explain"] {

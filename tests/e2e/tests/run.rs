@@ -26,10 +26,19 @@ async fn ask(quickstart: &Quickstart, key: &str) -> Result<http::Answer> {
 
 /// Runs a client of `tests/e2e/clients` and reads what it saw.
 async fn client(program: &Path, folder: &Path, script: &str, gateway: &str) -> Result<Value> {
+    let arguments = [gateway, "search-team-key", "intern-key", "gpt-4o"];
+    script_of(program, folder, script, &arguments).await
+}
+
+async fn script_of(
+    program: &Path,
+    folder: &Path,
+    script: &str,
+    arguments: &[&str],
+) -> Result<Value> {
     let script = workspace().join("tests/e2e/clients").join(script);
     let mut command = tokio::process::Command::new(program);
-    command.current_dir(folder).arg(script);
-    command.args([gateway, "search-team-key", "intern-key", "gpt-4o"]);
+    command.current_dir(folder).arg(script).args(arguments);
     let output = command.kill_on_drop(true).output();
     let output = tokio::time::timeout(Duration::from_secs(60), output).await??;
     ensure!(
@@ -115,6 +124,66 @@ async fn the_python_sdk_works_unchanged() -> Result<()> {
         metrics.contains("tundish_settlements_total{kind=\"estimated\"} 1\n"),
         "{metrics}"
     );
+    Ok(())
+}
+
+/// What a counter of the gateway has come to, over all of its labels that contain `label`.
+fn sum_of(metrics: &str, counter: &str, label: &str) -> u64 {
+    let lines = metrics.lines();
+    lines
+        .filter(|line| line.starts_with(counter) && line.contains(label))
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
+        .sum()
+}
+
+#[tokio::test]
+async fn the_ledger_and_the_bill_agree_to_the_token() -> Result<()> {
+    const CALLS: u64 = 1_000;
+    // Without limits: a refused call is no entry in any ledger.
+    let quickstart = Quickstart::start(&[("quota.yaml", "")]).await?;
+    // One call in ten is answered later than its caller waits.
+    let slow = json!([{"deployment": "gpt-4o-mini", "delay_ms": 500}]);
+    let faults = format!("{}/_sim/faults", quickstart.sim);
+    http::request(::http::Method::PUT, &faults, &[], slow.to_string()).await?;
+    let clients = paths::clients()?;
+    let python = clients.join("venv/bin/python");
+    let calls = CALLS.to_string();
+    let arguments = [&quickstart.gateway, "search-team-key", &calls, "gpt-4o"];
+    let seen = script_of(&python, &clients, "ledger_client.py", &arguments).await?;
+    eventually("every call is settled", LIMIT, async || {
+        let metrics = http::get(&format!("{}/metrics", quickstart.admin))
+            .await
+            .ok()?;
+        let in_flight = sum_of(&metrics.text(), "tundish_in_flight_requests", "");
+        (in_flight == 0).then_some(())
+    })
+    .await?;
+    let metrics = http::get(&format!("{}/metrics", quickstart.admin))
+        .await?
+        .text();
+    let billed: Value = http::get(&format!("{}/_sim/billed", quickstart.sim))
+        .await?
+        .json()?;
+    let billed = |class: &str| -> u64 {
+        let deployments = billed.get("deployments").and_then(Value::as_object);
+        let deployments = deployments.into_iter().flat_map(serde_json::Map::values);
+        deployments.filter_map(|one| one.get(class)?.as_u64()).sum()
+    };
+    let settled = |kind: &str| {
+        let label = format!("token_type=\"{kind}\"");
+        sum_of(&metrics, "tundish_tokens_total", &label)
+    };
+    println!(
+        "{seen}: settled {} + {}, billed {} + {}",
+        settled("input"),
+        settled("output"),
+        billed("prompt_tokens"),
+        billed("completion_tokens")
+    );
+    assert_eq!(settled("input"), billed("prompt_tokens"));
+    assert_eq!(settled("output"), billed("completion_tokens"));
+    let measured = sum_of(&metrics, "tundish_settlements_total", "measured");
+    assert_eq!(measured, CALLS, "{metrics}");
     Ok(())
 }
 

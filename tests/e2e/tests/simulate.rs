@@ -85,7 +85,7 @@ async fn a_gateways_own_log_gives_the_denials_that_happened_and_a_tighter_quota_
         "{told}"
     );
     assert!(
-        told.contains("default/interns/two-a-minute  Enforce  3       intern 3"),
+        told.contains("default/interns/two-a-minute  Enforce  3       default/intern 3"),
         "{told}"
     );
     Ok(())
@@ -109,7 +109,22 @@ fn what_cannot_be_read_exits_with_1() -> Result<()> {
             "{error}"
         );
     }
-    let told = simulate(&log, &quickstart, &[])?;
-    assert!(told.starts_with("no request in the log"), "{told}");
+    let text = "2026-11-26T10:00:00Z  INFO access: request request_id=\"a\" status=200\n";
+    let other = "{\"level\":\"INFO\",\"message\":\"serving\",\"target\":\"cli::run\"}\n";
+    for (bytes, expect) in [
+        (&b""[..], "is empty"),
+        (text.as_bytes(), "1 of its 1 lines are not JSON"),
+        (
+            &[0x1f, 0x8b, 8, 0, 0, 0],
+            "is compressed: unpack it with gunzip",
+        ),
+        (other.as_bytes(), "its 1 lines are other events"),
+    ] {
+        std::fs::write(&log, bytes)?;
+        let error = simulate(&log, &quickstart, &[]).expect_err("no request");
+        let told = error.to_string();
+        assert!(told.contains("exit status: 1: tundish: "), "{told}");
+        assert!(told.contains(expect), "{told}");
+    }
     Ok(())
 }
