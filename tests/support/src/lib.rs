@@ -19,7 +19,7 @@ mod wait;
 pub use control_plane::{ControlPlane, Output};
 pub use metrics_page::metrics_page;
 pub use paths::{binary, free_port, tool, workspace};
-pub use process::Process;
+pub use process::{Process, Signal};
 pub use quickstart::Quickstart;
 pub use redis::Redis;
 pub use relay::Relay;
