@@ -20,12 +20,14 @@ const HELMS: [&str; 2] = ["helm", "helm3"];
 const OLDEST: &str = "--kube-version=v1.33.0";
 
 /// Everything that values can switch on.
-const EVERYTHING: [&str; 12] = [
+const EVERYTHING: [&str; 14] = [
     "--set=quota.storeSecret.name=store",
     "--set=quota.storeCASecret.name=store",
     "--set=networkPolicy.enabled=true",
     "--set=networkPolicy.adminFrom[0].namespaceSelector.matchLabels.team=monitoring",
     "--set=adminToken.secretName=admin",
+    "--set=hostGrants[0].host=ai.example.com",
+    "--set=hostGrants[0].namespaces[0]=team",
     "--set=proxy.tls.secretName=certificate",
     "--set=proxy.accessLog=false",
     "--set=watch.allNamespaces=true",
