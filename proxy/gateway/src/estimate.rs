@@ -3,6 +3,8 @@
 //! The observed sizes of earlier requests cost nothing and suit most. The tokens of the request itself
 //! are counted where that decides: before anything was observed, and before a limit refuses it.
 
+use std::sync::OnceLock;
+
 use proxy_api::Prompt;
 use proxy_core::admit::Permit;
 use proxy_core::quota::{Cost, Hold, Unit};
@@ -16,7 +18,6 @@ use crate::vocabulary;
 const RECOUNTED: usize = 32 << 10;
 
 /// The facts that an estimate follows from.
-#[derive(Clone, Copy)]
 pub(crate) struct Estimate<'a> {
     rule: &'a LiveRule,
     permit: &'a Permit<'a>,
@@ -28,6 +29,9 @@ pub(crate) struct Estimate<'a> {
     requested: &'a str,
     /// The deployment's model, of the first deployment that may serve it.
     model: &'a str,
+    /// The tokens of the request itself, once they were asked for: a request that waits asks again and
+    /// again.
+    counted: OnceLock<Option<u64>>,
 }
 
 impl<'a> Estimate<'a> {
@@ -55,6 +59,7 @@ impl<'a> Estimate<'a> {
             prompt,
             requested,
             model,
+            counted: OnceLock::new(),
         }
     }
 
@@ -62,35 +67,35 @@ impl<'a> Estimate<'a> {
     pub(crate) fn at_first(&self, default_output: u64) -> Hold {
         let known = self.expected.input_per_mille.is_some();
         let counted = (!known).then(|| self.count()).flatten();
-        self.hold(counted, default_output)
+        self.hold(self.expected, counted, default_output)
     }
 
     /// The same by what is known of such requests now, and by a count of the request's own tokens if it was
     /// not counted at first.
     pub(crate) fn again(&self, default_output: u64) -> Hold {
         let was_counted = self.expected.input_per_mille.is_none();
-        let now = Self {
-            expected: Expected {
-                max_output_tokens: self.expected.max_output_tokens,
-                max_input_tokens: self.expected.max_input_tokens,
-                ..self.rule.sizes.expected(self.requested)
-            },
-            ..*self
-        };
         let counts = was_counted || self.body.len() <= RECOUNTED;
-        now.hold(counts.then(|| self.count()).flatten(), default_output)
+        let counted = counts.then(|| self.count()).flatten();
+        let now = Expected {
+            max_output_tokens: self.expected.max_output_tokens,
+            max_input_tokens: self.expected.max_input_tokens,
+            ..self.rule.sizes.expected(self.requested)
+        };
+        self.hold(now, counted, default_output)
     }
 
     fn count(&self) -> Option<u64> {
-        let (prompt, budget) = (self.prompt?, budget(self.rule)?);
-        vocabulary::of_model(self.model)?;
-        proxy_api::count(self.body, prompt, self.model, budget)
+        *self.counted.get_or_init(|| {
+            let (prompt, budget) = (self.prompt?, budget(self.rule)?);
+            vocabulary::of_model(self.model)?;
+            proxy_api::count(self.body, prompt, self.model, budget)
+        })
     }
 
-    fn hold(&self, counted: Option<u64>, default_output: u64) -> Hold {
+    fn hold(&self, expected: Expected, counted: Option<u64>, default_output: u64) -> Hold {
         let expected = Expected {
             input_tokens: counted,
-            ..self.expected
+            ..expected
         };
         let usage = tokens::estimate(self.shape, expected, default_output);
         let cost = |usage| Cost {
