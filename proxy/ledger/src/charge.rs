@@ -21,7 +21,7 @@ pub struct Charge {
     /// What is held of each counter; `None` once it is settled.
     pub(crate) held: SmallVec<[Option<Held>; 4]>,
     pub(crate) settled: bool,
-    /// What a drop settles at: the reservation, narrowed as the answer goes on.
+    /// What it holds, and what a drop settles at.
     pub estimate: Cost,
     /// How the limits stood once it was reserved.
     pub levels: Levels,
