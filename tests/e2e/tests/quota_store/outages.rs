@@ -297,6 +297,15 @@ async fn kill(redis: &mut Redis, replicas: &Replicas) -> Result<()> {
     Ok(())
 }
 
+/// Without the store the replicas use what `before` calls have left of the whole, and little more.
+async fn fills_the_whole(before: u64, replicas: &[&Replica]) -> Result<()> {
+    let after = spread(replicas, 1_500).await?;
+    let used = before + after.iter().sum::<u64>();
+    println!("{before} before, {after:?} of 1,500 after: {used} of {WHOLE}");
+    assert!((950..=MOST).contains(&used), "{used} of {WHOLE}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn replicas_share_what_was_left_of_the_whole_when_redis_died() -> Result<()> {
     let _turn = alone().await;
@@ -307,11 +316,7 @@ async fn replicas_share_what_was_left_of_the_whole_when_redis_died() -> Result<(
     assert_eq!(before, 99);
     sleep(KNOWN).await;
     kill(&mut redis, &replicas).await?;
-    let after = spread(&all, 1_500).await?;
-    let used = before + after.iter().sum::<u64>();
-    println!("{before} before, {after:?} of 1,500 after: {used} of {WHOLE}");
-    assert!((950..=MOST).contains(&used), "{used} of {WHOLE}");
-    Ok(())
+    fills_the_whole(before, &all).await
 }
 
 #[tokio::test]
@@ -333,11 +338,7 @@ async fn a_replica_that_was_idle_for_long_knows_what_the_others_used() -> Result
         idle.elapsed()
     );
     kill(&mut redis, &replicas).await?;
-    let after = spread(&all, 1_500).await?;
-    let used = before + after.iter().sum::<u64>();
-    println!("{before} before, {after:?} of 1,500 after: {used} of {WHOLE}");
-    assert!((950..=MOST).contains(&used), "{used} of {WHOLE}");
-    Ok(())
+    fills_the_whole(before, &all).await
 }
 
 #[tokio::test]
