@@ -55,6 +55,8 @@ pub(crate) struct Cursor<'a> {
     pub(crate) met_media: bool,
     /// Behind the last string `type`.
     after_type: usize,
+    /// Strings are looked through for what must be escaped in them.
+    pub(crate) seeks_controls: bool,
 }
 
 impl<'a> Cursor<'a> {
@@ -69,6 +71,7 @@ impl<'a> Cursor<'a> {
             at,
             met_media: false,
             after_type: 0,
+            seeks_controls: false,
         }
     }
 
@@ -191,6 +194,9 @@ impl<'a> Cursor<'a> {
             };
             self.at += offset;
             if self.bytes[self.at] == b'"' {
+                if self.seeks_controls {
+                    self.controls(start)?;
+                }
                 self.note(start, escaped);
                 self.at += 1;
                 return Ok(escaped);
@@ -203,6 +209,19 @@ impl<'a> Cursor<'a> {
                 Some(_) => return malformed(format!("byte {} begins an invalid escape", self.at)),
                 None => return malformed("a string in the body is not closed"),
             };
+        }
+    }
+
+    /// Refuses a string with a control character: some readers take it, and others do not.
+    #[cold]
+    fn controls(&self, start: usize) -> Result<(), Malformed> {
+        let text = &self.bytes[start..self.at];
+        match text.iter().position(|byte| *byte < b' ') {
+            Some(place) => malformed(format!(
+                "byte {} is a control character that is not escaped",
+                start + place
+            )),
+            None => Ok(()),
         }
     }
 

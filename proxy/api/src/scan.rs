@@ -13,6 +13,8 @@ use crate::json::Cursor;
 #[cfg(test)]
 mod tests;
 
+const INCLUDE_USAGE: &str = "include_usage";
+
 /// Scans a body that must be one JSON object. With `in_path`, the path names the model, and what the body
 /// calls so is only found: clients send anything there, and Azure ignores it.
 ///
@@ -23,6 +25,8 @@ pub(crate) fn body(bytes: &[u8], members: &Members, in_path: bool) -> Result<Bod
         return malformed("the body is not valid UTF-8");
     }
     let mut cursor = Cursor::new(bytes);
+    // One look over the whole: most clients write no line feed either.
+    cursor.seeks_controls = bytes.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' ';
     cursor.blanks();
     if cursor.peek() != Some(b'{') {
         return malformed("the body must be a JSON object");
@@ -40,6 +44,7 @@ pub(crate) fn body(bytes: &[u8], members: &Members, in_path: bool) -> Result<Bod
             .zip(0..)
             .find(|((known, _), _)| known.as_bytes() == name);
         let Some(((name, member), place)) = known else {
+            refuse_folded(name, members.iter().map(|(known, _)| *known))?;
             return cursor.skip(depth);
         };
         let bit = 1_u64 << place;
@@ -62,6 +67,25 @@ pub(crate) fn body(bytes: &[u8], members: &Members, in_path: bool) -> Result<Bod
         return malformed("there is text after the JSON object");
     }
     Ok(found)
+}
+
+/// Refuses a name that is another one's in other letters: `Model`, or `max_to\u212aens` with the sign of
+/// Kelvin. Servers that ignore the case would take it for the member that the gateway decides on.
+fn refuse_folded(
+    name: &[u8],
+    known: impl IntoIterator<Item = &'static str>,
+) -> Result<(), Malformed> {
+    let is_plain = |byte: &u8| byte.is_ascii() && !byte.is_ascii_uppercase();
+    if name.iter().all(is_plain) {
+        return Ok(());
+    }
+    let name = String::from_utf8_lossy(name);
+    // Of the letters that fold to those of ASCII, `\u017f` has only an upper case and `\u212a` only a lower.
+    let folded = name.to_uppercase().to_lowercase();
+    match known.into_iter().find(|known| *known == folded) {
+        Some(known) => malformed(format!("write \"{known}\" instead of {name:?}")),
+        None => Ok(()),
+    }
 }
 
 fn field(
@@ -132,7 +156,8 @@ fn stream_options(cursor: &mut Cursor<'_>, depth: usize) -> Result<StreamOptions
     }
     let mut usage = None;
     let (start, empty) = cursor.object(depth + 1, |cursor, name, depth| {
-        if name != b"include_usage" {
+        if name != INCLUDE_USAGE.as_bytes() {
+            refuse_folded(name, [INCLUDE_USAGE])?;
             return cursor.skip(depth);
         }
         if usage.is_some() {

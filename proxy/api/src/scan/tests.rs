@@ -87,6 +87,55 @@ fn refuses_duplicates_of_decided_fields_also_when_escaped() {
 }
 
 #[test]
+fn refuses_names_that_fold_to_a_decided_one() {
+    for name in [
+        "Model",
+        "MODEL",
+        "Stream",
+        "N",
+        "MAX_TOKENS",
+        "max_to\\u212aens",
+        "max_to\u{212a}ens",
+        "\\u017ftream",
+        "\u{17f}tream",
+        "Stream_Options",
+    ] {
+        let text = format!("{{\"model\":\"a\",\"{name}\":1}}");
+        assert!(refused(&text).contains("instead of"), "{text}");
+    }
+    let options = r#"{"model":"a","stream_options":{"Include_Usage":false}}"#;
+    assert!(refused(options).contains("\"include_usage\" instead of"));
+    for good in [
+        r#"{"model":"a","tools":[{"Model":1,"Stream":2}],"response_format":{"N":{"Model":1}}}"#,
+        r#"{"model":"a","Metadata":{},"größe":1,"Models":[]}"#,
+    ] {
+        assert!(body(good.as_bytes()).is_ok(), "{good}");
+    }
+}
+
+#[test]
+fn refuses_control_characters_in_strings() {
+    for control in 0..b' ' {
+        let text = [
+            b"{\"model\":\"a\",\"messages\":[\"new".as_slice(),
+            &[control],
+            b"line\"]}",
+        ]
+        .concat();
+        let refused = body(&text).expect_err("a control character");
+        assert!(
+            refused.0.contains("byte 29 is a control character"),
+            "{}",
+            refused.0
+        );
+        let text = [b"{\"model\":\"a\",\"na".as_slice(), &[control], b"me\":1}"].concat();
+        assert!(body(&text).is_err(), "in a name: {control}");
+    }
+    let blanks = "{\r\n\t\"model\" :\t\"a\",\n \"messages\": [\"a\\n\\u0000b\u{7f}\"]\r\n}\n";
+    assert!(body(blanks.as_bytes()).is_ok());
+}
+
+#[test]
 fn a_model_beside_that_of_the_path_is_only_found() {
     let Answer::Backend(chat) = &ROWS[0].answer else {
         panic!("the first row is chat")
