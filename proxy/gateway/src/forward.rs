@@ -31,6 +31,8 @@ use crate::upstream::{AnswerBody, Failed, Failure, Patience};
 use crate::watch::Watch;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// The name that a backend gave the request.
+const X_UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
 /// Says that the rule lowered the bound of the request to this.
 const X_MAX_OUTPUT_TOKENS: HeaderName = HeaderName::from_static("x-tundish-max-output-tokens");
 
@@ -135,8 +137,9 @@ impl Sending<'_> {
                     let again = match failure.how {
                         Failure::Unreachable | Failure::BrokeOff => retry.on_connect_failure,
                         Failure::Timeout => retry.on_timeout,
+                        Failure::Stray => retry.on_server_error,
                     };
-                    if failure.how != Failure::Unreachable {
+                    if matches!(failure.how, Failure::BrokeOff | Failure::Timeout) {
                         exchange.unconfirmed();
                     }
                     outcome.failed = Some(failure);
@@ -149,7 +152,7 @@ impl Sending<'_> {
         Err(self.unserved(exchange, outcome))
     }
 
-    fn unserved(&self, exchange: &Exchange, outcome: Outcome) -> Box<Refusal> {
+    fn unserved(&self, exchange: &mut Exchange, outcome: Outcome) -> Box<Refusal> {
         match (outcome.failed, outcome.shortest_wait) {
             (Some(failure), _) => {
                 tracing::warn!(
@@ -159,10 +162,17 @@ impl Sending<'_> {
                     cause = failure.cause,
                     "a backend did not answer"
                 );
+                if failure.how == Failure::Stray {
+                    // It was answered, so it counts as a request.
+                    exchange.refused(clock::instant());
+                }
                 let message = match failure.how {
                     Failure::Timeout => "the backend did not answer in time",
                     Failure::Unreachable => "the backend cannot be reached",
                     Failure::BrokeOff => "the backend broke off before it answered",
+                    Failure::Stray => {
+                        "the backend gave no answer of its API, but a redirect or the like"
+                    }
                 };
                 refuse(failure.how.code(), message)
             }
@@ -282,6 +292,13 @@ impl Sending<'_> {
                 cause: format!("the request cannot be built: {error}"),
             }),
         };
+        let tried = tried.and_then(|response| {
+            let status = response.status();
+            let is_final = status.is_success() || matches!(status.as_u16(), 400..600);
+            is_final
+                .then_some(response)
+                .ok_or_else(|| Failed::stray(status))
+        });
         let now = clock::instant();
         let metrics = &self.core.shared.metrics;
         let tries = |status| metrics.tries(&endpoint.backend, &deployment.name, status);
@@ -359,7 +376,9 @@ impl Sending<'_> {
         exchange.answered(response.status(), now);
         let (mut parts, body) = response.into_parts();
         let id = exchange.record.request_id.clone();
-        parts.headers.entry(X_REQUEST_ID).or_insert(id);
+        if let Some(theirs) = parts.headers.insert(X_REQUEST_ID, id) {
+            parts.headers.insert(X_UPSTREAM_REQUEST_ID, theirs);
+        }
         show_levels(&exchange.levels(), &mut parts.headers);
         if let Some(max) = self.declared.output_tokens.max
             && self

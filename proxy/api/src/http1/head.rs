@@ -186,17 +186,21 @@ fn length(value: &[u8]) -> Option<u64> {
     text.parse().ok()
 }
 
-/// Headers of one connection besides those that are read here (RFC 9110, 7.6.1).
-const ENDING: [&str; 6] = [
+/// Headers of one connection besides those that are read here (RFC 9110, 7.6.1), and of a host, which is not
+/// that of the gateway.
+const ENDING: [&str; 9] = [
     "te",
     "trailer",
     "upgrade",
     "proxy-authenticate",
     "keep-alive",
     "proxy-connection",
+    "set-cookie",
+    "strict-transport-security",
+    "alt-svc",
 ];
 
-/// Removes the headers of one connection from an answer that another reader has read.
+/// Removes the headers of one connection or host from an answer that another reader has read.
 pub fn strip(headers: &mut HeaderMap) {
     for name in ENDING {
         headers.remove(name);

@@ -1,5 +1,6 @@
 //! What goes wrong between the gateway and a backend.
 
+use http::StatusCode;
 use proxy_api::http1::Malformed;
 use proxy_core::names::Code;
 
@@ -12,6 +13,8 @@ pub(crate) enum Failure {
     BrokeOff,
     /// No answer in time.
     Timeout,
+    /// An answer with a status that is not for clients: a redirect would take their keys elsewhere.
+    Stray,
 }
 
 /// A try without an answer.
@@ -42,7 +45,7 @@ impl Failure {
     pub(crate) const fn code(self) -> Code {
         match self {
             Self::Unreachable => Code::UpstreamUnreachable,
-            Self::BrokeOff => Code::UpstreamFailed,
+            Self::BrokeOff | Self::Stray => Code::UpstreamFailed,
             Self::Timeout => Code::UpstreamTimeout,
         }
     }
@@ -61,6 +64,14 @@ impl Failed {
     pub(super) const fn broke_off(cause: String) -> Self {
         let how = Failure::BrokeOff;
         Self { how, cause }
+    }
+
+    /// The answer's status is not for clients.
+    pub(crate) fn stray(status: StatusCode) -> Self {
+        Self {
+            how: Failure::Stray,
+            cause: format!("the backend answered with status {}", status.as_str()),
+        }
     }
 
     /// Something was sent, and the wait for the answer is over.

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::bench::{Bench, at};
+use crate::bench::{Bench, at, chat};
 use crate::raw::{Raw, ask, echo, head, length, request};
 
 /// A longer wait for an answer is a defect of the gateway.
@@ -461,5 +461,68 @@ async fn a_request_goes_on_while_its_answer_is_relayed() -> Result<()> {
     }
     // All of the request was sent before the answer ended.
     assert_eq!(raw.accepted(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_status_that_is_not_for_clients_is_a_failure() -> Result<()> {
+    check(&[
+        (
+            "a redirect",
+            b"HTTP/1.1 307 Temporary Redirect\r\nlocation: https://evil/\r\ncontent-length: 0\r\n\r\n",
+            Then::Close,
+            Seen::Failed,
+        ),
+        (
+            "a permanent redirect with a page",
+            b"HTTP/1.1 301 Moved Permanently\r\nlocation: /\r\ncontent-length: 5\r\n\r\nhello",
+            Then::Close,
+            Seen::Failed,
+        ),
+        (
+            "a status above 599",
+            b"HTTP/1.1 600 What\r\ncontent-length: 5\r\n\r\nhello",
+            Then::Close,
+            Seen::Failed,
+        ),
+        (
+            "the highest status",
+            b"HTTP/1.1 999 What\r\ncontent-length: 5\r\n\r\nhello",
+            Then::Close,
+            Seen::Failed,
+        ),
+        (
+            "not modified",
+            b"HTTP/1.1 304 Not Modified\r\n\r\n",
+            Then::Close,
+            Seen::Failed,
+        ),
+    ])
+    .await
+}
+
+#[tokio::test]
+async fn an_answer_has_the_id_of_the_log_and_nothing_of_the_backends_host() -> Result<()> {
+    let raw = Raw::start(|mut stream| async move {
+        request(&mut stream).await?;
+        let answer = b"HTTP/1.1 200 OK\r\nx-request-id: theirs\r\napim-request-id: azure\r\nset-cookie: a=b\r\n\
+                       strict-transport-security: max-age=9\r\ncontent-length: 2\r\n\r\n{}";
+        stream.write_all(answer).await?;
+        Ok(())
+    })
+    .await?;
+    let bench = Bench::before(at(&raw.url))?;
+    let answer = bench
+        .post(
+            "/v1/chat/completions",
+            &[("api-key", "ann-key"), ("x-request-id", "ours")],
+            &chat(false).to_string(),
+        )
+        .await?;
+    assert_eq!(answer.header("x-request-id"), Some("ours"));
+    assert_eq!(answer.header("x-upstream-request-id"), Some("theirs"));
+    assert_eq!(answer.header("apim-request-id"), Some("azure"));
+    assert_eq!(answer.header("set-cookie"), None);
+    assert_eq!(answer.header("strict-transport-security"), None);
     Ok(())
 }
