@@ -8,7 +8,8 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use http::{Request, Response};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -18,11 +19,13 @@ use tokio::time::{sleep, timeout};
 
 use crate::shutdown::Shutdown;
 
+mod head;
 mod http1;
 mod limits;
 #[cfg(test)]
 mod tests;
 
+pub use head::TwoLengths;
 use limits::close;
 pub use limits::{ConnectionError, Limits};
 
@@ -94,15 +97,17 @@ async fn peek(stream: &TcpStream) -> io::Result<Protocol> {
 /// under way are finished and no further one is taken.
 ///
 /// `answer` cannot fail: a failed request is a response too. On HTTP/2 its futures run as tasks of
-/// their own, several at once.
+/// their own, several at once. `refuse` gives the whole answer to a head on HTTP/1.1 that hyper would answer
+/// with a bare status; `None` leaves it so.
 ///
 /// # Errors
 /// The connection ended in any other way. For a log: the peer has got no further response.
-pub async fn serve<I, F, R, B>(
+pub async fn serve<I, F, R, B, E>(
     stream: I,
     protocol: Protocol,
     limits: &Limits,
     answer: F,
+    refuse: E,
     mut shutdown: Shutdown,
 ) -> Result<(), ConnectionError>
 where
@@ -110,9 +115,10 @@ where
     F: Fn(Request<Incoming>) -> R,
     R: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
+    E: Fn(StatusCode) -> Option<Bytes> + Unpin,
 {
     if protocol == Protocol::Http1 {
-        return http1::serve(stream, limits, answer, shutdown).await;
+        return http1::serve(stream, limits, answer, refuse, shutdown).await;
     }
     let service = service_fn(move |request| {
         let answered = answer(request);

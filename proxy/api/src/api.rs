@@ -10,7 +10,7 @@ use http::Method;
 use proxy_core::names::Operation;
 use proxy_core::table::BackendKind;
 
-use crate::body::{Body, BoundName, Malformed, Members};
+use crate::body::{Body, BoundName, Malformed, Members, model_name};
 use crate::error::Dialect;
 use crate::path::{decode, encode, is_ambiguous, matched};
 use crate::prompt::Prompt;
@@ -116,6 +116,8 @@ pub enum Unserved {
     Ambiguous,
     /// An empty segment, where nothing else is wrong: most often of a base URL with a slash at its end.
     DoubleSlash,
+    /// The path names a model as no client may.
+    Model(Malformed),
     /// The path is of no row.
     Unknown,
     /// Servers of these APIs have the path, and the gateway does not.
@@ -154,7 +156,7 @@ pub fn find(rows: &'static [Api], method: &Method, path: &str) -> Result<Found, 
         }
         let model = match model.map(decode) {
             Some(None) => return Err(Unserved::Ambiguous),
-            Some(Some(model)) => Some(model.into()),
+            Some(Some(model)) => Some(model_name(&model).map_err(Unserved::Model)?),
             None => None,
         };
         return Ok(Found { api, model });

@@ -1,7 +1,9 @@
 //! Answers that the gateway itself gives: errors in the client's dialect, and JSON.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, Method, Response, StatusCode};
 use proxy_api::Dialect;
 use proxy_core::admit::Denial;
@@ -18,6 +20,9 @@ const LONGEST_RETRY_MS: u64 = 60_000;
 
 /// Most jitter of a wait: `retry-after` has a resolution of a second.
 const LONGEST_JITTER_MS: u64 = 900;
+
+/// How a key may be sent, as HTTP knows it; the help of the reason words names the other headers.
+const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"tundish\"");
 
 /// Names a request in the answer and in the log.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -183,6 +188,9 @@ pub(crate) fn error(
     {
         headers.insert(ALLOW, allowed);
     }
+    if code.status() == StatusCode::UNAUTHORIZED.as_u16() {
+        headers.insert(WWW_AUTHENTICATE, BEARER);
+    }
     if refusal.close {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -195,6 +203,23 @@ pub(crate) fn error(
         show_levels(&levels, headers);
     }
     response
+}
+
+/// An answer on HTTP/1.1 as bytes, for a connection that no server can be had for.
+pub(crate) fn on_wire(response: &Response<Bytes>) -> Bytes {
+    let status = response.status();
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut out = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
+    for (name, value) in response.headers() {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    let body = response.body();
+    out.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
+    out.extend_from_slice(body);
+    out.into()
 }
 
 /// A list of methods, as `Allow` has it.

@@ -7,12 +7,18 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
+use futures::FutureExt;
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING,
+};
 use http::request::Parts;
+use http::uri::Scheme;
+use http::{HeaderMap, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame, Incoming};
 use proxy_admin::clock;
+use proxy_admin::connection::TwoLengths;
+use proxy_admin::task;
 use proxy_api::parameter;
 use proxy_core::names::Code;
 
@@ -24,9 +30,12 @@ const BODY_PROGRESS: Duration = Duration::from_secs(10);
 /// A body may trickle, but not below this rate once the grace is over (1 KB/s after 10 s).
 const BODY_BYTES_PER_SECOND: u64 = 1_000;
 
-/// How much of a refused request is read on, and for how long.
-const DRAIN_BYTES: usize = 64 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(5);
+/// Largest head of a request; hyper bounds the number of headers on HTTP/1.1 (100).
+pub(crate) const HEAD_BYTES: usize = 32 * 1024;
+/// How long a client on HTTP/2 has to take a refusal before the stream of its body is reset.
+const UNREAD: Duration = Duration::from_secs(1);
+/// How often the rest of a refused request is looked for.
+const LOOKS: usize = 4;
 
 const UNKNOWN: HeaderValue = HeaderValue::from_static("unknown");
 
@@ -46,30 +55,67 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
     made.ok().and_then(Result::ok).unwrap_or(UNKNOWN)
 }
 
-/// Reads on after a refusal, for a bounded time and size: a client that is still sending would
-/// otherwise see a reset instead of the reason. False if there was more.
-pub(crate) async fn drained(body: &mut Incoming) -> bool {
-    let read = async {
-        let mut size = 0;
-        while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else { return false };
-            size += frame.data_ref().map_or(0, Bytes::len);
-            if size > DRAIN_BYTES {
-                return false;
-            }
+/// Whether the rest of a refused request has come with its head, so that the connection can go on. Waits for
+/// nothing, and asks for no body that the client holds back until it is wanted.
+pub(crate) async fn is_complete(headers: &HeaderMap, body: &mut Incoming) -> bool {
+    if body.is_end_stream() {
+        return true;
+    }
+    if headers.contains_key(EXPECT) {
+        return false;
+    }
+    // hyper reads once it has been asked, and hands over when it is polled the next time.
+    for _ in 0..LOOKS {
+        match body.frame().now_or_never() {
+            Some(None) => return true,
+            Some(Some(Ok(_data))) => {}
+            Some(Some(Err(_broken))) => return false,
+            None => tokio::task::yield_now().await,
         }
-        true
-    };
-    tokio::time::timeout(DRAIN_TIME, read)
-        .await
-        .unwrap_or(false)
+    }
+    false
+}
+
+/// Keeps the rest of a refused request on HTTP/2 for a moment, and reads none of it. Dropped at once it would
+/// reset the stream right behind the answer, and curl would not show the answer.
+pub(crate) fn keep_unread(body: Incoming) {
+    task::spawn("refused body", async move {
+        tokio::time::sleep(UNREAD).await;
+        drop(body);
+    });
+}
+
+/// Refuses a head that is too large, or that other servers may read in another way.
+pub(crate) fn head_of(parts: &Parts) -> Result<(), Box<Refusal>> {
+    framing_of(parts)?;
+    let scheme = parts.uri.scheme();
+    if scheme.is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
+        return Err(refuse(
+            Code::InvalidRequest,
+            "the request must be for http or https",
+        ));
+    }
+    // On HTTP/1.1 the connection bounds it.
+    if parts.version == Version::HTTP_2 && size_of(parts) > HEAD_BYTES {
+        return Err(refuse(Code::HeadersTooLarge, "the headers are too large"));
+    }
+    Ok(())
+}
+
+/// As HTTP/2 counts it (RFC 9113, 6.5.2).
+fn size_of(parts: &Parts) -> usize {
+    let headers = parts.headers.iter();
+    let headers: usize = headers
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum();
+    headers + parts.uri.path().len() + parts.uri.query().map_or(0, str::len)
 }
 
 /// Takes one coding, `chunked`, or one length without leading zeros. hyper takes every list of codings
 /// that ends in `chunked`; a server before or behind it may read another end of the body.
-pub(crate) fn framing_of(headers: &HeaderMap) -> Result<(), Box<Refusal>> {
+fn framing_of(parts: &Parts) -> Result<(), Box<Refusal>> {
     let one = |name, good: fn(&[u8]) -> bool| {
-        let mut values = headers.get_all(name).iter();
+        let mut values = parts.headers.get_all(name).iter();
         match (values.next(), values.next()) {
             (None, _) => true,
             (Some(value), None) => good(value.as_bytes()),
@@ -82,7 +128,7 @@ pub(crate) fn framing_of(headers: &HeaderMap) -> Result<(), Box<Refusal>> {
     let counted = one(CONTENT_LENGTH, |length| {
         length == b"0" || length.first() != Some(&b'0')
     });
-    if chunked && counted {
+    if chunked && counted && parts.extensions.get::<TwoLengths>().is_none() {
         return Ok(());
     }
     let message = "send one Content-Length, or the one Transfer-Encoding chunked";
@@ -126,13 +172,26 @@ pub(crate) fn host_of(parts: &Parts) -> Result<Cow<'_, str>, Box<Refusal>> {
     }
     let parsed: http::uri::Authority = text.parse().map_err(|_error| bad())?;
     let has_port = text.len() > parsed.host().len();
-    if text.contains('@')
-        || relative(parsed.host()).is_empty()
-        || (has_port && parsed.port_u16().is_none())
-    {
+    let host = relative(parsed.host());
+    // The parser has read what is within brackets.
+    let is_good = host.starts_with('[') || is_name(host);
+    if text.contains('@') || !is_good || (has_port && parsed.port_u16().is_none()) {
         return Err(bad());
     }
-    Ok(Cow::Owned(relative(parsed.host()).to_ascii_lowercase()))
+    Ok(Cow::Owned(host.to_ascii_lowercase()))
+}
+
+/// Whether the labels of a name are there, of characters that names have.
+fn is_name(host: &str) -> bool {
+    let mut last = b'.';
+    host.bytes().all(|byte| {
+        let before = std::mem::replace(&mut last, byte);
+        match byte {
+            b'.' => before != b'.',
+            b'-' | b'_' => true,
+            other => other.is_ascii_alphanumeric(),
+        }
+    }) && last != b'.'
 }
 
 /// The host without the dot that ends a full name: `ai.example.com.` must not miss the routes of
@@ -151,7 +210,7 @@ fn plain_host(text: &str) -> Option<&str> {
         let digits = rest.strip_prefix(':').unwrap_or_default();
         digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
     };
-    (!relative(host).is_empty() && (rest.is_empty() || has_good_port())).then_some(host)
+    (is_name(relative(host)) && (rest.is_empty() || has_good_port())).then_some(host)
 }
 
 /// Reads the whole body, which is held for a retry. Returns it with the time.

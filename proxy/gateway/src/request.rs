@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use proxy_admin::clock;
@@ -25,7 +25,9 @@ use crate::credential::{self, Shown};
 use crate::estimate::Estimate;
 use crate::exchange::Exchange;
 use crate::forward::{Sending, Unserviced};
-use crate::intake::{drained, framing_of, host_of, read_body, request_id, version_of};
+use crate::intake::{
+    head_of, host_of, is_complete, keep_unread, read_body, request_id, version_of,
+};
 use crate::live::{Live, LiveRule};
 use crate::relay::Payload;
 use crate::state::Core;
@@ -90,7 +92,15 @@ pub(crate) async fn handle(core: Arc<Core>, request: Request<Incoming>) -> Respo
         Err(refusal) => refusal,
     };
     let rule = exchange.record.rule.clone();
-    let answer = refused(exchange, *refusal, &mut body).await;
+    let mut refusal = *refusal;
+    if !is_complete(&parts.headers, &mut body).await {
+        if parts.version == Version::HTTP_2 {
+            keep_unread(body);
+        } else {
+            refusal.close = true;
+        }
+    }
+    let answer = refused(exchange, &refusal).map(Payload::from);
     finished(answer, rule.as_deref(), &parts, live.as_deref())
 }
 
@@ -144,23 +154,27 @@ fn bodiless(answer: &mut Response<Payload>) {
     *answer.body_mut() = Payload::Own(None);
 }
 
-async fn refused(
-    mut exchange: Box<Exchange>,
-    mut refusal: Refusal,
-    body: &mut Incoming,
-) -> Response<Payload> {
-    // A client that timed out while sending would make us wait a second time.
-    if refusal.denial.code != Code::RequestTimeout {
-        refusal.close |= !drained(body).await;
-    }
+/// The whole answer to a head that hyper cannot read, or that is too large for it.
+pub(crate) fn unreadable(core: &Arc<Core>, status: StatusCode) -> Bytes {
+    let refusal = if status == StatusCode::BAD_REQUEST {
+        Refusal::new(Code::InvalidRequest, "the head of the request is malformed")
+    } else {
+        let message = "the head of the request has more than 100 headers, or is larger than 32 KiB";
+        Refusal::new(Code::HeadersTooLarge, message)
+    };
+    let exchange = Exchange::begin(core, request_id(&HeaderMap::new()), clock::instant());
+    answer::on_wire(&refused(exchange, &refusal.closing()))
+}
+
+fn refused(mut exchange: Box<Exchange>, refusal: &Refusal) -> Response<Bytes> {
     let record = &mut exchange.record;
     let dialect = refusal.dialect.unwrap_or_else(|| record.dialect());
-    let answer = answer::error(&refusal, dialect, &record.request_id);
+    let answer = answer::error(refusal, dialect, &record.request_id);
     record.status = answer.status().as_u16();
     let now = clock::instant();
     exchange.released(now);
     exchange.end(refusal.denial.code.as_str(), now);
-    answer.map(Payload::from)
+    answer
 }
 
 /// A request whose head has arrived.
@@ -180,7 +194,7 @@ impl<'a> Arrival<'a> {
         let Self {
             core, parts, now, ..
         } = self;
-        framing_of(&parts.headers)?;
+        head_of(parts)?;
         if let Some(answer) = self.preflight()? {
             return Ok(Admitted::Answered(answer));
         }
@@ -245,6 +259,7 @@ fn found(core: &Core, parts: &Parts) -> Result<Found, Box<Refusal>> {
             Code::InvalidRequest,
             "the path has a double slash; remove the slash at the end of the base URL",
         ),
+        Unserved::Model(why) => refuse(Code::InvalidRequest, why.0),
         Unserved::Unknown => refuse(
             Code::UnknownPath,
             "no API is served here; use /openai/deployments/{model}/..., /openai/v1/... or /v1/...",

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::Request;
+use bytes::Bytes;
+use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -19,12 +20,15 @@ use proxy_admin::stall::Stall;
 use proxy_admin::task;
 use proxy_api::Dialect;
 use proxy_core::names::Code;
+use proxy_core::quota::Wait;
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, warn};
 
+use crate::answer::{self, Refusal};
+use crate::intake;
 use crate::request;
 use crate::state::Core;
 use crate::tls::Acceptor;
@@ -41,8 +45,9 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// The pause before a request counts as well, and a pool of an SDK keeps connections for up to a minute:
 /// shorter, and a request meets a closing connection.
 const HEADERS: Duration = Duration::from_secs(65);
-/// Largest head of a request; hyper bounds the number of headers (100).
-const HEAD_BYTES: usize = 32 * 1024;
+/// Most that hyper reads of a list of headers on HTTP/2. Above it answers with a bare 431, so it is more than
+/// is taken.
+const H2_HEAD_BYTES: u32 = 128 * 1024;
 /// Most that is read at once from a connection on HTTP/1.1. hyper's buffer grows to it with full reads
 /// only, so that a large body comes in few pieces and is seldom copied.
 const READ_BYTES: usize = 512 * 1024;
@@ -118,7 +123,7 @@ async fn serve(
 ) {
     let reserve = Reserve::new();
     let answer = if tls.is_some() {
-        Vec::new()
+        Bytes::new()
     } else {
         turned_away()
     };
@@ -156,15 +161,12 @@ async fn serve(
 
 /// The answer to a caller on plain HTTP that no file descriptor is left for. With TLS the connection just
 /// ends: a handshake would need more of what is lacking.
-fn turned_away() -> Vec<u8> {
+fn turned_away() -> Bytes {
     let message = "the gateway has no file descriptor left";
-    let body = Dialect::OpenAi.error(Code::Overloaded, message, None);
-    let head = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\nretry-after: 1\r\nconnection: close\r\n\r\n",
-        body.len()
-    );
-    [head.as_bytes(), &body].concat()
+    let refusal = Refusal::new(Code::Overloaded, message).closing();
+    let refusal = refusal.waiting(Wait::Millis(1_000));
+    let id = intake::request_id(&HeaderMap::new());
+    answer::on_wire(&answer::error(&refusal, Dialect::OpenAi, &id))
 }
 
 /// Does what a core does once a second, until its runtime ends.
@@ -250,13 +252,22 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let core = self.core;
+        let of_refused = Arc::clone(&core);
+        let refuse = move |status| Some(request::unreadable(&of_refused, status));
         // Boxed, so that nothing of it is left while its answer streams.
         let answer =
             move |request: Request<Incoming>| Box::pin(request::handle(Arc::clone(&core), request));
         let stream = Stall::new(stream);
         // Awaited where it is made: a future in a variable would be there twice.
-        if let Err(error) =
-            connection::serve(stream, protocol, &self.limits, answer, self.shutdown).await
+        if let Err(error) = connection::serve(
+            stream,
+            protocol,
+            &self.limits,
+            answer,
+            refuse,
+            self.shutdown,
+        )
+        .await
         {
             debug!(error = errors::chain(&error), "client connection ended");
         }
@@ -265,13 +276,16 @@ impl Connection {
 
 fn limits() -> Limits {
     let mut http1 = http1::Builder::new();
-    http1.max_header_size(HEAD_BYTES).max_buf_size(READ_BYTES);
+    http1
+        .max_header_size(intake::HEAD_BYTES)
+        .max_buf_size(READ_BYTES);
     let mut http2 = http2::Builder::new(TokioExecutor::new());
     http2
         .timer(TokioTimer::new())
         .initial_stream_window_size(H2_STREAM_WINDOW)
         .initial_connection_window_size(H2_CONNECTION_WINDOW)
         .max_concurrent_streams(H2_STREAMS)
+        .max_header_list_size(H2_HEAD_BYTES)
         .keep_alive_interval(H2_PING)
         .keep_alive_timeout(H2_PONG);
     Limits {

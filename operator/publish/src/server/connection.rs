@@ -120,7 +120,15 @@ impl Connections {
             let ends = ends.clone();
             async move { channel.answer(request, ends).await }
         };
-        connection::serve(stream, protocol, &self.limits, answer, shutdown).await?;
+        connection::serve(
+            stream,
+            protocol,
+            &self.limits,
+            answer,
+            |_bare| None,
+            shutdown,
+        )
+        .await?;
         Ok(())
     }
 }

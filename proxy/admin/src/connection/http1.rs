@@ -14,19 +14,30 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::head::{Instead, RawHead, TwoLengths, of_hyper};
 use super::limits::{ConnectionError, Limits, close};
 use crate::shutdown::Shutdown;
 
 /// How often a connection looks whether it is idle. Long enough that a busy one stays together between
 /// two requests, short enough that a burst of connections is soon small again.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// How long, and how far, a closed connection is read on. A client that is still sending would get a reset
+/// instead of the answer.
+const LINGER: Duration = Duration::from_secs(30);
+const LINGER_BYTES: usize = 64 << 20;
+/// The silence that ends it sooner.
+const LINGER_SILENCE: Duration = Duration::from_secs(2);
+/// What is read at once of what nothing comes of.
+const LINGER_READ: usize = 8 << 10;
 
 /// What the requests of a connection and its stream are doing.
 #[derive(Debug, Default)]
@@ -35,6 +46,8 @@ struct Activity {
     running: AtomicUsize,
     /// The peer has not taken the last write.
     blocked: AtomicBool,
+    /// Only the task of the connection locks it.
+    head: Mutex<RawHead>,
 }
 
 /// A request, until the body of its response has been sent or dropped.
@@ -48,10 +61,12 @@ struct Answer<B> {
 }
 
 /// A stream, and the bytes that were read from it before.
-struct Rewound<I> {
+struct Rewound<I, E> {
     stream: I,
     before: Bytes,
     activity: Arc<Activity>,
+    refuse: E,
+    instead: Option<Instead>,
 }
 
 /// How long a connection has been without a new request.
@@ -75,21 +90,23 @@ enum Pause {
 }
 
 /// Serves until the peer closes the connection, `head` passes without a request, or a shutdown.
-pub(super) async fn serve<I, F, R, B>(
+pub(super) async fn serve<I, F, R, B, E>(
     stream: I,
     limits: &Limits,
     answer: F,
+    refuse: E,
     mut shutdown: Shutdown,
 ) -> Result<(), ConnectionError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Incoming>) -> R,
+    E: Fn(StatusCode) -> Option<Bytes> + Unpin,
     R: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
 {
     let activity = Arc::new(Activity::default());
-    let mut service = service_fn(|request| {
-        let running = activity.begin();
+    let mut service = service_fn(|mut request: Request<Incoming>| {
+        let running = activity.begin(&mut request);
         let answered = answer(request);
         async move {
             let response = answered.await;
@@ -99,7 +116,7 @@ where
     let asked = shutdown.clone();
     let mut stop = pin!(shutdown.requested());
     let mut quiet = Quiet::new();
-    let mut io = Rewound::new(stream, &activity);
+    let mut io = Rewound::new(stream, &activity, refuse);
     loop {
         // Boxed, so that nothing of it is left while it is taken apart.
         let mut connection = Box::new(limits.http1.serve_connection(TokioIo::new(io), service));
@@ -117,7 +134,14 @@ where
             quiet.poll(cx, &activity, limits.head)
         });
         match pause.await {
-            Pause::Ended(ended) => return ended.map_err(ConnectionError::Http),
+            Pause::Ended(ended) => {
+                let mut stream = connection.into_parts().io.into_inner().stream;
+                tokio::select! {
+                    () = linger(&mut stream) => {}
+                    () = &mut stop => {}
+                }
+                return ended.map_err(ConnectionError::Http);
+            }
             Pause::Late => return Err(ConnectionError::Silent),
             Pause::Stopped => {
                 Pin::new(&mut *connection).graceful_shutdown();
@@ -128,6 +152,7 @@ where
         let parts = connection.into_parts();
         (io, service) = (parts.io.into_inner(), parts.service);
         io.before = parts.read_buf;
+        activity.head.lock().clear();
         quiet.amid_head = !io.before.is_empty();
         if !quiet.amid_head {
             let late = quiet.since + limits.head;
@@ -144,13 +169,41 @@ where
     }
 }
 
+/// Reads on until the client closes its side too, or for a bounded time and size.
+async fn linger<I: AsyncRead + Unpin>(stream: &mut I) {
+    let read = async {
+        let mut bytes = vec![0; LINGER_READ];
+        let mut total = 0;
+        while total < LINGER_BYTES {
+            match timeout(LINGER_SILENCE, stream.read(&mut bytes)).await {
+                Ok(Ok(size @ 1..)) => total += size,
+                Ok(Ok(_) | Err(_)) | Err(_) => return,
+            }
+        }
+    };
+    // Boxed, or every connection would be as large.
+    timeout(LINGER, Box::pin(read)).await.ok();
+}
+
 // === impl Activity ===
 
 impl Activity {
-    fn begin(self: &Arc<Self>) -> Running {
+    fn begin(self: &Arc<Self>, request: &mut Request<Incoming>) -> Running {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.running.fetch_add(1, Ordering::Relaxed);
+        let mut head = self.head.lock();
+        if head.has_two_lengths(request.headers()) {
+            request.extensions_mut().insert(TwoLengths);
+        }
+        head.clear();
         Running(Arc::clone(self))
+    }
+
+    /// Takes note of what was read.
+    fn read(&self, bytes: &[u8]) {
+        if self.running.load(Ordering::Relaxed) == 0 {
+            self.head.lock().note(bytes);
+        }
     }
 
     fn is_idle(&self) -> bool {
@@ -202,12 +255,14 @@ impl Quiet {
 
 // === impl Rewound ===
 
-impl<I> Rewound<I> {
-    fn new(stream: I, activity: &Arc<Activity>) -> Self {
+impl<I, E> Rewound<I, E> {
+    fn new(stream: I, activity: &Arc<Activity>, refuse: E) -> Self {
         Self {
             stream,
             before: Bytes::new(),
             activity: Arc::clone(activity),
+            refuse,
+            instead: None,
         }
     }
 
@@ -218,7 +273,32 @@ impl<I> Rewound<I> {
     }
 }
 
-impl<I: AsyncRead + Unpin> Rewound<I> {
+impl<I, E: Fn(StatusCode) -> Option<Bytes>> Rewound<I, E> {
+    /// Whether another answer goes out than that which hyper writes.
+    fn is_replaced(&mut self, bytes: &[u8]) -> bool {
+        if self.instead.is_none()
+            && let Some(status) = of_hyper(bytes)
+            && self.activity.running.load(Ordering::Relaxed) == 0
+        {
+            self.instead = (self.refuse)(status).map(Instead::new);
+        }
+        self.instead.is_some()
+    }
+}
+
+impl<I: AsyncWrite + Unpin, E> Rewound<I, E> {
+    fn poll_replaced(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(instead) = &mut self.instead
+            && !instead.rest().is_empty()
+        {
+            let written = Pin::new(&mut self.stream).poll_write(cx, instead.rest());
+            instead.written(ready!(written)?);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: AsyncRead + Unpin, E> Rewound<I, E> {
     /// The byte that ends a pause; `None` at the end of the stream. TLS offers no look without a read.
     async fn first_byte(&mut self) -> io::Result<Option<Bytes>> {
         let mut byte = [0];
@@ -229,27 +309,39 @@ impl<I: AsyncRead + Unpin> Rewound<I> {
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Rewound<I> {
+impl<I: AsyncRead + Unpin, E: Unpin> AsyncRead for Rewound<I, E> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let known = buffer.filled().len();
         if self.before.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        } else {
+            let length = self.before.len().min(buffer.remaining());
+            buffer.put_slice(&self.before.split_to(length));
         }
-        let length = self.before.len().min(buffer.remaining());
-        buffer.put_slice(&self.before.split_to(length));
+        let read = buffer.filled().get(known..);
+        self.activity.read(read.unwrap_or_default());
         Poll::Ready(Ok(()))
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Rewound<I> {
+impl<I, E> AsyncWrite for Rewound<I, E>
+where
+    I: AsyncWrite + Unpin,
+    E: Fn(StatusCode) -> Option<Bytes> + Unpin,
+{
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.is_replaced(bytes) {
+            let written = self.poll_replaced(cx).map_ok(|()| bytes.len());
+            return self.noted(written);
+        }
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.noted(written)
     }
@@ -259,6 +351,10 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Rewound<I> {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let first = parts.first().map_or(&[][..], |part| &**part);
+        if self.is_replaced(first) {
+            return self.as_mut().poll_write(cx, first);
+        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
         self.noted(written)
     }

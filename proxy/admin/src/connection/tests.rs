@@ -114,7 +114,11 @@ fn served(close: Option<Duration>) -> Served {
                 Response::new(Full::new(Bytes::from("served")))
             }
         };
-        let ended = serve(server, Protocol::Http1, &limits, answer, shutdown).await;
+        let refuse = |status: StatusCode| {
+            let answer = format!("HTTP/1.1 {} no\r\n\r\nour own words", status.as_str());
+            Some(Bytes::from(answer))
+        };
+        let ended = serve(server, Protocol::Http1, &limits, answer, refuse, shutdown).await;
         done.send(ended).await.ok();
     });
     Served {
@@ -233,4 +237,52 @@ async fn a_shutdown_or_the_client_ends_a_pause() {
         assert!(served.ended.recv().await.unwrap().is_ok());
         assert_eq!(served.client.read(&mut [0]).await.unwrap(), 0);
     }
+}
+
+#[tokio::test]
+async fn heads_that_hyper_cannot_read_are_answered_by_the_owner() {
+    for (bytes, status) in [
+        ("GARBAGE\r\n\r\n".to_owned(), "400"),
+        ("GET / HTTP/1.1\r\nhost : x\r\n\r\n".to_owned(), "400"),
+        (
+            format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(120)),
+            "431",
+        ),
+    ] {
+        let mut served = served(None);
+        served.client.write_all(bytes.as_bytes()).await.unwrap();
+        served.client.shutdown().await.unwrap();
+        let mut response = String::new();
+        served.client.read_to_string(&mut response).await.unwrap();
+        assert_eq!(
+            response,
+            format!("HTTP/1.1 {status} no\r\n\r\nour own words")
+        );
+        assert!(served.ended.recv().await.unwrap().is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_still_sends_gets_its_answer_and_no_reset() {
+    let mut served = served(None);
+    let head =
+        b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1000000\r\n\r\n";
+    served.client.write_all(head).await.unwrap();
+    served.requests.recv().await.unwrap();
+    served.answers.send(()).await.unwrap();
+    for _ in 0..10 {
+        served
+            .client
+            .write_all(&[b'a'; 100_000])
+            .await
+            .expect("it is read on");
+        sleep(LONGEST / 10).await;
+    }
+    let mut response = String::new();
+    served.client.read_to_string(&mut response).await.unwrap();
+    assert!(response.ends_with("served"), "{response}");
+    assert!(
+        served.ended.recv().await.unwrap().is_ok(),
+        "silence ends it"
+    );
 }

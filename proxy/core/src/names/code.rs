@@ -30,6 +30,8 @@ pub enum Code {
     RequestTimeout,
     /// The body exceeds the gateway's limit.
     RequestTooLarge,
+    /// The head has too many or too large headers.
+    HeadersTooLarge,
     /// The body is compressed, so the gateway cannot read it.
     UnsupportedEncoding,
     /// A limit on requests in a rolling window is spent.
@@ -60,7 +62,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::InvalidRequest,
         Self::UnknownPath,
         Self::OperationNotServed,
@@ -74,6 +76,7 @@ impl Code {
         Self::ModelNotFound,
         Self::RequestTimeout,
         Self::RequestTooLarge,
+        Self::HeadersTooLarge,
         Self::UnsupportedEncoding,
         Self::RateLimited,
         Self::QuotaExceeded,
@@ -106,6 +109,7 @@ impl Code {
             Self::ModelNotFound => "model_not_found",
             Self::RequestTimeout => "request_timeout",
             Self::RequestTooLarge => "request_too_large",
+            Self::HeadersTooLarge => "headers_too_large",
             Self::UnsupportedEncoding => "unsupported_encoding",
             Self::RateLimited => "rate_limited",
             Self::QuotaExceeded => "quota_exceeded",
@@ -137,6 +141,7 @@ impl Code {
             Self::RequestTimeout => 408,
             Self::RequestTooLarge => 413,
             Self::UnsupportedEncoding => 415,
+            Self::HeadersTooLarge => 431,
             Self::RateLimited
             | Self::QuotaExceeded
             | Self::ConcurrencyExceeded
@@ -183,6 +188,9 @@ impl Code {
             }
             Self::RequestTimeout => "The request did not arrive in time. Send it again.",
             Self::RequestTooLarge => "The body exceeds the gateway's limit (`--max-body`).",
+            Self::HeadersTooLarge => {
+                "The request has more than 100 headers, or more than 32 KiB of them. Send fewer."
+            }
             Self::UnsupportedEncoding => "Send the body without `Content-Encoding`.",
             Self::RateLimited => {
                 "A limit on requests is spent; `retry-after` says when this request fits."
