@@ -56,7 +56,7 @@ pub struct AiQuotaSpec {
     /// Which requests of the targets count. Empty: all.
     #[serde(rename = "match", default, skip_serializing_if = "is_default")]
     pub match_: QuotaMatch,
-    /// How the counters split: one counter for each `Consumer`, `Model` (as the client calls it),
+    /// How the counters split: one counter for each `Consumer`, `Model` (as deployed),
     /// `Route`, or value of an `Attribute`, or for each combination of them. Empty: one shared
     /// counter.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -113,7 +113,8 @@ pub struct TargetRef {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QuotaMatch {
-    /// Models, as the client calls them: exact (`gpt-4o`), or a prefix and one `*` at the end
+    /// Models, as the client calls them or as they are deployed (the `model` of the first deployment
+    /// that may serve the request): exact (`gpt-4o`), or a prefix and one `*` at the end
     /// (`gpt-4o-*`), at most 32. Empty: any model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
@@ -135,7 +136,7 @@ pub struct QuotaMatch {
 pub enum SplitBy {
     /// Each consumer.
     Consumer,
-    /// Each model, as the client calls it.
+    /// Each model, as it is deployed: the `model` of the first deployment that may serve the request.
     Model,
     /// Each AIRoute.
     Route,

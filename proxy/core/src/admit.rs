@@ -10,7 +10,7 @@ use http::HeaderMap;
 use crate::auth::{Caller, CallerKind, Key, KeyDigest};
 use crate::names::{Code, ModelPattern, Moment, ObjectName, Operation};
 use crate::route::Facts;
-use crate::table::{Deployment, FlatLimit, FlatRule, Open, Route, Rule, Table};
+use crate::table::{FlatLimit, FlatRule, Open, QuotaFacts, Route, Rule, Table};
 
 #[cfg(test)]
 mod tests;
@@ -181,9 +181,10 @@ fn forbidden(caller: &Caller, to: &str) -> Denial {
 pub fn admit<'t>(table: &'t Table, caller: &Caller, ask: &Ask<'_>) -> Result<Permit<'t>, Denial> {
     let permit = find(table, caller, ask)?;
     let caller = permit.counted(table, caller);
-    let unsupported = table.unsupported().iter().find(|quota| {
+    let mut unsupported = table.unsupported().iter();
+    let unsupported = unsupported.find(|quota| {
         quota.scope.covers(&permit.route.name, &permit.rule.name)
-            && quota.applies(caller, ask.model)
+            && quota.applies(&permit.facts(caller, ask.model))
     });
     if let Some(quota) = unsupported {
         let why = quota.unsupported.as_deref().unwrap_or_default();
@@ -392,14 +393,29 @@ impl<'t> Permit<'t> {
         caller.kind == CallerKind::Unknown && !self.route.authentication.pass_through
     }
 
+    /// The facts that decide which limits apply to a request of `caller` for `model`, and which counters
+    /// it charges.
+    #[must_use]
+    pub fn facts<'a>(&self, caller: &'a Caller, model: Option<&'a str>) -> QuotaFacts<'a>
+    where
+        't: 'a,
+    {
+        let first = model.and_then(|model| self.flat.first_endpoint(model));
+        QuotaFacts {
+            caller,
+            route: self.route,
+            model,
+            deployed_model: first.map(|endpoint| &*endpoint.deployment.model),
+        }
+    }
+
     /// The limits that apply, in the order of the table: by quota, then as declared.
     pub fn limits<'a>(
         &self,
-        caller: &'a Caller,
-        model: Option<&'a str>,
+        facts: QuotaFacts<'a>,
     ) -> impl Iterator<Item = &'t Arc<FlatLimit>> + use<'t, 'a> {
         let limits = self.flat.limits.iter();
-        limits.filter(move |limit| limit.applies(caller, model))
+        limits.filter(move |limit| limit.applies(&facts))
     }
 
     /// The underlying model of a name that clients use: that of the first deployment that may serve it,
@@ -409,18 +425,11 @@ impl<'t> Permit<'t> {
     where
         't: 'a,
     {
-        let mut deployments = self.deployments(model);
-        deployments
-            .next()
-            .map_or(model, |deployment| &*deployment.model)
+        let first = self.flat.first_endpoint(model);
+        first.map_or(model, |endpoint| &*endpoint.deployment.model)
     }
 
     fn finds_deployment(&self, model: &str) -> bool {
-        self.deployments(model).next().is_some()
-    }
-
-    fn deployments(&self, model: &str) -> impl Iterator<Item = &'t Deployment> {
-        let targets = self.flat.targets.iter();
-        targets.filter_map(move |target| Some(&target.endpoint(model)?.deployment))
+        self.flat.first_endpoint(model).is_some()
     }
 }

@@ -19,7 +19,7 @@ mod tests;
 
 pub use contents::{
     Authentication, Backend, BackendAuth, BackendKind, Certificates, Contents, Cors, Deployment,
-    OutputTokens, Quota, Retry, Route, Rule, Scope, StreamUsage, Target,
+    OutputTokens, Quota, QuotaFacts, Retry, Route, Rule, Scope, StreamUsage, Target,
 };
 pub use endpoint::{Endpoint, EndpointName, FlatTarget};
 pub use limit::{FlatLimit, SubjectPart};
@@ -35,7 +35,7 @@ pub struct FlatRule {
     pub route: Arc<Route>,
     /// The rule as declared.
     pub rule: Arc<Rule>,
-    /// Where it goes.
+    /// Where it goes, by tier, and within one in the order of the rule.
     pub targets: Vec<FlatTarget>,
     /// What may apply, in the order of the table; models and consumers still decide.
     pub limits: Vec<Arc<FlatLimit>>,
@@ -61,6 +61,18 @@ pub struct Table {
 impl Default for Table {
     fn default() -> Self {
         Self::empty()
+    }
+}
+
+// === impl FlatRule ===
+
+impl FlatRule {
+    /// The first endpoint that may serve requests for `model`: of the first tier that has one, in the
+    /// order of the rule. Its model is what quotas count by ("the deployed model").
+    #[must_use]
+    pub fn first_endpoint(&self, model: &str) -> Option<&Arc<Endpoint>> {
+        let mut usable = self.targets.iter().filter(|target| target.weight > 0);
+        usable.find_map(|target| target.endpoint(model))
     }
 }
 
@@ -108,11 +120,12 @@ impl Table {
         let mut rules = Vec::new();
         for route in routes {
             for rule in &route.rules {
-                let targets: Vec<FlatTarget> = rule
+                let mut targets: Vec<FlatTarget> = rule
                     .targets
                     .iter()
                     .filter_map(|target| endpoints.target(target))
                     .collect();
+                targets.sort_by_key(|target| target.priority);
                 let endpoints = targets.iter().flat_map(FlatTarget::endpoints);
                 let prices = endpoints.filter_map(|endpoint| endpoint.deployment.price.as_deref());
                 rules.push(FlatRule {

@@ -39,9 +39,7 @@ impl Counters for LiveCounters<'_> {
     fn level(&self, probe: &Probe<'_>, cost: u64) -> CounterLevel {
         let limit = self.live.limit(&probe.limit.name);
         let limit = limit.map_or(&probe.limit.limit, |limit| &limit.limit);
-        let (caller, model) = (probe.caller, Some(probe.model));
-        let ledger = &self.shared.ledger;
-        let slot = ledger.find(probe.limit, caller, model, probe.permit.route);
+        let slot = self.shared.ledger.find(probe.limit, &probe.facts);
         let Some(slot) = slot else {
             return CounterLevel::unused(limit.amount, cost);
         };

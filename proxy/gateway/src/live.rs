@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use proxy_core::auth::{Caller, CallerKind};
-use proxy_core::quota::{LimitName, Unit};
+use proxy_core::quota::{LimitName, Per, Unit};
 use proxy_core::table::{FlatLimit, FlatRule, FlatTarget, Route, Table};
 use proxy_ledger::{Counters, EnforcedLimit};
 
@@ -41,6 +41,10 @@ pub(crate) struct LiveRule {
     pub(crate) limits: Vec<Arc<EnforcedLimit>>,
     /// One of them counts money.
     pub(crate) counts_money: bool,
+    /// What of a request's model decides which of them apply and how they count.
+    by_model: ByModel,
+    /// Stands for the model where it does not matter, or no deployment serves it.
+    no_model: Arc<str>,
     /// Where it goes, as declared.
     pub(crate) targets: Vec<LiveTarget>,
     /// Of callers with a Secret, by the address of their entry in the table, which outlives this.
@@ -51,11 +55,22 @@ pub(crate) struct LiveRule {
     anonymous: OnceLock<Arc<Account>>,
 }
 
+/// What of a request's model decides which counters it charges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ByModel {
+    /// The name that the client gives, and the deployment that it finds.
+    Named,
+    /// The deployed model alone.
+    Deployed,
+    /// Nothing.
+    Any,
+}
+
 /// What a rule looks up once for a caller.
 #[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) tokens: TokenCounters,
-    /// The counters of one caller, by the model that it named.
+    /// The counters of one caller, by [`LiveRule::counted_model`].
     counters: RwLock<HashMap<Arc<str>, Arc<Counters>, foldhash::fast::RandomState>>,
 }
 
@@ -102,6 +117,8 @@ impl Live {
                         .limits
                         .iter()
                         .any(|one| one.limit.unit == Unit::CostMicros),
+                    by_model: ByModel::of(&flat.limits),
+                    no_model: Arc::default(),
                     targets: flat.targets.iter().map(&mut target).collect(),
                     accounts: RwLock::default(),
                     strangers: OnceLock::new(),
@@ -156,11 +173,39 @@ impl LiveRule {
 // === impl LiveRule ===
 
 impl LiveRule {
-    /// Where a model's first deployment stands, if one serves it.
+    /// Where a model's first deployment stands, if one serves it; the same as
+    /// [`FlatRule::first_endpoint`].
     pub(crate) fn place(&self, model: &str) -> Option<&Place> {
-        let mut targets = self.targets.iter();
-        let placed = targets.find_map(|target| target.endpoint(model))?;
+        let targets = self.targets.iter();
+        let mut usable = targets.filter(|target| target.flat.weight > 0);
+        let placed = usable.find_map(|target| target.endpoint(model))?;
         Some(&placed.place)
+    }
+
+    /// Equal for models whose requests charge the same counters, and no more of them than needed: clients
+    /// name models at will.
+    pub(crate) fn counted_model<'a>(&'a self, model: &'a Arc<str>) -> &'a Arc<str> {
+        match self.by_model {
+            ByModel::Named => model,
+            ByModel::Deployed => self.place(model).map_or(&self.no_model, |place| {
+                &place.declared.deployment.model
+            }),
+            ByModel::Any => &self.no_model,
+        }
+    }
+}
+
+// === impl ByModel ===
+
+impl ByModel {
+    fn of(limits: &[Arc<FlatLimit>]) -> Self {
+        if limits.iter().any(|limit| !limit.quota.models.is_empty()) {
+            Self::Named
+        } else if limits.iter().any(|one| one.quota.per.contains(&Per::Model)) {
+            Self::Deployed
+        } else {
+            Self::Any
+        }
     }
 }
 

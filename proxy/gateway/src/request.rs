@@ -380,14 +380,14 @@ impl<'a> Head<'a> {
         let ledger = &self.core.shared.ledger;
         let moment = clock::moment(now);
         let account = rule.account(caller);
-        let subject = Subject {
-            limits: &rule.limits,
-            route: permit.route,
-            caller,
-            model: &model,
+        let find = || {
+            let subject = Subject {
+                limits: &rule.limits,
+                facts: permit.facts(caller, Some(&model)),
+            };
+            ledger.counters(&subject, moment)
         };
-        let find = || ledger.counters(&subject, moment);
-        let counters = account.counters(caller, &model, find);
+        let counters = account.counters(caller, rule.counted_model(&model), find);
         exchange.record.account = Some(account);
         let estimate = Estimate::of(rule, &permit, &model, shape, &bytes, call.prompt);
         let default_output = config.default_output_tokens;

@@ -96,9 +96,7 @@ fn reserve<T>(
     let permit = admit(&live.table, &caller, &ask).expect("admitted");
     let subject = Subject {
         limits: &live.rule(permit.index).expect("a rule").limits,
-        route: permit.route,
-        caller: &caller,
-        model: "m",
+        facts: permit.facts(&caller, Some("m")),
     };
     let ledger = &gateway.shared().ledger;
     let asking = Asking {

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use proxy_core::auth::Caller;
 use proxy_core::names::Moment;
-use proxy_core::table::Route;
+use proxy_core::table::QuotaFacts;
 use smallvec::SmallVec;
 
 use crate::ledger::Ledger;
@@ -16,12 +15,8 @@ use crate::slot::{Identity, Slot};
 pub struct Subject<'a> {
     /// What may apply, by its rule.
     pub limits: &'a [Arc<EnforcedLimit>],
-    /// The rule's route.
-    pub route: &'a Route,
-    /// The caller.
-    pub caller: &'a Caller,
-    /// The model that the client named.
-    pub model: &'a str,
+    /// What decides which of them do, and by which counter.
+    pub facts: QuotaFacts<'a>,
 }
 
 /// The counters of a subject, in the one order that all requests lock them in: otherwise two of them
@@ -36,21 +31,15 @@ impl Ledger {
     /// Finds the counters of a subject, and makes those that are missing.
     #[must_use]
     pub fn counters(&self, subject: &Subject<'_>, now: Moment) -> Counters {
-        let Subject {
-            limits,
-            route,
-            caller,
-            model,
-        } = *subject;
-        let model = Some(model);
+        let Subject { limits, facts } = subject;
         let mut counters: SmallVec<_> = limits
             .iter()
-            .filter(|live| live.flat.applies(caller, model))
+            .filter(|live| live.flat.applies(facts))
             .map(|live| {
-                let place = self.place(&live.flat, caller, model, route);
+                let place = self.place(&live.flat, facts);
                 let identity = || Identity {
-                    key: live.flat.subject_key(caller, model, route),
-                    subject: live.flat.subject_text(caller, model, route).into(),
+                    key: live.flat.subject_key(facts),
+                    subject: live.flat.subject_text(facts).into(),
                 };
                 (self.slot(place, live, identity, now), Arc::clone(live))
             })

@@ -10,10 +10,9 @@ use std::time::Duration;
 use foldhash::quality::RandomState;
 use parking_lot::RwLock;
 use proxy_admin::clock;
-use proxy_core::auth::Caller;
 use proxy_core::names::Moment;
 use proxy_core::quota::{Carried, Counter, CounterReading, Escrow, LimitName, StoreState};
-use proxy_core::table::{FlatLimit, Route};
+use proxy_core::table::{FlatLimit, QuotaFacts};
 use tracing::warn;
 
 use crate::carryover::Carryover;
@@ -128,14 +127,12 @@ impl Ledger {
     pub(crate) fn place(
         &self,
         limit: &FlatLimit,
-        caller: &Caller,
-        model: Option<&str>,
-        route: &Route,
+        facts: &QuotaFacts<'_>,
     ) -> u128 {
         let [high, low] = self.hashers.each_ref().map(|state| {
             let mut hasher = state.build_hasher();
             limit.name.hash(&mut hasher);
-            for part in limit.subject(caller, model, route) {
+            for part in limit.subject(facts) {
                 part.hash(&mut hasher);
             }
             u128::from(hasher.finish())
@@ -199,11 +196,9 @@ impl Ledger {
     pub fn find(
         &self,
         limit: &FlatLimit,
-        caller: &Caller,
-        model: Option<&str>,
-        route: &Route,
+        facts: &QuotaFacts<'_>,
     ) -> Option<Arc<Slot>> {
-        let place = self.place(limit, caller, model, route);
+        let place = self.place(limit, facts);
         self.shard(place)
             .read()
             .counters

@@ -5,9 +5,11 @@ use http::HeaderMap;
 use super::{Ask, admit, authenticate, models};
 use crate::auth::{Key, KeyDigest};
 use crate::names::{Code, ModelPattern, Moment, Operation};
-use crate::quota::Unit;
+use crate::quota::{Per, Unit};
 use crate::route::Match;
-use crate::table::{Authentication, Backend, Contents, Quota, Route, Rule, Scope, Table};
+use crate::table::{
+    Authentication, Backend, Contents, Quota, Route, Rule, Scope, Table, Target,
+};
 use crate::test_util::{self, consumer, deployment, key, limit, object, target};
 
 const NOW: Moment = Moment {
@@ -189,12 +191,78 @@ fn limits_apply_by_scope_model_and_consumer() {
     let applied = |model: &str| -> Vec<String> {
         let permit = admit(&table, &caller, &ask(&headers, model)).expect("admitted");
         permit
-            .limits(&caller, Some(model))
+            .limits(permit.facts(&caller, Some(model)))
             .map(|l| l.name.quota.name().to_owned())
             .collect()
     };
     assert_eq!(applied("gpt-4o"), ["all", "rule"]);
     assert_eq!(applied("gpt-4o-mini"), ["all", "mini", "rule"]);
+}
+
+/// What a quota with `per: [Model]` counts, by the model that a client names.
+fn counted(targets: Vec<Target>, models: &[&str], model: &str) -> Option<String> {
+    let mut quota = quota("q", Scope::Gateway);
+    quota.per = vec![Per::Model];
+    let patterns = models.iter().map(|model| ModelPattern::parse(model));
+    quota.models = patterns.map(|one| one.expect("a pattern")).collect();
+    let mut route = route("a", 0, "*");
+    Arc::make_mut(&mut route.rules[0]).targets = targets;
+    let table = table_with(vec![route], vec![quota]);
+    let caller = authenticate(&table, "h", &["ann"], NOW)
+        .expect("known")
+        .caller;
+    let headers = HeaderMap::new();
+    let permit = admit(&table, &caller, &ask(&headers, model)).expect("admitted");
+    let facts = permit.facts(&caller, Some(model));
+    let limit = permit.limits(facts).next()?;
+    Some(limit.subject_text(&facts))
+}
+
+fn fixed(deployment: &str, priority: u8, weight: u32) -> Target {
+    Target {
+        deployment: Some(deployment.into()),
+        priority,
+        weight,
+        ..target("eu")
+    }
+}
+
+#[test]
+fn quotas_match_and_count_the_model_as_it_is_deployed() {
+    let mini = Some("model=gpt-4o-mini".to_owned());
+    // A rule that names the deployment: whatever the client calls it.
+    for name in ["gpt-0", "gpt-49", "GPT-4o-mini", "gpt-4o-mini ", "mini-ptu"] {
+        let targets = || vec![fixed("mini-ptu", 0, 1)];
+        assert_eq!(counted(targets(), &[], name), mini, "{name}");
+        assert_eq!(counted(targets(), &["gpt-4o-mini"], name), mini, "{name}");
+        assert_eq!(counted(targets(), &["o3"], name), None, "{name}");
+    }
+    // One that does not: by the deployment's name or its model.
+    for name in ["mini-ptu", "gpt-4o-mini"] {
+        assert_eq!(counted(vec![target("eu")], &["gpt-4o-mini"], name), mini);
+    }
+    // As the client named it, too.
+    assert_eq!(counted(vec![target("eu")], &["mini-*"], "mini-ptu"), mini);
+    assert_eq!(counted(vec![fixed("gpt-4o", 0, 1)], &["x"], "gpt-4o"), None);
+    // Names without a deployment make no counters of their own.
+    let nothing = Some("model=".to_owned());
+    assert_eq!(counted(vec![target("eu")], &[], "gpt-9"), nothing);
+}
+
+#[test]
+fn of_several_targets_the_first_of_the_first_tier_is_the_deployed_model() {
+    let spill = vec![fixed("gpt-4o", 1, 1), fixed("mini-ptu", 0, 1)];
+    assert_eq!(
+        counted(spill, &[], "m").as_deref(),
+        Some("model=gpt-4o-mini")
+    );
+    let unused = vec![fixed("gpt-4o", 0, 0), fixed("mini-ptu", 1, 1)];
+    assert_eq!(
+        counted(unused, &[], "m").as_deref(),
+        Some("model=gpt-4o-mini")
+    );
+    let in_order = vec![fixed("gpt-4o", 0, 1), fixed("mini-ptu", 0, 9)];
+    assert_eq!(counted(in_order, &[], "m").as_deref(), Some("model=gpt-4o"));
 }
 
 #[test]

@@ -139,7 +139,7 @@ pub enum OnStoreLoss {
 pub enum Per {
     /// One counter for each consumer.
     Consumer,
-    /// One for each model that clients ask for.
+    /// One for each model, as it is deployed.
     Model,
     /// One for each AIRoute.
     Route,

@@ -212,7 +212,7 @@ pub struct Quota {
     pub name: ObjectName,
     /// Rules it covers.
     pub scope: Scope,
-    /// Models it covers; empty = all.
+    /// Models it covers, as the client names them or as they are deployed; empty = all.
     pub models: Vec<ModelPattern>,
     /// Consumers it covers.
     pub consumers: ConsumerMatch,
@@ -229,6 +229,19 @@ pub struct Quota {
     /// What this proxy lacks to enforce the quota: every request that it covers is refused. The
     /// limits stay, so that their counters outlive it.
     pub unsupported: Option<Arc<str>>,
+}
+
+/// The facts of a request that decide which limits apply to it, and which of their counters it charges.
+#[derive(Clone, Copy, Debug)]
+pub struct QuotaFacts<'a> {
+    /// The caller, as its route counts it.
+    pub caller: &'a Caller,
+    /// The route that serves it.
+    pub route: &'a Route,
+    /// The model that the client named.
+    pub model: Option<&'a str>,
+    /// The model of the first deployment that may serve it; `None` if none does.
+    pub deployed_model: Option<&'a str>,
 }
 
 impl Route {
@@ -266,11 +279,15 @@ impl Scope {
 }
 
 impl Quota {
-    /// Whether it counts requests of `caller` for `model`, on a rule of its scope.
+    /// Whether it counts a request of a rule of its scope: by the model that the client named, or the one
+    /// that is deployed.
     #[must_use]
-    pub fn applies(&self, caller: &Caller, model: Option<&str>) -> bool {
+    pub fn applies(&self, facts: &QuotaFacts<'_>) -> bool {
+        let caller = facts.caller;
+        let covers = |model: &str| self.models.iter().any(|one| one.matches(model));
         let covers_model = self.models.is_empty()
-            || model.is_some_and(|model| self.models.iter().any(|one| one.matches(model)));
+            || facts.model.is_some_and(covers)
+            || facts.deployed_model.is_some_and(covers);
         covers_model
             && self
                 .consumers

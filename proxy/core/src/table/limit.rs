@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::contents::{Quota, Route, Scope};
-use crate::auth::Caller;
+use super::contents::{Quota, QuotaFacts, Scope};
 use crate::names::ObjectName;
 use crate::quota::{Limit, LimitName, Per, SubjectKey};
 
@@ -29,7 +28,7 @@ pub struct FlatLimit {
 pub enum SubjectPart<'a> {
     /// The consumer, by the namespace of its Secret and its name.
     Consumer(&'a str, &'a str),
-    /// The model that the client named; empty if none.
+    /// The deployed model; empty if no deployment serves the request.
     Model(&'a str),
     /// The route, by namespace and name.
     Route(&'a str, &'a str),
@@ -55,23 +54,23 @@ pub(super) struct LimitIndex {
 // === impl FlatLimit ===
 
 impl FlatLimit {
-    /// Whether it counts what `caller` asks of `model`, on a rule that its quota covers.
+    /// Whether it counts a request of a rule that its quota covers.
     #[must_use]
-    pub fn applies(&self, caller: &Caller, model: Option<&str>) -> bool {
-        self.quota.applies(caller, model)
+    pub fn applies(&self, facts: &QuotaFacts<'_>) -> bool {
+        self.quota.applies(facts)
     }
 
     /// Stable identity of the counter across replicas. Costs a SHA-256: compute it once per counter,
     /// not per request.
     #[must_use]
-    pub fn subject_key(&self, caller: &Caller, model: Option<&str>, route: &Route) -> SubjectKey {
+    pub fn subject_key(&self, facts: &QuotaFacts<'_>) -> SubjectKey {
         let mut hash = Sha256::new();
         let mut feed = |tag: u8, text: &str| {
             hash.update([tag]);
             hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
             hash.update(text.as_bytes());
         };
-        for part in self.subject(caller, model, route) {
+        for part in self.subject(facts) {
             match part {
                 SubjectPart::Consumer(namespace, name) => {
                     feed(1, namespace);
@@ -98,9 +97,9 @@ impl FlatLimit {
     /// The counter's name for operators, such as `consumer=ns/name model=gpt-4o`; empty if the quota
     /// does not split its counters.
     #[must_use]
-    pub fn subject_text(&self, caller: &Caller, model: Option<&str>, route: &Route) -> String {
+    pub fn subject_text(&self, facts: &QuotaFacts<'_>) -> String {
         let mut text = String::new();
-        for part in self.subject(caller, model, route) {
+        for part in self.subject(facts) {
             let (name, namespace, value) = match part {
                 SubjectPart::Consumer(namespace, name) => ("consumer", namespace, name),
                 SubjectPart::Model(model) => ("model", "", model),
@@ -132,14 +131,18 @@ impl FlatLimit {
     /// What splits this limit's counters, for one request.
     pub fn subject<'a>(
         &'a self,
-        caller: &'a Caller,
-        model: Option<&'a str>,
-        route: &'a Route,
-    ) -> impl Iterator<Item = SubjectPart<'a>> {
+        facts: &QuotaFacts<'a>,
+    ) -> impl Iterator<Item = SubjectPart<'a>> + use<'a> {
+        let QuotaFacts {
+            caller,
+            route,
+            deployed_model,
+            ..
+        } = *facts;
         let attribute = &self.quota.attribute;
         self.quota.per.iter().map(move |per| match per {
             Per::Consumer => SubjectPart::Consumer(&caller.namespace, &caller.name),
-            Per::Model => SubjectPart::Model(model.unwrap_or("")),
+            Per::Model => SubjectPart::Model(deployed_model.unwrap_or("")),
             Per::Route => SubjectPart::Route(route.name.namespace(), route.name.name()),
             Per::Attribute => {
                 let mut attributes = caller.attributes.iter();

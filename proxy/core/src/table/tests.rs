@@ -1,4 +1,4 @@
-use super::{Backend, BackendAuth, Contents, Quota, Table};
+use super::{Backend, BackendAuth, Contents, Quota, QuotaFacts, Table};
 use crate::auth::Caller;
 use crate::names::Secret;
 use crate::quota::{Per, Unit};
@@ -55,8 +55,13 @@ fn what_one_namespace_labels_spends_nothing_of_another() {
             .into_iter()
             .collect();
         let (caller, limit) = (Caller::of(&key), &table.limits()[0]);
-        let text = limit.subject_text(&caller, None, &route);
-        (limit.subject_key(&caller, None, &route), text)
+        let facts = QuotaFacts {
+            caller: &caller,
+            route: &route,
+            model: None,
+            deployed_model: None,
+        };
+        (limit.subject_key(&facts), limit.subject_text(&facts))
     };
     let search = subject("a/ann", Some("search"));
     assert_eq!(search.1, "team=a/search");

@@ -13,7 +13,7 @@ use crate::admit::{Ask, Denial, Permit};
 use crate::auth::Caller;
 use crate::names::{Code, Moment, Operation, Usage};
 use crate::quota::{Cost, Mode, Wait};
-use crate::table::{Deployment, FlatLimit, FlatTarget, OutputTokens, Table};
+use crate::table::{Deployment, FlatLimit, FlatTarget, OutputTokens, QuotaFacts, Table};
 
 /// A request that was not sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,12 +38,8 @@ pub struct Question {
 pub struct Probe<'a> {
     /// Its limit.
     pub limit: &'a FlatLimit,
-    /// The caller.
-    pub caller: &'a Caller,
-    /// The model that the client would name.
-    pub model: &'a str,
-    /// The rule that serves the request.
-    pub permit: &'a Permit<'a>,
+    /// What decides which counter of the limit it is.
+    pub facts: QuotaFacts<'a>,
 }
 
 /// The state of one counter.
@@ -299,18 +295,14 @@ impl<'t> Forecast<'t> {
         let mut deployments = usable.filter_map(|target| target.deployment);
         let is_known = deployments.all(|deployment| deployment.price.is_some());
         self.cost_micros = is_known.then_some(cost.cost_micros);
-        for limit in permit.limits(&self.caller, Some(model)) {
-            let probe = Probe {
-                limit,
-                caller: &self.caller,
-                model,
-                permit: &permit,
-            };
+        let facts = permit.facts(&self.caller, Some(model));
+        for limit in permit.limits(facts) {
+            let probe = Probe { limit, facts };
             let cost = cost.of(limit.limit.unit);
             let level = counters.level(&probe, cost);
             self.limits.push(LimitForecast {
                 limit,
-                subject: limit.subject_text(&self.caller, Some(model), permit.route),
+                subject: limit.subject_text(&facts),
                 cost,
                 level,
             });

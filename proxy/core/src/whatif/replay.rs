@@ -276,20 +276,20 @@ impl<'t> Replay<'t> {
         permit: &Permit<'_>,
         now: Moment,
     ) -> Result<Vec<Held>, (usize, Wait)> {
-        let model = request.model.as_deref();
+        let facts = permit.facts(caller, request.model.as_deref());
         let cost = Cost {
             usage: request.usage,
             cost_micros: permit.flat.max_price.hold_micros(request.usage),
         };
         // Limits come in the order of the table, so one pass over it finds them all.
-        let mut applicable = permit.limits(caller, model).peekable();
+        let mut applicable = permit.limits(facts).peekable();
         let mut ids = Vec::new();
         let mut entries = Vec::new();
         for (index, limit) in self.limits.iter_mut().enumerate() {
             let Some(flat) = applicable.next_if(|flat| Arc::ptr_eq(flat, &limit.flat)) else {
                 continue;
             };
-            let subject = flat.subject_key(caller, model, permit.route);
+            let subject = flat.subject_key(&facts);
             ids.push(CounterId {
                 limit: index,
                 subject,

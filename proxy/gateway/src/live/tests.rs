@@ -3,9 +3,10 @@ use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use proxy_core::auth::{Caller, CallerKind, KeyDigest};
-use proxy_core::quota::Mode;
+use proxy_core::names::ModelPattern;
+use proxy_core::quota::{Mode, Per, Unit};
 use proxy_core::table::Table;
-use proxy_core::test_util::object;
+use proxy_core::test_util::{deployment, limit, object};
 use proxy_ledger::Counters;
 
 use super::{LiveRule, MODELS_PER_ACCOUNT};
@@ -66,6 +67,29 @@ fn strangers_share_an_account_and_no_counters() {
     let m = || "m".to_owned();
     let requests = [(&one, m()), (&other, m()), (&one, m())];
     assert_eq!(lookups(&rule, requests), 3);
+}
+
+#[test]
+fn names_of_models_are_told_apart_only_where_a_limit_does() {
+    let counted = |per: Vec<Per>, models: &[&str]| -> Vec<String> {
+        let gateway = gateway(&mut Registry::default());
+        let mut contents = contents(Mode::Enforce, per, vec![limit("l", Unit::Requests, 1)]);
+        let backend = Arc::make_mut(&mut contents.backends[0]);
+        backend.deployments = vec![deployment("prod", "gpt-4o")];
+        let quota = Arc::make_mut(&mut contents.quotas[0]);
+        let patterns = models.iter().map(|model| ModelPattern::parse(model));
+        quota.models = patterns.map(|one| one.expect("a pattern")).collect();
+        gateway.publish(Arc::new(Table::new(contents)));
+        let live = gateway.shared().live().expect("a table");
+        let rule = live.rule(0).expect("a rule");
+        let names = ["prod", "gpt-4o", "made-up"].map(Into::into);
+        let counted = names.each_ref().map(|name| rule.counted_model(name));
+        counted.map(|model| model.to_string()).to_vec()
+    };
+    assert_eq!(counted(vec![Per::Consumer], &[]), ["", "", ""]);
+    assert_eq!(counted(vec![Per::Model], &[]), ["gpt-4o", "gpt-4o", ""]);
+    let names = ["prod", "gpt-4o", "made-up"];
+    assert_eq!(counted(Vec::new(), &["gpt-4o"]), names);
 }
 
 #[test]

@@ -107,9 +107,7 @@ impl Bench {
         let permit = admit(&live.table, &caller, &ask).expect("admitted");
         let subject = Subject {
             limits: &live.limits,
-            route: permit.route,
-            caller: &caller,
-            model: "m",
+            facts: permit.facts(&caller, Some("m")),
         };
         let asking = Asking {
             counters: &Arc::new(self.ledger.counters(&subject, clock())),
