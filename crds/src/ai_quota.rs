@@ -41,6 +41,11 @@ use crate::patterns::{
     "(has(self.per) && 'Attribute' in self.per) == (has(self.attribute) && self.attribute != '')"
 ).message("attribute is required when per has Attribute, and must be left out otherwise; name the \
            attribute, for example team").field_path(".attribute"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.match) || !has(self.match.namespaces) || size(self.match.namespaces) == 0 \
+     || !has(self.targetRefs) || size(self.targetRefs) == 0"
+).message("match.namespaces chooses among the routes of the gateway, and targetRefs names routes of \
+           this namespace; remove one of the two").field_path(".match"))]
 pub struct AiQuotaSpec {
     /// The AIRoutes that the quota limits, in its own namespace, at most 16. Empty: every AIRoute
     /// of the namespace; in the installation's namespace, every route of the gateway.
@@ -56,11 +61,11 @@ pub struct AiQuotaSpec {
     /// Which requests of the targets count. Empty: all.
     #[serde(rename = "match", default, skip_serializing_if = "is_default")]
     pub match_: QuotaMatch,
-    /// How the counters split: one counter for each `Consumer`, `Model` (as deployed),
-    /// `Route`, or value of an `Attribute`, or for each combination of them. Empty: one shared
+    /// How the counters split: one counter for each `Namespace` (of a route), `Consumer`, `Model` (as
+    /// deployed), `Route`, or value of an `Attribute`, or for each combination of them. Empty: one shared
     /// counter.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 4))]
+    #[schemars(length(max = 5))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub per: Vec<SplitBy>,
     /// The consumer attribute whose values split the counters, when per has Attribute: the part of
@@ -124,6 +129,15 @@ pub struct QuotaMatch {
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[x_kube(validation = MODEL_PATTERN_RULE)]
     pub models: Vec<String>,
+    /// Namespaces whose routes count, at most 64. Only in the installation's own namespace, where
+    /// the quota covers the routes of every namespace, and not together with targetRefs. Empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 63), regex(pattern = LABEL))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub namespaces: Vec<String>,
     /// The calling consumer. Empty: any consumer.
     #[serde(default, skip_serializing_if = "is_default")]
     pub consumers: ConsumerMatch,
@@ -134,6 +148,8 @@ pub struct QuotaMatch {
     Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
 )]
 pub enum SplitBy {
+    /// Each namespace of a route.
+    Namespace,
     /// Each consumer.
     Consumer,
     /// Each model, as it is deployed: the `model` of the first deployment that may serve the request.

@@ -2,6 +2,7 @@
 //! scope that can't be parsed widens it, and a limit that can't be measured admits nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crds::{AiQuota, AiQuotaSpec, ConditionType, LimitUnit, QuotaMode, Reason, SplitBy, StoreLoss};
 use proxy_core::names::{ConsumerMatch, ObjectName};
@@ -16,6 +17,8 @@ use crate::route::{consumers, models};
 use crate::unpriced::Prices;
 
 const CONDITIONS: [ConditionType; 1] = [ConditionType::Accepted];
+
+const NAMESPACES: &str = "spec.match.namespaces";
 
 /// The name of the limit of a quota without a valid one.
 const NOTHING: &str = "invalid";
@@ -112,6 +115,11 @@ fn validate(
     let mut per: Vec<Per> = spec.per.iter().copied().map(split).collect();
     per.sort();
     per.dedup();
+    if per.contains(&Per::Namespace) && !matches!(scope, Scope::Gateway | Scope::Namespaces(_)) {
+        let message = "splits nothing by Namespace: the quota covers the routes of one namespace; \
+                       remove Namespace";
+        findings.note("spec.per", message);
+    }
     let by_attribute = per.contains(&Per::Attribute);
     if by_attribute && spec.attribute.is_empty() {
         let message = "is required when per has Attribute; name the attribute, for example team";
@@ -181,6 +189,7 @@ fn close(limits: &mut [Limit]) {
 
 const fn split(declared: SplitBy) -> Per {
     match declared {
+        SplitBy::Namespace => Per::Namespace,
         SplitBy::Consumer => Per::Consumer,
         SplitBy::Model => Per::Model,
         SplitBy::Route => Per::Route,
@@ -199,6 +208,22 @@ fn scope(
     index: &Index,
     findings: &mut Findings,
 ) -> (Scope, bool) {
+    let namespaces = &spec.match_.namespaces;
+    if !namespaces.is_empty() {
+        if let Scope::Namespace(own) = &whole {
+            let message = format!(
+                "is only for a quota in the installation's own namespace, so all routes of namespace \
+                 {own} count; remove it"
+            );
+            findings.invalid(NAMESPACES, message);
+        } else if !spec.target_refs.is_empty() {
+            let message = "chooses among the routes of the gateway, and targetRefs names routes of this \
+                           namespace, which all count; remove one of the two";
+            findings.invalid(NAMESPACES, message);
+        } else {
+            return (of_namespaces(namespaces, whole, index, findings), false);
+        }
+    }
     if spec.target_refs.is_empty() {
         return (whole, false);
     }
@@ -246,6 +271,46 @@ fn scope(
         },
         partial,
     )
+}
+
+/// The routes of these namespaces. If one cannot be read, those of all: the others alone would let it
+/// through.
+fn of_namespaces(
+    declared: &[String],
+    whole: Scope,
+    index: &Index,
+    findings: &mut Findings,
+) -> Scope {
+    let mut all_parsed = true;
+    for (i, namespace) in declared.iter().enumerate() {
+        let field = format!("{NAMESPACES}[{i}]");
+        if !is_label(namespace) {
+            all_parsed = false;
+            let message = "is no name of a namespace, so the routes of all namespaces count until then; \
+                           correct it";
+            findings.invalid(field, message);
+        } else if !index
+            .routes
+            .keys()
+            .any(|route| route.namespace() == namespace)
+        {
+            let message = format!(
+                "namespace {namespace} has no AIRoute, so nothing of it counts; create one or correct \
+                 the name"
+            );
+            findings.note(field, message);
+        }
+    }
+    if !all_parsed {
+        return whole;
+    }
+    let mut all: Vec<Arc<str>> = declared.iter().map(|one| one.as_str().into()).collect();
+    all.sort();
+    all.dedup();
+    match &*all {
+        [one] => Scope::Namespace(Arc::clone(one)),
+        _ => Scope::Namespaces(all),
+    }
 }
 
 /// The missing part of a target, if any.

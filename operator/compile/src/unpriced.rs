@@ -80,12 +80,10 @@ impl<'a> Prices<'a> {
     fn covered(&self, scope: &Scope) -> Vec<&'a Route> {
         match scope {
             Scope::Gateway => self.routes.iter().collect(),
-            Scope::Namespace(namespace) => {
-                let start = self
-                    .routes
-                    .partition_point(|route| *route.name.namespace() < **namespace);
-                let rest = self.routes.iter().skip(start);
-                rest.take_while(|route| *route.name.namespace() == **namespace)
+            Scope::Namespace(namespace) => self.of_namespace(namespace).collect(),
+            Scope::Namespaces(all) => {
+                let each = all.iter();
+                each.flat_map(|namespace| self.of_namespace(namespace))
                     .collect()
             }
             Scope::Targets(targets) => {
@@ -96,6 +94,14 @@ impl<'a> Prices<'a> {
                 targets.iter().filter_map(|(name, _)| find(name)).collect()
             }
         }
+    }
+
+    fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &'a Route> {
+        let start = self
+            .routes
+            .partition_point(|route| route.name.namespace() < namespace);
+        let rest = self.routes.iter().skip(start);
+        rest.take_while(move |route| route.name.namespace() == namespace)
     }
 }
 

@@ -187,9 +187,9 @@ impl LiveRule {
     pub(crate) fn counted_model<'a>(&'a self, model: &'a Arc<str>) -> &'a Arc<str> {
         match self.by_model {
             ByModel::Named => model,
-            ByModel::Deployed => self.place(model).map_or(&self.no_model, |place| {
-                &place.declared.deployment.model
-            }),
+            ByModel::Deployed => self
+                .place(model)
+                .map_or(&self.no_model, |place| &place.declared.deployment.model),
             ByModel::Any => &self.no_model,
         }
     }

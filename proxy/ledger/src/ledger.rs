@@ -124,11 +124,7 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn place(
-        &self,
-        limit: &FlatLimit,
-        facts: &QuotaFacts<'_>,
-    ) -> u128 {
+    pub(crate) fn place(&self, limit: &FlatLimit, facts: &QuotaFacts<'_>) -> u128 {
         let [high, low] = self.hashers.each_ref().map(|state| {
             let mut hasher = state.build_hasher();
             limit.name.hash(&mut hasher);
@@ -193,11 +189,7 @@ impl Ledger {
 
     /// The counter that a request would charge; `None` if it has never been charged.
     #[must_use]
-    pub fn find(
-        &self,
-        limit: &FlatLimit,
-        facts: &QuotaFacts<'_>,
-    ) -> Option<Arc<Slot>> {
+    pub fn find(&self, limit: &FlatLimit, facts: &QuotaFacts<'_>) -> Option<Arc<Slot>> {
         let place = self.place(limit, facts);
         self.shard(place)
             .read()

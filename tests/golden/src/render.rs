@@ -349,6 +349,7 @@ fn quota(out: &mut String, quota: &Quota) {
     let scope = match scope {
         Scope::Gateway => "the gateway".to_owned(),
         Scope::Namespace(namespace) => format!("namespace {namespace}"),
+        Scope::Namespaces(all) => format!("namespaces {}", list(all)),
         Scope::Targets(targets) => list(
             targets
                 .iter()

@@ -22,6 +22,54 @@ fn without_targets_a_quota_covers_its_namespace_or_the_gateway() {
     assert_eq!(scopes, [&Scope::Namespace("team".into()), &Scope::Gateway]);
 }
 
+/// The scope of a quota with this spec, and what is found.
+fn scope_of(name: &str, change: impl FnOnce(&mut Value)) -> (Scope, Vec<String>) {
+    let mut quota = fixture::quota(name);
+    change(&mut quota["spec"]);
+    let others = ["team/chat", "other/chat"].map(fixture::route);
+    let compiled = compiled(others.into_iter().chain([quota]));
+    let scope = compiled.contents.quotas[0].scope.clone();
+    (scope, found(&compiled, Kind::AiQuota, name))
+}
+
+#[test]
+fn namespaces_restrict_a_quota_of_the_installation_and_no_other() {
+    let match_ = |namespaces: &[&str]| json!({ "namespaces": namespaces });
+    let ours = "tundish-system/q";
+    let both = Scope::Namespaces(vec!["other".into(), "team".into()]);
+    let (scope, found) = scope_of(ours, |spec| spec["match"] = match_(&["team", "other"]));
+    assert_eq!((scope, found), (both, Vec::new()));
+    let (scope, found) = scope_of(ours, |spec| spec["match"] = match_(&["team", "gone"]));
+    assert!(matches!(scope, Scope::Namespaces(all) if all.len() == 2));
+    assert_eq!(found, ["Accepted at spec.match.namespaces[1]"]);
+    // What cannot be read widens, and a tenant's quota covers its namespace whatever it says.
+    let (scope, found) = scope_of(ours, |spec| spec["match"] = match_(&["team", "A/B"]));
+    assert_eq!(scope, Scope::Gateway);
+    assert_eq!(found, ["Invalid at spec.match.namespaces[1]"]);
+    let (scope, found) = scope_of("team/q", |spec| spec["match"] = match_(&["other"]));
+    assert_eq!(scope, Scope::Namespace("team".into()));
+    assert_eq!(found, ["Invalid at spec.match.namespaces"]);
+    let (scope, found) = scope_of(ours, |spec| {
+        spec["match"] = match_(&["team"]);
+        spec["targetRefs"] = json!([{"name": "chat"}]);
+    });
+    assert!(matches!(scope, Scope::Targets(all) if all.len() == 1));
+    assert_eq!(
+        found,
+        [
+            "Invalid at spec.match.namespaces",
+            "TargetNotFound at spec.targetRefs[0]"
+        ]
+    );
+}
+
+#[test]
+fn a_counter_for_each_namespace_splits_nothing_within_one() {
+    let per = |name| scope_of(name, |spec| spec["per"] = json!(["Namespace"])).1;
+    assert_eq!(per("tundish-system/q"), [""; 0]);
+    assert_eq!(per("team/q"), ["Accepted at spec.per"]);
+}
+
 #[test]
 fn a_missing_target_stays_in_the_scope_and_is_reported() {
     let compiled = with(|spec| spec["targetRefs"] = json!([{"name": "missing"}]));

@@ -7,9 +7,7 @@ use crate::auth::{Key, KeyDigest};
 use crate::names::{Code, ModelPattern, Moment, Operation};
 use crate::quota::{Per, Unit};
 use crate::route::Match;
-use crate::table::{
-    Authentication, Backend, Contents, Quota, Route, Rule, Scope, Table, Target,
-};
+use crate::table::{Authentication, Backend, Contents, Quota, Route, Rule, Scope, Table, Target};
 use crate::test_util::{self, consumer, deployment, key, limit, object, target};
 
 const NOW: Moment = Moment {

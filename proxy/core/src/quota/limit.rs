@@ -137,6 +137,8 @@ pub enum OnStoreLoss {
 /// How counters of one limit split into subjects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Per {
+    /// One counter for each namespace of a route.
+    Namespace,
     /// One counter for each consumer.
     Consumer,
     /// One for each model, as it is deployed.

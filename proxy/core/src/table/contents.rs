@@ -201,6 +201,8 @@ pub enum Scope {
     Gateway,
     /// Every route of a namespace.
     Namespace(Arc<str>),
+    /// Every route of these namespaces.
+    Namespaces(Vec<Arc<str>>),
     /// These routes, or these rules of them.
     Targets(Vec<(ObjectName, Option<Arc<str>>)>),
 }
@@ -271,6 +273,7 @@ impl Scope {
         match self {
             Self::Gateway => true,
             Self::Namespace(namespace) => **namespace == *route.namespace(),
+            Self::Namespaces(all) => all.iter().any(|one| **one == *route.namespace()),
             Self::Targets(targets) => targets.iter().any(|(name, section)| {
                 name == route && section.as_ref().is_none_or(|section| **section == *rule)
             }),

@@ -26,6 +26,8 @@ pub struct FlatLimit {
 /// One part of what splits a limit's counters, in the order of `per`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SubjectPart<'a> {
+    /// The namespace of the route.
+    Namespace(&'a str),
     /// The consumer, by the namespace of its Secret and its name.
     Consumer(&'a str, &'a str),
     /// The deployed model; empty if no deployment serves the request.
@@ -72,6 +74,7 @@ impl FlatLimit {
         };
         for part in self.subject(facts) {
             match part {
+                SubjectPart::Namespace(namespace) => feed(5, namespace),
                 SubjectPart::Consumer(namespace, name) => {
                     feed(1, namespace);
                     feed(1, name);
@@ -101,6 +104,7 @@ impl FlatLimit {
         let mut text = String::new();
         for part in self.subject(facts) {
             let (name, namespace, value) = match part {
+                SubjectPart::Namespace(namespace) => ("namespace", "", namespace),
                 SubjectPart::Consumer(namespace, name) => ("consumer", namespace, name),
                 SubjectPart::Model(model) => ("model", "", model),
                 SubjectPart::Route(namespace, name) => ("route", namespace, name),
@@ -141,6 +145,7 @@ impl FlatLimit {
         } = *facts;
         let attribute = &self.quota.attribute;
         self.quota.per.iter().map(move |per| match per {
+            Per::Namespace => SubjectPart::Namespace(route.name.namespace()),
             Per::Consumer => SubjectPart::Consumer(&caller.namespace, &caller.name),
             Per::Model => SubjectPart::Model(deployed_model.unwrap_or("")),
             Per::Route => SubjectPart::Route(route.name.namespace(), route.name.name()),
@@ -190,9 +195,11 @@ impl LimitIndex {
         let ordered = (self.all.len(), Arc::clone(&flat));
         match &quota.scope {
             Scope::Gateway => self.gateway.push(ordered),
-            Scope::Namespace(namespace) => {
-                let of_namespace = self.namespaces.entry(Arc::clone(namespace)).or_default();
-                of_namespace.push(ordered);
+            Scope::Namespace(namespace) => self.add_to(namespace, ordered),
+            Scope::Namespaces(all) => {
+                for namespace in all {
+                    self.add_to(namespace, ordered.clone());
+                }
             }
             Scope::Targets(targets) => {
                 for (route, rule) in targets {
@@ -202,6 +209,11 @@ impl LimitIndex {
             }
         }
         self.all.push(flat);
+    }
+
+    fn add_to(&mut self, namespace: &Arc<str>, ordered: Ordered) {
+        let of_namespace = self.namespaces.entry(Arc::clone(namespace)).or_default();
+        of_namespace.push(ordered);
     }
 
     pub(super) fn all(&self) -> &[Arc<FlatLimit>] {

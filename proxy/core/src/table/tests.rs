@@ -1,4 +1,4 @@
-use super::{Backend, BackendAuth, Contents, Quota, QuotaFacts, Table};
+use super::{Backend, BackendAuth, Contents, Quota, QuotaFacts, Scope, Table};
 use crate::auth::Caller;
 use crate::names::Secret;
 use crate::quota::{Per, Unit};
@@ -69,6 +69,33 @@ fn what_one_namespace_labels_spends_nothing_of_another() {
     assert_ne!(subject("b/eve", Some("search")).0, search.0);
     // Those without the attribute share one counter, as before.
     assert_eq!(subject("b/eve", None), subject("a/ann", None));
+}
+
+#[test]
+fn a_platforms_quota_covers_chosen_namespaces_with_a_counter_for_each() {
+    let quota = Quota {
+        scope: Scope::Namespaces(vec!["a".into(), "b".into()]),
+        per: vec![Per::Namespace, Per::Consumer],
+        ..test_util::quota("q", vec![limit("l", Unit::Requests, 1)])
+    };
+    let routes = ["a/r", "b/r", "c/r"].map(|name| route(name, vec![rule("rule", Vec::new())]));
+    let contents = Contents::new(Vec::new(), routes.to_vec(), vec![quota], Vec::new());
+    let table = Table::new(contents);
+    let caller = Caller::anonymous();
+    let subjects = table.rules().iter().map(|flat| {
+        let limits = flat.limits.iter();
+        let facts = QuotaFacts {
+            caller: &caller,
+            route: &flat.route,
+            model: None,
+            deployed_model: None,
+        };
+        let each = limits.map(move |limit| limit.subject_text(&facts));
+        each.collect::<Vec<_>>()
+    });
+    let subjects: Vec<_> = subjects.collect();
+    let of = |namespace| vec![format!("namespace={namespace} consumer=anonymous")];
+    assert_eq!(subjects, [of("a"), of("b"), Vec::new()]);
 }
 
 #[test]

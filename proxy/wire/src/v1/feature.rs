@@ -7,6 +7,7 @@
 use std::fmt;
 
 use proxy_core::auth::Key;
+use proxy_core::quota::Per;
 use proxy_core::table::{Backend, OutputTokens, Quota, Route};
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,12 @@ const CONSUMER_NAMESPACES: Feature = Feature {
     },
 };
 
+/// A counter for each namespace, which an older proxy cannot read.
+const PER_NAMESPACE: Feature = Feature {
+    name: "perNamespace",
+    needed_by: |declared| matches!(declared, Declared::Quota(quota) if quota.per.contains(&Per::Namespace)),
+};
+
 /// An entry that a proxy cannot enforce as declared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unsupported {
@@ -95,7 +102,7 @@ pub(super) fn needs(json: &str) -> Result<Vec<String>, serde_json::Error> {
 impl Features {
     /// What this build knows. A restriction that older proxies would overlook is added here, with a
     /// line in the fixtures' README.
-    pub const KNOWN: Self = Self(&[OUTPUT_TOKENS, CONSUMER_NAMESPACES]);
+    pub const KNOWN: Self = Self(&[OUTPUT_TOKENS, CONSUMER_NAMESPACES, PER_NAMESPACE]);
 
     /// The names of the features that an object uses.
     pub(super) fn needed_by(self, declared: Declared<'_>) -> Vec<&'static str> {

@@ -311,6 +311,7 @@ words!(
 words!(
     Per,
     "per",
+    Namespace = "Namespace",
     Consumer = "Consumer",
     Model = "Model",
     Route = "Route",

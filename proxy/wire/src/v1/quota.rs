@@ -14,6 +14,10 @@ use super::object::ConsumerMatch;
 #[serde(rename_all = "camelCase")]
 pub(super) struct Quota {
     scope: Scope,
+    /// Of a scope `Gateway`: only the routes of these namespaces. A proxy that overlooks it counts and
+    /// refuses the others too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    namespaces: Vec<Arc<str>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     models: Vec<Text<ModelPattern>>,
     #[serde(default, skip_serializing_if = "ConsumerMatch::is_empty")]
@@ -66,6 +70,12 @@ impl From<&table::Quota> for Quota {
     fn from(quota: &table::Quota) -> Self {
         Self {
             scope: Scope::from(&quota.scope),
+            namespaces: match &quota.scope {
+                table::Scope::Namespaces(all) => all.clone(),
+                table::Scope::Gateway | table::Scope::Namespace(_) | table::Scope::Targets(_) => {
+                    Vec::new()
+                }
+            },
             models: texts(&quota.models),
             consumers: ConsumerMatch::from(&quota.consumers),
             per: texts(&quota.per),
@@ -81,7 +91,7 @@ impl Quota {
     pub(super) fn into_core(self, name: ObjectName) -> table::Quota {
         table::Quota {
             name,
-            scope: self.scope.into_core(),
+            scope: self.scope.into_core(self.namespaces),
             models: values(self.models),
             consumers: self.consumers.into_core(),
             per: values(self.per),
@@ -97,7 +107,7 @@ impl Quota {
 impl From<&table::Scope> for Scope {
     fn from(scope: &table::Scope) -> Self {
         match scope {
-            table::Scope::Gateway => Self::Gateway,
+            table::Scope::Gateway | table::Scope::Namespaces(_) => Self::Gateway,
             table::Scope::Namespace(namespace) => Self::Namespace {
                 namespace: Arc::clone(namespace),
             },
@@ -115,9 +125,10 @@ impl From<&table::Scope> for Scope {
 }
 
 impl Scope {
-    pub(super) fn into_core(self) -> table::Scope {
+    pub(super) fn into_core(self, namespaces: Vec<Arc<str>>) -> table::Scope {
         match self {
-            Self::Gateway => table::Scope::Gateway,
+            Self::Gateway if namespaces.is_empty() => table::Scope::Gateway,
+            Self::Gateway => table::Scope::Namespaces(namespaces),
             Self::Namespace { namespace } => table::Scope::Namespace(namespace),
             Self::Targets { targets } => {
                 let target = |target: Target| (target.route.0, target.rule);

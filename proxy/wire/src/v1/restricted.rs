@@ -51,10 +51,16 @@ pub(super) fn route(name: ObjectName, entry: &Value, reason: &str) -> Route {
 /// The quota `name` of `entry`, refusing every request of its scope for `reason`.
 pub(super) fn quota(name: ObjectName, entry: &Value, reason: &str) -> Quota {
     let scope: Option<quota::Scope> = read(entry, "scope");
+    let namespaces = elements::<Arc<str>>(entry, "namespaces");
+    let namespaces = if namespaces.lossy {
+        Vec::new()
+    } else {
+        namespaces.read
+    };
     let models = words(entry, "models");
     Quota {
         name,
-        scope: scope.map_or(Scope::Gateway, quota::Scope::into_core),
+        scope: scope.map_or(Scope::Gateway, |scope| scope.into_core(namespaces)),
         models: if models.lossy {
             Vec::new()
         } else {

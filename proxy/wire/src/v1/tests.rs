@@ -484,7 +484,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_quota()(name in any_name(), windows in vec((any_window(), 0..6usize, any::<u64>()), 0..4), scope in 0..3u8) -> Quota {
+    fn any_quota()(name in any_name(), windows in vec((any_window(), 0..6usize, any::<u64>()), 0..4), scope in 0..4u8) -> Quota {
         let limit = |(index, (window, unit, amount)): (usize, (Window, usize, u64))| Limit {
             name: index.to_string().into(),
             unit: Unit::ALL[unit],
@@ -497,6 +497,7 @@ prop_compose! {
             scope: match scope {
                 0 => Scope::Gateway,
                 1 => Scope::Namespace("team-a".into()),
+                2 => Scope::Namespaces(vec!["team-a".into(), "team-b".into()]),
                 _ => base.scope.clone(),
             },
             limits: windows.into_iter().enumerate().map(limit).collect(),
