@@ -78,6 +78,8 @@ pub struct Authenticated {
     pub caller: Arc<Caller>,
     /// The place of the credential among those that were shown.
     pub credential: Option<usize>,
+    /// Of a credential that is no key of ours.
+    pub unknown: Option<KeyDigest>,
 }
 
 /// Identifies the caller by the credentials that it shows, in the order in which they count. Needs no
@@ -108,17 +110,28 @@ pub fn authenticate(
             None => drop(unknown.get_or_insert((place, digest))),
         }
     }
-    let (caller, credential) = if let Some((place, (key, caller))) = known {
+    Ok(if let Some((place, (key, caller))) = known {
         may_call(table, host, Identity::Key(key), now)?;
-        (Arc::clone(caller), Some(place))
+        Authenticated {
+            caller: Arc::clone(caller),
+            credential: Some(place),
+            unknown: None,
+        }
     } else if let Some((place, digest)) = unknown {
         may_call(table, host, Identity::Unknown, now)?;
-        (Arc::new(Caller::unknown(&digest)), Some(place))
+        Authenticated {
+            caller: Arc::new(Caller::unknown(&digest)),
+            credential: Some(place),
+            unknown: Some(digest),
+        }
     } else {
         may_call(table, host, Identity::Anonymous, now)?;
-        (Arc::clone(table.anonymous()), None)
-    };
-    Ok(Authenticated { caller, credential })
+        Authenticated {
+            caller: Arc::clone(table.anonymous()),
+            credential: None,
+            unknown: None,
+        }
+    })
 }
 
 /// Whether a caller of this identity may call `host` at all, whatever it asks for.

@@ -21,6 +21,9 @@ const ANONYMOUS: &str = "anonymous";
 /// Marks the name of a caller as made from its credential.
 const FINGERPRINT: &str = "key-";
 
+/// Marks the name of a caller as claimed by its token, and proved by a backend.
+const CLAIMED: &str = "entra-";
+
 /// SHA-256 of a credential. `Debug` shows the fingerprint only.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyDigest([u8; 32]);
@@ -139,9 +142,15 @@ impl Caller {
         Self::stranger(&digest.fingerprint())
     }
 
-    /// The caller of a [`KeyDigest::fingerprint`].
-    pub(crate) fn stranger(fingerprint: &str) -> Self {
-        let name: Arc<str> = fingerprint.into();
+    /// The caller that a token of Entra ID claims: the object or application of a tenant, by their UUIDs.
+    #[must_use]
+    pub fn claimed(tenant: &str, principal: &str) -> Self {
+        Self::stranger(&format!("{CLAIMED}{principal}@{tenant}"))
+    }
+
+    /// The caller with this name, which comes of a credential without a Secret.
+    pub(crate) fn stranger(name: &str) -> Self {
+        let name: Arc<str> = name.into();
         Self {
             name: Arc::clone(&name),
             full_name: name,
@@ -153,7 +162,14 @@ impl Caller {
     /// Whether callers without a Secret have this name.
     #[must_use]
     pub fn is_without_secret(name: &str) -> bool {
-        name == ANONYMOUS || KeyDigest::is_fingerprint(name)
+        name == ANONYMOUS || Self::is_stranger(name)
+    }
+
+    /// Whether callers with a credential and without a Secret have this name.
+    #[must_use]
+    pub fn is_stranger(name: &str) -> bool {
+        let claimed = name.strip_prefix(CLAIMED);
+        KeyDigest::is_fingerprint(name) || claimed.is_some_and(|claimed| claimed.contains('@'))
     }
 
     /// The caller that `key` stands for.

@@ -18,6 +18,7 @@ mod reserve;
 mod ring;
 #[cfg(test)]
 mod tests;
+mod warning;
 mod window;
 
 pub use calendar::{Period, TimeZone};
@@ -29,5 +30,6 @@ pub use escrow::request::{LeaseReply, LeaseReport, LeaseRequest, RoundTrip, repe
 pub use limit::{Cost, Hold, Limit, LimitName, Mode, OnStoreLoss, Per, Unit, Wait};
 pub use loss::Loss;
 pub use report::{Carried, CounterReading, StoreState, SubjectKey};
-pub use reserve::{Backing, Entry, Exceeded, Reservation, Shortfall, judge, reserve};
+pub use reserve::{Backing, Entry, Exceeded, Reservation, Shortfall, debit, judge, reserve};
+pub use warning::{WarnAt, Warned, percent_used};
 pub use window::{StoreWindow, Window};

@@ -19,7 +19,7 @@ mod tests;
 
 pub use contents::{
     Authentication, Backend, BackendAuth, BackendKind, Certificates, Contents, Cors, Deployment,
-    OutputTokens, Quota, QuotaFacts, Retry, Route, Rule, Scope, StreamUsage, Target,
+    OutputTokens, Override, Quota, QuotaFacts, Retry, Route, Rule, Scope, StreamUsage, Target,
 };
 pub use endpoint::{Endpoint, EndpointName, FlatTarget};
 pub use limit::{FlatLimit, SubjectPart};

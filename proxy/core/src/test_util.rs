@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::auth::{Key, KeyDigest};
 use crate::names::{ConsumerMatch, ConsumerName, ObjectName, Usage};
-use crate::quota::{Cost, Limit, Mode, OnStoreLoss, Unit, Window};
+use crate::quota::{Cost, Limit, Mode, OnStoreLoss, Unit, WarnAt, Window};
 use crate::table::{
     Authentication, Backend, BackendAuth, BackendKind, Deployment, OutputTokens, Quota, Retry,
     Route, Rule, Scope, StreamUsage, Target,
@@ -105,7 +105,9 @@ pub fn quota(name: &str, limits: Vec<Limit>) -> Quota {
         attribute: "".into(),
         mode: Mode::Enforce,
         on_store_loss: OnStoreLoss::Share,
+        warn_at: WarnAt::default(),
         limits,
+        overrides: Vec::new(),
         unsupported: None,
     }
 }

@@ -48,7 +48,7 @@ pub enum Code {
     NoBackend,
     /// The gateway has no table yet.
     NotReady,
-    /// The gateway has no room for more.
+    /// The gateway has no memory or file descriptor left.
     Overloaded,
     /// The backend does not accept a connection.
     UpstreamUnreachable,
@@ -193,10 +193,11 @@ impl Code {
             }
             Self::UnsupportedEncoding => "Send the body without `Content-Encoding`.",
             Self::RateLimited => {
-                "A limit on requests is spent; `retry-after` says when this request fits."
+                "A limit on requests in a second or minute is spent; `retry-after` says when this request fits."
             }
             Self::QuotaExceeded => {
-                "A limit on tokens or cost is spent; `retry-after` says when this request fits."
+                "A limit on tokens or cost, or one of a calendar window, is spent; `retry-after` says when this \
+                 request fits."
             }
             Self::ConcurrencyExceeded => {
                 "Too many requests of this consumer are running. Wait for one to end."
@@ -212,8 +213,9 @@ impl Code {
             }
             Self::NotReady => "The gateway has no routing table yet. See the operator.",
             Self::Overloaded => {
-                "The gateway has no file descriptor left for the connection. Retry; give it more, or \
-                 more replicas."
+                "The gateway has no memory or file descriptor left for this. Retry; give it more, or more \
+                 replicas. With 429 it is the caller's own share of the memory: send fewer large bodies at \
+                 once."
             }
             Self::UpstreamUnreachable => {
                 "The backend cannot be connected. See the AIBackend's endpoint."

@@ -90,6 +90,22 @@ pub struct Limit {
 }
 
 impl Limit {
+    /// Whether it refuses every request, also one that asks for nothing of its unit.
+    #[must_use]
+    pub const fn admits_nothing(&self) -> bool {
+        self.amount == 0
+    }
+
+    /// The same with one replica's part of another amount. Rounded down: together the replicas never
+    /// admit more than declared.
+    #[must_use]
+    pub fn share(&self, amount: u64, replicas: u64) -> Self {
+        Self {
+            amount: amount.checked_div(replicas).unwrap_or(amount),
+            ..self.clone()
+        }
+    }
+
     /// The reason word of a request that this limit refuses.
     #[must_use]
     pub const fn code(&self) -> Code {

@@ -25,6 +25,8 @@ pub struct CounterReading {
     pub reserved: u64,
     /// What this replica allows: the whole limit with a shared store, else its share.
     pub amount: u64,
+    /// What all replicas together allow the subject, if an override of its quota says so.
+    pub overridden: Option<u64>,
 }
 
 /// A replica's share of what departed replicas used of a calendar period.

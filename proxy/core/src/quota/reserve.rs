@@ -85,10 +85,20 @@ pub fn reserve<R: FromIterator<Reservation>>(
     now: Moment,
 ) -> Result<R, Shortfall> {
     judge(entries, cost, now)?;
-    Ok(entries
-        .iter_mut()
+    Ok(debit(entries, cost, now))
+}
+
+/// Debits `cost` from all entries, also where it does not fit: what happened anyway. What exceeds a limit is
+/// debt.
+pub fn debit<R: FromIterator<Reservation>>(
+    entries: &mut [Entry<'_>],
+    cost: &Cost,
+    now: Moment,
+) -> R {
+    let debited = entries.iter_mut();
+    debited
         .map(|entry| entry.debit(cost.of(entry.limit.unit), now))
-        .collect())
+        .collect()
 }
 
 /// Whether [`reserve`] would debit `cost` at this moment. For requests that wait for another reason:
@@ -160,6 +170,9 @@ impl Entry<'_> {
             return Check::Fits;
         }
         let judged = |fits: Result<(), Wait>| fits.map_or_else(Check::Refuses, |()| Check::Fits);
+        if self.limit.admits_nothing() {
+            return Check::Refuses(Wait::Never);
+        }
         match &self.backing {
             Backing::Own => judged(self.counter.fits(self.limit, ask, now)),
             Backing::Lent(_) | Backing::Cut(..) if ask > self.limit.amount => {
@@ -213,6 +226,9 @@ impl Entry<'_> {
     /// The wait without other requests. It is exact for counters of this replica alone and after a
     /// recent refusal of the store; else it is the longest possible.
     pub fn forecast(&mut self, ask: u64, now: Moment) -> Result<(), Wait> {
+        if self.limit.admits_nothing() {
+            return Err(Wait::Never);
+        }
         let (Backing::Lent(escrow) | Backing::Cut(escrow, _)) = &self.backing else {
             return self.counter.fits(self.limit, ask, now);
         };
@@ -229,7 +245,8 @@ impl Entry<'_> {
     }
 
     fn debit(&mut self, ask: u64, now: Moment) -> Reservation {
-        let stamp = self.counter.debit(self.limit, ask, now);
+        let mut stamp = self.counter.debit(self.limit, ask, now);
+        stamp.over |= self.limit.admits_nothing();
         let shadow = self.mode == Mode::Shadow;
         let (lease, over) = match &mut self.backing {
             Backing::Own => (None, stamp.over),
@@ -238,8 +255,7 @@ impl Entry<'_> {
                 let over = used.saturating_add(ask) > self.limit.amount;
                 (Some(escrow.watch(ask)), over || stamp.over)
             }
-            Backing::Lent(escrow) => (Some(escrow.take(ask, now)), false),
-            Backing::Cut(escrow, _) => {
+            Backing::Lent(escrow) | Backing::Cut(escrow, _) => {
                 let lent = escrow.available(now) >= ask;
                 let lease = if lent {
                     escrow.take(ask, now)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::auth::{Caller, Key};
 use crate::names::{ConsumerMatch, ModelPattern, ObjectName, Secret};
-use crate::quota::{Limit, LimitName, Mode, OnStoreLoss, Per};
+use crate::quota::{Limit, LimitName, Mode, OnStoreLoss, Per, WarnAt};
 use crate::route::{HostPattern, Match};
 use crate::tokens::Price;
 
@@ -226,8 +226,13 @@ pub struct Quota {
     pub mode: Mode,
     /// What it does without the shared store.
     pub on_store_loss: OnStoreLoss,
+    /// When it warns; it refuses nothing by that.
+    pub warn_at: WarnAt,
     /// Its limits; every one must hold.
     pub limits: Vec<Limit>,
+    /// Other amounts for some callers; the first that fits counts. A subject belongs to one caller, or to
+    /// callers that an override does not tell apart.
+    pub overrides: Vec<Override>,
     /// What this proxy lacks to enforce the quota: every request that it covers is refused. The
     /// limits stay, so that their counters outlive it.
     pub unsupported: Option<Arc<str>>,
@@ -244,6 +249,25 @@ pub struct QuotaFacts<'a> {
     pub model: Option<&'a str>,
     /// The model of the first deployment that may serve it; `None` if none does.
     pub deployed_model: Option<&'a str>,
+}
+
+/// Other amounts of a quota's limits for some callers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// For these.
+    pub consumers: ConsumerMatch,
+    /// Limits by name, and their amounts; the other limits stay as they are.
+    pub amounts: Vec<(Arc<str>, u64)>,
+}
+
+impl Override {
+    /// The amount of a limit, if it has another one here.
+    #[must_use]
+    pub fn amount(&self, limit: &str) -> Option<u64> {
+        let mut amounts = self.amounts.iter();
+        let found = amounts.find(|(name, _)| **name == *limit);
+        found.map(|(_, amount)| *amount)
+    }
 }
 
 impl Route {
@@ -295,6 +319,21 @@ impl Quota {
             && self
                 .consumers
                 .matches(&caller.namespace, &caller.name, &caller.attributes)
+    }
+}
+
+impl Quota {
+    /// The place of the override that fits `caller`.
+    #[must_use]
+    pub fn override_of(&self, caller: &Caller) -> Option<usize> {
+        let Caller {
+            namespace,
+            name,
+            attributes,
+            ..
+        } = caller;
+        let mut each = self.overrides.iter();
+        each.position(|one| one.consumers.matches(namespace, name, attributes))
     }
 }
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::contents::{Quota, QuotaFacts, Scope};
+use crate::auth::Caller;
 use crate::names::ObjectName;
 use crate::quota::{Limit, LimitName, Per, SubjectKey};
 
-/// Characters shown of one part of a subject: callers name models, at any length.
+/// Characters shown of one part of a subject: what names a consumer may have any length.
 const SHOWN: usize = 128;
 
 /// A limit with its quota. A handle: tables that follow keep it as long as the quota does not change.
@@ -60,6 +61,15 @@ impl FlatLimit {
     #[must_use]
     pub fn applies(&self, facts: &QuotaFacts<'_>) -> bool {
         self.quota.applies(facts)
+    }
+
+    /// How much it allows `caller`, by all replicas together.
+    #[must_use]
+    pub fn amount_for(&self, caller: &Caller) -> u64 {
+        let place = self.quota.override_of(caller);
+        let found = place.and_then(|place| self.quota.overrides.get(place));
+        let amount = found.and_then(|found| found.amount(&self.limit.name));
+        amount.unwrap_or(self.limit.amount)
     }
 
     /// Stable identity of the counter across replicas. Costs a SHA-256: compute it once per counter,
@@ -119,7 +129,7 @@ impl FlatLimit {
             if !namespace.is_empty() {
                 text.push('/');
             }
-            // Text that a caller chose must not look like another part, nor steer a terminal.
+            // Text that others chose must not look like another part, nor steer a terminal.
             let plain = |c: char| {
                 if c.is_control() || c.is_whitespace() {
                     '?'

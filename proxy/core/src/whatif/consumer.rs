@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::admit::{Ask, Denial, Identity, Permit, admit, may_call};
-use crate::auth::{Caller, CallerKind, Key, KeyDigest};
+use crate::auth::{Caller, CallerKind, Key};
 use crate::names::Moment;
 use crate::table::Table;
 
@@ -83,9 +83,9 @@ impl Candidate {
         }
     }
 
-    /// A caller whose credential is no key of ours, if `name` is a fingerprint.
+    /// A caller whose credential is no key of ours, if `name` is that of one.
     fn unknown(name: &str) -> Option<Self> {
-        KeyDigest::is_fingerprint(name).then(|| Self {
+        Caller::is_stranger(name).then(|| Self {
             key: None,
             caller: Arc::new(Caller::stranger(name)),
         })

@@ -55,8 +55,11 @@ pub struct CounterLevel {
     pub fits: Result<(), Wait>,
 }
 
-/// Where a forecast finds its numbers.
+/// What a forecast asks of the gateway.
 pub trait Counters {
+    /// Whether the gateway serves an operation at all.
+    fn serves(&self, operation: Operation) -> bool;
+
     /// The counter of `probe`, asked for `cost` of the limit's unit.
     fn level(&self, probe: &Probe<'_>, cost: u64) -> CounterLevel;
 
@@ -67,7 +70,9 @@ pub trait Counters {
 
 /// Counters of a gateway that no request has used yet.
 #[derive(Clone, Copy, Debug)]
-pub struct Unused {
+pub struct Unused<'a> {
+    /// What the gateway serves.
+    pub served: &'a [Operation],
     /// Output tokens held for a request that sets no bound.
     pub default_output_tokens: u64,
 }
@@ -145,9 +150,13 @@ pub enum Outcome<'a> {
 
 // === impl Unused ===
 
-impl Counters for Unused {
+impl Counters for Unused<'_> {
+    fn serves(&self, operation: Operation) -> bool {
+        self.served.contains(&operation)
+    }
+
     fn level(&self, probe: &Probe<'_>, cost: u64) -> CounterLevel {
-        CounterLevel::unused(probe.limit.limit.amount, cost)
+        CounterLevel::unused(probe.limit.amount_for(probe.facts.caller), cost)
     }
 
     fn output_tokens(&self, _permit: &Permit<'_>, _model: &str) -> u64 {
@@ -163,7 +172,7 @@ impl CounterLevel {
             amount,
             used: 0,
             reserved: 0,
-            fits: if cost <= amount {
+            fits: if cost <= amount && amount > 0 {
                 Ok(())
             } else {
                 Err(Wait::Never)
@@ -239,6 +248,11 @@ pub fn forecast<'t>(
         denial: None,
     };
     match permit {
+        _ if !counters.serves(question.operation) => {
+            let operation = question.operation.as_str();
+            let message = format!("{operation} is not served by this version of the gateway");
+            forecast.denial = Some(Denial::new(Code::OperationNotServed, message));
+        }
         Ok(permit) => forecast.fill(permit, question, counters),
         Err(denial) => forecast.denial = Some(denial),
     }

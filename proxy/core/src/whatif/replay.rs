@@ -65,8 +65,10 @@ pub struct LoggedRequest {
     pub backend: Option<ObjectName>,
     /// Its deployment.
     pub deployment: Option<String>,
-    /// What it used; it asks for as much.
+    /// What it used.
     pub usage: Usage,
+    /// What was held for it, which it asks for; `None`: as much as it used.
+    pub held: Option<Usage>,
     /// Whether its reservation was given back in the end.
     pub released: bool,
 }
@@ -95,6 +97,8 @@ pub struct LimitReplay {
     /// What it refused.
     pub tally: LimitTally,
     flat: Arc<FlatLimit>,
+    /// The same by each override of its quota; `None` where it stays as it is.
+    overridden: Vec<Option<Limit>>,
     counters: HashMap<SubjectKey, Counter>,
     sweep_at: usize,
 }
@@ -126,6 +130,8 @@ struct Held {
 struct CounterId {
     /// Index of the limit.
     limit: usize,
+    /// The place of the override that it counts by.
+    place: Option<usize>,
     subject: SubjectKey,
 }
 
@@ -277,9 +283,10 @@ impl<'t> Replay<'t> {
         now: Moment,
     ) -> Result<Vec<Held>, (usize, Wait)> {
         let facts = permit.facts(caller, request.model.as_deref());
+        let held = request.held.unwrap_or(request.usage);
         let cost = Cost {
-            usage: request.usage,
-            cost_micros: permit.flat.max_price.hold_micros(request.usage),
+            usage: held,
+            cost_micros: permit.flat.max_price.hold_micros(held),
         };
         // Limits come in the order of the table, so one pass over it finds them all.
         let mut applicable = permit.limits(facts).peekable();
@@ -290,11 +297,13 @@ impl<'t> Replay<'t> {
                 continue;
             };
             let subject = flat.subject_key(&facts);
+            let place = flat.quota.override_of(caller);
             ids.push(CounterId {
                 limit: index,
+                place,
                 subject,
             });
-            entries.push(limit.entry(subject, now));
+            entries.push(limit.entry(subject, place, now));
         }
         match reserve::<Vec<_>>(&mut entries, &cost, now) {
             Ok(reservations) => Ok(ids
@@ -325,12 +334,11 @@ impl<'t> Replay<'t> {
                 running.actual.of(limit.limit.unit)
             };
             // A missing counter was swept: its reservation had left the window.
+            let place = held.counter.place;
+            let enforced = enforced(&limit.overridden, place).unwrap_or(&limit.limit);
             if let Some(counter) = limit.counters.get_mut(&held.counter.subject) {
-                Entry::own(&limit.limit, Mode::Enforce, counter).settle(
-                    held.reservation,
-                    used,
-                    now,
-                );
+                let mut entry = Entry::own(enforced, Mode::Enforce, counter);
+                entry.settle(held.reservation, used, now);
             }
         }
     }
@@ -379,7 +387,8 @@ fn actual(request: &LoggedRequest, permit: &Permit<'_>) -> (Cost, bool) {
     (cost, price.is_some())
 }
 
-/// A host and headers that lead to the logged rule, if the table still has it: the log has neither.
+/// A host and headers that lead to the logged rule, if the table still has it. No line has the
+/// headers.
 fn host_and_headers(
     table: &Table,
     host: Option<&str>,
@@ -426,12 +435,14 @@ fn served_host(route: &Route) -> String {
 impl LimitReplay {
     fn new(flat: &Arc<FlatLimit>, replicas: u64) -> Self {
         let limit = &flat.limit;
+        let overrides = flat.quota.overrides.iter();
+        let overridden = overrides.map(|one| {
+            let amount = one.amount(&limit.name);
+            amount.map(|amount| limit.share(amount, replicas))
+        });
         Self {
-            limit: Limit {
-                // Rounded down, as the gateway does.
-                amount: limit.amount.checked_div(replicas).unwrap_or(limit.amount),
-                ..limit.clone()
-            },
+            overridden: overridden.collect(),
+            limit: limit.share(limit.amount, replicas),
             tally: LimitTally::default(),
             flat: Arc::clone(flat),
             counters: HashMap::new(),
@@ -445,8 +456,8 @@ impl LimitReplay {
         &self.flat
     }
 
-    /// The counter of `subject`, ready for a reservation.
-    fn entry(&mut self, subject: SubjectKey, now: Moment) -> Entry<'_> {
+    /// The counter of `subject`, ready for a reservation by the override at `place`.
+    fn entry(&mut self, subject: SubjectKey, place: Option<usize>, now: Moment) -> Entry<'_> {
         if self.counters.len() >= self.sweep_at {
             self.counters
                 .retain(|_, counter| !counter.is_untouched(now));
@@ -454,8 +465,13 @@ impl LimitReplay {
         }
         let counter = self.counters.entry(subject);
         let counter = counter.or_insert_with(|| Counter::new(&self.limit, now));
-        Entry::own(&self.limit, self.flat.quota.mode, counter)
+        let enforced = enforced(&self.overridden, place).unwrap_or(&self.limit);
+        Entry::own(enforced, self.flat.quota.mode, counter)
     }
+}
+
+fn enforced(overridden: &[Option<Limit>], place: Option<usize>) -> Option<&Limit> {
+    overridden.get(place?)?.as_ref()
 }
 
 impl<T> Ord for Next<T> {

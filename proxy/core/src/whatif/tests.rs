@@ -4,9 +4,11 @@ use super::{
     Forecast, InvalidConsumer, LoggedRequest, Outcome, OutputFrom, Question, Replay,
     ReplaySettings, Unused, forecast,
 };
-use crate::names::{Code, Moment, Operation, Usage};
+use crate::names::{Code, ConsumerMatch, Moment, Operation, Usage};
 use crate::quota::{Mode, Per, Unit, Wait};
-use crate::table::{Authentication, Backend, Contents, Deployment, OutputTokens, Quota, Table};
+use crate::table::{
+    Authentication, Backend, Contents, Deployment, OutputTokens, Override, Quota, Table,
+};
 use crate::test_util::{backend, deployment, key, limit, object, quota, route, rule, target};
 use crate::tokens::{Price, Rates};
 
@@ -52,9 +54,23 @@ fn question(consumer: &str) -> Question {
 
 fn ask<'t>(table: &'t Table, question: &Question) -> Result<Forecast<'t>, InvalidConsumer> {
     let counters = Unused {
+        served: &[Operation::ChatCompletions],
         default_output_tokens: 20,
     };
     forecast(table, question, &counters, NOW)
+}
+
+#[test]
+fn an_operation_that_is_not_served_is_refused_though_a_rule_takes_it() {
+    let table = Table::new(plenty());
+    let question = Question {
+        operation: Operation::Embeddings,
+        ..question("alice")
+    };
+    let forecast = ask(&table, &question).expect("a known consumer");
+    let denial = forecast.denial.expect("a refusal");
+    assert_eq!(denial.code, Code::OperationNotServed);
+    assert!(denial.message.contains("Embeddings"), "{}", denial.message);
 }
 
 /// The code of a refusal, `None` for an admitted request.
@@ -304,6 +320,7 @@ fn logged(line: u64, start_ms: i64, consumer: &str) -> LoggedRequest {
             output_tokens: 0,
             ..Usage::default()
         },
+        held: None,
         released: false,
     }
 }
@@ -323,6 +340,58 @@ fn replay<'t>(table: &'t Table, requests: &[LoggedRequest]) -> Replay<'t> {
     }
     replay.finish();
     replay
+}
+
+/// A limit of 100 tokens for each consumer, and of `amount` for alice.
+fn overridden(amount: u64) -> Contents {
+    let mut contents = plenty();
+    let quota = Arc::make_mut(&mut contents.quotas[0]);
+    let of = |consumer: &str, amount| Override {
+        consumers: ConsumerMatch {
+            names: vec![crate::test_util::consumer(consumer)],
+            ..ConsumerMatch::default()
+        },
+        amounts: vec![("l".into(), amount)],
+    };
+    quota.overrides = vec![of("bob", 7), of("alice", amount), of("alice", 1)];
+    contents
+}
+
+#[test]
+fn a_forecast_and_a_replay_know_the_first_override_that_fits() {
+    let amount_of = |amount| {
+        let table = Table::new(overridden(amount));
+        let forecast = ask(&table, &question("alice")).expect("known");
+        forecast.limits[0].level.amount
+    };
+    assert_eq!((amount_of(150), amount_of(20)), (150, 20));
+    assert_eq!(code(overridden(15), &question("alice")), None);
+    let refused = Some(Code::QuotaExceeded);
+    assert_eq!(code(overridden(14), &question("alice")), refused);
+    let admitted = |amount| {
+        let table = Table::new(overridden(amount));
+        let requests = [1, 2, 3].map(|line| logged(line, 0, "ns/alice"));
+        replay(&table, &requests).tally().admitted
+    };
+    assert_eq!((admitted(180), admitted(120), admitted(60)), (3, 2, 1));
+}
+
+#[test]
+fn an_override_of_0_refuses_what_costs_nothing_too() {
+    let nothing = Question {
+        input_tokens: 0,
+        max_tokens: Some(0),
+        ..question("alice")
+    };
+    let refused = Some(Code::QuotaExceeded);
+    assert_eq!(code(overridden(0), &nothing), refused);
+    assert_eq!(code(overridden(1), &nothing), None);
+    let table = Table::new(overridden(0));
+    let free = LoggedRequest {
+        usage: Usage::default(),
+        ..logged(1, 0, "ns/alice")
+    };
+    assert_eq!(replay(&table, &[free]).tally().denied, 1);
 }
 
 #[test]
