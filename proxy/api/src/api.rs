@@ -167,6 +167,14 @@ pub fn find(rows: &'static [Api], method: &Method, path: &str) -> Result<Found, 
     Err(unserved::named(path).map_or(Unserved::Unknown, Unserved::Operation))
 }
 
+/// The operations of these rows, each once and in their order.
+#[must_use]
+pub fn served(rows: &[Api]) -> Vec<Operation> {
+    let mut served: Vec<Operation> = rows.iter().map(|row| row.operation).collect();
+    served.dedup();
+    served
+}
+
 // === impl Api ===
 
 impl Api {

@@ -51,6 +51,15 @@ struct AnthropicError<'a> {
 }
 
 impl Dialect {
+    /// Its name in logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "OpenAI",
+            Self::Anthropic => "Anthropic",
+        }
+    }
+
     /// The JSON of an error. `param` is what it is about: a field of the request, or the limit that
     /// refused it.
     #[must_use]

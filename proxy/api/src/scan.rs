@@ -25,8 +25,7 @@ pub(crate) fn body(bytes: &[u8], members: &Members, in_path: bool) -> Result<Bod
         return malformed("the body is not valid UTF-8");
     }
     let mut cursor = Cursor::new(bytes);
-    // One look over the whole: most clients write no line feed either.
-    cursor.seeks_controls = bytes.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' ';
+    cursor.seeks_controls = has_controls(bytes);
     cursor.blanks();
     if cursor.peek() != Some(b'{') {
         return malformed("the body must be a JSON object");
@@ -67,6 +66,12 @@ pub(crate) fn body(bytes: &[u8], members: &Members, in_path: bool) -> Result<Bod
         return malformed("there is text after the JSON object");
     }
     Ok(found)
+}
+
+/// One look over the whole: most clients write no line feed either. As a minimum, which the compiler finds
+/// for many bytes at once.
+fn has_controls(bytes: &[u8]) -> bool {
+    bytes.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' '
 }
 
 /// Refuses a name that is another one's in other letters: `Model`, or `max_to\u212aens` with the sign of

@@ -5,9 +5,13 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 
 use crate::body::{Body, BoundName, Layout, StreamOptions};
+use crate::pieces::Pieces;
 
 #[cfg(test)]
 mod tests;
+
+/// A body up to this size is copied for an edit: a write of several pieces costs more than that.
+const COPIED: usize = 64 << 10;
 
 const INCLUDE_USAGE: &str = "\"include_usage\":true";
 
@@ -24,9 +28,9 @@ pub struct Edit<'a> {
     pub max_bound: Option<u64>,
 }
 
-/// The body to send.
+/// The body to send. Of a large one only the edits are new, and the pieces between them share its memory.
 #[must_use]
-pub fn splice(bytes: &Bytes, body: &Body, edit: Edit<'_>) -> Bytes {
+pub fn splice(bytes: &Bytes, body: &Body, edit: Edit<'_>) -> Pieces {
     let mut edits: Vec<(Range<usize>, String)> = Vec::new();
     match &body.layout {
         Layout::Json { start, empty } => json(body, edit, *start, *empty, &mut edits),
@@ -43,9 +47,12 @@ pub fn splice(bytes: &Bytes, body: &Body, edit: Edit<'_>) -> Bytes {
         },
     }
     if edits.is_empty() {
-        return bytes.clone();
+        return bytes.clone().into();
     }
     edits.sort_unstable_by_key(|(range, _)| range.start);
+    if bytes.len() > COPIED {
+        return pieces(bytes, edits);
+    }
     let mut out = BytesMut::with_capacity(bytes.len().saturating_add(128));
     let mut at = 0;
     for (range, text) in edits {
@@ -54,7 +61,18 @@ pub fn splice(bytes: &Bytes, body: &Body, edit: Edit<'_>) -> Bytes {
         at = range.end;
     }
     out.extend_from_slice(bytes.get(at..).unwrap_or_default());
-    out.freeze()
+    out.freeze().into()
+}
+
+fn pieces(bytes: &Bytes, edits: Vec<(Range<usize>, String)>) -> Pieces {
+    let mut at = 0;
+    let mut pieces = Vec::with_capacity(edits.len() * 2 + 1);
+    for (range, text) in edits {
+        pieces.extend([bytes.slice(at..range.start.max(at)), Bytes::from(text)]);
+        at = range.end;
+    }
+    pieces.push(bytes.slice(at..));
+    pieces.into_iter().collect()
 }
 
 fn json(

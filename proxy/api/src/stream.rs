@@ -219,6 +219,12 @@ impl Stream {
         }
     }
 
+    /// How many bytes of an event wait for the rest of it.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// The end of the stream: what was held back.
     pub fn finish(&mut self) -> Bytes {
         let rest = self.held.split().freeze();

@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, StatusCode};
 use operator_compile::{Index, Object, ObjectRef, Settings, compile, decode};
 use proxy_api::coding::{Bounds, Decoder};
 use proxy_api::http1;
+use proxy_api::proxy_protocol::{MOST_BYTES, PREFIX_BYTES, Prefix};
 use proxy_api::{
     Answer, Body, BoundName, Call, Edit, Ending, Form, Malformed, Member, Prompt, Stream, count,
     find, media, splice,
@@ -26,7 +27,7 @@ const DEPLOYMENT: &str = "a \"b\"\\c";
 pub type Check = fn(&[u8]);
 
 /// Every check, by the name of its target.
-pub const CHECKS: [(&str, Check); 10] = [
+pub const CHECKS: [(&str, Check); 12] = [
     ("request_body", request_body),
     ("form", form),
     ("prompt", prompt),
@@ -34,6 +35,8 @@ pub const CHECKS: [(&str, Check); 10] = [
     ("upstream_answer", upstream_answer),
     ("coding", coding),
     ("request_path", request_path),
+    ("proxy_protocol", proxy_protocol),
+    ("claims", claims),
     ("channel_line", channel_line),
     ("objects", objects),
     ("duration", duration),
@@ -61,7 +64,7 @@ fn bounded(data: &[u8], body: &Body) {
         max_bound: Some(MOST),
         ..Edit::default()
     };
-    let edited = splice(&Bytes::copy_from_slice(data), body, edit);
+    let edited = splice(&Bytes::copy_from_slice(data), body, edit).joined();
     let again = scan(&edited).expect("an edited body is accepted");
     let stated = again.max_output_tokens().expect("a bound was put in");
     assert!(stated <= MOST, "{stated}");
@@ -87,7 +90,7 @@ pub fn request_body(data: &[u8]) {
         usage: true,
         ..Edit::default()
     };
-    let edited = splice(&Bytes::copy_from_slice(data), &body, edit);
+    let edited = splice(&Bytes::copy_from_slice(data), &body, edit).joined();
     // A number above the range of f64, or half a surrogate: JSON, but not a `Value`.
     let Ok(mut before) = serde_json::from_slice::<Value>(&strict) else {
         return;
@@ -174,7 +177,7 @@ pub fn form(data: &[u8]) {
         usage: true,
         ..Edit::default()
     };
-    let edited = splice(&bytes, &body, edit);
+    let edited = splice(&bytes, &body, edit).joined();
     let again = call
         .scan(kind, &edited, false)
         .expect("an edited form stays a form");
@@ -411,6 +414,37 @@ pub fn request_path(data: &[u8]) {
     );
 }
 
+/// A balancer's header that is accepted has a bounded length, and names the client by its addresses alone.
+///
+/// # Panics
+/// The contract is broken.
+pub fn proxy_protocol(data: &[u8]) {
+    let Some((prefix, rest)) = data.split_first_chunk::<PREFIX_BYTES>() else {
+        return;
+    };
+    let Ok(read) = Prefix::read(*prefix) else {
+        return;
+    };
+    assert!(prefix.starts_with(b"\r\n\r\n\0\r\nQUIT\n"));
+    assert!(read.length <= MOST_BYTES);
+    let mut whole = rest.to_vec();
+    whole.resize(read.length, 0);
+    let client = read.client(&whole).expect("its length holds its addresses");
+    let addresses = whole.len().min(36);
+    whole
+        .iter_mut()
+        .skip(addresses)
+        .for_each(|byte| *byte ^= 0xff);
+    assert_eq!(
+        read.client(&whole),
+        Ok(client),
+        "what is behind them decides"
+    );
+    if let Some(client) = client {
+        assert_eq!(client.to_canonical(), client);
+    }
+}
+
 /// A readable line can be written and read again, and so can the table of a snapshot.
 ///
 /// # Panics
@@ -499,4 +533,21 @@ pub fn duration(data: &[u8]) {
     assert!(text.chars().all(known), "{text:?}");
     assert!(!duration.as_std().is_zero());
     assert_eq!(duration.to_string().parse(), Ok(duration));
+}
+
+/// What a token claims is short, and of letters that no name of a consumer, log or page mistakes.
+///
+/// # Panics
+/// The contract is broken.
+pub fn claims(data: &[u8]) {
+    let Ok(token) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Some(claims) = proxy_api::claims(token) {
+        for one in [&claims.tenant, &claims.principal] {
+            assert_eq!(one.len(), 36);
+            let is_plain = |c: char| matches!(c, '0'..='9' | 'a'..='f' | '-');
+            assert!(one.chars().all(is_plain), "{one:?}");
+        }
+    }
 }

@@ -23,7 +23,8 @@ fn check(body: &str, model_in_body: bool, takes_stream_options: bool, expect: &s
         &Bytes::copy_from_slice(body.as_bytes()),
         &scanned(body),
         edit,
-    );
+    )
+    .joined();
     let sent = std::str::from_utf8(&sent).expect("text");
     assert_eq!(sent, expect);
     scanned(sent);
@@ -101,7 +102,7 @@ fn a_form_gets_its_model_replaced_or_inserted() {
             usage: true,
             ..Edit::default()
         };
-        let sent = splice(&bytes, &body, edit);
+        let sent = splice(&bytes, &body, edit).joined();
         String::from_utf8(sent.to_vec()).expect("text")
     };
     let end = "--b--\r\n";
@@ -122,7 +123,7 @@ fn a_bound_is_lowered_replaced_or_inserted() {
             ..Edit::default()
         };
         let bytes = Bytes::copy_from_slice(text.as_bytes());
-        let sent = splice(&bytes, &scanned(text), edit);
+        let sent = splice(&bytes, &scanned(text), edit).joined();
         let sent = String::from_utf8(sent.to_vec()).expect("text");
         scanned(&sent);
         sent
@@ -164,4 +165,31 @@ fn a_bound_is_lowered_replaced_or_inserted() {
     ] {
         assert_eq!(edited(sent, default, max), expect, "{sent}");
     }
+}
+
+#[test]
+fn a_large_body_goes_on_in_pieces_of_its_own_memory() {
+    let long = "x".repeat(100_000);
+    let text = format!(r#"{{"model":"m","stream":true,"max_tokens":9,"input":"{long}"}}"#);
+    let edit = Edit {
+        model: Some("deployed"),
+        usage: true,
+        default_bound: None,
+        max_bound: Some(8),
+    };
+    let bytes = Bytes::from(text.clone());
+    let mut sent = splice(&bytes, &scanned(&text), edit);
+    let expect = format!(
+        r#"{{"stream_options":{{"include_usage":true}},"model":"deployed","stream":true,"max_tokens":8,"input":"{long}"}}"#
+    );
+    assert_eq!(sent.len(), expect.len());
+    assert_eq!(sent.clone().joined(), expect);
+    let mut last = Bytes::new();
+    while let Some(piece) = sent.take_next() {
+        assert!(!piece.is_empty());
+        last = piece;
+    }
+    assert!(sent.is_empty());
+    let place = |bytes: &Bytes| bytes.as_ptr_range().end;
+    assert_eq!(place(&last), place(&bytes), "not copied");
 }
