@@ -46,6 +46,18 @@ use crate::patterns::{
      || !has(self.targetRefs) || size(self.targetRefs) == 0"
 ).message("match.namespaces chooses among the routes of the gateway, and targetRefs names routes of \
            this namespace; remove one of the two").field_path(".match"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.overrides) || size(self.overrides) == 0 || (has(self.per) && ('Consumer' in self.per \
+     || ('Attribute' in self.per && has(self.attribute) && self.overrides.all(o, \
+     (!has(o.consumers.names) || size(o.consumers.names) == 0) && has(o.consumers.attributes) \
+     && size(o.consumers.attributes) == 1 && self.attribute in o.consumers.attributes))))"
+).message("overrides need counters that belong to their consumers; add Consumer to per, or match \
+           nothing but the attribute of a per with Attribute").field_path(".overrides"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.overrides) || self.overrides.all(o, o.limits.all(l, \
+     self.limits.exists(own, own.name == l.name)))"
+).message("overrides name limits of this quota; correct the name, or add the limit")
+ .field_path(".overrides"))]
 pub struct AiQuotaSpec {
     /// The AIRoutes that the quota limits, in its own namespace, at most 16. Empty: every AIRoute
     /// of the namespace; in the installation's namespace, every route of the gateway.
@@ -82,10 +94,53 @@ pub struct AiQuotaSpec {
     /// Without a shared store it has no effect. Default: Share.
     #[serde(default)]
     pub on_store_loss: StoreLoss,
+    /// Per cents of a limit's amount, 1 to 99 and at most 4. When a counter reaches one, the log and a metric
+    /// say so once in its window, and answers carry the header `x-tundish-quota-warning`. Nothing is refused
+    /// by that. Empty: no warnings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), inner(range(min = 1, max = 99)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub warn_at: Vec<i32>,
     /// The limits, 1 to 16 with different names. A request must fit into all of them.
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub limits: Vec<Limit>,
+    /// Other amounts for some consumers, at most 32. The first that fits a consumer replaces the amounts
+    /// of the limits that it names. It needs counters that belong to the consumer: per with Consumer, or
+    /// with the Attribute that every override matches alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub overrides: Vec<Override>,
+}
+
+/// Other amounts for some consumers.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new(
+    "(has(self.consumers.names) && size(self.consumers.names) > 0) \
+     || (has(self.consumers.attributes) && size(self.consumers.attributes) > 0)"
+).message("overrides: consumers needs names or attributes; for every consumer, change limits instead")
+ .field_path(".consumers"))]
+pub struct Override {
+    /// The consumers: by name, or by attributes, or both.
+    pub consumers: ConsumerMatch,
+    /// The limits that it changes, 1 to 16 with different names.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub limits: Vec<OverriddenLimit>,
+}
+
+/// Another amount of a limit.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OverriddenLimit {
+    /// The name of one of the quota's limits.
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
+    pub name: String,
+    /// How many of its units fit into one window, 0 to 2^53 - 1. 0 refuses every request.
+    #[schemars(range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub limit: i64,
 }
 
 /// What a quota limits.

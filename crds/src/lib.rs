@@ -55,8 +55,8 @@ pub use ai_backend::{
     StreamUsage, WorkloadIdentityAuth,
 };
 pub use ai_quota::{
-    AiQuota, AiQuotaSpec, AiQuotaStatus, Limit, LimitUnit, QuotaMatch, QuotaMode, SplitBy,
-    StoreLoss, TargetRef, Window,
+    AiQuota, AiQuotaSpec, AiQuotaStatus, Limit, LimitUnit, OverriddenLimit, Override, QuotaMatch,
+    QuotaMode, SplitBy, StoreLoss, TargetRef, Window,
 };
 pub use ai_route::{
     AiRoute, AiRouteSpec, AiRouteStatus, Anonymous, ApiKeys, Authentication, BackendRef, Cors,

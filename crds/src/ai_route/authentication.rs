@@ -31,7 +31,8 @@ pub struct Authentication {
     pub anonymous: Option<Anonymous>,
     /// Write `passThrough: {}` to send the client's own Foundry key or Entra token upstream and
     /// let Foundry judge it. Every backend of the route then needs auth.type PassThrough. A key of the
-    /// gateway is never sent. Where several namespaces have routes, the installation must grant the
+    /// gateway is never sent. The consumer is `key-` and a fingerprint of the key, or, once Foundry has
+    /// accepted a token, `entra-OBJECT@TENANT`. Where several namespaces have routes, the installation must grant the
     /// hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "PassThrough")]

@@ -262,20 +262,29 @@ kind: AIQuota
 metadata: {name: chat}
 spec:
   targetRefs: [{group: tundish.dev, kind: AIRoute, name: chat, sectionName: chat}]
-  match: {models: [gpt-4o], consumers: {names: [search], attributes: {}}}
+  match: {models: [gpt-4o], namespaces: [team-a], consumers: {names: [search], attributes: {}}}
   per: [Consumer, Attribute]
   attribute: team
   mode: Shadow
   onStoreLoss: Deny
+  warnAt: [80, 95]
   limits:
   - {name: minute, unit: Tokens, limit: 100000, window: Minute}
   - {name: month, unit: CostMicros, limit: 9007199254740991, window: Month, timeZone: Europe/Vienna}
   - {name: in-flight, unit: Concurrency, limit: 20}
+  overrides:
+  - {consumers: {names: [nightly], attributes: {team: search}}, limits: [{name: minute, limit: 0}]}
 "#,
     );
     let spec = &quota.spec;
     assert_eq!(spec.target_refs[0].section_name, "chat");
     assert_eq!(spec.match_.models, ["gpt-4o"]);
+    assert_eq!(spec.match_.namespaces, ["team-a"]);
+    assert_eq!(spec.warn_at, [80, 95]);
+    assert_eq!(spec.overrides[0].consumers.names, ["nightly"]);
+    assert_eq!(spec.overrides[0].consumers.attributes["team"], "search");
+    assert_eq!(spec.overrides[0].limits[0].name, "minute");
+    assert_eq!(spec.overrides[0].limits[0].limit, 0);
     assert_eq!(
         (spec.mode, spec.on_store_loss),
         (QuotaMode::Shadow, StoreLoss::Deny)
