@@ -9,6 +9,7 @@ use crate::diagnostic::Verdict;
 use crate::grant::Permissions;
 use crate::host_claim::HostClaims;
 use crate::index::Index;
+use crate::mixed::MixedRules;
 use crate::object::{Kind, ObjectRef};
 use crate::reference::References;
 use crate::settings::Settings;
@@ -38,7 +39,9 @@ pub fn compile(index: &Index, settings: &Settings) -> Compiled {
     let hosts = HostClaims::new(index, settings);
     let (routes, keys) = route::compile(index, &references, &hosts, &mut verdicts);
     let prices = Prices::new(&routes, &backends, &settings.own_namespace);
-    let quotas = quota::compile(index, &settings.own_namespace, &prices, &mut verdicts);
+    let mixed = MixedRules::new(&routes, &backends);
+    let found = (&prices, &mixed);
+    let quotas = quota::compile(index, &settings.own_namespace, found, &mut verdicts);
     debug_assert!(verdicts.keys().all(|object| object.kind <= Kind::AiQuota));
     Compiled {
         contents: Contents::new(backends.into_usable(), routes, quotas, keys),

@@ -22,6 +22,7 @@ mod grant;
 mod host_claim;
 mod host_grant;
 mod index;
+mod mixed;
 mod namespace;
 mod object;
 mod price;

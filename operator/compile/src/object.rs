@@ -36,10 +36,6 @@ pub struct ObjectRef {
 
 /// An object of an index. `Debug` shows its name only, since a Secret holds credentials.
 #[derive(Clone)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "an object is moved once, into the index"
-)]
 pub enum Object {
     /// An AIBackend.
     Backend(AiBackend),

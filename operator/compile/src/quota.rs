@@ -2,23 +2,27 @@
 //! scope that can't be parsed widens it, and a limit that can't be measured admits nothing.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crds::{AiQuota, AiQuotaSpec, ConditionType, LimitUnit, QuotaMode, Reason, SplitBy, StoreLoss};
 use proxy_core::names::{ConsumerMatch, ObjectName};
-use proxy_core::quota::{Limit, Mode, OnStoreLoss, Per, Period, TimeZone, Unit, Window};
+use proxy_core::quota::{Limit, Mode, OnStoreLoss, Per, Period, TimeZone, Unit, WarnAt, Window};
 use proxy_core::table::{Quota, Scope};
 
-use crate::bounds::{is_label, is_model_pattern, is_subdomain};
+use crate::bounds::{is_label, is_model_pattern};
 use crate::diagnostic::{Findings, Verdict};
 use crate::index::{Index, Stored};
+use crate::mixed::MixedRules;
 use crate::object::{Kind, ObjectRef};
 use crate::route::{consumers, models};
 use crate::unpriced::Prices;
 
-const CONDITIONS: [ConditionType; 1] = [ConditionType::Accepted];
+mod overrides;
+mod scope;
 
-const NAMESPACES: &str = "spec.match.namespaces";
+use self::overrides::overrides;
+use self::scope::scope;
+
+const CONDITIONS: [ConditionType; 1] = [ConditionType::Accepted];
 
 /// The name of the limit of a quota without a valid one.
 const NOTHING: &str = "invalid";
@@ -30,7 +34,7 @@ const UNKNOWN_ZONE: &str = "Etc/Unknown";
 pub(crate) fn compile(
     index: &Index,
     own_namespace: &str,
-    prices: &Prices<'_>,
+    (prices, mixed): (&Prices<'_>, &MixedRules<'_>),
     verdicts: &mut BTreeMap<ObjectRef, Verdict>,
 ) -> Vec<Quota> {
     let mut quotas = Vec::with_capacity(index.quotas.len());
@@ -42,7 +46,17 @@ pub(crate) fn compile(
             Stored::Decoded(quota) => {
                 let (mut compiled, partial) = validate(name, quota, whole, index, &mut findings);
                 require_prices(&mut compiled, quota, prices, &mut findings);
+                compiled.overrides = overrides(&compiled, &quota.spec, &mut findings);
                 close(&mut compiled.limits);
+                for message in mixed.told_apart(&compiled) {
+                    let is_split = compiled.models.is_empty();
+                    let field = if is_split {
+                        "spec.per"
+                    } else {
+                        "spec.match.models"
+                    };
+                    findings.note(field, message);
+                }
                 quotas.push(compiled);
                 (quota.metadata.generation.unwrap_or(0), partial)
             }
@@ -86,7 +100,9 @@ fn nothing(name: &ObjectName, scope: Scope) -> Quota {
         attribute: "".into(),
         mode: Mode::Enforce,
         on_store_loss: OnStoreLoss::Deny,
+        warn_at: WarnAt::default(),
         limits: vec![no_requests()],
+        overrides: Vec::new(),
         unsupported: None,
     }
 }
@@ -144,10 +160,26 @@ fn validate(
             StoreLoss::Deny => OnStoreLoss::Deny,
             StoreLoss::Allow => OnStoreLoss::Allow,
         },
+        warn_at: warn_at(&spec.warn_at, findings),
         limits: limits(spec, findings),
+        overrides: Vec::new(),
         unsupported: None,
     };
     (compiled, partial)
+}
+
+fn warn_at(declared: &[i32], findings: &mut Findings) -> WarnAt {
+    let mut levels = Vec::with_capacity(declared.len());
+    for (i, percent) in declared.iter().enumerate() {
+        match u8::try_from(*percent) {
+            Ok(level) if (1..100).contains(&level) => levels.push(level),
+            Ok(_) | Err(_) => {
+                let message = "must be 1 to 99 per cent, and gives no warning until then";
+                findings.invalid(format!("spec.warnAt[{i}]"), message);
+            }
+        }
+    }
+    WarnAt::new(levels)
 }
 
 /// A limit on cost counts nothing where a price is unknown, and would admit whatever goes there.
@@ -194,141 +226,6 @@ const fn split(declared: SplitBy) -> Per {
         SplitBy::Model => Per::Model,
         SplitBy::Route => Per::Route,
         SplitBy::Attribute => Per::Attribute,
-    }
-}
-
-// === scope ===
-
-/// The scope, and whether a target is missing while another exists. A missing target stays in the
-/// scope: the quota holds at once when it appears.
-fn scope(
-    name: &ObjectName,
-    spec: &AiQuotaSpec,
-    whole: Scope,
-    index: &Index,
-    findings: &mut Findings,
-) -> (Scope, bool) {
-    let namespaces = &spec.match_.namespaces;
-    if !namespaces.is_empty() {
-        if let Scope::Namespace(own) = &whole {
-            let message = format!(
-                "is only for a quota in the installation's own namespace, so all routes of namespace \
-                 {own} count; remove it"
-            );
-            findings.invalid(NAMESPACES, message);
-        } else if !spec.target_refs.is_empty() {
-            let message = "chooses among the routes of the gateway, and targetRefs names routes of this \
-                           namespace, which all count; remove one of the two";
-            findings.invalid(NAMESPACES, message);
-        } else {
-            return (of_namespaces(namespaces, whole, index, findings), false);
-        }
-    }
-    if spec.target_refs.is_empty() {
-        return (whole, false);
-    }
-    let mut targets = Vec::with_capacity(spec.target_refs.len());
-    let mut missing = Vec::new();
-    let mut all_parsed = true;
-    for (i, target) in spec.target_refs.iter().enumerate() {
-        let field = format!("spec.targetRefs[{i}]");
-        let group_fits = target.group.is_empty() || target.group == crds::GROUP;
-        let kind_fits = target.kind.is_empty() || target.kind == Kind::AiRoute.as_str();
-        let section = target.section_name.as_str();
-        if !(group_fits && kind_fits) {
-            all_parsed = false;
-            let message = "a target must be of kind AIRoute in group tundish.dev, so the quota \
-                           covers everything that it could until then; leave out kind and group";
-            findings.invalid(field, message);
-        } else if !is_subdomain(&target.name) || !(section.is_empty() || is_label(section)) {
-            all_parsed = false;
-            let message = "names no AIRoute or rule, so the quota covers everything that it could \
-                           until then; correct name and sectionName";
-            findings.invalid(field, message);
-        } else {
-            let route = ObjectName::new(name.namespace(), target.name.as_str());
-            missing.extend(absent(&route, section, index).map(|message| (field, message)));
-            targets.push((route, (!section.is_empty()).then(|| section.into())));
-        }
-    }
-    let some_exist = missing.len() < targets.len();
-    for (field, message) in &missing {
-        let (condition, reason) = (ConditionType::Accepted, Reason::TargetNotFound);
-        if some_exist {
-            findings.warning(condition, Reason::PartiallyInvalid, field, message);
-        } else {
-            findings.error(condition, reason, field, message);
-        }
-    }
-    targets.sort();
-    targets.dedup();
-    let partial = some_exist && !missing.is_empty();
-    (
-        if all_parsed {
-            Scope::Targets(targets)
-        } else {
-            whole
-        },
-        partial,
-    )
-}
-
-/// The routes of these namespaces. If one cannot be read, those of all: the others alone would let it
-/// through.
-fn of_namespaces(
-    declared: &[String],
-    whole: Scope,
-    index: &Index,
-    findings: &mut Findings,
-) -> Scope {
-    let mut all_parsed = true;
-    for (i, namespace) in declared.iter().enumerate() {
-        let field = format!("{NAMESPACES}[{i}]");
-        if !is_label(namespace) {
-            all_parsed = false;
-            let message = "is no name of a namespace, so the routes of all namespaces count until then; \
-                           correct it";
-            findings.invalid(field, message);
-        } else if !index
-            .routes
-            .keys()
-            .any(|route| route.namespace() == namespace)
-        {
-            let message = format!(
-                "namespace {namespace} has no AIRoute, so nothing of it counts; create one or correct \
-                 the name"
-            );
-            findings.note(field, message);
-        }
-    }
-    if !all_parsed {
-        return whole;
-    }
-    let mut all: Vec<Arc<str>> = declared.iter().map(|one| one.as_str().into()).collect();
-    all.sort();
-    all.dedup();
-    match &*all {
-        [one] => Scope::Namespace(Arc::clone(one)),
-        _ => Scope::Namespaces(all),
-    }
-}
-
-/// The missing part of a target, if any.
-fn absent(route: &ObjectName, section: &str, index: &Index) -> Option<String> {
-    let name = route.name();
-    match index.routes.get(route) {
-        None => Some(format!(
-            "AIRoute {name} does not exist in this namespace; create it or correct the name"
-        )),
-        Some(Stored::Decoded(found))
-            if !section.is_empty() && !found.spec.rules.iter().any(|r| r.name == section) =>
-        {
-            Some(format!(
-                "AIRoute {name} has no rule {section:?}; correct sectionName"
-            ))
-        }
-        // The rules of an undecodable route are unknown; its own verdict says so.
-        Some(Stored::Decoded(_) | Stored::Undecodable { .. }) => None,
     }
 }
 

@@ -9,8 +9,8 @@ use proxy_core::names::{Attributes, ConsumerMatch};
 use proxy_core::quota::{Limit, Window};
 use proxy_core::route::Match;
 use proxy_core::table::{
-    Authentication, Backend, BackendAuth, Contents, Cors, Deployment, OutputTokens, Quota, Retry,
-    Route, Rule, Scope, Target,
+    Authentication, Backend, BackendAuth, Contents, Cors, Deployment, OutputTokens, Override,
+    Quota, Retry, Route, Rule, Scope, Target,
 };
 use proxy_core::tokens::{LongContext, Price, Rates};
 
@@ -342,7 +342,9 @@ fn quota(out: &mut String, quota: &Quota) {
         attribute,
         mode,
         on_store_loss,
+        warn_at,
         limits,
+        overrides,
         unsupported: _,
     } = quota;
     line(out, 0, format_args!("quota {name}"));
@@ -372,6 +374,10 @@ fn quota(out: &mut String, quota: &Quota) {
             "per {per:?} attribute {attribute:?}; {mode:?}; without store: {on_store_loss:?}"
         ),
     );
+    if !warn_at.levels().is_empty() {
+        let levels = warn_at.levels().iter().map(|level| format!("{level}%"));
+        line(out, 1, format_args!("warns at {}", list(levels)));
+    }
     for limit in limits {
         let Limit {
             name,
@@ -389,6 +395,16 @@ fn quota(out: &mut String, quota: &Quota) {
             out,
             1,
             format_args!("limit {name}: {amount} {} {window}", unit.as_str()),
+        );
+    }
+    for Override { consumers, amounts } in overrides {
+        let amounts = amounts
+            .iter()
+            .map(|(name, amount)| format!("{name}={amount}"));
+        line(
+            out,
+            1,
+            format_args!("override {}; {}", consumer_match(consumers), list(amounts)),
         );
     }
 }

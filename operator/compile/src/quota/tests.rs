@@ -126,6 +126,188 @@ fn a_limit_that_cannot_be_measured_admits_nothing() {
     }
 }
 
+/// The amounts of each override of a quota with 10 requests a minute, and what is found.
+fn overridden(per: Value, attribute: &str, overrides: Value) -> (Vec<Vec<u64>>, Vec<String>) {
+    let compiled = with(|spec| {
+        spec["per"] = per;
+        if !attribute.is_empty() {
+            spec["attribute"] = json!(attribute);
+        }
+        spec["overrides"] = overrides;
+    });
+    let overrides = compiled.contents.quotas[0].overrides.iter();
+    let amounts = overrides.map(|one| one.amounts.iter().map(|(_, amount)| *amount).collect());
+    (amounts.collect(), found(&compiled, Kind::AiQuota, "team/q"))
+}
+
+fn minute(limit: i64) -> Value {
+    json!([{"name": "minute", "limit": limit}])
+}
+
+#[test]
+fn overrides_change_the_amounts_of_consumers_with_counters_of_their_own() {
+    let named = json!([
+        {"consumers": {"names": ["nightly"]}, "limits": minute(400)},
+        {"consumers": {"names": ["other/x"], "attributes": {"team": "a"}}, "limits": minute(0)},
+    ]);
+    let (amounts, none) = overridden(json!(["Consumer"]), "", named.clone());
+    assert_eq!((amounts, none), (vec![vec![400], vec![0]], Vec::new()));
+    let team = json!([{"consumers": {"attributes": {"team": "a"}}, "limits": minute(400)}]);
+    let (amounts, none) = overridden(json!(["Attribute"]), "team", team);
+    assert_eq!((amounts, none), (vec![vec![400]], Vec::new()));
+    // Names: a bare one is of the quota's own namespace.
+    let compiled = with(|spec| {
+        spec["per"] = json!(["Consumer"]);
+        spec["overrides"] = named;
+    });
+    let overrides = compiled.contents.quotas[0].overrides.iter();
+    let names = overrides.map(|one| one.consumers.names[0].to_string());
+    assert_eq!(names.collect::<Vec<_>>(), ["team/nightly", "other/x"]);
+}
+
+#[test]
+fn a_platforms_override_by_a_label_says_who_can_claim_it() {
+    let check = |name: &str, consumers: Value, limit: i64| {
+        scope_of(name, |spec| {
+            spec["per"] = json!(["Consumer"]);
+            spec["overrides"] = json!([{"consumers": consumers, "limits": minute(limit)}]);
+        })
+        .1
+    };
+    let label = json!({"attributes": {"tier": "gold"}});
+    let warned = ["Accepted at spec.overrides[0].consumers"];
+    assert_eq!(check("tundish-system/q", label.clone(), 400), warned);
+    assert_eq!(check("tundish-system/q", label.clone(), 3), [""; 0]);
+    assert_eq!(check("team/q", label, 400), [""; 0]);
+    let named = json!({"names": ["team/x"], "attributes": {"tier": "gold"}});
+    assert_eq!(check("tundish-system/q", named, 400), [""; 0]);
+}
+
+#[test]
+fn an_override_without_counters_of_its_own_raises_nothing_and_still_lowers() {
+    let named = |limit| json!([{"consumers": {"names": ["n"]}, "limits": minute(limit)}]);
+    let invalid = |field: &str| vec![format!("Invalid at spec.overrides[0]{field}")];
+    for per in [json!([]), json!(["Model", "Route"])] {
+        assert_eq!(
+            overridden(per.clone(), "", named(400)),
+            (vec![vec![10]], invalid(""))
+        );
+        assert_eq!(overridden(per, "", named(3)), (vec![vec![3]], invalid("")));
+    }
+    for consumers in [
+        json!({"attributes": {"tier": "a"}}),
+        json!({"attributes": {"team": "a", "tier": "a"}}),
+        json!({"names": ["n"], "attributes": {"team": "a"}}),
+    ] {
+        let overrides = json!([{"consumers": consumers, "limits": minute(400)}]);
+        let found = overridden(json!(["Attribute"]), "team", overrides);
+        assert_eq!(found, (vec![vec![10]], invalid("")), "{consumers}");
+    }
+    let everyone = json!([{"consumers": {}, "limits": minute(400)}]);
+    let found = overridden(json!(["Consumer"]), "", everyone);
+    assert_eq!(found, (vec![vec![10]], invalid(".consumers")));
+}
+
+#[test]
+fn parts_of_an_override_in_error_are_named_and_never_admit_more() {
+    let check = |limits: Value, amounts: &[u64], place: &str| {
+        let overrides = json!([{"consumers": {"names": ["n"]}, "limits": limits}]);
+        let found = overridden(json!(["Consumer"]), "", overrides);
+        let expect = vec![format!("Invalid at spec.overrides[0].limits{place}")];
+        assert_eq!(found, (vec![amounts.to_vec()], expect));
+    };
+    check(minute(-1), &[0], "[0].limit");
+    check(json!([{"name": "gone", "limit": 9}]), &[], "[0].name");
+    let twice = json!([{"name": "minute", "limit": 400}, {"name": "minute", "limit": 20}]);
+    check(twice, &[20], "[1].name");
+    let consumers = json!({"names": ["n"]});
+    let again = json!([
+        {"consumers": consumers, "limits": minute(1)},
+        {"consumers": consumers, "limits": minute(2)},
+    ]);
+    let (_, found) = overridden(json!(["Consumer"]), "", again);
+    assert_eq!(found, ["Accepted at spec.overrides[1]"]);
+}
+
+#[test]
+fn an_override_does_not_open_a_limit_in_error() {
+    let compiled = with(|spec| {
+        spec["per"] = json!(["Consumer"]);
+        spec["limits"][0]["unit"] = json!("CostMicros");
+        spec["overrides"] = json!([{"consumers": {"names": ["n"]}, "limits": minute(400)}]);
+    });
+    let quota = &compiled.contents.quotas[0];
+    assert_eq!(quota.limits[0].amount, 0);
+    assert_eq!(quota.overrides[0].amounts[0].1, 0);
+    assert_eq!(
+        found(&compiled, Kind::AiQuota, "team/q"),
+        ["PriceMissing at spec.limits[0].unit"]
+    );
+}
+
+#[test]
+fn a_quota_that_tells_models_apart_says_which_rules_do_not() {
+    let check = |models: Value, per: Value, backend_refs: Value| {
+        let mut quota = fixture::quota("team/q");
+        quota["spec"]["match"] = json!({ "models": models });
+        quota["spec"]["per"] = per;
+        let mut route = fixture::route("team/chat");
+        route["spec"]["rules"][0]["backendRefs"] = backend_refs;
+        let mut backend = fixture::backend("team/eu");
+        backend["spec"]["deployments"] = json!([
+            {"name": "large", "model": "gpt-4o"},
+            {"name": "small", "model": "gpt-4o-mini"},
+        ]);
+        let compiled = compiled([quota, route, backend]);
+        let verdict = fixture::verdict(&compiled, Kind::AiQuota, "team/q");
+        assert!(verdict.conditions[0].holds);
+        let found = verdict.diagnostics.iter();
+        let found: Vec<_> = found
+            .map(|one| format!("{}: {}", one.field, one.message))
+            .collect();
+        found.join("; ")
+    };
+    let spill = || {
+        json!([
+            {"name": "eu", "deployment": "small", "priority": 1},
+            {"name": "eu", "deployment": "large"},
+        ])
+    };
+    let told = |field: &str| {
+        format!(
+            "{field}: rule all of AIRoute team/chat may send to deployment small, whose model is not that \
+             of large; its requests count as those of large; to count small apart, give it a rule of its own"
+        )
+    };
+    assert_eq!(
+        check(json!([]), json!(["Model"]), spill()),
+        told("spec.per")
+    );
+    let models = |name: &str| check(json!([name]), json!([]), spill());
+    assert_eq!(models("gpt-4o"), told("spec.match.models"));
+    assert_eq!(models("gpt-4o-mini"), told("spec.match.models"));
+    assert_eq!(models("gpt-4o*"), "");
+    assert_eq!(models("o3"), "");
+    assert_eq!(check(json!([]), json!(["Consumer"]), spill()), "");
+    let unused = json!([
+        {"name": "eu", "deployment": "large"},
+        {"name": "eu", "deployment": "small", "weight": 0},
+    ]);
+    assert_eq!(check(json!([]), json!(["Model"]), unused), "");
+    assert_eq!(
+        check(json!([]), json!(["Model"]), json!([{"name": "eu"}])),
+        ""
+    );
+}
+
+#[test]
+fn warnings_are_sorted_and_what_is_no_percentage_is_named() {
+    let compiled = with(|spec| spec["warnAt"] = json!([95, 80, 0, 100, -1, 80]));
+    assert_eq!(compiled.contents.quotas[0].warn_at.levels(), [80, 95]);
+    let places = [2, 3, 4].map(|place| format!("Invalid at spec.warnAt[{place}]"));
+    assert_eq!(found(&compiled, Kind::AiQuota, "team/q"), places);
+}
+
 #[test]
 fn a_shadowed_quota_in_error_still_refuses_nothing() {
     let compiled = with(|spec| {
