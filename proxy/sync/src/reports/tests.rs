@@ -18,6 +18,7 @@ fn reading(n: u32, used: u64, limit: &str) -> CounterReading {
         used,
         reserved: 0,
         amount: 100,
+        overridden: None,
     }
 }
 

@@ -48,6 +48,8 @@ pub struct CheckpointCounter {
     pub departed: u64,
     /// Usage of listed replicas, by their index.
     pub used: Vec<(usize, u64)>,
+    /// What all replicas together allow the subject, if an override of its quota says so.
+    pub overridden: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,6 +71,8 @@ struct Counter {
     d: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     u: Vec<(usize, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    o: Option<u64>,
 }
 
 #[expect(
@@ -139,6 +143,7 @@ impl From<&CheckpointCounter> for Counter {
             p: counter.period_start_ms,
             d: counter.departed,
             u: counter.used.clone(),
+            o: counter.overridden,
         }
     }
 }
@@ -152,6 +157,7 @@ impl From<Counter> for CheckpointCounter {
             period_start_ms: counter.p,
             departed: counter.d,
             used: counter.u,
+            overridden: counter.o,
         }
     }
 }

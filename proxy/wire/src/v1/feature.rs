@@ -67,6 +67,18 @@ const PER_NAMESPACE: Feature = Feature {
     needed_by: |declared| matches!(declared, Declared::Quota(quota) if quota.per.contains(&Per::Namespace)),
 };
 
+/// A smaller amount for some consumers: a proxy that overlooks it admits them more. Larger ones need
+/// nothing, since such a proxy admits less.
+const SMALLER_OVERRIDES: Feature = Feature {
+    name: "smallerOverrides",
+    needed_by: |declared| {
+        matches!(declared, Declared::Quota(quota) if quota.limits.iter().any(|limit| {
+            let mut overrides = quota.overrides.iter();
+            overrides.any(|one| one.amount(&limit.name).is_some_and(|amount| amount < limit.amount))
+        }))
+    },
+};
+
 /// An entry that a proxy cannot enforce as declared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unsupported {
@@ -102,7 +114,12 @@ pub(super) fn needs(json: &str) -> Result<Vec<String>, serde_json::Error> {
 impl Features {
     /// What this build knows. A restriction that older proxies would overlook is added here, with a
     /// line in the fixtures' README.
-    pub const KNOWN: Self = Self(&[OUTPUT_TOKENS, CONSUMER_NAMESPACES, PER_NAMESPACE]);
+    pub const KNOWN: Self = Self(&[
+        OUTPUT_TOKENS,
+        CONSUMER_NAMESPACES,
+        PER_NAMESPACE,
+        SMALLER_OVERRIDES,
+    ]);
 
     /// The names of the features that an object uses.
     pub(super) fn needed_by(self, declared: Declared<'_>) -> Vec<&'static str> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proxy_core::names::{ModelPattern, ObjectName};
-use proxy_core::quota::{self, Mode, OnStoreLoss, Per, Period, TimeZone, Unit};
+use proxy_core::quota::{self, Mode, OnStoreLoss, Per, Period, TimeZone, Unit, WarnAt};
 use proxy_core::table;
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,23 @@ pub(super) struct Quota {
     attribute: Arc<str>,
     mode: Text<Mode>,
     on_store_loss: Text<OnStoreLoss>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    warn_at: Vec<u8>,
     limits: Vec<Limit>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    overrides: Vec<Override>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Override {
+    consumers: ConsumerMatch,
+    limits: Vec<Amount>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Amount {
+    name: Arc<str>,
+    amount: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -82,7 +98,9 @@ impl From<&table::Quota> for Quota {
             attribute: Arc::clone(&quota.attribute),
             mode: Text(quota.mode),
             on_store_loss: Text(quota.on_store_loss),
+            warn_at: quota.warn_at.levels().to_vec(),
             limits: quota.limits.iter().map(Limit::from).collect(),
+            overrides: quota.overrides.iter().map(Override::from).collect(),
         }
     }
 }
@@ -98,8 +116,37 @@ impl Quota {
             attribute: self.attribute,
             mode: self.mode.0,
             on_store_loss: self.on_store_loss.0,
+            warn_at: WarnAt::new(self.warn_at),
             limits: self.limits.into_iter().map(Limit::into_core).collect(),
+            overrides: self
+                .overrides
+                .into_iter()
+                .map(Override::into_core)
+                .collect(),
             unsupported: None,
+        }
+    }
+}
+
+impl From<&table::Override> for Override {
+    fn from(one: &table::Override) -> Self {
+        let amount = |(name, amount): &(Arc<str>, u64)| Amount {
+            name: Arc::clone(name),
+            amount: *amount,
+        };
+        Self {
+            consumers: ConsumerMatch::from(&one.consumers),
+            limits: one.amounts.iter().map(amount).collect(),
+        }
+    }
+}
+
+impl Override {
+    fn into_core(self) -> table::Override {
+        let amounts = self.limits.into_iter();
+        table::Override {
+            consumers: self.consumers.into_core(),
+            amounts: amounts.map(|one| (one.name, one.amount)).collect(),
         }
     }
 }

@@ -38,6 +38,8 @@ struct Counter {
     reserved: u64,
     #[serde(default)]
     amount: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    overridden: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +153,7 @@ impl From<CounterReading> for Counter {
             used: reading.used,
             reserved: reading.reserved,
             amount: reading.amount,
+            overridden: reading.overridden,
         }
     }
 }
@@ -165,6 +168,7 @@ impl Counter {
             used: self.used,
             reserved: self.reserved,
             amount: self.amount,
+            overridden: self.overridden,
         }
     }
 }

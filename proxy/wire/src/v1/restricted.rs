@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 use proxy_core::names::{ConsumerMatch, ModelPattern, ObjectName};
-use proxy_core::quota::{Mode, OnStoreLoss};
+use proxy_core::quota::{Mode, OnStoreLoss, WarnAt};
 use proxy_core::route::{HostPattern, Match};
 use proxy_core::table::{Authentication, OutputTokens, Quota, Retry, Route, Rule, Scope};
 use serde::de::DeserializeOwned;
@@ -76,6 +76,8 @@ pub(super) fn quota(name: ObjectName, entry: &Value, reason: &str) -> Quota {
             .into_iter()
             .map(quota::Limit::into_core)
             .collect(),
+        warn_at: WarnAt::default(),
+        overrides: Vec::new(),
         unsupported: Some(reason.into()),
     }
 }

@@ -11,11 +11,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proxy_core::auth::{Key, KeyDigest};
 use proxy_core::names::{ConsumerMatch, ConsumerName, ModelPattern, ObjectName, Operation, Secret};
-use proxy_core::quota::{Limit, Mode, OnStoreLoss, Per, Period, TimeZone, Unit, Window};
+use proxy_core::quota::{Limit, Mode, OnStoreLoss, Per, Period, TimeZone, Unit, WarnAt, Window};
 use proxy_core::route::{HostPattern, Match};
 use proxy_core::table::{
     Authentication, Backend, BackendAuth, BackendKind, Contents, Cors, Deployment, OutputTokens,
-    Quota, Retry, Route, Rule, Scope, StreamUsage, Table, Target,
+    Override, Quota, Retry, Route, Rule, Scope, StreamUsage, Table, Target,
 };
 use proxy_core::tokens::{LongContext, Price, Rates};
 
@@ -123,6 +123,8 @@ fn quota(text: &str) -> Quota {
         attribute: "team".into(),
         mode: Mode::Shadow,
         on_store_loss: OnStoreLoss::Deny,
+        overrides: Vec::new(),
+        warn_at: WarnAt::default(),
         limits: vec![
             limit("rps", Unit::Requests, Window::Second),
             limit("tpm", Unit::Tokens, Window::Minute),
@@ -484,7 +486,17 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_quota()(name in any_name(), windows in vec((any_window(), 0..6usize, any::<u64>()), 0..4), scope in 0..4u8) -> Quota {
+    fn any_quota()(
+        name in any_name(), windows in vec((any_window(), 0..6usize, any::<u64>()), 0..4), scope in 0..4u8,
+        overrides in vec(vec(any::<u64>(), 0..3), 0..3), levels in vec(any::<u8>(), 0..4),
+    ) -> Quota {
+        let overridden = |amounts: Vec<u64>| Override {
+            consumers: ConsumerMatch {
+                names: vec![ConsumerName::new("team-a", "alice"), ConsumerName::new("", "anonymous")],
+                attributes: vec![("team".into(), "a".into())],
+            },
+            amounts: amounts.into_iter().enumerate().map(|(i, amount)| (i.to_string().into(), amount)).collect(),
+        };
         let limit = |(index, (window, unit, amount)): (usize, (Window, usize, u64))| Limit {
             name: index.to_string().into(),
             unit: Unit::ALL[unit],
@@ -501,6 +513,8 @@ prop_compose! {
                 _ => base.scope.clone(),
             },
             limits: windows.into_iter().enumerate().map(limit).collect(),
+            overrides: overrides.into_iter().map(overridden).collect(),
+            warn_at: WarnAt::new(levels),
             ..base
         }
     }

@@ -13,6 +13,7 @@ fn counter(used: u64) -> CheckpointCounter {
         period_start_ms: 86_400_000,
         departed: 4,
         used: vec![(0, used)],
+        overridden: None,
     }
 }
 

@@ -21,6 +21,7 @@ fn reading() -> CounterReading {
         used: 12,
         reserved: 5,
         amount: 50,
+        overridden: None,
     }
 }
 

@@ -99,6 +99,7 @@ fn report() -> Report {
         used: 12,
         reserved: 5,
         amount: 50,
+        overridden: None,
     };
     let denials = Denials {
         limit: limit_name(),
@@ -188,6 +189,63 @@ fn names_of_consumers_keep_their_namespaces_and_old_names_mean_any() {
     assert_eq!(quota["consumers"]["names"], expected);
     let expected = serde_json::json!(["team-a/alice", "*/bob"]);
     assert_eq!(quota["consumers"]["fullNames"], expected);
+}
+
+#[test]
+fn a_proxy_without_overrides_admits_no_caller_more() {
+    let needing = |change: &dyn Fn(&mut Quota)| -> Vec<String> {
+        let mut contents = contents();
+        change(Arc::make_mut(&mut contents.quotas[0]));
+        let read = as_proxy(&encode(&contents), Features(&[]));
+        read.unsupported.iter().map(ToString::to_string).collect()
+    };
+    let overridden = |amounts: &[(&str, u64)]| {
+        let amounts = amounts
+            .iter()
+            .map(|(name, amount)| ((*name).into(), *amount));
+        let overridden = Override {
+            consumers: ConsumerMatch::default(),
+            amounts: amounts.collect(),
+        };
+        needing(&move |quota| quota.overrides = vec![overridden.clone()])
+    };
+    // The limits have 1,000.
+    assert_eq!(overridden(&[("rps", 1_001), ("tpm", 1_000)]), [""; 0]);
+    let smaller = ["quota/team-a/spend needs smallerOverrides"];
+    assert_eq!(overridden(&[("rps", 2_000), ("tpm", 999)]), smaller);
+    // Namespaces make a quota cover less, so a proxy that overlooks them is stricter.
+    let namespaces = |quota: &mut Quota| {
+        quota.scope = Scope::Namespaces(vec!["team-a".into(), "team-b".into()]);
+    };
+    assert_eq!(needing(&namespaces), [""; 0]);
+    let split = |quota: &mut Quota| quota.per.insert(0, Per::Namespace);
+    assert_eq!(needing(&split), ["quota/team-a/spend needs perNamespace"]);
+}
+
+#[test]
+fn the_form_of_what_is_new_in_a_quota_is_fixed() {
+    let mut contents = contents();
+    let quota = Arc::make_mut(&mut contents.quotas[0]);
+    quota.scope = Scope::Namespaces(vec!["team-a".into(), "team-b".into()]);
+    quota.warn_at = WarnAt::new([80, 95]);
+    quota.overrides = vec![Override {
+        consumers: ConsumerMatch {
+            names: vec![ConsumerName::new("team-a", "batch")],
+            attributes: Vec::new(),
+        },
+        amounts: vec![("rps".into(), 0)],
+    }];
+    let written = encode(&contents);
+    let entry = written.entry("quota/team-a/spend").unwrap();
+    let entry: serde_json::Value = serde_json::from_str(entry.json()).unwrap();
+    assert_eq!(entry["scope"], serde_json::json!({"type": "Gateway"}));
+    assert_eq!(entry["namespaces"], serde_json::json!(["team-a", "team-b"]));
+    assert_eq!(entry["warnAt"], serde_json::json!([80, 95]));
+    let overrides = serde_json::json!([{
+        "consumers": {"names": ["batch"], "fullNames": ["team-a/batch"]},
+        "limits": [{"name": "rps", "amount": 0}],
+    }]);
+    assert_eq!(entry["overrides"], overrides);
 }
 
 #[test]
