@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proxy_core::names::Moment;
-use proxy_core::quota::{Backing, Cost, Entry, Reservation, Unit};
+use proxy_core::quota::{Backing, Cost, Entry, LimitName, Reservation, Unit};
 use smallvec::SmallVec;
 
 use crate::counters::Counters;
@@ -25,6 +25,11 @@ pub struct Charge {
     pub estimate: Cost,
     /// How the limits stood once it was reserved.
     pub levels: Levels,
+    /// The place of the enforced limit that is nearest to be spent of those which have reached a level of
+    /// `warnAt`, and how much of it was used, in per cent.
+    pub(crate) warning: Option<(usize, u64)>,
+    /// The limits in mode `Shadow` that would have refused it.
+    pub would_refuse: Vec<LimitName>,
     /// Whether it was waited for: the moment that was asked with has passed.
     pub waited: bool,
     pub(crate) clock: fn() -> Moment,
@@ -38,6 +43,8 @@ pub(crate) struct Held {
     pub(crate) asked: u64,
     /// What it may use beyond that.
     pub(crate) exposure: u64,
+    /// What an unproved caller holds of a limit that it shares.
+    pub(crate) unproved: u64,
 }
 
 /// How a reservation ended.
@@ -59,6 +66,15 @@ impl Charge {
         self.finish(actual, how, now);
     }
 
+    /// The enforced limit that is nearest to be spent, if it has reached a level of its quota's `warnAt`, and
+    /// how much of it was used once this was reserved, in per cent.
+    #[must_use]
+    pub fn warning(&self) -> Option<(&LimitName, u64)> {
+        let (place, percent) = self.warning?;
+        let (slot, _) = self.counters.all().get(place)?;
+        Some((&slot.limit, percent))
+    }
+
     /// Gives back what it holds of `Concurrency` limits, while the rest goes on.
     pub fn release_permits(&mut self) {
         let now = (self.clock)();
@@ -66,6 +82,16 @@ impl Charge {
             if live.limit.unit == Unit::Concurrency
                 && let Some(held) = held.take()
             {
+                held.settle(slot, live, 0, now, self.store.as_deref());
+            }
+        }
+    }
+
+    /// Gives all of it back: another charge counts the same request.
+    pub fn withdraw(mut self, now: Moment) {
+        self.settled = true;
+        for ((slot, live), held) in self.counters.all().iter().zip(&mut self.held) {
+            if let Some(held) = held.take() {
                 held.settle(slot, live, 0, now, self.store.as_deref());
             }
         }
@@ -106,6 +132,7 @@ impl Held {
         let mut state = slot.state.lock();
         state.reserved = state.reserved.saturating_sub(self.asked);
         state.exposure.remove(self.exposure);
+        state.unproved = state.unproved.saturating_sub(self.unproved);
         if !state.counter.suits(&live.limit) {
             // A later table counts by another window, with a new counter.
             return;
@@ -120,8 +147,12 @@ impl Held {
             backing: escrow.as_mut().map_or(Backing::Own, Backing::Lent),
         };
         entry.settle(self.taken, used, now);
+        let warning = (used > self.asked).then(|| state.warning(now)).flatten();
         let unlisted = !std::mem::replace(&mut state.listed, true);
         drop(state);
+        if let Some(warning) = warning {
+            warning.announce(slot, live);
+        }
         if unlisted && let Some(store) = store {
             store.list(slot);
         }

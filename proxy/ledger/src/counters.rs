@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use crate::ledger::Ledger;
 use crate::limit::EnforcedLimit;
 use crate::slot::{Identity, Slot};
+use crate::unproved::is_shared;
 
 /// What decides which counters a request charges.
 #[derive(Clone, Copy, Debug)]
@@ -17,12 +18,18 @@ pub struct Subject<'a> {
     pub limits: &'a [Arc<EnforcedLimit>],
     /// What decides which of them do, and by which counter.
     pub facts: QuotaFacts<'a>,
+    /// No backend has accepted the caller's credential yet.
+    pub unproved: bool,
 }
 
 /// The counters of a subject, in the one order that all requests lock them in: otherwise two of them
 /// could wait for each other. Valid as long as the limits are; keeps its counters from being swept.
 #[derive(Debug, Default)]
-pub struct Counters(SmallVec<[(Arc<Slot>, Arc<EnforcedLimit>); 4]>);
+pub struct Counters {
+    slots: SmallVec<[(Arc<Slot>, Arc<EnforcedLimit>); 4]>,
+    warn: bool,
+    pub(crate) unproved: bool,
+}
 
 /// Counters, each with the limit that it is charged by.
 pub(crate) type Slots = [(Arc<Slot>, Arc<EnforcedLimit>)];
@@ -31,26 +38,46 @@ impl Ledger {
     /// Finds the counters of a subject, and makes those that are missing.
     #[must_use]
     pub fn counters(&self, subject: &Subject<'_>, now: Moment) -> Counters {
-        let Subject { limits, facts } = subject;
-        let mut counters: SmallVec<_> = limits
+        let Subject {
+            limits,
+            facts,
+            unproved,
+        } = subject;
+        let mut slots: SmallVec<_> = limits
             .iter()
             .filter(|live| live.flat.applies(facts))
             .map(|live| {
+                let live = live.for_caller(facts.caller);
                 let place = self.place(&live.flat, facts);
                 let identity = || Identity {
                     key: live.flat.subject_key(facts),
                     subject: live.flat.subject_text(facts).into(),
                 };
-                (self.slot(place, live, identity, now), Arc::clone(live))
+                let (slot, made) = self.slot(place, live, identity, now);
+                if *unproved && made.0 && !is_shared(live) {
+                    self.unproved.made(place, |oldest| self.forget(oldest));
+                }
+                (slot, Arc::clone(live))
             })
             .collect();
-        counters.sort_unstable_by_key(|(slot, _): &(Arc<Slot>, _)| slot.place);
-        Counters(counters)
+        slots.sort_unstable_by_key(|(slot, _): &(Arc<Slot>, _)| slot.place);
+        Counters {
+            warn: slots
+                .iter()
+                .any(|(_, live): &(_, Arc<EnforcedLimit>)| live.warnings.is_some()),
+            slots,
+            unproved: *unproved,
+        }
     }
 }
 
 impl Counters {
     pub(crate) fn all(&self) -> &Slots {
-        &self.0
+        &self.slots
+    }
+
+    /// Whether one of them may warn.
+    pub(crate) const fn warn(&self) -> bool {
+        self.warn
     }
 }

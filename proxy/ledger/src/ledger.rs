@@ -3,6 +3,7 @@
 //! `reserve` takes from them, a [`Charge`] settles what was taken, a [`Slot`] is one of them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::limit::EnforcedLimit;
 use crate::metrics::{Metrics, Settlements};
 use crate::slot::{Identity, Slot, State};
 use crate::store::Store;
+use crate::unproved::Unproved;
 
 /// Locks over the map of counters: requests of different subjects rarely meet.
 pub(crate) const SHARDS: usize = 16;
@@ -37,8 +39,12 @@ pub struct Ledger {
     hashers: [RandomState; 2],
     pub(crate) settlements: Arc<Settlements>,
     pub(crate) carryover: Carryover,
+    pub(crate) unproved: Unproved,
     pub(crate) store: Option<Arc<Store>>,
 }
+
+/// Whether a counter is new.
+pub(crate) struct Made(pub(crate) bool);
 
 #[derive(Debug)]
 pub(crate) struct Shard {
@@ -61,6 +67,7 @@ impl Ledger {
             hashers: [RandomState::default(), RandomState::default()],
             settlements: Arc::new(metrics.settlements()),
             carryover: Carryover::default(),
+            unproved: Unproved::default(),
             store,
         }
     }
@@ -99,12 +106,12 @@ impl Ledger {
     /// What this replica has counted of the limits that `limit` finds. Waits for no request.
     pub fn readings<'a>(
         &self,
-        limit: impl Fn(&LimitName) -> Option<&'a EnforcedLimit>,
+        limit: impl Fn(&LimitName) -> Option<&'a Arc<EnforcedLimit>>,
     ) -> Vec<CounterReading> {
         let now = clock::now();
         let slots = self.slots().into_iter();
         slots
-            .filter_map(|slot| slot.reading(&limit(&slot.limit)?.limit, now))
+            .filter_map(|slot| slot.reading(&slot.enforced(limit(&slot.limit)?), now))
             .collect()
     }
 
@@ -149,13 +156,13 @@ impl Ledger {
     pub(crate) fn slot(
         &self,
         place: u128,
-        live: &EnforcedLimit,
+        live: &Arc<EnforcedLimit>,
         identity: impl Fn() -> Identity,
         now: Moment,
-    ) -> Arc<Slot> {
+    ) -> (Arc<Slot>, Made) {
         let shard = self.shard(place);
         if let Some(slot) = shard.read().counters.get(&place) {
-            return Arc::clone(slot);
+            return (Arc::clone(slot), Made(false));
         }
         let (name, limit) = (&live.flat.name, &live.limit);
         let mut shard = shard.write();
@@ -165,10 +172,24 @@ impl Ledger {
             let mut counter = Counter::new(limit, now);
             self.carryover.apply(name, identity.key, &mut counter);
             let escrow = self.store.is_some().then(|| Escrow::new(limit));
-            let state = State::new(counter, limit.clone(), escrow);
+            let state = State::new(counter, Arc::clone(live), escrow);
             Arc::new(Slot::new(place, name.clone(), identity, state))
         };
-        Arc::clone(shard.counters.entry(place).or_insert_with(slot))
+        match shard.counters.entry(place) {
+            Entry::Occupied(known) => (Arc::clone(known.get()), Made(false)),
+            Entry::Vacant(free) => (Arc::clone(free.insert(slot())), Made(true)),
+        }
+    }
+
+    /// Forgets a counter that no request charges; false while one does.
+    pub(crate) fn forget(&self, place: u128) -> bool {
+        let counters = &mut self.shard(place).write().counters;
+        let is_charged = |slot: &Arc<Slot>| Arc::strong_count(slot) > 1;
+        if counters.get(&place).is_some_and(is_charged) {
+            return false;
+        }
+        counters.remove(&place);
+        true
     }
 
     /// Every counter, for a look from outside. Waits for no request.

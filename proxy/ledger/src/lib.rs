@@ -10,6 +10,7 @@ mod carryover;
 mod charge;
 mod counters;
 mod exposure;
+mod hold;
 mod ledger;
 mod level;
 mod limit;
@@ -25,6 +26,8 @@ mod slot;
 mod store;
 #[cfg(feature = "test-util")]
 pub mod test_util;
+mod unproved;
+mod warning;
 
 pub use address::{InvalidAddress, StoreAddress};
 pub use agent::Agent;

@@ -38,6 +38,7 @@ struct SettlementLabels {
 pub struct Metrics {
     denials: Family<LimitLabels, Counter>,
     shadow_denials: Family<LimitLabels, Counter>,
+    warnings: Family<LimitLabels, Counter>,
     settlements: Family<SettlementLabels, Counter>,
     pub(crate) store: StoreMetrics,
 }
@@ -60,6 +61,17 @@ pub(crate) struct StoreUp {
     gauge: Gauge,
 }
 
+/// Handles for one limit.
+#[derive(Clone, Debug)]
+pub(crate) struct LimitCounters {
+    /// Requests that it refused.
+    pub(crate) denials: Counter,
+    /// Requests that it would have refused in mode Shadow.
+    pub(crate) shadow_denials: Counter,
+    /// Levels of `warnAt` that its counters have reached.
+    pub(crate) warnings: Option<Counter>,
+}
+
 /// Handles for the ways in which a reservation ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Settlements {
@@ -74,6 +86,7 @@ impl Metrics {
         let metrics = Self {
             denials: Family::default(),
             shadow_denials: Family::default(),
+            warnings: Family::default(),
             settlements: Family::default(),
             store: StoreMetrics::register(registry),
         };
@@ -88,6 +101,11 @@ impl Metrics {
             metrics.shadow_denials.clone(),
         );
         registry.register(
+            "quota_warnings",
+            "Times that a counter of a limit reached a level of its quota's warnAt, once for each window",
+            metrics.warnings.clone(),
+        );
+        registry.register(
             "settlements",
             "Reservations settled: measured (by usage), estimated (usage unknown), released (not billed)",
             metrics.settlements.clone(),
@@ -95,14 +113,16 @@ impl Metrics {
         metrics
     }
 
-    /// Requests that a limit refused, and those that it would have refused in mode Shadow.
-    pub(crate) fn denials(&self, name: &LimitName) -> (Counter, Counter) {
+    /// What is counted of one limit, which `warns` or not.
+    pub(crate) fn limit(&self, name: &LimitName, warns: bool) -> LimitCounters {
         let labels = LimitLabels {
             limit: name.to_string(),
         };
-        let denials = self.denials.get_or_create(&labels).clone();
-        let shadow_denials = self.shadow_denials.get_or_create(&labels).clone();
-        (denials, shadow_denials)
+        LimitCounters {
+            denials: self.denials.get_or_create_owned(&labels),
+            shadow_denials: self.shadow_denials.get_or_create_owned(&labels),
+            warnings: warns.then(|| self.warnings.get_or_create_owned(&labels)),
+        }
     }
 
     pub(crate) fn settlements(&self) -> Settlements {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proxy_core::quota::{Unit, Wait};
+use proxy_core::quota::{Unit, Wait, percent_used};
 
 use crate::level::Level;
 use crate::limit::EnforcedLimit;
@@ -30,6 +30,8 @@ pub enum Cause {
         /// How many run.
         running: u32,
     },
+    /// Callers whose credentials no backend has accepted yet hold what all of them may hold.
+    Unproved,
 }
 
 /// A limit that refused, and how it stands.
@@ -44,6 +46,14 @@ pub struct Spent {
 }
 
 impl Spent {
+    /// How much of it is used, in per cent, if that reaches a level of its quota's `warnAt`.
+    #[must_use]
+    pub fn warning(&self) -> Option<u64> {
+        let percent = percent_used(self.level.used, self.level.amount);
+        let warn_at = &self.limit.flat.quota.warn_at;
+        warn_at.reached(percent).map(|_| percent)
+    }
+
     /// What the limit counts.
     #[must_use]
     pub fn unit(&self) -> Unit {

@@ -9,11 +9,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::MutexGuard;
 use proxy_core::names::Moment;
 use proxy_core::quota::{
-    Backing, Cost, Counter, Entry, Escrow, Exceeded, Hold, Loss, Mode, Shortfall, Wait, judge,
-    reserve,
+    Backing, Cost, Counter, Entry, Escrow, Exceeded, Hold, Loss, Mode, Shortfall, Wait, debit,
+    judge, reserve,
 };
 use smallvec::SmallVec;
 use tokio::sync::futures::OwnedNotified;
@@ -21,12 +20,16 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::charge::{Charge, Held};
 use crate::counters::{Counters, Slots};
+use crate::hold::{Guards, hold_all, hold_part};
 use crate::ledger::Ledger;
 use crate::level::{Level, Levels};
+use crate::limit::EnforcedLimit;
 use crate::place::Place;
 use crate::refusal::{Cause, Refused, Spent};
 use crate::slot::{Slot, State};
 use crate::store::{Asked, Call};
+use crate::unproved::{is_parted, is_shared, lower, part};
+use crate::warning::Warning;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -52,8 +55,6 @@ pub struct Asking<'a> {
     /// Reads the time: after a wait, and when a charge is dropped.
     pub clock: fn() -> Moment,
 }
-
-type Guards<'a> = SmallVec<[MutexGuard<'a, State>; 4]>;
 
 #[expect(
     clippy::large_enum_variant,
@@ -167,6 +168,8 @@ impl Ledger {
             settled: false,
             estimate: asking.hold.cost,
             levels,
+            warning: None,
+            would_refuse: Vec::new(),
             waited: false,
             clock: asking.clock,
             settlements: Arc::clone(&self.settlements),
@@ -179,31 +182,50 @@ impl Ledger {
         let cost = &hold.cost;
         let mut guards: Guards<'_> = counters.iter().map(|(slot, _)| slot.state.lock()).collect();
         self.adapt(counters, &mut guards, now);
-        if let Some(index) = self.crowded(counters, &guards, hold, place) {
+        let part = if asking.counters.unproved {
+            match self.part(counters, &guards, cost) {
+                Ok(part) => Some(part),
+                Err(entry) => {
+                    let exceeded = Exceeded {
+                        entry,
+                        wait: BUSY,
+                        store_lost: false,
+                    };
+                    let mut entries = self.entries(counters, &mut guards);
+                    let why = (exceeded, Cause::Unproved);
+                    return Attempt::Exceeded(Box::new(refused(
+                        counters,
+                        &mut entries,
+                        why,
+                        asking,
+                    )));
+                }
+            }
+        } else if let Some(index) = self.crowded(counters, &guards, hold, place) {
             return self.queue(asking, guards, index, (patience.turn, place));
-        }
+        } else {
+            None
+        };
         let mut entries = self.entries(counters, &mut guards);
-        match reserve::<SmallVec<[_; 4]>>(&mut entries, cost, now) {
+        let reserved = match &part {
+            // It fits as a whole; the rest is debited once a backend has accepted the caller.
+            Some(part) => judge(&mut entries, cost, now).map(|()| debit(&mut entries, part, now)),
+            None => reserve(&mut entries, cost, now),
+        };
+        match reserved {
             Ok(taken) => {
                 let levels = Levels::of(&mut entries, now);
                 drop(entries);
-                let mut held = SmallVec::with_capacity(counters.len());
-                for (((_, live), guard), taken) in counters.iter().zip(&mut guards).zip(taken) {
-                    let ask = cost.of(live.limit.unit);
-                    let exposure = hold.exposure(live.limit.unit);
-                    guard.reserved = guard.reserved.saturating_add(ask);
-                    guard.exposure.add(exposure);
-                    if taken.over && live.mode() == Mode::Shadow {
-                        live.shadow_denials.inc();
-                    }
-                    held.push(Some(Held {
-                        taken,
-                        asked: ask,
-                        exposure,
-                    }));
-                }
+                let (held, would_refuse) = match &part {
+                    Some(part) => (hold_part(counters, &mut guards, taken, part), Vec::new()),
+                    None => hold_all(counters, &mut guards, taken, hold),
+                };
+                let warnings = warnings(asking.counters, &mut guards, now);
                 self.borrow_ahead(counters, guards, now);
-                Attempt::Reserved(self.charge(asking, held, levels))
+                let mut charge = self.charge(asking, held, levels);
+                charge.warning = announced(counters, &warnings);
+                charge.would_refuse = would_refuse;
+                Attempt::Reserved(charge)
             }
             Err(shortfall) => {
                 let exceeded = match &shortfall {
@@ -224,6 +246,52 @@ impl Ledger {
         }
     }
 
+    /// Charges what happens anyway: a backend has accepted the caller of a call that it was asked. What does
+    /// not fit a limit is debt.
+    #[must_use]
+    pub fn charge_anyway(&self, asking: Asking<'_>) -> Charge {
+        let (counters, hold, now) = (asking.counters.all(), &asking.hold, asking.now);
+        let mut guards: Guards<'_> = counters.iter().map(|(slot, _)| slot.state.lock()).collect();
+        self.adapt(counters, &mut guards, now);
+        let mut entries = self.entries(counters, &mut guards);
+        let taken = debit(&mut entries, &hold.cost, now);
+        let levels = Levels::of(&mut entries, now);
+        drop(entries);
+        let (held, would_refuse) = hold_all(counters, &mut guards, taken, hold);
+        let warnings = warnings(asking.counters, &mut guards, now);
+        self.borrow_ahead(counters, guards, now);
+        for (slot, live) in counters {
+            if !is_shared(live) {
+                self.unproved.proved(slot.place);
+            }
+        }
+        let mut charge = self.charge(&asking, held, levels);
+        charge.warning = announced(counters, &warnings);
+        charge.would_refuse = would_refuse;
+        charge
+    }
+
+    /// What an unproved caller holds of what it asks. `Err`: of this limit others hold all that there is for
+    /// callers of its kind.
+    fn part(&self, counters: &Slots, guards: &Guards<'_>, cost: &Cost) -> Result<Cost, usize> {
+        let mut held = *cost;
+        for (index, ((_, live), guard)) in counters.iter().zip(guards).enumerate() {
+            if is_parted(live) {
+                let unit = live.limit.unit;
+                let part = part(cost.of(unit), self.own_amount(live), guard.unproved);
+                lower(&mut held, unit, part.ok_or(index)?);
+            }
+        }
+        Ok(held)
+    }
+
+    /// The part of a limit that is this replica's, were it shared equally.
+    fn own_amount(&self, live: &EnforcedLimit) -> u64 {
+        let replicas = self.store.as_ref().map_or(1, |store| store.replicas());
+        let amount = live.limit.amount;
+        amount.checked_div(replicas).unwrap_or(amount)
+    }
+
     /// The first enforced limit under which too many run that may use more than they hold, for this
     /// request to be another.
     fn crowded(
@@ -238,12 +306,9 @@ impl Ledger {
             if exposure == 0 || live.mode() == Mode::Shadow {
                 return false;
             }
-            let replicas = self.store.as_ref().map_or(1, |store| store.replicas());
-            let amount = live.limit.amount;
-            let amount = amount.checked_div(replicas).unwrap_or(amount);
-            !guard
-                .exposure
-                .admits(exposure, amount, place.map(Place::told))
+            let told = place.map(Place::told);
+            let amount = self.own_amount(live);
+            !guard.exposure.admits(exposure, amount, told)
         })
     }
 
@@ -288,7 +353,7 @@ impl Ledger {
     /// Replaces counters whose window has another kind by now, and adopts changed limits.
     fn adapt(&self, counters: &Slots, guards: &mut Guards<'_>, now: Moment) {
         for (guard, (slot, live)) in guards.iter_mut().zip(counters) {
-            if guard.counts_like(&live.limit) {
+            if Arc::ptr_eq(&guard.by, live) {
                 continue;
             }
             if !guard.counter.suits(&live.limit) {
@@ -297,7 +362,7 @@ impl Ledger {
                 self.carryover.apply(&live.flat.name, slot.key, counter);
                 guard.escrow = self.store.is_some().then(|| Escrow::new(&live.limit));
             }
-            guard.limit = live.limit.clone();
+            guard.by = Arc::clone(live);
         }
     }
 
@@ -314,7 +379,7 @@ impl Ledger {
                 let State {
                     counter,
                     escrow,
-                    limit,
+                    by,
                     ..
                 } = &mut **guard;
                 let loss = away.map(|store| Loss {
@@ -328,7 +393,7 @@ impl Ledger {
                     (Some(escrow), Some(loss)) => Backing::Cut(escrow, loss),
                 };
                 Entry {
-                    limit,
+                    limit: &by.limit,
                     mode: live.mode(),
                     counter,
                     backing,
@@ -355,7 +420,7 @@ impl Ledger {
         });
         for (index, ((slot, live), guard)) in counters.iter().zip(&mut guards).enumerate() {
             let ask = cost.of(live.limit.unit);
-            let State { escrow, limit, .. } = &mut **guard;
+            let State { escrow, by, .. } = &mut **guard;
             let Some(escrow) = escrow else { continue };
             if Some(index) == busy {
                 escrow.wait_for(ask, true);
@@ -377,7 +442,7 @@ impl Ledger {
                 asked.push(Asked {
                     ask: escrow.request(if lacks { ask } else { 0 }, replicas, now),
                     slot: Arc::clone(slot),
-                    limit: limit.clone(),
+                    limit: by.limit.clone(),
                 });
             }
         }
@@ -406,7 +471,7 @@ impl Ledger {
                     && escrow.is_some_and(|escrow| escrow.runs_low(replicas, now))
             });
             for ((slot, live), guard) in counters.iter().zip(&mut guards) {
-                let State { escrow, limit, .. } = &mut **guard;
+                let State { escrow, by, .. } = &mut **guard;
                 if let Some(escrow) = escrow
                     && low
                     && live.mode() == Mode::Enforce
@@ -415,7 +480,7 @@ impl Ledger {
                     asked.push(Asked {
                         ask: escrow.request(0, replicas, now),
                         slot: Arc::clone(slot),
-                        limit: limit.clone(),
+                        limit: by.limit.clone(),
                     });
                 }
             }
@@ -441,6 +506,36 @@ impl Ledger {
             store.send(Call(asked));
         }
     }
+}
+
+/// The levels of `warnAt` that counters have reached, by their places.
+fn warnings(
+    counters: &Counters,
+    guards: &mut Guards<'_>,
+    now: Moment,
+) -> SmallVec<[(usize, Warning); 1]> {
+    if !counters.warn() {
+        return SmallVec::new();
+    }
+    let guards = guards.iter_mut().enumerate();
+    let reached = guards.filter_map(|(place, guard)| Some((place, guard.warning(now)?)));
+    reached.collect()
+}
+
+/// Announces warnings; the largest per cent of an enforced limit, and its place.
+fn announced(counters: &Slots, warnings: &[(usize, Warning)]) -> Option<(usize, u64)> {
+    let mut largest: Option<(usize, u64)> = None;
+    for (place, warning) in warnings {
+        let Some((slot, live)) = counters.get(*place) else {
+            continue;
+        };
+        warning.announce(slot, live);
+        if live.mode() == Mode::Enforce && largest.is_none_or(|(_, other)| warning.percent > other)
+        {
+            largest = Some((*place, warning.percent));
+        }
+    }
+    largest
 }
 
 const fn cause(exceeded: &Exceeded) -> Cause {

@@ -6,11 +6,12 @@ use parking_lot::Mutex;
 use proxy_core::names::Moment;
 use proxy_core::quota::{
     Backing, Counter, CounterReading, Entry, Escrow, LeaseReply, LeaseRequest, Limit, LimitName,
-    Mode, RoundTrip, SubjectKey, Wait,
+    Mode, RoundTrip, SubjectKey, Wait, Warned,
 };
 use tokio::sync::Notify;
 
 use crate::exposure::Exposure;
+use crate::limit::EnforcedLimit;
 use crate::looks::Looks;
 
 /// The subject of a counter, as a key and as text.
@@ -42,31 +43,30 @@ pub(crate) struct State {
     pub(crate) reserved: u64,
     /// What these may use beyond it.
     pub(crate) exposure: Exposure,
+    /// The part of it that unproved callers hold.
+    pub(crate) unproved: u64,
     /// The grants of the shared store, if there is one.
     pub(crate) escrow: Option<Escrow>,
-    /// The limit that it last counted by.
-    pub(crate) limit: Limit,
+    /// What it last counted by.
+    pub(crate) by: Arc<EnforcedLimit>,
     /// The agent tends it.
     pub(crate) listed: bool,
+    /// The warnings of a limit that warns, from the first on.
+    pub(crate) warned: Option<Box<Warned>>,
 }
 
 impl State {
-    pub(crate) fn new(counter: Counter, limit: Limit, escrow: Option<Escrow>) -> Self {
+    pub(crate) fn new(counter: Counter, by: Arc<EnforcedLimit>, escrow: Option<Escrow>) -> Self {
         Self {
             counter,
             reserved: 0,
             exposure: Exposure::default(),
+            unproved: 0,
             escrow,
-            limit,
+            by,
             listed: false,
+            warned: None,
         }
-    }
-
-    /// Whether `limit` is the one that it counts by. Compares what can change under one name.
-    pub(crate) fn counts_like(&self, limit: &Limit) -> bool {
-        self.limit.amount == limit.amount
-            && self.limit.unit == limit.unit
-            && self.limit.window == limit.window
     }
 
     pub(crate) fn is_untouched(&mut self, now: Moment) -> bool {
@@ -95,6 +95,12 @@ impl Slot {
             answered: Arc::default(),
             state: Mutex::new(state),
         }
+    }
+
+    /// What counts here of a limit of the table in force: its override for the subject's caller, if it has one.
+    #[must_use]
+    pub fn enforced(&self, limit: &Arc<EnforcedLimit>) -> Arc<EnforcedLimit> {
+        Arc::clone(limit.like(&self.state.lock().by))
     }
 
     /// What is used at `now`, counted as `limit` counts.
@@ -141,7 +147,8 @@ impl Slot {
 
     /// The reading for other replicas; `None` for an unused counter.
     #[must_use]
-    pub fn reading(&self, limit: &Limit, now: Moment) -> Option<CounterReading> {
+    pub fn reading(&self, enforced: &EnforcedLimit, now: Moment) -> Option<CounterReading> {
+        let limit = &enforced.limit;
         let mut state = self.state.lock();
         if !state.counter.suits(limit) {
             return None;
@@ -157,6 +164,7 @@ impl Slot {
             used,
             reserved: state.reserved.min(used),
             amount: limit.amount,
+            overridden: enforced.overridden(),
         })
     }
 }
@@ -200,7 +208,8 @@ impl Slot {
         now: Moment,
     ) -> (Option<(Limit, LeaseRequest)>, bool) {
         let mut state = self.state.lock();
-        let State { escrow, limit, .. } = &mut *state;
+        let State { escrow, by, .. } = &mut *state;
+        let limit = &by.limit;
         let Some(escrow) = escrow else {
             return (None, false);
         };
@@ -222,7 +231,8 @@ impl Slot {
     /// The return for another replica that is short; `None` while a call is under way.
     pub(crate) fn recall(&self, now: Moment) -> Option<(Limit, LeaseRequest)> {
         let mut state = self.state.lock();
-        let State { escrow, limit, .. } = &mut *state;
+        let State { escrow, by, .. } = &mut *state;
+        let limit = &by.limit;
         let escrow = escrow.as_mut()?;
         escrow
             .recall(now)
@@ -240,9 +250,10 @@ impl Slot {
         let State {
             counter,
             escrow,
-            limit,
+            by,
             ..
         } = &mut *state;
+        let limit = &by.limit;
         let escrow = escrow.as_mut()?;
         escrow.forget(counter.own_used(limit, now));
         if escrow.is_idle() {
@@ -254,7 +265,8 @@ impl Slot {
     /// The final report: unused grants are returned, and use that is not reported yet.
     pub(crate) fn surrender(&self, now: Moment) -> Option<(Limit, LeaseRequest)> {
         let mut state = self.state.lock();
-        let State { escrow, limit, .. } = &mut *state;
+        let State { escrow, by, .. } = &mut *state;
+        let limit = &by.limit;
         let escrow = escrow.as_mut()?;
         escrow.surrender();
         (!escrow.is_idle()).then(|| (limit.clone(), escrow.report(now)))

@@ -3,17 +3,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::FutureExt;
 use http::HeaderMap;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use proxy_core::admit::{Ask, admit, authenticate};
-use proxy_core::names::{Code, Moment, Operation};
-use proxy_core::quota::{Cost, Hold, Limit, Mode, Per, Unit, Wait};
-use proxy_core::table::{Contents, Quota, Table};
+use proxy_core::auth::KeyDigest;
+use proxy_core::names::{Code, ConsumerMatch, ConsumerName, Moment, Operation};
+use proxy_core::quota::{Cost, Hold, Limit, Mode, Per, Unit, Wait, WarnAt};
+use proxy_core::table::{Contents, Override, Quota, Table};
 pub(crate) use proxy_core::test_util::limit;
 use proxy_core::test_util::{backend, input_cost, quota, route, rule, target};
 
 use super::Asking;
 use crate::charge::{Charge, Settled};
-use crate::counters::Subject;
+use crate::counters::{Counters, Subject};
 use crate::ledger::{Ledger, SHARDS, SWEEP_AT};
 use crate::limit::EnforcedLimit;
 use crate::metrics::Metrics;
@@ -93,6 +97,16 @@ impl Bench {
         clock: fn() -> Moment,
         recount: impl Fn() -> Option<Hold>,
     ) -> Result<Charge, Box<Refused>> {
+        let asking = Asking {
+            counters: &self.counters(live, key, false),
+            hold,
+            now: clock(),
+            clock,
+        };
+        self.ledger.reserve(asking, recount).await
+    }
+
+    pub(crate) fn counters(&self, live: &Arc<Live>, key: &str, unproved: bool) -> Arc<Counters> {
         let headers = HeaderMap::new();
         let caller = authenticate(&live.table, "h", &[key], clock())
             .expect("passes through")
@@ -108,14 +122,9 @@ impl Bench {
         let subject = Subject {
             limits: &live.limits,
             facts: permit.facts(&caller, Some("m")),
+            unproved,
         };
-        let asking = Asking {
-            counters: &Arc::new(self.ledger.counters(&subject, clock())),
-            hold,
-            now: clock(),
-            clock,
-        };
-        self.ledger.reserve(asking, recount).await
+        Arc::new(self.ledger.counters(&subject, clock()))
     }
 }
 
@@ -252,6 +261,178 @@ fn every_kind_of_limit_has_its_code() {
         let held = bench.take(&live, "k", 1).expect("fits");
         assert_eq!(code(&refused(bench.take(&live, "k", 1))), expect);
         drop(held);
+    }
+}
+
+/// `amount` of the limit `l` for the callers with these credentials.
+fn for_callers(keys: &[&str], amount: u64) -> Override {
+    let names = keys.iter().map(|key| {
+        let fingerprint = KeyDigest::of(key).fingerprint();
+        ConsumerName::new("", fingerprint)
+    });
+    Override {
+        consumers: ConsumerMatch {
+            names: names.collect(),
+            ..ConsumerMatch::default()
+        },
+        amounts: vec![("l".into(), amount)],
+    }
+}
+
+#[test]
+fn an_override_replaces_the_amount_for_its_callers_alone() {
+    let bench = Bench::new();
+    let live = |overrides: Vec<Override>, replicas| {
+        let tokens = vec![limit("l", Unit::Tokens, 10)];
+        let mut contents = contents(Mode::Enforce, vec![Per::Consumer], tokens);
+        Arc::make_mut(&mut contents.quotas[0]).overrides = overrides;
+        bench.live(contents, replicas)
+    };
+    let overrides = || {
+        vec![
+            for_callers(&["batch", "night"], 40),
+            for_callers(&["batch", "banned"], 0),
+        ]
+    };
+    let alone = live(overrides(), 1);
+    let level = |taken: Result<Charge, Box<Refused>>| {
+        let refused = refused(taken);
+        let spent = refused.limit.expect("it is named");
+        (spent.level.amount, refused.wait)
+    };
+    let held = bench
+        .take(&alone, "batch", 40)
+        .expect("the first that fits");
+    let _other = bench.take(&alone, "other", 10).expect("as declared");
+    assert_eq!(level(bench.take(&alone, "other", 11)), (10, Wait::Never));
+    assert!(matches!(
+        level(bench.take(&alone, "batch", 1)),
+        (40, Wait::Millis(_))
+    ));
+    // Also what asks for nothing.
+    assert_eq!(level(bench.take(&alone, "banned", 0)), (0, Wait::Never));
+    // Two replicas have a half each, and what is used stays used in the next table.
+    let shared = live(overrides(), 2);
+    assert_eq!(level(bench.take(&shared, "night", 21)), (20, Wait::Never));
+    drop(held);
+    assert!(matches!(
+        level(bench.take(&shared, "batch", 1)),
+        (20, Wait::Millis(_))
+    ));
+    let without = live(Vec::new(), 1);
+    assert_eq!(level(bench.take(&without, "night", 11)), (10, Wait::Never));
+    drop(bench.take(&without, "banned", 10).expect("no override"));
+}
+
+#[test]
+fn an_override_counts_permits_and_what_a_shadow_would_refuse() {
+    let with = |mode, unit, amount| {
+        let bench = Bench::new();
+        let limits = vec![limit("l", unit, 1)];
+        let mut contents = contents(mode, vec![Per::Consumer], limits);
+        let quota = Arc::make_mut(&mut contents.quotas[0]);
+        quota.overrides = vec![for_callers(&["k"], amount)];
+        let live = bench.live(contents, 1);
+        (bench, live)
+    };
+    let (bench, live) = with(Mode::Enforce, Unit::Concurrency, 2);
+    let held = [(); 2].map(|()| bench.take(&live, "k", 1).expect("two at once"));
+    assert_eq!(
+        code(&refused(bench.take(&live, "k", 1))),
+        Code::ConcurrencyExceeded
+    );
+    drop(held);
+    drop(bench.take(&live, "k", 1).expect("none runs"));
+    let (bench, live) = with(Mode::Shadow, Unit::Tokens, 0);
+    bench.take(&live, "k", 0).expect("never refused");
+    bench.take(&live, "k", 9).expect("never refused");
+    bench.take(&live, "other", 1).expect("fits");
+    assert_eq!(limit_of(&live).shadow_denials.get(), 2);
+}
+
+#[test]
+fn a_counter_warns_once_for_each_level_and_names_the_tightest_enforced_limit() {
+    let bench = Bench::new();
+    let mut contents = contents(
+        Mode::Enforce,
+        vec![Per::Consumer],
+        vec![
+            limit("l", Unit::Tokens, 100),
+            limit("many", Unit::Requests, 1_000),
+        ],
+    );
+    let quota = Arc::make_mut(&mut contents.quotas[0]);
+    quota.warn_at = WarnAt::new([50, 80]);
+    quota.overrides = vec![for_callers(&["batch"], 1_000)];
+    let live = bench.live(contents.clone(), 1);
+    let warned = |live: &Live| {
+        let each = live.limits.iter();
+        let each = each.map(|one| one.warnings.as_ref().map_or(0, Counter::get));
+        each.collect::<Vec<_>>()
+    };
+    let warning = |charge: &Charge| {
+        let warning = charge.warning();
+        warning.map(|(limit, percent)| format!("{limit} {percent}"))
+    };
+    let mut charges = Vec::new();
+    for (tokens, percent) in [(49, None), (1, Some(50)), (20, Some(70)), (10, Some(80))] {
+        let charge = bench.take(&live, "k", tokens).expect("fits");
+        let expect = percent.map(|percent| format!("ns/q/l {percent}"));
+        assert_eq!(warning(&charge), expect);
+        charges.push(charge);
+    }
+    assert_eq!(warned(&live), [2, 0]);
+    // A refusal says it, too.
+    let spent = refused(bench.take(&live, "k", 30)).limit.expect("named");
+    assert_eq!((spent.level.used, spent.warning()), (80, Some(80)));
+    // The amount of an override decides for its callers, and other callers have their own counters.
+    let other = bench.take(&live, "batch", 499).expect("fits");
+    assert_eq!(warning(&other), None);
+    // Use beyond the hold is warned of when it settles; no new level after that.
+    other.settle(input_cost(900), Settled::Measured, clock());
+    assert_eq!(warned(&live), [3, 0]);
+    charges.clear();
+    let last = bench.take(&live, "batch", 1).expect("fits");
+    assert_eq!(warning(&last).as_deref(), Some("ns/q/l 90"));
+    assert_eq!(warned(&live), [3, 0]);
+    // A shadow warns in the log alone.
+    Arc::make_mut(&mut contents.quotas[0]).mode = Mode::Shadow;
+    let bench = Bench::new();
+    let live = bench.live(contents, 1);
+    let charge = bench.take(&live, "k", 90).expect("fits");
+    assert_eq!((warning(&charge), warned(&live)), (None, vec![1, 0]));
+}
+
+proptest! {
+    /// Whatever the overrides say, in any order of callers and tables.
+    #[test]
+    fn no_caller_is_admitted_more_than_its_amount(
+        base in 1..50u64,
+        first in 0..80u64,
+        second in 0..80u64,
+        replicas in 1..4u64,
+        asks in vec((0..3usize, 0..30u64, any::<bool>()), 1..60),
+    ) {
+        let bench = Bench::new();
+        let tokens = vec![limit("l", Unit::Tokens, base)];
+        let mut contents = contents(Mode::Enforce, vec![Per::Consumer], tokens);
+        let quota = Arc::make_mut(&mut contents.quotas[0]);
+        quota.overrides = vec![for_callers(&["a"], first), for_callers(&["a", "b"], second)];
+        let amounts = [first, second, base].map(|amount| amount / replicas);
+        let mut live = bench.live(contents.clone(), replicas);
+        let mut used = [0; 3];
+        for (caller, tokens, publishes) in asks {
+            if publishes {
+                live = bench.live(contents.clone(), replicas);
+            }
+            let taken = bench.take(&live, ["a", "b", "c"][caller], tokens);
+            let fits = amounts[caller] > 0 && used[caller] + tokens <= amounts[caller];
+            prop_assert_eq!(taken.is_ok(), fits);
+            if let Ok(charge) = taken {
+                used[caller] += tokens;
+                drop(charge);
+            }
+        }
     }
 }
 
