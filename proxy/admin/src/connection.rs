@@ -3,31 +3,35 @@
 //! Works on any stream (TCP or TLS) and refuses to know what is served. Accepting connections, TLS
 //! and bounds on how many there are belong to the caller.
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::shutdown::Shutdown;
 
+mod accepted;
 mod head;
 mod http1;
+mod http2;
+mod leash;
 mod limits;
+mod streams;
 #[cfg(test)]
 mod tests;
 
+pub use accepted::Accepted;
 pub use head::TwoLengths;
-use limits::close;
+pub use leash::Leash;
 pub use limits::{ConnectionError, Limits};
+pub use streams::Streams;
 
 /// The name of HTTP/2 in TLS (RFC 9113, 3.2).
 pub const ALPN_H2: &[u8] = b"h2";
@@ -97,39 +101,29 @@ async fn peek(stream: &TcpStream) -> io::Result<Protocol> {
 /// under way are finished and no further one is taken.
 ///
 /// `answer` cannot fail: a failed request is a response too. On HTTP/2 its futures run as tasks of
-/// their own, several at once. `refuse` gives the whole answer to a head on HTTP/1.1 that hyper would answer
-/// with a bare status; `None` leaves it so.
+/// their own, several at once. By its leash an exchange says when it must end. `refuse` gives the whole
+/// answer to a head on HTTP/1.1 that hyper would answer with a bare status; `None` leaves it so.
 ///
 /// # Errors
 /// The connection ended in any other way. For a log: the peer has got no further response.
 pub async fn serve<I, F, R, B, E>(
-    stream: I,
+    client: Accepted<I>,
     protocol: Protocol,
     limits: &Limits,
     answer: F,
     refuse: E,
-    mut shutdown: Shutdown,
+    shutdown: Shutdown,
 ) -> Result<(), ConnectionError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Fn(Request<Incoming>) -> R,
+    F: Fn(Request<Incoming>, Arc<Leash>) -> R,
     R: Future<Output = Response<B>> + Send + 'static,
-    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
     E: Fn(StatusCode) -> Option<Bytes> + Unpin,
 {
-    if protocol == Protocol::Http1 {
-        return http1::serve(stream, limits, answer, refuse, shutdown).await;
+    match protocol {
+        Protocol::Http1 => http1::serve(client, limits, answer, refuse, shutdown).await,
+        // Boxed, or connections of HTTP/1.1 would be as large.
+        Protocol::Http2 => Box::pin(http2::serve(client, limits, answer, shutdown)).await,
     }
-    let service = service_fn(move |request| {
-        let answered = answer(request);
-        async move { Ok::<_, Infallible>(answered.await) }
-    });
-    let served = limits.http2.serve_connection(TokioIo::new(stream), service);
-    // Boxed, or connections of HTTP/1.1 would be as large.
-    let mut served = Box::pin(served);
-    tokio::select! {
-        ended = served.as_mut() => return ended.map_err(ConnectionError::Http),
-        () = shutdown.requested() => served.as_mut().graceful_shutdown(),
-    }
-    close(served, limits.close).await
 }

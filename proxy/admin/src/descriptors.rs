@@ -23,6 +23,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// unread bytes may take the answer with it.
 const FIRST_BYTES: Duration = Duration::from_millis(50);
 
+/// How many files this process may have open at once.
+#[must_use]
+pub fn limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
 /// Raises the soft limit of open files to the hard one, and says so in the log if it is still low.
 pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
@@ -90,7 +96,7 @@ impl Reserve {
         drop(held);
         // Bounded: another thread may have taken the descriptor.
         if let Ok(Ok((stream, _peer))) = timeout(PAUSE, listener.accept()).await {
-            turn_away(&stream, answer).await;
+            turn_away(&stream, answer, FIRST_BYTES).await;
         }
         *self.0.lock() = spare();
     }
@@ -102,8 +108,10 @@ impl Default for Reserve {
     }
 }
 
-async fn turn_away(stream: &TcpStream, answer: &[u8]) {
-    if timeout(FIRST_BYTES, stream.readable()).await.is_ok() {
+/// Answers a caller without reading its request, whose first bytes are awaited for `wait` at most; the
+/// connection ends when `stream` is dropped.
+pub async fn turn_away(stream: &TcpStream, answer: &[u8], wait: Duration) {
+    if timeout(wait, stream.readable()).await.is_ok() {
         // Only taken out of the socket.
         stream.try_read(&mut [0; 4_096]).ok();
     }

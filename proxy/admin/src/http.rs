@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -30,6 +30,8 @@ use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::descriptors::{Reserve, Shortage};
+use crate::exposition::Exposition;
+use crate::process;
 use crate::reminder::Reminder;
 use crate::shutdown::Shutdown;
 use crate::stall::Stall;
@@ -72,6 +74,8 @@ type Page = Box<dyn Fn(&str) -> Result<String, String> + Send + Sync>;
 /// What the admin port serves.
 pub struct Admin {
     registry: Mutex<Registry>,
+    /// Of the process itself.
+    process: Registry,
     readiness: Readiness,
     pages: BTreeMap<&'static str, Page>,
     token: Option<Token>,
@@ -87,6 +91,7 @@ struct Asked<'a> {
     query: &'a str,
     peer: IpAddr,
     authorization: Option<&'a HeaderValue>,
+    accept: Option<&'a HeaderValue>,
 }
 
 impl fmt::Debug for Admin {
@@ -98,11 +103,12 @@ impl fmt::Debug for Admin {
 }
 
 impl Admin {
-    /// Serves the metrics of `registry` and the state of `readiness`.
+    /// Serves the metrics of `registry` and of the process, and the state of `readiness`.
     #[must_use]
     pub fn new(registry: Registry, readiness: Readiness) -> Self {
         Self {
             registry: Mutex::new(registry),
+            process: process::registry(),
             readiness,
             pages: BTreeMap::new(),
             token: None,
@@ -158,7 +164,11 @@ impl Admin {
             "/livez" => plain(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" if self.readiness.is_ready() => plain(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
-            "/metrics" => self.compute(&self.scrape_turn, Self::metrics).await,
+            "/metrics" => {
+                let form = Exposition::asked(asked.accept);
+                let work = move |admin: &Self| admin.metrics(form);
+                self.compute(&self.scrape_turn, work).await
+            }
             path => match self.pages.get_key_value(path) {
                 Some((&path, _page)) => match self.refusal(&asked) {
                     Some(refused) => refused,
@@ -232,14 +242,9 @@ impl Admin {
         plain(StatusCode::NOT_FOUND, known)
     }
 
-    fn metrics(&self) -> Response<Full<Bytes>> {
-        let mut text = String::new();
-        match prometheus_client::encoding::text::encode(&mut text, &self.registry.lock()) {
-            Ok(()) => with_type(
-                StatusCode::OK,
-                text,
-                "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            ),
+    fn metrics(&self, form: Exposition) -> Response<Full<Bytes>> {
+        match form.page([&self.registry.lock(), &self.process]) {
+            Ok(page) => with_type(StatusCode::OK, page, form.content_type()),
             Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
     }
@@ -301,6 +306,7 @@ async fn connection(admin: Arc<Admin>, stream: TcpStream, peer: IpAddr) {
                 query: uri.query().unwrap_or(""),
                 peer,
                 authorization: request.headers().get(AUTHORIZATION),
+                accept: request.headers().get(ACCEPT),
             };
             Ok::<_, Infallible>(admin.answer(request.method(), asked).await)
         }

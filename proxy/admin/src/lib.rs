@@ -1,6 +1,6 @@
 //! The surroundings of every long-running process of the project: the admin port (`/livez`,
 //! `/readyz`, `/metrics`), HTTP connections that end gracefully, addresses and descriptors of listeners,
-//! logging, an output that blocks no one, signals, a clock, tasks that report a panic, and streams that
+//! a budget of memory, logging, an output that blocks no one, signals, a clock, tasks that report a panic, and streams that
 //! time out on a peer which reads nothing.
 //!
 //! Refuses to know what the process does; of the pages that processes add it knows only the form.
@@ -12,9 +12,12 @@ pub mod connection;
 pub mod descriptors;
 pub mod errors;
 pub mod exit;
+mod exposition;
 pub mod http;
+pub mod memory;
 pub mod output;
 pub mod pages;
+mod process;
 pub mod reminder;
 pub mod shutdown;
 pub mod stall;

@@ -31,6 +31,11 @@ impl<S> Stall<S> {
         }
     }
 
+    /// The stream itself.
+    pub const fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
     fn judge<T>(
         &mut self,
         context: &mut Context<'_>,

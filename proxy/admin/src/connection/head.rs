@@ -1,13 +1,20 @@
 //! What hyper keeps to itself of a request's head, and the answers that it gives to heads it cannot read.
 
+use std::sync::LazyLock;
+
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, StatusCode, header};
+use memchr::memmem::Finder;
 
 #[cfg(test)]
 mod tests;
 
 /// More than hyper takes for a head; see `Limits::http1`.
 const MOST: usize = 64 << 10;
+
+static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\r\n\r\n"));
+/// Of `Transfer-Encoding`, as clients write it.
+static CODING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("ransfer-"));
 
 /// In the extensions of a request: it has a `Content-Length` beside its `Transfer-Encoding`. hyper drops the
 /// length, and a server before or behind it may go by the other one.
@@ -25,8 +32,23 @@ pub(super) struct Instead(Bytes);
 // === impl RawHead ===
 
 impl RawHead {
-    /// Takes note of what was read while no request was under way.
+    /// Takes note of what was read while no request was under way. A head that came as a whole is only kept if it
+    /// speaks of a coding.
     pub(super) fn note(&mut self, read: &[u8]) {
+        let read = if self.0.is_empty() {
+            match END.find(read) {
+                Some(end) => {
+                    let head = read.get(..end + END.needle().len()).unwrap_or(read);
+                    if CODING.find(head).is_none() {
+                        return;
+                    }
+                    head
+                }
+                None => read,
+            }
+        } else {
+            read
+        };
         let room = MOST.saturating_sub(self.0.len());
         self.0.extend_from_slice(read.get(..room).unwrap_or(read));
     }
@@ -36,8 +58,9 @@ impl RawHead {
         self.0 = Vec::new();
     }
 
-    /// Whether the head with these headers has two lengths. One that came together with an earlier request was
-    /// not seen, and is taken for such a head: only what smuggles requests writes so.
+    /// Whether the head with these headers has two lengths. One that was not kept, since it came together with an
+    /// earlier request or has capital letters in odd places, is taken for such a head: only what smuggles
+    /// requests writes so.
     pub(super) fn has_two_lengths(&self, headers: &HeaderMap) -> bool {
         if !headers.contains_key(header::TRANSFER_ENCODING) {
             return false;

@@ -4,17 +4,18 @@ use std::io;
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::TokioExecutor;
 use tokio::time::timeout;
 
-/// The bounds of a connection. hyper's own bounds (size of headers, windows, streams, pings) are set on
-/// the two builders.
+use super::streams::Streams;
+
+/// The bounds of a connection. hyper's own bounds (size of headers, windows, streams, pings) are those of
+/// its builders.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// How HTTP/1.1 is served; without a timer, see `head`.
     pub http1: http1::Builder,
-    /// How HTTP/2 is served.
-    pub http2: http2::Builder<TokioExecutor>,
+    /// Sets how HTTP/2 is served. Each connection has a builder of its own.
+    pub http2: fn(&mut http2::Builder<Streams>),
     /// Longest wait on HTTP/1.1 for the whole head of a request, the pause before it included. Looked at
     /// once a second.
     pub head: Duration,
@@ -34,6 +35,12 @@ pub enum ConnectionError {
     /// The peer broke the protocol or a limit, or went away.
     #[error("serve requests")]
     Http(#[source] hyper::Error),
+    /// The last request has reached its deadline, and its client takes nothing of the answer.
+    #[error("the client takes nothing of an answer whose time is over")]
+    Overdue,
+    /// The budget of the process has no room for the connection.
+    #[error("no memory is left for the connection")]
+    Memory,
     /// The last response took longer than [`Limits::close`].
     #[error("the connection did not close in time")]
     Unclosed,

@@ -1,7 +1,6 @@
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::server::conn::{http1, http2};
-use hyper_util::rt::TokioExecutor;
+use hyper::server::conn::http1;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -100,13 +99,13 @@ fn served(close: Option<Duration>) -> Served {
     let (stop, shutdown) = shutdown::channel();
     let limits = Limits {
         http1: http1::Builder::new(),
-        http2: http2::Builder::new(TokioExecutor::new()),
+        http2: |_builder| (),
         head: HEAD,
         close,
     };
-    let answered = std::sync::Arc::new(tokio::sync::Mutex::new(answered));
+    let answered = Arc::new(tokio::sync::Mutex::new(answered));
     crate::task::spawn("connection under test", async move {
-        let answer = move |_request| {
+        let answer = move |_request, _leash| {
             let (requested, answered) = (requested.clone(), answered.clone());
             async move {
                 requested.send(()).await.unwrap();
@@ -118,7 +117,8 @@ fn served(close: Option<Duration>) -> Served {
             let answer = format!("HTTP/1.1 {} no\r\n\r\nour own words", status.as_str());
             Some(Bytes::from(answer))
         };
-        let ended = serve(server, Protocol::Http1, &limits, answer, refuse, shutdown).await;
+        let client = Accepted::unbudgeted(server);
+        let ended = serve(client, Protocol::Http1, &limits, answer, refuse, shutdown).await;
         done.send(ended).await.ok();
     });
     Served {
@@ -285,4 +285,67 @@ async fn a_client_that_still_sends_gets_its_answer_and_no_reset() {
         served.ended.recv().await.unwrap().is_ok(),
         "silence ends it"
     );
+}
+
+/// A body of pieces of 16 KB without an end, which counts them.
+struct Pieces(Arc<std::sync::atomic::AtomicUsize>);
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let piece = Bytes::from_static(&[b'x'; 16 << 10]);
+        std::task::Poll::Ready(Some(Ok(hyper::body::Frame::data(piece))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_leaves_little_of_its_answer_in_memory_and_ends_in_time() {
+    let (mut client, server) = duplex(1 << 10);
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let (done, mut ended) = mpsc::channel(1);
+    let (_stop, shutdown) = shutdown::channel();
+    crate::task::spawn("connection under test", async move {
+        let mut http1 = http1::Builder::new();
+        http1.max_buf_size(512 << 10);
+        let limits = Limits {
+            http1,
+            http2: |_builder| (),
+            head: HEAD,
+            close: None,
+        };
+        let answer = move |_request, leash: Arc<Leash>| {
+            let body = Pieces(Arc::clone(&count));
+            async move {
+                leash.end_at((tokio::time::Instant::now() + LONGEST).into_std());
+                Response::new(body)
+            }
+        };
+        let client = Accepted::unbudgeted(server);
+        let ended = serve(client, Protocol::Http1, &limits, answer, |_| None, shutdown).await;
+        done.send(ended).await.ok();
+    });
+    let began = tokio::time::Instant::now();
+    client.write_all(REQUEST).await.unwrap();
+    sleep(PAUSE).await;
+    let pieces = asked.load(std::sync::atomic::Ordering::SeqCst);
+    assert!((4..=6).contains(&pieces), "{pieces} pieces of 16 KB");
+    // Each byte is progress, and the end comes all the same.
+    let read = async {
+        while client.read_u8().await.is_ok() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let ended = tokio::select! {
+        ended = ended.recv() => ended.unwrap(),
+        () = read => panic!("it ends by itself"),
+    };
+    assert!(matches!(ended, Err(ConnectionError::Overdue)), "{ended:?}");
+    assert!(began.elapsed() < LONGEST + PAUSE, "{:?}", began.elapsed());
 }

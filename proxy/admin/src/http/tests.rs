@@ -49,6 +49,7 @@ async fn get_from(
         query,
         peer,
         authorization: authorization.as_ref(),
+        accept: None,
     };
     admin.answer(&Method::GET, asked).await
 }
@@ -69,6 +70,7 @@ async fn is_alive_at_once_and_ready_when_set() {
         query: "",
         peer: HERE,
         authorization: None,
+        accept: None,
     };
     assert_eq!(
         admin.answer(&Method::POST, asked).await.status(),

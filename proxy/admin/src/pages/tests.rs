@@ -42,6 +42,7 @@ fn explain(amount: u64) -> Explanation {
         vec![key("alice")],
     ));
     let counters = Unused {
+        served: &[Operation::ChatCompletions],
         default_output_tokens: 20,
     };
     let forecast = forecast(&table, &question("alice"), &counters, NOW);
@@ -102,7 +103,8 @@ fn a_usage_page_has_the_fields_that_clients_read() {
                 subject: "model=m".to_owned(),
                 used: 12,
                 reserved: 2,
-                remaining: 18,
+                amount: Some(40),
+                remaining: 28,
                 reset_seconds: Some(60),
             }],
         }],
@@ -110,7 +112,8 @@ fn a_usage_page_has_the_fields_that_clients_read() {
     let limits = concat!(
         r#""limits":[{"limit":"ns/q/l","unit":"Tokens","window":"Minute","mode":"Shadow","#,
         r#""declared":90,"amount":30,"denials":0,"shadow_denials":2,"counters":5,"subjects":"#,
-        r#"[{"subject":"model=m","used":12,"reserved":2,"remaining":18,"reset_seconds":60}]}]}"#,
+        r#"[{"subject":"model=m","used":12,"reserved":2,"amount":40,"remaining":28,"#,
+        r#""reset_seconds":60}]}]}"#,
     );
     for (reporting, head) in [
         (None, r#"{"replicas":3,"#),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limit_name;
 
-/// Subjects listed of one limit, the most used first: pass-through callers have no bound.
+/// Subjects listed of one limit, those nearest to what they are allowed first: pass-through callers have no bound.
 pub const SUBJECTS: usize = 1_000;
 
 /// The use of all limits at one moment: of one proxy, or of all replicas if an operator writes it.
@@ -42,7 +42,7 @@ pub struct LimitUsage {
     pub shadow_denials: u64,
     /// Subjects that have used something.
     pub counters: u64,
-    /// The most used of them, at most [`SUBJECTS`].
+    /// Those of them with the largest share of their amount, at most [`SUBJECTS`].
     pub subjects: Vec<SubjectUsage>,
 }
 
@@ -55,6 +55,9 @@ pub struct SubjectUsage {
     pub used: u64,
     /// The part of it that running requests hold.
     pub reserved: u64,
+    /// How much the writer of the page allows it, if an override of the quota says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<u64>,
     /// What is left.
     pub remaining: u64,
     /// Latest time until everything used now has left the window; `null` for `Concurrency`.
@@ -62,6 +65,12 @@ pub struct SubjectUsage {
 }
 
 impl LimitUsage {
+    /// How much `subject` is allowed.
+    #[must_use]
+    pub fn amount_for(&self, subject: &SubjectUsage) -> u64 {
+        subject.amount.unwrap_or(self.amount)
+    }
+
     /// Subjects that are not listed.
     #[must_use]
     pub fn unlisted(&self) -> u64 {

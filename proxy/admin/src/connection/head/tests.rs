@@ -41,6 +41,19 @@ fn one_of_them_is_fine_also_before_a_body_that_names_the_other() {
 }
 
 #[test]
+fn a_whole_head_is_kept_only_if_it_speaks_of_a_coding() {
+    let mut raw = RawHead::default();
+    raw.note(b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nransfer-");
+    assert!(raw.0.is_empty());
+    for name in ["Transfer-Encoding", "transfer-encoding"] {
+        let head = format!("POST / HTTP/1.1\r\n{name}: chunked\r\n\r\n");
+        raw.note(format!("{head}5\r\nhello").as_bytes());
+        assert_eq!(raw.0, head.as_bytes());
+        raw.clear();
+    }
+}
+
+#[test]
 fn a_chunked_head_that_was_not_seen_is_taken_for_one_with_two() {
     let mut raw = RawHead::default();
     raw.note(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n");
@@ -52,6 +65,8 @@ fn a_chunked_head_that_was_not_seen_is_taken_for_one_with_two() {
         HeaderValue::from_static("chunked"),
     );
     assert!(raw.has_two_lengths(&headers));
+    raw.note(b"POST / HTTP/1.1\r\ntRaNsFeR-eNcOdInG: chunked\r\n\r\n");
+    assert!(raw.has_two_lengths(&headers), "no client writes so");
     raw.note(&[b'a'; MOST + 1]);
     assert_eq!(raw.0.len(), MOST);
 }

@@ -1,0 +1,73 @@
+//! The exchanges of one connection on HTTP/2, each a task of its own.
+
+use std::sync::Arc;
+
+use hyper::rt::Executor;
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::leash::{Leash, Seen};
+use crate::task;
+
+/// Runs the exchanges of one connection, and ends those that are overdue or stalled.
+#[derive(Clone, Debug, Default)]
+pub struct Streams(Arc<Mutex<Open>>);
+
+#[derive(Debug, Default)]
+struct Open {
+    /// Of the request that hyper has taken, and is about to run.
+    latest: Option<Arc<Leash>>,
+    running: Vec<Stream>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    leash: Arc<Leash>,
+    task: AbortHandle,
+    seen: Seen,
+}
+
+// === impl Streams ===
+
+impl Streams {
+    /// A request has come: hyper runs it next.
+    pub(super) fn begin(&self) -> Arc<Leash> {
+        let leash = Arc::new(Leash::default());
+        self.0.lock().latest = Some(Arc::clone(&leash));
+        leash
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().running.is_empty()
+    }
+
+    /// Ends what is overdue or stalled: its task goes with its answer, and HTTP/2 resets the stream.
+    pub(super) fn look(&self, now: Instant) {
+        self.0.lock().running.retain_mut(|stream| {
+            if stream.task.is_finished() {
+                return false;
+            }
+            let is_over =
+                stream.leash.is_overdue(now) || stream.seen.is_stalled(&stream.leash, now);
+            if is_over {
+                stream.task.abort();
+            }
+            !is_over
+        });
+    }
+}
+
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        let task = task::spawn("stream of a client", future).abort_handle();
+        let mut open = self.0.lock();
+        if let Some(leash) = open.latest.take() {
+            let seen = Seen::new(Instant::now());
+            open.running.push(Stream { leash, task, seen });
+        }
+    }
+}
