@@ -103,7 +103,7 @@ async fn read_on(
             match body.frame().await {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data()
-                        && watch.pass(data).is_err()
+                        && watch.pass(data, &mut exchange).is_err()
                     {
                         return false;
                     }

@@ -20,10 +20,16 @@ pub struct Config {
     pub apis: &'static [Api],
     /// Threads, each with its own listener, runtime and upstream connections.
     pub threads: usize,
+    /// Proxies in front whose entry of `X-Forwarded-For` is believed, for the log; 0: it is ignored.
+    pub trusted_hops: usize,
+    /// Each connection begins with a header of the PROXY protocol, version 2.
+    pub proxy_protocol: bool,
     /// Certificate and key for HTTPS; without them the port speaks plain HTTP.
     pub tls: Option<TlsFiles>,
     /// Largest request body, in bytes. It is held in memory for a retry.
     pub max_body: usize,
+    /// Most bytes that the process holds for its clients: connections, requests, bodies, kept answers.
+    pub memory_budget: usize,
     /// Output tokens held for a request that sets no bound.
     pub default_output_tokens: u64,
     /// How long running requests may go on after a stop.

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use proxy_admin::background::Background;
 use proxy_admin::descriptors::Shortage;
 use proxy_admin::shutdown::Shutdown;
 use proxy_core::quota::{Carried, CounterReading, StoreState};
 use proxy_core::table::Table;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::config::Config;
+use crate::memory::AtScrape;
 use crate::metrics::Metrics;
 use crate::server;
 use crate::state::{Core, Shared};
@@ -75,6 +77,12 @@ impl Gateway {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.0
+    }
+
+    /// Registers what a scrape sees of the memory budget.
+    pub fn register_memory(&self, registry: &mut Registry) {
+        let memory = Arc::clone(&self.0.memory);
+        registry.register_collector(Box::new(AtScrape(memory)));
     }
 
     /// Puts a table in force: for requests that begin after this returns. Counters stay.
@@ -157,7 +165,22 @@ impl Gateway {
                 .map_err(StartError::Thread)?;
             threads.push(thread);
         }
-        info!(%address, threads = threads.len(), tls = config.tls.is_some(), "gateway port open");
+        let budget = config.memory_budget;
+        if budget / 2 < config.max_body {
+            warn!(
+                memory_budget = budget,
+                max_body = config.max_body,
+                "the memory budget has room for one body of the largest size, or for none; raise the \
+                 limit of memory, or lower --max-body"
+            );
+        }
+        info!(
+            %address,
+            threads = threads.len(),
+            tls = config.tls.is_some(),
+            memory_budget = budget,
+            "gateway port open"
+        );
         Ok(Serving { address, threads })
     }
 }

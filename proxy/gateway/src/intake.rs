@@ -1,37 +1,26 @@
-//! How a request is read: its framing, host and id, and its body within bounds of size and time.
+//! How the head of a request is read: its framing, host and id.
 
 use std::borrow::Cow;
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
-use http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING,
-};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderMap, Version};
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Frame, Incoming};
-use proxy_admin::clock;
+use hyper::body::{Body as _, Incoming};
 use proxy_admin::connection::TwoLengths;
 use proxy_admin::task;
 use proxy_api::parameter;
 use proxy_core::names::Code;
 
-use crate::alarm::Alarm;
 use crate::answer::{Refusal, X_REQUEST_ID, refuse};
 
-/// Silence within a request's body after which the client is given up.
-const BODY_PROGRESS: Duration = Duration::from_secs(10);
-/// A body may trickle, but not below this rate once the grace is over (1 KB/s after 10 s).
-const BODY_BYTES_PER_SECOND: u64 = 1_000;
-
-/// Largest head of a request; hyper bounds the number of headers on HTTP/1.1 (100).
+/// Largest head of a request.
 pub(crate) const HEAD_BYTES: usize = 32 * 1024;
+/// Most headers of one, as hyper bounds them on HTTP/1.1.
+const HEADERS: usize = 100;
 /// How long a client on HTTP/2 has to take a refusal before the stream of its body is reset.
 const UNREAD: Duration = Duration::from_secs(1);
 /// How often the rest of a refused request is looked for.
@@ -96,8 +85,10 @@ pub(crate) fn head_of(parts: &Parts) -> Result<(), Box<Refusal>> {
         ));
     }
     // On HTTP/1.1 the connection bounds it.
-    if parts.version == Version::HTTP_2 && size_of(parts) > HEAD_BYTES {
-        return Err(refuse(Code::HeadersTooLarge, "the headers are too large"));
+    let is_too_large = || parts.headers.len() > HEADERS || size_of(parts) > HEAD_BYTES;
+    if parts.version == Version::HTTP_2 && is_too_large() {
+        let message = "the request has more than 100 headers, or more than 32 KiB of them";
+        return Err(refuse(Code::HeadersTooLarge, message));
     }
     Ok(())
 }
@@ -211,107 +202,4 @@ fn plain_host(text: &str) -> Option<&str> {
         digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
     };
     (is_name(relative(host)) && (rest.is_empty() || has_good_port())).then_some(host)
-}
-
-/// Reads the whole body, which is held for a retry. Returns it with the time.
-pub(crate) async fn read_body(
-    headers: &HeaderMap,
-    body: &mut Incoming,
-    max: usize,
-    now: Instant,
-) -> Result<(Bytes, Instant), Box<Refusal>> {
-    if headers
-        .get(CONTENT_ENCODING)
-        .is_some_and(|encoding| encoding != "identity")
-    {
-        let message = "send the body without Content-Encoding";
-        return Err(Box::new(
-            Refusal::new(Code::UnsupportedEncoding, message).closing(),
-        ));
-    }
-    let too_large = || {
-        refuse(
-            Code::RequestTooLarge,
-            format!("the body is larger than {max} bytes"),
-        )
-    };
-    let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if declared > max {
-        return Err(too_large());
-    }
-    let mut frames = Frames::new(body, now);
-    let mut first: Option<Bytes> = None;
-    let mut rest = BytesMut::new();
-    while let Some(frame) = frames.next().await? {
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        let size = first
-            .as_ref()
-            .map_or(rest.len(), Bytes::len)
-            .saturating_add(data.len());
-        if size > max {
-            return Err(too_large());
-        }
-        match (first.take(), rest.is_empty()) {
-            (None, true) => first = Some(data),
-            (Some(before), _) => {
-                rest.reserve(declared.max(size));
-                rest.extend_from_slice(&before);
-                rest.extend_from_slice(&data);
-            }
-            (None, false) => rest.extend_from_slice(&data),
-        }
-        let elapsed = frames.now.saturating_duration_since(now);
-        let due = elapsed.saturating_sub(BODY_PROGRESS).as_secs() * BODY_BYTES_PER_SECOND;
-        if u64::try_from(size).unwrap_or(u64::MAX) < due {
-            return Err(too_slow());
-        }
-    }
-    let now = frames.now;
-    Ok((first.unwrap_or_else(|| rest.freeze()), now))
-}
-
-/// The frames of a body. Most bodies are there with their heads: a timer is made for those that are not.
-struct Frames<'a> {
-    body: &'a mut Incoming,
-    /// When the last frame arrived. Read again only after a wait.
-    now: Instant,
-    alarm: Alarm,
-}
-
-impl<'a> Frames<'a> {
-    fn new(body: &'a mut Incoming, now: Instant) -> Self {
-        Self {
-            body,
-            now,
-            alarm: Alarm::default(),
-        }
-    }
-
-    async fn next(&mut self) -> Result<Option<Frame<Bytes>>, Box<Refusal>> {
-        let Self { body, now, alarm } = self;
-        let mut waited = false;
-        let frame = poll_fn(|cx| match Pin::new(&mut **body).poll_frame(cx) {
-            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-            Poll::Pending => {
-                waited = true;
-                let past = alarm.poll_past(cx, *now + BODY_PROGRESS);
-                past.map(|()| Err(too_slow()))
-            }
-        });
-        let frame = frame.await?;
-        if waited {
-            *now = clock::instant();
-        }
-        frame.transpose().map_err(|error| {
-            let message = format!("the body is malformed or broke off: {error}");
-            Box::new(Refusal::new(Code::InvalidRequest, message).closing())
-        })
-    }
-}
-
-fn too_slow() -> Box<Refusal> {
-    let message = "the body did not arrive in time";
-    Box::new(Refusal::new(Code::RequestTimeout, message).closing())
 }

@@ -5,12 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{self, ACCEPT_ENCODING, AUTHORIZATION, HeaderName, HeaderValue};
 use http::uri::{Authority, InvalidUri, Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri};
-use http_body_util::Full;
-use proxy_api::{Answer, Api, Call, Upstream};
+use proxy_api::{Answer, Api, Call, Pieces, Upstream};
 use proxy_core::names::Secret;
 use proxy_core::table::{Backend, BackendAuth, BackendKind, Certificates};
 
@@ -86,7 +84,10 @@ pub(crate) struct Outgoing<'a> {
     /// The caller's credential, which some backends are shown.
     pub(crate) shown: Option<&'a Shown<'a>>,
     pub(crate) request_id: &'a HeaderValue,
-    pub(crate) body: Bytes,
+    /// The length of its body.
+    pub(crate) length: usize,
+    /// Its body, each time that it is sent; `None` once it was given up.
+    pub(crate) body: &'a (dyn Fn() -> Option<Pieces> + Sync),
 }
 
 /// Where one request goes, and what its body must look like there.
@@ -230,17 +231,17 @@ impl Origin {
         }
         outgoing.forwarded(put);
         head.extend_from_slice(b"content-length: ");
-        head.extend_from_slice(itoa::Buffer::new().format(outgoing.body.len()).as_bytes());
+        head.extend_from_slice(itoa::Buffer::new().format(outgoing.length).as_bytes());
         head.extend_from_slice(b"\r\n\r\n");
     }
 
     /// Builds a request on HTTP/2.
-    pub(crate) fn request(&self, outgoing: &Outgoing<'_>) -> Request<Full<Bytes>> {
+    pub(crate) fn request<B>(&self, outgoing: &Outgoing<'_>, body: B) -> Request<B> {
         let mut parts = Parts::default();
         parts.scheme = Some(self.peer.name.scheme.clone());
         parts.authority = Some(self.peer.name.authority.clone());
         parts.path_and_query = Some(outgoing.destination.path.clone());
-        let mut request = Request::new(Full::new(outgoing.body.clone()));
+        let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         // Cannot fail: all three parts are present.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();

@@ -152,11 +152,12 @@ impl Relay {
                     let Ok(data) = frame.into_data() else {
                         continue;
                     };
-                    let Ok(out) = self.watch.pass(data) else {
+                    let Ok(out) = self.watch.pass(data, &mut self.exchange) else {
                         let why = "the answer cannot be decoded";
                         self.last = self.break_off(Code::UpstreamFailed, why);
                         continue;
                     };
+                    self.exchange.record.passed(out.len());
                     if self.watch.is_done()
                         || self.upstream.as_ref().is_some_and(Body::is_end_stream)
                     {

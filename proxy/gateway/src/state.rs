@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
+use proxy_admin::clock;
+use proxy_admin::memory::Held;
 use proxy_core::table::Table;
 use proxy_ledger::{Agent, Ledger};
 
@@ -12,7 +15,9 @@ use crate::access::Lines;
 use crate::config::Config;
 use crate::endpoint::Endpoints;
 use crate::live::Live;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
+use crate::proofs::Proofs;
 use crate::sizes::Sizes;
 use crate::upstream::Connections;
 
@@ -20,9 +25,11 @@ use crate::upstream::Connections;
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) metrics: Metrics,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) ledger: Arc<Ledger>,
     /// The ledger's way to the store, until its task is started.
     pub(crate) agent: Mutex<Option<Agent>>,
+    pub(crate) proofs: Proofs,
     sizes: Sizes,
     endpoints: Endpoints,
     live: ArcSwapOption<Live>,
@@ -60,8 +67,10 @@ impl Shared {
         };
         Self {
             metrics,
+            memory: Memory::new(config.memory_budget),
             ledger,
             agent: Mutex::new(agent),
+            proofs: Proofs::default(),
             sizes: Sizes::default(),
             endpoints: Endpoints::new(config.apis),
             live: ArcSwapOption::empty(),
@@ -87,6 +96,8 @@ impl Shared {
         let mut published = self.published.lock();
         published.table = Some(table);
         self.renew(&published);
+        let now = Duration::from_micros(clock::unix_micros(clock::instant()).unsigned_abs());
+        self.metrics.table_published.set(now.as_secs_f64());
     }
 
     pub(crate) fn share_among(&self, replicas: u64) {
@@ -140,6 +151,12 @@ impl Core {
     /// Whether some exchange has not ended.
     pub(crate) fn is_busy(&self) -> bool {
         self.exchanges.load(Ordering::Relaxed) > 0
+    }
+
+    /// Holds the cost of one more connection of a client.
+    pub(crate) async fn room(&self) -> Option<Held> {
+        let shared = &self.shared;
+        shared.memory.connection(&shared.metrics.connections).await
     }
 
     /// Whether some client is connected.

@@ -75,6 +75,13 @@ impl Connections {
         });
     }
 
+    /// Closes all idle connections: others need the memory.
+    pub(crate) fn close_idle(&self) {
+        for (_, pool) in self.0.lock().values() {
+            pool.close_idle();
+        }
+    }
+
     fn pool(&self, peer: &Arc<Peer>) -> Result<Arc<Pool>, Failed> {
         let mut pools = self.0.lock();
         if let Some((_, pool)) = pools.get(&peer.number) {
@@ -178,7 +185,9 @@ async fn request(
     patience: Patience,
     fate: &Mutex<Fate>,
 ) -> Result<Response<AnswerBody>, Failed> {
-    let answered = sender.try_send_request(origin.request(outgoing));
+    let body = (outgoing.body)().ok_or_else(Failed::given_up)?;
+    let request = origin.request(outgoing, http2::Upload::from(body));
+    let answered = sender.try_send_request(request);
     // Whether a byte leaves is not known from here.
     *fate.lock() = Fate::Sent(None);
     match tokio::time::timeout_at(patience.end().into(), answered).await {

@@ -16,6 +16,14 @@ use crate::vocabulary;
 /// A JSON answer larger than this is relayed without being kept for its usage.
 const MAX_KEPT: usize = 16 << 20;
 
+/// What is kept of an answer within the cost of its request.
+const FREE: usize = 16 << 10;
+/// What is held first for a larger one.
+const STEP: usize = 128 << 10;
+/// The windows of decoders, with their tables (RFC 1951, 2; RFC 9659).
+const DEFLATE: usize = 64 << 10;
+const ZSTD: usize = 8 << 20;
+
 /// What one read of a stream may decode to: thousands of events.
 const STREAM_BOUNDS: Bounds = Bounds {
     per_call: 4 << 20,
@@ -50,6 +58,10 @@ pub(crate) struct Coded {
 pub(crate) struct Kept {
     frames: SmallVec<[Bytes; 1]>,
     size: usize,
+    /// The size that memory is held for.
+    room: usize,
+    /// It is too large to be kept, or memory is short.
+    is_lost: bool,
     /// `Content-Encoding`, if the backend chose one unasked.
     coding: Option<HeaderValue>,
 }
@@ -67,6 +79,7 @@ impl Watch {
     ) -> Self {
         let coding = headers.get(CONTENT_ENCODING);
         let kept = || Kept {
+            room: FREE,
             coding: coding.cloned(),
             ..Kept::default()
         };
@@ -107,15 +120,27 @@ impl Watch {
     }
 
     /// Takes what arrived, and returns what of it goes on to the client.
-    pub(crate) fn pass(&mut self, data: Bytes) -> Result<Bytes, Undecodable> {
+    pub(crate) fn pass(
+        &mut self,
+        data: Bytes,
+        exchange: &mut Exchange,
+    ) -> Result<Bytes, Undecodable> {
         Ok(match self {
-            Self::Events(stream, None) => stream.push(data),
+            Self::Events(stream, None) => {
+                let out = stream.push(data);
+                if stream.held() > FREE {
+                    exchange.must_keep(stream.held());
+                }
+                out
+            }
             Self::Events(stream, Some(coded)) => {
                 let read = stream.push(coded.decoder.push(&data)?);
+                let window = if coded.as_it_came { ZSTD } else { DEFLATE };
+                exchange.must_keep(window.saturating_add(stream.held()));
                 if coded.as_it_came { data } else { read }
             }
             Self::Json(kept, _) | Self::Error(kept) => {
-                kept.push(&data);
+                kept.push(&data, exchange);
                 data
             }
             Self::Nothing => data,
@@ -149,6 +174,7 @@ impl Watch {
             Self::Json(..) | Self::Error(_) | Self::Nothing => Bytes::new(),
         };
         let code = self.settle(exchange, now);
+        exchange.record.passed(rest.len());
         exchange.end(code, now);
         (!rest.is_empty()).then_some(rest)
     }
@@ -213,10 +239,11 @@ impl Watch {
             Self::Events(stream, _) => {
                 let mut event = BytesMut::from(&stream.finish()[..]);
                 settle_stream(stream, exchange, now);
-                exchange.end(code.as_str(), now);
                 // A broken event before it must not swallow this one.
                 event.extend_from_slice(b"\n\n");
                 event.extend_from_slice(&exchange.record.dialect().error_event(code, why));
+                exchange.record.passed(event.len());
+                exchange.end(code.as_str(), now);
                 Some(event.freeze())
             }
             Self::Json(kept, call) => {
@@ -292,16 +319,26 @@ fn counter(exchange: &Exchange) -> impl FnOnce(&str) -> Option<u64> {
 // === impl Kept ===
 
 impl Kept {
-    fn push(&mut self, data: &Bytes) {
+    fn push(&mut self, data: &Bytes, exchange: &mut Exchange) {
         self.size = self.size.saturating_add(data.len());
-        if self.size <= MAX_KEPT {
+        if self.is_lost {
+            return;
+        }
+        if self.size > self.room {
+            // As much may wait for a client that reads slowly.
+            self.room = self.size.saturating_mul(2).clamp(STEP, 2 * MAX_KEPT);
+            self.is_lost = self.size > MAX_KEPT || !exchange.keeps(self.room);
+        }
+        if self.is_lost {
+            self.frames.clear();
+        } else {
             self.frames.push(data.clone());
         }
     }
 
-    /// The whole answer, decoded; `None` if it was too large to be kept, or cannot be decoded.
+    /// The whole answer, decoded; `None` if it was not kept, or cannot be decoded.
     fn whole(&self) -> Option<Bytes> {
-        if self.size > MAX_KEPT {
+        if self.is_lost {
             return None;
         }
         let whole = joined(&self.frames);

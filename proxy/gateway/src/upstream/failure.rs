@@ -66,6 +66,12 @@ impl Failed {
         Self { how, cause }
     }
 
+    /// The body went with an earlier try, and is needed again.
+    pub(crate) fn given_up() -> Self {
+        let cause = "memory is short, so the copy of the body for another try was given up";
+        Self::broke_off(cause.to_owned())
+    }
+
     /// The answer's status is not for clients.
     pub(crate) fn stray(status: StatusCode) -> Self {
         Self {

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 use proxy_admin::clock;
+use proxy_api::Pieces;
 use proxy_api::http1::{Decoder, Head, Piece};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::task::coop::unconstrained;
@@ -38,8 +39,10 @@ pub(super) struct Connection {
     head: Vec<u8>,
     /// How much of the head is written.
     written: usize,
-    /// What is left of the request's body.
+    /// What is left of this piece of the request's body.
     body: Bytes,
+    /// The pieces after it.
+    rest: Pieces,
     /// What was read and not taken.
     buffer: BytesMut,
     /// The memory behind the buffer may be larger than an idle connection should keep, or smaller than the
@@ -70,6 +73,7 @@ impl Connection {
             head: Vec::new(),
             written: 0,
             body: Bytes::new(),
+            rest: Pieces::default(),
             buffer: BytesMut::new(),
             is_resized: false,
             read_size: LEAST_READ,
@@ -100,7 +104,11 @@ impl Connection {
         self.head.clear();
         origin.write_head(outgoing, &mut self.head);
         self.written = 0;
-        self.body = outgoing.body.clone();
+        let Some(mut body) = (outgoing.body)() else {
+            return Err(Failed::given_up());
+        };
+        self.body = body.take_next().unwrap_or_default();
+        self.rest = body;
         self.sending = Sending::Writing;
         self.decoder = Decoder::new();
         self.stream.begin();
@@ -148,7 +156,7 @@ impl Connection {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.failed(error.to_string()))),
                 Poll::Pending => {
-                    let unsent = self.head.len() - self.written + self.body.len();
+                    let unsent = self.head.len() - self.written + self.body.len() + self.rest.len();
                     ready!(self.alarm.poll_past(cx, progress.end(unsent)));
                     return Poll::Ready(Err(Failed::timeout()));
                 }
@@ -236,6 +244,9 @@ impl Connection {
                         let of_head = written.min(head.len());
                         self.written += of_head;
                         self.body.advance(written - of_head);
+                        if self.body.is_empty() {
+                            self.body = self.rest.take_next().unwrap_or_default();
+                        }
                         let is_all = self.written == self.head.len() && self.body.is_empty();
                         Ok(if is_all {
                             Sending::Flushing
@@ -250,7 +261,7 @@ impl Connection {
                 Poll::Ready(Ok(next)) => self.sending = next,
                 Poll::Ready(Err(error)) => {
                     self.sending = Sending::Broken;
-                    self.body = Bytes::new();
+                    (self.body, self.rest) = (Bytes::new(), Pieces::default());
                     return Err(error);
                 }
             }

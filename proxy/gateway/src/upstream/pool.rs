@@ -109,6 +109,12 @@ impl Pool {
         })
     }
 
+    /// Closes what is idle.
+    pub(super) fn close_idle(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock());
+        drop(idle);
+    }
+
     /// Closes what was idle for too long, or was closed by the peer.
     pub(super) fn prune(&self, now: Instant) {
         self.idle

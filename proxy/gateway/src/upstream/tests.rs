@@ -56,7 +56,8 @@ impl Scene {
             client: &client,
             shown: None,
             request_id: &HeaderValue::from_static("id"),
-            body: Bytes::from_static(b"{}"),
+            length: 2,
+            body: &|| Some(Bytes::from_static(b"{}").into()),
         };
         let now = clock::instant();
         let patience = Patience {
