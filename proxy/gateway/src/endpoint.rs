@@ -2,12 +2,12 @@
 //! must, and keeps the endpoint itself.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use foldhash::quality::RandomState;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -16,17 +16,22 @@ use proxy_api::Api;
 use proxy_core::names::{ObjectName, Usage};
 use proxy_core::table::{self, Backend, EndpointName};
 use proxy_core::tokens::{context_window, max_output_tokens};
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use crate::metrics::Metrics;
 use crate::origin::{Origin, Peer, PeerName};
 use crate::quirks::Quirks;
+use crate::upstream::Failed;
 
 #[cfg(test)]
 mod tests;
 
 /// The tokens that no model reads or writes at once.
 const UNKNOWN_CEILING: u64 = 1 << 24;
+
+/// The failures in a row with which a deployment begins to fail, for the log: Envoy's `consecutive_5xx`. One
+/// that throttles does what it should, so a 429 neither counts nor ends a row.
+const FAILING: u32 = 5;
 
 /// A deployment of a backend, as this process knows it.
 #[derive(Debug)]
@@ -38,8 +43,12 @@ pub(crate) struct Endpoint {
     load: Gauge,
     /// Tries that failed since the last good answer.
     failures: Gauge,
+    /// The same without 429.
+    broken: AtomicU32,
     /// Answers with status 200.
     answered: Counter,
+    /// The time in which calls waited for the heads of their answers.
+    waited: Counter<f64, AtomicU64>,
     /// When the last answer came, in microseconds since the Unix epoch.
     last_answer: AtomicI64,
     /// What it refuses of what the gateway adds to requests.
@@ -95,7 +104,9 @@ impl Endpoint {
         Self {
             load: metrics.load(&backend, &name.deployment),
             failures: metrics.failures(&backend, &name.deployment),
+            broken: AtomicU32::new(0),
             answered: metrics.tries(&backend, &name.deployment, "200"),
+            waited: metrics.waited(&backend, &name.deployment),
             deployment: Arc::clone(&name.deployment),
             backend,
             last_answer: AtomicI64::new(i64::MIN),
@@ -108,22 +119,65 @@ impl Endpoint {
         self.last_answer.load(Ordering::Relaxed) > clock::unix_micros(moment)
     }
 
-    /// Takes note of a try: of the status that it came to, if any.
-    pub(crate) fn tried(&self, status: Option<StatusCode>, now: Instant) {
-        if status.is_some() {
+    /// Takes note of a try that began at `began`: of the status that it came to, or of its failure.
+    pub(crate) fn tried(
+        &self,
+        outcome: Result<StatusCode, &Failed>,
+        request_id: &HeaderValue,
+        began: Instant,
+        now: Instant,
+    ) {
+        if let Ok(status) = outcome {
+            let waited = now.saturating_duration_since(began);
+            self.waited.inc_by(waited.as_secs_f64());
             let now = clock::unix_micros(now);
             self.last_answer.store(now, Ordering::Relaxed);
+            if status == StatusCode::OK {
+                self.answered.inc();
+            }
+            if status != StatusCode::TOO_MANY_REQUESTS && !status.is_server_error() {
+                if self.failures.get() != 0 {
+                    self.recovered();
+                }
+                return;
+            }
         }
-        let is_good = |status: StatusCode| {
-            status != StatusCode::TOO_MANY_REQUESTS && !status.is_server_error()
-        };
-        if status == Some(StatusCode::OK) {
-            self.answered.inc();
+        self.failures.inc();
+        if !matches!(outcome, Ok(StatusCode::TOO_MANY_REQUESTS)) {
+            self.broke(outcome, request_id);
         }
-        if !status.is_some_and(is_good) {
-            self.failures.inc();
-        } else if self.failures.get() != 0 {
-            self.failures.set(0);
+    }
+
+    /// Another failure of the row. The line comes once for each row.
+    fn broke(&self, outcome: Result<StatusCode, &Failed>, request_id: &HeaderValue) {
+        let before = self.broken.fetch_add(1, Ordering::Relaxed);
+        if before.saturating_add(1) != FAILING {
+            return;
+        }
+        let failed = outcome.err();
+        warn!(
+            backend = &*self.backend,
+            deployment = &*self.deployment,
+            failures = FAILING,
+            status = outcome.ok().map(|status| status.as_u16()),
+            code = failed.map(|failed| failed.how.code().as_str()),
+            cause = failed.map(|failed| &*failed.cause),
+            request_id = request_id.to_str().ok(),
+            "a deployment fails"
+        );
+    }
+
+    /// The row has ended.
+    fn recovered(&self) {
+        self.failures.set(0);
+        let failures = self.broken.swap(0, Ordering::Relaxed);
+        if failures >= FAILING {
+            warn!(
+                backend = &*self.backend,
+                deployment = &*self.deployment,
+                failures,
+                "a deployment is back"
+            );
         }
     }
 

@@ -3,6 +3,7 @@
 //! Label values are closed words or names of objects in the table; never text of a caller.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -48,10 +49,24 @@ struct ConsumerLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ConsumerOutcomeLabels {
+    route: String,
+    consumer: String,
+    code: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct BackendLabels {
     backend: String,
     deployment: String,
     status: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RetryLabels {
+    backend: String,
+    deployment: String,
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -64,10 +79,13 @@ struct EndpointLabels {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     requests: Family<OutcomeLabels, Counter>,
+    of_consumers: Family<ConsumerOutcomeLabels, Counter>,
     tokens: Family<TokenLabels, Counter>,
     cost: Family<ConsumerLabels, Counter>,
     unpriced: Family<ConsumerLabels, Counter>,
     upstream: Family<BackendLabels, Counter>,
+    waited: Family<EndpointLabels, Counter<f64, AtomicU64>>,
+    retries: Family<RetryLabels, Counter>,
     load: Family<EndpointLabels, Gauge>,
     failures: Family<EndpointLabels, Gauge>,
     unconfirmed: Family<EndpointLabels, Counter>,
@@ -80,6 +98,8 @@ pub struct Metrics {
     pub(crate) connections: Gauge,
     /// Lines of the access log that were lost.
     pub(crate) access_log_dropped: Counter,
+    /// When the table in force was published, in seconds since the Unix epoch.
+    pub(crate) table_published: Gauge<f64, AtomicU64>,
 }
 
 fn histogram() -> Histogram {
@@ -91,10 +111,13 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             requests: Family::default(),
+            of_consumers: Family::default(),
             tokens: Family::default(),
             cost: Family::default(),
             unpriced: Family::default(),
             upstream: Family::default(),
+            waited: Family::default(),
+            retries: Family::default(),
             load: Family::default(),
             failures: Family::default(),
             unconfirmed: Family::default(),
@@ -104,6 +127,7 @@ impl Metrics {
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             access_log_dropped: Counter::default(),
+            table_published: Gauge::default(),
         };
         let m = &metrics;
         registry.register(
@@ -112,26 +136,7 @@ impl Metrics {
             m.requests.clone(),
         );
         m.register_usage(registry);
-        registry.register(
-            "upstream_responses",
-            "Tries sent to a deployment, by status, or by an upstream_ word of docs/errors.md without one",
-            m.upstream.clone(),
-        );
-        registry.register(
-            "upstream_in_flight",
-            "Calls to a deployment that are under way, from the try to the end of its answer",
-            m.load.clone(),
-        );
-        registry.register(
-            "upstream_failures_in_a_row",
-            "Tries of a deployment that failed (no answer, 429 or 5xx) since its last good answer",
-            m.failures.clone(),
-        );
-        registry.register(
-            "unconfirmed_tokens",
-            "Tokens reserved for calls that were sent and not answered: given back, and perhaps billed",
-            m.unconfirmed.clone(),
-        );
+        m.register_upstream(registry);
         registry.register_with_unit(
             "request_duration",
             "From the request's head to the end of its answer",
@@ -159,11 +164,58 @@ impl Metrics {
             "Lines of the access log that were lost since their reader does not keep up",
             m.access_log_dropped.clone(),
         );
+        registry.register_with_unit(
+            "table_published_timestamp",
+            "When the table in force was published, since the Unix epoch; 0 before the first one",
+            Unit::Seconds,
+            m.table_published.clone(),
+        );
         metrics
+    }
+
+    /// Registers what is counted of calls to deployments.
+    fn register_upstream(&self, registry: &mut Registry) {
+        registry.register(
+            "upstream_responses",
+            "Tries sent to a deployment, by status, or by an upstream_ word of docs/errors.md without one",
+            self.upstream.clone(),
+        );
+        registry.register_with_unit(
+            "upstream_wait",
+            "Time in which calls to a deployment waited for the heads of its answers, connecting included",
+            Unit::Seconds,
+            self.waited.clone(),
+        );
+        registry.register(
+            "upstream_retries",
+            "Tries after a failed one, by the deployment that failed and the reason: upstream_error, or a word \
+             of docs/errors.md",
+            self.retries.clone(),
+        );
+        registry.register(
+            "upstream_in_flight",
+            "Calls to a deployment that are under way, from the try to the end of its answer",
+            self.load.clone(),
+        );
+        registry.register(
+            "upstream_failures_in_a_row",
+            "Tries of a deployment that failed (no answer, 429 or 5xx) since its last good answer",
+            self.failures.clone(),
+        );
+        registry.register(
+            "unconfirmed_tokens",
+            "Tokens reserved for calls that were sent and not answered: given back, and perhaps billed",
+            self.unconfirmed.clone(),
+        );
     }
 
     /// Registers what is counted of tokens and money.
     fn register_usage(&self, registry: &mut Registry) {
+        registry.register(
+            "consumer_requests",
+            "Requests ended that a route took, by route, consumer and code",
+            self.of_consumers.clone(),
+        );
         registry.register(
             "tokens",
             "Tokens settled, by route, consumer and type: input, cached_input and cache_write (parts of \
@@ -196,6 +248,15 @@ impl Metrics {
         self.requests.get_or_create(&labels).inc();
     }
 
+    fn of_consumer(&self, route: &str, consumer: &str, code: &str) -> Counter {
+        let labels = ConsumerOutcomeLabels {
+            route: route.to_owned(),
+            consumer: consumer.to_owned(),
+            code: code.to_owned(),
+        };
+        self.of_consumers.get_or_create_owned(&labels)
+    }
+
     /// Tries of a deployment that came to `status`.
     pub(crate) fn tries(&self, backend: &str, deployment: &str, status: &str) -> Counter {
         let labels = BackendLabels {
@@ -204,6 +265,25 @@ impl Metrics {
             status: status.to_owned(),
         };
         self.upstream.get_or_create_owned(&labels)
+    }
+
+    /// The time in which calls to a deployment waited for its answers.
+    pub(crate) fn waited(&self, backend: &str, deployment: &str) -> Counter<f64, AtomicU64> {
+        let labels = EndpointLabels {
+            backend: backend.to_owned(),
+            deployment: deployment.to_owned(),
+        };
+        self.waited.get_or_create_owned(&labels)
+    }
+
+    /// Counts that a try of a deployment failed and another endpoint is tried.
+    pub(crate) fn retried(&self, backend: &str, deployment: &str, reason: &'static str) {
+        let labels = RetryLabels {
+            backend: backend.to_owned(),
+            deployment: deployment.to_owned(),
+            reason,
+        };
+        self.retries.get_or_create_owned(&labels).inc();
     }
 
     /// Calls to a deployment that are under way.
@@ -272,16 +352,23 @@ pub(crate) struct RuleMetrics {
 
 impl RuleMetrics {
     /// Counts the end of a request; `code` is `ok` for an answer of the backend below 400.
-    pub(crate) fn ended(&self, code: &str) {
+    pub(crate) fn ended(&self, code: &str, of: Option<&ConsumerCounters>) {
         if code == "ok" {
             self.ok.inc();
-        } else {
-            self.metrics.ended(&self.route, &self.rule, code);
+            if let Some(of) = of {
+                of.ok.inc();
+            }
+            return;
+        }
+        self.metrics.ended(&self.route, &self.rule, code);
+        if let Some(of) = of {
+            let counter = self.metrics.of_consumer(&self.route, &of.consumer, code);
+            counter.inc();
         }
     }
 
     /// The tokens of a consumer on the route.
-    pub(crate) fn tokens(&self, consumer: &str) -> TokenCounters {
+    pub(crate) fn tokens(&self, consumer: &str) -> ConsumerCounters {
         let labels = || ConsumerLabels {
             route: self.route.to_string(),
             consumer: consumer.to_owned(),
@@ -294,7 +381,9 @@ impl RuleMetrics {
             };
             self.metrics.tokens.get_or_create(&labels).clone()
         };
-        TokenCounters {
+        ConsumerCounters {
+            ok: self.metrics.of_consumer(&self.route, consumer, "ok"),
+            consumer: consumer.into(),
             input: counter("input"),
             cached_input: counter("cached_input"),
             cache_write: counter("cache_write"),
@@ -306,9 +395,13 @@ impl RuleMetrics {
     }
 }
 
-/// Handles for the tokens of one consumer on one route.
+/// Handles for one consumer on one route.
 #[derive(Clone, Debug)]
-pub(crate) struct TokenCounters {
+pub(crate) struct ConsumerCounters {
+    /// Its name as a label.
+    consumer: Arc<str>,
+    /// Requests that were answered.
+    ok: Counter,
     pub(crate) input: Counter,
     pub(crate) cached_input: Counter,
     pub(crate) cache_write: Counter,

@@ -8,10 +8,12 @@ use proxy_admin::clock;
 use proxy_api::{Api, Dialect};
 use proxy_core::auth::Caller;
 use proxy_core::names::Usage;
+use proxy_core::quota::LimitName;
 use proxy_core::tokens::Shape;
 use proxy_ledger::Settled;
 
-use crate::access::Entry;
+use crate::access::{Attempt, Entry};
+use crate::detail::Detail;
 use crate::endpoint::{Ongoing, Place};
 use crate::live::{Account, LiveRule};
 use crate::metrics::Metrics;
@@ -20,6 +22,8 @@ use crate::metrics::Metrics;
 pub(crate) struct Record {
     pub(crate) request_id: HeaderValue,
     started: Instant,
+    /// For the access log; `None` without one.
+    pub(crate) detail: Option<Detail>,
     /// The row that serves it.
     pub(crate) api: Option<&'static Api>,
     pub(crate) model: Option<Arc<str>>,
@@ -32,8 +36,22 @@ pub(crate) struct Record {
     /// Where the last try went.
     pub(crate) endpoint: Option<Ongoing>,
     pub(crate) shape: Shape,
+    /// What was reserved last.
+    pub(crate) held: Option<Usage>,
+    /// The limit that refused.
+    pub(crate) limit: Option<LimitName>,
+    /// The limits in mode `Shadow` that would have refused.
+    pub(crate) shadow_limits: Vec<LimitName>,
+    /// Of the body, as far as it was read.
+    pub(crate) bytes_in: u64,
+    /// Of the answer's body, as far as it was passed on.
+    pub(crate) bytes_out: u64,
     pub(crate) tries: u8,
+    /// The tries, if one of them failed.
+    pub(crate) attempts: Vec<Attempt>,
     first_byte: Option<Duration>,
+    /// From the begin of the last try to the head of its answer.
+    upstream: Option<Duration>,
     pub(crate) status: u16,
     pub(crate) streamed: bool,
     /// Where that stands in the table.
@@ -53,6 +71,7 @@ impl Record {
         Self {
             request_id,
             started: now,
+            detail: None,
             api: None,
             model: None,
             answered_model: None,
@@ -61,8 +80,15 @@ impl Record {
             account: None,
             endpoint: None,
             shape: Shape::default(),
+            held: None,
+            limit: None,
+            shadow_limits: Vec::new(),
+            bytes_in: 0,
+            bytes_out: 0,
             tries: 0,
+            attempts: Vec::new(),
             first_byte: None,
+            upstream: None,
             status: 0,
             streamed: false,
             place: None,
@@ -77,10 +103,42 @@ impl Record {
         self.api.map_or(Dialect::OpenAi, |api| api.dialect)
     }
 
-    /// Marks the arrival of the backend's answer.
-    pub(crate) fn answered(&mut self, status: u16, now: Instant) {
+    /// Marks the arrival of the backend's answer to a try that began at `began`.
+    pub(crate) fn answered(&mut self, status: u16, began: Instant, now: Instant) {
         self.status = status;
         self.first_byte = Some(now.saturating_duration_since(self.started));
+        let upstream = now.saturating_duration_since(began);
+        self.upstream = Some(upstream);
+        if !self.attempts.is_empty() {
+            self.tried(Some(status), None, upstream);
+        }
+    }
+
+    /// Lists the last try, which came to a status, or failed.
+    pub(crate) fn tried(
+        &mut self,
+        status: Option<u16>,
+        failed: Option<(&'static str, &str)>,
+        lasted: Duration,
+    ) {
+        let Some(endpoint) = self.endpoint.as_deref() else {
+            return;
+        };
+        let error = failed.map(|(_, error)| error);
+        self.attempts.push(Attempt {
+            backend: Arc::clone(&endpoint.backend),
+            deployment: Arc::clone(&endpoint.deployment),
+            status,
+            cause: failed.map(|(cause, _)| cause),
+            error: error.filter(|text| !text.is_empty()).map(Attempt::bounded),
+            millis: millis(lasted),
+        });
+    }
+
+    /// Counts bytes that go on to the client.
+    pub(crate) fn passed(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.bytes_out = self.bytes_out.saturating_add(bytes);
     }
 
     /// The model of the deployment that answers.
@@ -125,7 +183,9 @@ impl Record {
             metrics.unrouted(code);
             return;
         };
-        rule.metrics.ended(code);
+        let account = self.account.as_deref();
+        rule.metrics
+            .ended(code, account.map(|account| &account.tokens));
         let lasted = now.saturating_duration_since(self.started);
         rule.metrics.duration.observe(lasted.as_secs_f64());
         if let Some(first_byte) = self.first_byte {
@@ -138,7 +198,7 @@ impl Record {
         {
             rule.sizes.observe(model, self.shape, self.usage);
         }
-        if let Some(Account { tokens, .. }) = self.account.as_deref()
+        if let Some(Account { tokens, .. }) = account
             && self.usage != Usage::default()
         {
             tokens.input.inc_by(self.usage.input_tokens);
@@ -168,6 +228,8 @@ impl Record {
         Entry {
             unix_micros: clock::unix_micros(now),
             request_id: self.request_id.to_str().unwrap_or(""),
+            detail: self.detail.as_ref(),
+            dialect: self.api.map(|api| api.dialect.as_str()),
             operation: self.api.map(|api| api.operation.as_str()),
             model: self.model.as_deref(),
             consumer: self.caller.as_ref().map(|caller| &*caller.full_name),
@@ -177,7 +239,12 @@ impl Record {
             deployment: endpoint.map(|endpoint| &*endpoint.deployment),
             status: self.status,
             code,
+            limit: self.limit.as_ref(),
+            shadow_limits: &self.shadow_limits,
             stream: self.streamed,
+            held_tokens: self
+                .held
+                .map(|held| [held.input_tokens, held.output_tokens]),
             input_tokens: self.usage.input_tokens,
             cached_input_tokens: self.usage.cached_input_tokens,
             cache_write_tokens: self.usage.cache_write_tokens,
@@ -186,7 +253,11 @@ impl Record {
             cost_micros: self.cost_micros.filter(|_| used),
             unpriced: used && self.cost_micros.is_none(),
             estimated: self.settled == Some(Settled::Estimated),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
             tries: self.tries,
+            attempts: &self.attempts,
+            upstream_ms: self.upstream.map(millis),
             first_byte_ms: self.first_byte.map(millis),
             duration_ms: millis(now.saturating_duration_since(self.started)),
         }

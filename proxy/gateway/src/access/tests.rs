@@ -8,12 +8,16 @@ use prometheus_client::metrics::counter::Counter;
 use proptest::prelude::*;
 use proxy_admin::output::Output;
 use proxy_admin::telemetry::Format;
+use proxy_core::quota::LimitName;
 use tracing::info;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
-use super::{Entry, FULL, Lines, Stamp, line};
+use super::{Attempt, Entry, FULL, Lines, Stamp, line};
 use crate::config::AccessLog;
+use crate::detail::Detail;
+
+mod fields;
 
 /// 2026-11-26T16:24:57.857486Z
 const END: i64 = 1_795_710_297_857_486;
@@ -21,6 +25,8 @@ const END: i64 = 1_795_710_297_857_486;
 const FULL_ENTRY: Entry<'static> = Entry {
     unix_micros: END,
     request_id: "aacd6a5658fb348a48aec491127b012b",
+    detail: None,
+    dialect: Some("OpenAI"),
     operation: Some("ChatCompletions"),
     model: Some("gpt-4o"),
     consumer: Some("ann"),
@@ -30,7 +36,10 @@ const FULL_ENTRY: Entry<'static> = Entry {
     deployment: Some("gpt-4o"),
     status: 200,
     code: "ok",
+    limit: None,
+    shadow_limits: &[],
     stream: false,
+    held_tokens: Some([9, 100]),
     input_tokens: 7,
     cached_input_tokens: 0,
     cache_write_tokens: 0,
@@ -39,13 +48,18 @@ const FULL_ENTRY: Entry<'static> = Entry {
     cost_micros: Some(178),
     unpriced: false,
     estimated: false,
+    bytes_in: 120,
+    bytes_out: 640,
     tries: 1,
+    attempts: &[],
+    upstream_ms: Some(11),
     first_byte_ms: Some(12),
     duration_ms: 345,
 };
 
 /// A request that was refused before anything was known of it.
 const BARE_ENTRY: Entry<'static> = Entry {
+    dialect: None,
     operation: None,
     model: None,
     consumer: None,
@@ -55,7 +69,10 @@ const BARE_ENTRY: Entry<'static> = Entry {
     deployment: None,
     status: 404,
     code: "unknown_path",
+    held_tokens: None,
+    bytes_in: 0,
     tries: 0,
+    upstream_ms: None,
     first_byte_ms: None,
     ..FULL_ENTRY
 };
@@ -97,30 +114,125 @@ fn a_line_has_the_fields_of_its_request() {
         Format::Json,
         &FULL_ENTRY,
         &expect![[r#"
-            {"timestamp":"2026-11-26T16:24:57.857486Z","level":"INFO","message":"request","request_id":"aacd6a5658fb348a48aec491127b012b","operation":"ChatCompletions","model":"gpt-4o","consumer":"ann","route":"default/chat","rule":"chat","backend":"default/sim","deployment":"gpt-4o","status":200,"code":"ok","stream":false,"input_tokens":7,"cached_input_tokens":0,"output_tokens":16,"cost_micros":178,"estimated":false,"tries":1,"first_byte_ms":12,"duration_ms":345,"target":"access"}
+            {"timestamp":"2026-11-26T16:24:57.857486Z","level":"INFO","message":"request","v":2,"request_id":"aacd6a5658fb348a48aec491127b012b","dialect":"OpenAI","operation":"ChatCompletions","model":"gpt-4o","consumer":"ann","route":"default/chat","rule":"chat","backend":"default/sim","deployment":"gpt-4o","status":200,"code":"ok","stream":false,"held_input_tokens":9,"held_output_tokens":100,"input_tokens":7,"cached_input_tokens":0,"output_tokens":16,"cost_micros":178,"estimated":false,"bytes_in":120,"bytes_out":640,"tries":1,"upstream_ms":11,"first_byte_ms":12,"duration_ms":345,"target":"access"}
         "#]],
     );
     check(
         Format::Json,
         &BARE_ENTRY,
         &expect![[r#"
-            {"timestamp":"2026-11-26T16:24:57.857486Z","level":"INFO","message":"request","request_id":"aacd6a5658fb348a48aec491127b012b","status":404,"code":"unknown_path","stream":false,"input_tokens":7,"cached_input_tokens":0,"output_tokens":16,"cost_micros":178,"estimated":false,"tries":0,"duration_ms":345,"target":"access"}
+            {"timestamp":"2026-11-26T16:24:57.857486Z","level":"INFO","message":"request","v":2,"request_id":"aacd6a5658fb348a48aec491127b012b","status":404,"code":"unknown_path","stream":false,"input_tokens":7,"cached_input_tokens":0,"output_tokens":16,"cost_micros":178,"estimated":false,"bytes_in":0,"bytes_out":640,"tries":0,"duration_ms":345,"target":"access"}
         "#]],
     );
     check(
         Format::Text,
         &FULL_ENTRY,
         &expect![[r#"
-            2026-11-26T16:24:57.857486Z  INFO access: request request_id="aacd6a5658fb348a48aec491127b012b" operation="ChatCompletions" model="gpt-4o" consumer="ann" route="default/chat" rule="chat" backend="default/sim" deployment="gpt-4o" status=200 code="ok" stream=false input_tokens=7 cached_input_tokens=0 output_tokens=16 cost_micros=178 estimated=false tries=1 first_byte_ms=12 duration_ms=345
+            2026-11-26T16:24:57.857486Z  INFO access: request v=2 request_id="aacd6a5658fb348a48aec491127b012b" dialect="OpenAI" operation="ChatCompletions" model="gpt-4o" consumer="ann" route="default/chat" rule="chat" backend="default/sim" deployment="gpt-4o" status=200 code="ok" stream=false held_input_tokens=9 held_output_tokens=100 input_tokens=7 cached_input_tokens=0 output_tokens=16 cost_micros=178 estimated=false bytes_in=120 bytes_out=640 tries=1 upstream_ms=11 first_byte_ms=12 duration_ms=345
         "#]],
     );
     check(
         Format::Text,
         &BARE_ENTRY,
         &expect![[r#"
-            2026-11-26T16:24:57.857486Z  INFO access: request request_id="aacd6a5658fb348a48aec491127b012b" status=404 code="unknown_path" stream=false input_tokens=7 cached_input_tokens=0 output_tokens=16 cost_micros=178 estimated=false tries=0 duration_ms=345
+            2026-11-26T16:24:57.857486Z  INFO access: request v=2 request_id="aacd6a5658fb348a48aec491127b012b" status=404 code="unknown_path" stream=false input_tokens=7 cached_input_tokens=0 output_tokens=16 cost_micros=178 estimated=false bytes_in=0 bytes_out=640 tries=0 duration_ms=345
         "#]],
     );
+}
+
+/// A request that failed once, from a client that sends what needs escapes.
+fn retried() -> (Detail, Vec<Attempt>) {
+    let request = http::Request::post("/v1/chat/completions?api-key=secret")
+        .header("host", "ai.example.com")
+        .header("user-agent", "a \"b\"\\c");
+    let (parts, ()) = request.body(()).expect("a request").into_parts();
+    let mut detail = Detail::of(&parts, "203.0.113.9".parse().expect("an address"));
+    let own = http::HeaderValue::from_static("req-1");
+    detail.answered(&http::HeaderMap::new(), Some(&own));
+    let failed = Attempt {
+        backend: "default/west".into(),
+        deployment: "gpt-4o".into(),
+        status: None,
+        cause: Some("upstream_unreachable"),
+        error: Some(Attempt::bounded("connect: \"refused\"")),
+        millis: 3,
+    };
+    let answered = Attempt {
+        backend: "default/sim".into(),
+        status: Some(200),
+        cause: None,
+        error: None,
+        millis: 11,
+        ..failed.clone()
+    };
+    (detail, vec![failed, answered])
+}
+
+fn limits() -> Vec<LimitName> {
+    let name = |text| LimitName::parse(text).expect("a name");
+    ["ns/q/day", "ns/q/hour"].map(name).to_vec()
+}
+
+#[test]
+fn a_line_has_the_head_the_limits_and_the_tries() {
+    let ((detail, attempts), limits) = (retried(), limits());
+    let entry = Entry {
+        detail: Some(&detail),
+        limit: limits.first(),
+        shadow_limits: &limits,
+        attempts: &attempts,
+        tries: 2,
+        ..FULL_ENTRY
+    };
+    check(
+        Format::Json,
+        &entry,
+        &expect![[r#"
+        {"timestamp":"2026-11-26T16:24:57.857486Z","level":"INFO","message":"request","v":2,"request_id":"aacd6a5658fb348a48aec491127b012b","client":"203.0.113.9","protocol":"HTTP/1.1","method":"POST","host":"ai.example.com","path":"/v1/chat/completions","user_agent":"a \"b\"\\c","dialect":"OpenAI","operation":"ChatCompletions","model":"gpt-4o","consumer":"ann","route":"default/chat","rule":"chat","backend":"default/sim","deployment":"gpt-4o","status":200,"code":"ok","limit":"ns/q/day","shadow_limits":["ns/q/day","ns/q/hour"],"stream":false,"held_input_tokens":9,"held_output_tokens":100,"input_tokens":7,"cached_input_tokens":0,"output_tokens":16,"cost_micros":178,"estimated":false,"bytes_in":120,"bytes_out":640,"tries":2,"attempts":[{"backend":"default/west","deployment":"gpt-4o","cause":"upstream_unreachable","error":"connect: \"refused\"","ms":3},{"backend":"default/sim","deployment":"gpt-4o","status":200,"ms":11}],"upstream_request_id":"req-1","upstream_ms":11,"first_byte_ms":12,"duration_ms":345,"target":"access"}
+    "#]],
+    );
+    check(
+        Format::Text,
+        &entry,
+        &expect![[r#"
+        2026-11-26T16:24:57.857486Z  INFO access: request v=2 request_id="aacd6a5658fb348a48aec491127b012b" client="203.0.113.9" protocol="HTTP/1.1" method="POST" host="ai.example.com" path="/v1/chat/completions" user_agent="a \"b\"\\c" dialect="OpenAI" operation="ChatCompletions" model="gpt-4o" consumer="ann" route="default/chat" rule="chat" backend="default/sim" deployment="gpt-4o" status=200 code="ok" limit="ns/q/day" shadow_limits="ns/q/day ns/q/hour" stream=false held_input_tokens=9 held_output_tokens=100 input_tokens=7 cached_input_tokens=0 output_tokens=16 cost_micros=178 estimated=false bytes_in=120 bytes_out=640 tries=2 attempts="default/west gpt-4o upstream_unreachable (connect: \"refused\") 3 ms; default/sim gpt-4o 200 11 ms" upstream_request_id="req-1" upstream_ms=11 first_byte_ms=12 duration_ms=345
+    "#]],
+    );
+}
+
+#[test]
+fn what_is_no_text_is_still_json() {
+    let request = http::Request::get("/v1/models").header("host", "h").header(
+        "user-agent",
+        http::HeaderValue::from_bytes(b"\xff\x80x").expect("a value"),
+    );
+    let (parts, ()) = request.body(()).expect("a request").into_parts();
+    let detail = Detail::of(&parts, "2001:db8::1".parse().expect("an address"));
+    let entry = Entry {
+        detail: Some(&detail),
+        ..BARE_ENTRY
+    };
+    let line: serde_json::Value =
+        serde_json::from_str(&written(Format::Json, &entry)).expect("JSON");
+    assert_eq!(line["user_agent"], "\u{fffd}\u{fffd}x");
+    assert_eq!(line["client"], "2001:db8::1");
+    // What could not be read as HTTP at all.
+    let unread = Detail::unread("::1".parse().expect("an address"));
+    let entry = Entry {
+        detail: Some(&unread),
+        ..BARE_ENTRY
+    };
+    let line: serde_json::Value =
+        serde_json::from_str(&written(Format::Json, &entry)).expect("JSON");
+    assert_eq!(line["client"], "::1");
+    assert_eq!(line.get("method"), None);
+}
+
+#[test]
+fn the_text_of_a_failure_has_a_bound() {
+    let long = "é".repeat(200);
+    assert_eq!(Attempt::bounded(&long).len(), 200);
+    assert_eq!(&*Attempt::bounded("short"), "short");
 }
 
 #[test]
@@ -167,7 +279,9 @@ fn traced(format: Format, entry: &Entry<'_>) -> String {
     let event = || {
         info!(
             target: "access",
+            v = 2,
             request_id = entry.request_id,
+            dialect = entry.dialect,
             operation = entry.operation,
             model = entry.model,
             consumer = entry.consumer,
@@ -178,6 +292,8 @@ fn traced(format: Format, entry: &Entry<'_>) -> String {
             status = entry.status,
             code = entry.code,
             stream = entry.stream,
+            held_input_tokens = entry.held_tokens.map(|held| held[0]),
+            held_output_tokens = entry.held_tokens.map(|held| held[1]),
             input_tokens = entry.input_tokens,
             cached_input_tokens = entry.cached_input_tokens,
             cache_write_tokens = some(entry.cache_write_tokens),
@@ -186,7 +302,10 @@ fn traced(format: Format, entry: &Entry<'_>) -> String {
             cost_micros = entry.cost_micros,
             cost = entry.unpriced.then_some("unknown"),
             estimated = entry.estimated,
+            bytes_in = entry.bytes_in,
+            bytes_out = entry.bytes_out,
             tries = entry.tries,
+            upstream_ms = entry.upstream_ms,
             first_byte_ms = entry.first_byte_ms,
             duration_ms = entry.duration_ms,
             "request"
@@ -221,6 +340,8 @@ proptest! {
         let entry = Entry {
             unix_micros: END,
             request_id: &request_id,
+            detail: None,
+            dialect: FULL_ENTRY.dialect.filter(|_| stream),
             operation: FULL_ENTRY.operation.filter(|_| estimated),
             model: text(0),
             consumer: text(1),
@@ -230,7 +351,10 @@ proptest! {
             deployment: text(5),
             status,
             code: "ok",
+            limit: None,
+            shadow_limits: &[],
             stream,
+            held_tokens: stream.then_some([numbers[1], numbers[3]]),
             input_tokens: numbers[0],
             cached_input_tokens: numbers[1],
             cache_write_tokens: numbers[3] % 2,
@@ -239,7 +363,11 @@ proptest! {
             cost_micros: first_byte_ms.filter(|_| !stream),
             unpriced: stream,
             estimated,
+            bytes_in: numbers[0],
+            bytes_out: numbers[1],
             tries,
+            attempts: &[],
+            upstream_ms: first_byte_ms.filter(|_| estimated),
             first_byte_ms,
             duration_ms: numbers[3],
         };

@@ -1,6 +1,7 @@
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use proxy_core::names::Secret;
@@ -8,8 +9,9 @@ use proxy_core::quota::Unit;
 use proxy_core::table::{Backend, BackendAuth, Contents, Quota, Route, Table};
 use proxy_core::test_util::{backend, deployment, limit, object, quota, route, rule, target};
 
-use super::{Endpoints, Placed};
+use super::{Endpoint, Endpoints, Placed};
 use crate::metrics::Metrics;
+use crate::upstream::{Failed, Failure};
 use proxy_admin::clock;
 
 struct Process {
@@ -159,18 +161,81 @@ fn backends_of_one_peer_share_their_connections() {
     assert_ne!(number("east"), number("private"));
 }
 
+/// The status of an answer, or `None` for a try that failed.
+fn try_out(endpoint: &Endpoint, status: Option<u16>) {
+    let failed = Failed {
+        how: Failure::BrokeOff,
+        cause: "it was cut".to_owned(),
+    };
+    let status = status.map(|status| StatusCode::from_u16(status).expect("a status"));
+    let began = clock::instant();
+    let id = HeaderValue::from_static("id-1");
+    endpoint.tried(
+        status.ok_or(&failed),
+        &id,
+        began,
+        began + Duration::from_millis(1_500),
+    );
+}
+
 #[test]
 fn failures_in_a_row_end_with_a_good_answer() {
     let process = Process::new();
     let table = Table::new(contents(vec![east(), west()], routes()));
     let endpoint = process.endpoint(&table, "east").endpoint;
     let after = |status: Option<u16>| {
-        let status = status.map(|status| StatusCode::from_u16(status).expect("a status"));
-        endpoint.tried(status, clock::instant());
+        try_out(&endpoint, status);
         endpoint.failures.get()
     };
     assert_eq!([None, Some(429), Some(503)].map(after), [1, 2, 3]);
     // A client's error says that the endpoint works.
     assert_eq!([Some(400), Some(500), Some(200)].map(after), [0, 1, 0]);
     assert_eq!(endpoint.answered.get(), 1);
+    assert!((endpoint.waited.get() - 7.5).abs() < 1e-9, "five answers");
+}
+
+/// The messages of the lines that `statuses` cause.
+fn lines(statuses: &[Option<u16>]) -> Vec<String> {
+    let process = Process::new();
+    let table = Table::new(contents(vec![east(), west()], routes()));
+    let endpoint = process.endpoint(&table, "east").endpoint;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let writer = file.reopen().expect("the same file");
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .without_time()
+        .with_writer(writer)
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        statuses
+            .iter()
+            .for_each(|status| try_out(&endpoint, *status));
+    });
+    let text = std::fs::read_to_string(file.path()).expect("text");
+    text.lines().map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn a_deployment_that_fails_is_reported_once_and_once_when_it_is_back() {
+    let (failed, busy, good) = (Some(503), Some(429), Some(200));
+    assert!(lines(&[failed, failed, failed, failed, good, failed]).is_empty());
+    assert!(lines(&[busy; 20]).is_empty(), "it throttles as it should");
+    let begins = "WARN proxy_gateway::endpoint: a deployment fails backend=\"ns/east\" \
+                  deployment=\"m\" failures=5";
+    let row = [failed, busy, None, None, failed, None];
+    let mut statuses = row.to_vec();
+    statuses.extend([failed; 20]);
+    assert_eq!(
+        lines(&statuses),
+        [format!(
+            "{begins} code=\"upstream_failed\" cause=\"it was cut\" request_id=\"id-1\""
+        )]
+    );
+    let mut again = [failed; 9].to_vec();
+    again.extend([good, good]);
+    again.extend([failed; 5]);
+    let begins = format!("{begins} status=503 request_id=\"id-1\"");
+    let back = "WARN proxy_gateway::endpoint: a deployment is back backend=\"ns/east\" \
+                deployment=\"m\" failures=9";
+    assert_eq!(lines(&again), [&*begins, back, &*begins]);
 }
