@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use proxy_api::Dialect;
 use proxy_core::admit::Denial;
 use proxy_core::names::Code;
-use proxy_core::quota::Wait;
+use proxy_core::quota::{LimitName, Wait};
 use proxy_ledger::{Cause, Levels, Refused, Spent};
 use rand::RngExt;
 
@@ -28,6 +28,9 @@ const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"tundish\"")
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
+/// `namespace/quota/limit; used=83%`.
+const X_TUNDISH_QUOTA_WARNING: HeaderName = HeaderName::from_static("x-tundish-quota-warning");
 
 const FOR_REQUESTS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-limit-requests"),
@@ -52,6 +55,8 @@ pub(crate) struct Refusal {
     pub(crate) allow: Vec<Method>,
     /// The shape of errors, if no row says it.
     pub(crate) dialect: Option<Dialect>,
+    /// The status, if it is not that of the code.
+    pub(crate) status: Option<StatusCode>,
     /// The connection cannot be used further: the rest of the request was not read.
     pub(crate) close: bool,
 }
@@ -89,6 +94,7 @@ impl From<Denial> for Refusal {
             wait: None,
             allow: Vec::new(),
             dialect: None,
+            status: None,
             close: false,
         }
     }
@@ -104,6 +110,9 @@ impl From<Refused> for Refusal {
         let (name, unit) = (&spent.limit.flat.name, limit.unit.as_str());
         let (amount, used, asked) = (limit.amount, spent.level.used, spent.asked);
         let message = match refused.wait {
+            _ if amount == 0 && spent.limit.overridden() == Some(0) => format!(
+                "limit {name} admits nothing for this caller: an override of its AIQuota says so"
+            ),
             _ if amount == 0 => format!(
                 "limit {name} admits nothing: see the conditions of its AIQuota, or `tundish check`"
             ),
@@ -120,6 +129,10 @@ impl From<Refused> for Refusal {
                 "{running} requests without a bound on their answer are running, and limit {name} \
                  ({amount} {unit}) allows no more of them; set max_tokens, or the rule's \
                  outputTokens.default"
+            ),
+            Wait::Millis(_) if refused.cause == Cause::Unproved => format!(
+                "callers that no backend has accepted yet may together hold a tenth of limit {name} \
+                 ({amount} {unit}), and others of them do; retry in a second"
             ),
             Wait::Millis(wait) => format!(
                 "limit {name} is spent: {used} of {amount} {unit} used, this request needs {asked}; \
@@ -165,6 +178,17 @@ pub(crate) fn show_levels(levels: &Levels, headers: &mut HeaderMap) {
     }
 }
 
+/// Names the limit that is nearest to be spent, if it has reached a warning level.
+pub(crate) fn show_warning(warning: Option<(&LimitName, u64)>, headers: &mut HeaderMap) {
+    let Some((limit, percent)) = warning else {
+        return;
+    };
+    // Names of objects are always valid.
+    if let Ok(value) = HeaderValue::try_from(format!("{limit}; used={percent}%")) {
+        headers.insert(X_TUNDISH_QUOTA_WARNING, value);
+    }
+}
+
 /// The whole answer to a refused request.
 pub(crate) fn error(
     refusal: &Refusal,
@@ -178,8 +202,11 @@ pub(crate) fn error(
         .as_deref()
         .or_else(|| (code == Code::ModelNotFound).then_some("model"));
     let mut response = json(dialect.error(code, &refusal.denial.message, param));
-    *response.status_mut() =
-        StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let of_code = || StatusCode::from_u16(code.status()).ok();
+    *response.status_mut() = refusal
+        .status
+        .or_else(of_code)
+        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, request_id.clone());
     let allowed = methods(&refusal.allow);
@@ -201,6 +228,11 @@ pub(crate) fn error(
         let mut levels = Levels::default();
         levels.add(spent.unit(), spent.level);
         show_levels(&levels, headers);
+        let warning = spent.warning();
+        show_warning(
+            warning.map(|percent| (&spent.limit.flat.name, percent)),
+            headers,
+        );
     }
     response
 }

@@ -118,7 +118,7 @@ fn budget(rule: &LiveRule) -> Option<u64> {
     let of_rule = rule.limits.iter();
     of_rule
         .filter_map(|live| match live.limit.unit {
-            Unit::InputTokens | Unit::Tokens => Some(live.limit.amount),
+            Unit::InputTokens | Unit::Tokens => Some(live.largest_amount()),
             Unit::CostMicros => Some(u64::MAX),
             Unit::OutputTokens | Unit::Requests | Unit::Concurrency => None,
         })

@@ -11,12 +11,13 @@ use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use proxy_admin::clock;
 use proxy_core::names::Usage;
-use proxy_core::quota::Cost;
+use proxy_core::quota::{Cost, LimitName};
 use proxy_core::tokens::Price;
 use proxy_ledger::{Charge, Levels, Settled};
 use smallvec::SmallVec;
 
 use crate::endpoint::Placed;
+use crate::memory::{Hold, REQUEST};
 use crate::record::Record;
 use crate::state::Core;
 use crate::upstream::Fate;
@@ -31,6 +32,8 @@ pub(crate) struct Exchange {
     /// What is reserved and not settled: one charge for most, several for a connection that carries
     /// many answers. The last one belongs to the answer that is under way.
     charges: SmallVec<[Priced; 1]>,
+    /// What it holds of the memory budget.
+    pub(crate) hold: Option<Hold>,
     /// When the last try began.
     call_began: Instant,
     /// How far the call has come that is under way.
@@ -58,6 +61,7 @@ impl Exchange {
             core: Arc::clone(core),
             record: Record::begin(request_id, now),
             charges: SmallVec::new(),
+            hold: None,
             call_began: now,
             fate: Mutex::default(),
             if_left: None,
@@ -66,11 +70,28 @@ impl Exchange {
     }
 
     /// Takes a charge on, at the dearest price as long as no endpoint is chosen.
-    pub(crate) fn charge(&mut self, charge: Charge, price: &Arc<Price>) {
+    pub(crate) fn charge(&mut self, mut charge: Charge, price: &Arc<Price>) {
+        self.record.held = Some(charge.estimate.usage);
+        self.record.shadow_limits.append(&mut charge.would_refuse);
         self.charges.push(Priced {
             charge,
             price: Some(Arc::clone(price)),
         });
+    }
+
+    /// What the last charge holds.
+    pub(crate) fn held(&self) -> Cost {
+        let open = self.charges.last();
+        open.map_or_else(Cost::default, |open| open.charge.estimate)
+    }
+
+    /// Counts the answer that is under way by another charge.
+    pub(crate) fn recharge(&mut self, mut charge: Charge, now: Instant) {
+        self.record.shadow_limits.append(&mut charge.would_refuse);
+        if let Some(open) = self.charges.last_mut() {
+            let before = std::mem::replace(&mut open.charge, charge);
+            before.withdraw(clock::moment(now));
+        }
     }
 
     /// Begins a try at an endpoint.
@@ -85,6 +106,18 @@ impl Exchange {
         }
     }
 
+    /// The try came to nothing for the client: `cause` is a word of docs/errors.md, or `upstream_error`.
+    pub(crate) fn failed(
+        &mut self,
+        status: Option<StatusCode>,
+        (cause, error): (&'static str, &str),
+        now: Instant,
+    ) {
+        let status = status.map(|status| status.as_u16());
+        let lasted = now.saturating_duration_since(self.call_began);
+        self.record.tried(status, Some((cause, error)), lasted);
+    }
+
     /// How the limits stood once the last charge was reserved.
     pub(crate) fn levels(&self) -> Levels {
         self.charges
@@ -92,9 +125,15 @@ impl Exchange {
             .map_or_else(Levels::default, |open| open.charge.levels)
     }
 
+    /// The limit that is nearest to be spent, if it has reached a warning level, and how much of it is used in
+    /// per cent.
+    pub(crate) fn warning(&self) -> Option<(&LimitName, u64)> {
+        self.charges.last()?.charge.warning()
+    }
+
     /// The head of an answer has come.
     pub(crate) fn answered(&mut self, status: StatusCode, now: Instant) {
-        self.record.answered(status.as_u16(), now);
+        self.record.answered(status.as_u16(), self.call_began, now);
     }
 
     /// Whether the price depends on the model that the answer names.
@@ -119,12 +158,28 @@ impl Exchange {
             core: Arc::clone(&self.core),
             record: Record::begin(self.record.request_id.clone(), self.call_began),
             charges: SmallVec::new(),
+            hold: None,
             call_began: self.call_began,
             fate: Mutex::default(),
             if_left: None,
             ended: true,
         };
         Box::new(std::mem::replace(self, ended))
+    }
+
+    /// Holds memory for `bytes` of its answer that are kept. False if there is none.
+    pub(crate) fn keeps(&mut self, bytes: usize) -> bool {
+        let Some((hold, caller)) = self.hold.as_mut().zip(self.record.caller.as_ref()) else {
+            return true;
+        };
+        hold.has_room() && hold.grow(caller, REQUEST.saturating_add(bytes)).is_ok()
+    }
+
+    /// The same for bytes that are there already, and must be.
+    pub(crate) fn must_keep(&mut self, bytes: usize) {
+        if let Some(hold) = &mut self.hold {
+            hold.force(REQUEST.saturating_add(bytes));
+        }
     }
 
     /// The client has left: what it holds of `Concurrency` limits is free for others.

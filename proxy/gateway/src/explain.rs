@@ -3,8 +3,9 @@
 use proxy_admin::clock;
 use proxy_admin::pages::explanation::Explanation;
 use proxy_admin::pages::question::{self, InvalidQuestion};
+use proxy_api::served;
 use proxy_core::admit::Permit;
-use proxy_core::names::Moment;
+use proxy_core::names::{Moment, Operation};
 use proxy_core::whatif::{CounterLevel, Counters, InvalidConsumer, Probe, Question, forecast};
 
 use crate::gateway::Gateway;
@@ -36,8 +37,13 @@ struct LiveCounters<'a> {
 }
 
 impl Counters for LiveCounters<'_> {
+    fn serves(&self, operation: Operation) -> bool {
+        served(self.shared.config.apis).contains(&operation)
+    }
+
     fn level(&self, probe: &Probe<'_>, cost: u64) -> CounterLevel {
         let limit = self.live.limit(&probe.limit.name);
+        let limit = limit.map(|limit| limit.for_caller(probe.facts.caller));
         let limit = limit.map_or(&probe.limit.limit, |limit| &limit.limit);
         let slot = self.shared.ledger.find(probe.limit, &probe.facts);
         let Some(slot) = slot else {

@@ -4,35 +4,37 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as _;
 use proxy_admin::clock;
-use proxy_api::{Body, BoundName, Call, Edit, refused_member, splice};
+use proxy_api::{Body, BoundName, Call, Edit, claims, refused_member, splice};
 use proxy_core::balance::{Candidate, choose};
 use proxy_core::names::Code;
-use proxy_core::quota::Wait;
-use proxy_core::table::{Backend, Retry, Rule, StreamUsage};
+use proxy_core::quota::{Hold, Wait};
+use proxy_core::table::{Backend, BackendKind, QuotaFacts, Retry, Rule, StreamUsage};
 use proxy_core::tokens;
+use proxy_ledger::{Asking, Subject};
 use smallvec::SmallVec;
 
 use crate::aftermath;
-use crate::answer::{Refusal, X_REQUEST_ID, refuse, show_levels};
+use crate::answer::{Refusal, X_REQUEST_ID, refuse, show_levels, show_warning};
 use crate::credential::Shown;
 use crate::endpoint::{Place, Placed};
 use crate::exchange::Exchange;
 use crate::live::{LiveRule, LiveTarget};
 use crate::origin::{Destination, Origin, Outgoing};
+use crate::proofs::Stranger;
 use crate::quirks::{Added, Refused};
 use crate::relay::{Limits, Payload, Relay};
+use crate::replay::Replay;
 use crate::state::Core;
 use crate::upstream::{AnswerBody, Failed, Failure, Patience};
 use crate::watch::Watch;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// The name that a backend gave the request.
-const X_UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
+/// The `x-request-id` of the backend.
+const X_UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-tundish-upstream-request-id");
 /// Says that the rule lowered the bound of the request to this.
 const X_MAX_OUTPUT_TOKENS: HeaderName = HeaderName::from_static("x-tundish-max-output-tokens");
 
@@ -51,7 +53,8 @@ pub(crate) struct Sending<'a> {
     pub(crate) version: Option<String>,
     pub(crate) client: &'a HeaderMap,
     pub(crate) shown: Option<Shown<'a>>,
-    pub(crate) bytes: Bytes,
+    pub(crate) stranger: Option<Stranger>,
+    pub(crate) replay: Replay,
     pub(crate) body: Body,
     /// When it was admitted.
     pub(crate) now: Instant,
@@ -116,22 +119,27 @@ impl Sending<'_> {
             };
             exchange.placed(at, now);
             let tried = self.attempt(at, origin, exchange, now).await;
-            let more = attempt < retry.attempts && candidates.iter().any(usable);
+            let more =
+                attempt < retry.attempts && candidates.iter().any(usable) && self.replay.is_kept();
             match tried {
                 Ok(answered) => {
                     let status = answered.response.status();
                     let again = more && is_retried(retry, status);
+                    let why = (cause_of(status), "");
                     if status == StatusCode::TOO_MANY_REQUESTS {
                         let wait = retry_after_ms(answered.response.headers());
                         let known = outcome.shortest_wait.get_or_insert(wait);
                         *known = wait.min(*known);
                         if !again && exchange.record.tries > 1 {
+                            exchange.failed(Some(status), why, answered.now);
                             return Err(throttled(*known));
                         }
                     }
                     if !again {
                         return Ok((answered, at));
                     }
+                    exchange.failed(Some(status), why, answered.now);
+                    self.count_retry(at, why.0);
                 }
                 Err(failure) => {
                     let again = match failure.how {
@@ -142,20 +150,31 @@ impl Sending<'_> {
                     if matches!(failure.how, Failure::BrokeOff | Failure::Timeout) {
                         exchange.unconfirmed();
                     }
+                    let word = failure.how.code().as_str();
+                    exchange.failed(None, (word, &failure.cause), clock::instant());
                     outcome.failed = Some(failure);
                     if !(again && more) {
                         break;
                     }
+                    self.count_retry(at, word);
                 }
             }
         }
         Err(self.unserved(exchange, outcome))
     }
 
+    /// Counts that another endpoint is tried after this one.
+    fn count_retry(&self, after: &Placed, reason: &'static str) {
+        let endpoint = &after.endpoint;
+        let metrics = &self.core.shared.metrics;
+        metrics.retried(&endpoint.backend, &endpoint.deployment, reason);
+    }
+
     fn unserved(&self, exchange: &mut Exchange, outcome: Outcome) -> Box<Refusal> {
         match (outcome.failed, outcome.shortest_wait) {
             (Some(failure), _) => {
-                tracing::warn!(
+                tracing::debug!(
+                    request_id = exchange.record.request_id.to_str().ok(),
                     route = &*self.rule.metrics.route,
                     backend = exchange.record.endpoint.as_deref().map(|one| &*one.backend),
                     code = failure.how.code().as_str(),
@@ -258,7 +277,7 @@ impl Sending<'_> {
         origin: &Origin,
         exchange: &Exchange,
         refused: Refused,
-        now: Instant,
+        began: Instant,
     ) -> Result<(Answered, Additions), Failed> {
         let Placed { endpoint, place } = at;
         let deployment = &place.declared.deployment;
@@ -273,15 +292,26 @@ impl Sending<'_> {
                     default_bound: additions.bound,
                     max_bound: self.declared.output_tokens.max,
                 };
-                let body = splice(&self.bytes, &self.body, edit);
+                let Some(body) = self.replay.bytes() else {
+                    return Err(Failed::given_up());
+                };
+                let body = splice(&body, &self.body, edit);
+                let length = body.len();
+                // Of a large body nothing is kept here, or it could not be given up.
+                let small = self.replay.is_small().then_some(body);
+                let spliced = || {
+                    let again = || Some(splice(&self.replay.sent()?, &self.body, edit));
+                    small.clone().or_else(again)
+                };
                 let outgoing = Outgoing {
                     destination,
                     client: self.client,
                     shown: self.shown.as_ref(),
                     request_id: &exchange.record.request_id,
-                    body,
+                    length,
+                    body: &spliced,
                 };
-                let patience = self.patience(&place.declared.backend, now);
+                let patience = self.patience(&place.declared.backend, began);
                 let connections = &self.core.connections;
                 connections
                     .send(origin, &outgoing, patience, &exchange.fate)
@@ -302,7 +332,8 @@ impl Sending<'_> {
         let now = clock::instant();
         let metrics = &self.core.shared.metrics;
         let tries = |status| metrics.tries(&endpoint.backend, &deployment.name, status);
-        endpoint.tried(tried.as_ref().ok().map(Response::status), now);
+        let outcome = tried.as_ref().map(Response::status);
+        endpoint.tried(outcome, &exchange.record.request_id, began, now);
         match &tried {
             // Counted by the endpoint, without a look at labels.
             Ok(response) if response.status() == StatusCode::OK => {}
@@ -362,6 +393,54 @@ impl Sending<'_> {
         }
     }
 
+    /// A backend has accepted the credential of a caller that was not proved, or not for long: from now on it is
+    /// who its token claims, and this call counts in full and as its own.
+    fn accepted(&self, stranger: &Stranger, at: &Placed, exchange: &mut Exchange, now: Instant) {
+        let moment = clock::moment(now);
+        if stranger.is_settled(moment) {
+            return;
+        }
+        let backend = &at.place.declared.backend;
+        let token = self
+            .shown
+            .as_ref()
+            .filter(|_| backend.kind == BackendKind::Foundry);
+        let shared = &self.core.shared;
+        let proved = shared.proofs.accept(
+            stranger.digest,
+            &backend.name,
+            token.and_then(|shown| claims(shown.key)),
+            moment,
+        );
+        if !stranger.is_unproved() {
+            return;
+        }
+        let rule = &self.rule;
+        let Some(caller) = proved.or_else(|| exchange.record.caller.take()) else {
+            return;
+        };
+        let subject = Subject {
+            limits: &rule.limits,
+            facts: QuotaFacts {
+                caller: &caller,
+                route: &rule.route,
+                model: Some(&self.model),
+                deployed_model: rule
+                    .place(&self.model)
+                    .map(|place| &*place.declared.deployment.model),
+            },
+            unproved: false,
+        };
+        let charge = shared.ledger.charge_anyway(Asking {
+            counters: &Arc::new(shared.ledger.counters(&subject, moment)),
+            hold: Hold::exact(exchange.held()),
+            now: moment,
+            clock: clock::now,
+        });
+        exchange.recharge(charge, now);
+        exchange.record.caller = Some(caller);
+    }
+
     fn relay(
         &self,
         answered: Answered,
@@ -374,12 +453,23 @@ impl Sending<'_> {
             asked_usage,
         } = answered;
         exchange.answered(response.status(), now);
+        if response.status().is_success()
+            && let Some(stranger) = &self.stranger
+        {
+            self.accepted(stranger, at, &mut exchange, now);
+        }
         let (mut parts, body) = response.into_parts();
         let id = exchange.record.request_id.clone();
-        if let Some(theirs) = parts.headers.insert(X_REQUEST_ID, id) {
-            parts.headers.insert(X_UPSTREAM_REQUEST_ID, theirs);
+        // Ours stands in the log, so it is the one that the client gets.
+        let own = parts.headers.insert(X_REQUEST_ID, id);
+        if let Some(detail) = &mut exchange.record.detail {
+            detail.answered(&parts.headers, own.as_ref());
+        }
+        if let Some(own) = own {
+            parts.headers.insert(X_UPSTREAM_REQUEST_ID, own);
         }
         show_levels(&exchange.levels(), &mut parts.headers);
+        show_warning(exchange.warning(), &mut parts.headers);
         if let Some(max) = self.declared.output_tokens.max
             && self
                 .body
@@ -448,6 +538,14 @@ fn is_retried(retry: Retry, status: StatusCode) -> bool {
         429 => retry.on_too_many_requests,
         500 | 502..=504 => retry.on_server_error,
         _ => false,
+    }
+}
+
+/// The word for an answer that another endpoint is tried after.
+const fn cause_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => Code::BackendThrottled.as_str(),
+        _ => "upstream_error",
     }
 }
 

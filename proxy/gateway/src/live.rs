@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use proxy_core::auth::{Caller, CallerKind};
@@ -10,11 +11,14 @@ use proxy_core::table::{FlatLimit, FlatRule, FlatTarget, Route, Table};
 use proxy_ledger::{Counters, EnforcedLimit};
 
 use crate::endpoint::{Endpoints, Place, Placed};
-use crate::metrics::{Metrics, RuleMetrics, TokenCounters};
+use crate::metrics::{ConsumerCounters, Metrics, RuleMetrics};
 use crate::sizes::{RuleSizes, Sizes};
 
 #[cfg(test)]
 mod tests;
+
+/// A rule without a timeout: Azure lets a call last 29 minutes.
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// Models of one account that are looked up once, since callers choose the names that a pattern
 /// matches. Further models are looked up by each request.
@@ -26,6 +30,8 @@ pub(crate) struct Live {
     pub(crate) table: Arc<Table>,
     /// Parallel to the table's rules.
     rules: Vec<Arc<LiveRule>>,
+    /// The longest time that any rule lets a request take.
+    pub(crate) longest: Duration,
     /// Every limit, by name.
     limits: HashMap<LimitName, Arc<EnforcedLimit>, foldhash::fast::RandomState>,
 }
@@ -69,7 +75,7 @@ enum ByModel {
 /// What a rule looks up once for a caller.
 #[derive(Debug)]
 pub(crate) struct Account {
-    pub(crate) tokens: TokenCounters,
+    pub(crate) tokens: ConsumerCounters,
     /// The counters of one caller, by [`LiveRule::counted_model`].
     counters: RwLock<HashMap<Arc<str>, Arc<Counters>, foldhash::fast::RandomState>>,
 }
@@ -128,8 +134,11 @@ impl Live {
             table.rules().iter().map(rule).collect()
         });
         table.limits().iter().for_each(|flat| drop(handle(flat)));
+        let times = table.rules().iter();
+        let times = times.map(|flat| flat.rule.request_timeout.unwrap_or(DEFAULT_TIMEOUT));
         Self {
             table: Arc::clone(table),
+            longest: times.max().unwrap_or(DEFAULT_TIMEOUT),
             rules,
             limits,
         }
@@ -141,8 +150,8 @@ impl Live {
     }
 
     /// A limit of the table.
-    pub(crate) fn limit(&self, name: &LimitName) -> Option<&EnforcedLimit> {
-        self.limits.get(name).map(|limit| &**limit)
+    pub(crate) fn limit(&self, name: &LimitName) -> Option<&Arc<EnforcedLimit>> {
+        self.limits.get(name)
     }
 }
 
@@ -212,7 +221,7 @@ impl ByModel {
 // === impl Account ===
 
 impl Account {
-    fn new(tokens: TokenCounters) -> Self {
+    fn new(tokens: ConsumerCounters) -> Self {
         Self {
             tokens,
             counters: RwLock::default(),

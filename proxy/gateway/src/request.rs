@@ -2,8 +2,9 @@
 //! admitted goes on to [`crate::forward`]; what is not is refused here, and nowhere else.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
@@ -12,28 +13,32 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use proxy_admin::clock;
+use proxy_admin::connection::Leash;
+use proxy_admin::memory::Purpose;
 use proxy_api::{Answer, Api, Body, Call, Found, Media, Unserved, find, media, models};
 use proxy_core::admit::{self, Ask, Permit};
-use proxy_core::auth::{Caller, CallerKind};
-use proxy_core::names::{Code, Operation};
+use proxy_core::auth::{Caller, CallerKind, KeyDigest};
+use proxy_core::names::{Code, Moment, ObjectName, Operation};
+use proxy_core::quota::Wait;
 use proxy_core::tokens::Shape;
 use proxy_ledger::{Asking, Subject};
 
-use crate::answer::{self, Refusal, refuse};
+use crate::answer::{self, Refusal, X_REQUEST_ID, refuse};
+use crate::client;
 use crate::cors;
 use crate::credential::{self, Shown};
+use crate::detail::Detail;
 use crate::estimate::Estimate;
 use crate::exchange::Exchange;
 use crate::forward::{Sending, Unserviced};
-use crate::intake::{
-    head_of, host_of, is_complete, keep_unread, read_body, request_id, version_of,
-};
-use crate::live::{Live, LiveRule};
+use crate::intake::{head_of, host_of, is_complete, keep_unread, request_id, version_of};
+use crate::live::{DEFAULT_TIMEOUT, Live, LiveRule};
+use crate::memory::{REQUEST, STREAM};
+use crate::proofs::Stranger;
 use crate::relay::Payload;
+use crate::replay::Replay;
 use crate::state::Core;
-
-/// A route without a timeout: Azure lets a call last 29 minutes.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+use crate::upload::Upload;
 
 /// What load balancers ask on the port of the traffic. Only a process that serves answers.
 const HEALTH: &str = "/healthz";
@@ -47,24 +52,37 @@ enum Admitted<'a> {
 }
 
 /// Answers one request, whatever it is.
-pub(crate) async fn handle(core: Arc<Core>, request: Request<Incoming>) -> Response<Payload> {
+pub(crate) async fn handle(
+    core: Arc<Core>,
+    peer: IpAddr,
+    request: Request<Incoming>,
+    leash: Arc<Leash>,
+) -> Response<Payload> {
     if request.uri().path() == HEALTH {
         return healthy(request.method());
     }
     let now = clock::instant();
     let mut exchange = Exchange::begin(&core, request_id(request.headers()), now);
     let (parts, mut body) = request.into_parts();
+    if core.log.is_some() {
+        let client = client::address(peer, &parts.headers, core.shared.config.trusted_hops);
+        exchange.record.detail = Some(Detail::of(&parts, client));
+    }
     let live = core.shared.live();
     let arrival = Arrival {
         core: &core,
         live: live.as_deref(),
         parts: &parts,
+        leash: &leash,
         now,
     };
     let admitted = arrival.admitted(&mut body, &mut exchange).await;
     let refusal = match admitted {
-        Ok(Admitted::Answered(answer)) => {
+        Ok(Admitted::Answered(mut answer)) => {
+            let id = exchange.record.request_id.clone();
+            answer.headers_mut().insert(X_REQUEST_ID, id);
             exchange.record.status = answer.status().as_u16();
+            exchange.record.passed(size_for(&parts, answer.body()));
             let rule = exchange.record.rule.clone();
             exchange.end("ok", clock::instant());
             return finished(answer, rule.as_deref(), &parts, live.as_deref());
@@ -100,7 +118,7 @@ pub(crate) async fn handle(core: Arc<Core>, request: Request<Incoming>) -> Respo
             refusal.close = true;
         }
     }
-    let answer = refused(exchange, &refusal).map(Payload::from);
+    let answer = refused(exchange, refusal, &parts.method).map(Payload::from);
     finished(answer, rule.as_deref(), &parts, live.as_deref())
 }
 
@@ -145,6 +163,15 @@ fn finished(
     answer
 }
 
+/// How much of an answer's body the client gets.
+fn size_for(parts: &Parts, body: &Payload) -> usize {
+    if parts.method == Method::HEAD {
+        return 0;
+    }
+    let size = body.size_hint().exact().unwrap_or(0);
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
+
 /// Leaves the head of the answer as it is.
 fn bodiless(answer: &mut Response<Payload>) {
     let size = answer.body().size_hint().exact().unwrap_or(0);
@@ -155,22 +182,42 @@ fn bodiless(answer: &mut Response<Payload>) {
 }
 
 /// The whole answer to a head that hyper cannot read, or that is too large for it.
-pub(crate) fn unreadable(core: &Arc<Core>, status: StatusCode) -> Bytes {
+pub(crate) fn unreadable(core: &Arc<Core>, peer: IpAddr, status: StatusCode) -> Bytes {
     let refusal = if status == StatusCode::BAD_REQUEST {
         Refusal::new(Code::InvalidRequest, "the head of the request is malformed")
     } else {
-        let message = "the head of the request has more than 100 headers, or is larger than 32 KiB";
+        let message = "the head of the request has more than 100 headers or 32 KiB, or its \
+                       Content-Length is beyond all bounds";
         Refusal::new(Code::HeadersTooLarge, message)
     };
-    let exchange = Exchange::begin(core, request_id(&HeaderMap::new()), clock::instant());
-    answer::on_wire(&refused(exchange, &refusal.closing()))
+    unread(core, peer, refusal)
 }
 
-fn refused(mut exchange: Box<Exchange>, refusal: &Refusal) -> Response<Bytes> {
+/// The whole answer to a connection that no memory is left for.
+pub(crate) fn without_room(core: &Arc<Core>, peer: IpAddr) -> Bytes {
+    let message = "the gateway has no memory left for another connection";
+    let refusal = Refusal::new(Code::Overloaded, message);
+    unread(core, peer, refusal.waiting(Wait::Millis(1_000)))
+}
+
+/// Refuses a request of which nothing is known.
+fn unread(core: &Arc<Core>, peer: IpAddr, refusal: Refusal) -> Bytes {
+    let mut exchange = Exchange::begin(core, request_id(&HeaderMap::new()), clock::instant());
+    exchange.record.detail = core.log.is_some().then(|| Detail::unread(peer));
+    answer::on_wire(&refused(exchange, refusal.closing(), &Method::POST))
+}
+
+fn refused(mut exchange: Box<Exchange>, refusal: Refusal, method: &Method) -> Response<Bytes> {
     let record = &mut exchange.record;
     let dialect = refusal.dialect.unwrap_or_else(|| record.dialect());
-    let answer = answer::error(refusal, dialect, &record.request_id);
+    let answer = answer::error(&refusal, dialect, &record.request_id);
     record.status = answer.status().as_u16();
+    record.passed(if *method == Method::HEAD {
+        0
+    } else {
+        answer.body().len()
+    });
+    record.limit = refusal.limit.map(|spent| spent.limit.flat.name.clone());
     let now = clock::instant();
     exchange.released(now);
     exchange.end(refusal.denial.code.as_str(), now);
@@ -182,6 +229,7 @@ struct Arrival<'a> {
     core: &'a Core,
     live: Option<&'a Live>,
     parts: &'a Parts,
+    leash: &'a Leash,
     now: Instant,
 }
 
@@ -192,7 +240,11 @@ impl<'a> Arrival<'a> {
         exchange: &mut Exchange,
     ) -> Result<Admitted<'a>, Box<Refusal>> {
         let Self {
-            core, parts, now, ..
+            core,
+            parts,
+            leash,
+            now,
+            ..
         } = self;
         head_of(parts)?;
         if let Some(answer) = self.preflight()? {
@@ -218,9 +270,11 @@ impl<'a> Arrival<'a> {
             core,
             live,
             parts,
+            leash,
             host,
             caller,
             shown,
+            unknown: authenticated.unknown,
             now,
         };
         match &found.api.answer {
@@ -301,8 +355,8 @@ fn serves(rows: &[Api], operation: &str) -> bool {
 
 /// The operations of the rows, for a message.
 fn served(rows: &[Api]) -> String {
-    let mut names: Vec<&str> = rows.iter().map(|row| row.operation.as_str()).collect();
-    names.dedup();
+    let served = proxy_api::served(rows);
+    let names: Vec<&str> = served.iter().map(|one| one.as_str()).collect();
     names.join(", ")
 }
 
@@ -311,9 +365,12 @@ struct Head<'a> {
     core: &'a Core,
     live: &'a Live,
     parts: &'a Parts,
+    leash: &'a Leash,
     host: Cow<'a, str>,
     caller: Arc<Caller>,
     shown: Option<Shown<'a>>,
+    /// Of a credential that is no key of the gateway.
+    unknown: Option<KeyDigest>,
     now: Instant,
 }
 
@@ -342,6 +399,32 @@ impl<'a> Head<'a> {
         Ok(answered(models::one(known)))
     }
 
+    /// Reads the body, within the memory that the caller may hold.
+    async fn upload(
+        &self,
+        body: &mut Incoming,
+        exchange: &mut Exchange,
+    ) -> Result<(Replay, Bytes, Instant), Box<Refusal>> {
+        let memory = &self.core.shared.memory;
+        let cost = if self.parts.version == Version::HTTP_2 {
+            STREAM
+        } else {
+            REQUEST
+        };
+        exchange.hold = Some(memory.hold(Purpose::Request, &self.caller, cost)?);
+        let upload = Upload {
+            headers: &self.parts.headers,
+            max: self.core.shared.config.max_body,
+            now: self.now,
+            until: self.now + self.live.longest,
+            memory,
+            caller: &self.caller,
+        };
+        let read = upload.read(body).await?;
+        self.leash.received();
+        Ok(read)
+    }
+
     /// Reads the body, finds the rule, and reserves the cost.
     async fn charged(
         self,
@@ -353,11 +436,9 @@ impl<'a> Head<'a> {
     ) -> Result<Sending<'a>, Box<Refusal>> {
         let (config, headers) = (&self.core.shared.config, &self.parts.headers);
         let version = version_of(self.parts)?;
-        let (bytes, now) = read_body(headers, body, config.max_body, self.now).await?;
-        let kind = headers.get(CONTENT_TYPE);
-        let kind = kind.and_then(|kind| kind.to_str().ok());
-        let body = call.scan(kind, &bytes, named.is_some());
-        let body = body.map_err(|why| refuse(Code::InvalidRequest, why.0))?;
+        let (replay, bytes, now) = self.upload(body, exchange).await?;
+        exchange.record.bytes_in = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let body = self.scanned(call, &bytes, named.is_some())?;
         let model = named.or_else(|| body.model.clone());
         let model = model.ok_or_else(|| refuse(Code::InvalidRequest, "\"model\" is missing"))?;
         exchange.record.model = Some(Arc::clone(&model));
@@ -370,20 +451,28 @@ impl<'a> Head<'a> {
         };
         let permit = admit::admit(&self.live.table, &self.caller, &ask)
             .map_err(|denial| Box::new(Refusal::from(denial)))?;
-        let caller = permit.caller(&self.live.table, &self.caller);
+        let timeout = permit.rule.request_timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let deadline = self.now + timeout;
+        if now >= deadline {
+            let message = "the body took as long as the request may";
+            return Err(refuse(Code::RequestTimeout, message));
+        }
+        let moment = clock::moment(now);
+        let stranger = self.stranger(&permit, moment);
+        let proved = stranger.as_ref().and_then(Stranger::claimed);
+        let caller = permit.caller(&self.live.table, proved.unwrap_or(&self.caller));
         exchange.record.caller = Some(Arc::clone(caller));
         let rule = self.live.rule(permit.index);
         let rule = rule.ok_or_else(|| refuse(Code::Internal, "the rule is not in the table"))?;
         exchange.record.rule = Some(Arc::clone(rule));
         let shape = shape_of(rule, &permit, &model, (&bytes, &body));
         exchange.record.shape = shape;
-        let ledger = &self.core.shared.ledger;
-        let moment = clock::moment(now);
-        let account = rule.account(caller);
+        let (ledger, account) = (&self.core.shared.ledger, rule.account(caller));
         let find = || {
             let subject = Subject {
                 limits: &rule.limits,
                 facts: permit.facts(caller, Some(&model)),
+                unproved: stranger.as_ref().is_some_and(Stranger::is_unproved),
             };
             ledger.counters(&subject, moment)
         };
@@ -402,8 +491,7 @@ impl<'a> Head<'a> {
         let charge = reserved
             .await
             .map_err(|refused| Box::new(Refusal::from(*refused)))?;
-        let timeout = permit.rule.request_timeout.unwrap_or(DEFAULT_TIMEOUT);
-        let deadline = now + timeout;
+        self.leash.end_at(deadline);
         // The backend's time to answer begins when it is asked.
         let now = if charge.waited { clock::instant() } else { now };
         exchange.charge(charge, &permit.flat.max_price);
@@ -417,11 +505,32 @@ impl<'a> Head<'a> {
             client: headers,
             // A key of the gateway goes to no backend.
             shown: self.shown.filter(|_| caller.kind == CallerKind::Unknown),
-            bytes,
+            stranger,
+            replay,
             body,
             now,
             deadline,
         })
+    }
+
+    fn scanned(&self, call: &Call, bytes: &Bytes, in_path: bool) -> Result<Body, Box<Refusal>> {
+        let kind = self.parts.headers.get(CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok());
+        let scanned = call.scan(kind, bytes, in_path);
+        scanned.map_err(|why| refuse(Code::InvalidRequest, why.0))
+    }
+
+    /// The credential that the route passes on, and what is known of it.
+    fn stranger(&self, permit: &Permit<'_>, now: Moment) -> Option<Stranger> {
+        let digest = self.unknown?;
+        if !permit.route.authentication.pass_through {
+            return None;
+        }
+        let targets = &permit.flat.targets;
+        let is_asked =
+            |backend: &ObjectName| targets.iter().any(|one| one.backend.name == *backend);
+        let proof = self.core.shared.proofs.find(&digest, is_asked, now);
+        Some(Stranger::new(digest, proof))
     }
 }
 

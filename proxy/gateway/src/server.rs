@@ -1,7 +1,7 @@
 //! Listeners and connections: one current-thread runtime per core, each with a listener of its
 //! own on the shared port, and all deadlines that hyper does not have.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,21 +10,25 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use proxy_admin::clock;
-use proxy_admin::connection::{self, Limits, Protocol};
-use proxy_admin::descriptors::{Reserve, Shortage};
+use proxy_admin::connection::{self, Accepted, Leash, Limits, Protocol, Streams};
+use proxy_admin::descriptors::{Reserve, Shortage, turn_away};
 use proxy_admin::errors;
+use proxy_admin::memory::{Budget, Held};
+use proxy_admin::reminder::Reminder;
 use proxy_admin::shutdown::Shutdown;
 use proxy_admin::stall::Stall;
 use proxy_admin::task;
 use proxy_api::Dialect;
+use proxy_api::proxy_protocol::{InvalidHeader, PREFIX_BYTES, Prefix};
 use proxy_core::names::Code;
 use proxy_core::quota::Wait;
 use socket2::{Domain, Socket, TcpKeepalive, Type};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, sleep};
+use tokio_rustls::server::TlsStream;
 use tracing::{debug, error, warn};
 
 use crate::answer::{self, Refusal};
@@ -40,6 +44,10 @@ mod tests;
 const BACKLOG: i32 = 1024;
 /// A peer must say what it speaks within this time, or it is gone (hyper waits for ever).
 const FIRST_BYTE: Duration = Duration::from_secs(10);
+/// Longest wait for the first bytes of a caller that is turned away: others wait behind it.
+const TURNED_AWAY: Duration = Duration::from_millis(5);
+/// Once so long silent, it goes before others are turned away.
+const SILENT: Duration = Duration::from_secs(1);
 /// From the first byte to a finished TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// The pause before a request counts as well, and a pool of an SDK keeps connections for up to a minute:
@@ -122,12 +130,14 @@ async fn serve(
     shortage: &Shortage,
 ) {
     let reserve = Reserve::new();
-    let answer = if tls.is_some() {
-        Bytes::new()
+    let is_plain = tls.is_none();
+    let no_descriptor = if is_plain {
+        no_descriptor()
     } else {
-        turned_away()
+        Bytes::new()
     };
     let limits = Arc::new(limits());
+    let unannounced = Arc::default();
     task::spawn("tick", tick(Arc::clone(&core)));
     loop {
         let accepted = tokio::select! {
@@ -135,15 +145,29 @@ async fn serve(
             () = shutdown.requested() => break,
         };
         match accepted {
-            Ok((stream, _peer)) => {
+            Ok((stream, peer)) => {
+                let peer = peer.ip().to_canonical();
+                let Some(held) = core.room().await else {
+                    let answer = request::without_room(&core, peer);
+                    let answer = if is_plain { answer } else { Bytes::new() };
+                    turn_away(&stream, &answer, TURNED_AWAY).await;
+                    continue;
+                };
                 let connection = Connection {
                     core: Arc::clone(&core),
+                    peer,
+                    unannounced: Arc::clone(&unannounced),
                     limits: Arc::clone(&limits),
                     shutdown: shutdown.clone(),
+                    held,
                 };
                 task::spawn("client connection", connection.run(stream, tls.clone()));
             }
-            Err(error) => reserve.handle(&error, &listener, &answer, shortage).await,
+            Err(error) => {
+                reserve
+                    .handle(&error, &listener, &no_descriptor, shortage)
+                    .await;
+            }
         }
     }
     drop(listener);
@@ -161,10 +185,9 @@ async fn serve(
 
 /// The answer to a caller on plain HTTP that no file descriptor is left for. With TLS the connection just
 /// ends: a handshake would need more of what is lacking.
-fn turned_away() -> Bytes {
-    let message = "the gateway has no file descriptor left";
-    let refusal = Refusal::new(Code::Overloaded, message).closing();
-    let refusal = refusal.waiting(Wait::Millis(1_000));
+fn no_descriptor() -> Bytes {
+    let refusal = Refusal::new(Code::Overloaded, "the gateway has no file descriptor left");
+    let refusal = refusal.closing().waiting(Wait::Millis(1_000));
     let id = intake::request_id(&HeaderMap::new());
     answer::on_wire(&answer::error(&refusal, Dialect::OpenAi, &id))
 }
@@ -177,6 +200,9 @@ async fn tick(core: Arc<Core>) {
         ticks.tick().await;
         core.flush_log();
         core.connections.prune(clock::instant());
+        if core.shared.memory.budget.is_tight() {
+            core.connections.close_idle();
+        }
     }
 }
 
@@ -189,14 +215,20 @@ async fn drained(core: &Core) {
         } else if clock::instant().saturating_duration_since(busy) >= FLUSH {
             return;
         }
-        tokio::time::sleep(DRAIN_POLL).await;
+        sleep(DRAIN_POLL).await;
     }
 }
 
 struct Connection {
     core: Arc<Core>,
+    /// The other end, or the client that the balancer there speaks for.
+    peer: IpAddr,
+    /// For the line that a connection lacks its header.
+    unannounced: Arc<Reminder>,
     limits: Arc<Limits>,
     shutdown: Shutdown,
+    /// What the connection holds of the memory budget.
+    held: Held,
 }
 
 /// Counts a connection while it is open.
@@ -218,11 +250,18 @@ impl Drop for Open {
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream, tls: Option<Acceptor>) {
+    async fn run(mut self, mut stream: TcpStream, tls: Option<Acceptor>) {
         let _open = Open::new(&self.core);
         if let Err(error) = prepare(&stream) {
             debug!(%error, "a connection could not be prepared");
             return;
+        }
+        if self.core.shared.config.proxy_protocol {
+            // Boxed, or connections without it would be as large.
+            let Some(peer) = Box::pin(self.announced(&mut stream)).await else {
+                return;
+            };
+            self.peer = peer;
         }
         let shutdown = &mut self.shutdown.clone();
         let protocol = tokio::select! {
@@ -230,48 +269,100 @@ impl Connection {
                 Ok(protocol) => protocol,
                 Err(_gone) => return,
             },
+            () = room_is_needed(self.held.budget()) => return,
             () = shutdown.requested() => return,
         };
         let Some(tls) = tls else {
-            return self.serve(stream, protocol).await;
+            return self
+                .serve(stream, |stall| Some(stall.get_ref()), protocol)
+                .await;
         };
         // Boxed, or plain connections would be as large.
         let handshake = Box::pin(tls.accept(stream));
         match tokio::time::timeout(HANDSHAKE, handshake).await {
             Ok(Ok(stream)) => {
                 let protocol = Protocol::negotiated(stream.get_ref().1.alpn_protocol());
-                Box::pin(self.serve(stream, protocol)).await;
+                Box::pin(self.serve(stream, below_tls, protocol)).await;
             }
             Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
             Err(_elapsed) => debug!("TLS handshake took too long"),
         }
     }
 
-    async fn serve<S>(self, stream: S, protocol: Protocol)
-    where
+    /// The client that a balancer names before it passes on the first byte; `None` if it names none in time.
+    async fn announced(&self, stream: &mut TcpStream) -> Option<IpAddr> {
+        let why = match tokio::time::timeout(FIRST_BYTE, announcement(stream)).await {
+            Ok(Ok(client)) => return Some(client.unwrap_or(self.peer)),
+            Ok(Err(Unannounced::Gone(_))) => return None,
+            Ok(Err(Unannounced::Invalid(why))) => why.to_string(),
+            Err(_elapsed) => "it did not come in time".to_owned(),
+        };
+        if self.unannounced.is_due(clock::instant()) {
+            warn!(
+                peer = %self.peer,
+                "a connection is closed, since --proxy-protocol wants a header first: {why}"
+            );
+        }
+        None
+    }
+
+    async fn serve<S>(
+        self,
+        stream: S,
+        socket: fn(&Stall<S>) -> Option<&TcpStream>,
+        protocol: Protocol,
+    ) where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let core = self.core;
+        let Self {
+            core,
+            peer,
+            limits,
+            shutdown,
+            held,
+            ..
+        } = self;
         let of_refused = Arc::clone(&core);
-        let refuse = move |status| Some(request::unreadable(&of_refused, status));
+        let refuse = move |status| Some(request::unreadable(&of_refused, peer, status));
         // Boxed, so that nothing of it is left while its answer streams.
-        let answer =
-            move |request: Request<Incoming>| Box::pin(request::handle(Arc::clone(&core), request));
-        let stream = Stall::new(stream);
+        let answer = move |request: Request<Incoming>, leash: Arc<Leash>| {
+            Box::pin(request::handle(Arc::clone(&core), peer, request, leash))
+        };
+        let client = Accepted {
+            stream: Stall::new(stream),
+            socket,
+            held: Some(held),
+        };
         // Awaited where it is made: a future in a variable would be there twice.
-        if let Err(error) = connection::serve(
-            stream,
-            protocol,
-            &self.limits,
-            answer,
-            refuse,
-            self.shutdown,
-        )
-        .await
+        if let Err(error) =
+            connection::serve(client, protocol, &limits, answer, refuse, shutdown).await
         {
             debug!(error = errors::chain(&error), "client connection ended");
         }
     }
+}
+
+/// Why a balancer's header was not read.
+#[derive(Debug, thiserror::Error)]
+enum Unannounced {
+    #[error("the connection ended")]
+    Gone(#[from] std::io::Error),
+    #[error(transparent)]
+    Invalid(#[from] InvalidHeader),
+}
+
+/// Reads a balancer's header, and no byte behind it.
+async fn announcement(stream: &mut TcpStream) -> Result<Option<IpAddr>, Unannounced> {
+    let mut prefix = [0; PREFIX_BYTES];
+    stream.read_exact(&mut prefix).await?;
+    let prefix = Prefix::read(prefix)?;
+    let mut rest = vec![0; prefix.length];
+    stream.read_exact(&mut rest).await?;
+    Ok(prefix.client(&rest)?)
+}
+
+fn below_tls(stream: &Stall<TlsStream<TcpStream>>) -> Option<&TcpStream> {
+    Some(stream.get_ref().get_ref().0)
 }
 
 fn limits() -> Limits {
@@ -279,8 +370,16 @@ fn limits() -> Limits {
     http1
         .max_header_size(intake::HEAD_BYTES)
         .max_buf_size(READ_BYTES);
-    let mut http2 = http2::Builder::new(TokioExecutor::new());
-    http2
+    Limits {
+        http1,
+        http2,
+        head: HEADERS,
+        close: None,
+    }
+}
+
+fn http2(builder: &mut http2::Builder<Streams>) {
+    builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(H2_STREAM_WINDOW)
         .initial_connection_window_size(H2_CONNECTION_WINDOW)
@@ -288,12 +387,12 @@ fn limits() -> Limits {
         .max_header_list_size(H2_HEAD_BYTES)
         .keep_alive_interval(H2_PING)
         .keep_alive_timeout(H2_PONG);
-    Limits {
-        http1,
-        http2,
-        head: HEADERS,
-        close: None,
-    }
+}
+
+/// Ready when a connection should make room that has sent nothing for longer than clients take.
+async fn room_is_needed(budget: &Budget) {
+    sleep(SILENT).await;
+    budget.room_is_needed().await;
 }
 
 fn prepare(stream: &TcpStream) -> std::io::Result<()> {

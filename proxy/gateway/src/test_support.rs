@@ -10,7 +10,7 @@ use proxy_core::admit::{Ask, admit, authenticate};
 use proxy_core::names::{Moment, Operation};
 use proxy_core::quota::{Hold, Limit, Mode, Per};
 use proxy_core::table::{Backend, BackendAuth, Contents, Quota, Table};
-use proxy_core::test_util::{backend, input_cost, quota, route, rule, target};
+use proxy_core::test_util::{backend, deployment, input_cost, quota, route, rule, target};
 use proxy_ledger::{Asking, Charge, Refused, Subject};
 
 use crate::config::Config;
@@ -28,8 +28,11 @@ pub(crate) fn gateway(registry: &mut Registry) -> Gateway {
         reuse_port: false,
         apis: proxy_api::ROWS,
         threads: 1,
+        trusted_hops: 0,
+        proxy_protocol: false,
         tls: None,
         max_body: 1_024,
+        memory_budget: 64 << 20,
         default_output_tokens: 20,
         drain_grace: Duration::from_secs(1),
         limit_series: 2,
@@ -46,6 +49,7 @@ pub(crate) fn contents(mode: Mode, per: Vec<Per>, limits: Vec<Limit>) -> Content
     Contents::new(
         vec![Backend {
             auth: BackendAuth::PassThrough,
+            deployments: vec![deployment("m", "m")],
             ..backend("b")
         }],
         vec![route],
@@ -97,6 +101,7 @@ fn reserve<T>(
     let subject = Subject {
         limits: &live.rule(permit.index).expect("a rule").limits,
         facts: permit.facts(&caller, Some("m")),
+        unproved: false,
     };
     let ledger = &gateway.shared().ledger;
     let asking = Asking {

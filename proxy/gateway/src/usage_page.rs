@@ -14,7 +14,7 @@ use proxy_admin::clock;
 use proxy_admin::pages::usage::{LimitUsage, SUBJECTS, SubjectUsage, UsagePage};
 use proxy_core::names::Moment;
 use proxy_core::quota::{LimitName, Unit};
-use proxy_ledger::{Counted, Ledger, Slot};
+use proxy_ledger::{Counted, EnforcedLimit, Ledger, Slot};
 
 use crate::gateway::Gateway;
 use crate::live::Live;
@@ -54,19 +54,22 @@ pub(crate) struct LimitSum {
     pub(crate) limit: LimitUsage,
     used: u64,
     reserved: u64,
+    /// By one subject.
+    highest_used: u64,
 }
 
 pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<LimitSum> {
-    let mut used: HashMap<LimitName, Vec<(Counted, Arc<Slot>)>> = HashMap::new();
+    let mut used: HashMap<LimitName, Vec<Used>> = HashMap::new();
     for slot in ledger.slots() {
         // The counter of a removed limit is kept: the limit may come back within the window.
         let Some(limit) = live.limit(&slot.limit) else {
             continue;
         };
-        let counted = slot.counted(&limit.limit, now);
+        let by = slot.enforced(limit);
+        let counted = slot.counted(&by.limit, now);
         if counted.used > 0 {
             let of_limit = used.entry(slot.limit.clone()).or_default();
-            of_limit.push((counted, slot));
+            of_limit.push(Used { counted, slot, by });
         }
     }
     let in_order = live.table.limits().iter();
@@ -75,14 +78,16 @@ pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<LimitSum>
         .map(|limit| {
             let flat = &limit.flat;
             let mut used = used.remove(&flat.name).unwrap_or_default();
-            used.sort_by(|(a, slot), (b, other)| {
-                let by_use = b.used.cmp(&a.used);
-                by_use.then_with(|| slot.subject.cmp(&other.subject))
+            used.sort_by(|a, b| {
+                let by_share = b.across(a).cmp(&a.across(b));
+                let by_use = by_share.then_with(|| b.counted.used.cmp(&a.counted.used));
+                by_use.then_with(|| a.slot.subject.cmp(&b.slot.subject))
             });
             let (all_used, all_reserved) = (
                 sum(&used, |counted| counted.used),
                 sum(&used, |counted| counted.reserved),
             );
+            let highest_used = used.iter().map(|one| one.counted.used).max();
             let limit = LimitUsage {
                 limit: flat.name.clone(),
                 unit: flat.limit.unit.as_str().to_owned(),
@@ -96,11 +101,12 @@ pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<LimitSum>
                 subjects: used
                     .iter()
                     .take(SUBJECTS)
-                    .map(|(counted, slot)| SubjectUsage {
+                    .map(|Used { counted, slot, by }| SubjectUsage {
                         subject: slot.subject.to_string(),
                         used: counted.used,
                         reserved: counted.reserved,
-                        remaining: limit.limit.amount.saturating_sub(counted.used),
+                        amount: by.overridden().map(|_| by.limit.amount),
+                        remaining: by.limit.amount.saturating_sub(counted.used),
                         reset_seconds: (flat.limit.unit != Unit::Concurrency)
                             .then(|| counted.reset_ms.div_ceil(1_000)),
                     })
@@ -110,13 +116,29 @@ pub(crate) fn limits(live: &Live, ledger: &Ledger, now: Moment) -> Vec<LimitSum>
                 limit,
                 used: all_used,
                 reserved: all_reserved,
+                highest_used: highest_used.unwrap_or(0),
             }
         })
         .collect()
 }
 
-fn sum(used: &[(Counted, Arc<Slot>)], part: impl Fn(&Counted) -> u64) -> u64 {
-    let parts = used.iter().map(|(counted, _)| part(counted));
+/// A counter that has counted something.
+struct Used {
+    counted: Counted,
+    slot: Arc<Slot>,
+    /// What counts there.
+    by: Arc<EnforcedLimit>,
+}
+
+impl Used {
+    /// Larger than the same of `other` if it has used a larger share of its amount, which may be 0.
+    fn across(&self, other: &Self) -> u128 {
+        u128::from(self.counted.used).saturating_mul(u128::from(other.by.limit.amount))
+    }
+}
+
+fn sum(used: &[Used], part: impl Fn(&Counted) -> u64) -> u64 {
+    let parts = used.iter().map(|one| part(&one.counted));
     parts.fold(0, u64::saturating_add)
 }
 
@@ -137,7 +159,7 @@ impl Collector for AtScrape {
             let tightest = all.limit.subjects.first();
             tightest.map_or(all.limit.amount, |subject| subject.remaining)
         };
-        let highest: Gauge = |all| all.limit.subjects.first().map_or(0, |subject| subject.used);
+        let highest: Gauge = |all| all.highest_used;
         let subjects: Gauge = |all| all.limit.counters;
         let families = [
             (
@@ -157,7 +179,7 @@ impl Collector for AtScrape {
             ),
             (
                 "limit_least_remaining",
-                "Left to the subject that has used most.",
+                "Left to the subject that has used the largest share of its amount.",
                 remaining,
             ),
             (

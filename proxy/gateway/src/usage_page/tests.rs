@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
+use proxy_core::auth::KeyDigest;
+use proxy_core::names::{ConsumerMatch, ConsumerName};
 use proxy_core::quota::{Mode, Per, Unit};
-use proxy_core::table::Table;
+use proxy_core::table::{Override, Table};
 
 use proxy_core::test_util::{input_cost, limit};
 use proxy_ledger::Settled;
@@ -34,6 +36,7 @@ fn shows_reservations_and_then_use() {
         subject: "model=m".to_owned(),
         used,
         reserved,
+        amount: None,
         remaining: 50 - used,
         reset_seconds: Some(61),
     };
@@ -81,6 +84,51 @@ fn lists_the_most_used_subjects_and_counts_the_rest() {
     );
     assert_eq!(shown.subjects[0].used, 1_005);
     assert_eq!(shown.subjects.last().expect("some").used, 6);
+}
+
+#[test]
+fn an_override_has_its_own_amount_also_after_the_next_table() {
+    let declared = |override_of_k: u64| {
+        let tokens = vec![limit("l", Unit::Tokens, 100)];
+        let mut contents = contents(Mode::Enforce, vec![Per::Consumer], tokens);
+        let fingerprint = KeyDigest::of("k").fingerprint();
+        Arc::make_mut(&mut contents.quotas[0]).overrides = vec![Override {
+            consumers: ConsumerMatch {
+                names: vec![ConsumerName::new("", fingerprint)],
+                ..ConsumerMatch::default()
+            },
+            amounts: vec![("l".into(), override_of_k)],
+        }];
+        contents
+    };
+    let gateway = published(declared(1_000), 2);
+    drop(take(&gateway, "k", 400));
+    drop(take(&gateway, "other", 45));
+    let amounts = |limit: LimitUsage| -> Vec<(u64, Option<u64>, u64)> {
+        let subjects = limit.subjects.iter();
+        let each = subjects.map(|one| (one.used, one.amount, one.remaining));
+        each.collect()
+    };
+    // The larger share first: 45 of 50, and 400 of 500.
+    let expect = [(45, None, 5), (400, Some(500), 100)];
+    assert_eq!(amounts(first(&gateway)), expect);
+    let reported = |gateway: &Gateway| -> Vec<(u64, Option<u64>)> {
+        let mut counters = gateway.counters();
+        counters.sort_by_key(|one| one.used);
+        let each = counters.iter().map(|one| (one.amount, one.overridden));
+        each.collect()
+    };
+    assert_eq!(reported(&gateway), [(50, None), (500, Some(1_000))]);
+    // Every table makes new handles, and the same quota counts alike.
+    gateway.share_among(4);
+    assert_eq!(reported(&gateway), [(25, None), (250, Some(1_000))]);
+    assert!(is_refused(&gateway, "k", 1));
+    gateway.share_among(2);
+    gateway.publish(Arc::new(Table::new(declared(900))));
+    assert!(is_refused(&gateway, "k", 51));
+    drop(take(&gateway, "k", 50));
+    let expect = [(450, Some(450), 0), (45, None, 5)];
+    assert_eq!(amounts(first(&gateway)), expect);
 }
 
 #[test]

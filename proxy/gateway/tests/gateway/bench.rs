@@ -83,7 +83,7 @@ pub(crate) fn routed(backends: Vec<Backend>, limits: Vec<Limit>) -> Contents {
     )
 }
 
-fn sims(count: usize, config: &tests_foundry::Config) -> Result<Vec<Sim>> {
+pub(crate) fn sims(count: usize, config: &tests_foundry::Config) -> Result<Vec<Sim>> {
     (0..count).map(|_| Ok(Sim::start(config)?)).collect()
 }
 
@@ -115,6 +115,19 @@ impl Bench {
         })
     }
 
+    /// With this table, an access log, and what else a test sets.
+    pub(crate) fn logged(
+        sims: Vec<Sim>,
+        contents: Contents,
+        access_log: AccessLog,
+        adapt: impl FnOnce(&mut Config),
+    ) -> Result<Self> {
+        Self::serve(sims, contents, |config| {
+            config.access_log = Some(access_log);
+            adapt(config);
+        })
+    }
+
     /// On one core, in front of one backend: each request meets the connections of all before it.
     pub(crate) fn before(backend: Backend) -> Result<Self> {
         Self::limited(backend, Vec::new())
@@ -140,8 +153,11 @@ impl Bench {
             reuse_port: false,
             apis: proxy_api::ROWS,
             threads: 2,
+            trusted_hops: 0,
+            proxy_protocol: false,
             tls: None,
             max_body: 1 << 20,
+            memory_budget: 256 << 20,
             default_output_tokens: 100,
             drain_grace: Duration::from_secs(10),
             limit_series: 0,

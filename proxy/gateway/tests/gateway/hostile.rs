@@ -520,7 +520,10 @@ async fn an_answer_has_the_id_of_the_log_and_nothing_of_the_backends_host() -> R
         )
         .await?;
     assert_eq!(answer.header("x-request-id"), Some("ours"));
-    assert_eq!(answer.header("x-upstream-request-id"), Some("theirs"));
+    assert_eq!(
+        answer.header("x-tundish-upstream-request-id"),
+        Some("theirs")
+    );
     assert_eq!(answer.header("apim-request-id"), Some("azure"));
     assert_eq!(answer.header("set-cookie"), None);
     assert_eq!(answer.header("strict-transport-security"), None);

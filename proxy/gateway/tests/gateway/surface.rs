@@ -41,6 +41,7 @@ async fn a_load_balancer_is_answered_without_a_key() -> Result<()> {
 async fn head_is_served_where_get_is() -> Result<()> {
     let bench = Bench::start(1, Vec::new())?;
     let get = bench.send("GET", "/v1/models", KEY).await?;
+    assert!(get.header("x-request-id").is_some(), "it stands in the log");
     let head = bench.send("HEAD", "/v1/models", KEY).await?;
     assert_eq!((get.status, head.status), (200, 200));
     assert_eq!(head.header("content-length"), get.header("content-length"));

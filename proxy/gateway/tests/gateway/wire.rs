@@ -553,6 +553,9 @@ async fn http2_without_tls_is_served_and_judged_alike() -> Result<()> {
     let (status, text) = h2c(&bench, "gw", &[("x-large", &large)]).await?;
     assert_eq!(status, 431, "{text}");
     assert!(text.contains("headers_too_large"), "{text}");
+    let names: Vec<String> = (0..101).map(|index| format!("x-{index}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (name.as_str(), "a")).collect();
+    assert_eq!(h2c(&bench, "gw", &many).await?.0, 431, "as on HTTP/1.1");
     assert_eq!(bench.upstream().len(), 2);
     Ok(())
 }
