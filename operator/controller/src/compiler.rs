@@ -13,10 +13,11 @@ use proxy_admin::clock;
 use proxy_admin::shutdown::Shutdown;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::config::Scope;
 use crate::metrics::{DiagnosticLabels, KindLabel, Metrics};
+use crate::pending::Pending;
 use crate::stored_status::StoredObjects;
 use crate::watch::{Observed, Update};
 
@@ -54,9 +55,8 @@ pub(crate) struct Compiler {
     stored: Arc<Mutex<StoredObjects>>,
     /// Every object of the index, with its resource version.
     versions: BTreeMap<ObjectRef, u64>,
-    /// The listings that the first compile waits for.
-    awaited: BTreeSet<(Kind, Scope)>,
-    scopes: Vec<Scope>,
+    /// What the first compile waits for.
+    pending: Pending,
     revision: u64,
     output: watch::Sender<Option<Compilation>>,
     /// Changes with every stored status.
@@ -78,23 +78,18 @@ impl std::fmt::Debug for Compiler {
 impl Compiler {
     pub(crate) fn new(
         settings: Settings,
-        scopes: Vec<Scope>,
+        scopes: &[Scope],
         stored: Arc<Mutex<StoredObjects>>,
         status_changes: watch::Sender<u64>,
         metrics: Metrics,
     ) -> (Self, watch::Receiver<Option<Compilation>>) {
         let (output, compilations) = watch::channel(None);
-        let awaited = KINDS
-            .into_iter()
-            .flat_map(|kind| scopes.iter().map(move |scope| (kind, scope.clone())))
-            .collect();
         let compiler = Self {
             index: Index::default(),
             settings,
             stored,
             versions: BTreeMap::new(),
-            awaited,
-            scopes,
+            pending: Pending::new(scopes, &KINDS),
             revision: 0,
             output,
             status_changes,
@@ -122,7 +117,7 @@ impl Compiler {
                         due = Some(Due::after(due, Instant::now()));
                     }
                     // Before everything was listed once, a table would be incomplete.
-                    if !self.awaited.is_empty() {
+                    if self.pending.is_awaited() {
                         due = None;
                     } else if self.output.borrow().is_none() && due.is_none() {
                         due = Some(Due::after(None, Instant::now()));
@@ -142,26 +137,67 @@ impl Compiler {
                 version,
             } => {
                 self.revision = self.revision.max(version);
-                self.awaited.remove(&(kind, scope.clone()));
-                self.list(kind, scope.as_deref(), objects)
+                if !self.pending.contains(&scope) {
+                    return self.list(kind, scope.as_deref(), objects);
+                }
+                let Some(complete) = self.pending.list(kind, &scope, objects) else {
+                    return false;
+                };
+                if let Some(namespace) = &scope {
+                    self.metrics.left_out(namespace, false);
+                }
+                self.put_all(complete)
             }
-            Update::Applied(observed) => self.put(*observed),
+            Update::Applied(observed) => {
+                let observed = self.pending.put(observed);
+                observed.is_some_and(|observed| self.put(*observed))
+            }
             Update::Deleted(observed) => {
                 self.revision = self.revision.max(observed.stored.version);
-                self.remove(&observed.object)
+                !self.pending.remove(&observed.object) && self.remove(&observed.object)
+            }
+            Update::Unreadable {
+                kind,
+                namespace,
+                why,
+            } => {
+                self.leave_out(kind, &namespace, &why);
+                false
             }
             Update::GrantsServed(served) => {
-                if !served {
-                    let scopes = self.scopes.iter().cloned();
-                    for scope in scopes {
-                        self.awaited.remove(&(Kind::ReferenceGrant, scope));
-                    }
-                }
-                let changed = self.settings.grants_served != served;
+                let mut changed = self.settings.grants_served != served;
                 self.settings.grants_served = served;
+                if !served {
+                    let complete = self.pending.not_served(Kind::ReferenceGrant);
+                    changed |= self.put_all(complete);
+                }
                 changed
             }
         }
+    }
+
+    /// Goes on without a namespace that cannot be read, but for the own one: it has the platform's quotas.
+    fn leave_out(&mut self, kind: Kind, namespace: &str, why: &str) {
+        if namespace == self.settings.own_namespace {
+            warn!(namespace, %kind, why, "the operator's own namespace cannot be read; it waits");
+        } else if self.pending.refuse(namespace) {
+            self.metrics.left_out(namespace, true);
+            warn!(
+                namespace,
+                %kind,
+                why,
+                "a namespace cannot be read and is left out until it can; does it exist, and has the \
+                 operator's ServiceAccount its Role there?"
+            );
+        }
+    }
+
+    fn put_all(&mut self, objects: Vec<Observed>) -> bool {
+        let mut changed = false;
+        for observed in objects {
+            changed |= self.put(observed);
+        }
+        changed
     }
 
     fn list(&mut self, kind: Kind, scope: Option<&str>, objects: Vec<Observed>) -> bool {
@@ -178,10 +214,7 @@ impl Compiler {
         for object in gone {
             changed |= self.remove(&object);
         }
-        for observed in objects {
-            changed |= self.put(observed);
-        }
-        changed
+        self.put_all(objects) || changed
     }
 
     fn put(&mut self, observed: Observed) -> bool {

@@ -55,7 +55,7 @@ impl Controller {
         let (status_changed, status_changes) = channel::channel(0);
         let (compiler, compilations) = Compiler::new(
             config.settings(),
-            config.scopes(),
+            &config.scopes(),
             Arc::clone(&stored),
             status_changed,
             metrics.clone(),

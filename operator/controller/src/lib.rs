@@ -17,6 +17,7 @@ mod controller;
 mod events;
 mod lease;
 mod metrics;
+mod pending;
 mod resource;
 mod review;
 #[cfg(test)]

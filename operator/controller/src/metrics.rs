@@ -23,6 +23,7 @@ pub struct Metrics {
     pub(crate) diagnostics: Family<DiagnosticLabels, Gauge>,
     pub(crate) watch_synced: Family<KindLabel, Gauge>,
     pub(crate) watch_errors: Family<KindLabel, Counter>,
+    namespaces_left_out: Family<NamespaceLabel, Gauge>,
     pub(crate) status_writes: Family<WriteLabels, Counter>,
     pub(crate) event_writes: Family<ResultLabel, Counter>,
     pub(crate) checkpoint_writes: Family<ResultLabel, Counter>,
@@ -35,6 +36,11 @@ pub struct Metrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct KindLabel {
     pub(crate) kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NamespaceLabel {
+    namespace: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -93,6 +99,7 @@ impl Metrics {
             diagnostics: Family::default(),
             watch_synced: Family::default(),
             watch_errors: Family::default(),
+            namespaces_left_out: Family::default(),
             status_writes: Family::default(),
             event_writes: Family::default(),
             checkpoint_writes: Family::default(),
@@ -135,6 +142,11 @@ impl Metrics {
             self.watch_errors.clone(),
         );
         registry.register(
+            "namespaces_left_out",
+            "1 for each watched namespace that cannot be read, and of which nothing takes part",
+            self.namespaces_left_out.clone(),
+        );
+        registry.register(
             "status_writes",
             "Status writes, by kind and result",
             self.status_writes.clone(),
@@ -169,6 +181,17 @@ impl Metrics {
             "Failed reads and writes of the lease",
             self.lease_errors.clone(),
         );
+    }
+
+    pub(crate) fn left_out(&self, namespace: &str, is_left_out: bool) {
+        let label = NamespaceLabel {
+            namespace: namespace.to_owned(),
+        };
+        if is_left_out {
+            self.namespaces_left_out.get_or_create(&label).set(1);
+        } else {
+            self.namespaces_left_out.remove(&label);
+        }
     }
 
     pub(crate) fn reviewed(&self, outcome: Result<(), &Denial>) {

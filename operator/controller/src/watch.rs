@@ -37,6 +37,9 @@ const GRANT_CHECK: Duration = Duration::from_secs(60);
 /// seconds.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// Pause after a refusal: a person has to make a namespace or a Role.
+const REFUSED_RETRY: Duration = Duration::from_secs(10);
+
 /// Longest wait for a small response.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -54,6 +57,12 @@ pub(crate) enum Update {
     Applied(Box<Observed>),
     /// An object was deleted.
     Deleted(Box<Observed>),
+    /// The API server forbids to read a kind in a namespace, or knows no such namespace.
+    Unreadable {
+        kind: Kind,
+        namespace: String,
+        why: String,
+    },
     /// Whether the cluster serves ReferenceGrants; `true` at most once, before their listing.
     GrantsServed(bool),
 }
@@ -185,7 +194,7 @@ impl Watches {
             let update = match event {
                 Ok(Event::Init) => {
                     objects.clear();
-                    version = self.version_now(kind, api).await;
+                    version = self.version_now(kind, scope.as_deref(), api).await;
                     continue;
                 }
                 Ok(Event::InitApply(object)) => {
@@ -225,17 +234,33 @@ impl Watches {
 
     /// The version of the kind's collection. Read *before* the listing, which is then at least as
     /// new: a restarted operator that missed a deletion still knows a version after it.
-    async fn version_now(&self, kind: Kind, api: &Api<DynamicObject>) -> u64 {
+    async fn version_now(&self, kind: Kind, scope: Option<&str>, api: &Api<DynamicObject>) -> u64 {
         loop {
             let parameters = ListParams::default().limit(1);
-            match answered(api.list(&parameters)).await {
+            let error = match answered(api.list(&parameters)).await {
                 Ok(list) => {
                     let version = list.metadata.resource_version;
                     return version.and_then(|text| text.parse().ok()).unwrap_or(0);
                 }
-                Err(error) => self.failed(kind, &error),
+                Err(error) => error,
+            };
+            match scope.filter(|_| error.is_refusal()) {
+                Some(namespace) => {
+                    let unreadable = Update::Unreadable {
+                        kind,
+                        namespace: namespace.to_owned(),
+                        why: chain(&error).to_string(),
+                    };
+                    if self.updates.send(unreadable).await.is_err() {
+                        return 0;
+                    }
+                    tokio::time::sleep(REFUSED_RETRY).await;
+                }
+                None => {
+                    self.failed(kind, &error);
+                    tokio::time::sleep(RETRY).await;
+                }
             }
-            tokio::time::sleep(RETRY).await;
         }
     }
 
@@ -265,6 +290,13 @@ enum WatchError {
     Silent,
     #[error("watch")]
     Watch(#[source] watcher::Error),
+}
+
+impl WatchError {
+    /// The API server has judged the request: nothing of the network is at fault.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Call(kube::Error::Api(status)) if matches!(status.code, 403 | 404))
+    }
 }
 
 async fn answered<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, WatchError> {

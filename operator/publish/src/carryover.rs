@@ -6,7 +6,7 @@
 //! replicas before. So every replica counts the same additional amount: the least with which
 //! everything that the replicas may still admit fits into what is left.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use proxy_core::names::Moment;
 use proxy_core::quota::{self, LimitName, SubjectKey};
@@ -42,6 +42,12 @@ pub(crate) fn carryover(members: &Members, limits: &Limits, now: Moment) -> (Car
     (carried, left_out)
 }
 
+/// What the replicas know of a subject.
+struct Found {
+    period_start_ms: i64,
+    overridden: Option<u64>,
+}
+
 fn of_limit(
     members: &Members,
     name: &LimitName,
@@ -52,30 +58,39 @@ fn of_limit(
         return Vec::new();
     };
     let replicas = members.count();
-    let amount = declared.limit.amount;
-    let share = amount.checked_div(replicas).unwrap_or(amount);
     let over = members
         .usages()
         .flat_map(|usage| usage.of(name))
-        .filter(|(_, counted)| counted.used > share);
+        .filter(|(_, counted)| {
+            let amount = declared.amount_for(counted.overridden);
+            counted.used > amount.checked_div(replicas).unwrap_or(amount)
+        });
     let departed = members.departed().of(name);
-    let mut periods: HashMap<SubjectKey, i64> = HashMap::new();
+    // A live replica knows the overrides in force; the last report of a departed one may not.
+    let mut periods: HashMap<SubjectKey, Found> = HashMap::new();
     for (key, counted) in over.chain(departed) {
         let period = counted.period_start_ms.filter(|start| *start >= oldest);
-        if let Some(period) = period {
-            let newest = periods.entry(*key).or_insert(period);
-            *newest = period.max(*newest);
+        if let Some(period_start_ms) = period {
+            let found = periods.entry(*key).or_insert(Found {
+                period_start_ms,
+                overridden: None,
+            });
+            found.period_start_ms = period_start_ms.max(found.period_start_ms);
+            found.overridden = found.overridden.or(counted.overridden);
         }
     }
-    let keys: BTreeSet<(SubjectKey, i64)> = periods.into_iter().collect();
+    let keys: BTreeMap<SubjectKey, Found> = periods.into_iter().collect();
     let usages: Vec<&Usage> = members.usages().collect();
     keys.into_iter()
-        .filter_map(|(key, period_start_ms)| {
+        .filter_map(|(key, found)| {
+            let period_start_ms = found.period_start_ms;
             let departed = members.departed().used(name, key, period_start_ms);
             let used: Vec<u64> = usages
                 .iter()
                 .map(|usage| usage.used(name, key, period_start_ms))
                 .collect();
+            let known = usages.iter().find_map(|usage| usage.overridden(name, key));
+            let amount = declared.amount_for(known.or(found.overridden));
             let amount = level(amount, replicas, &used, departed);
             (amount > 0).then(|| quota::Carried {
                 limit: name.clone(),

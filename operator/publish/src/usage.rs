@@ -36,6 +36,8 @@ pub(crate) struct Counted {
     pub(crate) period_start_ms: Option<i64>,
     pub(crate) used: u64,
     pub(crate) reserved: u64,
+    /// What all replicas together allow the subject, if an override of its quota says so.
+    pub(crate) overridden: Option<u64>,
 }
 
 /// The last report of one process of a replica.
@@ -63,6 +65,8 @@ pub(crate) struct Departed {
 pub(crate) struct Declared {
     pub(crate) limit: Limit,
     pub(crate) mode: Mode,
+    /// Whether some subjects have another amount.
+    has_overrides: bool,
 }
 
 /// Every limit of the newest table.
@@ -75,10 +79,21 @@ pub(crate) fn limits(contents: &Contents) -> Limits {
             let declared = Declared {
                 limit: limit.clone(),
                 mode: quota.mode,
+                has_overrides: !quota.overrides.is_empty(),
             };
             (name, declared)
         })
         .collect()
+}
+
+// === impl Declared ===
+
+impl Declared {
+    /// What all replicas together allow a subject, of which a report says `overridden`.
+    pub(crate) fn amount_for(&self, overridden: Option<u64>) -> u64 {
+        let overridden = overridden.filter(|_| self.has_overrides);
+        overridden.unwrap_or(self.limit.amount)
+    }
 }
 
 // === impl Usage ===
@@ -105,6 +120,7 @@ impl Usage {
                 period_start_ms: reading.period_start_ms,
                 used: reading.used,
                 reserved: reading.reserved,
+                overridden: reading.overridden,
             };
             let limit = counters.entry(reading.limit).or_default();
             limit.insert(reading.key, counted);
@@ -149,6 +165,11 @@ impl Usage {
 
     pub(crate) fn of(&self, limit: &LimitName) -> impl Iterator<Item = (&SubjectKey, &Counted)> {
         self.counters.get(limit).into_iter().flatten()
+    }
+
+    /// What all replicas together allow a subject, if the replica knows of an override.
+    pub(crate) fn overridden(&self, limit: &LimitName, key: SubjectKey) -> Option<u64> {
+        self.counters.get(limit)?.get(&key)?.overridden
     }
 
     /// The use within the period that began at `period_start_ms`.
@@ -263,7 +284,9 @@ impl Departed {
                     period_start_ms,
                     departed: 0,
                     used: Vec::new(),
+                    overridden: None,
                 });
+                counter.overridden = counted.overridden.or(counter.overridden);
                 match index {
                     Some(index) => counter.used.push((index, counted.used)),
                     None => counter.departed = counted.used,
@@ -308,6 +331,7 @@ fn add(counters: &mut Counters, counter: &CheckpointCounter, used: u64) {
         period_start_ms: Some(counter.period_start_ms),
         used,
         reserved: 0,
+        overridden: counter.overridden,
     };
     merge_one(
         counters.entry(counter.limit.clone()).or_default(),
@@ -330,6 +354,7 @@ fn merge_one(subjects: &mut HashMap<SubjectKey, Counted>, key: SubjectKey, count
     match subjects.get_mut(&key) {
         Some(before) if before.period_start_ms == counted.period_start_ms => {
             before.used = before.used.saturating_add(counted.used);
+            before.overridden = counted.overridden.or(before.overridden);
         }
         Some(before) if before.period_start_ms > counted.period_start_ms => {}
         Some(_) | None => {

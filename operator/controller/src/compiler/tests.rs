@@ -33,7 +33,7 @@ fn settings() -> Settings {
 }
 
 /// A running compiler for these scopes.
-fn bench(scopes: Vec<Scope>) -> Bench {
+fn bench(scopes: &[Scope]) -> Bench {
     let stored = Arc::<Mutex<StoredObjects>>::default();
     let (changed, _) = watch::channel(0);
     let (compiler, compilations) =
@@ -128,7 +128,7 @@ fn reference(kind: Kind, name: &str) -> ObjectRef {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_compile_waits_for_every_listing() {
-    let mut bench = bench(vec![None]);
+    let mut bench = bench(&[None]);
     let (last, first) = KINDS.split_last().expect("there are kinds");
     for kind in first {
         bench.send(listed(*kind, None, Vec::new(), 10)).await;
@@ -140,7 +140,7 @@ async fn the_first_compile_waits_for_every_listing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cluster_without_reference_grants_does_not_wait_for_them() {
-    let mut bench = bench(vec![None]);
+    let mut bench = bench(&[None]);
     for kind in &KINDS[..4] {
         bench.send(listed(*kind, None, Vec::new(), 10)).await;
     }
@@ -148,9 +148,64 @@ async fn a_cluster_without_reference_grants_does_not_wait_for_them() {
     assert_eq!(bench.next().await.revision, 10);
 }
 
+fn unreadable(kind: Kind, namespace: &str) -> Update {
+    Update::Unreadable {
+        kind,
+        namespace: namespace.to_owned(),
+        why: "forbidden".to_owned(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_cannot_be_read_is_left_out_whole_until_it_can() {
+    let scope = |name: &str| Some(name.to_owned());
+    let mut bench = bench(&["gateway", "team", "gone"].map(scope));
+    // Its routes without its quotas would admit what they must not.
+    let route = observed(Kind::AiRoute, "gone", "chat", 1, 7);
+    bench
+        .send(listed(Kind::AiRoute, scope("gone"), vec![route], 8))
+        .await;
+    bench.send(unreadable(Kind::AiQuota, "gone")).await;
+    for namespace in ["gateway", "team"] {
+        for kind in KINDS {
+            bench
+                .send(listed(kind, scope(namespace), Vec::new(), 9))
+                .await;
+        }
+    }
+    assert!(bench.next().await.compiled.verdicts.is_empty());
+    bench
+        .send(applied(observed(Kind::AiRoute, "gone", "more", 1, 10)))
+        .await;
+    bench.send(unreadable(Kind::AiQuota, "gone")).await;
+    assert!(bench.rests().await);
+    for kind in KINDS.into_iter().filter(|kind| *kind != Kind::AiRoute) {
+        bench
+            .send(listed(kind, scope("gone"), Vec::new(), 11))
+            .await;
+    }
+    assert_eq!(bench.next().await.compiled.verdicts.len(), 2);
+    bench
+        .send(listed(Kind::AiRoute, scope("gone"), Vec::new(), 12))
+        .await;
+    assert!(bench.next().await.compiled.verdicts.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_own_namespace_is_never_left_out() {
+    let mut bench = bench(&[Some("gateway".to_owned()), Some("team".to_owned())]);
+    for kind in KINDS {
+        bench
+            .send(listed(kind, Some("team".to_owned()), Vec::new(), 9))
+            .await;
+        bench.send(unreadable(kind, "gateway")).await;
+    }
+    assert!(bench.rests().await, "the platform's quotas are there");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_burst_is_compiled_once() {
-    let mut bench = bench(vec![None]);
+    let mut bench = bench(&[None]);
     bench.listed(10).await;
     bench.next().await;
     for version in 11..=50 {
@@ -167,7 +222,7 @@ async fn a_burst_is_compiled_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_of_changes_does_not_delay_the_compile() {
-    let mut bench = bench(vec![None]);
+    let mut bench = bench(&[None]);
     bench.listed(10).await;
     bench.next().await;
     let start = Instant::now();
@@ -191,7 +246,7 @@ async fn a_stream_of_changes_does_not_delay_the_compile() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_status_of_the_same_generation_is_stored_and_not_compiled() {
-    let mut bench = bench(vec![None]);
+    let mut bench = bench(&[None]);
     bench.listed(10).await;
     bench
         .send(applied(observed(Kind::AiRoute, "team", "chat", 1, 11)))
@@ -211,7 +266,7 @@ async fn a_new_status_of_the_same_generation_is_stored_and_not_compiled() {
 
 #[tokio::test(start_paused = true)]
 async fn a_recreated_object_is_compiled() {
-    let mut bench = bench(vec![None]);
+    let mut bench = bench(&[None]);
     bench.listed(10).await;
     bench
         .send(applied(observed(Kind::AiRoute, "team", "chat", 1, 11)))
@@ -225,7 +280,7 @@ async fn a_recreated_object_is_compiled() {
 
 #[tokio::test(start_paused = true)]
 async fn the_revision_never_moves_back_and_includes_deletions() {
-    let mut bench = bench(vec![None]);
+    let mut bench = bench(&[None]);
     bench.listed(100).await;
     bench
         .send(applied(observed(Kind::AiRoute, "team", "chat", 1, 60)))
@@ -242,7 +297,7 @@ async fn the_revision_never_moves_back_and_includes_deletions() {
 #[tokio::test(start_paused = true)]
 async fn a_listing_removes_deleted_objects_of_its_own_scope_only() {
     let scopes = vec![Some("team".to_owned()), Some("other".to_owned())];
-    let mut bench = bench(scopes.clone());
+    let mut bench = bench(&scopes);
     for kind in KINDS {
         for scope in &scopes {
             bench
@@ -270,7 +325,7 @@ async fn a_listing_removes_deleted_objects_of_its_own_scope_only() {
 
 #[tokio::test(start_paused = true)]
 async fn an_undecodable_object_is_judged_and_affects_no_other() {
-    let mut bench = bench(vec![None]);
+    let mut bench = bench(&[None]);
     bench.listed(10).await;
     let broken = read(Kind::AiRoute, "team", "broken", 7, 11, &json!({"rules": 5}));
     bench.send(applied(broken)).await;

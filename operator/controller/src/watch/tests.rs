@@ -91,7 +91,9 @@ async fn the_version_of_a_listing_is_not_newer_than_the_listing() {
                 kinds.push(*kind);
             }
             Update::GrantsServed(served) => assert!(*served),
-            Update::Applied(_) | Update::Deleted(_) => panic!("nothing changes here: {update:?}"),
+            Update::Applied(_) | Update::Deleted(_) | Update::Unreadable { .. } => {
+                panic!("nothing changes here: {update:?}")
+            }
         }
     }
     kinds.sort();

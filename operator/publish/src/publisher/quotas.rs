@@ -42,8 +42,9 @@ impl Publisher {
                 let used = counter.used.iter().map(|(_, used)| *used);
                 let used = used.fold(counter.departed, u64::saturating_add);
                 let limit = state.limits.get(&counter.limit);
-                let amount = limit.map_or(u64::MAX, |declared| declared.limit.amount.max(1));
-                let millionths = u128::from(used).saturating_mul(1_000_000) / u128::from(amount);
+                let amount = limit.map_or(u64::MAX, |limit| limit.amount_for(counter.overridden));
+                let millionths =
+                    u128::from(used).saturating_mul(1_000_000) / u128::from(amount.max(1));
                 (
                     std::cmp::Reverse(millionths),
                     counter.limit.clone(),

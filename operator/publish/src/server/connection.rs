@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use proxy_admin::connection::{self, ConnectionError, Limits, Protocol};
+use hyper_util::rt::TokioTimer;
+use proxy_admin::connection::{self, Accepted, ConnectionError, Limits, Protocol, Streams};
 use proxy_admin::shutdown::Shutdown;
 use proxy_admin::stall::Stall;
 use rustls::ServerConfig;
@@ -65,13 +65,6 @@ pub(super) enum ServeError {
 
 impl Connections {
     pub(super) fn new(channel: Channel, tls: Option<Arc<ServerConfig>>) -> Self {
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
-        http2
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_INTERVAL)
-            .max_concurrent_streams(STREAMS)
-            .max_header_list_size(HEADER_BYTES);
         Self {
             channel: Arc::new(channel),
             tls,
@@ -115,13 +108,14 @@ impl Connections {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let ends = shutdown.clone();
-        let answer = |request| {
+        let answer = |request, _leash| {
             let channel = Arc::clone(&self.channel);
             let ends = ends.clone();
             async move { channel.answer(request, ends).await }
         };
+        let client = Accepted::unbudgeted(stream);
         connection::serve(
-            stream,
+            client,
             protocol,
             &self.limits,
             answer,
@@ -131,4 +125,13 @@ impl Connections {
         .await?;
         Ok(())
     }
+}
+
+fn http2(builder: &mut http2::Builder<Streams>) {
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_INTERVAL)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_BYTES);
 }

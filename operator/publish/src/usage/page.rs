@@ -7,7 +7,7 @@ use proxy_admin::pages::usage::{LimitUsage, SUBJECTS, SubjectUsage, UsagePage};
 use proxy_core::names::Moment;
 use proxy_core::quota::{Counter, LimitName, StoreState, SubjectKey, Window};
 
-use super::{Declared, Limits, period_start_ms};
+use super::{Counted, Declared, Limits, period_start_ms};
 use crate::fleet::Members;
 
 /// The use of one subject.
@@ -19,6 +19,7 @@ struct Sum {
     /// Counted by the shared store, whose total every replica knows.
     shared: u64,
     reserved: u64,
+    overridden: Option<u64>,
 }
 
 pub(crate) fn usage_page(members: &Members, limits: &Limits, now: Moment) -> UsagePage {
@@ -48,7 +49,7 @@ fn of_limit(members: &Members, name: &LimitName, declared: &Declared, now: Momen
                 continue;
             }
             let sum = sums.entry(*key).or_default();
-            sum.name(&counted.subject);
+            sum.describe(counted);
             match usage.store() {
                 StoreState::None => sum.own = sum.own.saturating_add(counted.used),
                 StoreState::Ok | StoreState::Lost => sum.shared = sum.shared.max(counted.used),
@@ -60,7 +61,7 @@ fn of_limit(members: &Members, name: &LimitName, declared: &Declared, now: Momen
         for (key, counted) in members.departed().of(name) {
             if counted.period_start_ms == period {
                 let sum = sums.entry(*key).or_default();
-                sum.name(&counted.subject);
+                sum.describe(counted);
                 sum.own = sum.own.saturating_add(counted.used);
             }
         }
@@ -70,17 +71,27 @@ fn of_limit(members: &Members, name: &LimitName, declared: &Declared, now: Momen
         .into_values()
         .map(|sum| {
             let used = sum.own.saturating_add(sum.shared);
+            let amount = declared.amount_for(sum.overridden);
             SubjectUsage {
                 used,
                 reserved: sum.reserved,
-                remaining: limit.amount.saturating_sub(used),
+                amount: (amount != limit.amount).then_some(amount),
+                remaining: amount.saturating_sub(used),
                 reset_seconds,
                 subject: sum.subject.to_string(),
             }
         })
         .filter(|subject| subject.used > 0)
         .collect();
-    subjects.sort_by(|a, b| b.used.cmp(&a.used).then_with(|| a.subject.cmp(&b.subject)));
+    // The largest share first; compared crosswise, since an amount may be 0.
+    let across = |used: u64, other: &SubjectUsage| {
+        u128::from(used).saturating_mul(u128::from(other.amount.unwrap_or(limit.amount)))
+    };
+    subjects.sort_by(|a, b| {
+        let by_share = across(b.used, a).cmp(&across(a.used, b));
+        let by_use = by_share.then_with(|| b.used.cmp(&a.used));
+        by_use.then_with(|| a.subject.cmp(&b.subject))
+    });
     let counters = u64::try_from(subjects.len()).unwrap_or(u64::MAX);
     subjects.truncate(SUBJECTS);
     let denials = || {
@@ -102,11 +113,12 @@ fn of_limit(members: &Members, name: &LimitName, declared: &Declared, now: Momen
 }
 
 impl Sum {
-    /// Keeps the first name: a replica that restarted may not know it.
-    fn name(&mut self, subject: &Arc<str>) {
+    /// Keeps the first name and amount: a replica that restarted may not know them.
+    fn describe(&mut self, counted: &Counted) {
         if self.subject.is_empty() {
-            self.subject = Arc::clone(subject);
+            self.subject = Arc::clone(&counted.subject);
         }
+        self.overridden = self.overridden.or(counted.overridden);
     }
 }
 

@@ -53,6 +53,7 @@ fn reading(limit: &str, period_start_ms: Option<i64>, used: u64) -> CounterReadi
         used,
         reserved: 1,
         amount: 50,
+        overridden: None,
     }
 }
 
@@ -166,6 +167,48 @@ fn an_ended_period_is_dropped() {
     assert_eq!(carried(&members), 0);
     members.departed_mut().forget(&declared(), now());
     assert_eq!(members.departed().of(&name("day")).count(), 0);
+}
+
+#[test]
+fn a_subject_with_an_override_is_carried_and_shown_by_its_own_amount() {
+    let at = clock::instant();
+    let with = |overridden, limits: &Limits| {
+        let mut members = Members::default();
+        for (id, used) in [("p1", 30), ("p2", 10)] {
+            members.join(id, Some("a"), at);
+            let mut day = reading("day", Some(today()), used);
+            day.overridden = overridden;
+            let id_of = (id.to_owned(), "a".to_owned());
+            let usage =
+                Usage::reported(Report::new(id_of, StoreState::None, vec![day], Vec::new()));
+            assert!(members.reported(id, usage));
+        }
+        members.leave("p1", at);
+        members.sweep(at + GRACE);
+        // An operator that takes over knows as much.
+        let checkpoint = members.checkpoint();
+        let mut restored = Members::default();
+        restored.restore(&checkpoint, at);
+        let carried = |members: &Members| {
+            let (carried, _) = crate::carryover::carryover(members, limits, now());
+            let entries = carried.entries.into_iter().map(quota::Carried::from);
+            entries.map(|one| one.amount).sum::<u64>()
+        };
+        assert_eq!(carried(&members), carried(&restored));
+        let page = page::usage_page(&members, limits, now());
+        let subject = page.limits[0].subjects[0].clone();
+        (carried(&members), subject.amount, subject.remaining)
+    };
+    let mut limits = declared();
+    // Without overrides in the table an old report's does not count.
+    assert_eq!(with(Some(50), &limits), (30, None, 60));
+    limits
+        .get_mut(&name("day"))
+        .expect("declared")
+        .has_overrides = true;
+    assert_eq!(with(None, &limits), (30, None, 60));
+    assert_eq!(with(Some(50), &limits), (30, Some(50), 10));
+    assert_eq!(with(Some(20), &limits), (10, Some(20), 0));
 }
 
 #[test]
