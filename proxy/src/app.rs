@@ -86,6 +86,7 @@ impl App {
         let metrics = Metrics::register(&mut registry);
         let gateway = Gateway::new(config, metrics);
         gateway.register_limits(&mut registry);
+        gateway.register_memory(&mut registry);
         let readiness = Readiness::default();
         let (trigger, shutdown) = shutdown::channel();
         let (quota, explain) = (gateway.clone(), gateway.clone());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser};
 use proxy_admin::address;
+use proxy_admin::memory::{Size, SizeError, default_budget};
 use proxy_admin::telemetry::{Filter, Format, Log, TelemetryError};
 use proxy_gateway::{AccessLog, Config, TlsFiles};
 use proxy_ledger::{StoreAddress, StoreConfig};
@@ -13,6 +14,9 @@ use proxy_ledger::{StoreAddress, StoreConfig};
 /// Default of the output tokens held for a request without a bound of its own: a long paragraph, more than
 /// most answers of a chat.
 pub const DEFAULT_OUTPUT_TOKENS: u64 = 512;
+
+/// With less than this a few hundred connections are all that fits.
+const LEAST_BUDGET: Size = Size(16 << 20);
 
 /// How the gateway listens and what it takes.
 #[derive(Args, Clone, Debug)]
@@ -35,6 +39,20 @@ pub struct GatewayArgs {
     /// Threads, each with its own listener and connections; 0 = one per core
     #[arg(long, env = "TUNDISH_THREADS", value_name = "N", default_value_t = 0)]
     pub threads: usize,
+    /// Proxies in front of this one that add to X-Forwarded-For: the client's address in the access log is
+    /// that many entries from the right. 0: the address of the connection
+    #[arg(
+        long,
+        env = "TUNDISH_TRUSTED_HOPS",
+        value_name = "N",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u8).range(..=16)
+    )]
+    pub trusted_hops: u8,
+    /// Each connection begins with a header of the PROXY protocol, version 2, as balancers of TCP send it; others
+    /// are closed. It says the client's address for the access log
+    #[arg(long, env = "TUNDISH_PROXY_PROTOCOL")]
+    pub proxy_protocol: bool,
     /// PEM file with the certificate chain for HTTPS; read again when it changes
     #[arg(
         long,
@@ -54,6 +72,16 @@ pub struct GatewayArgs {
     /// Largest request body in bytes; bodies are held in memory for a retry
     #[arg(long, env = "TUNDISH_MAX_BODY", value_name = "BYTES", default_value_t = 32 << 20)]
     pub max_body: usize,
+    /// Most memory held for clients: connections, request bodies, answers that are kept for their usage.
+    /// In bytes, or with Ki, Mi, Gi [default: 60 % of the cgroup's limit; without one a quarter of the
+    /// machine, 1Gi at most]; 16Mi at least
+    #[arg(
+        long,
+        env = "TUNDISH_MEMORY_BUDGET",
+        value_name = "SIZE",
+        value_parser = memory_budget
+    )]
+    pub memory_budget: Option<Size>,
     /// Output tokens held for a request that sets no bound of its own, until 20 answers of its rule
     /// and model were seen
     #[arg(
@@ -129,6 +157,14 @@ fn admin(text: &str) -> Result<SocketAddr, String> {
     address::parse(text, 8081)
 }
 
+fn memory_budget(text: &str) -> Result<Size, String> {
+    let size: Size = text.parse().map_err(|error: SizeError| error.to_string())?;
+    if size < LEAST_BUDGET {
+        return Err(format!("at least {LEAST_BUDGET} are needed"));
+    }
+    Ok(size)
+}
+
 fn prefix(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
     if text.is_empty() || text.len() > 128 || !text.chars().all(good) {
@@ -155,8 +191,13 @@ impl GatewayArgs {
             } else {
                 self.threads
             },
+            trusted_hops: self.trusted_hops.into(),
+            proxy_protocol: self.proxy_protocol,
             tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
             max_body: self.max_body,
+            memory_budget: self
+                .memory_budget
+                .map_or_else(default_budget, |Size(bytes)| bytes),
             default_output_tokens: self.default_output_tokens,
             drain_grace: Duration::from_secs(self.drain_grace),
             limit_series: self.limit_series,
