@@ -46,11 +46,11 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Replay an access log against other manifests: which requests would be denied, and why
     ///
-    /// The log has neither max_tokens nor estimates, so each request asks for the tokens that it
-    /// used. That is the least it could have asked for: a gateway denies these requests and maybe
+    /// Each request asks for what the gateway held for it. Lines of version 1 do not say that: there
+    /// it asks for the tokens that it used, the least it could have asked for, and a gateway may deny
     /// more. A request that a limit denied in the log asks for the median of its consumer's other
-    /// requests for that model. The log has neither host nor headers; the replay assumes some that
-    /// lead to the logged rule. Exits with 1 if something cannot be read, else with 0.
+    /// requests for that model. The replay assumes a host and headers that lead to the logged rule.
+    /// Exits with 1 if something cannot be read, else with 0.
     Simulate(SimulateArgs),
 }
 

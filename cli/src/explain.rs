@@ -69,6 +69,7 @@ fn forecast_unused(
     default_output_tokens: u64,
 ) -> Result<Explanation, InvalidConsumer> {
     let counters = Unused {
+        served: &proxy_api::served(proxy_api::ROWS),
         default_output_tokens,
     };
     let forecast = forecast(table, question, &counters, clock::now())?;

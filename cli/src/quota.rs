@@ -58,7 +58,7 @@ fn lines(page: &UsagePage) -> Vec<String> {
     // The largest share first; compared crosswise, since a limit may be 0.
     rows.sort_by(|(a, x), (b, y)| {
         let part = |used: u64, other: u64| u128::from(used) * u128::from(other);
-        part(y.used, a.amount).cmp(&part(x.used, b.amount))
+        part(y.used, a.amount_for(x)).cmp(&part(x.used, b.amount_for(y)))
     });
     for (limit, subject) in rows {
         table.row([
@@ -68,8 +68,11 @@ fn lines(page: &UsagePage) -> Vec<String> {
             or_dash(&subject.subject),
             subject.used.to_string(),
             subject.reserved.to_string(),
-            limit.amount.to_string(),
-            limit.amount.saturating_sub(subject.used).to_string(),
+            limit.amount_for(subject).to_string(),
+            limit
+                .amount_for(subject)
+                .saturating_sub(subject.used)
+                .to_string(),
             subject
                 .reset_seconds
                 .map_or_else(|| "-".to_owned(), |s| span(Duration::from_secs(s))),
@@ -80,7 +83,7 @@ fn lines(page: &UsagePage) -> Vec<String> {
     for limit in page.limits.iter().filter(|limit| limit.unlisted() > 0) {
         let (name, listed, unlisted) = (&limit.limit, limit.subjects.len(), limit.unlisted());
         lines.push(format!(
-            "{name}: the {listed} most used are shown, {unlisted} more are not"
+            "{name}: the {listed} with the largest share are shown, {unlisted} more are not"
         ));
     }
     match page.reporting {

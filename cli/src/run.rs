@@ -19,6 +19,10 @@ use tracing::{error, info, warn};
 use crate::args::RunArgs;
 use crate::manifests::{Change, Finding, Folder};
 
+mod reloads;
+
+use reloads::Reloads;
+
 /// How often the folder is listed. Unlike a watch a listing works on every file system, and a change
 /// takes effect well within a second.
 const LIST_EVERY: Duration = Duration::from_millis(200);
@@ -34,6 +38,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
 }
 
 async fn serve(args: &RunArgs, log: &Log) -> Result<()> {
+    let mut registry = Registry::with_prefix("tundish");
     let mut follower = Follower {
         folder: Folder::new(
             &args.manifests,
@@ -44,12 +49,13 @@ async fn serve(args: &RunArgs, log: &Log) -> Result<()> {
         logged: Vec::new(),
         is_without_objects: false,
         reminder: Reminder::default(),
+        reloads: Reloads::register(&mut registry),
     };
     let change = follower.folder.follow(clock::instant())?;
     let app = App::start(
         args.gateway.config("run", log),
         &args.observability,
-        Registry::with_prefix("tundish"),
+        registry,
     )
     .await?;
     let sink = app.sink();
@@ -73,6 +79,7 @@ struct Follower {
     is_without_objects: bool,
     /// For the line that the folder has nothing.
     reminder: Reminder,
+    reloads: Reloads,
 }
 
 impl Follower {
@@ -101,6 +108,7 @@ impl Follower {
         };
         let without = "the folder has no AIBackend, AIRoute or AIQuota";
         let problem = problem.or_else(|| self.is_without_objects.then(|| without.to_owned()));
+        self.reloads.looked(problem.is_none());
         let Some(problem) = problem else {
             if self.reminder.clear() {
                 info!("the folder of manifests is back");
@@ -129,11 +137,17 @@ impl Follower {
                 Severity::Warning => warn!("{finding}"),
             }
         }
+        self.reloads.found(&outcome.findings);
         self.logged = outcome.findings;
         self.is_without_objects = outcome.compiled.verdicts.is_empty();
         let contents = outcome.compiled.contents;
         let live = self.live.as_deref();
-        if self.is_without_objects || live.is_some_and(|live| *live.contents() == contents) {
+        let is_same = live.is_some_and(|live| *live.contents() == contents);
+        if self.is_without_objects {
+            return;
+        }
+        self.reloads.compiled(!is_same, clock::instant());
+        if is_same {
             return;
         }
         info!(

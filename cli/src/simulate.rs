@@ -10,13 +10,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use proxy_admin::clock;
 use proxy_core::names::{Code, Operation};
 use proxy_core::table::Table;
 use proxy_core::whatif::{LoggedRequest, Replay, ReplaySettings};
 
-use self::log::{Line, Lines, Record};
+use self::log::{Line, Lines, NEWEST, Record};
 use self::report::{BrokenReport, LogReport, Report, Skipped};
 use self::sample::Samples;
 use crate::args::{Output, SimulateArgs};
@@ -92,6 +92,8 @@ fn replay(args: &SimulateArgs, table: &Table) -> Result<Report> {
     while let Some(line) = lines.read().with_context(context)? {
         progress.look(&lines);
         match line {
+            // The first pass ends at the first of them.
+            Line::Newer(_) => {}
             Line::Other => log.other_lines = log.other_lines.saturating_add(1),
             Line::Broken(error) => {
                 log.broken_lines = log.broken_lines.saturating_add(1);
@@ -161,8 +163,14 @@ fn survey(log: &Path, progress: &mut Progress) -> Result<Survey> {
     progress.pass("reading");
     while let Some(line) = lines.read()? {
         progress.look(&lines);
-        let Line::Request(record) = line else {
-            continue;
+        let record = match line {
+            Line::Request(record) => record,
+            Line::Newer(version) => bail!(
+                "line {}: the fields of the access log have version {version}, and this tundish reads \
+                 versions 1 to {NEWEST}; use that of the gateway that wrote it",
+                lines.number
+            ),
+            Line::Other | Line::Broken(_) => continue,
         };
         latest_us = record.end_us.max(latest_us);
         lag_us = latest_us.saturating_sub(record.start_us).max(lag_us);
@@ -195,6 +203,7 @@ fn replayable(mut record: Record, samples: &Samples) -> Result<LoggedRequest, Sk
             .and_then(|(consumer, model)| samples.median(consumer, model))
             .ok_or(Skipped::NoUsageKnown)?;
         record.usage = usual.usage;
+        record.held = usual.held;
         record.end_us = record.start_us.saturating_add(usual.lasted_us);
         return logged(record, false);
     }
@@ -223,6 +232,7 @@ fn logged(record: Record, released: bool) -> Result<LoggedRequest, Skipped> {
         backend: record.backend,
         deployment: record.deployment,
         usage: record.usage,
+        held: record.held,
         released,
     })
 }

@@ -1,7 +1,5 @@
 //! Operations that a route asks for and that this version does not serve.
 
-use std::collections::BTreeSet;
-
 use proxy_core::names::Operation;
 use serde_json::Value;
 
@@ -15,22 +13,20 @@ pub(super) fn operations(kind: &str, object: &Value) -> Vec<(String, String)> {
     if kind != "AIRoute" {
         return found;
     }
-    let served: BTreeSet<&str> = proxy_api::ROWS
-        .iter()
-        .map(|api| api.operation.as_str())
-        .collect();
+    let served = proxy_api::served(proxy_api::ROWS);
+    let names: Vec<&str> = served.iter().map(|one| one.as_str()).collect();
+    let names = names.join(", ");
     for (rule, value) in items(object, "/spec/rules").iter().enumerate() {
         for (one, value) in items(value, "/matches").iter().enumerate() {
             for (index, word) in items(value, "/operations").iter().enumerate() {
-                let operation = word.as_str().and_then(Operation::parse);
-                let Some(word) = operation.map(Operation::as_str) else {
+                let Some(operation) = word.as_str().and_then(Operation::parse) else {
                     continue;
                 };
-                if !served.contains(word) {
+                if !served.contains(&operation) {
                     let field = format!("spec.rules[{rule}].matches[{one}].operations[{index}]");
-                    let served = Vec::from_iter(served.iter().copied()).join(", ");
+                    let word = operation.as_str();
                     let message = format!(
-                        "this version does not serve {word}, so no request matches; it serves {served}"
+                        "this version does not serve {word}, so no request matches; it serves {names}"
                     );
                     found.push((field, message));
                 }

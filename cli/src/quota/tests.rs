@@ -20,6 +20,7 @@ fn limit(name: &str, amount: u64, used: &[(&str, u64)]) -> LimitUsage {
                 subject: subject.to_owned(),
                 used,
                 reserved: 0,
+                amount: None,
                 remaining: amount.saturating_sub(used),
                 reset_seconds: Some(30),
             })
@@ -33,6 +34,20 @@ fn page(replicas: u64, limits: Vec<LimitUsage>) -> UsagePage {
         reporting: None,
         limits,
     }
+}
+
+#[test]
+fn a_subject_with_an_override_has_its_own_amount() {
+    let mut shared = limit("ns/q/l", 10, &[("consumer=ns/a", 8), ("consumer=ns/b", 30)]);
+    shared.subjects[1].amount = Some(40);
+    let shown = lines(&page(1, vec![shared]));
+    let cells = |line: &str| -> Vec<String> {
+        let cells = line.split_whitespace().skip(3);
+        cells.take(5).map(str::to_owned).collect()
+    };
+    // 8 of 10 is a larger share than 30 of 40.
+    assert_eq!(cells(&shown[1]), ["consumer=ns/a", "8", "0", "10", "2"]);
+    assert_eq!(cells(&shown[2]), ["consumer=ns/b", "30", "0", "40", "10"]);
 }
 
 #[test]

@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use proxy_core::names::{ObjectName, Operation, Usage};
 use serde::Deserialize;
 
-/// The longest line; lines of the access log have less than 1 KB.
+/// The newest version of the fields that is read. Version 1 had no `v`.
+pub(super) const NEWEST: u64 = 2;
+/// The longest line; lines of the access log have some KB at most.
 const MAX_LINE: u64 = 1 << 20;
 /// The longest duration; no request lasts a day, so a longer one is a mistake in the log.
 const MAX_DURATION_MS: u64 = 86_400_000;
@@ -36,6 +38,8 @@ pub(super) struct Record {
     pub(super) deployment: Option<String>,
     pub(super) code: String,
     pub(super) usage: Usage,
+    /// What was reserved for it; `None` if it was refused, or the line does not say.
+    pub(super) held: Option<Usage>,
     pub(super) estimated: bool,
 }
 
@@ -46,6 +50,8 @@ pub(super) enum Line {
     Request(Box<Record>),
     /// An event that is not a request.
     Other,
+    /// A request in a version of the fields that is not known.
+    Newer(u64),
     /// Not an event, or a request without a required field.
     Broken(String),
 }
@@ -64,6 +70,12 @@ pub(super) struct Lines<R> {
 #[derive(Deserialize)]
 struct Head {
     target: Option<String>,
+    #[serde(default = "first_version")]
+    v: u64,
+}
+
+const fn first_version() -> u64 {
+    1
 }
 
 #[derive(Deserialize)]
@@ -79,6 +91,8 @@ struct Access {
     rule: Option<String>,
     backend: Option<String>,
     deployment: Option<String>,
+    held_input_tokens: Option<u64>,
+    held_output_tokens: Option<u64>,
     #[serde(default)]
     input_tokens: u64,
     #[serde(default)]
@@ -134,6 +148,9 @@ fn parse(text: &[u8], number: u64) -> Line {
     if head.target.as_deref() != Some("access") {
         return Line::Other;
     }
+    if head.v > NEWEST {
+        return Line::Newer(head.v);
+    }
     let access: Access = match serde_json::from_slice(text) {
         Ok(access) => access,
         Err(error) => return Line::Broken(without_line(&error)),
@@ -157,6 +174,7 @@ fn record(access: Access, line: u64) -> Result<Record, String> {
     }
     let end_us = end.as_microsecond();
     let lasted_us = i64::try_from(access.duration_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
+    let held = access.held_input_tokens.zip(access.held_output_tokens);
     let object = |text: Option<String>| text.as_deref().and_then(ObjectName::parse);
     Ok(Record {
         line,
@@ -177,6 +195,11 @@ fn record(access: Access, line: u64) -> Result<Record, String> {
             output_tokens: access.output_tokens,
             ..Usage::default()
         },
+        held: held.map(|(input_tokens, output_tokens)| Usage {
+            input_tokens,
+            output_tokens,
+            ..Usage::default()
+        }),
         estimated: access.estimated,
     })
 }

@@ -16,6 +16,7 @@ const KEPT: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Usual {
     pub(super) usage: Usage,
+    pub(super) held: Option<Usage>,
     pub(super) lasted_us: i64,
 }
 
@@ -42,6 +43,7 @@ impl Samples {
         let key = (Arc::clone(consumer), Arc::clone(model));
         self.by_pair.entry(key).or_default().add(Usual {
             usage: record.usage,
+            held: record.held,
             lasted_us: record.end_us.saturating_sub(record.start_us),
         });
     }

@@ -373,6 +373,64 @@ fn replicas_divide_the_limits() {
     assert_eq!(report.denied, 1);
 }
 
+/// The same request as the gateway writes it since version 2.
+fn of_version_2(line: Value) -> Value {
+    let line = with(with(line, "v", 2), "client", "203.0.113.9");
+    let line = with(
+        line,
+        "attempts",
+        json!([{"backend": "default/sim", "status": 429}]),
+    );
+    with(
+        with(line, "held_input_tokens", 9),
+        "shadow_limits",
+        json!(["a/b/c"]),
+    )
+}
+
+#[test]
+fn lines_of_both_versions_replay_alike() {
+    let quotas = quota("few", "unit: Requests, limit: 1, window: Minute", "");
+    let [first, second, third] = [0, 20, 40].map(|at| line(at, 10, 100));
+    let old = run(&quotas, &[first.clone(), second.clone(), third.clone()]);
+    assert_eq!(old.denied, 2);
+    let mixed = [first, of_version_2(second), of_version_2(third)];
+    assert_eq!(run(&quotas, &mixed).to_string(), old.to_string());
+}
+
+#[test]
+fn a_request_asks_for_what_was_held_for_it() {
+    let quotas = quota("tokens", "unit: Tokens, limit: 100, window: Minute", "");
+    let held = |at, lasts| {
+        let line = with(line(at, lasts, 10), "held_input_tokens", 20);
+        with(with(line, "held_output_tokens", 40), "v", 2)
+    };
+    // The second one comes while the first one holds 60 of 100, the third one after it has used 10.
+    let lines = [held(0, 5_000), held(1_000, 10), held(9_000, 10)];
+    assert_eq!(denials(&run(&quotas, &lines)), [(2, "default/tokens/it")]);
+    let old = [line(0, 5_000, 10), line(1_000, 10, 10), line(9_000, 10, 10)];
+    assert!(denials(&run(&quotas, &old)).is_empty(), "it is not known");
+    // One that was refused asks for what its consumer's others held.
+    let refused = refused(held(1_000, 10), "rate_limited");
+    let lines = [held(0, 5_000), refused, held(9_000, 10)];
+    assert_eq!(denials(&run(&quotas, &lines)), [(2, "default/tokens/it")]);
+}
+
+#[test]
+fn a_newer_version_is_named() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let newer = json!({"target": "access", "v": 3, "something": "else"});
+    let text = format!("{}\n{newer}\n", line(0, 10, 100));
+    fs::write(file.path(), text).expect("written");
+    let error = replay(&args(file.path()), &table("")).expect_err("a newer version");
+    let error = format!("{error:#}");
+    assert!(
+        error.contains("line 2: the fields of the access log have version 3"),
+        "{error}"
+    );
+    assert!(error.contains("reads versions 1 to 2"), "{error}");
+}
+
 #[test]
 fn broken_lines_are_reported_by_number_and_stop_nothing() {
     let good = line(0, 1, 1);
