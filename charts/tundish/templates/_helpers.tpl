@@ -95,3 +95,23 @@ topologySpreadConstraints:
       {{- include "tundish.selector" $ | nindent 6 }}
 {{- end }}
 {{- end -}}
+
+{{/*
+The number of replicas, unless it belongs to somebody else: who scaled the Deployment by kubectl or an
+autoscaler keeps the number. Where values leave it to one, a Deployment that is there keeps its number until
+the autoscaler takes it over: a field that is left out would fall back to 1.
+*/}}
+{{- define "tundish.replicas" -}}
+{{- $live := lookup "apps/v1" "Deployment" .root.Release.Namespace .name -}}
+{{- $scaled := false -}}
+{{- range dig "metadata" "managedFields" (list) $live -}}
+{{- if eq (dig "subresource" "" .) "scale" -}}{{- $scaled = true -}}{{- end -}}
+{{- end -}}
+{{- $left := or (kindIs "invalid" .part.replicas) (dig "autoscaling" "enabled" false .part) -}}
+{{- if $scaled -}}
+{{- else if and $left $live }}
+  replicas: {{ $live.spec.replicas }}
+{{- else if not $left }}
+  replicas: {{ .part.replicas }}
+{{- end -}}
+{{- end -}}
