@@ -7,7 +7,9 @@
 
 mod control_plane;
 pub mod http;
+mod memory_group;
 mod metrics_page;
+mod metrics_rules;
 pub mod paths;
 mod process;
 mod quickstart;
@@ -17,7 +19,9 @@ mod replicas;
 mod wait;
 
 pub use control_plane::{ControlPlane, Output};
+pub use memory_group::{MemoryGroup, peak_of, resident_of};
 pub use metrics_page::metrics_page;
+pub use metrics_rules::metrics_problems;
 pub use paths::{binary, free_port, tool, workspace};
 pub use process::{Process, Signal};
 pub use quickstart::Quickstart;

@@ -2,15 +2,17 @@
 
 use std::fmt::Write;
 
+use crate::metrics_rules::metrics_problems;
+
 /// A Markdown page with a row for each family of `encoded`, which must hold a sample of each: the
 /// encoder leaves out families without one.
 ///
 /// # Panics
-/// A family has no type, which the encoder never leaves out.
+/// A family has no type, which the encoder never leaves out, or breaks a rule of `promtool check metrics`.
 #[must_use]
 pub fn metrics_page(title: &str, encoded: &str) -> String {
     let mut page = format!(
-        "# {title}\n\nGenerated from the code. Counters end in `_total`; units are in the names.\n\n\
+        "# {title}\n\nGenerated from the code.\n\n\
          | metric | type | labels | meaning |\n|---|---|---|---|\n"
     );
     for line in encoded.lines() {
@@ -38,7 +40,16 @@ pub fn metrics_page(title: &str, encoded: &str) -> String {
                     .collect::<Vec<_>>()
                     .join(" ")
             });
-        writeln!(page, "| `{name}` | {kind} | {labels} | {help} |").expect("writes to a string");
+        let (suffix, plain_kind) = match kind {
+            "counter" => ("_total", kind),
+            "info" => ("_info", "gauge"),
+            _ => ("", kind),
+        };
+        // As a scraper sees the family that asks for the text format.
+        let declared =
+            format!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {plain_kind}\n");
+        assert_eq!(metrics_problems(&declared), [""; 0]);
+        writeln!(page, "| `{name}{suffix}` | {kind} | {labels} | {help} |").expect("a string");
     }
     page
 }

@@ -8,6 +8,9 @@ use anyhow::{Context, Result};
 
 use crate::{Process, binary, free_port, workspace};
 
+/// Where the manifests of the quickstart, and those of tests, have the simulated Foundry.
+const SIM: &str = "127.0.0.1:8082";
+
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// The quickstart's gateway and its simulated Foundry, on free ports and with a copy of the manifests that a
@@ -33,13 +36,25 @@ impl Quickstart {
     /// # Errors
     /// A binary is not built, or a process does not become ready.
     pub async fn start(more: &[(&str, &str)]) -> Result<Self> {
+        Self::launch(more, |program| Command::new(program)).await
+    }
+
+    /// The same, with a gateway that is started by this command: with more arguments, or within limits.
+    /// The arguments of the quickstart are appended to it.
+    ///
+    /// # Errors
+    /// See [`Quickstart::start`].
+    pub async fn launch(
+        more: &[(&str, &str)],
+        gateway_command: impl FnOnce(&Path) -> Command,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let [gateway, admin, sim] =
             [free_port()?, free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
         let manifests = folder.path().join("manifests");
         copy_manifests(&manifests, &sim)?;
         for (name, text) in more {
-            std::fs::write(manifests.join(name), text)?;
+            std::fs::write(manifests.join(name), text.replace(SIM, &sim))?;
         }
         let mut command = Command::new(binary("foundry-sim")?);
         command.args(["--listen", &sim]);
@@ -49,7 +64,7 @@ impl Quickstart {
         simulated
             .wait_for_http(&format!("{sim_url}/_sim/billed"), LIMIT)
             .await?;
-        let mut command = Command::new(binary("tundish")?);
+        let mut command = gateway_command(&binary("tundish")?);
         command.args(["run", "--listen", &gateway, "--admin", &admin]);
         command.arg("--manifests").arg(&manifests);
         let mut run = Process::spawn("tundish", &mut command, folder.path())?;
@@ -83,7 +98,7 @@ pub(crate) fn copy_manifests(folder: &Path, sim: &str) -> Result<()> {
     std::fs::create_dir(folder)?;
     for entry in std::fs::read_dir(workspace().join("examples/quickstart"))? {
         let path = entry?.path();
-        let text = std::fs::read_to_string(&path)?.replace("127.0.0.1:8082", sim);
+        let text = std::fs::read_to_string(&path)?.replace(SIM, sim);
         std::fs::write(folder.join(path.file_name().context("a name")?), text)?;
     }
     Ok(())

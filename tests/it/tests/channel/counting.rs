@@ -59,6 +59,7 @@ fn used(used: u64) -> Result<CounterReading> {
         used,
         reserved: 0,
         amount: 50,
+        overridden: None,
     })
 }
 
