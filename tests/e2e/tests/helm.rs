@@ -20,7 +20,7 @@ const HELMS: [&str; 2] = ["helm", "helm3"];
 const OLDEST: &str = "--kube-version=v1.33.0";
 
 /// Everything that values can switch on.
-const EVERYTHING: [&str; 14] = [
+const EVERYTHING: [&str; 17] = [
     "--set=quota.storeSecret.name=store",
     "--set=quota.storeCASecret.name=store",
     "--set=networkPolicy.enabled=true",
@@ -30,7 +30,10 @@ const EVERYTHING: [&str; 14] = [
     "--set=hostGrants[0].namespaces[0]=team",
     "--set=proxy.tls.secretName=certificate",
     "--set=proxy.accessLog=false",
+    "--set=proxy.trustedHops=2",
+    "--set=proxy.proxyProtocol=true",
     "--set=watch.allNamespaces=true",
+    "--set=proxy.autoscaling.enabled=true",
     "--set=operator.priorityClassName=system-cluster-critical",
     "--set=proxy.nodeSelector.disk=fast",
     "--set=commonLabels.team=platform",
@@ -140,6 +143,7 @@ fn a_value_that_is_misspelt_or_out_of_range_is_refused_by_name() -> Result<()> {
             ("tundish", "proxies.replicas=3", "proxies"),
             ("tundish", "proxy.service.prot=80", "prot"),
             ("tundish", "proxy.maxBody=many", "maxBody"),
+            ("tundish", "proxy.trustedHops=17", "trustedHops"),
             (
                 "tundish",
                 "operator.podDisruptionBudget.maxUnavailable=0",
@@ -276,7 +280,8 @@ const HOME: &str = "tundish-system";
 const TEAM: &str = "team";
 const OTHER: &str = "other";
 
-const WATCHED: &str = "--set=watch.namespaces={tundish-system,team}";
+/// The release's own namespace need not be named.
+const WATCHED: &str = "--set=watch.namespaces={team}";
 
 /// Everything of ours but the CRDs is one of these.
 const OURS: &str = "deployments,replicasets,pods,services,serviceaccounts,roles,rolebindings,\
@@ -341,6 +346,7 @@ async fn an_installation_runs_is_upgraded_and_leaves_nothing_but_the_crds() -> R
     let pods = get(&plane, "pods", "{..args}").await?;
     assert!(pods.contains("--log-level=debug"), "{pods}");
     lets_nodes_be_drained(&plane).await?;
+    keeps_the_number_of_who_scaled(&plane, &helm, &tundish).await?;
 
     for release in ["tundish", "tundish-crds"] {
         helm.run(&["uninstall", release, "-n", HOME, "--wait"])?;
@@ -492,18 +498,20 @@ async fn the_operator_works_with_what_it_is_granted(plane: &ControlPlane) -> Res
         .arg("--kubeconfig")
         .arg(kubeconfig)
         .args(["--namespace", HOME, "--watch-namespace", HOME])
-        .args([
-            "--watch-namespace",
-            TEAM,
-            "--identity=test",
-            "--admin",
-            &admin,
-        ])
+        // It has no Role in the last one, as where a namespace was deleted.
+        .args(["--watch-namespace", TEAM, "--watch-namespace", OTHER])
+        .args(["--identity=test", "--admin", &admin])
         .arg(format!("--channel-listen=127.0.0.1:{}", free_port()?));
     let mut operator = Process::spawn("operator", &mut command, plane.folder())?;
     operator
         .wait_for_http(&format!("http://{admin}/readyz"), LIMIT)
         .await?;
+    let metrics = tests_support::http::get(&format!("http://{admin}/metrics")).await?;
+    let left_out = format!("tundish_operator_namespaces_left_out{{namespace=\"{OTHER}\"}} 1");
+    ensure!(
+        String::from_utf8_lossy(&metrics.body).contains(&left_out),
+        "no metric says that a namespace is left out"
+    );
     plane.apply(ROUTE).await?;
     plane
         .wait(HOME, "configmap/tundish-ca", "create", LIMIT)
@@ -530,6 +538,53 @@ async fn the_operator_works_with_what_it_is_granted(plane: &ControlPlane) -> Res
     .await?;
     operator.terminate(LIMIT).await?;
     Ok(())
+}
+
+/// An upgrade meets no conflict with `kubectl scale` or an autoscaler, and changes nothing of theirs.
+async fn keeps_the_number_of_who_scaled(
+    plane: &ControlPlane,
+    helm: &Helm,
+    upgrade: &[&str],
+) -> Result<()> {
+    let proxy = "deployment/tundish-proxy";
+    let replicas = async || {
+        let get = ["get", proxy, "-n", HOME, "-o", "jsonpath={.spec.replicas}"];
+        plane.kubectl(&get).await?.success()
+    };
+    // Not scaled yet: an autoscaler begins at what is there.
+    let ones = ["--set=operator.replicas=1,proxy.replicas=1"];
+    let leaves = [
+        "--set=operator.replicas=1",
+        "--set-json=proxy.replicas=null",
+    ];
+    helm.run(&[upgrade, &leaves].concat())?;
+    assert_eq!(replicas().await?, "1");
+    let scale = ["scale", proxy, "-n", HOME, "--replicas=3"];
+    plane.kubectl(&scale).await?.success()?;
+    for values in [
+        &ones[..],
+        &leaves,
+        &["--set=proxy.autoscaling.enabled=true"],
+    ] {
+        let other = ["--set=proxy.podAnnotations.changed=yes"];
+        helm.run(&[upgrade, values, &other].concat())?;
+        assert_eq!(replicas().await?, "3", "{values:?}");
+    }
+    let scaler = [
+        "get",
+        "hpa/tundish-proxy",
+        "-n",
+        HOME,
+        "-o",
+        "jsonpath={.spec.maxReplicas}",
+    ];
+    assert_eq!(plane.kubectl(&scaler).await?.success()?, "10");
+    plane
+        .kubectl(&["scale", proxy, "-n", HOME, "--replicas=1"])
+        .await?
+        .success()?;
+    helm.run(&[upgrade, &ones, &["--wait", "--timeout=60s"]].concat())?;
+    runs(plane, 1).await
 }
 
 /// No budget stands in the way of a drain, not even of a single replica.

@@ -70,7 +70,7 @@ async fn the_filter_and_the_format_hold_for_the_lines_of_requests() -> Result<()
         (
             "text",
             "--log-format=text",
-            Some("INFO access: request request_id=\"mine\""),
+            Some("INFO access: request v=2 request_id=\"mine\""),
         ),
         (
             "named",

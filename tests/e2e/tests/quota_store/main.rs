@@ -10,6 +10,7 @@ mod limits;
 mod manifests;
 mod mutation;
 mod outages;
+mod overrides;
 mod recall;
 mod script;
 mod servers;
