@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 use memchr::memmem::Finder;
 
 #[cfg(test)]
@@ -58,11 +58,11 @@ impl RawHead {
         self.0 = Vec::new();
     }
 
-    /// Whether the head with these headers has two lengths. One that was not kept, since it came together with an
-    /// earlier request or has capital letters in odd places, is taken for such a head: only what smuggles
-    /// requests writes so.
-    pub(super) fn has_two_lengths(&self, headers: &HeaderMap) -> bool {
-        if !headers.contains_key(header::TRANSFER_ENCODING) {
+    /// Whether the head has a length as well, if it has a coding. One that was not kept, since it came together
+    /// with an earlier request or has capital letters in odd places, is taken for such a head: only what
+    /// smuggles requests writes so.
+    pub(super) fn has_two_lengths(&self, has_coding: bool) -> bool {
+        if !has_coding {
             return false;
         }
         let lines = self.0.split(|byte| *byte == b'\n');

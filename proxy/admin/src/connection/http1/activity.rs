@@ -62,7 +62,9 @@ impl Activity {
             .store(request.version() == Version::HTTP_11, Ordering::Relaxed);
         self.leash.begin();
         let mut head = self.head.lock();
-        if head.has_two_lengths(request.headers()) {
+        // Without a coding hyper knows how long the body is.
+        let has_coding = request.body().size_hint().exact().is_none();
+        if head.has_two_lengths(has_coding) {
             request.extensions_mut().insert(TwoLengths);
         }
         head.clear();
