@@ -37,9 +37,6 @@ const GRANT_CHECK: Duration = Duration::from_secs(60);
 /// seconds.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Pause after a refusal: a person has to make a namespace or a Role.
-const REFUSED_RETRY: Duration = Duration::from_secs(10);
-
 /// Longest wait for a small response.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -254,13 +251,10 @@ impl Watches {
                     if self.updates.send(unreadable).await.is_err() {
                         return 0;
                     }
-                    tokio::time::sleep(REFUSED_RETRY).await;
                 }
-                None => {
-                    self.failed(kind, &error);
-                    tokio::time::sleep(RETRY).await;
-                }
+                None => self.failed(kind, &error),
             }
+            tokio::time::sleep(RETRY).await;
         }
     }
 
