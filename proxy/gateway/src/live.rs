@@ -177,11 +177,7 @@ impl LiveRule {
         };
         Arc::clone(shared)
     }
-}
 
-// === impl LiveRule ===
-
-impl LiveRule {
     /// Where a model's first deployment stands, if one serves it; the same as
     /// [`FlatRule::first_endpoint`].
     pub(crate) fn place(&self, model: &str) -> Option<&Place> {
