@@ -9,6 +9,7 @@ mod estimates;
 mod hostile;
 mod night;
 mod raw;
+mod refusals;
 mod rows;
 mod settlement;
 mod strangers;

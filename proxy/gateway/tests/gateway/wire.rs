@@ -19,9 +19,6 @@ const BODY: &str = r#"{"model":"mini","messages":[{"role":"user","content":"hi"}
 /// A longer wait for an answer is a defect of the gateway.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// A wait for a body that does not come is longer.
-const PROMPT: Duration = Duration::from_secs(2);
-
 /// A request with these lines in its head, closed by its end.
 fn post(path: &str, lines: &[&str], body: &str) -> Vec<u8> {
     let mut text = format!("POST {path} HTTP/1.1\r\n");
@@ -35,7 +32,7 @@ fn post(path: &str, lines: &[&str], body: &str) -> Vec<u8> {
 }
 
 /// A chat request with one Host and these lines besides; the length is among them.
-fn chat(lines: &[&str], body: &str) -> Vec<u8> {
+pub(crate) fn chat(lines: &[&str], body: &str) -> Vec<u8> {
     post(
         "/v1/chat/completions",
         &[&["host: gw"], lines].concat(),
@@ -44,7 +41,7 @@ fn chat(lines: &[&str], body: &str) -> Vec<u8> {
 }
 
 /// A chat request whose body and length are good.
-fn sized(lines: &[&str]) -> Vec<u8> {
+pub(crate) fn sized(lines: &[&str]) -> Vec<u8> {
     let length = format!("content-length: {}", BODY.len());
     chat(
         &[&[length.as_str(), "connection: close"], lines].concat(),
@@ -57,18 +54,18 @@ fn chunked(body: &str) -> String {
 }
 
 /// What the gateway answered until it closed the connection.
-struct Seen {
-    text: String,
-    statuses: Vec<u16>,
+pub(crate) struct Seen {
+    pub(crate) text: String,
+    pub(crate) statuses: Vec<u16>,
 }
 
-async fn connect(bench: &Bench) -> Result<TcpStream> {
+pub(crate) async fn connect(bench: &Bench) -> Result<TcpStream> {
     let address = bench.url.trim_start_matches("http://");
     TcpStream::connect(address).await.context("connect")
 }
 
 /// Sends the bytes and reads until the connection is closed.
-async fn send(bench: &Bench, bytes: &[u8]) -> Result<Seen> {
+pub(crate) async fn send(bench: &Bench, bytes: &[u8]) -> Result<Seen> {
     let mut stream = connect(bench).await?;
     // It may be refused before all of it is sent.
     drop(stream.write_all(bytes).await);
@@ -282,98 +279,6 @@ async fn a_head_is_bounded() -> Result<()> {
         ("a control character", sized(&["x-a: b\0c"]), 400),
     ])
     .await
-}
-
-#[tokio::test]
-async fn heads_that_cannot_be_read_are_refused_in_json_and_counted() -> Result<()> {
-    let bench = Bench::start(1, Vec::new())?;
-    let many: Vec<String> = (0..120).map(|index| format!("x-{index}: a")).collect();
-    let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    for (bytes, code) in [
-        (sized(&many), "headers_too_large"),
-        (sized(&["x-a : b"]), "invalid_request"),
-        (b"NONSENSE\r\n\r\n".to_vec(), "invalid_request"),
-    ] {
-        let seen = send(&bench, &bytes).await?;
-        let (head, body) = seen.text.split_once("\r\n\r\n").context("a head")?;
-        let error: serde_json::Value = serde_json::from_str(body).context("JSON")?;
-        assert_eq!(error["error"]["code"], code);
-        let head = head.to_ascii_lowercase();
-        for header in [
-            "x-request-id: ",
-            "connection: close",
-            "content-type: application/json",
-        ] {
-            assert!(head.contains(header), "{head}");
-        }
-    }
-    for (code, count) in [("headers_too_large", 1), ("invalid_request", 2)] {
-        let line = format!("requests_total{{route=\"\",rule=\"\",code=\"{code}\"}}");
-        assert_eq!(bench.metric(&line), Some(count), "{code}");
-    }
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_refusal_waits_for_no_body_and_asks_for_none() -> Result<()> {
-    let bench = Bench::start(1, Vec::new())?;
-    let wrong = |lines: &[&str]| {
-        let text = String::from_utf8(chat(lines, "")).unwrap_or_default();
-        text.replace("ann-key", "wrong").into_bytes()
-    };
-    for (name, head, status) in [
-        ("a wrong key", wrong(&["content-length: 9000000"]), 401),
-        (
-            "a client that holds its body back",
-            wrong(&["content-length: 9000", "expect: 100-continue"]),
-            401,
-        ),
-        ("chunks", wrong(&["transfer-encoding: chunked"]), 401),
-        (
-            "too large",
-            chat(&["content-length: 99000000", "expect: 100-continue"], ""),
-            413,
-        ),
-    ] {
-        let mut stream = connect(&bench).await?;
-        stream.write_all(&head).await?;
-        // Nothing of the body: the answer and the end of the connection come all the same.
-        let mut answer = String::new();
-        let read = tokio::time::timeout(PROMPT, stream.read_to_string(&mut answer));
-        read.await.with_context(|| name.to_owned())??;
-        assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status}")),
-            "{name}: {answer}"
-        );
-        assert_eq!(
-            answer.contains("www-authenticate: Bearer"),
-            status == 401,
-            "{answer}"
-        );
-    }
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_client_that_sends_all_of_a_refused_body_gets_the_reason() -> Result<()> {
-    let bench = Bench::start(1, Vec::new())?;
-    let body = "a".repeat(24 << 20);
-    let length = format!("content-length: {}", body.len());
-    let bytes = String::from_utf8(chat(&[&length], &body))?.replace("ann-key", "wrong");
-    let mut stream = connect(&bench).await?;
-    stream
-        .write_all(bytes.as_bytes())
-        .await
-        .context("no reset")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    assert!(answer.contains("invalid_credential"), "{answer}");
-    // A small body is there with its head, and the connection serves the next request.
-    let small = String::from_utf8(sized(&[]))?.replace("connection: close\r\n", "");
-    let small = small.replace("ann-key", "wrong");
-    let seen = send(&bench, &[small.into(), sized(&[])].concat()).await?;
-    assert_eq!(seen.statuses, [401, 200], "{}", seen.text);
-    Ok(())
 }
 
 #[tokio::test]
