@@ -86,17 +86,28 @@ impl Head {
     }
 }
 
-/// The name of a header. An unknown name costs an allocation, so those of Foundry are known.
+/// The name of a header. Any other name is folded letter by letter and may cost an allocation, so those of
+/// Foundry are known as they are written.
 fn named(text: &str) -> Result<HeaderName, Malformed> {
     macro_rules! known {
-        ($($name:literal)*) => {
+        ($($name:literal $(= $written:literal)?)*) => {
             match text {
-                $($name => return Ok(const { HeaderName::from_static($name) }),)*
+                $($name $(| $written)? => return Ok(const { HeaderName::from_static($name) }),)*
                 _ => {}
             }
         };
     }
     known! {
+        "content-type" = "Content-Type"
+        "content-length" = "Content-Length"
+        "date" = "Date"
+        "transfer-encoding" = "Transfer-Encoding"
+        "connection" = "Connection"
+        "cache-control" = "Cache-Control"
+        "server" = "Server"
+        "vary" = "Vary"
+        "strict-transport-security" = "Strict-Transport-Security"
+        "x-content-type-options"
         "x-request-id"
         "apim-request-id"
         "x-ms-client-request-id"
