@@ -45,7 +45,8 @@ pub(crate) struct Exchange {
 
 /// A charge and the price that it settles at.
 struct Priced {
-    charge: Charge,
+    /// Boxed: it is handed on five times, and large.
+    charge: Box<Charge>,
     /// `None`: unknown.
     price: Option<Arc<Price>>,
 }
@@ -70,7 +71,7 @@ impl Exchange {
     }
 
     /// Takes a charge on, at the dearest price as long as no endpoint is chosen.
-    pub(crate) fn charge(&mut self, mut charge: Charge, price: &Arc<Price>) {
+    pub(crate) fn charge(&mut self, mut charge: Box<Charge>, price: &Arc<Price>) {
         self.record.held = Some(charge.estimate.usage);
         self.record.shadow_limits.append(&mut charge.would_refuse);
         self.charges.push(Priced {
@@ -86,7 +87,7 @@ impl Exchange {
     }
 
     /// Counts the answer that is under way by another charge.
-    pub(crate) fn recharge(&mut self, mut charge: Charge, now: Instant) {
+    pub(crate) fn recharge(&mut self, mut charge: Box<Charge>, now: Instant) {
         self.record.shadow_limits.append(&mut charge.would_refuse);
         if let Some(open) = self.charges.last_mut() {
             let before = std::mem::replace(&mut open.charge, charge);

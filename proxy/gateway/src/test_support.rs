@@ -71,7 +71,7 @@ pub(crate) fn published(contents: Contents, replicas: u64) -> Gateway {
 }
 
 /// Reserves input tokens for a caller.
-pub(crate) fn take(gateway: &Gateway, key: &str, tokens: u64) -> Charge {
+pub(crate) fn take(gateway: &Gateway, key: &str, tokens: u64) -> Box<Charge> {
     reserve(gateway, key, tokens, |reserved| reserved.expect("it fits"))
 }
 
@@ -84,7 +84,7 @@ fn reserve<T>(
     gateway: &Gateway,
     key: &str,
     tokens: u64,
-    then: impl FnOnce(Result<Charge, Box<Refused>>) -> T,
+    then: impl FnOnce(Result<Box<Charge>, Box<Refused>>) -> T,
 ) -> T {
     let live = gateway.shared().live().expect("a table");
     let caller = authenticate(&live.table, "h", &[key], NOW)

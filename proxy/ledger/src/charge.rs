@@ -62,7 +62,7 @@ pub enum Settled {
 
 impl Charge {
     /// Replaces the reservation by what was used until `now`.
-    pub fn settle(mut self, actual: Cost, how: Settled, now: Moment) {
+    pub fn settle(mut self: Box<Self>, actual: Cost, how: Settled, now: Moment) {
         self.finish(actual, how, now);
     }
 
@@ -88,7 +88,7 @@ impl Charge {
     }
 
     /// Gives all of it back: another charge counts the same request.
-    pub fn withdraw(mut self, now: Moment) {
+    pub fn withdraw(mut self: Box<Self>, now: Moment) {
         self.settled = true;
         for ((slot, live), held) in self.counters.all().iter().zip(&mut self.held) {
             if let Some(held) = held.take() {

@@ -56,12 +56,8 @@ pub struct Asking<'a> {
     pub clock: fn() -> Moment,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "made and taken apart at once: a box costs more than the move"
-)]
 enum Attempt {
-    Reserved(Charge),
+    Reserved(Box<Charge>),
     Exceeded(Box<Refused>),
     /// The grants are too small: try again after this.
     Waits(Waiting),
@@ -103,7 +99,7 @@ impl Ledger {
         &self,
         asking: Asking<'_>,
         recount: impl Fn() -> Option<Hold>,
-    ) -> Result<Charge, Box<Refused>> {
+    ) -> Result<Box<Charge>, Box<Refused>> {
         let mut asking = asking;
         if asking.counters.all().is_empty() {
             return Ok(self.charge(&asking, SmallVec::new(), Levels::default()));
@@ -161,8 +157,8 @@ impl Ledger {
         asking: &Asking<'_>,
         held: SmallVec<[Option<Held>; 4]>,
         levels: Levels,
-    ) -> Charge {
-        Charge {
+    ) -> Box<Charge> {
+        Box::new(Charge {
             counters: Arc::clone(asking.counters),
             held,
             settled: false,
@@ -174,7 +170,7 @@ impl Ledger {
             clock: asking.clock,
             settlements: Arc::clone(&self.settlements),
             store: self.store.clone(),
-        }
+        })
     }
 
     fn attempt(&self, asking: &Asking<'_>, patience: Patience, place: Option<&Place>) -> Attempt {
@@ -249,7 +245,7 @@ impl Ledger {
     /// Charges what happens anyway: a backend has accepted the caller of a call that it was asked. What does
     /// not fit a limit is debt.
     #[must_use]
-    pub fn charge_anyway(&self, asking: Asking<'_>) -> Charge {
+    pub fn charge_anyway(&self, asking: Asking<'_>) -> Box<Charge> {
         let (counters, hold, now) = (asking.counters.all(), &asking.hold, asking.now);
         let mut guards: Guards<'_> = counters.iter().map(|(slot, _)| slot.state.lock()).collect();
         self.adapt(counters, &mut guards, now);

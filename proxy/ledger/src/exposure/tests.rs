@@ -44,13 +44,13 @@ impl Gate {
         Self::new(Mode::Enforce, vec![limit("l", Unit::Tokens, amount)])
     }
 
-    fn ask(&self, hold: Hold) -> impl Future<Output = Result<Charge, Box<Refused>>> {
+    fn ask(&self, hold: Hold) -> impl Future<Output = Result<Box<Charge>, Box<Refused>>> {
         self.bench
             .reserve_hold(&self.live, "k", hold, clock, || None)
     }
 
     /// Admitted without a wait.
-    fn admits(&self, hold: Hold) -> Option<Charge> {
+    fn admits(&self, hold: Hold) -> Option<Box<Charge>> {
         self.ask(hold).now_or_never()?.ok()
     }
 
@@ -273,7 +273,7 @@ proptest! {
         let _entered = runtime.enter();
         NOW_MS.set(0);
         let gate = Gate::tokens(amount);
-        let mut open: Vec<(Charge, usize)> = Vec::new();
+        let mut open: Vec<(Box<Charge>, usize)> = Vec::new();
         let mut admitted: Vec<(u64, u64)> = Vec::new();
         let mut largest = 0;
         for (pause, cost, more, share, bound, settle) in steps {

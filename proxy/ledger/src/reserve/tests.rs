@@ -74,7 +74,7 @@ impl Bench {
         live: &Arc<Live>,
         key: &str,
         tokens: u64,
-    ) -> Result<Charge, Box<Refused>> {
+    ) -> Result<Box<Charge>, Box<Refused>> {
         let taken = self.reserve(live, key, tokens).now_or_never();
         taken.expect("without a store nothing waits")
     }
@@ -84,7 +84,7 @@ impl Bench {
         live: &Arc<Live>,
         key: &str,
         tokens: u64,
-    ) -> Result<Charge, Box<Refused>> {
+    ) -> Result<Box<Charge>, Box<Refused>> {
         let hold = Hold::exact(input_cost(tokens));
         self.reserve_hold(live, key, hold, clock, || None).await
     }
@@ -96,7 +96,7 @@ impl Bench {
         hold: Hold,
         clock: fn() -> Moment,
         recount: impl Fn() -> Option<Hold>,
-    ) -> Result<Charge, Box<Refused>> {
+    ) -> Result<Box<Charge>, Box<Refused>> {
         let asking = Asking {
             counters: &self.counters(live, key, false),
             hold,
@@ -144,7 +144,7 @@ pub(crate) fn clock() -> Moment {
     }
 }
 
-fn refused(taken: Result<Charge, Box<Refused>>) -> Box<Refused> {
+fn refused(taken: Result<Box<Charge>, Box<Refused>>) -> Box<Refused> {
     taken.expect_err("a refusal")
 }
 
@@ -295,7 +295,7 @@ fn an_override_replaces_the_amount_for_its_callers_alone() {
         ]
     };
     let alone = live(overrides(), 1);
-    let level = |taken: Result<Charge, Box<Refused>>| {
+    let level = |taken: Result<Box<Charge>, Box<Refused>>| {
         let refused = refused(taken);
         let spent = refused.limit.expect("it is named");
         (spent.level.amount, refused.wait)

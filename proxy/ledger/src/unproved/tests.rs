@@ -33,7 +33,7 @@ impl Bench {
         live: &Arc<Live>,
         key: &str,
         tokens: u64,
-    ) -> Result<Charge, Box<Refused>> {
+    ) -> Result<Box<Charge>, Box<Refused>> {
         self.asking(live, (key, true), tokens, |asking| {
             let reserved = self.ledger.reserve(asking, || None).now_or_never();
             reserved.expect("it waits for nothing")
