@@ -94,6 +94,25 @@ impl Output {
         true
     }
 
+    /// Does the same with lines that are not needed any more, without a copy if none waits. `lines` is empty
+    /// then, and may be another vector.
+    pub fn hand_over(&self, lines: &mut Vec<u8>) -> bool {
+        let mut queue = self.0.queue.lock();
+        let is_taken = lines.len() <= self.0.bound && queue.pending.is_empty();
+        if is_taken {
+            queue.accepted = queue.accepted.saturating_add(size(lines));
+            std::mem::swap(&mut queue.pending, lines);
+        }
+        drop(queue);
+        if is_taken {
+            self.0.filled.notify_one();
+            return true;
+        }
+        let is_taken = self.write(lines);
+        lines.clear();
+        is_taken
+    }
+
     /// Waits until everything that was written before is out, but not longer than `within`. Blocks: not
     /// for an async task. False if some of it is not out.
     pub fn flush(&self, within: Duration) -> bool {

@@ -15,7 +15,8 @@ mod line;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use entry::{Attempt, Entry};
+pub(crate) use entry::{Attempt, Entry, Head};
+pub(crate) use line::head;
 use line::{Stamp, line};
 
 /// A buffer of this size is written: some 40 lines, which cost one wake-up of the output's thread.
@@ -56,6 +57,10 @@ impl Lines {
         }
     }
 
+    pub(crate) const fn format(&self) -> Format {
+        self.format
+    }
+
     /// Writes a line. Allocates nothing once the buffer has grown.
     pub(crate) fn write(&self, entry: &Entry<'_>) {
         let mut buffer = self.buffer.lock();
@@ -73,10 +78,10 @@ impl Lines {
     }
 
     fn hand_over(&self, buffer: &mut Buffer) {
-        if buffer.lines > 0 && !self.output.write(&buffer.text) {
+        if buffer.lines > 0 && !self.output.hand_over(&mut buffer.text) {
             self.dropped.inc_by(buffer.lines);
         }
-        buffer.text.clear();
+        buffer.text.reserve(FULL + LINE);
         buffer.lines = 0;
     }
 }

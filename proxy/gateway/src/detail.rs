@@ -8,7 +8,10 @@ use std::net::IpAddr;
 use http::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, Version};
+use proxy_admin::telemetry::Format;
 use smallvec::SmallVec;
+
+use crate::access::{self, Head};
 
 #[cfg(test)]
 mod tests;
@@ -23,8 +26,6 @@ const PATH_BYTES: usize = 256;
 const AGENT_BYTES: usize = 160;
 /// Room for a UUID with a prefix, or two.
 const ID_BYTES: usize = 96;
-/// What most requests need, so that their text takes no allocation of its own.
-const INLINE: usize = 160;
 
 /// By which Azure's support finds a call.
 const APIM_REQUEST_ID: HeaderName = HeaderName::from_static("apim-request-id");
@@ -34,72 +35,54 @@ const OTHER_IDS: [HeaderName; 2] = [
     HeaderName::from_static("x-ms-request-id"),
 ];
 
-/// The head of a request, and who sent it.
+/// What the log says of the head of a request, and of who sent it.
 #[derive(Debug)]
 pub(crate) struct Detail {
-    pub(crate) client: IpAddr,
-    version: Version,
-    /// Method, host, path and user agent, one behind the other.
-    text: SmallVec<[u8; INLINE]>,
-    /// Where each of them but the last ends.
-    ends: [u16; 3],
+    head: Vec<u8>,
     upstream_id: SmallVec<[u8; 40]>,
-}
-
-/// The texts of a request's head, as they came.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Texts<'a> {
-    pub(crate) method: &'a [u8],
-    pub(crate) host: &'a [u8],
-    pub(crate) path: &'a [u8],
-    pub(crate) user_agent: &'a [u8],
 }
 
 // === impl Detail ===
 
 impl Detail {
-    pub(crate) fn of(parts: &Parts, client: IpAddr) -> Self {
+    pub(crate) fn of(parts: &Parts, client: IpAddr, format: Format) -> Self {
         let header = |name| parts.headers.get(name).map(HeaderValue::as_bytes);
         // HTTP/2 has the host in its target.
         let host = match parts.uri.authority() {
             Some(authority) => Some(authority.as_str().as_bytes()),
             None => header(HOST),
         };
-        Self::new(
+        let head = Head {
             client,
-            parts.version,
-            Texts {
-                method: parts.method.as_str().as_bytes(),
-                host: host.unwrap_or_default(),
-                path: parts.uri.path().as_bytes(),
-                user_agent: header(USER_AGENT).unwrap_or_default(),
+            protocol: match parts.version {
+                Version::HTTP_10 => "HTTP/1.0",
+                Version::HTTP_2 => "HTTP/2",
+                _ => "HTTP/1.1",
             },
-        )
+            method: cut(parts.method.as_str().as_bytes(), METHOD_BYTES),
+            host: cut(host.unwrap_or_default(), HOST_BYTES),
+            path: cut(parts.uri.path().as_bytes(), PATH_BYTES),
+            user_agent: cut(header(USER_AGENT).unwrap_or_default(), AGENT_BYTES),
+        };
+        Self::new(&head, format)
     }
 
     /// A client that sent what cannot be read.
-    pub(crate) fn unread(client: IpAddr) -> Self {
-        Self::new(client, Version::HTTP_11, Texts::default())
+    pub(crate) fn unread(client: IpAddr, format: Format) -> Self {
+        let head = Head {
+            client,
+            protocol: "",
+            method: b"",
+            host: b"",
+            path: b"",
+            user_agent: b"",
+        };
+        Self::new(&head, format)
     }
 
-    fn new(client: IpAddr, version: Version, texts: Texts<'_>) -> Self {
-        let mut text = SmallVec::new();
-        let mut add = |part: &[u8], most: usize| {
-            text.extend_from_slice(part.get(..most).unwrap_or(part));
-            // The bounds above are far below the largest number.
-            u16::try_from(text.len()).unwrap_or(u16::MAX)
-        };
-        let ends = [
-            add(texts.method, METHOD_BYTES),
-            add(texts.host, HOST_BYTES),
-            add(texts.path, PATH_BYTES),
-        ];
-        add(texts.user_agent, AGENT_BYTES);
+    fn new(head: &Head<'_>, format: Format) -> Self {
         Self {
-            client,
-            version,
-            text,
-            ends,
+            head: access::head(format, head),
             upstream_id: SmallVec::new(),
         }
     }
@@ -111,8 +94,7 @@ impl Detail {
         let named = named.or_else(others);
         self.upstream_id.clear();
         if let Some(id) = named {
-            let id = id.as_bytes();
-            let id = id.get(..ID_BYTES).unwrap_or(id);
+            let id = cut(id.as_bytes(), ID_BYTES);
             self.upstream_id.extend_from_slice(id);
         }
     }
@@ -122,27 +104,12 @@ impl Detail {
         &self.upstream_id
     }
 
-    /// All texts, one behind the other.
-    pub(crate) fn joined(&self) -> &[u8] {
-        &self.text
+    /// This part of the line.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head
     }
+}
 
-    pub(crate) fn texts(&self) -> Texts<'_> {
-        let [method, host, path] = self.ends.map(usize::from);
-        let part = |from: usize, to: usize| self.text.get(from..to).unwrap_or_default();
-        Texts {
-            method: part(0, method),
-            host: part(method, host),
-            path: part(host, path),
-            user_agent: part(path, self.text.len()),
-        }
-    }
-
-    pub(crate) const fn protocol(&self) -> &'static str {
-        match self.version {
-            Version::HTTP_10 => "HTTP/1.0",
-            Version::HTTP_2 => "HTTP/2",
-            _ => "HTTP/1.1",
-        }
-    }
+fn cut(text: &[u8], most: usize) -> &[u8] {
+    text.get(..most).unwrap_or(text)
 }

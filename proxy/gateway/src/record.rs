@@ -225,10 +225,11 @@ impl Record {
         let rule = self.rule.as_ref().map(|rule| &rule.metrics);
         let endpoint = self.endpoint.as_deref();
         let used = self.usage != Usage::default();
+        let detail = self.detail.as_ref();
         Entry {
             unix_micros: clock::unix_micros(now),
             request_id: self.request_id.to_str().unwrap_or(""),
-            detail: self.detail.as_ref(),
+            head: detail.map(Detail::head).unwrap_or_default(),
             dialect: self.api.map(|api| api.dialect.as_str()),
             operation: self.api.map(|api| api.operation.as_str()),
             model: self.model.as_deref(),
@@ -257,6 +258,7 @@ impl Record {
             bytes_out: self.bytes_out,
             tries: self.tries,
             attempts: &self.attempts,
+            upstream_id: detail.map(Detail::upstream_id).unwrap_or_default(),
             upstream_ms: self.upstream.map(millis),
             first_byte_ms: self.first_byte.map(millis),
             duration_ms: millis(now.saturating_duration_since(self.started)),

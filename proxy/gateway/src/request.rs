@@ -64,9 +64,9 @@ pub(crate) async fn handle(
     let now = clock::instant();
     let mut exchange = Exchange::begin(&core, request_id(request.headers()), now);
     let (parts, mut body) = request.into_parts();
-    if core.log.is_some() {
+    if let Some(log) = &core.log {
         let client = client::address(peer, &parts.headers, core.shared.config.trusted_hops);
-        exchange.record.detail = Some(Detail::of(&parts, client));
+        exchange.record.detail = Some(Detail::of(&parts, client, log.format()));
     }
     let live = core.shared.live();
     let arrival = Arrival {
@@ -203,7 +203,10 @@ pub(crate) fn without_room(core: &Arc<Core>, peer: IpAddr) -> Bytes {
 /// Refuses a request of which nothing is known.
 fn unread(core: &Arc<Core>, peer: IpAddr, refusal: Refusal) -> Bytes {
     let mut exchange = Exchange::begin(core, request_id(&HeaderMap::new()), clock::instant());
-    exchange.record.detail = core.log.is_some().then(|| Detail::unread(peer));
+    exchange.record.detail = core
+        .log
+        .as_ref()
+        .map(|log| Detail::unread(peer, log.format()));
     answer::on_wire(&refused(exchange, refusal.closing(), &Method::POST))
 }
 

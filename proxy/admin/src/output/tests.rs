@@ -108,6 +108,40 @@ fn an_output_that_fails_loses_lines_and_goes_on() {
 }
 
 #[test]
+fn lines_that_are_handed_over_keep_their_order_and_the_bound() {
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    let output = Output::new(writer, 200 << 10).expect("a thread");
+    let lines = |letter: &str| {
+        [letter.repeat(99_999), "\n".to_owned()]
+            .concat()
+            .into_bytes()
+    };
+    // The pipe is full with a part of the first, so the others wait.
+    assert!(output.hand_over(&mut lines("a")));
+    assert!(!output.flush(Duration::from_millis(200)));
+    let mut handed = lines("b");
+    assert!(output.hand_over(&mut handed));
+    assert!(handed.is_empty());
+    let mut more = lines("c");
+    assert!(output.hand_over(&mut more));
+    assert!(more.is_empty());
+    let mut beyond = lines("d");
+    assert!(!output.hand_over(&mut beyond));
+    assert!(
+        beyond.is_empty(),
+        "they are lost, and not kept for the next time"
+    );
+    let mut read = vec![0; 300_000];
+    reader.read_exact(&mut read).expect("three of them");
+    assert!(read == [lines("a"), lines("b"), lines("c")].concat());
+    assert!(output.flush(LONG));
+    assert!(
+        !output.hand_over(&mut vec![0; 300 << 10]),
+        "larger than the bound"
+    );
+}
+
+#[test]
 fn a_pipe_that_does_not_block_gets_everything() {
     let (mut reader, writer) = std::os::unix::net::UnixStream::pair().expect("sockets");
     writer.set_nonblocking(true).expect("a socket");

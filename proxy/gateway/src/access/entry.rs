@@ -1,11 +1,10 @@
 //! What one line of the access log says.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use proxy_core::quota::LimitName;
-
-use crate::detail::Detail;
 
 /// What one line says.
 #[derive(Clone, Copy, Debug)]
@@ -14,8 +13,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) unix_micros: i64,
     /// A word of letters, digits, `-`, `_` and `.`: see `intake::request_id`.
     pub(crate) request_id: &'a str,
-    /// The head of the request, and who sent it.
-    pub(crate) detail: Option<&'a Detail>,
+    /// The fields of a [`Head`], as [`super::head`] writes them.
+    pub(crate) head: &'a [u8],
     pub(crate) dialect: Option<&'static str>,
     pub(crate) operation: Option<&'static str>,
     pub(crate) model: Option<&'a str>,
@@ -47,9 +46,22 @@ pub(crate) struct Entry<'a> {
     pub(crate) tries: u8,
     /// Each try, if there is more to say than the rest of the line does: one failed.
     pub(crate) attempts: &'a [Attempt],
+    /// The name that the backend gave the call; empty if it gave none.
+    pub(crate) upstream_id: &'a [u8],
     pub(crate) upstream_ms: Option<u64>,
     pub(crate) first_byte_ms: Option<u64>,
     pub(crate) duration_ms: u64,
+}
+
+/// The head of a request, and who sent it. Without a method nothing of it could be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head<'a> {
+    pub(crate) client: IpAddr,
+    pub(crate) protocol: &'static str,
+    pub(crate) method: &'a [u8],
+    pub(crate) host: &'a [u8],
+    pub(crate) path: &'a [u8],
+    pub(crate) user_agent: &'a [u8],
 }
 
 /// One try of a request.

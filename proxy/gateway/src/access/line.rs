@@ -7,8 +7,10 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use proxy_admin::telemetry::Format;
 
-use crate::access::entry::{Attempt, Entry};
-use crate::detail::Detail;
+use crate::access::entry::{Attempt, Entry, Head};
+
+/// Names, quotes, a protocol and an address around the texts of a head.
+const AROUND: usize = 120;
 
 /// The time stamp of the lines of one second, without the fraction: `2026-01-31T09:15:00.`
 #[derive(Default)]
@@ -69,6 +71,19 @@ pub(super) fn line(out: &mut Vec<u8>, format: Format, stamp: &mut Stamp, entry: 
     }
 }
 
+/// What a line says of the head of a request, written when the request begins: its head may be gone when it
+/// ends.
+pub(crate) fn head(format: Format, head: &Head<'_>) -> Vec<u8> {
+    let texts = [head.method, head.host, head.path, head.user_agent];
+    let size: usize = texts.iter().map(|text| text.len()).sum();
+    let mut out = Vec::with_capacity(size + AROUND);
+    match format {
+        Format::Json => Line::<true>(&mut out).head(head),
+        Format::Text => Line::<false>(&mut out).head(head),
+    }
+    out
+}
+
 // === impl Line ===
 
 impl<const JSON: bool> Line<'_, JSON> {
@@ -77,9 +92,7 @@ impl<const JSON: bool> Line<'_, JSON> {
         // The version of the fields: `tundish simulate` tells by it how to read a line.
         self.put(if JSON { ",\"v\":2" } else { " v=2" });
         self.quoted(open!("request_id"), entry.request_id.as_bytes());
-        if let Some(detail) = entry.detail {
-            self.detail(detail);
-        }
+        self.0.extend_from_slice(entry.head);
         self.known(name!("dialect"), entry.dialect);
         self.known(name!("operation"), entry.operation);
         self.text(name!("model"), entry.model);
@@ -125,8 +138,7 @@ impl<const JSON: bool> Line<'_, JSON> {
         if !entry.attempts.is_empty() {
             self.attempts(entry.attempts);
         }
-        let upstream_id = entry.detail.map(Detail::upstream_id).unwrap_or_default();
-        self.bytes(name!("upstream_request_id"), upstream_id);
+        self.bytes(name!("upstream_request_id"), entry.upstream_id);
         if let Some(upstream) = entry.upstream_ms {
             self.number(name!("upstream_ms"), upstream);
         }
@@ -159,34 +171,17 @@ impl<const JSON: bool> Line<'_, JSON> {
         });
     }
 
-    fn detail(&mut self, detail: &Detail) {
+    fn head(&mut self, head: &Head<'_>) {
         self.put(open!("client"));
-        self.address(detail.client);
-        let texts = detail.texts();
-        if texts.method.is_empty() {
+        self.address(head.client);
+        if head.method.is_empty() {
             return;
         }
-        self.quoted(open!("protocol"), detail.protocol().as_bytes());
-        // One look for all four.
-        let plain = is_plain(detail.joined());
-        if !plain {
-            self.bytes(name!("method"), texts.method);
-            self.bytes(name!("host"), texts.host);
-            self.bytes(name!("path"), texts.path);
-            return self.bytes(name!("user_agent"), texts.user_agent);
-        }
-        self.part(open!("method"), texts.method);
-        self.part(open!("host"), texts.host);
-        self.part(open!("path"), texts.path);
-        self.part(open!("user_agent"), texts.user_agent);
-    }
-
-    /// A part that needs no escapes, unless it is empty; `open` has its name and the first quote.
-    #[inline(always)]
-    fn part(&mut self, open: &'static str, value: &[u8]) {
-        if !value.is_empty() {
-            self.quoted(open, value);
-        }
+        self.quoted(open!("protocol"), head.protocol.as_bytes());
+        self.bytes(name!("method"), head.method);
+        self.bytes(name!("host"), head.host);
+        self.bytes(name!("path"), head.path);
+        self.bytes(name!("user_agent"), head.user_agent);
     }
 
     #[inline(always)]

@@ -25,7 +25,7 @@ const END: i64 = 1_795_710_297_857_486;
 const FULL_ENTRY: Entry<'static> = Entry {
     unix_micros: END,
     request_id: "aacd6a5658fb348a48aec491127b012b",
-    detail: None,
+    head: b"",
     dialect: Some("OpenAI"),
     operation: Some("ChatCompletions"),
     model: Some("gpt-4o"),
@@ -52,6 +52,7 @@ const FULL_ENTRY: Entry<'static> = Entry {
     bytes_out: 640,
     tries: 1,
     attempts: &[],
+    upstream_id: b"",
     upstream_ms: Some(11),
     first_byte_ms: Some(12),
     duration_ms: 345,
@@ -141,12 +142,12 @@ fn a_line_has_the_fields_of_its_request() {
 }
 
 /// A request that failed once, from a client that sends what needs escapes.
-fn retried() -> (Detail, Vec<Attempt>) {
+fn retried(format: Format) -> (Detail, Vec<Attempt>) {
     let request = http::Request::post("/v1/chat/completions?api-key=secret")
         .header("host", "ai.example.com")
         .header("user-agent", "a \"b\"\\c");
     let (parts, ()) = request.body(()).expect("a request").into_parts();
-    let mut detail = Detail::of(&parts, "203.0.113.9".parse().expect("an address"));
+    let mut detail = Detail::of(&parts, "203.0.113.9".parse().expect("an address"), format);
     let own = http::HeaderValue::from_static("req-1");
     detail.answered(&http::HeaderMap::new(), Some(&own));
     let failed = Attempt {
@@ -175,25 +176,28 @@ fn limits() -> Vec<LimitName> {
 
 #[test]
 fn a_line_has_the_head_the_limits_and_the_tries() {
-    let ((detail, attempts), limits) = (retried(), limits());
-    let entry = Entry {
-        detail: Some(&detail),
-        limit: limits.first(),
-        shadow_limits: &limits,
-        attempts: &attempts,
-        tries: 2,
-        ..FULL_ENTRY
+    let limits = limits();
+    let check = |format, expect| {
+        let (detail, attempts) = retried(format);
+        let entry = Entry {
+            head: detail.head(),
+            upstream_id: detail.upstream_id(),
+            limit: limits.first(),
+            shadow_limits: &limits,
+            attempts: &attempts,
+            tries: 2,
+            ..FULL_ENTRY
+        };
+        check(format, &entry, expect);
     };
     check(
         Format::Json,
-        &entry,
         &expect![[r#"
         {"timestamp":"2026-11-26T16:24:57.857486Z","level":"INFO","message":"request","v":2,"request_id":"aacd6a5658fb348a48aec491127b012b","client":"203.0.113.9","protocol":"HTTP/1.1","method":"POST","host":"ai.example.com","path":"/v1/chat/completions","user_agent":"a \"b\"\\c","dialect":"OpenAI","operation":"ChatCompletions","model":"gpt-4o","consumer":"ann","route":"default/chat","rule":"chat","backend":"default/sim","deployment":"gpt-4o","status":200,"code":"ok","limit":"ns/q/day","shadow_limits":["ns/q/day","ns/q/hour"],"stream":false,"held_input_tokens":9,"held_output_tokens":100,"input_tokens":7,"cached_input_tokens":0,"output_tokens":16,"cost_micros":178,"estimated":false,"bytes_in":120,"bytes_out":640,"tries":2,"attempts":[{"backend":"default/west","deployment":"gpt-4o","cause":"upstream_unreachable","error":"connect: \"refused\"","ms":3},{"backend":"default/sim","deployment":"gpt-4o","status":200,"ms":11}],"upstream_request_id":"req-1","upstream_ms":11,"first_byte_ms":12,"duration_ms":345,"target":"access"}
     "#]],
     );
     check(
         Format::Text,
-        &entry,
         &expect![[r#"
         2026-11-26T16:24:57.857486Z  INFO access: request v=2 request_id="aacd6a5658fb348a48aec491127b012b" client="203.0.113.9" protocol="HTTP/1.1" method="POST" host="ai.example.com" path="/v1/chat/completions" user_agent="a \"b\"\\c" dialect="OpenAI" operation="ChatCompletions" model="gpt-4o" consumer="ann" route="default/chat" rule="chat" backend="default/sim" deployment="gpt-4o" status=200 code="ok" limit="ns/q/day" shadow_limits="ns/q/day ns/q/hour" stream=false held_input_tokens=9 held_output_tokens=100 input_tokens=7 cached_input_tokens=0 output_tokens=16 cost_micros=178 estimated=false bytes_in=120 bytes_out=640 tries=2 attempts="default/west gpt-4o upstream_unreachable (connect: \"refused\") 3 ms; default/sim gpt-4o 200 11 ms" upstream_request_id="req-1" upstream_ms=11 first_byte_ms=12 duration_ms=345
     "#]],
@@ -207,9 +211,13 @@ fn what_is_no_text_is_still_json() {
         http::HeaderValue::from_bytes(b"\xff\x80x").expect("a value"),
     );
     let (parts, ()) = request.body(()).expect("a request").into_parts();
-    let detail = Detail::of(&parts, "2001:db8::1".parse().expect("an address"));
+    let detail = Detail::of(
+        &parts,
+        "2001:db8::1".parse().expect("an address"),
+        Format::Json,
+    );
     let entry = Entry {
-        detail: Some(&detail),
+        head: detail.head(),
         ..BARE_ENTRY
     };
     let line: serde_json::Value =
@@ -217,9 +225,9 @@ fn what_is_no_text_is_still_json() {
     assert_eq!(line["user_agent"], "\u{fffd}\u{fffd}x");
     assert_eq!(line["client"], "2001:db8::1");
     // What could not be read as HTTP at all.
-    let unread = Detail::unread("::1".parse().expect("an address"));
+    let unread = Detail::unread("::1".parse().expect("an address"), Format::Json);
     let entry = Entry {
-        detail: Some(&unread),
+        head: unread.head(),
         ..BARE_ENTRY
     };
     let line: serde_json::Value =
@@ -340,7 +348,7 @@ proptest! {
         let entry = Entry {
             unix_micros: END,
             request_id: &request_id,
-            detail: None,
+            head: b"",
             dialect: FULL_ENTRY.dialect.filter(|_| stream),
             operation: FULL_ENTRY.operation.filter(|_| estimated),
             model: text(0),
@@ -367,6 +375,7 @@ proptest! {
             bytes_out: numbers[1],
             tries,
             attempts: &[],
+            upstream_id: b"",
             upstream_ms: first_byte_ms.filter(|_| estimated),
             first_byte_ms,
             duration_ms: numbers[3],

@@ -246,9 +246,10 @@ const LAST: [(&str, &str, &str, &str); 2] = [
 
 #[test]
 fn every_field_of_a_line_is_in_the_page_in_this_order() {
-    let ((detail, attempts), limits) = (retried(), limits());
+    let ((detail, attempts), limits) = (retried(Format::Json), limits());
     let all = Entry {
-        detail: Some(&detail),
+        head: detail.head(),
+        upstream_id: detail.upstream_id(),
         limit: limits.first(),
         shadow_limits: &limits,
         attempts: &attempts,
