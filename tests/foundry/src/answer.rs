@@ -118,13 +118,26 @@ pub(crate) fn put_usage(json: &mut String, usage: Usage) {
     let Usage {
         prompt_tokens: prompt,
         completion_tokens: completion,
+        cached_tokens: cached,
+        cache_write_tokens: written,
+        reasoning_tokens: reasoning,
+        audio_tokens: audio,
     } = usage;
-    let total = prompt.saturating_add(completion);
     put(json, format_args!(r#"{{"completion_tokens":{completion}"#));
-    json.push_str(r#","completion_tokens_details":{"accepted_prediction_tokens":0,"audio_tokens":0,"reasoning_tokens":0,"rejected_prediction_tokens":0}"#);
+    put(
+        json,
+        format_args!(
+            r#","completion_tokens_details":{{"accepted_prediction_tokens":0,"audio_tokens":{audio},"reasoning_tokens":{reasoning},"rejected_prediction_tokens":0}}"#
+        ),
+    );
     put(json, format_args!(r#","prompt_tokens":{prompt}"#));
-    json.push_str(r#","prompt_tokens_details":{"audio_tokens":0,"cached_tokens":0}"#);
-    put(json, format_args!(r#","total_tokens":{total}}}"#));
+    json.push_str(r#","prompt_tokens_details":{"audio_tokens":0"#);
+    // Only models that bill writes to the cache tell them.
+    if written > 0 {
+        put(json, format_args!(r#","cache_write_tokens":{written}"#));
+    }
+    put(json, format_args!(r#","cached_tokens":{cached}}}"#));
+    put(json, format_args!(r#","total_tokens":{}}}"#, usage.total()));
 }
 
 /// Appends formatted text.

@@ -16,9 +16,9 @@ Try it:
     -d '{\"model\":\"gpt-4o-mini\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'
 
 Control, on the same port, without a key:
-  PUT    /_sim/faults    JSON list of {deployment?, api_key?, status?, body?, headers?, delay_ms?,
-                         cut_after_chunks?, hang?, truncate?, stream_error?, times?}; the first
-                         that matches applies
+  PUT    /_sim/faults    JSON list of {deployment?, api_key?, operation?, status?, body?, headers?,
+                         refuse?, delay_ms?, cut_after_chunks?, hang?, truncate?, stream_error?,
+                         times?}; the first that matches applies
   GET    /_sim/faults    the faults that are left
   DELETE /_sim/faults    no more faults
   GET    /_sim/requests  what was received, and what became of it
@@ -42,9 +42,10 @@ pub struct Args {
     pub api_keys: Vec<String>,
 
     /// A deployment; repeatable, or separated by ';'. tpm and rpm limit tokens and requests per
-    /// minute (rpm defaults to 6 per 1,000 tpm), ptu makes it provisioned
+    /// minute (rpm defaults to 6 per 1,000 tpm), ptu makes it provisioned; cached, cache_write,
+    /// reasoning and audio say how many tokens of each answer its usage reports in these classes
     #[arg(long = "deployment", env = "TUNDISH_SIM_DEPLOYMENT", value_delimiter = ';',
-          value_name = "NAME[=MODEL][,tpm=N][,rpm=N][,ptu=N]", default_values = DEFAULT_DEPLOYMENTS)]
+          value_name = "NAME[=MODEL][,SETTING=N]...", default_values = DEFAULT_DEPLOYMENTS)]
     pub deployments: Vec<DeploymentConfig>,
 
     /// Time to the first byte of an answer, such as 300ms

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use parking_lot::RwLock;
 use sha2::{Digest as _, Sha256};
 
@@ -17,6 +17,15 @@ pub fn fingerprint(key: &str) -> String {
 /// The accepted keys, with their fingerprints at hand.
 #[derive(Debug)]
 pub(crate) struct Keyring(RwLock<HashMap<String, Arc<str>>>);
+
+/// Where a key can stand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Form {
+    /// `api-key: KEY`
+    ApiKey,
+    /// `authorization: Bearer KEY`
+    Bearer,
+}
 
 /// What a request showed.
 #[derive(Debug)]
@@ -44,10 +53,9 @@ impl Keyring {
         *self.0.write() = keys;
     }
 
-    /// Judges `api-key`, and a raw key as bearer where `bearer` allows it. Foundry's dated surface
-    /// takes only Entra tokens there.
-    pub(crate) fn judge(&self, headers: &HeaderMap, bearer: bool) -> Credential {
-        let Some(key) = shown(headers, bearer) else {
+    /// Judges the first credential of one of the `forms` that a request shows.
+    pub(crate) fn judge(&self, headers: &HeaderMap, forms: &[Form]) -> Credential {
+        let Some(key) = shown(headers, forms) else {
             return Credential::Missing;
         };
         match self.0.read().get(key) {
@@ -61,12 +69,26 @@ impl Keyring {
     }
 }
 
-/// The key that a request shows.
-pub(crate) fn shown(headers: &HeaderMap, bearer: bool) -> Option<&str> {
-    if let Some(key) = headers.get("api-key") {
-        return key.to_str().ok();
+/// The key that a request shows, in the first of the `forms` that it has.
+pub(crate) fn shown<'a>(headers: &'a HeaderMap, forms: &[Form]) -> Option<&'a str> {
+    let form = forms
+        .iter()
+        .find(|form| headers.contains_key(form.header()))?;
+    let value = headers.get(form.header())?.to_str().ok()?;
+    match form {
+        Form::ApiKey => Some(value),
+        Form::Bearer => {
+            let (scheme, key) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+        }
     }
-    let authorization = headers.get(header::AUTHORIZATION).filter(|_| bearer)?;
-    let (scheme, key) = authorization.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+impl Form {
+    fn header(self) -> HeaderName {
+        match self {
+            Self::ApiKey => HeaderName::from_static("api-key"),
+            Self::Bearer => header::AUTHORIZATION,
+        }
+    }
 }

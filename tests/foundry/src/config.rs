@@ -64,6 +64,21 @@ pub struct DeploymentConfig {
     pub model: String,
     /// What it can take.
     pub capacity: Capacity,
+    /// Which tokens of its answers belong to a class of their own.
+    pub classes: Classes,
+}
+
+/// Tokens of each answer that are billed apart, as far as its input and its cap have room for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Classes {
+    /// Of the input: read from the prompt cache.
+    pub cached: u64,
+    /// Of the rest of the input: written to the prompt cache.
+    pub cache_write: u64,
+    /// Reasoning, before and beside the visible answer.
+    pub reasoning: u64,
+    /// Of the visible answer: sound.
+    pub audio: u64,
 }
 
 /// What a deployment can take before it answers 429.
@@ -91,8 +106,11 @@ pub enum InvalidDeployment {
     /// A name or model with anything but letters, digits, `.`, `_` and `-`.
     #[error("'{0}' is no deployment or model name: use letters, digits, '.', '_' and '-'")]
     Name(String),
-    /// A setting that is not `tpm`, `rpm` or `ptu` with a positive number.
-    #[error("'{0}' is no setting: use tpm=N, rpm=N or ptu=N with N of at least 1")]
+    /// A setting that does not exist, or without a positive number.
+    #[error(
+        "'{0}' is no setting: use tpm=N, rpm=N, ptu=N, cached=N, cache_write=N, reasoning=N or audio=N \
+         with N of at least 1"
+    )]
     Setting(String),
     /// Both kinds of capacity.
     #[error("ptu cannot be combined with tpm or rpm")]
@@ -123,7 +141,7 @@ impl Default for Config {
 impl FromStr for DeploymentConfig {
     type Err = InvalidDeployment;
 
-    /// Reads `NAME[=MODEL][,tpm=N][,rpm=N][,ptu=N]`; the model defaults to the name.
+    /// Reads `NAME[=MODEL][,SETTING=N]...`; the model defaults to the name.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = text.split(',');
         let head = parts.next().unwrap_or_default();
@@ -135,15 +153,20 @@ impl FromStr for DeploymentConfig {
             }
         }
         let (mut tokens, mut requests, mut units) = (None, None, None);
+        let mut classes = Classes::default();
         for part in parts {
             let wrong = || InvalidDeployment::Setting(part.to_owned());
             let (setting, number) = part.split_once('=').ok_or_else(wrong)?;
             let number = number.parse().ok().filter(|&number: &u64| number > 0);
-            let number = Some(number.ok_or_else(wrong)?);
+            let number = number.ok_or_else(wrong)?;
             match setting {
-                "tpm" => tokens = number,
-                "rpm" => requests = number,
-                "ptu" => units = number,
+                "tpm" => tokens = Some(number),
+                "rpm" => requests = Some(number),
+                "ptu" => units = Some(number),
+                "cached" => classes.cached = number,
+                "cache_write" => classes.cache_write = number,
+                "reasoning" => classes.reasoning = number,
+                "audio" => classes.audio = number,
                 _ => return Err(wrong()),
             }
         }
@@ -164,6 +187,7 @@ impl FromStr for DeploymentConfig {
             name: name.to_owned(),
             model: model.to_owned(),
             capacity,
+            classes,
         })
     }
 }

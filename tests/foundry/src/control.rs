@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
-    chat,
+    exchange,
     faults::{self, Fault},
     foundry::Foundry,
     stream::Body,
@@ -47,7 +47,7 @@ pub(crate) fn control(foundry: &Foundry, parts: &Parts, body: &Bytes) -> Respons
 
 fn show(value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {
-        Ok(bytes) => chat::json(StatusCode::OK, bytes.into()),
+        Ok(bytes) => exchange::json(StatusCode::OK, bytes.into()),
         Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
@@ -74,5 +74,5 @@ fn done() -> Response<Body> {
 
 fn refuse(status: StatusCode, message: &str) -> Response<Body> {
     let body = json!({"error": {"code": "sim_control", "message": message}});
-    chat::json(status, Bytes::from(body.to_string()))
+    exchange::json(status, Bytes::from(body.to_string()))
 }

@@ -55,6 +55,11 @@ impl Failure {
         Self::coded(StatusCode::NOT_FOUND, "DeploymentNotFound", message)
     }
 
+    /// A body without the name of a deployment.
+    pub(crate) fn no_model() -> Self {
+        Self::invalid("you must provide a model parameter", Some("model"), None)
+    }
+
     pub(crate) fn too_many_headers() -> Self {
         let message = "The request carries more than 10 custom headers.";
         Self::coded(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "431", message)

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
-/// One rule. Without `deployment` and `api_key` it matches every chat completion that is well
+/// One rule. Without `deployment`, `api_key` and `operation` it matches every request that is well
 /// formed, authenticated and within its limits. What it does is the union of its fields: first the
 /// delay, then one of hang, status or answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,10 @@ pub struct Fault {
     /// Only requests with this key (the raw key).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,
+    /// Only requests for this operation, by the name that the table of routes has, such as
+    /// `ChatCompletions_Create`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
     /// Answer this status (200 to 599) instead of generating.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
@@ -110,14 +114,23 @@ impl Faults {
     }
 
     /// The first rule that matches, counted down.
-    pub(crate) fn take(&self, deployment: &str, key: &str) -> Option<Fault> {
+    pub(crate) fn take(
+        &self,
+        deployment: Option<&str>,
+        key: &str,
+        operation: &str,
+    ) -> Option<Fault> {
         if !self.any.load(Ordering::Acquire) {
             return None;
         }
-        let fits = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|w| w == is);
+        let fits =
+            |wanted: &Option<String>, is: Option<&str>| wanted.is_none() || wanted.as_deref() == is;
         let mut rules = self.rules.lock();
         let rule = rules.iter_mut().find(|rule| {
-            rule.times != Some(0) && fits(&rule.deployment, deployment) && fits(&rule.api_key, key)
+            rule.times != Some(0)
+                && fits(&rule.deployment, deployment)
+                && fits(&rule.api_key, Some(key))
+                && fits(&rule.operation, Some(operation))
         })?;
         if let Some(times) = &mut rule.times {
             *times = times.saturating_sub(1);

@@ -17,22 +17,11 @@ use crate::{
     answer::Answer,
     auth::Keyring,
     clock::Clock,
-    config::{Config, DeploymentConfig},
+    config::Config,
+    deployment::Deployment,
     faults::Faults,
-    limits::Meter,
-    models::Models,
     record::{Billed, Log},
 };
-
-/// One deployment with its counters.
-#[derive(Debug)]
-pub(crate) struct Deployment {
-    pub(crate) name: String,
-    pub(crate) model: String,
-    pub(crate) meter: Meter,
-    /// `name`, ready to be sent.
-    pub(crate) name_header: HeaderValue,
-}
 
 /// One resource.
 #[derive(Debug)]
@@ -40,7 +29,6 @@ pub(crate) struct Foundry {
     pub(crate) clock: Clock,
     pub(crate) keys: Keyring,
     pub(crate) deployments: HashMap<String, Arc<Deployment>>,
-    pub(crate) models: Models,
     pub(crate) answer: Answer,
     pub(crate) latency: Duration,
     pub(crate) token_interval: Duration,
@@ -56,20 +44,14 @@ pub(crate) struct Foundry {
 
 impl Foundry {
     pub(crate) fn new(config: &Config) -> Self {
-        let deployment = |settings: &DeploymentConfig| {
-            let deployment = Deployment {
-                name: settings.name.clone(),
-                model: settings.model.clone(),
-                meter: Meter::new(settings.capacity, config.request_window),
-                name_header: header_value(&settings.name),
-            };
+        let deployments = config.deployments.iter().map(|settings| {
+            let deployment = Deployment::new(settings, config.request_window);
             (settings.name.clone(), Arc::new(deployment))
-        };
+        });
         Self {
             clock: Clock::start(),
             keys: Keyring::new(&config.api_keys),
-            deployments: config.deployments.iter().map(deployment).collect(),
-            models: Models::new(&config.deployments),
+            deployments: deployments.collect(),
             answer: Answer::new(config.completion_tokens),
             latency: config.latency,
             token_interval: config.token_interval,

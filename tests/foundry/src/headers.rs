@@ -4,8 +4,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
     clock,
+    deployment::Deployment,
     errors::Failure,
-    foundry::{Deployment, Foundry},
+    foundry::Foundry,
     limits::{Limit, Rate, Refusal, Standing},
 };
 
@@ -156,7 +157,7 @@ pub(crate) fn put_standing(standing: Standing, response: &mut HeaderMap) {
 }
 
 /// The answer to a request that hit a limit.
-pub(crate) fn throttled(refusal: Refusal, api: &str) -> Failure {
+pub(crate) fn throttled(refusal: Refusal, operation: &str, version: &str) -> Failure {
     let mut headers = HeaderMap::new();
     put_standing(refusal.standing, &mut headers);
     let seconds = clock::seconds_up(refusal.retry_after);
@@ -168,8 +169,8 @@ pub(crate) fn throttled(refusal: Refusal, api: &str) -> Failure {
         Limit::Utilization => "provisioned throughput of the deployment",
     };
     let message = format!(
-        "Requests to the ChatCompletions_Create Operation under Azure OpenAI API version {api} \
-         have exceeded {what}. Please retry after {seconds} seconds."
+        "Requests to the {operation} Operation under Azure OpenAI API version {version} have \
+         exceeded {what}. Please retry after {seconds} seconds."
     );
     Failure::throttled(&message, headers)
 }

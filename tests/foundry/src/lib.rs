@@ -11,30 +11,33 @@
 //! In a test: `let sim = Sim::start(&Config::default())?;`, then point the gateway at `sim.url()`.
 
 mod answer;
+mod api;
 mod args;
 mod auth;
-mod chat;
+mod call;
 mod clock;
 mod config;
 mod control;
+mod deployment;
 mod errors;
-mod events;
+mod exchange;
 mod faults;
 mod foundry;
 mod headers;
 mod limits;
-mod models;
+mod measure;
 mod record;
-mod request;
-mod route;
+mod routes;
 mod server;
 mod sim;
+mod sse;
 mod stream;
+mod surface;
 mod ticket;
 
 pub use args::Args;
 pub use auth::fingerprint;
-pub use config::{Capacity, Config, DeploymentConfig, InvalidDeployment};
+pub use config::{Capacity, Classes, Config, DeploymentConfig, InvalidDeployment};
 pub use faults::{Fault, InvalidFault};
 pub use record::{Billed, Outcome, Record, Totals, Usage};
 pub use sim::Sim;

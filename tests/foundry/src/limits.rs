@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::{clock, config::Capacity};
+use crate::{clock, config::Capacity, record::Usage};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const MINUTE_MS: u64 = 60_000;
@@ -88,6 +88,14 @@ pub(crate) struct Refusal {
 }
 
 impl Cost {
+    /// What was really consumed. Cached input weighs nothing in a provisioned deployment.
+    pub(crate) fn of(usage: Usage) -> Self {
+        Self {
+            input: usage.prompt_tokens.saturating_sub(usage.cached_tokens),
+            output: usage.completion_tokens,
+        }
+    }
+
     fn weighted(self) -> u64 {
         let tokens = self
             .output

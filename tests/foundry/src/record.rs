@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::AddAssign,
     time::Duration,
 };
 
@@ -72,17 +73,31 @@ pub enum Outcome {
     CutByFault,
 }
 
-/// Tokens of one request.
+/// What one request consumed, by class. Classes that are not named apart are zero and left out of JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Usage {
-    /// Tokens of the prompt.
+    /// Tokens of the whole input, cached ones included.
     pub prompt_tokens: u64,
-    /// Tokens produced, over all choices.
+    /// Tokens produced, over all choices, reasoning included.
     pub completion_tokens: u64,
+    /// Of the input: read from the prompt cache.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cached_tokens: u64,
+    /// Of the input: written to the prompt cache.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache_write_tokens: u64,
+    /// Of the output: reasoning that the caller does not see.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub reasoning_tokens: u64,
+    /// Of the output: sound.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub audio_tokens: u64,
 }
 
 /// Sums over requests that reached a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Totals {
     /// Requests that reached a model.
     pub requests: u64,
@@ -90,6 +105,26 @@ pub struct Totals {
     pub prompt_tokens: u64,
     /// Tokens produced for them, also those of cut streams.
     pub completion_tokens: u64,
+    /// Of the prompts: read from the cache.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cached_tokens: u64,
+    /// Of the prompts: written to the cache.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache_write_tokens: u64,
+    /// Of what was produced: reasoning.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub reasoning_tokens: u64,
+    /// Of what was produced: sound.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub audio_tokens: u64,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the form that serde calls"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What would be on the bill.
@@ -101,11 +136,33 @@ pub struct Billed {
     pub keys: BTreeMap<String, Totals>,
 }
 
+impl Usage {
+    /// Input and output.
+    pub(crate) fn total(&self) -> u64 {
+        self.prompt_tokens.saturating_add(self.completion_tokens)
+    }
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.prompt_tokens += other.prompt_tokens;
+        self.completion_tokens += other.completion_tokens;
+        self.cached_tokens += other.cached_tokens;
+        self.cache_write_tokens += other.cache_write_tokens;
+        self.reasoning_tokens += other.reasoning_tokens;
+        self.audio_tokens += other.audio_tokens;
+    }
+}
+
 impl Totals {
     fn add(&mut self, usage: Usage) {
         self.requests += 1;
         self.prompt_tokens += usage.prompt_tokens;
         self.completion_tokens += usage.completion_tokens;
+        self.cached_tokens += usage.cached_tokens;
+        self.cache_write_tokens += usage.cache_write_tokens;
+        self.reasoning_tokens += usage.reasoning_tokens;
+        self.audio_tokens += usage.audio_tokens;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Threads, connections, and the way of a request through the simulator.
+//! Threads and connections.
 //!
 //! Each thread has a runtime of its own. The first one accepts, and deals connections out in turn,
 //! so that a benchmark with few connections loads all threads alike.
@@ -11,8 +11,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode, request::Parts};
+use http::{Request, Response};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -25,19 +24,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{
-    auth::Credential,
-    chat,
-    config::Config,
-    control,
-    errors::Failure,
-    foundry::Foundry,
-    headers,
-    record::Outcome,
-    route::{self, Target},
-    stream::Body,
-    ticket::Ticket,
-};
+use crate::{config::Config, control, errors::Failure, exchange, foundry::Foundry, stream::Body};
 
 /// Foundry's own limit is not documented; this one fits every request with images.
 const MAX_BODY: usize = 64 << 20;
@@ -181,70 +168,10 @@ async fn respond(foundry: Arc<Foundry>, request: Request<Incoming>) -> Response<
     let (parts, body) = request.into_parts();
     let body = match Limited::new(body, MAX_BODY).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(_) => return refuse(&foundry, &parts, &Failure::too_large()),
+        Err(_) => return exchange::refuse(&foundry, &parts, &Failure::too_large()),
     };
     if parts.uri.path().starts_with(control::PREFIX) {
         return control::control(&foundry, &parts, &body);
     }
-    let ticket = Ticket::open(&foundry, &parts, &body);
-    match answer(&foundry, &parts, &body, ticket).await {
-        Ok(response) => response,
-        Err((failure, mut ticket)) => {
-            ticket.status = Some(failure.status.as_u16());
-            ticket.close(Outcome::Answered);
-            refuse(&foundry, &parts, &failure)
-        }
-    }
-}
-
-/// In the order of Foundry's front door: header count, key, path, then the API itself.
-async fn answer(
-    foundry: &Arc<Foundry>,
-    parts: &Parts,
-    body: &Bytes,
-    mut ticket: Ticket,
-) -> Result<Response<Body>, (Failure, Ticket)> {
-    let mut enter = || {
-        headers::check_custom(&parts.headers)?;
-        match foundry
-            .keys
-            .judge(&parts.headers, route::is_v1(parts.uri.path()))
-        {
-            Credential::Accepted { fingerprint } => ticket.key = Some(fingerprint),
-            Credential::Refused { fingerprint } => {
-                ticket.key = Some(fingerprint);
-                return Err(Failure::unauthorized());
-            }
-            Credential::Missing => return Err(Failure::unauthorized()),
-        }
-        route::route(parts)
-    };
-    let (dialect, target) = match enter() {
-        Ok(routed) => routed,
-        Err(failure) => return Err((failure, ticket)),
-    };
-    let list = match target {
-        Target::Chat { deployment } => {
-            return chat::complete(foundry, dialect, deployment, (parts, body), ticket).await;
-        }
-        Target::Models => Some(foundry.models.list(dialect == route::Dialect::V1)),
-        Target::Model { name } => foundry.models.one(name),
-    };
-    let Some(list) = list else {
-        return Err((Failure::no_resource(), ticket));
-    };
-    ticket.status = Some(StatusCode::OK.as_u16());
-    ticket.close(Outcome::Answered);
-    let mut response = chat::json(StatusCode::OK, list);
-    headers::put_common(foundry, &parts.headers, response.headers_mut());
-    Ok(response)
-}
-
-fn refuse(foundry: &Foundry, parts: &Parts, failure: &Failure) -> Response<Body> {
-    let mut response = chat::json(failure.status, Bytes::from(failure.body.to_string()));
-    headers::put_common(foundry, &parts.headers, response.headers_mut());
-    for (name, value) in failure.headers.iter() {
-        response.headers_mut().insert(name, value.clone());
-    }
-    response
+    exchange::respond(&foundry, &parts, &body).await
 }

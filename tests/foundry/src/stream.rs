@@ -13,7 +13,12 @@ use http_body_util::Full;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-use crate::{errors, events::Events, faults::Fault, record::Outcome, ticket::Ticket};
+use crate::{
+    faults::Fault,
+    record::Outcome,
+    sse::{Events, Next},
+    ticket::Ticket,
+};
 
 /// A response's body.
 #[derive(Debug)]
@@ -54,7 +59,7 @@ pub(crate) struct Pace {
 /// A stream on its way to the caller.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    events: Events,
+    events: Box<dyn Events>,
     ticket: Ticket,
     pace: Pace,
     /// What was written before is on its way.
@@ -154,7 +159,12 @@ impl Stop {
 // === impl Stream ===
 
 impl Stream {
-    pub(crate) fn new(events: Events, ticket: Ticket, pace: Pace, stop: Option<Stop>) -> Self {
+    pub(crate) fn new(
+        events: Box<dyn Events>,
+        ticket: Ticket,
+        pace: Pace,
+        stop: Option<Stop>,
+    ) -> Self {
         Self {
             events,
             ticket,
@@ -170,7 +180,11 @@ impl Stream {
     }
 
     fn is_over(&self) -> bool {
-        self.events.is_over() && !self.cutting && (self.ended || self.pace.end_delay.is_zero())
+        self.has_ended() && !self.cutting && (self.ended || self.pace.end_delay.is_zero())
+    }
+
+    fn has_ended(&self) -> bool {
+        self.events.upcoming() == Next::End
     }
 
     /// Writes the next event apart from the one before: hyper writes what it has while a body is pending.
@@ -182,7 +196,7 @@ impl Stream {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if self.events.is_done_next() || self.events.is_over() {
+        if matches!(self.events.upcoming(), Next::Done | Next::End) {
             let end = || Box::pin(sleep(self.pace.end_delay));
             ready!(self.end.get_or_insert_with(end).as_mut().poll(cx));
             self.end = None;
@@ -198,7 +212,7 @@ impl Stream {
             return self.poll_stop(stop.how, cx);
         }
         ready!(self.poll_apart(cx));
-        let is_token = self.events.is_token_next();
+        let is_token = self.events.upcoming() == Next::Token;
         if is_token && !self.pace.interval.is_zero() {
             match &mut self.timer {
                 Some(timer) => {
@@ -210,17 +224,17 @@ impl Stream {
                 None => self.timer = Some(Box::pin(sleep(self.pace.interval))),
             }
         }
-        let Some(event) = self.events.next() else {
+        let Some(chunk) = self.events.next() else {
             self.ended = true;
             return Poll::Ready(None);
         };
         self.apart = false;
         self.ticket.chunks += 1;
-        self.ticket.usage.completion_tokens += u64::from(is_token);
-        if self.events.is_over() && !self.cutting {
+        self.ticket.usage += chunk.made;
+        if self.has_ended() && !self.cutting {
             self.ticket.close(Outcome::Answered);
         }
-        Poll::Ready(Some(Ok(Frame::data(event))))
+        Poll::Ready(Some(Ok(Frame::data(chunk.bytes))))
     }
 
     fn poll_stop(&mut self, how: How, cx: &Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
@@ -236,15 +250,16 @@ impl Stream {
             }
             How::Truncate => {
                 self.cutting = true;
-                let event = self.events.next().unwrap_or_default();
+                let event = self.events.next().map(|chunk| chunk.bytes);
+                let event = event.unwrap_or_default();
                 let half = event.slice(..event.len() / 2);
                 Poll::Ready(Some(Ok(Frame::data(half))))
             }
             How::Error => {
                 self.stop = None;
+                let event = self.events.error();
                 self.events.end();
-                let event = format!("data: {}\n\n", errors::server_error());
-                Poll::Ready(Some(Ok(Frame::data(Bytes::from(event)))))
+                Poll::Ready(Some(Ok(Frame::data(event))))
             }
         }
     }

@@ -11,7 +11,8 @@ use http::request::Parts;
 
 use crate::{
     clock,
-    foundry::{Deployment, Foundry},
+    deployment::Deployment,
+    foundry::Foundry,
     limits::Cost,
     record::{Outcome, Usage},
 };
@@ -69,13 +70,7 @@ impl Ticket {
         let now = self.foundry.clock.now();
         if let Some(deployment) = &self.deployment {
             if let Some(charged) = self.charged {
-                let Usage {
-                    prompt_tokens: input,
-                    completion_tokens: output,
-                } = self.usage;
-                deployment
-                    .meter
-                    .settle(now, charged, Cost { input, output });
+                deployment.meter.settle(now, charged, Cost::of(self.usage));
             }
             if self.reached {
                 let key = self.key.as_deref().unwrap_or_default();

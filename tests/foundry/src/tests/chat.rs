@@ -296,7 +296,8 @@ fn serves_on_several_threads() {
             record.usage,
             Usage {
                 prompt_tokens: 8,
-                completion_tokens: 16
+                completion_tokens: 16,
+                ..Usage::default()
             }
         );
     });

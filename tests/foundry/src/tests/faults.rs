@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::client::{
-    Answer, SOON, V1, body, call, last, open, post, request, run, send, send_h2, sim,
+    Answer, SOON, V1, body, build, call, last, open, post, request, run, send, send_h2, sim,
 };
 use crate::{Fault, Outcome, Sim};
 
@@ -76,6 +76,16 @@ fn matches_by_deployment_and_key() {
             500,
             "the first match applies"
         );
+    });
+}
+
+#[test]
+fn matches_by_operation() {
+    run(async {
+        let sim = faulty(json!([{"operation": "Models_List", "status": 500}]));
+        assert_eq!(post(&sim, V1, &body(&json!({}))).await.status, 200);
+        let list = build("GET", "/openai/v1/models", &[("api-key", "sim-key")], "");
+        assert_eq!(send(&sim, list).await.status, 500);
     });
 }
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 
-use crate::{Args, Capacity, Config, DeploymentConfig, InvalidDeployment};
+use crate::{Args, Capacity, Classes, Config, DeploymentConfig, InvalidDeployment};
 
 fn args(more: &[&str]) -> Result<Args, clap::Error> {
     Args::try_parse_from([&["foundry-sim"], more].concat())
@@ -80,6 +80,19 @@ fn reads_a_deployments_capacity() {
     check("d,tpm=10,rpm=7", standard(Some(10), Some(7)));
     check("d,rpm=7", standard(None, Some(7)));
     check("d,ptu=2", Capacity::Provisioned { units: 2 });
+}
+
+#[test]
+fn reads_a_deployments_classes() {
+    let text = "d=m,tpm=5,cached=1,cache_write=2,reasoning=3,audio=4";
+    let deployment: DeploymentConfig = text.parse().unwrap();
+    let expect = Classes {
+        cached: 1,
+        cache_write: 2,
+        reasoning: 3,
+        audio: 4,
+    };
+    assert_eq!(deployment.classes, expect);
 }
 
 #[test]

@@ -123,7 +123,8 @@ fn streams_every_choice_as_the_whole_answer_has_it() {
             record.usage,
             Usage {
                 prompt_tokens: 8,
-                completion_tokens: 32
+                completion_tokens: 32,
+                ..Usage::default()
             }
         );
         assert_eq!(record.chunks, 1 + 2 + 32 + 2 + 2 + 1);
@@ -206,7 +207,8 @@ fn records_a_caller_who_hangs_up_before_the_answer() {
             record.usage,
             Usage {
                 prompt_tokens: 8,
-                completion_tokens: 0
+                completion_tokens: 0,
+                ..Usage::default()
             }
         );
     });

@@ -1,6 +1,7 @@
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, request::Parts};
 
 use super::*;
+use crate::surface::Surface;
 
 fn parts(method: &str, uri: &str) -> Parts {
     Request::builder()
@@ -12,43 +13,52 @@ fn parts(method: &str, uri: &str) -> Parts {
         .0
 }
 
-fn check(method: &str, uri: &str, expect: Result<(Dialect<'_>, Target<'_>), StatusCode>) {
+/// The surface, the operation and the first id.
+type Found<'a> = (Surface<'a>, &'static str, &'a str);
+
+fn check(method: &str, uri: &str, expect: Result<Found<'_>, StatusCode>) {
     let parts = parts(method, uri);
-    let found = route(&parts).map_err(|failure| failure.status);
+    let query = parts.uri.query().unwrap_or_default();
+    let found = Place::of(parts.uri.path(), query).and_then(|place| {
+        let (route, [id, _]) = find(&parts.method, &place)?;
+        Ok((place.surface, route.operation, id))
+    });
+    let found = found.map_err(|failure| failure.status);
     assert_eq!(found, expect, "{method} {uri}");
 }
 
-const DATED: Dialect<'_> = Dialect::Dated {
+const DATED: Surface<'_> = Surface::Dated {
     version: "2024-10-21",
 };
 
 #[test]
 fn finds_every_surface() {
-    let chat = |deployment| Target::Chat { deployment };
+    let chat = "ChatCompletions_Create";
+    let named = Surface::Deployment {
+        name: "d",
+        version: "2024-10-21",
+    };
     let dated = "/openai/deployments/d/chat/completions?x=1&api-version=2024-10-21";
-    check("POST", dated, Ok((DATED, chat(Some("d")))));
+    check("POST", dated, Ok((named, chat, "")));
     check(
         "POST",
         "/openai/v1/chat/completions",
-        Ok((Dialect::V1, chat(None))),
+        Ok((Surface::V1, chat, "")),
     );
     let preview = "/openai/v1/chat/completions?api-version=preview";
-    check("POST", preview, Ok((Dialect::V1, chat(None))));
+    check("POST", preview, Ok((Surface::V1, chat, "")));
     check(
         "GET",
         "/openai/v1/models",
-        Ok((Dialect::V1, Target::Models)),
+        Ok((Surface::V1, "Models_List", "")),
     );
     check(
         "GET",
         "/openai/v1/models/m",
-        Ok((Dialect::V1, Target::Model { name: "m" })),
+        Ok((Surface::V1, "Models_Get", "m")),
     );
-    check(
-        "GET",
-        "/openai/models?api-version=2024-10-21",
-        Ok((DATED, Target::Models)),
-    );
+    let models = "/openai/models?api-version=2024-10-21";
+    check("GET", models, Ok((DATED, "Models_List", "")));
 }
 
 #[test]
@@ -79,10 +89,10 @@ fn knows_nothing_else() {
 
 #[test]
 fn takes_stream_options_from_september_2024_on() {
-    let takes = |version| Dialect::Dated { version }.has_stream_options();
+    let takes = |version| Surface::Dated { version }.has_stream_options();
     assert!(!takes("2024-06-01"));
     assert!(!takes("2024-08-01-preview"));
     assert!(takes("2024-09-01-preview"));
     assert!(takes("2024-10-21"));
-    assert!(Dialect::V1.has_stream_options());
+    assert!(Surface::V1.has_stream_options());
 }

@@ -1,8 +1,7 @@
 //! The body of a chat completion, read for what the simulator needs, and measured.
 //!
-//! Token rule, so that tests can calculate: one token per whitespace-separated word of text content,
-//! 85 per image, 3 per message, 3 for the reply. Tools and schemas cost nothing here. The estimate
-//! that limits are charged is Azure's kind instead: characters of text, by four, rounded up.
+//! Token rule, so that tests can calculate: its content as `measure` has it, 3 per message, 3 for the
+//! reply.
 
 use std::fmt;
 
@@ -11,13 +10,11 @@ use serde::{
     de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use crate::errors::Failure;
+use crate::{
+    errors::Failure,
+    measure::{Measure, TOKENS_FOR_REPLY, TOKENS_PER_MESSAGE},
+};
 
-const TOKENS_PER_MESSAGE: u64 = 3;
-const TOKENS_FOR_REPLY: u64 = 3;
-/// What a low-detail image costs on gpt-4o.
-const TOKENS_PER_IMAGE: u64 = 85;
-const CHARACTERS_PER_TOKEN: u64 = 4;
 /// OpenAI's own bound of `n`.
 const MAX_CHOICES: i64 = 128;
 
@@ -63,13 +60,6 @@ struct Messages {
     text: Measure,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Measure {
-    words: u64,
-    characters: u64,
-    images: u64,
-}
-
 #[derive(Deserialize)]
 struct Message {
     #[serde(rename = "role")]
@@ -87,23 +77,6 @@ enum Role {
     Assistant,
     Tool,
     Function,
-}
-
-#[derive(Deserialize)]
-struct Part {
-    #[serde(rename = "type")]
-    kind: PartKind,
-    #[serde(default)]
-    text: Measure,
-}
-
-#[derive(Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-enum PartKind {
-    Text,
-    ImageUrl,
-    #[serde(other)]
-    Other,
 }
 
 impl ChatRequest {
@@ -141,11 +114,10 @@ impl ChatRequest {
             ));
         }
         let Messages { count, text } = messages;
-        let images = text.images.saturating_mul(TOKENS_PER_IMAGE);
         Ok(Self {
             model: fields.model,
-            prompt_tokens: text.words + images + count * TOKENS_PER_MESSAGE + TOKENS_FOR_REPLY,
-            prompt_estimate: text.characters.div_ceil(CHARACTERS_PER_TOKEN) + images,
+            prompt_tokens: text.tokens() + count * TOKENS_PER_MESSAGE + TOKENS_FOR_REPLY,
+            prompt_estimate: text.estimate(),
             max_tokens: max_tokens.or(max_completion),
             choices: bounded("n", fields.n, MAX_CHOICES)?.unwrap_or(1),
             stream: fields.stream.unwrap_or(false),
@@ -241,55 +213,6 @@ impl<'de> Visitor<'de> for MessagesVisitor {
             messages.text.add(message.content);
         }
         Ok(messages)
-    }
-}
-
-// === impl Measure ===
-
-impl Measure {
-    fn add(&mut self, other: Self) {
-        self.words += other.words;
-        self.characters += other.characters;
-        self.images += other.images;
-    }
-}
-
-impl<'de> Deserialize<'de> for Measure {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ContentVisitor)
-    }
-}
-
-struct ContentVisitor;
-
-impl<'de> Visitor<'de> for ContentVisitor {
-    type Value = Measure;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string, an array of parts, or null")
-    }
-
-    fn visit_unit<E>(self) -> Result<Measure, E> {
-        Ok(Measure::default())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Measure, E> {
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let words = count(text.split_whitespace().count());
-        Ok(Measure {
-            words,
-            characters: count(text.chars().count()),
-            images: 0,
-        })
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Measure, A::Error> {
-        let mut sum = Measure::default();
-        while let Some(part) = seq.next_element::<Part>()? {
-            sum.images += u64::from(part.kind == PartKind::ImageUrl);
-            sum.add(part.text);
-        }
-        Ok(sum)
     }
 }
 

@@ -10,7 +10,11 @@ use bytes::Bytes;
 
 use crate::{
     answer::{self, Facts, PROMPT_FILTER, SAFE, put},
+    deployment::Size,
+    errors,
     foundry::Foundry,
+    record::Usage,
+    sse::{self, Chunk, Next},
 };
 
 /// Padding that hides a token's length from who can see only sizes.
@@ -21,6 +25,7 @@ const PADDING: &str = "Q7hT2xVbK9mZcW4s";
 pub(crate) struct Events {
     foundry: Arc<Foundry>,
     facts: Facts,
+    size: Size,
     include_usage: bool,
     obfuscate: bool,
     /// What follows the choices in every chunk, up to the obfuscation and after it.
@@ -45,6 +50,7 @@ impl Events {
     pub(crate) fn new(
         foundry: Arc<Foundry>,
         facts: Facts,
+        size: Size,
         include_usage: bool,
         obfuscate: bool,
     ) -> Self {
@@ -67,63 +73,13 @@ impl Events {
         Self {
             foundry,
             facts,
+            size,
             include_usage,
             obfuscate,
             middle,
             tail,
             next,
         }
-    }
-
-    pub(crate) fn is_over(&self) -> bool {
-        matches!(self.next, Step::End)
-    }
-
-    pub(crate) fn is_token_next(&self) -> bool {
-        matches!(self.next, Step::Token { .. })
-    }
-
-    pub(crate) fn is_done_next(&self) -> bool {
-        matches!(self.next, Step::Done)
-    }
-
-    /// Leaves out the rest.
-    pub(crate) fn end(&mut self) {
-        self.next = Step::End;
-    }
-
-    pub(crate) fn next(&mut self) -> Option<Bytes> {
-        let step = self.next;
-        self.next = self.after(step);
-        let event = match step {
-            Step::PromptFilter => {
-                let mut event = String::with_capacity(640);
-                event
-                    .push_str(r#"data: {"choices":[],"created":0,"id":"","model":"","object":"","#);
-                put(
-                    &mut event,
-                    format_args!("\"prompt_filter_results\":{PROMPT_FILTER}}}\n\n"),
-                );
-                event
-            }
-            Step::Role { choice } => {
-                let delta = r#"{"content":"","refusal":null,"role":"assistant"}"#;
-                self.chunk("{}", format_args!("{delta}"), None, choice)
-            }
-            Step::Token { index, choice } => {
-                let token = self.foundry.answer.token(index);
-                let delta = format_args!(r#"{{"content":"{token}"}}"#);
-                self.chunk(SAFE, delta, None, choice)
-            }
-            Step::AsyncFilter { choice } => self.async_filter(choice),
-            Step::Finish { choice } => {
-                self.chunk("{}", format_args!("{{}}"), Some(self.facts.finish), choice)
-            }
-            Step::Usage => self.usage(),
-            Step::Done => "data: [DONE]\n\n".to_owned(),
-            Step::End => return None,
-        };
-        Some(event.into())
     }
 
     /// Each step for all choices, then the next one.
@@ -134,6 +90,7 @@ impl Events {
         match step {
             Step::PromptFilter => Step::Role { choice: 0 },
             Step::Role { choice } if choice + 1 < choices => Step::Role { choice: choice + 1 },
+            Step::Role { .. } if tokens == 0 => Step::AsyncFilter { choice: 0 },
             Step::Role { .. } => Step::Token {
                 index: 0,
                 choice: 0,
@@ -155,6 +112,31 @@ impl Events {
             Step::Finish { .. } if self.include_usage => Step::Usage,
             Step::Finish { .. } | Step::Usage => Step::Done,
             Step::Done | Step::End => Step::End,
+        }
+    }
+
+    /// What the model produced for a step. Reasoning comes before the first chunk of its choice.
+    fn made(&self, step: Step) -> Usage {
+        match step {
+            Step::Role { .. } => Usage {
+                completion_tokens: self.size.reasoning,
+                reasoning_tokens: self.size.reasoning,
+                ..Usage::default()
+            },
+            Step::Token { index, .. } => {
+                let audio = self.facts.usage.audio_tokens / self.facts.choices.max(1);
+                Usage {
+                    completion_tokens: 1,
+                    audio_tokens: u64::from(index < audio),
+                    ..Usage::default()
+                }
+            }
+            Step::PromptFilter
+            | Step::AsyncFilter { .. }
+            | Step::Finish { .. }
+            | Step::Usage
+            | Step::Done
+            | Step::End => Usage::default(),
         }
     }
 
@@ -217,5 +199,65 @@ impl Events {
         answer::put_usage(&mut event, self.facts.usage);
         event.push_str("}\n\n");
         event
+    }
+}
+
+impl sse::Events for Events {
+    fn upcoming(&self) -> Next {
+        match self.next {
+            Step::Token { .. } => Next::Token,
+            Step::Done => Next::Done,
+            Step::End => Next::End,
+            Step::PromptFilter
+            | Step::Role { .. }
+            | Step::AsyncFilter { .. }
+            | Step::Finish { .. }
+            | Step::Usage => Next::Event,
+        }
+    }
+
+    fn next(&mut self) -> Option<Chunk> {
+        let step = self.next;
+        self.next = self.after(step);
+        let event = match step {
+            Step::PromptFilter => {
+                let mut event = String::with_capacity(640);
+                event
+                    .push_str(r#"data: {"choices":[],"created":0,"id":"","model":"","object":"","#);
+                put(
+                    &mut event,
+                    format_args!("\"prompt_filter_results\":{PROMPT_FILTER}}}\n\n"),
+                );
+                event
+            }
+            Step::Role { choice } => {
+                let delta = r#"{"content":"","refusal":null,"role":"assistant"}"#;
+                self.chunk("{}", format_args!("{delta}"), None, choice)
+            }
+            Step::Token { index, choice } => {
+                let token = self.foundry.answer.token(index);
+                let delta = format_args!(r#"{{"content":"{token}"}}"#);
+                self.chunk(SAFE, delta, None, choice)
+            }
+            Step::AsyncFilter { choice } => self.async_filter(choice),
+            Step::Finish { choice } => {
+                self.chunk("{}", format_args!("{{}}"), Some(self.facts.finish), choice)
+            }
+            Step::Usage => self.usage(),
+            Step::Done => "data: [DONE]\n\n".to_owned(),
+            Step::End => return None,
+        };
+        Some(Chunk {
+            bytes: event.into(),
+            made: self.made(step),
+        })
+    }
+
+    fn end(&mut self) {
+        self.next = Step::End;
+    }
+
+    fn error(&self) -> Bytes {
+        Bytes::from(format!("data: {}\n\n", errors::server_error()))
     }
 }

@@ -1,0 +1,4 @@
+//! The APIs that the simulator speaks, a file each; `routes` says which path leads where.
+
+pub(crate) mod chat;
+pub(crate) mod models;

@@ -1,0 +1,87 @@
+//! Chat completions.
+
+use std::sync::Arc;
+
+use crate::{
+    answer::{self, Facts},
+    call::{Call, Job, Reply},
+    errors::Failure,
+    surface::Surface,
+};
+
+mod events;
+mod request;
+
+use events::Events;
+use request::ChatRequest;
+
+/// `POST chat/completions`
+pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
+    // The dated surface names the deployment in the path, and ignores the body's model.
+    let mut deployment = call.named()?;
+    let request = ChatRequest::read(call.body)?;
+    if deployment.is_none() {
+        let model = request.model.as_deref().ok_or_else(Failure::no_model)?;
+        deployment = Some(call.deployment(model)?);
+    }
+    let deployment = deployment.ok_or_else(Failure::no_deployment)?;
+    check_stream_options(call, &request)?;
+    let whole = call.foundry.answer.tokens();
+    let size = deployment.size(whole, request.max_tokens);
+    let cost = deployment.cost(
+        request.prompt_estimate,
+        whole,
+        request.max_tokens,
+        request.choices,
+    );
+    let input = deployment.input(request.prompt_tokens);
+    let mut usage = input;
+    usage += deployment.output(size, request.choices);
+    let facts = Facts {
+        id: call.foundry.fresh_id(),
+        created: call.created(),
+        model: deployment.model.clone(),
+        tokens: size.visible,
+        choices: request.choices,
+        finish: if size.capped { "length" } else { "stop" },
+        usage,
+    };
+    let is_v1 = matches!(call.surface(), Surface::V1);
+    let foundry = Arc::clone(call.foundry);
+    let (stream, options) = (request.stream, request.stream_options);
+    let reply = move || {
+        if !stream {
+            return Reply::produced(answer::completion(&foundry.answer, &facts), facts.usage);
+        }
+        let include_usage = options.and_then(|o| o.include_usage).unwrap_or(false);
+        let obfuscate = is_v1 && options.and_then(|o| o.include_obfuscation).unwrap_or(true);
+        Reply::Events(Box::new(Events::new(
+            foundry,
+            facts,
+            size,
+            include_usage,
+            obfuscate,
+        )))
+    };
+    Ok(Job {
+        cost: Some(cost),
+        input: Some(input),
+        members: request.members,
+        reply: Box::new(reply),
+    })
+}
+
+fn check_stream_options(call: &Call<'_>, request: &ChatRequest) -> Result<(), Failure> {
+    if request.stream_options.is_none() {
+        return Ok(());
+    }
+    if !call.surface().has_stream_options() {
+        let message = "Unrecognized request argument supplied: stream_options";
+        return Err(Failure::invalid(message, None, None));
+    }
+    if !request.stream {
+        let message = "The 'stream_options' parameter is only allowed when 'stream' is enabled.";
+        return Err(Failure::invalid(message, Some("stream_options"), None));
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! What an API gets, and what it makes of it: a [`Call`] becomes a [`Job`], whose [`Reply`] is made once
+//! limits and faults have let it through.
+
+use std::{cell::RefCell, fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::{
+    deployment::Deployment,
+    errors::Failure,
+    foundry::Foundry,
+    limits::Cost,
+    record::Usage,
+    sse::Events,
+    surface::{Place, Surface},
+};
+
+/// The code of one API: it reads a request, and refuses what that API refuses.
+pub(crate) type Handler = fn(&Call<'_>) -> Result<Job, Failure>;
+
+/// A request that was routed and authenticated.
+pub(crate) struct Call<'a> {
+    pub(crate) foundry: &'a Arc<Foundry>,
+    pub(crate) place: Place<'a>,
+    /// The segments of the path for which the table of routes has `{}`.
+    pub(crate) ids: [&'a str; 2],
+    pub(crate) body: &'a Bytes,
+    pub(crate) received: Duration,
+    found: RefCell<Option<Arc<Deployment>>>,
+}
+
+/// A request that was understood.
+pub(crate) struct Job {
+    /// What the deployment's limits are charged, if it is asked at all.
+    pub(crate) cost: Option<Cost>,
+    /// What a model reads, if one is reached: billed even if the answer is cut.
+    pub(crate) input: Option<Usage>,
+    /// The names of the body's top-level members.
+    pub(crate) members: Vec<String>,
+    pub(crate) reply: Box<dyn FnOnce() -> Reply + Send>,
+}
+
+/// An answer, before faults.
+pub(crate) enum Reply {
+    Whole(Whole),
+    Events(Box<dyn Events>),
+}
+
+/// An answer in one piece.
+pub(crate) struct Whole {
+    pub(crate) status: StatusCode,
+    pub(crate) content_type: &'static str,
+    pub(crate) body: Bytes,
+    /// What was consumed for it.
+    pub(crate) usage: Usage,
+}
+
+pub(crate) const JSON: &str = "application/json";
+
+impl<'a> Call<'a> {
+    pub(crate) fn new(
+        foundry: &'a Arc<Foundry>,
+        place: Place<'a>,
+        ids: [&'a str; 2],
+        body: &'a Bytes,
+        received: Duration,
+    ) -> Self {
+        Self {
+            foundry,
+            place,
+            ids,
+            body,
+            received,
+            found: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn surface(&self) -> Surface<'a> {
+        self.place.surface
+    }
+
+    /// The deployment that the path names, if this surface has it there.
+    pub(crate) fn named(&self) -> Result<Option<Arc<Deployment>>, Failure> {
+        match self.surface() {
+            Surface::Deployment { name, .. } => self.deployment(name).map(Some),
+            Surface::V1 | Surface::Dated { .. } => Ok(None),
+        }
+    }
+
+    /// The deployment of that name. Whatever comes of the request, its record has it.
+    pub(crate) fn deployment(&self, name: &str) -> Result<Arc<Deployment>, Failure> {
+        let found = self.foundry.deployments.get(name);
+        let found = Arc::clone(found.ok_or_else(Failure::no_deployment)?);
+        *self.found.borrow_mut() = Some(Arc::clone(&found));
+        Ok(found)
+    }
+
+    /// The deployment that was asked for last.
+    pub(crate) fn found(self) -> Option<Arc<Deployment>> {
+        self.found.into_inner()
+    }
+
+    /// Arrival in seconds since 1970.
+    pub(crate) fn created(&self) -> u64 {
+        self.foundry.clock.unix(self.received).as_secs()
+    }
+}
+
+impl Job {
+    /// A job without a model: it costs nothing.
+    pub(crate) fn free(reply: impl FnOnce() -> Reply + Send + 'static) -> Self {
+        Self {
+            cost: None,
+            input: None,
+            members: Vec::new(),
+            reply: Box::new(reply),
+        }
+    }
+}
+
+impl Reply {
+    /// A JSON answer to which no model contributed.
+    pub(crate) fn json(body: impl Into<Bytes>) -> Self {
+        Self::produced(body, Usage::default())
+    }
+
+    /// A JSON answer of a model.
+    pub(crate) fn produced(body: impl Into<Bytes>, usage: Usage) -> Self {
+        Self::Whole(Whole {
+            status: StatusCode::OK,
+            content_type: JSON,
+            body: body.into(),
+            usage,
+        })
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("cost", &self.cost)
+            .field("input", &self.input)
+            .finish_non_exhaustive()
+    }
+}

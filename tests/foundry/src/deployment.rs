@@ -1,0 +1,95 @@
+//! One deployment: its limits, and how its answers divide into classes of tokens.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::{
+    config::{Classes, DeploymentConfig},
+    limits::{Cost, Meter},
+    record::Usage,
+};
+
+/// One deployment with its counters.
+#[derive(Debug)]
+pub(crate) struct Deployment {
+    pub(crate) name: String,
+    pub(crate) model: String,
+    pub(crate) meter: Meter,
+    /// `name`, ready to be sent.
+    pub(crate) name_header: HeaderValue,
+    classes: Classes,
+}
+
+/// The size of one answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Tokens that the caller sees.
+    pub(crate) visible: u64,
+    /// Tokens before them that the caller only pays.
+    pub(crate) reasoning: u64,
+    /// The caller's cap ended it.
+    pub(crate) capped: bool,
+}
+
+impl Size {
+    pub(crate) fn tokens(self) -> u64 {
+        self.visible.saturating_add(self.reasoning)
+    }
+}
+
+impl Deployment {
+    pub(crate) fn new(settings: &DeploymentConfig, request_window: Duration) -> Self {
+        Self {
+            name: settings.name.clone(),
+            model: settings.model.clone(),
+            meter: Meter::new(settings.capacity, request_window),
+            // Text that cannot be a header becomes empty rather than stopping a test's simulator.
+            name_header: HeaderValue::from_str(&settings.name)
+                .unwrap_or(HeaderValue::from_static("")),
+            classes: settings.classes,
+        }
+    }
+
+    /// The size of an answer of `whole` visible tokens below a cap, which counts reasoning as well.
+    pub(crate) fn size(&self, whole: u64, cap: Option<u64>) -> Size {
+        let wanted = whole.saturating_add(self.classes.reasoning);
+        let cap = cap.unwrap_or(wanted);
+        let reasoning = self.classes.reasoning.min(cap);
+        Size {
+            visible: whole.min(cap - reasoning),
+            reasoning,
+            capped: cap < wanted,
+        }
+    }
+
+    /// What the limits are charged for an answer before it is made.
+    pub(crate) fn cost(&self, estimate: u64, whole: u64, cap: Option<u64>, choices: u64) -> Cost {
+        let cap = cap.unwrap_or_else(|| whole.saturating_add(self.classes.reasoning));
+        Cost {
+            input: estimate,
+            output: cap.saturating_mul(choices),
+        }
+    }
+
+    /// An input by class.
+    pub(crate) fn input(&self, tokens: u64) -> Usage {
+        let cached = self.classes.cached.min(tokens);
+        Usage {
+            prompt_tokens: tokens,
+            cached_tokens: cached,
+            cache_write_tokens: self.classes.cache_write.min(tokens - cached),
+            ..Usage::default()
+        }
+    }
+
+    /// An output of `choices` answers by class.
+    pub(crate) fn output(&self, size: Size, choices: u64) -> Usage {
+        Usage {
+            completion_tokens: size.tokens().saturating_mul(choices),
+            reasoning_tokens: size.reasoning.saturating_mul(choices),
+            audio_tokens: self.classes.audio.min(size.visible).saturating_mul(choices),
+            ..Usage::default()
+        }
+    }
+}

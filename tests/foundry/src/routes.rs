@@ -1,0 +1,103 @@
+//! What the simulator speaks: the one table from method, surface and path to the code that answers.
+
+use http::Method;
+
+use crate::{
+    api::{chat, models},
+    call::Handler,
+    errors::Failure,
+    surface::{Kind, Place},
+};
+
+/// One line of the table.
+#[derive(Debug)]
+pub(crate) struct Route {
+    method: Method,
+    on: &'static [Kind],
+    /// The path below the surface; `{}` stands for one segment.
+    path: &'static str,
+    /// Azure's name of the operation: in messages about limits, and for faults to choose by.
+    pub(crate) operation: &'static str,
+    pub(crate) handler: Handler,
+}
+
+/// The deployment is in the path of the dated surface, and in the body of the other.
+const MODEL: &[Kind] = &[Kind::Deployment, Kind::V1];
+/// Nothing in the path names a deployment.
+const RESOURCE: &[Kind] = &[Kind::Dated, Kind::V1];
+
+static ROUTES: &[Route] = &[
+    post(
+        MODEL,
+        "chat/completions",
+        "ChatCompletions_Create",
+        chat::create,
+    ),
+    get(RESOURCE, "models", "Models_List", models::list),
+    get(RESOURCE, "models/{}", "Models_Get", models::one),
+];
+
+const fn get(
+    on: &'static [Kind],
+    path: &'static str,
+    operation: &'static str,
+    handler: Handler,
+) -> Route {
+    Route {
+        method: Method::GET,
+        on,
+        path,
+        operation,
+        handler,
+    }
+}
+
+const fn post(
+    on: &'static [Kind],
+    path: &'static str,
+    operation: &'static str,
+    handler: Handler,
+) -> Route {
+    Route {
+        method: Method::POST,
+        on,
+        path,
+        operation,
+        handler,
+    }
+}
+
+/// The segments for which `{}` stands; an empty text for those that a path does not have.
+pub(crate) type Ids<'a> = [&'a str; 2];
+
+/// The line for a request, or Foundry's words that there is none.
+pub(crate) fn find<'a>(
+    method: &Method,
+    place: &Place<'a>,
+) -> Result<(&'static Route, Ids<'a>), Failure> {
+    let kind = place.surface.kind();
+    ROUTES
+        .iter()
+        .filter(|route| route.method == *method && route.on.contains(&kind))
+        .find_map(|route| Some((route, ids(route.path, place.rest)?)))
+        .ok_or_else(Failure::no_resource)
+}
+
+/// What `{}` stands for, if the path fits.
+fn ids<'a>(pattern: &str, path: &'a str) -> Option<Ids<'a>> {
+    let mut ids = [""; 2];
+    let mut free = ids.iter_mut();
+    let mut segments = path.split('/');
+    for expected in pattern.split('/') {
+        let segment = segments.next()?;
+        if expected == "{}" {
+            *free.next()? = Some(segment).filter(|segment| !segment.is_empty())?;
+        } else if segment != expected {
+            return None;
+        }
+    }
+    segments.next().is_none().then_some(ids)
+}
+
+#[cfg(test)]
+mod tests;
