@@ -16,6 +16,9 @@ pub(crate) const SAFE: &str = r#"{"hate":{"filtered":false,"severity":"safe"},"s
 
 pub(crate) const PROMPT_FILTER: &str = r#"[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false,"severity":"safe"},"jailbreak":{"detected":false,"filtered":false},"self_harm":{"filtered":false,"severity":"safe"},"sexual":{"filtered":false,"severity":"safe"},"violence":{"filtered":false,"severity":"safe"}}}]"#;
 
+/// Padding of deltas that hides a token's length from who can see only sizes.
+pub(crate) const PADDING: &str = "Q7hT2xVbK9mZcW4s";
+
 /// The longest answer, with the place where each of its tokens ends. It needs no JSON escapes.
 #[derive(Debug)]
 pub(crate) struct Answer {

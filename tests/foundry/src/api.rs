@@ -1,4 +1,6 @@
 //! The APIs that the simulator speaks, a file each; `routes` says which path leads where.
 
 pub(crate) mod chat;
+pub(crate) mod conversations;
 pub(crate) mod models;
+pub(crate) mod responses;

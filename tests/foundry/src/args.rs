@@ -62,6 +62,10 @@ pub struct Args {
     #[arg(long, env = "TUNDISH_SIM_END_DELAY", value_parser = duration, default_value = "1ms")]
     pub end_delay: Duration,
 
+    /// Time that a response in the background takes; half of it, the response is queued
+    #[arg(long, env = "TUNDISH_SIM_BACKGROUND_TIME", value_parser = duration, default_value = "1s")]
+    pub background_time: Duration,
+
     /// Tokens of an answer that the caller does not cap
     #[arg(long, env = "TUNDISH_SIM_COMPLETION_TOKENS", value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_COMPLETION_TOKENS)),
@@ -117,6 +121,7 @@ impl TryFrom<Args> for Config {
             latency: args.latency,
             token_interval: args.token_interval,
             end_delay: args.end_delay,
+            background_time: args.background_time,
             completion_tokens: args.completion_tokens,
             threads: args.threads,
             record: args.record,

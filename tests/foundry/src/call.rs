@@ -13,7 +13,7 @@ use crate::{
     limits::Cost,
     record::Usage,
     sse::Events,
-    surface::{Place, Surface},
+    surface::{self, Place, Surface},
 };
 
 /// The code of one API: it reads a request, and refuses what that API refuses.
@@ -26,8 +26,12 @@ pub(crate) struct Call<'a> {
     /// The segments of the path for which the table of routes has `{}`.
     pub(crate) ids: [&'a str; 2],
     pub(crate) body: &'a Bytes,
+    pub(crate) query: &'a str,
+    /// Fingerprint of the accepted key.
+    pub(crate) key: Arc<str>,
     pub(crate) received: Duration,
-    found: RefCell<Option<Arc<Deployment>>>,
+    /// The deployment that was asked for last.
+    pub(crate) found: RefCell<Option<Arc<Deployment>>>,
 }
 
 /// A request that was understood.
@@ -36,6 +40,8 @@ pub(crate) struct Job {
     pub(crate) cost: Option<Cost>,
     /// What a model reads, if one is reached: billed even if the answer is cut.
     pub(crate) input: Option<Usage>,
+    /// The answer goes on after the request: it is settled later, by other means.
+    pub(crate) deferred: bool,
     /// The names of the body's top-level members.
     pub(crate) members: Vec<String>,
     pub(crate) reply: Box<dyn FnOnce() -> Reply + Send>,
@@ -59,23 +65,6 @@ pub(crate) struct Whole {
 pub(crate) const JSON: &str = "application/json";
 
 impl<'a> Call<'a> {
-    pub(crate) fn new(
-        foundry: &'a Arc<Foundry>,
-        place: Place<'a>,
-        ids: [&'a str; 2],
-        body: &'a Bytes,
-        received: Duration,
-    ) -> Self {
-        Self {
-            foundry,
-            place,
-            ids,
-            body,
-            received,
-            found: RefCell::default(),
-        }
-    }
-
     pub(crate) fn surface(&self) -> Surface<'a> {
         self.place.surface
     }
@@ -96,9 +85,14 @@ impl<'a> Call<'a> {
         Ok(found)
     }
 
-    /// The deployment that was asked for last.
-    pub(crate) fn found(self) -> Option<Arc<Deployment>> {
-        self.found.into_inner()
+    /// A parameter of the query, as it stands there.
+    pub(crate) fn parameter(&self, name: &str) -> Option<&'a str> {
+        surface::parameter(self.query, name)
+    }
+
+    /// Notes the deployment to which a stored object belongs.
+    pub(crate) fn concerns(&self, deployment: &Arc<Deployment>) {
+        *self.found.borrow_mut() = Some(Arc::clone(deployment));
     }
 
     /// Arrival in seconds since 1970.
@@ -113,6 +107,7 @@ impl Job {
         Self {
             cost: None,
             input: None,
+            deferred: false,
             members: Vec::new(),
             reply: Box::new(reply),
         }

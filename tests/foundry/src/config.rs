@@ -13,6 +13,8 @@ pub(crate) const DEFAULT_KEY: &str = "sim-key";
 pub(crate) const DEFAULT_COMPLETION_TOKENS: u32 = 16;
 /// Longer than a client takes that closes at `[DONE]`.
 const DEFAULT_END_DELAY: Duration = Duration::from_millis(1);
+/// Long enough to be polled twice.
+const DEFAULT_BACKGROUND_TIME: Duration = Duration::from_secs(1);
 pub(crate) const DEFAULT_RECORD: usize = 10_000;
 pub(crate) const DEFAULT_REGION: &str = "Sweden Central";
 /// Unlimited, so that a benchmark meets no limit that it did not ask for.
@@ -42,6 +44,8 @@ pub struct Config {
     /// Time before `[DONE]`, and again before the end of a stream's body: Azure writes each apart. 0
     /// writes what is ready as one.
     pub end_delay: Duration,
+    /// Time that a response in the background takes; half of it, the response is queued.
+    pub background_time: Duration,
     /// Tokens of an answer that the caller does not cap, at most 131,072.
     pub completion_tokens: u32,
     /// Threads that serve connections, each with a runtime of its own.
@@ -129,6 +133,7 @@ impl Default for Config {
             latency: Duration::ZERO,
             token_interval: Duration::ZERO,
             end_delay: DEFAULT_END_DELAY,
+            background_time: DEFAULT_BACKGROUND_TIME,
             completion_tokens: DEFAULT_COMPLETION_TOKENS,
             threads: NonZeroUsize::MIN,
             record: DEFAULT_RECORD,

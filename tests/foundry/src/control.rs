@@ -33,7 +33,10 @@ pub(crate) fn control(foundry: &Foundry, parts: &Parts, body: &Bytes) -> Respons
             foundry.log.clear();
             done()
         }
-        (&Method::GET, "billed") => show(&*foundry.billed.lock()),
+        (&Method::GET, "billed") => {
+            foundry.settle_background();
+            show(&*foundry.billed.lock())
+        }
         (&Method::PUT, "keys") => set(body, |keys: Vec<String>| {
             foundry.keys.replace(&keys);
             Ok(())

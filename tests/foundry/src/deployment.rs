@@ -93,3 +93,6 @@ impl Deployment {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,10 +28,25 @@ impl Failure {
 
     /// OpenAI's shape, for what the model's own API finds wrong with a request.
     pub(crate) fn invalid(message: &str, param: Option<&str>, code: Option<&str>) -> Self {
+        Self::model_api(StatusCode::BAD_REQUEST, message, param, code)
+    }
+
+    /// An id that the resource does not know (Responses API reference, errors).
+    pub(crate) fn unknown_id(kind: &str, id: &str) -> Self {
+        let message = format!("{kind} with id '{id}' not found.");
+        Self::model_api(StatusCode::NOT_FOUND, &message, None, None)
+    }
+
+    pub(crate) fn model_api(
+        status: StatusCode,
+        message: &str,
+        param: Option<&str>,
+        code: Option<&str>,
+    ) -> Self {
         let error = json!({
             "message": message, "type": "invalid_request_error", "param": param, "code": code,
         });
-        Self::new(StatusCode::BAD_REQUEST, json!({ "error": error }))
+        Self::new(status, json!({ "error": error }))
     }
 
     /// A missing or wrong key: no `error` wrapper.

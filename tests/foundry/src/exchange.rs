@@ -1,6 +1,6 @@
 //! The way of one request: key, route, API, limits, faults, answer. The same for all APIs.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, request::Parts};
@@ -90,9 +90,19 @@ fn admit(
     }
     let place = Place::of(path, query)?;
     let (route, ids) = routes::find(&parts.method, &place)?;
-    let call = Call::new(foundry, place, ids, body, ticket.received());
+    foundry.settle_background();
+    let call = Call {
+        foundry,
+        place,
+        ids,
+        body,
+        query,
+        key: ticket.key.clone().unwrap_or_default(),
+        received: ticket.received(),
+        found: RefCell::default(),
+    };
     let job = (route.handler)(&call);
-    ticket.deployment = call.found();
+    ticket.deployment = call.found.into_inner();
     let job = job?;
     let standing = charge(route, &place, &job, ticket)?;
     Ok(Admitted {
@@ -144,6 +154,10 @@ fn produce(
 ) -> Response<Body> {
     let deployment = ticket.deployment.clone();
     let reached = ticket.reached;
+    let deferred = admitted.job.deferred;
+    if deferred {
+        ticket.charged = None;
+    }
     let reply = (admitted.job.reply)();
     let streaming = matches!(reply, Reply::Events(_));
     let mut response = match reply {
@@ -175,7 +189,7 @@ fn produce(
             }
         }
     };
-    if let Some(deployment) = deployment.filter(|_| reached) {
+    if let Some(deployment) = deployment.filter(|_| reached || deferred) {
         headers::put_model(&deployment, streaming, response.headers_mut());
         headers::put_standing(admitted.standing, response.headers_mut());
     }

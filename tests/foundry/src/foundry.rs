@@ -20,7 +20,9 @@ use crate::{
     config::Config,
     deployment::Deployment,
     faults::Faults,
+    limits::Cost,
     record::{Billed, Log},
+    state::{Shelf, conversation::Conversation, response::Stored},
 };
 
 /// One resource.
@@ -29,7 +31,7 @@ pub(crate) struct Foundry {
     pub(crate) clock: Clock,
     pub(crate) keys: Keyring,
     pub(crate) deployments: HashMap<String, Arc<Deployment>>,
-    pub(crate) answer: Answer,
+    pub(crate) answer: Arc<Answer>,
     pub(crate) latency: Duration,
     pub(crate) token_interval: Duration,
     pub(crate) end_delay: Duration,
@@ -37,6 +39,14 @@ pub(crate) struct Foundry {
     pub(crate) faults: Faults,
     pub(crate) log: Log,
     pub(crate) billed: Mutex<Billed>,
+    pub(crate) responses: Mutex<Shelf<Stored>>,
+    pub(crate) conversations: Mutex<Shelf<Conversation>>,
+    /// Time that a response in the background takes.
+    pub(crate) background_time: Duration,
+    /// What only this resource can open begins with it.
+    seal: u64,
+    /// Ids of responses in the background that are not billed yet.
+    unbilled: Mutex<Vec<(String, Option<String>)>>,
     /// Told whenever a request has come in, or has come to its end.
     pub(crate) changed: Notify,
     ids: AtomicU64,
@@ -52,7 +62,7 @@ impl Foundry {
             clock: Clock::start(),
             keys: Keyring::new(&config.api_keys),
             deployments: deployments.collect(),
-            answer: Answer::new(config.completion_tokens),
+            answer: Arc::new(Answer::new(config.completion_tokens)),
             latency: config.latency,
             token_interval: config.token_interval,
             end_delay: config.end_delay,
@@ -60,6 +70,11 @@ impl Foundry {
             faults: Faults::default(),
             log: Log::new(config.record),
             billed: Mutex::default(),
+            responses: Mutex::default(),
+            conversations: Mutex::default(),
+            background_time: config.background_time,
+            seal: rand::random(),
+            unbilled: Mutex::default(),
             changed: Notify::new(),
             ids: AtomicU64::new(rand::random()),
         }
@@ -71,6 +86,56 @@ impl Foundry {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    /// A fresh id of an object, such as `resp_...`.
+    pub(crate) fn object_id(&self, prefix: &str) -> String {
+        let (a, b, c) = (self.fresh_id(), self.fresh_id(), self.fresh_id());
+        format!("{prefix}_{a:016x}{b:016x}{c:016x}")
+    }
+
+    /// Content that only this resource can open: it is bound to its host and key.
+    pub(crate) fn sealed(&self) -> String {
+        format!("gAAAAAB{:016x}{:016x}", self.seal, self.fresh_id())
+    }
+
+    pub(crate) fn has_sealed(&self, content: &str) -> bool {
+        content.starts_with(&format!("gAAAAAB{:016x}", self.seal))
+    }
+
+    /// Keeps a response that goes on in the background.
+    pub(crate) fn keep_unbilled(&self, id: &str, stored: Stored) {
+        let project = stored.project.clone();
+        self.responses.lock().insert(id, stored);
+        self.unbilled.lock().push((id.to_owned(), project));
+    }
+
+    /// Bills the responses that have ended in the background since the last time.
+    pub(crate) fn settle_background(&self) {
+        let mut unbilled = self.unbilled.lock();
+        if unbilled.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        let mut responses = self.responses.lock();
+        unbilled.retain(|(id, project)| {
+            let Some(stored) = responses.get_mut(id, project.as_deref()) else {
+                return false;
+            };
+            let Some(bill) = stored.bill(now) else {
+                return true;
+            };
+            let usage = bill.usage.unwrap_or_default();
+            bill.deployment
+                .meter
+                .settle(now, bill.cost, Cost::of(usage));
+            if bill.usage.is_some() {
+                self.billed
+                    .lock()
+                    .add(&bill.deployment.name, &bill.key, usage);
+            }
+            false
+        });
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{SeqAccess, Visitor},
 };
+use serde_json::Value;
 
 /// Tokens of a chat message beside its content.
 pub(crate) const TOKENS_PER_MESSAGE: u64 = 3;
@@ -53,10 +54,31 @@ impl Measure {
         }
     }
 
+    /// Content as a body has it; what is no content is empty.
+    pub(crate) fn of(content: &Value) -> Self {
+        Self::deserialize(content).unwrap_or_default()
+    }
+
+    /// An item of the Responses API: what it says, whatever its type calls that.
+    pub(crate) fn item(item: &Value) -> Self {
+        let mut sum = Self::default();
+        for field in ["content", "arguments", "output"] {
+            item.get(field)
+                .map(Self::of)
+                .into_iter()
+                .for_each(|size| sum.add(size));
+        }
+        sum
+    }
+
     pub(crate) fn add(&mut self, other: Self) {
         self.words += other.words;
         self.characters += other.characters;
         self.images += other.images;
+    }
+
+    pub(crate) fn characters(self) -> u64 {
+        self.characters
     }
 
     /// Tokens that the model reads.

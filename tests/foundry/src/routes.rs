@@ -3,7 +3,10 @@
 use http::Method;
 
 use crate::{
-    api::{chat, models},
+    api::{
+        chat, conversations, models,
+        responses::{count, create, stored},
+    },
     call::Handler,
     errors::Failure,
     surface::{Kind, Place},
@@ -26,13 +29,27 @@ const MODEL: &[Kind] = &[Kind::Deployment, Kind::V1];
 /// Nothing in the path names a deployment.
 const RESOURCE: &[Kind] = &[Kind::Dated, Kind::V1];
 
+#[rustfmt::skip]
 static ROUTES: &[Route] = &[
-    post(
-        MODEL,
-        "chat/completions",
-        "ChatCompletions_Create",
-        chat::create,
-    ),
+    post(MODEL, "chat/completions", "ChatCompletions_Create", chat::create),
+    // Responses
+    post(RESOURCE, "responses", "Responses_Create", create::create),
+    get(RESOURCE, "responses/{}", "Responses_Get", stored::get),
+    delete(RESOURCE, "responses/{}", "Responses_Delete", stored::delete),
+    post(RESOURCE, "responses/{}/cancel", "Responses_Cancel", stored::cancel),
+    get(RESOURCE, "responses/{}/input_items", "Responses_ListInputItems", stored::input_items),
+    post(RESOURCE, "responses/compact", "Responses_Compact", count::compact),
+    post(RESOURCE, "responses/input_tokens", "Responses_CountTokens", count::input_tokens),
+    // Conversations
+    post(RESOURCE, "conversations", "Conversations_Create", conversations::create),
+    get(RESOURCE, "conversations/{}", "Conversations_Get", conversations::get),
+    post(RESOURCE, "conversations/{}", "Conversations_Update", conversations::update),
+    delete(RESOURCE, "conversations/{}", "Conversations_Delete", conversations::delete),
+    get(RESOURCE, "conversations/{}/items", "Conversations_ListItems", conversations::list_items),
+    post(RESOURCE, "conversations/{}/items", "Conversations_CreateItems", conversations::create_items),
+    get(RESOURCE, "conversations/{}/items/{}", "Conversations_GetItem", conversations::get_item),
+    delete(RESOURCE, "conversations/{}/items/{}", "Conversations_DeleteItem", conversations::delete_item),
+    // Models
     get(RESOURCE, "models", "Models_List", models::list),
     get(RESOURCE, "models/{}", "Models_Get", models::one),
 ];
@@ -60,6 +77,21 @@ const fn post(
 ) -> Route {
     Route {
         method: Method::POST,
+        on,
+        path,
+        operation,
+        handler,
+    }
+}
+
+const fn delete(
+    on: &'static [Kind],
+    path: &'static str,
+    operation: &'static str,
+    handler: Handler,
+) -> Route {
+    Route {
+        method: Method::DELETE,
         on,
         path,
         operation,

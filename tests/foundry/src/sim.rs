@@ -55,6 +55,7 @@ impl Sim {
     /// Requests and tokens that were really produced.
     #[must_use]
     pub fn billed(&self) -> Billed {
+        self.foundry.settle_background();
         self.foundry.billed.lock().clone()
     }
 

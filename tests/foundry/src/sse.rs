@@ -1,8 +1,9 @@
 //! Server-sent events: what a stream is made of, whichever API it belongs to.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use crate::record::Usage;
 
@@ -29,6 +30,11 @@ pub(crate) enum Next {
 pub(crate) trait Events: fmt::Debug + Send {
     fn upcoming(&self) -> Next;
 
+    /// The moment before which the next event is not there yet.
+    fn due(&self) -> Option<Duration> {
+        None
+    }
+
     fn next(&mut self) -> Option<Chunk>;
 
     /// Leaves out the rest.
@@ -36,4 +42,9 @@ pub(crate) trait Events: fmt::Debug + Send {
 
     /// The event that reports a model which fails now.
     fn error(&self) -> Bytes;
+}
+
+/// An event with a name, as all APIs but the older ones of OpenAI write them.
+pub(crate) fn named(name: &str, data: &Value) -> String {
+    format!("event: {name}\ndata: {data}\n\n")
 }

@@ -69,6 +69,8 @@ pub(crate) struct Stream {
     ended: bool,
     /// Due time of the next token; none before the first.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Due time of an event that says itself when it is there.
+    due: Option<Pin<Box<Sleep>>>,
     stop: Option<Stop>,
     /// The rest of what a fault does: drop the connection once all before it is flushed.
     cutting: bool,
@@ -173,6 +175,7 @@ impl Stream {
             end: None,
             ended: false,
             timer: None,
+            due: None,
             stop,
             cutting: false,
             flushed: false,
@@ -204,6 +207,19 @@ impl Stream {
         Poll::Ready(())
     }
 
+    /// Waits for an event that is not there yet.
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(wait) = self.events.due().map(|due| self.ticket.until(due)) else {
+            return Poll::Ready(());
+        };
+        if !wait.is_zero() {
+            let timer = self.due.get_or_insert_with(|| Box::pin(sleep(wait)));
+            ready!(timer.as_mut().poll(cx));
+        }
+        self.due = None;
+        Poll::Ready(())
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if self.cutting {
             return poll_cut(&mut self.flushed, cx);
@@ -212,6 +228,7 @@ impl Stream {
             return self.poll_stop(stop.how, cx);
         }
         ready!(self.poll_apart(cx));
+        ready!(self.poll_due(cx));
         let is_token = self.events.upcoming() == Next::Token;
         if is_token && !self.pace.interval.is_zero() {
             match &mut self.timer {

@@ -6,5 +6,6 @@ mod client;
 mod control;
 mod faults;
 mod limits;
+mod responses;
 mod settings;
 mod stream;

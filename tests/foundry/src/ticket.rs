@@ -61,6 +61,11 @@ impl Ticket {
         self.received
     }
 
+    /// Time from now to a moment.
+    pub(crate) fn until(&self, moment: Duration) -> Duration {
+        moment.saturating_sub(self.foundry.clock.now())
+    }
+
     /// Records, bills and settles, once.
     pub(crate) fn close(&mut self, outcome: Outcome) {
         if std::mem::replace(&mut self.closed, true) {

@@ -66,6 +66,7 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
     Ok(Job {
         cost: Some(cost),
         input: Some(input),
+        deferred: false,
         members: request.members,
         reply: Box::new(reply),
     })

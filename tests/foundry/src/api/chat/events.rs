@@ -9,16 +9,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    answer::{self, Facts, PROMPT_FILTER, SAFE, put},
+    answer::{self, Facts, PADDING, PROMPT_FILTER, SAFE, put},
     deployment::Size,
     errors,
     foundry::Foundry,
     record::Usage,
     sse::{self, Chunk, Next},
 };
-
-/// Padding that hides a token's length from who can see only sizes.
-const PADDING: &str = "Q7hT2xVbK9mZcW4s";
 
 /// The chunks of one stream, made as they are asked for.
 #[derive(Debug)]

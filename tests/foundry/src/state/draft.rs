@@ -1,0 +1,229 @@
+//! A response as it will be, and how it looks on its way there.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    answer::{self, Answer},
+    deployment::Size,
+    record::Usage,
+};
+
+/// Where a response stands (Responses API reference, `status`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Queued,
+    InProgress,
+    Completed,
+    Incomplete,
+    Cancelled,
+}
+
+/// Everything about a response that is known when it is asked for.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) id: String,
+    pub(crate) created: u64,
+    pub(crate) answer: Arc<Answer>,
+    pub(crate) size: Size,
+    pub(crate) usage: Usage,
+    /// The fields that repeat the request or its defaults.
+    pub(crate) echo: Map<String, Value>,
+    /// Characters of the prompt: the content filter reports them.
+    pub(crate) prompt_end: u64,
+    pub(crate) reasoning_id: String,
+    /// Sealed reasoning, if the request asked for it.
+    pub(crate) encrypted: Option<String>,
+    pub(crate) item_id: String,
+    /// The function that the caller makes the model call, instead of a message.
+    pub(crate) function: Option<Function>,
+}
+
+/// A call of one of the caller's functions.
+#[derive(Debug)]
+pub(crate) struct Function {
+    pub(crate) name: String,
+    pub(crate) call_id: String,
+}
+
+impl Status {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+            Self::Incomplete => "incomplete",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing will change any more.
+    pub(crate) fn is_final(self) -> bool {
+        match self {
+            Self::Queued | Self::InProgress => false,
+            Self::Completed | Self::Incomplete | Self::Cancelled => true,
+        }
+    }
+}
+
+impl Draft {
+    /// How it ends unless it is stopped.
+    pub(crate) fn ending(&self) -> Status {
+        if self.size.capped {
+            Status::Incomplete
+        } else {
+            Status::Completed
+        }
+    }
+
+    /// The response at that moment. Output and usage are there once it has ended by itself; a cancelled
+    /// one has neither.
+    pub(crate) fn object(&self, status: Status, completed: u64) -> Value {
+        let is_done = matches!(status, Status::Completed | Status::Incomplete);
+        let mut object = self.echo.clone();
+        let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
+        put("id", json!(self.id));
+        put("object", json!("response"));
+        put("created_at", json!(self.created));
+        put("status", json!(status.name()));
+        put("error", Value::Null);
+        let is_complete = status == Status::Completed;
+        put(
+            "completed_at",
+            if is_complete {
+                json!(completed)
+            } else {
+                Value::Null
+            },
+        );
+        let is_capped = status == Status::Incomplete;
+        let details = json!({"reason": "max_output_tokens"});
+        put(
+            "incomplete_details",
+            if is_capped { details } else { Value::Null },
+        );
+        put(
+            "output",
+            if is_done {
+                Value::Array(self.output())
+            } else {
+                json!([])
+            },
+        );
+        put(
+            "usage",
+            if is_done {
+                usage(self.usage)
+            } else {
+                Value::Null
+            },
+        );
+        if is_done {
+            put("content_filters", self.filters());
+        }
+        Value::Object(object)
+    }
+
+    /// The finished output items.
+    pub(crate) fn output(&self) -> Vec<Value> {
+        let reasoning = (self.size.reasoning > 0).then(|| self.reasoning());
+        let item = (self.size.visible > 0).then(|| self.item(&self.text(), self.ending()));
+        reasoning.into_iter().chain(item).collect()
+    }
+
+    /// The reasoning item, without the reasoning.
+    pub(crate) fn reasoning(&self) -> Value {
+        let mut item = json!({"id": self.reasoning_id, "type": "reasoning", "summary": []});
+        if let (Some(sealed), Some(fields)) = (&self.encrypted, item.as_object_mut()) {
+            fields.insert("encrypted_content".to_owned(), json!(sealed));
+        }
+        item
+    }
+
+    /// The message or the function call, with so much text.
+    pub(crate) fn item(&self, text: &str, status: Status) -> Value {
+        let status = status.name();
+        match &self.function {
+            Some(function) => json!({
+                "id": self.item_id, "type": "function_call", "status": status, "arguments": text,
+                "call_id": function.call_id, "name": function.name,
+            }),
+            None => {
+                let is_started = status == Status::InProgress.name();
+                let content = if is_started {
+                    json!([])
+                } else {
+                    json!([part(text)])
+                };
+                json!({
+                    "id": self.item_id, "type": "message", "status": status, "role": "assistant",
+                    "content": content,
+                })
+            }
+        }
+    }
+
+    /// The whole text of the message, or the arguments of the call.
+    pub(crate) fn text(&self) -> String {
+        self.pieces().concat()
+    }
+
+    /// The text by token.
+    pub(crate) fn pieces(&self) -> Vec<String> {
+        let tokens = 0..self.size.visible;
+        let mut pieces: Vec<String> = tokens
+            .map(|index| self.answer.token(index).to_owned())
+            .collect();
+        if self.function.is_some() {
+            if let Some(first) = pieces.first_mut() {
+                first.insert_str(0, "{\"text\":\"");
+            }
+            // A call that was cut is no JSON.
+            if let Some(last) = pieces.last_mut().filter(|_| !self.size.capped) {
+                last.push_str("\"}");
+            }
+        }
+        pieces
+    }
+
+    /// Azure's annotations: one of the prompt, one of the completion.
+    fn filters(&self) -> Value {
+        let safe: Value = serde_json::from_str(answer::SAFE).unwrap_or_default();
+        let mut prompt = safe.clone();
+        let jailbreak = json!({"detected": false, "filtered": false});
+        if let Some(prompt) = prompt.as_object_mut() {
+            prompt.insert("jailbreak".to_owned(), jailbreak);
+        }
+        let entry = |source: &str, results: Value, end: u64| {
+            json!({
+                "blocked": false, "source_type": source, "content_filter_raw": [],
+                "content_filter_results": results,
+                "content_filter_offsets": {"start_offset": 0, "end_offset": end, "check_offset": 0},
+            })
+        };
+        let end = u64::try_from(self.text().len()).unwrap_or(u64::MAX);
+        json!([
+            entry("prompt", prompt, self.prompt_end),
+            entry("completion", safe, end),
+        ])
+    }
+}
+
+/// The one content part of a message.
+pub(crate) fn part(text: &str) -> Value {
+    json!({"type": "output_text", "annotations": [], "logprobs": [], "text": text})
+}
+
+/// The usage object of the Responses API.
+pub(crate) fn usage(usage: Usage) -> Value {
+    json!({
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {
+            "cached_tokens": usage.cached_tokens, "cache_write_tokens": usage.cache_write_tokens,
+        },
+        "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.total(),
+    })
+}
