@@ -46,3 +46,13 @@ async fn the_python_sdk_of_openai_understands_the_simulator() -> Result<()> {
     let python = paths::clients()?.join("venv/bin/python");
     run(&python, "foundry_openai.py", &sim).await
 }
+
+#[tokio::test]
+async fn the_python_sdk_of_anthropic_understands_the_simulator() -> Result<()> {
+    let sim = sim(&[
+        "claude-sonnet-5-5",
+        "thinker=claude-sonnet-5-5,reasoning=7,cached=5,cache_write=2",
+    ])?;
+    let python = paths::clients()?.join("venv/bin/python");
+    run(&python, "foundry_anthropic.py", &sim).await
+}

@@ -2,5 +2,6 @@
 
 pub(crate) mod chat;
 pub(crate) mod conversations;
+pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod responses;

@@ -23,6 +23,8 @@ pub(crate) struct Keyring(RwLock<HashMap<String, Arc<str>>>);
 pub(crate) enum Form {
     /// `api-key: KEY`
     ApiKey,
+    /// `x-api-key: KEY`, as Anthropic has it.
+    XApiKey,
     /// `authorization: Bearer KEY`
     Bearer,
 }
@@ -76,7 +78,7 @@ pub(crate) fn shown<'a>(headers: &'a HeaderMap, forms: &[Form]) -> Option<&'a st
         .find(|form| headers.contains_key(form.header()))?;
     let value = headers.get(form.header())?.to_str().ok()?;
     match form {
-        Form::ApiKey => Some(value),
+        Form::ApiKey | Form::XApiKey => Some(value),
         Form::Bearer => {
             let (scheme, key) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
@@ -88,6 +90,7 @@ impl Form {
     fn header(self) -> HeaderName {
         match self {
             Self::ApiKey => HeaderName::from_static("api-key"),
+            Self::XApiKey => HeaderName::from_static("x-api-key"),
             Self::Bearer => header::AUTHORIZATION,
         }
     }

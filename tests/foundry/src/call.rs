@@ -4,11 +4,12 @@
 use std::{cell::RefCell, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use crate::{
     deployment::Deployment,
     errors::Failure,
+    family::{self, Work},
     foundry::Foundry,
     limits::Cost,
     record::Usage,
@@ -25,6 +26,7 @@ pub(crate) struct Call<'a> {
     pub(crate) place: Place<'a>,
     /// The segments of the path for which the table of routes has `{}`.
     pub(crate) ids: [&'a str; 2],
+    pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a Bytes,
     pub(crate) query: &'a str,
     /// Fingerprint of the accepted key.
@@ -70,18 +72,20 @@ impl<'a> Call<'a> {
     }
 
     /// The deployment that the path names, if this surface has it there.
-    pub(crate) fn named(&self) -> Result<Option<Arc<Deployment>>, Failure> {
+    pub(crate) fn named(&self, work: Work) -> Result<Option<Arc<Deployment>>, Failure> {
         match self.surface() {
-            Surface::Deployment { name, .. } => self.deployment(name).map(Some),
-            Surface::V1 | Surface::Dated { .. } => Ok(None),
+            Surface::Deployment { name, .. } => self.deployment(name, work).map(Some),
+            Surface::V1 | Surface::Dated { .. } | Surface::Anthropic => Ok(None),
         }
     }
 
-    /// The deployment of that name. Whatever comes of the request, its record has it.
-    pub(crate) fn deployment(&self, name: &str) -> Result<Arc<Deployment>, Failure> {
+    /// The deployment of that name, whose model has to do that work. Whatever comes of the request, its
+    /// record has it.
+    pub(crate) fn deployment(&self, name: &str, work: Work) -> Result<Arc<Deployment>, Failure> {
         let found = self.foundry.deployments.get(name);
         let found = Arc::clone(found.ok_or_else(Failure::no_deployment)?);
-        *self.found.borrow_mut() = Some(Arc::clone(&found));
+        self.concerns(&found);
+        family::check(&found.model, work)?;
         Ok(found)
     }
 

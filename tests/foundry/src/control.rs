@@ -6,9 +6,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
-    exchange,
     faults::{self, Fault},
     foundry::Foundry,
+    response,
     stream::Body,
 };
 
@@ -50,7 +50,7 @@ pub(crate) fn control(foundry: &Foundry, parts: &Parts, body: &Bytes) -> Respons
 
 fn show(value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {
-        Ok(bytes) => exchange::json(StatusCode::OK, bytes.into()),
+        Ok(bytes) => response::json(StatusCode::OK, bytes.into()),
         Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
@@ -77,5 +77,5 @@ fn done() -> Response<Body> {
 
 fn refuse(status: StatusCode, message: &str) -> Response<Body> {
     let body = json!({"error": {"code": "sim_control", "message": message}});
-    exchange::json(status, Bytes::from(body.to_string()))
+    response::json(status, Bytes::from(body.to_string()))
 }

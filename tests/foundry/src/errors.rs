@@ -1,4 +1,4 @@
-//! Foundry's error bodies: at least three shapes, each where Foundry uses it.
+//! Foundry's error bodies: at least four shapes, each where Foundry uses it.
 
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
@@ -10,6 +10,8 @@ pub(crate) struct Failure {
     pub(crate) body: Value,
     /// Headers beside those that every response carries; boxed, since a map is large in a `Result`.
     pub(crate) headers: Box<HeaderMap>,
+    /// Azure itself refuses, in its own shape, whichever API was asked.
+    is_front_door: bool,
 }
 
 impl Failure {
@@ -18,12 +20,41 @@ impl Failure {
             status,
             body,
             headers: Box::default(),
+            is_front_door: false,
         }
+    }
+
+    fn front_door(self) -> Self {
+        Self {
+            is_front_door: true,
+            ..self
+        }
+    }
+
+    /// The body, in Anthropic's shape unless the API was never reached.
+    pub(crate) fn anthropic_body(&self, request_id: &str) -> Value {
+        if self.is_front_door {
+            return self.body.clone();
+        }
+        let message = self.body.pointer("/error/message").and_then(Value::as_str);
+        let kind = match self.status.as_u16() {
+            400 | 422 => "invalid_request_error",
+            401 => "authentication_error",
+            402 => "billing_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            408 | 504 => "timeout_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            529 => "overloaded_error",
+            _ => "api_error",
+        };
+        anthropic(kind, message.unwrap_or("Error"), Some(request_id))
     }
 
     /// The plain shape `{"error":{"code","message"}}` of the resource's front door.
     pub(crate) fn coded(status: StatusCode, code: &str, message: &str) -> Self {
-        Self::new(status, json!({"error": {"code": code, "message": message}}))
+        Self::new(status, json!({"error": {"code": code, "message": message}})).front_door()
     }
 
     /// OpenAI's shape, for what the model's own API finds wrong with a request.
@@ -57,6 +88,36 @@ impl Failure {
             StatusCode::UNAUTHORIZED,
             json!({"statusCode": 401, "message": message}),
         )
+        .front_door()
+    }
+
+    /// The same, where Anthropic's API is behind the door.
+    pub(crate) fn access_denied() -> Self {
+        let message = "Access denied due to invalid subscription key or wrong API endpoint. Make sure \
+                       to provide a valid key for an active subscription and use a correct regional \
+                       API endpoint for your resource.";
+        Self::coded(StatusCode::UNAUTHORIZED, "401", message)
+    }
+
+    /// An API that a model of its family does not have.
+    pub(crate) fn unsupported_operation(operation: &str, model: &str) -> Self {
+        let message = format!(
+            "The {operation} operation does not work with the specified model, {model}. Please choose \
+             different model and try again. You can learn more about which models can be used with \
+             each operation here: https://go.microsoft.com/fwlink/?linkid=2197993."
+        );
+        Self::coded(StatusCode::BAD_REQUEST, "OperationNotSupported", &message)
+    }
+
+    /// The Responses API, asked for a model that does not have it.
+    pub(crate) fn unsupported_model() -> Self {
+        Self::coded(StatusCode::BAD_REQUEST, "BadRequest", "Model not supported")
+    }
+
+    /// One of OpenAI's APIs, asked for Claude.
+    pub(crate) fn unsupported_api() -> Self {
+        let message = "The requested API is not supported for this model.";
+        Self::coded(StatusCode::BAD_REQUEST, "api_not_supported", message)
     }
 
     /// A wrong path, method or api-version. The code is a string.
@@ -95,6 +156,7 @@ impl Failure {
             status: StatusCode::TOO_MANY_REQUESTS,
             body,
             headers: Box::new(headers),
+            is_front_door: false,
         }
     }
 
@@ -111,7 +173,8 @@ impl Failure {
             status if status.is_server_error() => Self::new(status, server_error()),
             status => {
                 let reason = status.canonical_reason().unwrap_or("Error");
-                Self::coded(status, status.as_str(), reason)
+                let code = status.as_str();
+                Self::new(status, json!({"error": {"code": code, "message": reason}}))
             }
         }
     }
@@ -123,4 +186,13 @@ pub(crate) fn server_error() -> Value {
         "message": "The server had an error processing your request. Sorry about that!",
         "type": "server_error", "param": null, "code": null,
     }})
+}
+
+/// Anthropic's shape.
+pub(crate) fn anthropic(kind: &str, message: &str, request_id: Option<&str>) -> Value {
+    let mut body = json!({"type": "error", "error": {"type": kind, "message": message}});
+    if let (Some(id), Some(fields)) = (request_id, body.as_object_mut()) {
+        fields.insert("request_id".to_owned(), json!(id));
+    }
+    body
 }

@@ -14,7 +14,9 @@ use crate::{
 const MAX_CUSTOM: usize = 10;
 
 const APIM_REQUEST_ID: HeaderName = HeaderName::from_static("apim-request-id");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Anthropic's name of it.
+pub(crate) const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
 const REGION: HeaderName = HeaderName::from_static("x-ms-region");
 const DEPLOYMENT_NAME: HeaderName = HeaderName::from_static("x-ms-deployment-name");
@@ -47,6 +49,9 @@ fn is_standard(name: &HeaderName) -> bool {
             | "accept-charset"
             | "accept-encoding"
             | "accept-language"
+            | "anthropic-beta"
+            | "anthropic-dangerous-direct-browser-access"
+            | "anthropic-version"
             | "api-key"
             | "authorization"
             | "cache-control"
@@ -81,6 +86,7 @@ fn is_standard(name: &HeaderName) -> bool {
             | "user-agent"
             | "via"
             | "warning"
+            | "x-api-key"
             | "x-ms-client-request-id"
     )
 }
@@ -100,8 +106,23 @@ pub(crate) fn check_custom(headers: &HeaderMap) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A fresh id, in the form of the API that was asked.
+pub(crate) fn request_id(foundry: &Foundry, is_anthropic: bool) -> HeaderValue {
+    if is_anthropic {
+        let id = foundry.object_id("req");
+        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static(""))
+    } else {
+        uuid(foundry)
+    }
+}
+
 /// Headers of every response: ids, region, and the caller's custom headers, which Foundry returns.
-pub(crate) fn put_common(foundry: &Foundry, request: &HeaderMap, response: &mut HeaderMap) {
+pub(crate) fn put_common(
+    foundry: &Foundry,
+    request: &HeaderMap,
+    (name, id): (HeaderName, HeaderValue),
+    response: &mut HeaderMap,
+) {
     for (name, value) in request {
         if !is_standard(name) && !response.contains_key(name) {
             response.append(name.clone(), value.clone());
@@ -111,7 +132,7 @@ pub(crate) fn put_common(foundry: &Foundry, request: &HeaderMap, response: &mut 
         response.insert(CLIENT_REQUEST_ID, id.clone());
     }
     response.insert(APIM_REQUEST_ID, uuid(foundry));
-    response.insert(REQUEST_ID, uuid(foundry));
+    response.insert(name, id);
     response.insert(REGION, foundry.region.clone());
     response.insert(
         header::STRICT_TRANSPORT_SECURITY,

@@ -4,7 +4,7 @@ use http::Method;
 
 use crate::{
     api::{
-        chat, conversations, models,
+        chat, conversations, messages, models,
         responses::{count, create, stored},
     },
     call::Handler,
@@ -28,6 +28,8 @@ pub(crate) struct Route {
 const MODEL: &[Kind] = &[Kind::Deployment, Kind::V1];
 /// Nothing in the path names a deployment.
 const RESOURCE: &[Kind] = &[Kind::Dated, Kind::V1];
+/// Anthropic's paths. Foundry has neither its models nor its batches there.
+const CLAUDE: &[Kind] = &[Kind::Anthropic];
 
 #[rustfmt::skip]
 static ROUTES: &[Route] = &[
@@ -49,6 +51,9 @@ static ROUTES: &[Route] = &[
     post(RESOURCE, "conversations/{}/items", "Conversations_CreateItems", conversations::create_items),
     get(RESOURCE, "conversations/{}/items/{}", "Conversations_GetItem", conversations::get_item),
     delete(RESOURCE, "conversations/{}/items/{}", "Conversations_DeleteItem", conversations::delete_item),
+    // Anthropic
+    post(CLAUDE, "v1/messages", "Messages_Create", messages::create),
+    post(CLAUDE, "v1/messages/count_tokens", "Messages_CountTokens", messages::count_tokens),
     // Models
     get(RESOURCE, "models", "Models_List", models::list),
     get(RESOURCE, "models/{}", "Models_Get", models::one),

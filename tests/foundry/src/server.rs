@@ -24,7 +24,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{config::Config, control, errors::Failure, exchange, foundry::Foundry, stream::Body};
+use crate::{config::Config, control, exchange, foundry::Foundry, stream::Body};
 
 /// Foundry's own limit is not documented; this one fits every request with images.
 const MAX_BODY: usize = 64 << 20;
@@ -168,7 +168,7 @@ async fn respond(foundry: Arc<Foundry>, request: Request<Incoming>) -> Response<
     let (parts, body) = request.into_parts();
     let body = match Limited::new(body, MAX_BODY).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(_) => return exchange::refuse(&foundry, &parts, &Failure::too_large()),
+        Err(_) => return exchange::refuse_body(&foundry, &parts),
     };
     if parts.uri.path().starts_with(control::PREFIX) {
         return control::control(&foundry, &parts, &body);

@@ -12,6 +12,8 @@ pub(crate) enum Surface<'a> {
     Dated { version: &'a str },
     /// `/openai/deployments/{name}/...?api-version=`
     Deployment { name: &'a str, version: &'a str },
+    /// `/anthropic/...`: Claude, in the shapes of Anthropic.
+    Anthropic,
 }
 
 /// The kinds of [`Surface`], as the table of routes names them.
@@ -20,6 +22,7 @@ pub(crate) enum Kind {
     V1,
     Dated,
     Deployment,
+    Anthropic,
 }
 
 /// Where a request goes.
@@ -35,18 +38,33 @@ pub(crate) struct Place<'a> {
 /// The forms of credentials that a path takes; known before the rest, since the key is judged first.
 /// Foundry's dated surface takes only Entra tokens as bearer.
 pub(crate) fn credentials(path: &str) -> &'static [Form] {
-    if path.starts_with("/openai/v1/") || path.starts_with(PROJECTS) {
+    if is_anthropic(path) {
+        &[Form::XApiKey, Form::ApiKey, Form::Bearer]
+    } else if path.starts_with("/openai/v1/") || path.starts_with(PROJECTS) {
         &[Form::ApiKey, Form::Bearer]
     } else {
         &[Form::ApiKey]
     }
 }
 
+/// Whether a path belongs to Anthropic's surface, which reports failures in a shape of its own.
+pub(crate) fn is_anthropic(path: &str) -> bool {
+    path.starts_with(ANTHROPIC)
+}
+
+const ANTHROPIC: &str = "/anthropic/";
 const PROJECTS: &str = "/api/projects/";
 
 impl<'a> Place<'a> {
     /// Finds the surface, or tells in Foundry's words that there is none.
     pub(crate) fn of(path: &'a str, query: &'a str) -> Result<Self, Failure> {
+        if let Some(rest) = path.strip_prefix(ANTHROPIC) {
+            return Ok(Self {
+                surface: Surface::Anthropic,
+                project: None,
+                rest,
+            });
+        }
         let (project, path) = match path.strip_prefix(PROJECTS) {
             Some(rest) => {
                 let (name, _) = rest.split_once('/').ok_or_else(Failure::no_resource)?;
@@ -91,13 +109,14 @@ impl Surface<'_> {
             Self::V1 => Kind::V1,
             Self::Dated { .. } => Kind::Dated,
             Self::Deployment { .. } => Kind::Deployment,
+            Self::Anthropic => Kind::Anthropic,
         }
     }
 
     /// The first version with `stream_options` is 2024-09-01-preview; older ones answer 400.
     pub(crate) fn has_stream_options(&self) -> bool {
         match self {
-            Self::V1 => true,
+            Self::V1 | Self::Anthropic => true,
             Self::Dated { version } | Self::Deployment { version, .. } => *version >= "2024-09-01",
         }
     }
@@ -105,7 +124,7 @@ impl Surface<'_> {
     /// The version's name, as error messages have it.
     pub(crate) fn version(&self) -> &str {
         match self {
-            Self::V1 => "v1",
+            Self::V1 | Self::Anthropic => "v1",
             Self::Dated { version } | Self::Deployment { version, .. } => version,
         }
     }

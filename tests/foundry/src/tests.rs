@@ -6,6 +6,7 @@ mod client;
 mod control;
 mod faults;
 mod limits;
+mod messages;
 mod responses;
 mod settings;
 mod stream;

@@ -6,6 +6,7 @@ use crate::{
     answer::{self, Facts},
     call::{Call, Job, Reply},
     errors::Failure,
+    family::Work,
     surface::Surface,
 };
 
@@ -18,11 +19,11 @@ use request::ChatRequest;
 /// `POST chat/completions`
 pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
     // The dated surface names the deployment in the path, and ignores the body's model.
-    let mut deployment = call.named()?;
+    let mut deployment = call.named(Work::Chat)?;
     let request = ChatRequest::read(call.body)?;
     if deployment.is_none() {
         let model = request.model.as_deref().ok_or_else(Failure::no_model)?;
-        deployment = Some(call.deployment(model)?);
+        deployment = Some(call.deployment(model, Work::Chat)?);
     }
     let deployment = deployment.ok_or_else(Failure::no_deployment)?;
     check_stream_options(call, &request)?;

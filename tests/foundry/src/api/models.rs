@@ -39,7 +39,7 @@ fn names<'a>(call: &Call<'a>) -> BTreeSet<&'a str> {
 /// The shape of an entry on this surface.
 fn form(call: &Call<'_>) -> fn(&str) -> Value {
     match call.surface() {
-        Surface::V1 => v1,
+        Surface::V1 | Surface::Anthropic => v1,
         Surface::Dated { .. } | Surface::Deployment { .. } => dated,
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     call::{Call, Job, Reply},
     deployment::Deployment,
     errors::Failure,
+    family::Work,
     foundry::Foundry,
     limits::Cost,
     script::End,
@@ -93,7 +94,7 @@ pub(crate) fn deployment(call: &Call<'_>, body: &Object) -> Result<Arc<Deploymen
         .find_map(|name| body.get(name)?.get("name")?.as_str())
         .filter(|_| call.place.project.is_some());
     let model = body.text("model")?.or(agent);
-    call.deployment(model.ok_or_else(|| missing("model"))?)
+    call.deployment(model.ok_or_else(|| missing("model"))?, Work::Responses)
 }
 
 fn mode(body: &Object) -> Result<Mode, Failure> {

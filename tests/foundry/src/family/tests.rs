@@ -1,0 +1,27 @@
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn models_answer_their_own_apis() {
+    let yes = |model, work| assert!(check(model, work).is_ok(), "{model} {work:?}");
+    yes("gpt-5-2025-08-07", Work::Chat);
+    yes("gpt-5-2025-08-07", Work::Responses);
+    yes("DeepSeek-V4", Work::Chat);
+    yes("claude-sonnet-5-5", Work::Messages);
+    for work in [Work::Chat, Work::Responses, Work::Messages] {
+        yes("my-own", work);
+    }
+}
+
+#[test]
+fn others_are_refused_in_the_words_of_azure() {
+    let no = |model, work, code| {
+        let failure = check(model, work).unwrap_err();
+        assert_eq!(failure.status, 400);
+        assert_eq!(failure.body["error"]["code"], code, "{model} {work:?}");
+    };
+    no("claude-sonnet-5-5", Work::Chat, json!("api_not_supported"));
+    no("grok-4.1", Work::Responses, json!("BadRequest"));
+    no("gpt-5", Work::Messages, json!("OperationNotSupported"));
+}
