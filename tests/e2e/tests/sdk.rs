@@ -42,6 +42,8 @@ async fn the_python_sdk_of_openai_understands_the_simulator() -> Result<()> {
     let sim = sim(&[
         "gpt-5=gpt-5-2025-08-07",
         "thinker=gpt-5-2025-08-07,reasoning=7,cached=5",
+        "text-embedding-3-small",
+        "gpt-3.5-turbo-instruct",
     ])?;
     let python = paths::clients()?.join("venv/bin/python");
     run(&python, "foundry_openai.py", &sim).await

@@ -1,7 +1,9 @@
 //! The APIs that the simulator speaks, a file each; `routes` says which path leads where.
 
 pub(crate) mod chat;
+pub(crate) mod completions;
 pub(crate) mod conversations;
+pub(crate) mod embeddings;
 pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod responses;

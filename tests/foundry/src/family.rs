@@ -8,6 +8,9 @@ use crate::errors::Failure;
 enum Family {
     /// OpenAI's chat models.
     Chat,
+    /// Models of legacy completions.
+    Instruct,
+    Embeddings,
     /// Chat models of others, which know chat completions only.
     Partner,
     Claude,
@@ -18,12 +21,19 @@ enum Family {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     Chat,
+    Completions,
     Responses,
     Messages,
+    Embeddings,
 }
 
 /// Beginnings of names. The first that fits decides.
 const NAMES: &[(&str, Family)] = &[
+    ("gpt-3.5-turbo-instruct", Family::Instruct),
+    ("gpt-35-turbo-instruct", Family::Instruct),
+    ("davinci", Family::Instruct),
+    ("babbage", Family::Instruct),
+    ("text-embedding", Family::Embeddings),
     ("gpt-", Family::Chat),
     ("o1", Family::Chat),
     ("o3", Family::Chat),
@@ -48,6 +58,8 @@ pub(crate) fn check(model: &str, work: Work) -> Result<(), Failure> {
     let can = match (family, work) {
         (Family::Any, _) => true,
         (Family::Chat, work) => matches!(work, Work::Chat | Work::Responses),
+        (Family::Instruct, work) => work == Work::Completions,
+        (Family::Embeddings, work) => work == Work::Embeddings,
         (Family::Partner, work) => work == Work::Chat,
         (Family::Claude, work) => work == Work::Messages,
     };
@@ -57,9 +69,19 @@ pub(crate) fn check(model: &str, work: Work) -> Result<(), Failure> {
     Err(match (family, work) {
         (Family::Claude, _) => Failure::unsupported_api(),
         (_, Work::Responses) => Failure::unsupported_model(),
-        (_, Work::Chat) => Failure::unsupported_operation("chatCompletion", model),
-        (_, Work::Messages) => Failure::unsupported_operation("messages", model),
+        (_, work) => Failure::unsupported_operation(name(work), model),
     })
+}
+
+/// Azure's word for the work.
+fn name(work: Work) -> &'static str {
+    match work {
+        Work::Chat => "chatCompletion",
+        Work::Completions => "completion",
+        Work::Responses => "responses",
+        Work::Messages => "messages",
+        Work::Embeddings => "embeddings",
+    }
 }
 
 #[cfg(test)]

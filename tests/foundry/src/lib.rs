@@ -28,6 +28,7 @@ mod foundry;
 mod headers;
 mod limits;
 mod measure;
+mod prompts;
 mod record;
 mod response;
 mod routes;

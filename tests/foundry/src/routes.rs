@@ -4,7 +4,7 @@ use http::Method;
 
 use crate::{
     api::{
-        chat, conversations, messages, models,
+        chat, completions, conversations, embeddings, messages, models,
         responses::{count, create, stored},
     },
     call::Handler,
@@ -34,6 +34,8 @@ const CLAUDE: &[Kind] = &[Kind::Anthropic];
 #[rustfmt::skip]
 static ROUTES: &[Route] = &[
     post(MODEL, "chat/completions", "ChatCompletions_Create", chat::create),
+    post(MODEL, "completions", "Completions_Create", completions::create),
+    post(MODEL, "embeddings", "Embeddings_Create", embeddings::create),
     // Responses
     post(RESOURCE, "responses", "Responses_Create", create::create),
     get(RESOURCE, "responses/{}", "Responses_Get", stored::get),

@@ -7,6 +7,7 @@ mod control;
 mod faults;
 mod limits;
 mod messages;
+mod older;
 mod responses;
 mod settings;
 mod stream;
