@@ -29,6 +29,34 @@ def refused(kind, call):
     raise AssertionError(f"no {kind.__name__}")
 
 
+def images():
+    options = {"model": "gpt-image-2", "prompt": "a small vessel", "quality": "low"}
+    answer = v1.images.generate(**options)
+    assert answer.data[0].b64_json and answer.usage.output_tokens == 272 and answer.size == "1024x1024"
+    events = [e for e in v1.images.generate(**options, stream=True, partial_images=1)]
+    assert [e.type for e in events] == ["image_generation.partial_image", "image_generation.completed"]
+    assert events[-1].usage.output_tokens == 372
+
+
+def moderations():
+    answer = v1.moderations.create(input=["peace", "they kill"])
+    assert [result.flagged for result in answer.results] == [False, True]
+    assert answer.results[1].categories.violence
+
+
+def speech():
+    options = {"model": "gpt-4o-mini-tts", "input": "Hello there", "voice": "alloy"}
+    assert len(v1.audio.speech.create(**options).read()) == 960
+    with v1.audio.speech.with_streaming_response.create(**options, response_format="wav") as response:
+        assert response.headers["content-type"] == "audio/wav"
+        assert sum(map(len, response.iter_bytes())) == 960
+
+
+def models():
+    ids = [model.id for model in v1.models.list()]
+    assert "claude-sonnet-5-5" in ids and v1.models.retrieve("gpt-5-2025-08-07").object == "model"
+
+
 def responses():
     for client in (v1, dated, project):
         answer = client.responses.create(
@@ -225,6 +253,10 @@ def completions():
 CHECKS = [
     embeddings,
     completions,
+    images,
+    moderations,
+    speech,
+    models,
     responses,
     response_streams,
     response_function_calls,

@@ -11,13 +11,14 @@ use tests_support::{paths, workspace};
 /// More time than any of the clients needs on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-fn sim(deployments: &[&str]) -> Result<Sim> {
-    let deployments: Result<Vec<_>, _> = deployments.iter().map(|text| text.parse()).collect();
-    Ok(Sim::start(&Config {
-        deployments: deployments?,
+/// A simulator with its usual deployments, and one more.
+fn sim(more: &str) -> Result<Sim> {
+    let mut config = Config {
         background_time: Duration::from_millis(400),
         ..Config::default()
-    })?)
+    };
+    config.deployments.push(more.parse()?);
+    Ok(Sim::start(&config)?)
 }
 
 /// Runs a client of `tests/e2e/clients` to its end; its own checks decide.
@@ -39,22 +40,20 @@ async fn run(program: &Path, script: &str, sim: &Sim) -> Result<()> {
 
 #[tokio::test]
 async fn the_python_sdk_of_openai_understands_the_simulator() -> Result<()> {
-    let sim = sim(&[
-        "gpt-5=gpt-5-2025-08-07",
-        "thinker=gpt-5-2025-08-07,reasoning=7,cached=5",
-        "text-embedding-3-small",
-        "gpt-3.5-turbo-instruct",
-    ])?;
+    let sim = sim("thinker=gpt-5-2025-08-07,reasoning=7,cached=5")?;
     let python = paths::clients()?.join("venv/bin/python");
     run(&python, "foundry_openai.py", &sim).await
 }
 
 #[tokio::test]
+async fn the_node_sdk_of_openai_understands_the_simulator() -> Result<()> {
+    let sim = sim("thinker=gpt-5-2025-08-07,reasoning=7,cached=5")?;
+    run(Path::new("node"), "foundry_openai.mjs", &sim).await
+}
+
+#[tokio::test]
 async fn the_python_sdk_of_anthropic_understands_the_simulator() -> Result<()> {
-    let sim = sim(&[
-        "claude-sonnet-5-5",
-        "thinker=claude-sonnet-5-5,reasoning=7,cached=5,cache_write=2",
-    ])?;
+    let sim = sim("thinker=claude-sonnet-5-5,reasoning=7,cached=5,cache_write=2")?;
     let python = paths::clients()?.join("venv/bin/python");
     run(&python, "foundry_anthropic.py", &sim).await
 }

@@ -125,6 +125,7 @@ pub(crate) fn put_usage(json: &mut String, usage: Usage) {
         cache_write_tokens: written,
         reasoning_tokens: reasoning,
         audio_tokens: audio,
+        ..
     } = usage;
     put(json, format_args!(r#"{{"completion_tokens":{completion}"#));
     put(

@@ -3,7 +3,11 @@
 pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod conversations;
+pub(crate) mod deployments;
 pub(crate) mod embeddings;
+pub(crate) mod images;
 pub(crate) mod messages;
 pub(crate) mod models;
+pub(crate) mod moderations;
 pub(crate) mod responses;
+pub(crate) mod speech;

@@ -52,7 +52,13 @@ pub(crate) struct Job {
 /// An answer, before faults.
 pub(crate) enum Reply {
     Whole(Whole),
+    /// Server-sent events.
     Events(Box<dyn Events>),
+    /// Something else, piece by piece.
+    Stream {
+        content_type: &'static str,
+        events: Box<dyn Events>,
+    },
 }
 
 /// An answer in one piece.
@@ -64,6 +70,7 @@ pub(crate) struct Whole {
     pub(crate) usage: Usage,
 }
 
+pub(crate) const EVENTS: &str = "text/event-stream; charset=utf-8";
 pub(crate) const JSON: &str = "application/json";
 
 impl<'a> Call<'a> {

@@ -18,9 +18,20 @@ const DEFAULT_BACKGROUND_TIME: Duration = Duration::from_secs(1);
 pub(crate) const DEFAULT_RECORD: usize = 10_000;
 pub(crate) const DEFAULT_REGION: &str = "Sweden Central";
 /// Unlimited, so that a benchmark meets no limit that it did not ask for.
-pub(crate) const DEFAULT_DEPLOYMENTS: [&str; 2] = [
+pub(crate) const DEFAULT_DEPLOYMENTS: [&str; 13] = [
     "gpt-4o-mini=gpt-4o-mini-2024-07-18",
     "gpt-4o=gpt-4o-2024-11-20",
+    "gpt-5=gpt-5-2025-08-07",
+    "gpt-5-mini=gpt-5-mini-2025-08-07",
+    "gpt-5.5=gpt-5.5-2026-04-23",
+    "claude-sonnet-5-5",
+    "claude-haiku-5-5",
+    "text-embedding-3-small",
+    "text-embedding-3-large",
+    "gpt-3.5-turbo-instruct",
+    "gpt-image-2=gpt-image-2-2026-04-21",
+    "gpt-4o-mini-tts=gpt-4o-mini-tts-2025-12-15",
+    "omni-moderation-latest",
 ];
 /// Azure grants older chat models six requests per thousand tokens of a minute. It grants tokens by
 /// the thousand, so a smaller limit, as tests have it, says nothing about requests.

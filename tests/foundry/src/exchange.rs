@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     auth::{self, Credential},
-    call::{Call, JSON, Job, Reply, Whole},
+    call::{Call, EVENTS, JSON, Job, Reply, Whole},
     errors::Failure,
     faults::Fault,
     foundry::Foundry,
@@ -17,6 +17,7 @@ use crate::{
     record::Outcome,
     response,
     routes::{self, Route},
+    sse::Events,
     stream::{Body, Pace, Stop, Stream},
     surface::{self, Place},
     ticket::Ticket,
@@ -164,16 +165,13 @@ impl<'a> Exchange<'a> {
             ticket.charged = None;
         }
         let reply = (admitted.job.reply)();
-        let streaming = matches!(reply, Reply::Events(_));
+        let streaming = !matches!(reply, Reply::Whole(_));
         let mut response = match reply {
-            Reply::Events(events) => {
-                ticket.status = Some(StatusCode::OK.as_u16());
-                let pace = Pace {
-                    interval: self.foundry.token_interval,
-                    end_delay: self.foundry.end_delay,
-                };
-                response::events(Stream::new(events, ticket, pace, Stop::of(fault)))
-            }
+            Reply::Events(events) => self.stream(EVENTS, events, fault, ticket),
+            Reply::Stream {
+                content_type,
+                events,
+            } => self.stream(content_type, events, fault, ticket),
             Reply::Whole(whole) => {
                 ticket.status = Some(whole.status.as_u16());
                 ticket.usage = whole.usage;
@@ -188,6 +186,22 @@ impl<'a> Exchange<'a> {
             }
         }
         self.finish(fault, response)
+    }
+
+    fn stream(
+        &self,
+        content_type: &'static str,
+        events: Box<dyn Events>,
+        fault: &Fault,
+        mut ticket: Ticket,
+    ) -> Response<Body> {
+        ticket.status = Some(StatusCode::OK.as_u16());
+        let pace = Pace {
+            interval: self.foundry.token_interval,
+            end_delay: self.foundry.end_delay,
+        };
+        let stream = Stream::new(events, ticket, pace, Stop::of(fault));
+        response::stream(content_type, stream)
     }
 
     /// The answer that a fault prescribes.

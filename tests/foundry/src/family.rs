@@ -11,6 +11,9 @@ enum Family {
     /// Models of legacy completions.
     Instruct,
     Embeddings,
+    Images,
+    Speech,
+    Moderation,
     /// Chat models of others, which know chat completions only.
     Partner,
     Claude,
@@ -25,6 +28,9 @@ pub(crate) enum Work {
     Responses,
     Messages,
     Embeddings,
+    Images,
+    Speech,
+    Moderations,
 }
 
 /// Beginnings of names. The first that fits decides.
@@ -34,6 +40,11 @@ const NAMES: &[(&str, Family)] = &[
     ("davinci", Family::Instruct),
     ("babbage", Family::Instruct),
     ("text-embedding", Family::Embeddings),
+    ("gpt-image", Family::Images),
+    ("dall-e", Family::Images),
+    ("tts", Family::Speech),
+    ("omni-moderation", Family::Moderation),
+    ("text-moderation", Family::Moderation),
     ("gpt-", Family::Chat),
     ("o1", Family::Chat),
     ("o3", Family::Chat),
@@ -48,29 +59,55 @@ const NAMES: &[(&str, Family)] = &[
 
 fn family(model: &str) -> Family {
     let model = model.to_ascii_lowercase();
+    if model.contains("-tts") {
+        return Family::Speech;
+    }
     let named = NAMES.iter().find(|(name, _)| model.starts_with(name));
     named.map_or(Family::Any, |(_, family)| *family)
 }
 
+/// Whether a model can do that work.
+pub(crate) fn can(model: &str, work: Work) -> bool {
+    match family(model) {
+        Family::Any => true,
+        Family::Chat => matches!(work, Work::Chat | Work::Responses),
+        Family::Instruct => work == Work::Completions,
+        Family::Embeddings => work == Work::Embeddings,
+        Family::Images => work == Work::Images,
+        Family::Speech => work == Work::Speech,
+        Family::Moderation => work == Work::Moderations,
+        Family::Partner => work == Work::Chat,
+        Family::Claude => work == Work::Messages,
+    }
+}
+
 /// Refuses work that the model cannot do, in the words of the API that was asked.
 pub(crate) fn check(model: &str, work: Work) -> Result<(), Failure> {
-    let family = family(model);
-    let can = match (family, work) {
-        (Family::Any, _) => true,
-        (Family::Chat, work) => matches!(work, Work::Chat | Work::Responses),
-        (Family::Instruct, work) => work == Work::Completions,
-        (Family::Embeddings, work) => work == Work::Embeddings,
-        (Family::Partner, work) => work == Work::Chat,
-        (Family::Claude, work) => work == Work::Messages,
-    };
-    if can {
+    if can(model, work) {
         return Ok(());
     }
-    Err(match (family, work) {
-        (Family::Claude, _) => Failure::unsupported_api(),
-        (_, Work::Responses) => Failure::unsupported_model(),
-        (_, work) => Failure::unsupported_operation(name(work), model),
+    Err(if family(model) == Family::Claude {
+        Failure::unsupported_api()
+    } else if work == Work::Responses {
+        Failure::unsupported_model()
+    } else {
+        Failure::unsupported_operation(name(work), model)
     })
+}
+
+/// Whose model it is: the catalogue's `format`.
+pub(crate) fn publisher(model: &str) -> &'static str {
+    match family(model) {
+        Family::Claude => "Anthropic",
+        Family::Partner => "Partner",
+        Family::Chat
+        | Family::Instruct
+        | Family::Embeddings
+        | Family::Images
+        | Family::Speech
+        | Family::Moderation
+        | Family::Any => "OpenAI",
+    }
 }
 
 /// Azure's word for the work.
@@ -81,6 +118,9 @@ fn name(work: Work) -> &'static str {
         Work::Responses => "responses",
         Work::Messages => "messages",
         Work::Embeddings => "embeddings",
+        Work::Images => "imageGenerations",
+        Work::Speech => "audioSpeech",
+        Work::Moderations => "moderations",
     }
 }
 

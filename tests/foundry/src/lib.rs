@@ -1,9 +1,9 @@
 //! A faithful Microsoft Foundry on loopback: what the gateway's tests, its benchmarks and people who
 //! try it out talk to instead of a paid resource.
 //!
-//! It speaks the dated and the v1 chat completions surface, whole and streamed, with Azure's odd
-//! chunks, headers, errors and limits; misbehaves when told to; and remembers what it received and
-//! what it would have billed. It runs no model: the answer is a fixed text, one word per token.
+//! It speaks Foundry's dated, v1 and project surfaces and Claude's, whole and streamed, with Azure's odd
+//! chunks, headers, errors and limits; misbehaves when told to; and remembers what it received, what it
+//! made and what it would have billed. It runs no model: the answer is a fixed text, one word per token.
 //!
 //! Words: a *deployment* is what a request names, its *model* what answers; a *chunk* is one SSE
 //! event; *billed* is what was really produced, also when the caller hung up.

@@ -93,6 +93,12 @@ pub struct Usage {
     /// Of the output: sound.
     #[serde(skip_serializing_if = "is_zero")]
     pub audio_tokens: u64,
+    /// Images produced.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub images: u64,
+    /// Characters read aloud.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub characters: u64,
 }
 
 /// Sums over requests that reached a model.
@@ -117,6 +123,12 @@ pub struct Totals {
     /// Of what was produced: sound.
     #[serde(skip_serializing_if = "is_zero")]
     pub audio_tokens: u64,
+    /// Images produced.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub images: u64,
+    /// Characters read aloud.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub characters: u64,
 }
 
 #[expect(
@@ -151,6 +163,8 @@ impl AddAssign for Usage {
         self.cache_write_tokens += other.cache_write_tokens;
         self.reasoning_tokens += other.reasoning_tokens;
         self.audio_tokens += other.audio_tokens;
+        self.images += other.images;
+        self.characters += other.characters;
     }
 }
 
@@ -163,6 +177,8 @@ impl Totals {
         self.cache_write_tokens += usage.cache_write_tokens;
         self.reasoning_tokens += usage.reasoning_tokens;
         self.audio_tokens += usage.audio_tokens;
+        self.images += usage.images;
+        self.characters += usage.characters;
     }
 }
 

@@ -39,9 +39,9 @@ pub(crate) fn cut(whole: &Whole, sent: usize) -> Response<Body> {
     response
 }
 
-pub(crate) fn events(stream: Stream) -> Response<Body> {
+pub(crate) fn stream(content_type: &'static str, stream: Stream) -> Response<Body> {
     let mut response = Response::new(Body::Stream(Box::new(stream)));
-    put_type("text/event-stream; charset=utf-8", response.headers_mut());
+    put_type(content_type, response.headers_mut());
     response
 }
 

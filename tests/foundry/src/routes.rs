@@ -1,11 +1,14 @@
-//! What the simulator speaks: the one table from method, surface and path to the code that answers.
+//! What the simulator speaks: the one table from method, surface and path to the code that answers. A path
+//! below `/api/projects/{p}` has the rows of the same path without it.
 
 use http::Method;
 
 use crate::{
     api::{
-        chat, completions, conversations, embeddings, messages, models,
+        chat, completions, conversations, deployments, embeddings, images, messages, models,
+        moderations,
         responses::{count, create, stored},
+        speech,
     },
     call::Handler,
     errors::Failure,
@@ -28,6 +31,8 @@ pub(crate) struct Route {
 const MODEL: &[Kind] = &[Kind::Deployment, Kind::V1];
 /// Nothing in the path names a deployment.
 const RESOURCE: &[Kind] = &[Kind::Dated, Kind::V1];
+/// What the v1 surface does not have.
+const DATED: &[Kind] = &[Kind::Dated];
 /// Anthropic's paths. Foundry has neither its models nor its batches there.
 const CLAUDE: &[Kind] = &[Kind::Anthropic];
 
@@ -36,6 +41,9 @@ static ROUTES: &[Route] = &[
     post(MODEL, "chat/completions", "ChatCompletions_Create", chat::create),
     post(MODEL, "completions", "Completions_Create", completions::create),
     post(MODEL, "embeddings", "Embeddings_Create", embeddings::create),
+    post(MODEL, "images/generations", "Images_Generate", images::create),
+    post(MODEL, "moderations", "Moderations_Create", moderations::create),
+    post(MODEL, "audio/speech", "Speech_Create", speech::create),
     // Responses
     post(RESOURCE, "responses", "Responses_Create", create::create),
     get(RESOURCE, "responses/{}", "Responses_Get", stored::get),
@@ -56,9 +64,11 @@ static ROUTES: &[Route] = &[
     // Anthropic
     post(CLAUDE, "v1/messages", "Messages_Create", messages::create),
     post(CLAUDE, "v1/messages/count_tokens", "Messages_CountTokens", messages::count_tokens),
-    // Models
+    // Models and deployments
     get(RESOURCE, "models", "Models_List", models::list),
     get(RESOURCE, "models/{}", "Models_Get", models::one),
+    get(DATED, "deployments", "Deployments_List", deployments::list),
+    get(DATED, "deployments/{}", "Deployments_Get", deployments::one),
 ];
 
 const fn get(

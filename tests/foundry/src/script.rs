@@ -63,6 +63,15 @@ impl Step {
         }
     }
 
+    /// A token's worth of anything.
+    pub(crate) fn bytes(bytes: Bytes) -> Self {
+        Self {
+            bytes,
+            next: Next::Token,
+            ..Self::event(String::new())
+        }
+    }
+
     pub(crate) fn made(self, made: Usage) -> Self {
         Self { made, ..self }
     }

@@ -6,6 +6,7 @@ mod client;
 mod control;
 mod faults;
 mod limits;
+mod media;
 mod messages;
 mod older;
 mod responses;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     call::{Call, Job, Reply},
     errors::Failure,
+    family::{Work, can},
     surface::Surface,
 };
 
@@ -53,8 +54,8 @@ fn dated(name: &str) -> Value {
         "id": name, "object": "model", "created_at": CREATED, "status": "succeeded",
         "lifecycle_status": "generally-available",
         "capabilities": {
-            "chat_completion": true, "completion": false, "embeddings": false,
-            "fine_tune": false, "inference": true,
+            "chat_completion": can(name, Work::Chat), "completion": can(name, Work::Completions),
+            "embeddings": can(name, Work::Embeddings), "fine_tune": false, "inference": true,
         },
     })
 }

@@ -35,6 +35,7 @@ fn usage_reports_and_the_bill_counts_every_class() {
             cache_write_tokens: 2,
             reasoning_tokens: 5,
             audio_tokens: 3,
+            ..Usage::default()
         };
         assert_eq!(last(&sim).await.usage, expect);
         let streamed = request(&json!({"stream": true}));

@@ -100,6 +100,7 @@ fn streams_cumulative_usage() {
             cache_write_tokens: 1,
             reasoning_tokens: 3,
             audio_tokens: 0,
+            ..Usage::default()
         };
         assert_eq!(last(&sim).await.usage, expect);
     });

@@ -2,7 +2,10 @@ use std::time::Duration;
 
 use clap::Parser as _;
 
-use crate::{Args, Capacity, Classes, Config, DeploymentConfig, InvalidDeployment};
+use crate::{
+    Args, Capacity, Classes, Config, DeploymentConfig, InvalidDeployment,
+    config::DEFAULT_DEPLOYMENTS,
+};
 
 fn args(more: &[&str]) -> Result<Args, clap::Error> {
     Args::try_parse_from([&["foundry-sim"], more].concat())
@@ -21,7 +24,11 @@ fn defaults_are_the_librarys_but_for_the_port() {
         ..Config::default()
     };
     assert_eq!(format!("{config:?}"), format!("{library:?}"));
-    assert_eq!(config.deployments.len(), 2);
+    assert_eq!(
+        config.deployments.len(),
+        DEFAULT_DEPLOYMENTS.len(),
+        "none is refused"
+    );
 }
 
 #[test]
