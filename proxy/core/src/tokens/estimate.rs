@@ -25,6 +25,16 @@ pub struct Shape {
     pub max_output_tokens: Option<u64>,
     /// How many answers it asks for (`n`); 0 means 1.
     pub choices: u64,
+    /// How many texts the model reads, each within its window; 0 means 1.
+    pub texts: u64,
+}
+
+impl Shape {
+    /// The most that the model reads of it, if its window is known.
+    fn window(self, expected: Expected) -> u64 {
+        let window = expected.max_input_tokens.unwrap_or(u64::MAX);
+        window.saturating_mul(self.texts.max(1))
+    }
 }
 
 /// What is known of a request beyond its shape: from earlier requests of its kind
@@ -65,7 +75,7 @@ pub fn estimate(shape: Shape, expected: Expected, default_output: u64) -> Usage 
             text.saturating_add(CHAT_OVERHEAD).saturating_add(media)
         }
     };
-    let input = input.min(expected.max_input_tokens.unwrap_or(u64::MAX));
+    let input = input.min(shape.window(expected));
     let per_choice = shape
         .max_output_tokens
         .or(expected.output_tokens)
@@ -90,7 +100,7 @@ pub fn most(shape: Shape, expected: Expected, held: Usage) -> Usage {
         Some(_counted) => held.input_tokens,
         None => {
             let bytes = shape.body_bytes.saturating_add(shape.media_tokens);
-            let most = bytes.min(expected.max_input_tokens.unwrap_or(u64::MAX));
+            let most = bytes.min(shape.window(expected));
             most.max(held.input_tokens)
         }
     };
