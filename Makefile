@@ -62,10 +62,10 @@ packages: ## install the missing system packages, or name the command
 bench-packages: ## the same for the programs that benchmarks compare with and count by
 	@tests/tools/packages.sh bench
 
-gen: ## write what is generated: the CRDs, their copy in the chart, the pages of errors, metrics and the log
+gen: ## write what is generated: the CRDs, their copy in the chart, the pages of errors, metrics, the log and the surface
 	cargo run --bin crdgen -- --out crds/yaml
 	cp crds/yaml/*.yaml charts/tundish-crds/files/
-	UPDATE_EXPECT=1 cargo test -p proxy-admin -p proxy-gateway -p proxy-sync -p operator-publish \
+	UPDATE_EXPECT=1 cargo test -p proxy-admin -p proxy-api -p proxy-gateway -p proxy-sync -p operator-publish \
 	  -p operator-controller -p cli --lib is_current
 
 golden: ## accept the present output as the expected one

@@ -60,6 +60,10 @@ pub struct Call {
     pub upstream: Upstream,
     /// The names that a bound on output tokens may have, the usual one first; empty if there is none.
     pub output_bounds: &'static [BoundName],
+    /// Whether its answers have output tokens.
+    pub has_output: bool,
+    /// Whether the backend bills it. What it does not bill holds and drains no quota.
+    pub is_billed: bool,
     /// How usage is asked for in a stream.
     pub usage_request: UsageRequest,
     /// How an answer is read, and a stream of events.
@@ -85,6 +89,12 @@ pub enum Upstream {
     /// `OpenAI`'s paths: `/openai/deployments/{deployment}/SUFFIX` with a date, else
     /// `/openai/v1/SUFFIX`; `/v1/SUFFIX` at a compatible server.
     OpenAi(&'static str),
+    /// Those that name no deployment: `/openai/SUFFIX` with a date, and the model in the body.
+    Resource(&'static str),
+    /// Those that no dated API has.
+    Undated(&'static str),
+    /// Anthropic's paths: `/anthropic/v1/SUFFIX`; `/v1/SUFFIX` at a compatible server.
+    Anthropic(&'static str),
 }
 
 /// How the usage of a stream is asked for.
@@ -213,7 +223,9 @@ impl Call {
     /// Output tokens by what a JSON answer shows, for one without usage; see [`Text::tokens`].
     pub fn counted_output(&self, answer: &[u8], count: impl FnOnce(&str) -> Option<u64>) -> u64 {
         let mut text = Text::default();
-        (self.events.answer)(answer, &mut text);
+        if let Some(read) = self.events.answer {
+            read(answer, &mut text);
+        }
         text.tokens(count)
     }
 
@@ -231,24 +243,56 @@ impl Call {
 // === impl Upstream ===
 
 impl Upstream {
-    /// The path in the undated API, below the path of the backend's endpoint. The body names the
-    /// deployment.
+    /// The dialect whose servers have it.
+    #[must_use]
+    pub const fn dialect(self) -> Dialect {
+        match self {
+            Self::OpenAi(_) | Self::Resource(_) | Self::Undated(_) => Dialect::OpenAi,
+            Self::Anthropic(_) => Dialect::Anthropic,
+        }
+    }
+
+    /// The path in the undated API of a backend whose base URL has this path.
     #[must_use]
     pub fn undated(self, kind: BackendKind, prefix: &str) -> String {
-        let Self::OpenAi(suffix) = self;
-        let root = match kind {
-            BackendKind::Foundry => "/openai/v1",
-            BackendKind::OpenAiCompatible if prefix.ends_with("/v1") => "",
-            BackendKind::OpenAiCompatible => "/v1",
+        let (root, suffix) = match (self, kind) {
+            (
+                Self::OpenAi(suffix) | Self::Resource(suffix) | Self::Undated(suffix),
+                BackendKind::Foundry,
+            ) => ("/openai/v1", suffix),
+            (Self::Anthropic(suffix), BackendKind::Foundry) => ("/anthropic/v1", suffix),
+            (
+                Self::OpenAi(suffix)
+                | Self::Resource(suffix)
+                | Self::Undated(suffix)
+                | Self::Anthropic(suffix),
+                BackendKind::OpenAiCompatible,
+            ) => {
+                let has_root = prefix.ends_with("/v1");
+                (if has_root { "" } else { "/v1" }, suffix)
+            }
         };
         format!("{prefix}{root}/{suffix}")
     }
 
-    /// The path and query in a version of the dated API. The path names the deployment.
+    /// The path and query in the API of this date, and whether the model stands in the body there; `None` if
+    /// there is none with a date.
     #[must_use]
-    pub fn dated(self, prefix: &str, deployment: &str, version: &str) -> String {
-        let Self::OpenAi(suffix) = self;
-        let (deployment, version) = (encode(deployment), encode(version));
-        format!("{prefix}/openai/deployments/{deployment}/{suffix}?api-version={version}")
+    pub fn dated(self, prefix: &str, deployment: &str, version: &str) -> Option<(String, bool)> {
+        let version = encode(version);
+        match self {
+            Self::OpenAi(suffix) => {
+                let deployment = encode(deployment);
+                let path = format!(
+                    "{prefix}/openai/deployments/{deployment}/{suffix}?api-version={version}"
+                );
+                Some((path, false))
+            }
+            Self::Resource(suffix) => {
+                let path = format!("{prefix}/openai/{suffix}?api-version={version}");
+                Some((path, true))
+            }
+            Self::Undated(_) | Self::Anthropic(_) => None,
+        }
     }
 }

@@ -15,8 +15,16 @@ pub enum Member {
     StreamOptions,
     /// A bound on the output tokens of one choice.
     OutputBound(BoundName),
-    /// How many choices the answer has.
+    /// How many choices the answer has, or how many are made of which one is the best.
     Choices,
+    /// A text, or several: each is answered by all the choices.
+    Prompts,
+    /// A text, or several: the model reads each by itself.
+    Inputs,
+    /// Whether the answer is made in the background, and asked for later.
+    Background,
+    /// An earlier answer or conversation that the backend keeps and continues.
+    State,
     /// A source that the backend itself asks. Azure takes no `stream_options` beside it.
     DataSources,
 }
@@ -61,6 +69,10 @@ pub struct Body {
     pub bounds: [Option<Bound>; 3],
     /// How many choices the answer has.
     pub choices: u64,
+    /// How many texts are answered by so many choices each.
+    pub prompts: u64,
+    /// How many texts the model reads, each by itself.
+    pub texts: u64,
     /// It names data sources.
     pub has_data_sources: bool,
     /// Some part of it may be an image, sound or a file.
@@ -128,6 +140,8 @@ impl Body {
             stream_options: StreamOptions::Absent,
             bounds: [const { None }; 3],
             choices: 1,
+            prompts: 1,
+            texts: 1,
             has_data_sources: false,
             has_media: false,
         }

@@ -7,19 +7,20 @@ use crate::member::Name;
 use crate::stream::{Grammar, Said};
 use crate::text::Text;
 
-static CHOICES: LazyLock<Name> = LazyLock::new(|| Name::new(b"\"choices\""));
+pub(crate) static CHOICES: LazyLock<Name> = LazyLock::new(|| Name::new(b"\"choices\""));
 static DELTA: LazyLock<Name> = LazyLock::new(|| Name::new(b"\"delta\""));
 static FINISH: LazyLock<Name> = LazyLock::new(|| Name::new(b"\"finish_reason\""));
 
 /// `data: {"choices":[{"delta":...}]}`, a last chunk with usage and without choices, `[DONE]`.
 pub(crate) static GRAMMAR: Grammar = Grammar {
     event: deltas,
-    answer: messages,
+    answer: Some(messages),
     only_usage: is_only_usage,
     end: Some("[DONE]"),
+    read_input: None,
 };
 
-fn is_only_usage(data: &[u8]) -> bool {
+pub(crate) fn is_only_usage(data: &[u8]) -> bool {
     let has_usage = member(data, "usage").is_some_and(|usage| usage.starts_with(b"{"));
     has_usage
         && member(data, "choices").is_some_and(|list| {
@@ -44,6 +45,7 @@ fn deltas(data: &[u8], text: &mut Text) -> Said {
     Said {
         text: wrote,
         finish: rest.is_some_and(has_finish_reason),
+        failed: false,
     }
 }
 
@@ -71,7 +73,7 @@ fn messages(answer: &[u8], text: &mut Text) {
     }));
 }
 
-fn has_finish_reason(data: &[u8]) -> bool {
+pub(crate) fn has_finish_reason(data: &[u8]) -> bool {
     // Some backends write an empty one instead of null.
     FINISH.all_in(data).any(|value| {
         let rest = data.get(value.at..).unwrap_or_default();

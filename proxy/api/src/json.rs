@@ -15,13 +15,15 @@ use crate::body::{Malformed, malformed};
 pub(crate) const MAX_DEPTH: usize = 64;
 
 const TYPE: &[u8] = b"type";
-/// The values of `type` of parts that are no text, in chat completions and responses.
-const MEDIA: [&[u8]; 5] = [
+/// The values of `type` of parts that are no text, in chat completions, responses and messages.
+const MEDIA: [&[u8]; 7] = [
     b"image_url",
     b"input_audio",
     b"file",
     b"input_image",
     b"input_file",
+    b"image",
+    b"document",
 ];
 /// The longest of them.
 const LONGEST_KIND: usize = 11;

@@ -218,7 +218,12 @@ fn field(
         }
         Member::Choices => found.choices = number()?,
         // No form of these APIs has them.
-        Member::StreamOptions | Member::DataSources => {}
+        Member::StreamOptions
+        | Member::DataSources
+        | Member::Prompts
+        | Member::Inputs
+        | Member::Background
+        | Member::State => {}
     }
     Ok(())
 }

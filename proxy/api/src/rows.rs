@@ -7,39 +7,139 @@ use crate::api::{Answer, Api, Call, Form, Upstream, UsageRequest};
 use crate::body::{BoundName, Member};
 use crate::error::Dialect;
 use crate::prompt::Prompt;
-use crate::{chat, usage};
+use crate::{chat, completions, messages, responses, usage, wordless};
+
+#[cfg(test)]
+mod tests;
 
 /// Every operation that the gateway serves.
 pub static ROWS: &[Api] = &[
-    // Chat completions: by deployment and date, by `/openai/v1`, and by the stock `/v1`. Azure's own
-    // clients put `deployments/{model}` behind a v1 base URL, too.
-    Api {
-        operation: Operation::ChatCompletions,
-        dialect: Dialect::OpenAi,
-        method: Method::POST,
-        paths: &["/openai/deployments/{model}/chat/completions"],
-        answer: Answer::Backend(CHAT),
-    },
+    // By deployment and date, by `/openai/v1`, and by the stock `/v1`. Azure's own clients put
+    // `deployments/{model}` behind a v1 base URL, too.
     Api {
         operation: Operation::ChatCompletions,
         dialect: Dialect::OpenAi,
         method: Method::POST,
         paths: &[
+            "/openai/deployments/{model}/chat/completions",
             "/openai/v1/chat/completions",
             "/openai/v1/deployments/{model}/chat/completions",
-        ],
-        answer: Answer::Backend(CHAT),
-    },
-    Api {
-        operation: Operation::ChatCompletions,
-        dialect: Dialect::OpenAi,
-        method: Method::POST,
-        paths: &[
             "/v1/chat/completions",
             "/v1/deployments/{model}/chat/completions",
         ],
         answer: Answer::Backend(CHAT),
     },
+    // The API before chat.
+    Api {
+        operation: Operation::Completions,
+        dialect: Dialect::OpenAi,
+        method: Method::POST,
+        paths: &[
+            "/openai/deployments/{model}/completions",
+            "/openai/v1/completions",
+            "/openai/v1/deployments/{model}/completions",
+            "/v1/completions",
+            "/v1/deployments/{model}/completions",
+        ],
+        answer: Answer::Backend(COMPLETIONS),
+    },
+    Api {
+        operation: Operation::Embeddings,
+        dialect: Dialect::OpenAi,
+        method: Method::POST,
+        paths: &[
+            "/openai/deployments/{model}/embeddings",
+            "/openai/v1/embeddings",
+            "/openai/v1/deployments/{model}/embeddings",
+            "/v1/embeddings",
+            "/v1/deployments/{model}/embeddings",
+        ],
+        answer: Answer::Backend(EMBEDDINGS),
+    },
+    Api {
+        operation: Operation::Images,
+        dialect: Dialect::OpenAi,
+        method: Method::POST,
+        paths: &[
+            "/openai/deployments/{model}/images/generations",
+            "/openai/v1/images/generations",
+            "/openai/v1/deployments/{model}/images/generations",
+            "/v1/images/generations",
+            "/v1/deployments/{model}/images/generations",
+        ],
+        answer: Answer::Backend(IMAGES),
+    },
+    // Responses: the model is in the body everywhere.
+    Api {
+        operation: Operation::Responses,
+        dialect: Dialect::OpenAi,
+        method: Method::POST,
+        paths: &["/openai/responses", "/openai/v1/responses", "/v1/responses"],
+        answer: Answer::Backend(RESPONSES),
+    },
+    Api {
+        operation: Operation::Responses,
+        dialect: Dialect::OpenAi,
+        method: Method::POST,
+        paths: &["/openai/v1/responses/compact", "/v1/responses/compact"],
+        answer: Answer::Backend(Call {
+            upstream: Upstream::Undated("responses/compact"),
+            ..RESPONSES
+        }),
+    },
+    Api {
+        operation: Operation::Responses,
+        dialect: Dialect::OpenAi,
+        method: Method::POST,
+        paths: &[
+            "/openai/v1/responses/input_tokens",
+            "/v1/responses/input_tokens",
+        ],
+        answer: Answer::Backend(Call {
+            upstream: Upstream::Undated("responses/input_tokens"),
+            has_output: false,
+            is_billed: false,
+            ..RESPONSES
+        }),
+    },
+    // Claude: as Foundry has it, and as Anthropic's own clients have it by default.
+    Api {
+        operation: Operation::Messages,
+        dialect: Dialect::Anthropic,
+        method: Method::POST,
+        paths: &["/anthropic/v1/messages", "/v1/messages"],
+        answer: Answer::Backend(MESSAGES),
+    },
+    Api {
+        operation: Operation::Messages,
+        dialect: Dialect::Anthropic,
+        method: Method::POST,
+        paths: &[
+            "/anthropic/v1/messages/count_tokens",
+            "/v1/messages/count_tokens",
+        ],
+        answer: Answer::Backend(Call {
+            upstream: Upstream::Anthropic("messages/count_tokens"),
+            has_output: false,
+            is_billed: false,
+            ..MESSAGES
+        }),
+    },
+    Api {
+        operation: Operation::Models,
+        dialect: Dialect::Anthropic,
+        method: Method::GET,
+        paths: &["/anthropic/v1/models"],
+        answer: Answer::Models,
+    },
+    Api {
+        operation: Operation::Models,
+        dialect: Dialect::Anthropic,
+        method: Method::GET,
+        paths: &["/anthropic/v1/models/{model}"],
+        answer: Answer::Model,
+    },
+    // Of both dialects: Anthropic's clients say so by their headers.
     Api {
         operation: Operation::Models,
         dialect: Dialect::OpenAi,
@@ -80,10 +180,106 @@ const CHAT: Call = Call {
     ],
     upstream: Upstream::OpenAi("chat/completions"),
     output_bounds: &[BoundName::Tokens, BoundName::CompletionTokens],
-    usage_request: UsageRequest::StreamOptions {
-        since: "2024-09-01",
-    },
+    has_output: true,
+    is_billed: true,
+    usage_request: STREAM_OPTIONS,
     events: &chat::GRAMMAR,
     read_usage: usage::generation,
     prompt: Some(Prompt::Chat),
+};
+
+const COMPLETIONS: Call = Call {
+    form: Form::Json,
+    members: &[
+        ("model", Member::Model),
+        ("stream", Member::Stream),
+        ("stream_options", Member::StreamOptions),
+        ("max_tokens", Member::OutputBound(BoundName::Tokens)),
+        ("n", Member::Choices),
+        ("best_of", Member::Choices),
+        ("prompt", Member::Prompts),
+    ],
+    upstream: Upstream::OpenAi("completions"),
+    output_bounds: &[BoundName::Tokens],
+    has_output: true,
+    is_billed: true,
+    usage_request: STREAM_OPTIONS,
+    events: &completions::GRAMMAR,
+    read_usage: usage::generation,
+    prompt: Some(Prompt::Completions),
+};
+
+const EMBEDDINGS: Call = Call {
+    form: Form::Json,
+    members: &[("model", Member::Model), ("input", Member::Inputs)],
+    upstream: Upstream::OpenAi("embeddings"),
+    output_bounds: &[],
+    has_output: false,
+    is_billed: true,
+    usage_request: UsageRequest::None,
+    events: &wordless::GRAMMAR,
+    read_usage: usage::without_output,
+    prompt: Some(Prompt::Embeddings),
+};
+
+const IMAGES: Call = Call {
+    form: Form::Json,
+    members: &[
+        ("model", Member::Model),
+        ("stream", Member::Stream),
+        ("n", Member::Choices),
+    ],
+    upstream: Upstream::OpenAi("images/generations"),
+    output_bounds: &[],
+    has_output: true,
+    is_billed: true,
+    usage_request: UsageRequest::None,
+    events: &wordless::GRAMMAR,
+    read_usage: usage::generation,
+    prompt: None,
+};
+
+const RESPONSES: Call = Call {
+    form: Form::Json,
+    members: &[
+        ("model", Member::Model),
+        ("stream", Member::Stream),
+        (
+            "max_output_tokens",
+            Member::OutputBound(BoundName::OutputTokens),
+        ),
+        ("background", Member::Background),
+        ("previous_response_id", Member::State),
+        ("conversation", Member::State),
+    ],
+    upstream: Upstream::Resource("responses"),
+    output_bounds: &[BoundName::OutputTokens],
+    has_output: true,
+    is_billed: true,
+    usage_request: UsageRequest::None,
+    events: &responses::GRAMMAR,
+    read_usage: usage::response,
+    prompt: Some(Prompt::Responses),
+};
+
+const MESSAGES: Call = Call {
+    form: Form::Json,
+    members: &[
+        ("model", Member::Model),
+        ("stream", Member::Stream),
+        ("max_tokens", Member::OutputBound(BoundName::Tokens)),
+    ],
+    upstream: Upstream::Anthropic("messages"),
+    output_bounds: &[BoundName::Tokens],
+    has_output: true,
+    is_billed: true,
+    usage_request: UsageRequest::None,
+    events: &messages::GRAMMAR,
+    read_usage: usage::message,
+    // Claude's vocabulary is not public.
+    prompt: None,
+};
+
+const STREAM_OPTIONS: UsageRequest = UsageRequest::StreamOptions {
+    since: "2024-09-01",
 };

@@ -126,7 +126,26 @@ fn field(
         }
         Member::Choices => {
             if let Some(choices) = integer(cursor, depth, name)? {
-                found.choices = choices;
+                found.choices = found.choices.max(choices);
+            }
+        }
+        Member::Prompts => {
+            found.prompts = texts(cursor, depth)?;
+            found.texts = found.prompts;
+        }
+        Member::Inputs => found.texts = texts(cursor, depth)?,
+        Member::Background => {
+            if cursor.scalar(depth)? == b"true" {
+                return malformed(format!(
+                    "\"{name}\" is not served by this gateway; ask for a stream instead"
+                ));
+            }
+        }
+        Member::State => {
+            if cursor.scalar(depth)? != b"null" {
+                return malformed(format!(
+                    "\"{name}\" is not served by this gateway; send the earlier items in \"input\""
+                ));
             }
         }
         Member::DataSources => {
@@ -135,6 +154,22 @@ fn field(
         }
     }
     Ok(())
+}
+
+/// How many texts a value has: a string, several, the tokens of one, or the tokens of several.
+fn texts(cursor: &mut Cursor<'_>, depth: usize) -> Result<u64, Malformed> {
+    if cursor.peek() != Some(b'[') {
+        cursor.skip(depth)?;
+        return Ok(1);
+    }
+    let mut texts: u64 = 0;
+    cursor.array(depth + 1, |cursor, depth| {
+        if matches!(cursor.peek(), Some(b'"' | b'[')) {
+            texts += 1;
+        }
+        cursor.skip(depth)
+    })?;
+    Ok(texts.max(1))
 }
 
 fn integer(cursor: &mut Cursor<'_>, depth: usize, name: &str) -> Result<Option<u64>, Malformed> {

@@ -36,13 +36,16 @@ const LAST: usize = 4;
 pub struct Grammar {
     /// Adds what the model wrote in the data of an event, and tells what the event is.
     pub event: fn(data: &[u8], text: &mut Text) -> Said,
-    /// Adds what the model wrote in a JSON answer.
-    pub answer: fn(answer: &[u8], text: &mut Text),
+    /// Adds what the model wrote in a JSON answer; `None` if the model writes no text, so that no text of its
+    /// answers says what they cost.
+    pub answer: Option<fn(answer: &[u8], text: &mut Text)>,
     /// Whether the data of an event that carries usage carries nothing else, so that the event can be
     /// taken out.
     pub only_usage: fn(data: &[u8]) -> bool,
     /// The data of the event that ends a stream, if the API has one.
     pub end: Option<&'static str>,
+    /// Reads what an event before the last tells of the usage: its input is known, and its output is not.
+    pub read_input: Option<fn(data: &[u8]) -> Option<Usage>>,
 }
 
 /// What an event says.
@@ -52,6 +55,8 @@ pub struct Said {
     pub text: bool,
     /// The model has finished.
     pub finish: bool,
+    /// It says that the answer has failed, in a form of its own.
+    pub failed: bool,
 }
 
 /// How a stream ended, by its content: the status was sent before.
@@ -78,6 +83,8 @@ pub struct Stream {
     /// Where its last line begins: what stands before it has been searched.
     line: usize,
     usage: Option<Usage>,
+    /// What was told of the usage before its output was known.
+    input: Option<Usage>,
     model: Option<Box<str>>,
     model_within: u8,
     shown: Shown,
@@ -131,6 +138,7 @@ impl Stream {
             held: BytesMut::new(),
             line: 0,
             usage: None,
+            input: None,
             model: None,
             model_within: MODEL_WITHIN,
             shown: Shown::default(),
@@ -144,6 +152,12 @@ impl Stream {
     #[must_use]
     pub const fn usage(&self) -> Option<Usage> {
         self.usage
+    }
+
+    /// The usage as far as it was told before its output was known.
+    #[must_use]
+    pub const fn input(&self) -> Option<Usage> {
+        self.input
     }
 
     /// The model that answers, once an event has named it.
@@ -169,7 +183,7 @@ impl Stream {
     /// How the stream has ended, if nothing more comes.
     #[must_use]
     pub fn ending(&self) -> Ending {
-        if self.failed || self.shown.last().any(has_error) {
+        if self.failed || self.shown.last().any(|data| self.says_failed(data)) {
             Ending::Error
         } else if !self.any {
             Ending::Empty
@@ -180,10 +194,20 @@ impl Stream {
         }
     }
 
+    fn says_failed(&self, data: &[u8]) -> bool {
+        has_error(data) || (self.grammar.event)(data, &mut Text::default()).failed
+    }
+
     /// Output tokens by what went through, for a stream without usage; see [`Text::tokens`]. Of the events
     /// after the first ones only the size is known, and counts less what the first had around their text.
     pub fn counted_output(&self, count: impl FnOnce(&str) -> Option<u64>) -> u64 {
         self.shown.text(self.grammar).tokens(count)
+    }
+
+    /// Whether its text says what it costs, where it tells no usage.
+    #[must_use]
+    pub const fn has_words(&self) -> bool {
+        self.grammar.answer.is_some()
     }
 
     /// Takes what arrived and returns what goes on to the client, which may be less or nothing.
@@ -306,7 +330,13 @@ impl Stream {
         let mut keep = true;
         // The usual end of a chunk spares a search: the last member of the name counts.
         if !data.ends_with(b"\"usage\":null}") && USAGE.names_object(&data) {
-            self.usage = (self.read_usage)(&data, self.usage).or(self.usage);
+            let earlier = self.usage.or(self.input);
+            self.usage = (self.read_usage)(&data, earlier).or(self.usage);
+            if let Some(read) = self.grammar.read_input
+                && self.usage.is_none()
+            {
+                self.input = read(&data).or(self.input);
+            }
             keep = !(self.strip && (self.grammar.only_usage)(&data));
         }
         // An error among the last events is found at the end.

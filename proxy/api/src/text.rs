@@ -85,12 +85,30 @@ impl Text {
             Ok(())
         });
         let added = self.kept.len() - start;
+        if opaque || (added == 0 && read.is_err()) {
+            self.opaque += 1;
+        }
+        self.added(added)
+    }
+
+    /// Adds one delta that is a string; something else is opaque. True if there is text in it.
+    pub(crate) fn delta(&mut self, cursor: &mut Cursor<'_>) -> bool {
+        let start = self.kept.len();
+        let mut opaque = false;
+        // As text, whatever it is called.
+        let read = part(cursor, b"text", 1, &mut self.kept, &mut opaque);
+        let added = self.kept.len() - start;
+        if opaque || read.is_err() {
+            self.opaque += 1;
+        }
+        self.added(added)
+    }
+
+    /// Counts what was kept of one delta or message.
+    fn added(&mut self, added: usize) -> bool {
         if added > 0 {
             self.deltas += 1;
             self.bytes += u64::try_from(added).unwrap_or(0);
-        }
-        if opaque || (added == 0 && read.is_err()) {
-            self.opaque += 1;
         }
         if self.kept.len() > MAX_KEPT {
             self.kept.truncate(MAX_KEPT);
@@ -124,11 +142,13 @@ impl Kind {
     fn of(name: &[u8]) -> Self {
         match name {
             b"content" | b"refusal" | b"text" | b"arguments" | b"name" | b"input"
-            | b"transcript" | b"summary" => Self::Text,
+            | b"partial_json" | b"transcript" | b"summary" | b"code" => Self::Text,
             b"tool_calls" | b"function_call" | b"function" | b"custom" | b"audio" => Self::Frame,
             // Citations are written by a search, and may be whole documents.
-            b"role" | b"id" | b"type" | b"index" | b"format" | b"signature" | b"status"
-            | b"context" | b"citations" | b"annotations" => Self::Label,
+            b"role" | b"id" | b"call_id" | b"type" | b"index" | b"format" | b"signature"
+            | b"status" | b"phase" | b"context" | b"citation" | b"citations" | b"annotations" => {
+                Self::Label
+            }
             _ if is_thought(name) => Self::Text,
             _ => Self::Opaque,
         }
@@ -162,6 +182,11 @@ fn part(
                     text.extend_from_slice(raw.unwrap_or_default());
                 }
             }
+            Ok(())
+        }
+        // The arguments of a tool have names of their own.
+        Some(b'{') if name == b"input" => {
+            text.extend_from_slice(cursor.scalar(depth)?);
             Ok(())
         }
         Some(b'{') if enters => cursor

@@ -10,7 +10,7 @@ use std::time::Duration;
 use proxy_core::names::Usage;
 
 use crate::body::Malformed;
-use crate::json::Cursor;
+use crate::json::{Cursor, member};
 use crate::member::Name;
 
 #[cfg(test)]
@@ -34,6 +34,28 @@ pub fn generation(data: &[u8], _earlier: Option<Usage>) -> Option<Usage> {
 /// The top-level `usage` of an operation without output, such as embeddings.
 pub fn without_output(data: &[u8], _earlier: Option<Usage>) -> Option<Usage> {
     told(data)?.of_input()
+}
+
+/// The `usage` of a response, or of the response in the last event of its stream.
+pub fn response(data: &[u8], earlier: Option<Usage>) -> Option<Usage> {
+    generation(data, earlier).or_else(|| generation(member(data, "response")?, earlier))
+}
+
+/// The `usage` of a message, or of an event `message_delta`: its numbers are those of the whole answer so far,
+/// and the input is left out if an earlier event told it.
+pub fn message(data: &[u8], earlier: Option<Usage>) -> Option<Usage> {
+    let told = told(data)?;
+    match (told.all_input(), earlier) {
+        (None, Some(earlier)) => {
+            let output = told.usage(0, told.output?);
+            Some(Usage {
+                output_tokens: output.output_tokens,
+                reasoning_tokens: output.reasoning_tokens,
+                ..earlier
+            })
+        }
+        _ => told.of_generation(),
+    }
 }
 
 /// The model that answered, by the top-level `model`: the one that a router has chosen.

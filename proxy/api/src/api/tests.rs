@@ -47,6 +47,58 @@ fn knows_the_paths_that_clients_build() {
 }
 
 #[test]
+fn knows_the_paths_of_every_family() {
+    for (paths, operation) in [
+        (
+            &[
+                "/openai/deployments/m/completions",
+                "/openai/v1/completions",
+                "/v1/deployments/m/completions",
+            ][..],
+            Operation::Completions,
+        ),
+        (
+            &[
+                "/openai/deployments/m/embeddings",
+                "/openai/v1/deployments/m/embeddings",
+                "/v1/embeddings",
+            ],
+            Operation::Embeddings,
+        ),
+        (
+            &["/openai/v1/images/generations", "/v1/images/generations"],
+            Operation::Images,
+        ),
+        (
+            &[
+                "/openai/responses",
+                "/openai/v1/responses",
+                "/v1/responses",
+                "/v1/responses/compact",
+                "/openai/v1/responses/input_tokens",
+            ],
+            Operation::Responses,
+        ),
+        (
+            &[
+                "/anthropic/v1/messages",
+                "/v1/messages",
+                "/v1/messages/count_tokens",
+            ],
+            Operation::Messages,
+        ),
+    ] {
+        for path in paths {
+            let model = path.contains("/m/").then_some("m");
+            check(post(path), operation, model);
+        }
+    }
+    let found = find(ROWS, &Method::GET, "/anthropic/v1/models");
+    let found = found.expect("it is served");
+    assert_eq!(found.api.dialect, Dialect::Anthropic);
+}
+
+#[test]
 fn refuses_paths_that_servers_read_differently() {
     for path in [
         "/v1/./chat/completions",

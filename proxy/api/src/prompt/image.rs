@@ -29,7 +29,7 @@ pub(super) enum Vision {
 impl Vision {
     /// The rule of a model's family; of an unknown one, the dearest of the patches.
     pub(super) fn of_model(model: &str) -> Self {
-        const FAMILIES: [(&str, Vision); 15] = [
+        const FAMILIES: [(&str, Vision); 16] = [
             ("gpt-4o-mini", tiles(2833, 5667)),
             ("gpt-4o", tiles(85, 170)),
             ("gpt-4.1-mini", patches(1_536, 162)),
@@ -46,6 +46,8 @@ impl Vision {
             ("gpt-5", tiles(70, 140)),
             ("o4-mini", patches(1_536, 172)),
             ("o", tiles(75, 150)),
+            // Width times height by 750 (Anthropic, "Vision"); the largest that was seen is 4,005.
+            ("claude", patches(2_933, 137)),
         ];
         FAMILIES
             .iter()
@@ -96,6 +98,11 @@ pub(super) fn size(url: &str) -> Option<Size> {
     if !kind.ends_with(";base64") {
         return None;
     }
+    size_of(data)
+}
+
+/// The size of an image in base64.
+pub(super) fn size_of(data: &str) -> Option<Size> {
     // Whole groups only, so that a cut one is no error.
     let end = data.len().min(HEAD);
     let head = data.as_bytes().get(..end - end % 4)?;

@@ -95,6 +95,8 @@ struct Part<'a> {
     file: Option<&'a [u8]>,
     file_data: Option<&'a [u8]>,
     detail: Option<&'a [u8]>,
+    /// Of Anthropic: where an image or a document comes from.
+    source: Option<&'a [u8]>,
 }
 
 impl Search {
@@ -120,6 +122,7 @@ impl Search {
                 b"file" => part.file = Some(value),
                 b"file_data" => part.file_data = Some(value),
                 b"detail" => part.detail = Some(value),
+                b"source" => part.source = Some(value),
                 _ => {}
             }
             Ok(())
@@ -154,6 +157,17 @@ impl Search {
                 let data = data.unwrap_or_default();
                 let readable = std::str::from_utf8(inner(data)).unwrap_or_default();
                 (document(readable, self.vision), data)
+            }
+            "image" | "document" => {
+                let source = part.source.unwrap_or_default();
+                let data = member(source, "data").unwrap_or_default();
+                let readable = std::str::from_utf8(inner(data)).unwrap_or_default();
+                match (&*kind, &*text(member(source, "type").unwrap_or_default())) {
+                    // A document may be plain text, or blocks of its own: both count as they stand.
+                    ("document", "text" | "content") => return,
+                    ("document", _) => (document(readable, self.vision), data),
+                    _ => (self.vision.tokens(image::size_of(readable), None), data),
+                }
             }
             _ => return,
         };

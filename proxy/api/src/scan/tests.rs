@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use proxy_core::names::Operation;
 
 use super::{Body, Malformed, StreamOptions};
 use crate::api::Answer;
@@ -15,6 +16,17 @@ fn body(bytes: &[u8]) -> Result<Body, Malformed> {
 
 fn ok(text: &str) -> Body {
     body(text.as_bytes()).expect("a good body")
+}
+
+/// What the first row of an operation reads in a body.
+fn of(operation: Operation, text: &str) -> Result<Body, Malformed> {
+    let rows = ROWS.iter().filter(|row| row.operation == operation);
+    let mut calls = rows.filter_map(|row| match &row.answer {
+        Answer::Backend(call) => Some(call),
+        Answer::Models | Answer::Model => None,
+    });
+    let call = calls.next().expect("it is served");
+    super::body(text.as_bytes(), call.members, false)
 }
 
 fn refused(text: &str) -> String {
@@ -287,5 +299,53 @@ proptest! {
                 prop_assert!(serde_json::from_slice::<serde_json::Value>(text).is_ok(), "{:?}", String::from_utf8_lossy(text));
             }
         }
+    }
+}
+
+#[test]
+fn completions_answer_each_prompt_by_all_that_they_make() {
+    for (prompt, texts) in [
+        ("\"a\"", 1),
+        ("[\"a\",\"b\",\"c\"]", 3),
+        ("[1,2,3]", 1),
+        ("[[1,2],[3]]", 2),
+        ("[]", 1),
+        ("null", 1),
+    ] {
+        let text = format!("{{\"prompt\":{prompt},\"n\":2,\"best_of\":5}}");
+        let found = of(Operation::Completions, &text).expect("a good body");
+        assert_eq!(
+            (found.prompts, found.texts, found.choices),
+            (texts, texts, 5)
+        );
+    }
+    let text = "{\"input\":[\"a\",\"b\"],\"n\":7}";
+    let found = of(Operation::Embeddings, text).expect("a good body");
+    assert_eq!((found.prompts, found.texts, found.choices), (1, 2, 1));
+}
+
+#[test]
+fn responses_that_a_backend_would_keep_are_refused() {
+    for good in [
+        "{\"input\":\"a\",\"background\":false,\"previous_response_id\":null,\"conversation\":null}",
+        "{\"input\":\"a\",\"store\":true,\"max_output_tokens\":5}",
+    ] {
+        of(Operation::Responses, good).expect("a good body");
+    }
+    for (bad, why) in [
+        ("{\"background\":true}", "ask for a stream instead"),
+        (
+            "{\"previous_response_id\":\"resp_1\"}",
+            "\"previous_response_id\" is not served",
+        ),
+        (
+            "{\"conversation\":{\"id\":\"conv_1\"}}",
+            "send the earlier items in \"input\"",
+        ),
+    ] {
+        let Err(Malformed(message)) = of(Operation::Responses, bad) else {
+            panic!("{bad} was taken")
+        };
+        assert!(message.contains(why), "{message}");
     }
 }

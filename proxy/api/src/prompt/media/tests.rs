@@ -116,3 +116,24 @@ fn a_part_is_found_wherever_it_stands_and_however_it_is_written() {
         assert_eq!(media(body.as_bytes(), "gpt-4o", None), Media::default());
     }
 }
+
+#[test]
+fn images_and_documents_of_messages_count_as_such() {
+    let image = png(1000, 750, 1 << 20);
+    let (_, base64) = image.split_once(',').expect("a data URL");
+    let source = json!({"type": "base64", "media_type": "image/png", "data": base64});
+    let part = json!({"type": "image", "source": source});
+    // 32 by 24 squares of 32 pixels: width times height by 750, rounded up.
+    check(&part, "claude-sonnet-5", 1_053, 1 << 20);
+    let part = json!({"type": "image", "source": {"type": "url", "url": "https://example.com/a"}});
+    check(&part, "claude-sonnet-5", 4_019, 0);
+    let document = pdf("%PDF-1.7 << /Type /Pages /Count 2 >>", 9 << 10);
+    let (_, base64) = document.split_once(',').expect("a data URL");
+    let source = json!({"type": "base64", "media_type": "application/pdf", "data": base64});
+    let part = json!({"type": "document", "source": source});
+    check(&part, "claude-sonnet-5", 2 * (4_019 + 1_000), 9 << 10);
+    // Its text is text.
+    let source = json!({"type": "text", "media_type": "text/plain", "data": "x".repeat(5_000)});
+    let part = json!({"type": "document", "source": source});
+    check(&part, "claude-sonnet-5", 0, 0);
+}

@@ -1,0 +1,51 @@
+//! What responses answer: named events whose data says its own type, and one object at the end.
+
+use crate::json::{Cursor, member};
+use crate::stream::{Grammar, Said};
+use crate::text::Text;
+
+#[cfg(test)]
+mod tests;
+
+/// `{"type":"response.output_text.delta","delta":...}`; the last event has the whole response, with its
+/// usage. No event ends the stream but its end.
+pub(crate) static GRAMMAR: Grammar = Grammar {
+    event,
+    answer: Some(answer),
+    only_usage: |_data| false,
+    end: None,
+    read_input: None,
+};
+
+/// Every delta is what the model wrote, whatever it is a delta of: text, thoughts, arguments, code. The
+/// events that repeat it as a whole do not end so.
+fn event(data: &[u8], text: &mut Text) -> Said {
+    let kind = member(data, "type").unwrap_or_default();
+    let delta = if kind.ends_with(b".delta\"") {
+        member(data, "delta")
+    } else {
+        None
+    };
+    Said {
+        text: delta.is_some_and(|delta| text.delta(&mut Cursor::new(delta))),
+        finish: matches!(
+            kind,
+            b"\"response.completed\"" | b"\"response.incomplete\"" | b"\"response.failed\""
+        ),
+        failed: matches!(kind, b"\"response.failed\"" | b"\"error\""),
+    }
+}
+
+/// The items of the output.
+fn answer(answer: &[u8], text: &mut Text) {
+    let Some(output) = member(answer, "output").filter(|list| list.starts_with(b"[")) else {
+        return;
+    };
+    // What was read before the JSON breaks counts.
+    drop(Cursor::new(output).array(2, |item, depth| {
+        if item.peek() == Some(b'{') {
+            text.message(&mut Cursor::at(item.bytes, item.at));
+        }
+        item.skip(depth)
+    }));
+}

@@ -1,0 +1,48 @@
+use std::fmt::Write;
+
+use expect_test::expect_file;
+
+use super::ROWS;
+use crate::api::{Answer, Api};
+
+/// By what an operation is metered.
+fn meter(api: &Api) -> &'static str {
+    match &api.answer {
+        Answer::Models | Answer::Model => "nothing: the gateway answers",
+        Answer::Backend(call) if !call.is_billed => "nothing: it is not billed",
+        Answer::Backend(call) if !call.has_output => "input of `usage`",
+        Answer::Backend(call) if call.events.answer.is_none() => "input and output of `usage`",
+        Answer::Backend(_) => "input and output of `usage`; without it, the text of the answer",
+    }
+}
+
+#[test]
+fn the_page_of_the_surface_is_current() {
+    let mut page = String::from(
+        "# What the gateway serves\n\nGenerated from the code: one row for each operation in one dialect. A rule matches the \
+         operation by `matches[].operations`; what has no row is refused by its name, with 404 `operation_not_served`.\n\n\
+         `{model}` is the model that the client asks for, where the path names it; elsewhere it is `model` of the body. \
+         Paths with `/openai/deployments/` and `/openai/responses` take `api-version`. Errors have the shape of the \
+         dialect.\n\n| operation | dialect | method | paths | metered by |\n|---|---|---|---|---|\n",
+    );
+    for api in ROWS {
+        let paths: Vec<_> = api.paths.iter().map(|path| format!("`{path}`")).collect();
+        writeln!(
+            page,
+            "| {} | {} | {} | {} | {} |",
+            api.operation.as_str(),
+            api.dialect.as_str(),
+            api.method,
+            paths.join("<br>"),
+            meter(api),
+        )
+        .expect("a string");
+    }
+    page.push_str(
+        "\nEvery operation of a backend takes JSON and answers with JSON, or with events if the body asks for a stream. \
+         Lists of models have Anthropic's shape for clients that send `anthropic-version`.\n\n\
+         Responses are served without what a backend keeps: `background`, `previous_response_id` and `conversation` are \
+         400, and stored responses cannot be read again. Clients send the earlier items in `input`.\n",
+    );
+    expect_file!["../../../../docs/surface.md"].assert_eq(&page);
+}
