@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use proxy_api::Prompt;
+use proxy_api::{Call, Prompt};
 use proxy_core::admit::Permit;
 use proxy_core::quota::{Cost, Hold, Unit};
 use proxy_core::tokens::{self, Expected, Shape};
@@ -42,21 +42,22 @@ impl<'a> Estimate<'a> {
         requested: &'a str,
         shape: Shape,
         body: &'a [u8],
-        prompt: Option<Prompt>,
+        call: &Call,
     ) -> Self {
         let place = rule.place(requested);
         let model = place.map_or(requested, |place| &place.declared.deployment.model);
+        let longest = place.and_then(|place| place.longest);
         Self {
             rule,
             permit,
             shape,
             expected: Expected {
-                max_output_tokens: place.and_then(|place| place.longest),
+                max_output_tokens: if call.has_output { longest } else { Some(0) },
                 max_input_tokens: place.and_then(|place| place.window),
                 ..rule.sizes.expected(requested)
             },
             body,
-            prompt,
+            prompt: call.prompt,
             requested,
             model,
             counted: OnceLock::new(),

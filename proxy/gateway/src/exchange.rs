@@ -227,6 +227,11 @@ impl Exchange {
         self.settle(usage, Settled::Estimated, now);
     }
 
+    /// Settles by input that was told and output that was counted.
+    pub(crate) fn counted(&mut self, usage: Usage, now: Instant) {
+        self.settle(|_held| usage, Settled::Estimated, now);
+    }
+
     /// Settles an answer of `size` bytes that reports no usage: perhaps it goes on in the background.
     pub(crate) fn unknown(&mut self, size: usize, now: Instant) {
         let read = u64::try_from(size.div_ceil(4)).unwrap_or(u64::MAX);

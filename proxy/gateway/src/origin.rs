@@ -5,34 +5,50 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::{self, ACCEPT_ENCODING, AUTHORIZATION, HeaderName, HeaderValue};
+use http::header::{
+    self, ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue,
+};
 use http::uri::{Authority, InvalidUri, Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri};
-use proxy_api::{Answer, Api, Call, Pieces, Upstream};
+use proxy_api::{Answer, Api, Call, Dialect, Pieces, Upstream};
 use proxy_core::names::Secret;
 use proxy_core::table::{Backend, BackendAuth, BackendKind, Certificates};
 
-use crate::credential::{API_KEY, Shown};
+use crate::credential::{API_KEY, Shown, X_API_KEY};
 
 #[cfg(test)]
 mod tests;
 
 /// Names a request, for the log of either side.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
+/// Names a second deployment, for the images of a response.
+const IMAGES: HeaderName = HeaderName::from_static("x-ms-oai-image-generation-deployment");
+
+/// The headers of its own that Foundry takes from a client ("Quotas and limits"), without the gateway's.
+const MOST_OF_CLIENT: usize = 9;
 
 /// A backend, ready to be sent to.
 #[derive(Debug)]
 pub(crate) struct Origin {
     prefix: String,
     kind: BackendKind,
+    openai: Access,
+    anthropic: Access,
+    api_version: Option<Arc<str>>,
+    /// The paths of the undated API, one for each place where rows go.
+    undated: Vec<(Upstream, PathAndQuery)>,
+    /// The names of the deployments that the backend declares.
+    deployments: Vec<Arc<str>>,
+    pub(crate) peer: Arc<Peer>,
+}
+
+/// How a backend lets a request in that speaks one dialect.
+#[derive(Debug)]
+struct Access {
     credential: Credential,
     /// The lines of a head on HTTP/1.1 that are the same for each request: from behind the path to the
     /// credential.
     lines: Secret,
-    api_version: Option<Arc<str>>,
-    /// The paths of the undated API, one for each place where rows go.
-    undated: Vec<(Upstream, PathAndQuery)>,
-    pub(crate) peer: Arc<Peer>,
 }
 
 /// What the gateway shows to a backend.
@@ -94,6 +110,7 @@ pub(crate) struct Outgoing<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Destination {
     path: PathAndQuery,
+    dialect: Dialect,
     /// The deployment is named in the body.
     pub(crate) model_in_body: bool,
     /// The wish for usage is understood there.
@@ -139,23 +156,17 @@ impl Origin {
                 undated.push((*upstream, path.parse()?));
             }
         }
-        let credential = match (&backend.auth, backend.kind) {
-            (BackendAuth::PassThrough, _) => Credential::PassThrough,
-            (BackendAuth::None, _) => Credential::None,
-            (BackendAuth::ApiKey(key), BackendKind::Foundry) => {
-                Credential::Header(API_KEY, sensitive(key.expose())?)
-            }
-            (BackendAuth::ApiKey(key), BackendKind::OpenAiCompatible) => {
-                let bearer = sensitive(&format!("Bearer {}", key.expose()))?;
-                Credential::Header(AUTHORIZATION, bearer)
-            }
-        };
         Ok(Self {
             prefix,
             undated,
+            deployments: backend
+                .deployments
+                .iter()
+                .map(|one| Arc::clone(&one.name))
+                .collect(),
             kind: backend.kind,
-            lines: Secret::new(lines(&authority, &credential)),
-            credential,
+            openai: Access::of(backend, &authority, Dialect::OpenAi)?,
+            anthropic: Access::of(backend, &authority, Dialect::Anthropic)?,
             api_version: backend.api_version.clone(),
             peer: peer(PeerName {
                 scheme,
@@ -169,7 +180,14 @@ impl Origin {
 
     /// Whether the caller's own credential goes upstream.
     pub(crate) const fn passes_credential(&self) -> bool {
-        matches!(self.credential, Credential::PassThrough)
+        matches!(self.openai.credential, Credential::PassThrough)
+    }
+
+    const fn access(&self, dialect: Dialect) -> &Access {
+        match dialect {
+            Dialect::OpenAi => &self.openai,
+            Dialect::Anthropic => &self.anthropic,
+        }
     }
 
     /// How an operation is put to this backend. `version` is the client's.
@@ -189,20 +207,26 @@ impl Origin {
                 |(_, path)| Ok(path.clone()),
             )
         };
+        let dialect = call.upstream.dialect();
         let by_body = |path| Destination {
             path,
+            dialect,
             model_in_body: true,
             asks_usage: call.asks_usage(None),
         };
-        if self.kind == BackendKind::OpenAiCompatible {
+        if self.kind == BackendKind::OpenAiCompatible || dialect == Dialect::Anthropic {
             return Ok(by_body(undated()?));
         }
         match self.api_version.as_deref().or(version) {
             Some(dated) if dated.starts_with(|first: char| first.is_ascii_digit()) => {
-                let path = call.upstream.dated(&self.prefix, deployment, dated);
+                let Some(path) = call.upstream.dated(&self.prefix, deployment, dated) else {
+                    return Ok(by_body(undated()?));
+                };
+                let (path, model_in_body) = path;
                 Ok(Destination {
                     path: path.parse()?,
-                    model_in_body: false,
+                    dialect,
+                    model_in_body,
                     asks_usage: call.asks_usage(Some(dated)),
                 })
             }
@@ -220,7 +244,8 @@ impl Origin {
     pub(crate) fn write_head(&self, outgoing: &Outgoing<'_>, head: &mut Vec<u8>) {
         head.extend_from_slice(b"POST ");
         head.extend_from_slice(outgoing.destination.path.as_str().as_bytes());
-        head.extend_from_slice(self.lines.expose().as_bytes());
+        let access = self.access(outgoing.destination.dialect);
+        head.extend_from_slice(access.lines.expose().as_bytes());
         let mut put = |name: &HeaderName, value: &HeaderValue| {
             for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
                 head.extend_from_slice(part);
@@ -229,7 +254,7 @@ impl Origin {
         if let Some((name, value)) = self.passed(outgoing) {
             put(&name, &value);
         }
-        outgoing.forwarded(put);
+        self.forwarded(outgoing, put);
         head.extend_from_slice(b"content-length: ");
         head.extend_from_slice(itoa::Buffer::new().format(outgoing.length).as_bytes());
         head.extend_from_slice(b"\r\n\r\n");
@@ -248,14 +273,17 @@ impl Origin {
         let headers = request.headers_mut();
         headers.reserve(8);
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        match (&self.credential, self.passed(outgoing)) {
+        let access = self.access(outgoing.destination.dialect);
+        match (&access.credential, self.passed(outgoing)) {
             (_, Some((name, value))) => drop(headers.insert(name, value)),
             (Credential::Header(name, value), None) => {
                 headers.insert(name.clone(), value.clone());
             }
             (Credential::None | Credential::PassThrough, None) => {}
         }
-        outgoing.forwarded(|name, value| drop(headers.insert(name.clone(), value.clone())));
+        self.forwarded(outgoing, |name, value| {
+            headers.insert(name.clone(), value.clone());
+        });
         request
     }
 
@@ -264,23 +292,24 @@ impl Origin {
         let shown = outgoing.shown.filter(|_| self.passes_credential());
         shown.map(Shown::header)
     }
-}
 
-// === impl Outgoing ===
-
-impl Outgoing<'_> {
     /// Hands out the headers of the client that go upstream, and the request's id: each once.
-    fn forwarded(&self, mut put: impl FnMut(&HeaderName, &HeaderValue)) {
-        let nominated = nominated(self.client);
-        let mut names_itself = false;
+    fn forwarded(&self, outgoing: &Outgoing<'_>, mut put: impl FnMut(&HeaderName, &HeaderValue)) {
+        let nominated = nominated(outgoing.client);
+        let (mut names_itself, mut own) = (false, 0);
         let mut last: Option<(&HeaderName, &HeaderValue)> = None;
-        for (name, value) in self.client {
-            let known = is_forwarded(name) && value.to_str().is_ok();
-            if !known || nominated.iter().any(|n| n == name.as_str()) {
+        for (name, value) in outgoing.client {
+            if !self.is_forwarded(name, value) || nominated.iter().any(|n| n == name.as_str()) {
                 continue;
             }
-            names_itself |= *name == REQUEST_ID;
             // Values of one name follow each other, and the last of them goes.
+            if last.is_none_or(|(before, _)| before != name) && !is_standard(name) {
+                own += 1;
+                if own > MOST_OF_CLIENT {
+                    continue;
+                }
+            }
+            names_itself |= *name == REQUEST_ID;
             match last.replace((name, value)) {
                 Some((before, value)) if before != name => put(before, value),
                 Some(_) | None => {}
@@ -290,26 +319,62 @@ impl Outgoing<'_> {
             put(name, value);
         }
         if !names_itself {
-            put(&REQUEST_ID, self.request_id);
+            put(&REQUEST_ID, outgoing.request_id);
         }
+    }
+
+    /// Whether a header of the client goes upstream.
+    fn is_forwarded(&self, name: &HeaderName, value: &HeaderValue) -> bool {
+        let known = is_standard(name)
+            || match name.as_str() {
+                "extra-parameters"
+                | "foundry-features"
+                | "x-ms-client-request-id"
+                | "traceparent"
+                | "tracestate"
+                | "openai-beta"
+                | "x-policy-id" => true,
+                // A route decides over deployments: the client may choose among those of its backend.
+                images if images == IMAGES.as_str() => {
+                    let mut declared = self.deployments.iter();
+                    declared.any(|one| one.as_bytes() == value.as_bytes())
+                }
+                other => other.starts_with("aoai-") || other.starts_with("anthropic-"),
+            };
+        known && value.to_str().is_ok()
     }
 }
 
-/// Whether a header of the client goes upstream. Azure answers 431 to more than ten that it does not know.
-fn is_forwarded(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    match name {
-        "content-type"
-        | "accept"
-        | "extra-parameters"
-        | "foundry-features"
-        | "x-ms-client-request-id"
-        | "traceparent"
-        | "tracestate"
-        | "openai-beta"
-        | "x-policy-id"
-        | "x-ms-oai-image-generation-deployment" => true,
-        _ => name.starts_with("aoai-") || name.starts_with("anthropic-"),
+fn is_standard(name: &HeaderName) -> bool {
+    *name == CONTENT_TYPE || *name == ACCEPT
+}
+
+// === impl Access ===
+
+impl Access {
+    fn of(
+        backend: &Backend,
+        authority: &Authority,
+        dialect: Dialect,
+    ) -> Result<Self, InvalidBackend> {
+        let credential = match (&backend.auth, backend.kind, dialect) {
+            (BackendAuth::PassThrough, ..) => Credential::PassThrough,
+            (BackendAuth::None, ..) => Credential::None,
+            (BackendAuth::ApiKey(key), BackendKind::Foundry, Dialect::OpenAi) => {
+                Credential::Header(API_KEY, sensitive(key.expose())?)
+            }
+            (BackendAuth::ApiKey(key), BackendKind::Foundry, Dialect::Anthropic) => {
+                Credential::Header(X_API_KEY, sensitive(key.expose())?)
+            }
+            (BackendAuth::ApiKey(key), BackendKind::OpenAiCompatible, _) => {
+                let bearer = sensitive(&format!("Bearer {}", key.expose()))?;
+                Credential::Header(AUTHORIZATION, bearer)
+            }
+        };
+        Ok(Self {
+            lines: Secret::new(lines(authority, &credential)),
+            credential,
+        })
     }
 }
 

@@ -152,8 +152,9 @@ impl Record {
         let Some(most) = self.place.as_ref().map(|place| place.ceiling()) else {
             return true;
         };
+        let input = most.input_tokens.saturating_mul(self.shape.texts.max(1));
         let output = most.output_tokens.saturating_mul(self.shape.choices.max(1));
-        let can_be = usage.input_tokens <= most.input_tokens && usage.output_tokens <= output;
+        let can_be = usage.input_tokens <= input && usage.output_tokens <= output;
         if !can_be {
             let endpoint = self.endpoint.as_deref();
             tracing::warn!(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -15,11 +15,11 @@ use hyper::body::Incoming;
 use proxy_admin::clock;
 use proxy_admin::connection::Leash;
 use proxy_admin::memory::Purpose;
-use proxy_api::{Answer, Api, Body, Call, Found, Media, Unserved, find, media, models};
+use proxy_api::{Answer, Api, Body, Call, Dialect, Found, Media, Unserved, find, media, models};
 use proxy_core::admit::{self, Ask, Permit};
 use proxy_core::auth::{Caller, CallerKind, KeyDigest};
 use proxy_core::names::{Code, Moment, ObjectName, Operation};
-use proxy_core::quota::Wait;
+use proxy_core::quota::{Cost, Hold, Wait};
 use proxy_core::tokens::Shape;
 use proxy_ledger::{Asking, Subject};
 
@@ -39,6 +39,8 @@ use crate::relay::Payload;
 use crate::replay::Replay;
 use crate::state::Core;
 use crate::upload::Upload;
+
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
 /// What load balancers ask on the port of the traffic. Only a process that serves answers.
 const HEALTH: &str = "/healthz";
@@ -281,8 +283,14 @@ impl<'a> Arrival<'a> {
             now,
         };
         match &found.api.answer {
-            Answer::Models => Ok(answered(models::list(&head.models()))),
-            Answer::Model => head.model(found.model.as_deref().unwrap_or("")),
+            Answer::Models => {
+                let dialect = dialect_of(found.api, &parts.headers);
+                Ok(answered(models::list(&head.models(), dialect)))
+            }
+            Answer::Model => {
+                let dialect = dialect_of(found.api, &parts.headers);
+                head.model(found.model.as_deref().unwrap_or(""), dialect)
+            }
             Answer::Backend(call) => {
                 let sending = head.charged(found.api.operation, call, found.model, body, exchange);
                 Ok(Admitted::Charged(Box::new(sending.await?)))
@@ -321,21 +329,18 @@ fn found(core: &Core, parts: &Parts) -> Result<Found, Box<Refusal>> {
             Code::UnknownPath,
             "no API is served here; use /openai/deployments/{model}/..., /openai/v1/... or /v1/...",
         ),
-        Unserved::Operation(other) if serves(rows, other.operation) => refuse(
-            Code::UnknownPath,
-            format!(
-                "{} is served at other paths: /openai/deployments/{{model}}/..., /openai/v1/... or \
-                 /v1/..., without anything behind them",
-                other.operation
-            ),
-        ),
         Unserved::Operation(other) => {
-            let message = format!(
-                "{} is not served by this gateway; it serves {}",
-                other.operation,
-                served(rows)
-            );
-            let mut refusal = Refusal::new(Code::OperationNotServed, message);
+            let (code, message) = if serves(rows, other.operation) {
+                let message = format!("{} is served, but not at this path", other.operation);
+                (Code::UnknownPath, message)
+            } else {
+                let served = served(rows);
+                let operation = other.operation;
+                let message =
+                    format!("{operation} is not served by this gateway; it serves {served}");
+                (Code::OperationNotServed, message)
+            };
+            let mut refusal = Refusal::new(code, message);
             refusal.dialect = Some(other.dialect);
             Box::new(refusal)
         }
@@ -350,6 +355,16 @@ fn found(core: &Core, parts: &Parts) -> Result<Found, Box<Refusal>> {
 
 fn answered<'a>(json: Vec<u8>) -> Admitted<'a> {
     Admitted::Answered(answer::json(json).map(Payload::from))
+}
+
+/// The dialect of an answer. Lists of models have the same path in both, and only Anthropic's clients name a
+/// version in a header.
+fn dialect_of(api: &Api, headers: &HeaderMap) -> Dialect {
+    if headers.contains_key(ANTHROPIC_VERSION) {
+        Dialect::Anthropic
+    } else {
+        api.dialect
+    }
 }
 
 fn serves(rows: &[Api], operation: &str) -> bool {
@@ -390,7 +405,7 @@ impl<'a> Head<'a> {
         admit::models(table, &self.caller, &self.host, headers, &operations)
     }
 
-    fn model(&self, wanted: &str) -> Result<Admitted<'a>, Box<Refusal>> {
+    fn model(&self, wanted: &str, dialect: Dialect) -> Result<Admitted<'a>, Box<Refusal>> {
         let names = self.models();
         let known = names.iter().find(|name| ***name == *wanted);
         let known = known.ok_or_else(|| {
@@ -399,7 +414,7 @@ impl<'a> Head<'a> {
                 format!("no rule serves model {wanted:?}"),
             )
         })?;
-        Ok(answered(models::one(known)))
+        Ok(answered(models::one(known, dialect)))
     }
 
     /// Reads the body, within the memory that the caller may hold.
@@ -479,13 +494,22 @@ impl<'a> Head<'a> {
             };
             ledger.counters(&subject, moment)
         };
-        let counters = account.counters(caller, rule.counted_model(&model), find);
+        let counters = if call.is_billed {
+            account.counters(caller, rule.counted_model(&model), find)
+        } else {
+            Arc::default()
+        };
         exchange.record.account = Some(account);
-        let estimate = Estimate::of(rule, &permit, &model, shape, &bytes, call.prompt);
+        let estimate = Estimate::of(rule, &permit, &model, shape, &bytes, call);
         let default_output = config.default_output_tokens;
+        let hold = if call.is_billed {
+            estimate.at_first(default_output)
+        } else {
+            Hold::exact(Cost::default())
+        };
         let asking = Asking {
             counters: &counters,
-            hold: estimate.at_first(default_output),
+            hold,
             now: moment,
             clock: clock::now,
         };
@@ -555,6 +579,7 @@ fn shape_of(
         body_bytes: size.saturating_sub(media.bytes),
         media_tokens: media.tokens,
         max_output_tokens: permit.rule.output_tokens.bound(body.max_output_tokens()),
-        choices: body.choices,
+        choices: body.choices.saturating_mul(body.prompts),
+        texts: body.texts,
     }
 }

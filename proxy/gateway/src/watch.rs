@@ -42,6 +42,8 @@ pub(crate) enum Watch {
     Json(Kept, &'static Call),
     /// An error of the backend: bills nothing, unless its content filter refused the prompt.
     Error(Kept),
+    /// Nothing: the backend bills nothing.
+    Free,
     /// Nothing: the exchange has ended.
     Nothing,
 }
@@ -86,6 +88,9 @@ impl Watch {
         if !status.is_success() {
             return Self::Error(kept());
         }
+        if !call.is_billed {
+            return Self::Free;
+        }
         if !is_event_stream(headers) {
             return Self::Json(kept(), call);
         }
@@ -115,7 +120,7 @@ impl Watch {
     pub(crate) fn keeps_coding(&self) -> bool {
         match self {
             Self::Events(_, Some(coded)) => coded.as_it_came,
-            Self::Events(..) | Self::Json(..) | Self::Error(_) | Self::Nothing => true,
+            Self::Events(..) | Self::Json(..) | Self::Error(_) | Self::Free | Self::Nothing => true,
         }
     }
 
@@ -143,7 +148,7 @@ impl Watch {
                 kept.push(&data, exchange);
                 data
             }
-            Self::Nothing => data,
+            Self::Free | Self::Nothing => data,
         })
     }
 
@@ -151,7 +156,7 @@ impl Watch {
     pub(crate) const fn is_done(&self) -> bool {
         match self {
             Self::Events(stream, _) => stream.is_done(),
-            Self::Json(..) | Self::Error(_) | Self::Nothing => false,
+            Self::Json(..) | Self::Error(_) | Self::Free | Self::Nothing => false,
         }
     }
 
@@ -163,7 +168,7 @@ impl Watch {
                 stream.is_finishing() && stream.usage().is_none() && !stream.is_done()
             }
             Self::Json(..) => true,
-            Self::Error(_) | Self::Nothing => false,
+            Self::Error(_) | Self::Free | Self::Nothing => false,
         }
     }
 
@@ -171,7 +176,7 @@ impl Watch {
     pub(crate) fn complete(&mut self, exchange: &mut Exchange, now: Instant) -> Option<Bytes> {
         let rest = match self {
             Self::Events(stream, _) => stream.finish(),
-            Self::Json(..) | Self::Error(_) | Self::Nothing => Bytes::new(),
+            Self::Json(..) | Self::Error(_) | Self::Free | Self::Nothing => Bytes::new(),
         };
         let code = self.settle(exchange, now);
         exchange.record.passed(rest.len());
@@ -205,6 +210,7 @@ impl Watch {
                         exchange.refused(now);
                         return "upstream_error";
                     }
+                    None if call.events.answer.is_none() => exchange.unknown(0, now),
                     None => match call.counted_output(&whole, counter(exchange)) {
                         0 => exchange.unknown(kept.size, now),
                         shown => exchange.estimated(shown, now),
@@ -221,6 +227,10 @@ impl Watch {
                     exchange.refused(now);
                 }
                 "upstream_error"
+            }
+            Self::Free => {
+                exchange.released(now);
+                "ok"
             }
             Self::Nothing => "ok",
         }
@@ -251,7 +261,7 @@ impl Watch {
                 exchange.end(code.as_str(), now);
                 None
             }
-            Self::Error(_) => {
+            Self::Error(_) | Self::Free => {
                 exchange.refused(now);
                 exchange.end(code.as_str(), now);
                 None
@@ -265,13 +275,13 @@ impl Watch {
         match self {
             Self::Events(stream, _) => match told(stream, exchange) {
                 Some(usage) => exchange.measured(usage, now),
-                None => match (stream.counted_output(counter(exchange)), stream.ending()) {
+                None => match (shown(stream, exchange), stream.ending()) {
                     (0, Ending::Error) => exchange.refused(now),
-                    (shown, _) => exchange.estimated(shown, now),
+                    (shown, _) => settle_shown(stream, shown, exchange, now),
                 },
             },
             Self::Json(kept, call) => settle_part(kept, call, exchange, now),
-            Self::Error(_) => exchange.refused(now),
+            Self::Error(_) | Self::Free => exchange.refused(now),
             Self::Nothing => {}
         }
         exchange.end("client_aborted", now);
@@ -292,6 +302,7 @@ fn settle_part(kept: &Kept, call: &Call, exchange: &mut Exchange, now: Instant) 
     let told = kept.whole().and_then(|part| (call.read_usage)(&part, None));
     match told.filter(|usage| exchange.record.can_be(*usage)) {
         Some(usage) => exchange.measured(usage, now),
+        None if call.events.answer.is_none() => exchange.unknown(0, now),
         None => exchange.unknown(kept.size, now),
     }
 }
@@ -300,10 +311,37 @@ fn settle_part(kept: &Kept, call: &Call, exchange: &mut Exchange, now: Instant) 
 fn settle_stream(stream: &Stream, exchange: &mut Exchange, now: Instant) {
     match told(stream, exchange) {
         Some(usage) => exchange.measured(usage, now),
-        None => match (stream.counted_output(counter(exchange)), stream.ending()) {
+        None => match (shown(stream, exchange), stream.ending()) {
             (0, Ending::Empty | Ending::Error) => exchange.refused(now),
-            (shown, _) => exchange.estimated(shown, now),
+            (shown, _) => settle_shown(stream, shown, exchange, now),
         },
+    }
+}
+
+/// The output tokens that a stream has shown.
+fn shown(stream: &Stream, exchange: &Exchange) -> u64 {
+    if stream.has_words() {
+        stream.counted_output(counter(exchange))
+    } else {
+        0
+    }
+}
+
+/// By what a stream has shown, and the input that it told, if it did.
+fn settle_shown(stream: &Stream, shown: u64, exchange: &mut Exchange, now: Instant) {
+    match stream.input() {
+        Some(input) if exchange.record.can_be(input) => {
+            let output_tokens = shown.max(input.output_tokens);
+            exchange.counted(
+                Usage {
+                    output_tokens,
+                    ..input
+                },
+                now,
+            );
+        }
+        _ if stream.has_words() => exchange.estimated(shown, now),
+        _ => exchange.unknown(0, now),
     }
 }
 

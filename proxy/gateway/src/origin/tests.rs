@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
-use proxy_api::{Answer, Call, ROWS};
-use proxy_core::names::Secret;
+use proxy_api::{Answer, Call, Dialect, ROWS};
+use proxy_core::names::{Operation, Secret};
 use proxy_core::table::{Backend, BackendAuth, BackendKind};
 use proxy_core::test_util;
 
@@ -14,6 +14,16 @@ fn chat() -> &'static Call {
         panic!("the first row is chat")
     };
     call
+}
+
+/// The first row of an operation.
+fn call(operation: Operation) -> &'static Call {
+    let rows = ROWS.iter().filter(|row| row.operation == operation);
+    let mut calls = rows.filter_map(|row| match &row.answer {
+        Answer::Backend(call) => Some(call),
+        Answer::Models | Answer::Model => None,
+    });
+    calls.next().expect("it is served")
 }
 
 fn backend(kind: BackendKind, endpoint: &str, version: Option<&str>, auth: BackendAuth) -> Origin {
@@ -89,6 +99,7 @@ fn an_openai_compatible_server_gets_its_one_path() {
 /// The headers as they leave on HTTP/2. On HTTP/1.1 it is the same, and the lines that only it has.
 fn sent(origin: &Origin, client: &HeaderMap) -> HeaderMap {
     let destination = Destination {
+        dialect: Dialect::OpenAi,
         path: "/x".parse().expect("a path"),
         model_in_body: true,
         asks_usage: true,
@@ -164,6 +175,37 @@ fn only_allowed_headers_and_one_credential_leave() {
 }
 
 #[test]
+fn a_second_deployment_is_one_of_the_backends() {
+    let declared = Backend {
+        endpoint: "https://f.example".into(),
+        deployments: vec![test_util::deployment("pictures", "gpt-image-2")],
+        ..test_util::backend("b")
+    };
+    let origin = Origin::of(&declared, ROWS, |name| Arc::new(Peer::new(name)));
+    let origin = origin.expect("a good backend");
+    for (name, goes) in [("pictures", true), ("dear", false)] {
+        let mut client = HeaderMap::new();
+        client.insert(super::IMAGES, HeaderValue::from_static(name));
+        assert_eq!(sent(&origin, &client).contains_key(super::IMAGES), goes);
+    }
+}
+
+#[test]
+fn no_more_headers_leave_than_foundry_takes() {
+    let mut client = HeaderMap::new();
+    client.insert("content-type", HeaderValue::from_static("text/plain"));
+    for number in 0..30 {
+        let name = format!("aoai-{number}").parse::<http::HeaderName>();
+        client.insert(name.expect("a name"), HeaderValue::from_static("on"));
+    }
+    let left = sent(&foundry(None), &client);
+    assert!(left.contains_key("content-type"));
+    let own = left.keys().filter(|name| name.as_str().contains("aoai-"));
+    assert_eq!(own.count(), 9);
+    assert!(left.contains_key("x-ms-client-request-id"), "the tenth");
+}
+
+#[test]
 fn pass_through_sends_the_clients_credential_in_its_own_form() {
     let origin = backend(
         BackendKind::Foundry,
@@ -230,4 +272,83 @@ fn no_form_of_an_origin_shows_its_credential() {
     let key = BackendAuth::ApiKey(Secret::new("very-secret"));
     let origin = backend(BackendKind::Foundry, "https://f.example", None, key);
     assert!(!format!("{origin:?}").contains("very-secret"));
+}
+
+#[test]
+fn each_family_has_its_own_paths() {
+    let compatible = backend(
+        BackendKind::OpenAiCompatible,
+        "http://vllm:8000/v1",
+        None,
+        BackendAuth::None,
+    );
+    let foundry = foundry(None);
+    for (operation, dated, undated, at_others) in [
+        (
+            Operation::Embeddings,
+            "/openai/deployments/d/embeddings?api-version=2024-10-21",
+            "/openai/v1/embeddings",
+            "/v1/embeddings",
+        ),
+        (
+            Operation::Responses,
+            "/openai/responses?api-version=2024-10-21",
+            "/openai/v1/responses",
+            "/v1/responses",
+        ),
+        // Anthropic's API has no dates.
+        (
+            Operation::Messages,
+            "/anthropic/v1/messages",
+            "/anthropic/v1/messages",
+            "/v1/messages",
+        ),
+    ] {
+        let call = call(operation);
+        let path = |origin: &Origin, version| {
+            let destination = origin.destination(call, "d", version).expect("a path");
+            let in_body = destination.model_in_body;
+            assert_eq!(in_body, !destination.path.path().contains("/deployments/"));
+            destination.path
+        };
+        assert_eq!(path(&foundry, Some("2024-10-21")), dated);
+        assert_eq!(path(&foundry, None), undated);
+        assert_eq!(path(&compatible, None), at_others);
+    }
+}
+
+#[test]
+fn each_dialect_has_its_own_header_for_the_key() {
+    let key = || BackendAuth::ApiKey(Secret::new("s3cret"));
+    let line = |kind, operation| {
+        let origin = backend(kind, "https://f.example", None, key());
+        let destination = origin.destination(call(operation), "d", None);
+        let outgoing = Outgoing {
+            destination: destination.expect("a path"),
+            client: &HeaderMap::new(),
+            shown: None,
+            request_id: &HeaderValue::from_static("id"),
+            length: 2,
+            body: &|| None,
+        };
+        let request = origin.request(&outgoing, ());
+        let mut head = Vec::new();
+        origin.write_head(&outgoing, &mut head);
+        let head = String::from_utf8(head).expect("text");
+        let mut lines = head.lines().filter(|line| line.contains("s3cret"));
+        let line = lines.next().expect("the key").to_owned();
+        let (name, value) = line.split_once(": ").expect("a header");
+        assert_eq!(lines.next(), None);
+        assert_eq!(
+            request.headers().get(name).map(HeaderValue::as_bytes),
+            Some(value.as_bytes())
+        );
+        line
+    };
+    let foundry = BackendKind::Foundry;
+    assert_eq!(line(foundry, Operation::Responses), "api-key: s3cret");
+    assert_eq!(line(foundry, Operation::Messages), "x-api-key: s3cret");
+    let other = BackendKind::OpenAiCompatible;
+    let bearer = "authorization: Bearer s3cret";
+    assert_eq!(line(other, Operation::Messages), bearer);
 }

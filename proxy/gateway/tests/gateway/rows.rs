@@ -33,6 +33,8 @@ static ROWS: &[Api] = &[
             members: &[("model", Member::Model), ("stream", Member::Stream)],
             upstream: Upstream::OpenAi("tales"),
             output_bounds: &[],
+            has_output: true,
+            is_billed: true,
             usage_request: UsageRequest::None,
             events: &TALES,
             read_usage: of_tale,
@@ -49,6 +51,8 @@ static ROWS: &[Api] = &[
             members: &[("model", Member::Model)],
             upstream: Upstream::OpenAi("songs"),
             output_bounds: &[],
+            has_output: true,
+            is_billed: true,
             usage_request: UsageRequest::None,
             events: &TALES,
             read_usage: of_song,
@@ -61,10 +65,12 @@ static TALES: Grammar = Grammar {
     event: |_data, _text| Said {
         text: false,
         finish: true,
+        failed: false,
     },
-    answer: |_answer, _text| {},
+    answer: Some(|_answer, _text| {}),
     only_usage: |_data| false,
     end: None,
+    read_input: None,
 };
 
 fn of_tale(data: &[u8], earlier: Option<Usage>) -> Option<Usage> {

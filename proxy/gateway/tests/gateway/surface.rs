@@ -61,8 +61,8 @@ async fn head_is_served_where_get_is() -> Result<()> {
 async fn an_operation_that_is_not_served_is_named_in_its_dialect() -> Result<()> {
     let bench = Bench::start(1, Vec::new())?;
     for path in [
-        "/v1/embeddings",
-        "/openai/deployments/mini/embeddings?api-version=2024-10-21",
+        "/v1/audio/speech",
+        "/openai/deployments/mini/audio/transcriptions?api-version=2024-10-21",
     ] {
         let answer = bench.post(path, KEY, "{}").await?;
         let error = answer.json::<Value>()?;
@@ -71,10 +71,12 @@ async fn an_operation_that_is_not_served_is_named_in_its_dialect() -> Result<()>
             error.pointer("/error/code"),
             Some(&json!("operation_not_served"))
         );
-        let message = "Embeddings is not served by this gateway; it serves ChatCompletions, Models";
+        let message = "Audio is not served by this gateway; it serves ChatCompletions, Completions, \
+                       Embeddings, Images, Responses, Messages, Models";
         assert_eq!(error.pointer("/error/message"), Some(&json!(message)));
     }
-    let answer = bench.post("/anthropic/v1/messages", KEY, "{}").await?;
+    let path = "/anthropic/v1/messages/batches";
+    let answer = bench.post(path, KEY, "{}").await?;
     let error = answer.json::<Value>()?;
     assert_eq!(answer.status, 404);
     assert_eq!(error.pointer("/type"), Some(&json!("error")));
