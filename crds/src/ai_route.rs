@@ -166,6 +166,20 @@ pub struct RouteRule {
     /// How long a request may take.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeouts: RouteTimeouts,
+    /// What happens to operations whose cost cannot be metered, such as speech, where a limit counts
+    /// tokens or money: `Deny` answers 403, `Allow` serves them and counts none. Default: Deny.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unmetered: Unmetered,
+}
+
+/// What happens to operations whose cost cannot be metered.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unmetered {
+    /// They are refused where a limit counts tokens or money.
+    #[default]
+    Deny,
+    /// They are served, and count as requests only.
+    Allow,
 }
 
 /// The requests of a rule. The fields are AND-ed; an empty field matches everything.

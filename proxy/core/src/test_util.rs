@@ -79,6 +79,7 @@ pub fn rule(name: &str, targets: Vec<Target>) -> Rule {
         retry: Retry::default(),
         request_timeout: None,
         first_token_timeout: None,
+        allows_unmetered: false,
     }
 }
 

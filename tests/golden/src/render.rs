@@ -252,6 +252,7 @@ fn rule(out: &mut String, rule: &Rule) {
         retry,
         request_timeout,
         first_token_timeout,
+        allows_unmetered,
     } = rule;
     line(out, 1, format_args!("rule {name}"));
     for alternative in matches {
@@ -278,6 +279,9 @@ fn rule(out: &mut String, rule: &Rule) {
             2,
             format_args!("output tokens: default {default:?}, max {max:?}"),
         );
+    }
+    if *allows_unmetered {
+        line(out, 2, format_args!("unmetered operations"));
     }
     let Retry {
         attempts,

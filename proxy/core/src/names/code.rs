@@ -22,6 +22,8 @@ pub enum Code {
     AmbiguousCredential,
     /// The route does not admit the consumer.
     Forbidden,
+    /// A limit counts tokens or money, and the operation cannot be metered.
+    Unmetered,
     /// No route serves this host.
     RouteNotFound,
     /// No rule serves this model and operation.
@@ -62,7 +64,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::InvalidRequest,
         Self::UnknownPath,
         Self::OperationNotServed,
@@ -72,6 +74,7 @@ impl Code {
         Self::ExpiredCredential,
         Self::AmbiguousCredential,
         Self::Forbidden,
+        Self::Unmetered,
         Self::RouteNotFound,
         Self::ModelNotFound,
         Self::RequestTimeout,
@@ -105,6 +108,7 @@ impl Code {
             Self::ExpiredCredential => "expired_credential",
             Self::AmbiguousCredential => "ambiguous_credential",
             Self::Forbidden => "forbidden",
+            Self::Unmetered => "unmetered",
             Self::RouteNotFound => "route_not_found",
             Self::ModelNotFound => "model_not_found",
             Self::RequestTimeout => "request_timeout",
@@ -132,7 +136,7 @@ impl Code {
         match self {
             Self::InvalidRequest | Self::AmbiguousCredential => 400,
             Self::MissingCredential | Self::InvalidCredential | Self::ExpiredCredential => 401,
-            Self::Forbidden => 403,
+            Self::Forbidden | Self::Unmetered => 403,
             Self::UnknownPath
             | Self::OperationNotServed
             | Self::RouteNotFound
@@ -181,6 +185,10 @@ impl Code {
                 "The request shows two keys of the gateway in different headers. Send one."
             }
             Self::Forbidden => "The key is good, but not for this route. Ask the route's owner.",
+            Self::Unmetered => {
+                "A limit counts tokens or money, and this operation tells neither. Set `unmetered: Allow` at the \
+                 rule, or use an operation that tells its usage."
+            }
             Self::RouteNotFound => "No AIRoute serves this host. Check `hostnames`.",
             Self::ModelNotFound => {
                 "No rule matches this model and operation, or no deployment of the rule serves it. \

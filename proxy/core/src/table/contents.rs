@@ -155,6 +155,8 @@ pub struct Rule {
     pub request_timeout: Option<Duration>,
     /// Longest wait for the first byte over all tries.
     pub first_token_timeout: Option<Duration>,
+    /// Whether an operation whose cost cannot be metered is served where a limit counts tokens or money.
+    pub allows_unmetered: bool,
 }
 
 /// The bounds on output tokens that a rule sets.

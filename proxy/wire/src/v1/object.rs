@@ -107,6 +107,8 @@ struct Rule {
     request_timeout_ms: Option<Millis>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     first_token_timeout_ms: Option<Millis>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unmetered: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -333,6 +335,7 @@ impl From<&table::Rule> for Rule {
             },
             request_timeout_ms: rule.request_timeout.map(Millis),
             first_token_timeout_ms: rule.first_token_timeout.map(Millis),
+            unmetered: rule.allows_unmetered,
         }
     }
 }
@@ -362,6 +365,7 @@ impl Rule {
             },
             request_timeout: self.request_timeout_ms.map(|millis| millis.0),
             first_token_timeout: self.first_token_timeout_ms.map(|millis| millis.0),
+            allows_unmetered: self.unmetered,
         }
     }
 }

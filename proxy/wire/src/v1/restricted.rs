@@ -117,6 +117,7 @@ fn rule(index: usize, entry: &Value) -> Rule {
         retry: Retry::default(),
         request_timeout: None,
         first_token_timeout: None,
+        allows_unmetered: false,
     }
 }
 
