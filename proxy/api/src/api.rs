@@ -62,8 +62,8 @@ pub struct Call {
     pub output_bounds: &'static [BoundName],
     /// Whether its answers have output tokens.
     pub has_output: bool,
-    /// Whether the backend bills it. What it does not bill holds and drains no quota.
-    pub is_billed: bool,
+    /// What a backend bills for it.
+    pub billing: Billing,
     /// How usage is asked for in a stream.
     pub usage_request: UsageRequest,
     /// How an answer is read, and a stream of events.
@@ -72,6 +72,17 @@ pub struct Call {
     pub read_usage: Reader,
     /// How the prompt is counted; `None` for an operation whose prompt has no rule.
     pub prompt: Option<Prompt>,
+}
+
+/// What a backend bills for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Billing {
+    /// What its usage tells.
+    Metered,
+    /// Something that its answer does not tell.
+    Unmetered,
+    /// Nothing: it holds and drains no quota.
+    Free,
 }
 
 /// How a body is written.

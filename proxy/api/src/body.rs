@@ -21,6 +21,8 @@ pub enum Member {
     Prompts,
     /// A text, or several: the model reads each by itself.
     Inputs,
+    /// How fine an image is made: by it follows what it costs at most.
+    Quality,
     /// Whether the answer is made in the background, and asked for later.
     Background,
     /// An earlier answer or conversation that the backend keeps and continues.
@@ -73,6 +75,8 @@ pub struct Body {
     pub prompts: u64,
     /// How many texts the model reads, each by itself.
     pub texts: u64,
+    /// The most output tokens of each image that is made.
+    pub image_tokens: Option<u64>,
     /// It names data sources.
     pub has_data_sources: bool,
     /// Some part of it may be an image, sound or a file.
@@ -142,6 +146,7 @@ impl Body {
             choices: 1,
             prompts: 1,
             texts: 1,
+            image_tokens: None,
             has_data_sources: false,
             has_media: false,
         }

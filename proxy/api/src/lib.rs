@@ -32,7 +32,9 @@ mod unserved;
 pub mod usage;
 mod wordless;
 
-pub use api::{Answer, Api, Call, Form, Found, Unserved, Upstream, UsageRequest, find, served};
+pub use api::{
+    Answer, Api, Billing, Call, Form, Found, Unserved, Upstream, UsageRequest, find, served,
+};
 pub use body::{Body, Bound, BoundName, Layout, Malformed, Member, Members, StreamOptions};
 pub use claims::{Claims, claims};
 pub use error::{Dialect, is_error, is_filtered};

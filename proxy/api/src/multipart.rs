@@ -222,6 +222,7 @@ fn field(
         | Member::DataSources
         | Member::Prompts
         | Member::Inputs
+        | Member::Quality
         | Member::Background
         | Member::State => {}
     }

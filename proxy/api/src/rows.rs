@@ -3,7 +3,7 @@
 use http::Method;
 use proxy_core::names::Operation;
 
-use crate::api::{Answer, Api, Call, Form, Upstream, UsageRequest};
+use crate::api::{Answer, Api, Billing, Call, Form, Upstream, UsageRequest};
 use crate::body::{BoundName, Member};
 use crate::error::Dialect;
 use crate::prompt::Prompt;
@@ -69,6 +69,19 @@ pub static ROWS: &[Api] = &[
         ],
         answer: Answer::Backend(IMAGES),
     },
+    Api {
+        operation: Operation::Audio,
+        dialect: Dialect::OpenAi,
+        method: Method::POST,
+        paths: &[
+            "/openai/deployments/{model}/audio/speech",
+            "/openai/v1/audio/speech",
+            "/openai/v1/deployments/{model}/audio/speech",
+            "/v1/audio/speech",
+            "/v1/deployments/{model}/audio/speech",
+        ],
+        answer: Answer::Backend(SPEECH),
+    },
     // Responses: the model is in the body everywhere.
     Api {
         operation: Operation::Responses,
@@ -98,7 +111,7 @@ pub static ROWS: &[Api] = &[
         answer: Answer::Backend(Call {
             upstream: Upstream::Undated("responses/input_tokens"),
             has_output: false,
-            is_billed: false,
+            billing: Billing::Free,
             ..RESPONSES
         }),
     },
@@ -121,7 +134,7 @@ pub static ROWS: &[Api] = &[
         answer: Answer::Backend(Call {
             upstream: Upstream::Anthropic("messages/count_tokens"),
             has_output: false,
-            is_billed: false,
+            billing: Billing::Free,
             ..MESSAGES
         }),
     },
@@ -181,7 +194,7 @@ const CHAT: Call = Call {
     upstream: Upstream::OpenAi("chat/completions"),
     output_bounds: &[BoundName::Tokens, BoundName::CompletionTokens],
     has_output: true,
-    is_billed: true,
+    billing: Billing::Metered,
     usage_request: STREAM_OPTIONS,
     events: &chat::GRAMMAR,
     read_usage: usage::generation,
@@ -202,7 +215,7 @@ const COMPLETIONS: Call = Call {
     upstream: Upstream::OpenAi("completions"),
     output_bounds: &[BoundName::Tokens],
     has_output: true,
-    is_billed: true,
+    billing: Billing::Metered,
     usage_request: STREAM_OPTIONS,
     events: &completions::GRAMMAR,
     read_usage: usage::generation,
@@ -215,7 +228,7 @@ const EMBEDDINGS: Call = Call {
     upstream: Upstream::OpenAi("embeddings"),
     output_bounds: &[],
     has_output: false,
-    is_billed: true,
+    billing: Billing::Metered,
     usage_request: UsageRequest::None,
     events: &wordless::GRAMMAR,
     read_usage: usage::without_output,
@@ -228,11 +241,26 @@ const IMAGES: Call = Call {
         ("model", Member::Model),
         ("stream", Member::Stream),
         ("n", Member::Choices),
+        ("quality", Member::Quality),
     ],
     upstream: Upstream::OpenAi("images/generations"),
     output_bounds: &[],
     has_output: true,
-    is_billed: true,
+    billing: Billing::Metered,
+    usage_request: UsageRequest::None,
+    events: &wordless::GRAMMAR,
+    read_usage: usage::generation,
+    prompt: None,
+};
+
+/// The answer is sound, and nothing in it says what it costs.
+const SPEECH: Call = Call {
+    form: Form::Json,
+    members: &[("model", Member::Model)],
+    upstream: Upstream::OpenAi("audio/speech"),
+    output_bounds: &[],
+    has_output: true,
+    billing: Billing::Unmetered,
     usage_request: UsageRequest::None,
     events: &wordless::GRAMMAR,
     read_usage: usage::generation,
@@ -255,7 +283,7 @@ const RESPONSES: Call = Call {
     upstream: Upstream::Resource("responses"),
     output_bounds: &[BoundName::OutputTokens],
     has_output: true,
-    is_billed: true,
+    billing: Billing::Metered,
     usage_request: UsageRequest::None,
     events: &responses::GRAMMAR,
     read_usage: usage::response,
@@ -272,7 +300,7 @@ const MESSAGES: Call = Call {
     upstream: Upstream::Anthropic("messages"),
     output_bounds: &[BoundName::Tokens],
     has_output: true,
-    is_billed: true,
+    billing: Billing::Metered,
     usage_request: UsageRequest::None,
     events: &messages::GRAMMAR,
     read_usage: usage::message,

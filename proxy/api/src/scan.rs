@@ -13,6 +13,12 @@ use crate::json::Cursor;
 #[cfg(test)]
 mod tests;
 
+/// The most tokens of an image by its quality: one that is not square, and three that show how it comes to be
+/// (`OpenAI`, "Image generation", cost).
+const IMAGES: [(&str, u64); 2] = [("\"low\"", 408 + 300), ("\"medium\"", 1_584 + 300)];
+/// In the best quality, which a model may choose by itself.
+const DEAREST_IMAGE: u64 = 6_240 + 300;
+
 const INCLUDE_USAGE: &str = "include_usage";
 
 /// Scans a body that must be one JSON object. With `in_path`, the path names the model, and what the body
@@ -60,6 +66,9 @@ pub(crate) fn body(bytes: &[u8], members: &Members, in_path: bool) -> Result<Bod
         field(cursor, name, *member, depth, &mut found)
     })?;
     found.has_media = cursor.met_media;
+    if found.image_tokens.is_none() && members.iter().any(|one| one.1 == Member::Quality) {
+        found.image_tokens = Some(DEAREST_IMAGE);
+    }
     found.layout = Layout::Json { start, empty };
     cursor.blanks();
     if cursor.at != bytes.len() {
@@ -134,6 +143,13 @@ fn field(
             found.texts = found.prompts;
         }
         Member::Inputs => found.texts = texts(cursor, depth)?,
+        Member::Quality => {
+            let quality = cursor.scalar(depth)?;
+            found.image_tokens = IMAGES
+                .iter()
+                .find(|(known, _)| known.as_bytes() == quality)
+                .map(|(_, tokens)| *tokens);
+        }
         Member::Background => {
             if cursor.scalar(depth)? == b"true" {
                 return malformed(format!(

@@ -3,13 +3,16 @@ use std::fmt::Write;
 use expect_test::expect_file;
 
 use super::ROWS;
-use crate::api::{Answer, Api};
+use crate::api::{Answer, Api, Billing};
 
 /// By what an operation is metered.
 fn meter(api: &Api) -> &'static str {
     match &api.answer {
         Answer::Models | Answer::Model => "nothing: the gateway answers",
-        Answer::Backend(call) if !call.is_billed => "nothing: it is not billed",
+        Answer::Backend(call) if call.billing == Billing::Free => "nothing: it is not billed",
+        Answer::Backend(call) if call.billing == Billing::Unmetered => {
+            "nothing: a rule with limits in tokens or money needs `unmetered: Allow`"
+        }
         Answer::Backend(call) if !call.has_output => "input of `usage`",
         Answer::Backend(call) if call.events.answer.is_none() => "input and output of `usage`",
         Answer::Backend(_) => "input and output of `usage`; without it, the text of the answer",

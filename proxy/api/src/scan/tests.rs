@@ -325,6 +325,24 @@ fn completions_answer_each_prompt_by_all_that_they_make() {
 }
 
 #[test]
+fn an_image_costs_by_its_quality_and_the_most_without_one() {
+    for (member, tokens) in [
+        ("", 6_540),
+        (",\"quality\":\"low\"", 708),
+        (",\"quality\":\"medium\"", 1_884),
+        (",\"quality\":\"high\"", 6_540),
+        (",\"quality\":\"l\\u006fw\"", 6_540),
+        (",\"quality\":null", 6_540),
+    ] {
+        let text = format!("{{\"prompt\":\"a\"{member}}}");
+        let found = of(Operation::Images, &text).expect("a good body");
+        assert_eq!(found.image_tokens, Some(tokens), "{member}");
+    }
+    let found = of(Operation::Responses, "{\"quality\":\"low\"}");
+    assert_eq!(found.expect("a good body").image_tokens, None);
+}
+
+#[test]
 fn responses_that_a_backend_would_keep_are_refused() {
     for good in [
         "{\"input\":\"a\",\"background\":false,\"previous_response_id\":null,\"conversation\":null}",
