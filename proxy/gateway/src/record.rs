@@ -195,6 +195,7 @@ impl Record {
         // What was cut or only counted says little of what the next request needs.
         if code == "ok"
             && self.settled == Some(Settled::Measured)
+            && self.usage != Usage::default()
             && let Some(model) = &self.model
         {
             rule.sizes.observe(model, self.shape, self.usage);

@@ -15,7 +15,9 @@ use hyper::body::Incoming;
 use proxy_admin::clock;
 use proxy_admin::connection::Leash;
 use proxy_admin::memory::Purpose;
-use proxy_api::{Answer, Api, Body, Call, Dialect, Found, Media, Unserved, find, media, models};
+use proxy_api::{
+    Answer, Api, Billing, Body, Call, Dialect, Found, Media, Unserved, find, media, models,
+};
 use proxy_core::admit::{self, Ask, Permit};
 use proxy_core::auth::{Caller, CallerKind, KeyDigest};
 use proxy_core::names::{Code, Moment, ObjectName, Operation};
@@ -357,6 +359,17 @@ fn answered<'a>(json: Vec<u8>) -> Admitted<'a> {
     Admitted::Answered(answer::json(json).map(Payload::from))
 }
 
+fn unmetered(operation: Operation) -> Box<Refusal> {
+    refuse(
+        Code::Unmetered,
+        format!(
+            "{} tells no usage, and a limit of this consumer counts tokens or money; the rule must say \
+             unmetered: Allow",
+            operation.as_str()
+        ),
+    )
+}
+
 /// The dialect of an answer. Lists of models have the same path in both, and only Anthropic's clients name a
 /// version in a header.
 fn dialect_of(api: &Api, headers: &HeaderMap) -> Dialect {
@@ -494,15 +507,19 @@ impl<'a> Head<'a> {
             };
             ledger.counters(&subject, moment)
         };
-        let counters = if call.is_billed {
-            account.counters(caller, rule.counted_model(&model), find)
-        } else {
+        let counters = if call.billing == Billing::Free {
             Arc::default()
+        } else {
+            account.counters(caller, rule.counted_model(&model), find)
         };
+        let is_unmetered = call.billing == Billing::Unmetered;
+        if is_unmetered && counters.has_amounts() && !permit.rule.allows_unmetered {
+            return Err(unmetered(operation));
+        }
         exchange.record.account = Some(account);
         let estimate = Estimate::of(rule, &permit, &model, shape, &bytes, call);
         let default_output = config.default_output_tokens;
-        let hold = if call.is_billed {
+        let hold = if call.billing == Billing::Metered {
             estimate.at_first(default_output)
         } else {
             Hold::exact(Cost::default())
@@ -578,7 +595,9 @@ fn shape_of(
     Shape {
         body_bytes: size.saturating_sub(media.bytes),
         media_tokens: media.tokens,
-        max_output_tokens: permit.rule.output_tokens.bound(body.max_output_tokens()),
+        max_output_tokens: body
+            .image_tokens
+            .or_else(|| permit.rule.output_tokens.bound(body.max_output_tokens())),
         choices: body.choices.saturating_mul(body.prompts),
         texts: body.texts,
     }

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use proxy_api::coding::{Bounds, Decoder, Undecodable};
-use proxy_api::{Call, Ending, Stream, is_error, is_filtered, usage};
+use proxy_api::{Billing, Call, Ending, Stream, is_error, is_filtered, usage};
 use proxy_core::names::{Code, Usage};
 use smallvec::SmallVec;
 
@@ -42,8 +42,8 @@ pub(crate) enum Watch {
     Json(Kept, &'static Call),
     /// An error of the backend: bills nothing, unless its content filter refused the prompt.
     Error(Kept),
-    /// Nothing: the backend bills nothing.
-    Free,
+    /// Nothing: the answer tells nothing of what is billed.
+    Untold(Billing),
     /// Nothing: the exchange has ended.
     Nothing,
 }
@@ -88,8 +88,8 @@ impl Watch {
         if !status.is_success() {
             return Self::Error(kept());
         }
-        if !call.is_billed {
-            return Self::Free;
+        if call.billing != Billing::Metered {
+            return Self::Untold(call.billing);
         }
         if !is_event_stream(headers) {
             return Self::Json(kept(), call);
@@ -120,7 +120,11 @@ impl Watch {
     pub(crate) fn keeps_coding(&self) -> bool {
         match self {
             Self::Events(_, Some(coded)) => coded.as_it_came,
-            Self::Events(..) | Self::Json(..) | Self::Error(_) | Self::Free | Self::Nothing => true,
+            Self::Events(..)
+            | Self::Json(..)
+            | Self::Error(_)
+            | Self::Untold(_)
+            | Self::Nothing => true,
         }
     }
 
@@ -148,7 +152,7 @@ impl Watch {
                 kept.push(&data, exchange);
                 data
             }
-            Self::Free | Self::Nothing => data,
+            Self::Untold(_) | Self::Nothing => data,
         })
     }
 
@@ -156,7 +160,7 @@ impl Watch {
     pub(crate) const fn is_done(&self) -> bool {
         match self {
             Self::Events(stream, _) => stream.is_done(),
-            Self::Json(..) | Self::Error(_) | Self::Free | Self::Nothing => false,
+            Self::Json(..) | Self::Error(_) | Self::Untold(_) | Self::Nothing => false,
         }
     }
 
@@ -168,7 +172,7 @@ impl Watch {
                 stream.is_finishing() && stream.usage().is_none() && !stream.is_done()
             }
             Self::Json(..) => true,
-            Self::Error(_) | Self::Free | Self::Nothing => false,
+            Self::Error(_) | Self::Untold(_) | Self::Nothing => false,
         }
     }
 
@@ -176,7 +180,7 @@ impl Watch {
     pub(crate) fn complete(&mut self, exchange: &mut Exchange, now: Instant) -> Option<Bytes> {
         let rest = match self {
             Self::Events(stream, _) => stream.finish(),
-            Self::Json(..) | Self::Error(_) | Self::Free | Self::Nothing => Bytes::new(),
+            Self::Json(..) | Self::Error(_) | Self::Untold(_) | Self::Nothing => Bytes::new(),
         };
         let code = self.settle(exchange, now);
         exchange.record.passed(rest.len());
@@ -228,8 +232,12 @@ impl Watch {
                 }
                 "upstream_error"
             }
-            Self::Free => {
+            Self::Untold(Billing::Free) => {
                 exchange.released(now);
+                "ok"
+            }
+            Self::Untold(_) => {
+                exchange.measured(Usage::default(), now);
                 "ok"
             }
             Self::Nothing => "ok",
@@ -261,7 +269,7 @@ impl Watch {
                 exchange.end(code.as_str(), now);
                 None
             }
-            Self::Error(_) | Self::Free => {
+            Self::Error(_) | Self::Untold(_) => {
                 exchange.refused(now);
                 exchange.end(code.as_str(), now);
                 None
@@ -281,7 +289,7 @@ impl Watch {
                 },
             },
             Self::Json(kept, call) => settle_part(kept, call, exchange, now),
-            Self::Error(_) | Self::Free => exchange.refused(now),
+            Self::Error(_) | Self::Untold(_) => exchange.refused(now),
             Self::Nothing => {}
         }
         exchange.end("client_aborted", now);

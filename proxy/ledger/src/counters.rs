@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use proxy_core::names::Moment;
+use proxy_core::quota::Unit;
 use proxy_core::table::QuotaFacts;
 use smallvec::SmallVec;
 
@@ -33,6 +34,17 @@ pub struct Counters {
 
 /// Counters, each with the limit that it is charged by.
 pub(crate) type Slots = [(Arc<Slot>, Arc<EnforcedLimit>)];
+
+impl Counters {
+    /// Whether a limit among them counts tokens or money.
+    #[must_use]
+    pub fn has_amounts(&self) -> bool {
+        self.slots.iter().any(|(_, live)| match live.limit.unit {
+            Unit::InputTokens | Unit::OutputTokens | Unit::Tokens | Unit::CostMicros => true,
+            Unit::Requests | Unit::Concurrency => false,
+        })
+    }
+}
 
 impl Ledger {
     /// Finds the counters of a subject, and makes those that are missing.

@@ -6,6 +6,7 @@ mod bench;
 mod chat;
 mod connections;
 mod estimates;
+mod families;
 mod hostile;
 mod night;
 mod raw;

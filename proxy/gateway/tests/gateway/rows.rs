@@ -11,7 +11,9 @@ use ::http::Method;
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use proxy_admin::shutdown::{self, Trigger};
-use proxy_api::{Answer, Api, Call, Dialect, Form, Grammar, Member, Said, Upstream, UsageRequest};
+use proxy_api::{
+    Answer, Api, Billing, Call, Dialect, Form, Grammar, Member, Said, Upstream, UsageRequest,
+};
 use proxy_core::names::{Operation, Usage};
 use proxy_core::quota::Unit;
 use proxy_core::table::{Backend, Contents, Table};
@@ -34,7 +36,7 @@ static ROWS: &[Api] = &[
             upstream: Upstream::OpenAi("tales"),
             output_bounds: &[],
             has_output: true,
-            is_billed: true,
+            billing: Billing::Metered,
             usage_request: UsageRequest::None,
             events: &TALES,
             read_usage: of_tale,
@@ -52,7 +54,7 @@ static ROWS: &[Api] = &[
             upstream: Upstream::OpenAi("songs"),
             output_bounds: &[],
             has_output: true,
-            is_billed: true,
+            billing: Billing::Metered,
             usage_request: UsageRequest::None,
             events: &TALES,
             read_usage: of_song,

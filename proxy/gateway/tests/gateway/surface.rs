@@ -13,7 +13,12 @@ use crate::bench::{Bench, chat, contents};
 const KEY: &[(&str, &str)] = &[("api-key", "ann-key")];
 
 impl Bench {
-    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer> {
         let url = format!("{}{path}", self.url);
         http::request(method.parse()?, &url, headers, String::new()).await
     }

@@ -1,0 +1,265 @@
+//! Every family of APIs by its own meter: what a simulated Foundry billed is what was counted.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use proxy_core::quota::Unit;
+use proxy_core::table::{Backend, Contents};
+use proxy_core::test_util::deployment;
+use serde_json::{Value, json};
+use tests_foundry::{Config, Sim};
+
+use crate::bench::{Bench, at, minute, routed};
+
+const KEY: &[(&str, &str)] = &[("api-key", "ann-key")];
+/// So wide that nothing is refused.
+const WIDE: u64 = 100_000_000;
+
+/// A deployment of each kind in front of one rule, which leaves the choice to the model's name.
+fn contents(sim: &Sim, limit: Option<u64>) -> Contents {
+    let backend = Backend {
+        deployments: vec![
+            deployment("gpt-5", "gpt-5"),
+            deployment("gpt-35-turbo-instruct", "gpt-35-turbo-instruct"),
+            deployment("text-embedding-3-large", "text-embedding-3-large"),
+            deployment("gpt-image-2", "gpt-image-2"),
+            deployment("claude-sonnet-5-5", "claude-sonnet-5-5"),
+            deployment("gpt-4o-mini-tts", "gpt-4o-mini-tts"),
+        ],
+        ..at(&sim.url())
+    };
+    let limit = limit.map(|amount| minute(Unit::Tokens, amount));
+    let mut contents = routed(vec![backend], limit.into_iter().collect());
+    for rule in rules(&mut contents) {
+        for target in &mut rule.targets {
+            target.deployment = None;
+        }
+    }
+    contents
+}
+
+/// Behind a limit in tokens, if there is one.
+fn serving(limit: Option<u64>, allows_unmetered: bool) -> Result<Bench> {
+    let sims = vec![sim()?];
+    let mut contents = contents(&sims[0], limit);
+    for rule in rules(&mut contents) {
+        rule.allows_unmetered = allows_unmetered;
+    }
+    Bench::of(sims, contents)
+}
+
+fn rules(contents: &mut Contents) -> impl Iterator<Item = &mut proxy_core::table::Rule> {
+    let routes = contents.routes.iter_mut();
+    routes.flat_map(|route| Arc::make_mut(route).rules.iter_mut().map(Arc::make_mut))
+}
+
+/// With classes of tokens in every answer, where the API has them.
+fn sim() -> Result<Sim> {
+    let mut config = Config::default();
+    config.deployments = [
+        "gpt-5,cached=2,reasoning=3",
+        "gpt-35-turbo-instruct",
+        "text-embedding-3-large",
+        "gpt-image-2",
+        "claude-sonnet-5-5,cached=2,cache_write=1,reasoning=3",
+        "gpt-4o-mini-tts",
+    ]
+    .into_iter()
+    .map(str::parse)
+    .collect::<Result<_, _>>()?;
+    Ok(Sim::start(&config)?)
+}
+
+/// Each family as its clients call it: path and body, and whether it streams too.
+fn calls() -> Vec<(&'static str, Value, bool)> {
+    let messages = json!([{"role": "user", "content": "Say something nice"}]);
+    vec![
+        (
+            "/v1/chat/completions",
+            json!({"model": "gpt-5", "messages": messages}),
+            true,
+        ),
+        (
+            "/openai/v1/completions",
+            json!({"model": "gpt-35-turbo-instruct", "prompt": ["Say", "something"], "n": 2}),
+            true,
+        ),
+        (
+            "/openai/deployments/text-embedding-3-large/embeddings?api-version=2024-10-21",
+            json!({"input": ["one two", "three"]}),
+            false,
+        ),
+        (
+            "/v1/images/generations",
+            json!({"model": "gpt-image-2", "prompt": "a vessel", "quality": "low"}),
+            true,
+        ),
+        (
+            "/v1/responses",
+            json!({"model": "gpt-5", "input": "Say something"}),
+            true,
+        ),
+        (
+            "/openai/responses?api-version=2025-04-01-preview",
+            json!({"model": "gpt-5", "input": messages, "instructions": "Be brief"}),
+            true,
+        ),
+        (
+            "/anthropic/v1/messages",
+            json!({"model": "claude-sonnet-5-5", "max_tokens": 50, "messages": messages}),
+            true,
+        ),
+        (
+            "/v1/messages",
+            json!({"model": "claude-sonnet-5-5", "max_tokens": 50, "messages": messages}),
+            true,
+        ),
+    ]
+}
+
+/// Sums of the tokens that the gateway counted, by class.
+fn counted(bench: &Bench, class: &str) -> u64 {
+    let lines = bench.counted("tokens_total").into_iter();
+    let of_class = lines.filter(|line| line.contains(&format!("type=\"{class}\"")));
+    of_class
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
+        .sum()
+}
+
+#[tokio::test]
+async fn what_each_family_bills_is_what_is_counted() -> Result<()> {
+    for (path, body, streams) in calls() {
+        for stream in [false, true]
+            .into_iter()
+            .filter(|stream| streams || !stream)
+        {
+            let bench = serving(Some(WIDE), false)?;
+            let mut body = body.clone();
+            if stream {
+                body["stream"] = true.into();
+            }
+            let mut headers = KEY.to_vec();
+            headers.push(("anthropic-version", "2023-06-01"));
+            let answer = bench.post(path, &headers, &body.to_string()).await?;
+            ensure!(
+                answer.status == 200,
+                "{path} {}: {}",
+                answer.status,
+                answer.text()
+            );
+            bench.quiet().await?;
+            let billed = bench.sims[0].billed();
+            let (_, billed) = billed
+                .deployments
+                .iter()
+                .next()
+                .context("nothing was billed")?;
+            let is = |class| counted(&bench, class);
+            let at = format!("{path}, stream: {stream}");
+            let input = billed.prompt_tokens;
+            assert_eq!(is("input"), input, "{at}");
+            assert_eq!(is("output"), billed.completion_tokens, "{at}");
+            assert_eq!(is("cached_input"), billed.cached_tokens, "{at}");
+            assert_eq!(is("reasoning"), billed.reasoning_tokens, "{at}");
+            assert_eq!(
+                bench.counted("settlements_total"),
+                ["settlements_total{kind=\"measured\"} 1"],
+                "{at}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_limit_that_is_spent_in_one_api_is_spent_in_all() -> Result<()> {
+    let bench = serving(Some(200), false)?;
+    let body = json!({"model": "gpt-5", "input": "Say something", "max_output_tokens": 150});
+    let answer = bench.post("/v1/responses", KEY, &body.to_string()).await?;
+    ensure!(answer.status == 200, "{}", answer.text());
+    bench.quiet().await?;
+    for (path, mut body, _) in calls() {
+        body["max_tokens"] = 190.into();
+        body["max_output_tokens"] = 190.into();
+        let answer = bench.post(path, KEY, &body.to_string()).await?;
+        let embeds = path.contains("embeddings");
+        let expect = if embeds { 200 } else { 429 };
+        assert_eq!(answer.status, expect, "{path}: {}", answer.text());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_free_drains_nothing() -> Result<()> {
+    // The next token would be one too many.
+    let bench = serving(Some(1), false)?;
+    let messages = json!([{"role": "user", "content": "Count me"}]);
+    for (path, body) in [
+        (
+            "/v1/messages/count_tokens",
+            json!({"model": "claude-sonnet-5-5", "messages": messages}),
+        ),
+        (
+            "/v1/responses/input_tokens",
+            json!({"model": "gpt-5", "input": "Count me"}),
+        ),
+    ] {
+        let mut headers = KEY.to_vec();
+        headers.push(("anthropic-version", "2023-06-01"));
+        for _ in 0..3 {
+            let answer = bench.post(path, &headers, &body.to_string()).await?;
+            ensure!(answer.status == 200, "{path}: {}", answer.text());
+            ensure!(
+                answer.json::<Value>()?["input_tokens"].is_u64(),
+                "{}",
+                answer.text()
+            );
+        }
+    }
+    bench.quiet().await?;
+    assert_eq!(bench.counted("tokens_total"), Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn speech_needs_leave_where_tokens_are_limited() -> Result<()> {
+    let speech = json!({"model": "gpt-4o-mini-tts", "input": "Hello there", "voice": "alloy"});
+    for (limit, allowed, status) in [
+        (Some(WIDE), false, 403),
+        (Some(WIDE), true, 200),
+        (None, false, 200),
+    ] {
+        let bench = serving(limit, allowed)?;
+        let answer = bench
+            .post("/v1/audio/speech", KEY, &speech.to_string())
+            .await?;
+        assert_eq!(answer.status, status, "{}", answer.text());
+        if status == 403 {
+            let error = answer.json::<Value>()?;
+            assert_eq!(error.pointer("/error/code"), Some(&json!("unmetered")));
+        } else {
+            ensure!(!answer.body.is_empty(), "no sound");
+        }
+        bench.quiet().await?;
+        assert_eq!(bench.counted("tokens_total"), Vec::<String>::new());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_dialect_lists_the_models_in_its_own_shape() -> Result<()> {
+    let bench = serving(None, false)?;
+    let version = ("anthropic-version", "2023-06-01");
+    for (path, headers, is_anthropic) in [
+        ("/v1/models", KEY.to_vec(), false),
+        ("/v1/models?limit=1000", vec![KEY[0], version], true),
+        ("/anthropic/v1/models", KEY.to_vec(), true),
+    ] {
+        let answer = bench.send("GET", path, &headers).await?.json::<Value>()?;
+        assert_eq!(answer.get("has_more").is_some(), is_anthropic, "{path}");
+        let ids = answer["data"].as_array().context("a list")?.iter();
+        let ids: Vec<_> = ids.filter_map(|one| one["id"].as_str()).collect();
+        ensure!(ids.contains(&"claude-sonnet-5-5"), "{path}: {ids:?}");
+    }
+    Ok(())
+}
