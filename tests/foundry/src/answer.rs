@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::record::Usage;
+use crate::{deployment::Finish, record::Usage};
 
 const SENTENCE: [&str; 28] = [
     "A", "tundish", "is", "the", "vessel", "between", "the", "ladle", "and", "the", "moulds", "of",
@@ -13,6 +13,9 @@ const SENTENCE: [&str; 28] = [
 ];
 
 pub(crate) const SAFE: &str = r#"{"hate":{"filtered":false,"severity":"safe"},"self_harm":{"filtered":false,"severity":"safe"},"sexual":{"filtered":false,"severity":"safe"},"violence":{"filtered":false,"severity":"safe"}}"#;
+
+/// What stands in the place of [`SAFE`] where the filter ended an answer.
+pub(crate) const FILTERED: &str = r#"{"hate":{"filtered":true,"severity":"high"},"self_harm":{"filtered":false,"severity":"safe"},"sexual":{"filtered":false,"severity":"safe"},"violence":{"filtered":false,"severity":"safe"}}"#;
 
 pub(crate) const PROMPT_FILTER: &str = r#"[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false,"severity":"safe"},"jailbreak":{"detected":false,"filtered":false},"self_harm":{"filtered":false,"severity":"safe"},"sexual":{"filtered":false,"severity":"safe"},"violence":{"filtered":false,"severity":"safe"}}}]"#;
 
@@ -78,8 +81,16 @@ pub(crate) struct Facts {
     /// Tokens of each choice.
     pub(crate) tokens: u64,
     pub(crate) choices: u64,
-    pub(crate) finish: &'static str,
+    pub(crate) finish: Finish,
     pub(crate) usage: Usage,
+}
+
+/// The filter's annotation of an answer that ends so.
+pub(crate) fn filter(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Stop | Finish::Cap => SAFE,
+        Finish::Filter => FILTERED,
+    }
 }
 
 /// A whole chat completion, keys in Azure's order.
@@ -92,10 +103,13 @@ pub(crate) fn completion(answer: &Answer, facts: &Facts) -> String {
             json.push(',');
         }
         json.push_str(r#"{"content_filter_results":"#);
-        json.push_str(SAFE);
+        json.push_str(filter(facts.finish));
         put(
             &mut json,
-            format_args!(r#","finish_reason":"{}","index":{index}"#, facts.finish),
+            format_args!(
+                r#","finish_reason":"{}","index":{index}"#,
+                facts.finish.reason()
+            ),
         );
         json.push_str(r#","logprobs":null,"message":{"annotations":[],"content":""#);
         json.push_str(text);

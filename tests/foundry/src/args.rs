@@ -18,7 +18,7 @@ Try it:
 Control, on the same port, without a key:
   PUT    /_sim/faults    JSON list of {deployment?, api_key?, operation?, status?, body?, headers?,
                          refuse?, delay_ms?, cut_after_chunks?, hang?, truncate?, stream_error?,
-                         times?}; the first that matches applies
+                         spacing?, times?}; the first that matches applies
   GET    /_sim/faults    the faults that are left
   DELETE /_sim/faults    no more faults
   GET    /_sim/requests  what was received, and what became of it

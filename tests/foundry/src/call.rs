@@ -7,9 +7,10 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use crate::{
-    deployment::Deployment,
+    deployment::{Deployment, Size},
     errors::Failure,
     family::{self, Work},
+    filter::{self, Filtered},
     foundry::Foundry,
     limits::Cost,
     record::Usage,
@@ -104,6 +105,15 @@ impl<'a> Call<'a> {
     /// Notes the deployment to which a stored object belongs.
     pub(crate) fn concerns(&self, deployment: &Arc<Deployment>) {
         *self.found.borrow_mut() = Some(Arc::clone(deployment));
+    }
+
+    /// What the content filter leaves of an answer. A prompt that it stops is refused, and billed.
+    pub(crate) fn filtered(&self, read: Usage, size: Size) -> Result<Size, Failure> {
+        match filter::judge(self.body) {
+            None => Ok(size),
+            Some(Filtered::Prompt) => Err(Failure::content_filter(read)),
+            Some(Filtered::Completion) => Ok(size.filtered()),
+        }
     }
 
     /// Arrival in seconds since 1970.

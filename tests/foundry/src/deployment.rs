@@ -28,11 +28,41 @@ pub(crate) struct Size {
     pub(crate) visible: u64,
     /// Tokens before them that the caller only pays.
     pub(crate) reasoning: u64,
-    /// The caller's cap ended it.
-    pub(crate) capped: bool,
+    pub(crate) finish: Finish,
+}
+
+/// Why an answer ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// All was said.
+    Stop,
+    /// The caller's cap.
+    Cap,
+    /// The content filter.
+    Filter,
+}
+
+impl Finish {
+    /// OpenAI's word for it in choices.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Cap => "length",
+            Self::Filter => "content_filter",
+        }
+    }
 }
 
 impl Size {
+    /// What the content filter lets through: half of it.
+    pub(crate) fn filtered(self) -> Self {
+        Self {
+            visible: self.visible / 2,
+            finish: Finish::Filter,
+            ..self
+        }
+    }
+
     pub(crate) fn tokens(self) -> u64 {
         self.visible.saturating_add(self.reasoning)
     }
@@ -59,7 +89,11 @@ impl Deployment {
         Size {
             visible: whole.min(cap - reasoning),
             reasoning,
-            capped: cap < wanted,
+            finish: if cap < wanted {
+                Finish::Cap
+            } else {
+                Finish::Stop
+            },
         }
     }
 

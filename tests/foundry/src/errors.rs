@@ -3,6 +3,8 @@
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
+use crate::record::Usage;
+
 /// A refused request: what is sent instead of an answer.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -12,6 +14,8 @@ pub(crate) struct Failure {
     pub(crate) headers: Box<HeaderMap>,
     /// Azure itself refuses, in its own shape, whichever API was asked.
     is_front_door: bool,
+    /// What a model read before.
+    pub(crate) billed: Option<Box<Usage>>,
 }
 
 impl Failure {
@@ -21,6 +25,7 @@ impl Failure {
             body,
             headers: Box::default(),
             is_front_door: false,
+            billed: None,
         }
     }
 
@@ -78,6 +83,30 @@ impl Failure {
             "message": message, "type": "invalid_request_error", "param": param, "code": code,
         });
         Self::new(status, json!({ "error": error }))
+    }
+
+    /// A prompt that the content filter stops. It has been read, and so it is charged.
+    pub(crate) fn content_filter(read: Usage) -> Self {
+        let safe = json!({"filtered": false, "severity": "safe"});
+        let error = json!({
+            "message": "The response was filtered due to the prompt triggering Azure OpenAI's content \
+                        management policy. Please modify your prompt and retry. To learn more about our \
+                        content filtering policies please read our documentation: \
+                        https://go.microsoft.com/fwlink/?linkid=2198766",
+            "type": null, "param": "prompt", "code": "content_filter", "status": 400,
+            "innererror": {
+                "code": "ResponsibleAIPolicyViolation",
+                "content_filter_result": {
+                    "hate": {"filtered": true, "severity": "high"},
+                    "jailbreak": {"detected": false, "filtered": false},
+                    "self_harm": safe, "sexual": safe, "violence": safe,
+                },
+            },
+        });
+        Self {
+            billed: Some(Box::new(read)),
+            ..Self::new(StatusCode::BAD_REQUEST, json!({ "error": error }))
+        }
     }
 
     /// A missing or wrong key: no `error` wrapper.
@@ -157,6 +186,7 @@ impl Failure {
             body,
             headers: Box::new(headers),
             is_front_door: false,
+            billed: None,
         }
     }
 

@@ -201,7 +201,9 @@ impl<'a> Exchange<'a> {
             end_delay: self.foundry.end_delay,
         };
         let stream = Stream::new(events, ticket, pace, Stop::of(fault));
-        response::stream(content_type, stream)
+        // Sound has no lines.
+        let spacing = fault.spacing.filter(|_| content_type == EVENTS);
+        response::stream(content_type, stream.spaced(spacing))
     }
 
     /// The answer that a fault prescribes.
@@ -253,6 +255,10 @@ impl<'a> Exchange<'a> {
     }
 
     fn refused(&self, failure: &Failure, mut ticket: Ticket) -> Response<Body> {
+        if let Some(read) = &failure.billed {
+            ticket.reached = true;
+            ticket.usage = **read;
+        }
         ticket.status = Some(failure.status.as_u16());
         ticket.close(Outcome::Answered);
         self.refuse(failure)

@@ -57,9 +57,24 @@ pub struct Fault {
     /// then a proper end.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stream_error: bool,
+    /// Write the events of streams in another of the ways that the standard allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spacing: Option<Spacing>,
     /// Apply this often, then no more. None: always.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
+}
+
+/// A way to write server-sent events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spacing {
+    /// No space after the colon of a field.
+    Tight,
+    /// Lines end with CR and LF.
+    Crlf,
+    /// A comment before each event.
+    Comments,
 }
 
 /// Why a rule is refused.

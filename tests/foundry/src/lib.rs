@@ -24,6 +24,7 @@ mod errors;
 mod exchange;
 mod family;
 mod faults;
+mod filter;
 mod foundry;
 mod headers;
 mod limits;
@@ -44,7 +45,7 @@ mod ticket;
 pub use args::Args;
 pub use auth::fingerprint;
 pub use config::{Capacity, Classes, Config, DeploymentConfig, InvalidDeployment};
-pub use faults::{Fault, InvalidFault};
+pub use faults::{Fault, InvalidFault, Spacing};
 pub use record::{Billed, Outcome, Record, Totals, Usage};
 pub use sim::Sim;
 

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::record::Usage;
+use crate::{faults::Spacing, record::Usage};
 
 /// One event as it goes to the caller.
 #[derive(Debug)]
@@ -42,6 +42,29 @@ pub(crate) trait Events: fmt::Debug + Send {
 
     /// The event that reports a model which fails now.
     fn error(&self) -> Bytes;
+}
+
+/// The same event, written in another way.
+pub(crate) fn respaced(event: Bytes, spacing: Option<Spacing>) -> Bytes {
+    let text = |event: &Bytes| String::from_utf8_lossy(event).into_owned();
+    match spacing {
+        None => event,
+        Some(Spacing::Tight) => {
+            let text = text(&event);
+            let lines = text.split('\n').map(|line| {
+                let field = line
+                    .split_once(": ")
+                    .filter(|(name, _)| matches!(*name, "event" | "data"));
+                field.map_or_else(
+                    || line.to_owned(),
+                    |(name, value)| format!("{name}:{value}"),
+                )
+            });
+            lines.collect::<Vec<_>>().join("\n").into()
+        }
+        Some(Spacing::Crlf) => text(&event).replace('\n', "\r\n").into(),
+        Some(Spacing::Comments) => format!(": keep-alive\n\n{}", text(&event)).into(),
+    }
 }
 
 /// An event with a name, as all APIs but the older ones of OpenAI write them.

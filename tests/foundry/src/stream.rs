@@ -14,9 +14,9 @@ use hyper::body::{Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
 use crate::{
-    faults::Fault,
+    faults::{Fault, Spacing},
     record::Outcome,
-    sse::{Events, Next},
+    sse::{self, Events, Next},
     ticket::Ticket,
 };
 
@@ -72,6 +72,7 @@ pub(crate) struct Stream {
     /// Due time of an event that says itself when it is there.
     due: Option<Pin<Box<Sleep>>>,
     stop: Option<Stop>,
+    spacing: Option<Spacing>,
     /// The rest of what a fault does: drop the connection once all before it is flushed.
     cutting: bool,
     flushed: bool,
@@ -177,9 +178,15 @@ impl Stream {
             timer: None,
             due: None,
             stop,
+            spacing: None,
             cutting: false,
             flushed: false,
         }
+    }
+
+    /// Its events, written in another way.
+    pub(crate) fn spaced(self, spacing: Option<Spacing>) -> Self {
+        Self { spacing, ..self }
     }
 
     fn is_over(&self) -> bool {
@@ -251,7 +258,8 @@ impl Stream {
         if self.has_ended() && !self.cutting {
             self.ticket.close(Outcome::Answered);
         }
-        Poll::Ready(Some(Ok(Frame::data(chunk.bytes))))
+        let event = sse::respaced(chunk.bytes, self.spacing);
+        Poll::Ready(Some(Ok(Frame::data(event))))
     }
 
     fn poll_stop(&mut self, how: How, cx: &Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {

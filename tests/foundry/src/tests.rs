@@ -5,6 +5,7 @@ mod classes;
 mod client;
 mod control;
 mod faults;
+mod filter;
 mod limits;
 mod media;
 mod messages;

@@ -28,7 +28,6 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
     let deployment = deployment.ok_or_else(Failure::no_deployment)?;
     check_stream_options(call, &request)?;
     let whole = call.foundry.answer.tokens();
-    let size = deployment.size(whole, request.max_tokens);
     let cost = deployment.cost(
         request.prompt_estimate,
         whole,
@@ -36,6 +35,7 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
         request.choices,
     );
     let input = deployment.input(request.prompt_tokens);
+    let size = call.filtered(input, deployment.size(whole, request.max_tokens))?;
     let mut usage = input;
     usage += deployment.output(size, request.choices);
     let facts = Facts {
@@ -44,7 +44,7 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
         model: deployment.model.clone(),
         tokens: size.visible,
         choices: request.choices,
-        finish: if size.capped { "length" } else { "stop" },
+        finish: size.finish,
         usage,
     };
     let is_v1 = matches!(call.surface(), Surface::V1);

@@ -54,12 +54,12 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
     let cap = Some(cap.unwrap_or(DEFAULT_CAP));
     let foundry = call.foundry;
     let whole = foundry.answer.tokens();
-    let size = deployment.size(whole, cap);
     let count = u64::try_from(prompts.len()).unwrap_or(u64::MAX);
     let made = count.saturating_mul(best_of);
     let estimate = prompts.iter().map(Prompt::estimate).sum();
     let cost = deployment.cost(estimate, whole, cap, made);
     let read = deployment.input(prompts.iter().map(Prompt::count).sum());
+    let size = call.filtered(read, deployment.size(whole, cap))?;
     let mut usage = read;
     usage += deployment.output(size, made);
     let of_prompt = |prompt: &Prompt| {
@@ -136,7 +136,7 @@ impl Completion {
             .zip(&self.before)
             .map(|(index, before): (u64, _)| {
                 let text = format!("{before}{}", self.answer.text(self.size.visible));
-                choice(index, &text, Some(self.finish()), &safe())
+                choice(index, &text, Some(self.finish()), &self.filter())
             })
             .collect();
         let mut object = self.around(choices);
@@ -159,7 +159,12 @@ impl Completion {
     }
 
     fn finish(&self) -> &'static str {
-        if self.size.capped { "length" } else { "stop" }
+        self.size.finish.reason()
+    }
+
+    /// The filter's annotation of the answer.
+    fn filter(&self) -> Value {
+        serde_json::from_str(answer::filter(self.size.finish)).unwrap_or_default()
     }
 
     fn usage(&self) -> Value {
@@ -199,7 +204,7 @@ impl Completion {
             }
         }
         for (index, _) in (0..).zip(&self.before) {
-            let choice = choice(index, "", Some(self.finish()), &json!({}));
+            let choice = choice(index, "", Some(self.finish()), &self.filter());
             steps.push(Step::event(self.chunk(vec![choice])));
         }
         if self.include_usage {

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use crate::{
     body::Object,
     call::{Call, Job, Reply},
-    deployment::Deployment,
+    deployment::{Deployment, Finish, Size},
     errors::Failure,
     family::Work,
+    filter::{self, Filtered},
     measure::{Measure, TOKENS_FOR_REPLY, TOKENS_PER_MESSAGE},
 };
 
@@ -27,8 +28,8 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
     let foundry = call.foundry;
     let whole = foundry.answer.tokens();
     let cost = deployment.cost(prompt.measure.estimate(), whole, cap, 1);
-    let size = deployment.size(whole, cap);
     let read = deployment.input(prompt.tokens);
+    let size = refusal(call, deployment.size(whole, cap));
     let mut usage = read;
     usage += deployment.output(size, 1);
     let message = Message {
@@ -58,6 +59,20 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
         members: body.members(),
         reply: Box::new(reply),
     })
+}
+
+/// Claude refuses in an answer: `stop_reason` is `refusal`, with or without a beginning of it (Handling stop
+/// reasons).
+fn refusal(call: &Call<'_>, size: Size) -> Size {
+    match filter::judge(call.body) {
+        None => size,
+        Some(Filtered::Completion) => size.filtered(),
+        Some(Filtered::Prompt) => Size {
+            visible: 0,
+            reasoning: 0,
+            finish: Finish::Filter,
+        },
+    }
 }
 
 /// `POST v1/messages/count_tokens`

@@ -27,8 +27,10 @@ proptest! {
         let size = deployment.size(whole, cap);
         let usage = deployment.output(size, n);
         prop_assert!(cap.is_none_or(|cap| size.tokens() <= cap));
-        prop_assert_eq!(size.capped, cap.is_some_and(|cap| cap < whole + deployment.classes.reasoning));
-        if !size.capped {
+        let is_capped = cap.is_some_and(|cap| cap < whole + deployment.classes.reasoning);
+        prop_assert_eq!(size.finish == Finish::Cap, is_capped);
+        prop_assert!(size.filtered().tokens() <= size.tokens());
+        if !is_capped {
             prop_assert_eq!(size.visible, whole);
         }
         prop_assert_eq!(usage.completion_tokens, size.tokens() * n);

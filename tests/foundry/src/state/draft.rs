@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     answer::{self, Answer},
-    deployment::Size,
+    deployment::{Finish, Size},
     record::Usage,
 };
 
@@ -70,10 +70,9 @@ impl Status {
 impl Draft {
     /// How it ends unless it is stopped.
     pub(crate) fn ending(&self) -> Status {
-        if self.size.capped {
-            Status::Incomplete
-        } else {
-            Status::Completed
+        match self.size.finish {
+            Finish::Stop => Status::Completed,
+            Finish::Cap | Finish::Filter => Status::Incomplete,
         }
     }
 
@@ -98,7 +97,13 @@ impl Draft {
             },
         );
         let is_capped = status == Status::Incomplete;
-        let details = json!({"reason": "max_output_tokens"});
+        let is_filtered = self.size.finish == Finish::Filter;
+        let reason = if is_filtered {
+            "content_filter"
+        } else {
+            "max_output_tokens"
+        };
+        let details = json!({"reason": reason});
         put(
             "incomplete_details",
             if is_capped { details } else { Value::Null },
@@ -180,7 +185,10 @@ impl Draft {
                 first.insert_str(0, "{\"text\":\"");
             }
             // A call that was cut is no JSON.
-            if let Some(last) = pieces.last_mut().filter(|_| !self.size.capped) {
+            if let Some(last) = pieces
+                .last_mut()
+                .filter(|_| self.size.finish == Finish::Stop)
+            {
                 last.push_str("\"}");
             }
         }
@@ -189,23 +197,25 @@ impl Draft {
 
     /// Azure's annotations: one of the prompt, one of the completion.
     fn filters(&self) -> Value {
-        let safe: Value = serde_json::from_str(answer::SAFE).unwrap_or_default();
-        let mut prompt = safe.clone();
+        let results = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+        let mut prompt = results(answer::SAFE);
         let jailbreak = json!({"detected": false, "filtered": false});
         if let Some(prompt) = prompt.as_object_mut() {
             prompt.insert("jailbreak".to_owned(), jailbreak);
         }
-        let entry = |source: &str, results: Value, end: u64| {
+        let entry = |source: &str, is_blocked: bool, results: &Value, end: u64| {
             json!({
-                "blocked": false, "source_type": source, "content_filter_raw": [],
+                "blocked": is_blocked, "source_type": source, "content_filter_raw": [],
                 "content_filter_results": results,
                 "content_filter_offsets": {"start_offset": 0, "end_offset": end, "check_offset": 0},
             })
         };
         let end = u64::try_from(self.text().len()).unwrap_or(u64::MAX);
+        let is_blocked = self.size.finish == Finish::Filter;
+        let completion = results(answer::filter(self.size.finish));
         json!([
-            entry("prompt", prompt, self.prompt_end),
-            entry("completion", safe, end),
+            entry("prompt", false, &prompt, self.prompt_end),
+            entry("completion", is_blocked, &completion, end),
         ])
     }
 }

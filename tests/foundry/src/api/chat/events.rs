@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    answer::{self, Facts, PADDING, PROMPT_FILTER, SAFE, put},
-    deployment::Size,
+    answer::{self, FILTERED, Facts, PADDING, PROMPT_FILTER, SAFE, put},
+    deployment::{Finish, Size},
     errors,
     foundry::Foundry,
     record::Usage,
@@ -238,7 +238,12 @@ impl sse::Events for Events {
             }
             Step::AsyncFilter { choice } => self.async_filter(choice),
             Step::Finish { choice } => {
-                self.chunk("{}", format_args!("{{}}"), Some(self.facts.finish), choice)
+                let filter = match self.facts.finish {
+                    Finish::Stop | Finish::Cap => "{}",
+                    Finish::Filter => FILTERED,
+                };
+                let reason = self.facts.finish.reason();
+                self.chunk(filter, format_args!("{{}}"), Some(reason), choice)
             }
             Step::Usage => self.usage(),
             Step::Done => "data: [DONE]\n\n".to_owned(),

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::message::{Message, SIGNATURE, THOUGHT};
 use crate::{
+    deployment::Finish,
     errors,
     record::Usage,
     script::{Script, Step},
@@ -95,7 +96,7 @@ fn block(message: &Message, index: u64, steps: &mut Vec<Step>) {
         let text = message.answer.token(token);
         let piece = if message.tool.is_some() {
             let before = if token == 0 { "{\"text\": \"" } else { "" };
-            let is_whole = token == last && !message.size.capped;
+            let is_whole = token == last && message.size.finish == Finish::Stop;
             let after = if is_whole { "\"}" } else { "" };
             let json = format!("{before}{text}{after}");
             json!({"type": "input_json_delta", "partial_json": json})

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::{answer::Answer, deployment::Size, record::Usage};
+use crate::{
+    answer::Answer,
+    deployment::{Finish, Size},
+    record::Usage,
+};
 
 #[derive(Debug)]
 pub(crate) struct Message {
@@ -40,7 +44,7 @@ impl Message {
             content.push(match &self.tool {
                 Some(tool) => {
                     // Input that was cut is no JSON, and so there is none.
-                    let input = if self.size.capped {
+                    let input = if self.size.finish != Finish::Stop {
                         json!({})
                     } else {
                         json!({"text": text})
@@ -67,12 +71,11 @@ impl Message {
     }
 
     pub(crate) fn stop_reason(&self) -> &'static str {
-        if self.size.capped {
-            "max_tokens"
-        } else if self.tool.is_some() {
-            "tool_use"
-        } else {
-            "end_turn"
+        match self.size.finish {
+            Finish::Cap => "max_tokens",
+            Finish::Filter => "refusal",
+            Finish::Stop if self.tool.is_some() => "tool_use",
+            Finish::Stop => "end_turn",
         }
     }
 

@@ -44,8 +44,8 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
     let input = Input::read(call, &body)?;
     let whole = call.foundry.answer.tokens();
     let cost = deployment.cost(input.measure.estimate(), whole, cap, 1);
-    let size = deployment.size(whole, cap);
     let read = deployment.input(input.tokens);
+    let size = call.filtered(read, deployment.size(whole, cap))?;
     let mut usage = read;
     usage += deployment.output(size, 1);
     let foundry = call.foundry;
