@@ -138,6 +138,24 @@ impl Failure {
         Self::coded(StatusCode::BAD_REQUEST, "OperationNotSupported", &message)
     }
 
+    /// A field that only models of OpenAI know.
+    pub(crate) fn unrecognized_argument(name: &str) -> Self {
+        let message = format!("Unrecognized request argument supplied: {name}");
+        Self::invalid(&message, None, Some("unrecognized_request_argument"))
+    }
+
+    /// The same, as Mistral's models say it.
+    pub(crate) fn extra_input(name: &str) -> Self {
+        let detail = json!([{
+            "type": "extra_forbidden", "loc": ["body", name],
+            "msg": "Extra inputs are not permitted",
+        }]);
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            json!({ "detail": detail }),
+        )
+    }
+
     /// The Responses API, asked for a model that does not have it.
     pub(crate) fn unsupported_model() -> Self {
         Self::coded(StatusCode::BAD_REQUEST, "BadRequest", "Model not supported")

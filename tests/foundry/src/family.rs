@@ -95,6 +95,21 @@ pub(crate) fn check(model: &str, work: Work) -> Result<(), Failure> {
     })
 }
 
+/// Refuses fields of a chat completion that models of others do not know.
+pub(crate) fn check_fields(model: &str, members: &[String]) -> Result<(), Failure> {
+    if family(model) != Family::Partner {
+        return Ok(());
+    }
+    let has = |name: &str| members.iter().any(|member| member == name);
+    if has("prompt_cache_key") {
+        return Err(Failure::unrecognized_argument("prompt_cache_key"));
+    }
+    if has("stream_options") && model.to_ascii_lowercase().starts_with("mistral") {
+        return Err(Failure::extra_input("stream_options"));
+    }
+    Ok(())
+}
+
 /// Whose model it is: the catalogue's `format`.
 pub(crate) fn publisher(model: &str) -> &'static str {
     match family(model) {

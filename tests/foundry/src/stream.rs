@@ -164,10 +164,14 @@ impl Stop {
 impl Stream {
     pub(crate) fn new(
         events: Box<dyn Events>,
-        ticket: Ticket,
+        mut ticket: Ticket,
         pace: Pace,
         stop: Option<Stop>,
     ) -> Self {
+        // It may never be asked for anything.
+        if events.upcoming() == Next::End {
+            ticket.close(Outcome::Answered);
+        }
         Self {
             events,
             ticket,

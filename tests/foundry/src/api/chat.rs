@@ -6,7 +6,7 @@ use crate::{
     answer::{self, Facts},
     call::{Call, Job, Reply},
     errors::Failure,
-    family::Work,
+    family::{self, Work},
     surface::Surface,
 };
 
@@ -26,6 +26,7 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
         deployment = Some(call.deployment(model, Work::Chat)?);
     }
     let deployment = deployment.ok_or_else(Failure::no_deployment)?;
+    family::check_fields(&deployment.model, &request.members)?;
     check_stream_options(call, &request)?;
     let whole = call.foundry.answer.tokens();
     let cost = deployment.cost(

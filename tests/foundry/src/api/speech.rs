@@ -33,6 +33,11 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
     let text = body.text("input")?.ok_or_else(|| missing("input"))?;
     body.get("voice").ok_or_else(|| missing("voice"))?;
     let size = Measure::text(text);
+    if text.is_empty() {
+        let message = "Invalid 'input': empty string. Expected at least 1 character.";
+        let code = Some("empty_string");
+        return Err(Failure::invalid(message, Some("input"), code));
+    }
     if size.characters() > MAX_CHARACTERS {
         let message =
             format!("Invalid 'input': string too long, at most {MAX_CHARACTERS} characters.");

@@ -62,6 +62,74 @@ fn finds_every_surface() {
 }
 
 #[test]
+fn finds_what_has_ids_in_its_path() {
+    let item = "/openai/v1/conversations/conv_1/items/msg_2";
+    let parts = parts("GET", item);
+    let place = Place::of(parts.uri.path(), "").unwrap();
+    let (route, ids) = find(&parts.method, &place).unwrap();
+    assert_eq!(
+        (route.operation, ids),
+        ("Conversations_GetItem", ["conv_1", "msg_2"])
+    );
+    let cancel = "/openai/responses/resp_1/cancel?api-version=2024-10-21";
+    check("POST", cancel, Ok((DATED, "Responses_Cancel", "resp_1")));
+    check(
+        "POST",
+        "/openai/v1/responses//cancel",
+        Err(StatusCode::NOT_FOUND),
+    );
+    let deployment = "/openai/deployments/d?api-version=2024-10-21";
+    check("GET", deployment, Ok((DATED, "Deployments_Get", "d")));
+}
+
+#[test]
+fn finds_projects_and_anthropic() {
+    let create = "Responses_Create";
+    check(
+        "POST",
+        "/api/projects/p/openai/v1/responses",
+        Ok((Surface::V1, create, "")),
+    );
+    let v1 = Surface::Dated { version: "v1" };
+    let dated = "/api/projects/p/openai/responses?api-version=v1";
+    check("POST", dated, Ok((v1, create, "")));
+    let place = Place::of("/api/projects/p/openai/v1/responses", "").unwrap();
+    assert_eq!(place.project, Some("p"));
+    let beta = "/anthropic/v1/messages?beta=true";
+    check(
+        "POST",
+        beta,
+        Ok((Surface::Anthropic, "Messages_Create", "")),
+    );
+    for missing in [
+        "/api/projects/p",
+        "/api/projects/p/responses",
+        "/anthropic/v1/complete",
+    ] {
+        check("POST", missing, Err(StatusCode::NOT_FOUND));
+    }
+}
+
+#[test]
+fn no_row_hides_another() {
+    for route in ROUTES {
+        let path = route.path.replace("{}", "x");
+        let found = ROUTES.iter().find(|other| {
+            other.method == route.method
+                && other.on.iter().any(|kind| route.on.contains(kind))
+                && ids(other.path, &path).is_some()
+        });
+        assert_eq!(found.unwrap().operation, route.operation, "{path}");
+    }
+    let mut names: Vec<&str> = ROUTES.iter().map(|route| route.operation).collect();
+    names.sort_unstable();
+    assert!(
+        names.array_windows().all(|[a, b]| a != b),
+        "faults choose by name"
+    );
+}
+
+#[test]
 fn knows_nothing_else() {
     let missing = Err(StatusCode::NOT_FOUND);
     check("POST", "/openai/deployments/d/chat/completions", missing);

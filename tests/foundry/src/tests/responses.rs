@@ -201,6 +201,35 @@ fn a_background_response_outlives_its_reader_and_is_not_billed_while_queued() {
 }
 
 #[test]
+fn a_stream_without_anything_left_is_empty() {
+    run(async {
+        let sim = sim_in_background(Duration::ZERO, "gpt-4o");
+        let body = ask(&json!({"background": true, "stream": true}));
+        let stream = post(&sim, V1, &body).await;
+        assert!(
+            stream.text.contains("event: response.completed"),
+            "{}",
+            stream.text
+        );
+        let data = stream
+            .text
+            .split("data: ")
+            .nth(1)
+            .unwrap()
+            .lines()
+            .next()
+            .unwrap();
+        let id = id(&serde_json::from_str::<Value>(data).unwrap()["response"]);
+        let all = send_to(&sim, "GET", &format!("{V1}/{id}?stream=true")).await;
+        assert_eq!(all.text, stream.text, "the same events again");
+        let rest = format!("{V1}/{id}?stream=true&starting_after=99");
+        let rest = send_to(&sim, "GET", &rest).await;
+        assert_eq!((rest.status.as_u16(), rest.text.as_str()), (200, ""));
+        assert_eq!(last(&sim).await.outcome, Outcome::Answered);
+    });
+}
+
+#[test]
 fn a_stream_that_its_caller_leaves_is_cancelled_and_billed_so_far() {
     run(async {
         let config = Config {

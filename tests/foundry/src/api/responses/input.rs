@@ -97,9 +97,12 @@ pub(crate) fn items(call: &Call<'_>, input: Option<&Value>) -> Result<Vec<Value>
         None => Ok(Vec::new()),
         Some(Value::String(text)) => {
             let message = json!({"role": "user", "content": text});
-            Ok(vec![item(call, &message)?])
+            Ok(vec![item(call, 0, &message)?])
         }
-        Some(Value::Array(items)) => items.iter().map(|one| item(call, one)).collect(),
+        Some(Value::Array(items)) => {
+            let items = items.iter().enumerate();
+            items.map(|(index, one)| item(call, index, one)).collect()
+        }
         Some(_) => {
             let message = "Invalid type for 'input': expected a string or an array of objects.";
             Err(Failure::invalid(
@@ -112,10 +115,11 @@ pub(crate) fn items(call: &Call<'_>, input: Option<&Value>) -> Result<Vec<Value>
 }
 
 /// One item as it is kept.
-fn item(call: &Call<'_>, item: &Value) -> Result<Value, Failure> {
+fn item(call: &Call<'_>, index: usize, item: &Value) -> Result<Value, Failure> {
     let wrong = || {
-        let message = "Invalid type for 'input[0]': expected an object.";
-        Failure::invalid(message, Some("input"), Some("invalid_type"))
+        let param = format!("input[{index}]");
+        let message = format!("Invalid type for '{param}': expected an object.");
+        Failure::invalid(&message, Some(&param), Some("invalid_type"))
     };
     let mut fields = item.as_object().cloned().ok_or_else(wrong)?;
     check_seal(call, &fields)?;
