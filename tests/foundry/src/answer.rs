@@ -88,7 +88,7 @@ pub(crate) struct Facts {
 /// The filter's annotation of an answer that ends so.
 pub(crate) fn filter(finish: Finish) -> &'static str {
     match finish {
-        Finish::Stop | Finish::Cap => SAFE,
+        Finish::Stop | Finish::Cap | Finish::Failure => SAFE,
         Finish::Filter => FILTERED,
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use crate::{
-    deployment::{Deployment, Size},
+    deployment::{Deployment, Finish, Size},
     errors::Failure,
     family::{self, Work},
     filter::{self, Filtered},
@@ -112,7 +112,7 @@ impl<'a> Call<'a> {
         match filter::judge(self.body) {
             None => Ok(size),
             Some(Filtered::Prompt) => Err(Failure::content_filter(read)),
-            Some(Filtered::Completion) => Ok(size.filtered()),
+            Some(Filtered::Completion) => Ok(size.half(Finish::Filter)),
         }
     }
 

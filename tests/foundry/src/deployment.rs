@@ -40,13 +40,15 @@ pub(crate) enum Finish {
     Cap,
     /// The content filter.
     Filter,
+    /// The model fails: what only the Responses API reports in an answer.
+    Failure,
 }
 
 impl Finish {
     /// OpenAI's word for it in choices.
     pub(crate) fn reason(self) -> &'static str {
         match self {
-            Self::Stop => "stop",
+            Self::Stop | Self::Failure => "stop",
             Self::Cap => "length",
             Self::Filter => "content_filter",
         }
@@ -54,11 +56,11 @@ impl Finish {
 }
 
 impl Size {
-    /// What the content filter lets through: half of it.
-    pub(crate) fn filtered(self) -> Self {
+    /// The half of it that is there when something ends it.
+    pub(crate) fn half(self, finish: Finish) -> Self {
         Self {
             visible: self.visible / 2,
-            finish: Finish::Filter,
+            finish,
             ..self
         }
     }

@@ -1,4 +1,4 @@
-//! The content filter: it finds what tests write into a prompt, and nothing else.
+//! The content filter and the failing model: they find what tests write into a prompt, and nothing else.
 
 use memchr::memmem;
 
@@ -24,4 +24,9 @@ pub(crate) fn judge(body: &[u8]) -> Option<Filtered> {
     } else {
         None
     }
+}
+
+/// Whether the model fails halfway.
+pub(crate) fn fails(body: &[u8]) -> bool {
+    memmem::find(body, b"fail:response").is_some()
 }

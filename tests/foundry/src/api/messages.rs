@@ -66,7 +66,7 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
 fn refusal(call: &Call<'_>, size: Size) -> Size {
     match filter::judge(call.body) {
         None => size,
-        Some(Filtered::Completion) => size.filtered(),
+        Some(Filtered::Completion) => size.half(Finish::Filter),
         Some(Filtered::Prompt) => Size {
             visible: 0,
             reasoning: 0,

@@ -29,7 +29,7 @@ proptest! {
         prop_assert!(cap.is_none_or(|cap| size.tokens() <= cap));
         let is_capped = cap.is_some_and(|cap| cap < whole + deployment.classes.reasoning);
         prop_assert_eq!(size.finish == Finish::Cap, is_capped);
-        prop_assert!(size.filtered().tokens() <= size.tokens());
+        prop_assert!(size.half(Finish::Filter).tokens() <= size.tokens());
         if !is_capped {
             prop_assert_eq!(size.visible, whole);
         }

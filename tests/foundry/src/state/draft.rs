@@ -17,6 +17,7 @@ pub(crate) enum Status {
     InProgress,
     Completed,
     Incomplete,
+    Failed,
     Cancelled,
 }
 
@@ -54,6 +55,7 @@ impl Status {
             Self::InProgress => "in_progress",
             Self::Completed => "completed",
             Self::Incomplete => "incomplete",
+            Self::Failed => "failed",
             Self::Cancelled => "cancelled",
         }
     }
@@ -62,7 +64,7 @@ impl Status {
     pub(crate) fn is_final(self) -> bool {
         match self {
             Self::Queued | Self::InProgress => false,
-            Self::Completed | Self::Incomplete | Self::Cancelled => true,
+            Self::Completed | Self::Incomplete | Self::Failed | Self::Cancelled => true,
         }
     }
 }
@@ -73,11 +75,12 @@ impl Draft {
         match self.size.finish {
             Finish::Stop => Status::Completed,
             Finish::Cap | Finish::Filter => Status::Incomplete,
+            Finish::Failure => Status::Failed,
         }
     }
 
-    /// The response at that moment. Output and usage are there once it has ended by itself; a cancelled
-    /// one has neither.
+    /// The response at that moment. Output and usage are there once it has ended well; one that
+    /// failed or was cancelled has neither.
     pub(crate) fn object(&self, status: Status, completed: u64) -> Value {
         let is_done = matches!(status, Status::Completed | Status::Incomplete);
         let mut object = self.echo.clone();
@@ -86,7 +89,9 @@ impl Draft {
         put("object", json!("response"));
         put("created_at", json!(self.created));
         put("status", json!(status.name()));
-        put("error", Value::Null);
+        let error = json!({"code": "server_error", "message": "The model failed to answer."});
+        let is_failed = status == Status::Failed;
+        put("error", if is_failed { error } else { Value::Null });
         let is_complete = status == Status::Completed;
         put(
             "completed_at",

@@ -159,7 +159,6 @@ fn bills_a_background_response_once_however_often_it_is_polled() {
             (&json!("queued"), &Value::Null)
         );
         assert_eq!(last(&sim).await.usage, Usage::default());
-        assert!(sim.billed().deployments.is_empty());
         let mut status = answer["status"].clone();
         while status != "completed" {
             let polled = get(&sim, &id(&answer)).await.json();
@@ -355,25 +354,65 @@ fn a_cap_makes_it_incomplete() {
 }
 
 #[test]
-fn corrects_a_provisioned_deployment_when_the_background_has_ended() {
+fn a_model_that_fails_ends_it_without_usage_and_is_billed_so_far() {
     run(async {
-        let sim = sim_in_background(Duration::from_millis(30), "d,ptu=1");
+        let sim = sim_in_background(Duration::ZERO, "gpt-4o");
+        let failing = |more: Value| {
+            let mut body = ask(&more);
+            body["input"] = json!("fail:response now");
+            body
+        };
+        let stream = post(&sim, V1, &failing(json!({"stream": true}))).await;
+        let (before, last_event) = stream.text.trim_end().rsplit_once("\n\n").unwrap();
+        assert!(
+            last_event.starts_with("event: response.failed\n"),
+            "{last_event}"
+        );
+        assert!(!before.contains("output_item.done"), "its item stays open");
+        let data = last_event.split_once("data: ").unwrap().1;
+        let response = &serde_json::from_str::<Value>(data).unwrap()["response"];
+        assert_eq!(
+            (&response["status"], &response["usage"]),
+            (&json!("failed"), &Value::Null)
+        );
+        assert_eq!(response["error"]["code"], "server_error");
+        assert_eq!(last(&sim).await.usage.completion_tokens, 8);
+        assert_eq!(get(&sim, &id(response)).await.json()["status"], "failed");
+        let queued = post(&sim, V1, &failing(json!({"background": true})))
+            .await
+            .json();
+        assert_eq!(get(&sim, &id(&queued)).await.json()["status"], "failed");
+        let cancel = format!("{V1}/{}/cancel", id(&queued));
+        let refused = send_to(&sim, "POST", &cancel).await.json();
+        assert_eq!(
+            refused["error"]["message"],
+            "Cannot cancel a failed response."
+        );
+        assert_eq!(sim.billed().deployments["gpt-4o"].completion_tokens, 16);
+    });
+}
+
+/// The utilization that an answer tells, in per cent.
+fn used(answer: &Answer) -> f64 {
+    let text = answer.header("azure-openai-deployment-utilization");
+    text.trim_end_matches('%').parse().unwrap()
+}
+
+#[test]
+fn holds_a_provisioned_estimate_until_the_background_has_ended() {
+    run(async {
         let body = json!({
             "model": "d", "input": "x", "background": true, "max_output_tokens": 600,
         });
-        let first = post(&sim, V1, &body).await;
-        let used = |answer: &Answer| {
-            let text = answer
-                .header("azure-openai-deployment-utilization")
-                .to_owned();
-            text.trim_end_matches('%').parse::<f64>().unwrap()
-        };
-        assert!(used(&first) > 95.0);
-        let second = post(&sim, V1, &body).await;
-        assert!(used(&second) > 190.0, "not settled while it goes on");
-        let second = id(&second.json());
-        while get(&sim, &second).await.json()["status"] != "completed" {}
-        let third = post(&sim, V1, &json!({"model": "d", "input": "x"})).await;
-        assert!(used(&third) < 10.0, "{}", used(&third));
+        let long = sim_in_background(Duration::from_secs(3600), "d,ptu=1");
+        assert!(used(&post(&long, V1, &body).await) > 90.0);
+        assert!(
+            used(&post(&long, V1, &body).await) > 150.0,
+            "not settled while it goes on"
+        );
+        let short = sim_in_background(Duration::ZERO, "d,ptu=1");
+        assert!(used(&post(&short, V1, &body).await) > 90.0);
+        let next = post(&short, V1, &json!({"model": "d", "input": "x"})).await;
+        assert!(used(&next) < 10.0, "{}", used(&next));
     });
 }

@@ -239,7 +239,7 @@ impl sse::Events for Events {
             Step::AsyncFilter { choice } => self.async_filter(choice),
             Step::Finish { choice } => {
                 let filter = match self.facts.finish {
-                    Finish::Stop | Finish::Cap => "{}",
+                    Finish::Stop | Finish::Cap | Finish::Failure => "{}",
                     Finish::Filter => FILTERED,
                 };
                 let reason = self.facts.finish.reason();

@@ -75,7 +75,7 @@ impl Message {
             Finish::Cap => "max_tokens",
             Finish::Filter => "refusal",
             Finish::Stop if self.tool.is_some() => "tool_use",
-            Finish::Stop => "end_turn",
+            Finish::Stop | Finish::Failure => "end_turn",
         }
     }
 

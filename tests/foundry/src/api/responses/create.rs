@@ -11,9 +11,10 @@ use super::{
 use crate::{
     body::{Object, missing},
     call::{Call, Job, Reply},
-    deployment::Deployment,
+    deployment::{Deployment, Finish},
     errors::Failure,
     family::Work,
+    filter,
     foundry::Foundry,
     limits::Cost,
     script::End,
@@ -45,7 +46,10 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
     let whole = call.foundry.answer.tokens();
     let cost = deployment.cost(input.measure.estimate(), whole, cap, 1);
     let read = deployment.input(input.tokens);
-    let size = call.filtered(read, deployment.size(whole, cap))?;
+    let mut size = call.filtered(read, deployment.size(whole, cap))?;
+    if filter::fails(call.body) {
+        size = size.half(Finish::Failure);
+    }
     let mut usage = read;
     usage += deployment.output(size, 1);
     let foundry = call.foundry;
@@ -253,7 +257,7 @@ impl Keeper {
     }
 
     fn keep(self, status: Status, now: u64) {
-        if status != Status::Cancelled {
+        if matches!(status, Status::Completed | Status::Incomplete) {
             self.converse();
         }
         if self.store {

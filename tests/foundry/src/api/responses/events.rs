@@ -45,13 +45,9 @@ pub(crate) fn script(draft: &Arc<Draft>, manner: Manner, completed: u64) -> Scri
         writer.item();
     }
     writer.due = manner.schedule.map(Schedule::end);
-    let terminal = if draft.ending() == Status::Incomplete {
-        "response.incomplete"
-    } else {
-        "response.completed"
-    };
+    let terminal = format!("response.{}", draft.ending().name());
     let object = draft.object(draft.ending(), completed);
-    writer.event(terminal, json!({"response": object}));
+    writer.event(&terminal, json!({"response": object}));
     Script::new(writer.steps, failed)
 }
 
@@ -146,10 +142,15 @@ impl Writer<'_> {
             "response.output_item.added",
             json!({"output_index": index, "item": item}),
         );
+        // A model that fails leaves its item open.
+        let is_broken = draft.ending() == Status::Failed;
         let text = draft.text();
         if draft.function.is_some() {
             let place = json!({"item_id": id, "output_index": index});
             self.deltas("response.function_call_arguments.delta", &place);
+            if is_broken {
+                return;
+            }
             let done = json!({"item_id": id, "output_index": index, "arguments": text});
             self.event("response.function_call_arguments.done", done);
         } else {
@@ -163,6 +164,9 @@ impl Writer<'_> {
             };
             self.event("response.content_part.added", content(part("")));
             self.deltas("response.output_text.delta", &place);
+            if is_broken {
+                return;
+            }
             let mut done = place.clone();
             if let Some(fields) = done.as_object_mut() {
                 fields.insert("text".to_owned(), json!(text));

@@ -64,7 +64,9 @@ pub(crate) fn cancel(call: &Call<'_>) -> Result<Job, Failure> {
         match stored.status(now) {
             // Cancelling twice changes nothing.
             Status::Queued | Status::InProgress | Status::Cancelled => Ok(()),
-            ended @ (Status::Completed | Status::Incomplete) => Err(refusal(ended.name())),
+            ended @ (Status::Completed | Status::Incomplete | Status::Failed) => {
+                Err(refusal(ended.name()))
+            }
         }
     })?;
     let foundry = std::sync::Arc::clone(call.foundry);
