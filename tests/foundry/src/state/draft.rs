@@ -83,54 +83,28 @@ impl Draft {
     /// failed or was cancelled has neither.
     pub(crate) fn object(&self, status: Status, completed: u64) -> Value {
         let is_done = matches!(status, Status::Completed | Status::Incomplete);
-        let mut object = self.echo.clone();
-        let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
-        put("id", json!(self.id));
-        put("object", json!("response"));
-        put("created_at", json!(self.created));
-        put("status", json!(status.name()));
+        let when = |holds: bool, value: Value| if holds { value } else { Value::Null };
         let error = json!({"code": "server_error", "message": "The model failed to answer."});
-        let is_failed = status == Status::Failed;
-        put("error", if is_failed { error } else { Value::Null });
-        let is_complete = status == Status::Completed;
-        put(
-            "completed_at",
-            if is_complete {
-                json!(completed)
-            } else {
-                Value::Null
-            },
-        );
-        let is_capped = status == Status::Incomplete;
-        let is_filtered = self.size.finish == Finish::Filter;
-        let reason = if is_filtered {
-            "content_filter"
-        } else {
-            "max_output_tokens"
+        let reason = match self.size.finish {
+            Finish::Filter => "content_filter",
+            Finish::Stop | Finish::Cap | Finish::Failure => "max_output_tokens",
         };
-        let details = json!({"reason": reason});
-        put(
-            "incomplete_details",
-            if is_capped { details } else { Value::Null },
-        );
-        put(
-            "output",
-            if is_done {
-                Value::Array(self.output())
-            } else {
-                json!([])
-            },
-        );
-        put(
-            "usage",
-            if is_done {
-                usage(self.usage)
-            } else {
-                Value::Null
-            },
-        );
+        let output = if is_done { self.output() } else { Vec::new() };
+        let fields = json!({
+            "id": self.id,
+            "object": "response",
+            "created_at": self.created,
+            "completed_at": when(status == Status::Completed, json!(completed)),
+            "status": status.name(),
+            "error": when(status == Status::Failed, error),
+            "incomplete_details": when(status == Status::Incomplete, json!({"reason": reason})),
+            "output": output,
+            "usage": when(is_done, usage(self.usage)),
+        });
+        let mut object = self.echo.clone();
+        object.extend(fields.as_object().cloned().unwrap_or_default());
         if is_done {
-            put("content_filters", self.filters());
+            object.insert("content_filters".to_owned(), self.filters());
         }
         Value::Object(object)
     }

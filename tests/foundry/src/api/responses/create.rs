@@ -53,6 +53,7 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
     let mut usage = read;
     usage += deployment.output(size, 1);
     let foundry = call.foundry;
+    let function = function(&body, foundry);
     let draft = Draft {
         id: foundry.object_id("resp"),
         created: call.created(),
@@ -63,8 +64,8 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
         prompt_end: input.measure.characters(),
         reasoning_id: foundry.object_id("rs"),
         encrypted: wants_sealed(&body).then(|| foundry.sealed()),
-        item_id: foundry.object_id("msg"),
-        function: function(&body, foundry),
+        item_id: foundry.object_id(if function.is_some() { "fc" } else { "msg" }),
+        function,
     };
     let keeper = Keeper {
         foundry: Arc::clone(foundry),
