@@ -71,7 +71,7 @@ pub struct Body {
     pub bounds: [Option<Bound>; 3],
     /// How many choices the answer has.
     pub choices: u64,
-    /// How many texts are answered by so many choices each.
+    /// How many texts are answered by the number of choices each.
     pub prompts: u64,
     /// How many texts the model reads, each by itself.
     pub texts: u64,

@@ -28,7 +28,7 @@ fn the_text_of_every_choice_is_counted() {
     let usage = json!({"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 6}});
     let shown = stream.push(format!("data: {usage}\n\ndata: [DONE]\n\n").into());
     assert_eq!(shown, "data: [DONE]\n\n");
-    let usage = stream.usage().expect("it was told");
+    let usage = stream.usage().expect("it is there");
     assert_eq!((usage.input_tokens, usage.output_tokens), (4, 6));
 }
 
