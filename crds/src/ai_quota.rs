@@ -94,9 +94,9 @@ pub struct AiQuotaSpec {
     /// Without a shared store it has no effect. Default: Share.
     #[serde(default)]
     pub on_store_loss: StoreLoss,
-    /// Per cents of a limit's amount, 1 to 99 and at most 4. When a counter reaches one, the log and a metric
-    /// say so once in its window, and answers carry the header `x-tundish-quota-warning`. Nothing is refused
-    /// by that. Empty: no warnings.
+    /// Per cents of a limit's amount, 1 to 99 and at most 4. When a counter reaches one, the log, a metric
+    /// and an Event of reason `QuotaWarning` say so once in its window, and answers carry the header
+    /// `x-tundish-quota-warning`. Nothing is refused by that. Empty: no warnings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4), inner(range(min = 1, max = 99)))]
     #[x_kube(merge_strategy = ListMerge::Set)]

@@ -118,6 +118,8 @@ pub enum Reason {
     Pending,
     /// StoreUnavailable=True: each limit does what `onStoreLoss` says.
     StoreUnavailable,
+    /// Of an Event alone: a counter of a quota has reached a level of `warnAt`.
+    QuotaWarning,
 }
 
 // === impl ConditionStatus ===
@@ -175,7 +177,7 @@ impl fmt::Display for ConditionType {
 
 impl Reason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Accepted,
         Self::Invalid,
         Self::Conflicted,
@@ -197,6 +199,7 @@ impl Reason {
         Self::NotReady,
         Self::Pending,
         Self::StoreUnavailable,
+        Self::QuotaWarning,
     ];
 
     /// The word in the status, the event, the log and the metric.
@@ -223,6 +226,7 @@ impl Reason {
             Self::NotReady => "NotReady",
             Self::Pending => "Pending",
             Self::StoreUnavailable => "StoreUnavailable",
+            Self::QuotaWarning => "QuotaWarning",
         }
     }
 }

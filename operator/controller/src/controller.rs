@@ -15,11 +15,13 @@ use crate::authority::CaKeeper;
 use crate::checkpoint::CheckpointKeeper;
 use crate::compiler::{Compilation, Compiler};
 use crate::config::Config;
+use crate::event_writer::EventWriter;
 use crate::events::Announcer;
 use crate::lease::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::status::{Inputs, PublishedTable, StatusWriter};
 use crate::stored_status::StoredObjects;
+use crate::warnings::WarningWriter;
 use crate::watch::{Update, Watches};
 
 /// Updates on their way to the index. The queue is full only while a compile runs; then the watches
@@ -110,13 +112,14 @@ impl Controller {
             publications,
             fleet: publisher.fleet(),
             status_changes: self.status_changes,
-            stored: self.stored,
+            stored: Arc::clone(&self.stored),
         };
-        let announcer = Announcer::new(
-            self.client.clone(),
-            &self.config.identity,
-            self.metrics.clone(),
-        );
+        let (client, identity) = (self.client.clone(), &self.config.identity);
+        let events = EventWriter::new(client, identity, self.metrics.clone());
+        let warnings = WarningWriter::new(publisher.clone(), self.stored, events.clone());
+        let warnings = warnings.run(leadership.clone(), shutdown.clone());
+        spawn("quota warnings", warnings);
+        let announcer = Announcer::new(events);
         let checkpoints =
             CheckpointKeeper::new(&self.client, &self.config, publisher, self.metrics.clone());
         let checkpoints = checkpoints.run(leadership.clone(), shutdown.clone());

@@ -2,29 +2,15 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use crds::Reason;
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Client;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use operator_compile::{ObjectRef, Severity, Verdict};
 use parking_lot::Mutex;
-use proxy_admin::errors::chain;
-use tracing::debug;
+use proxy_admin::clock;
 
-use crate::config::FIELD_MANAGER;
+use crate::event_writer::{EventWriter, Notice};
 use crate::lease::keeper::Leadership;
-use crate::metrics::{Metrics, ResultLabel, WriteResult};
-use crate::resource::resource;
 use crate::stored_status::StoredObject;
-use crate::text::cut;
-
-/// Longest note in bytes: the API server refuses notes above 1 kB.
-const NOTE: usize = 1_000;
-
-/// Longest wait for one event; losing one is acceptable.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Most events after one pass. When a thousand objects break at once, the conditions report the
 /// others.
@@ -35,9 +21,7 @@ pub(crate) type Announcement = (ObjectRef, String, Reason, String);
 
 /// Writes events, and remembers the reported errors.
 pub(crate) struct Announcer {
-    client: Client,
-    identity: String,
-    metrics: Metrics,
+    events: EventWriter,
     memory: Mutex<Memory>,
 }
 
@@ -51,12 +35,9 @@ struct Memory {
 // === impl Announcer ===
 
 impl Announcer {
-    pub(crate) fn new(client: Client, identity: &str, metrics: Metrics) -> Self {
+    pub(crate) fn new(events: EventWriter) -> Self {
         Self {
-            client,
-            // The API server allows 128 characters.
-            identity: identity.chars().take(128).collect(),
-            metrics,
+            events,
             memory: Mutex::default(),
         }
     }
@@ -76,51 +57,24 @@ impl Announcer {
         self.memory.lock().fresh(errors(verdicts, stored))
     }
 
-    /// Writes an event for each of these errors.
+    /// Writes an event for each of these errors; losing one is acceptable.
     pub(crate) async fn announce(&self, fresh: Vec<Announcement>, leadership: &Leadership) {
-        for announcement in fresh.into_iter().take(AT_ONCE) {
+        for (object, uid, reason, note) in fresh.into_iter().take(AT_ONCE) {
             if !leadership.holds() {
                 return;
             }
-            self.write(announcement).await;
+            // An error that comes back is reported again.
+            let id = Notice::id_of((reason, &note, clock::now().unix_ms));
+            let notice = Notice {
+                object,
+                uid,
+                reason,
+                action: "Compile",
+                note,
+                id,
+            };
+            self.events.write(&notice).await;
         }
-    }
-
-    async fn write(&self, (object, uid, reason, note): Announcement) {
-        let event = Event {
-            type_: EventType::Warning,
-            reason: reason.as_str().to_owned(),
-            note: Some(note),
-            action: "Compile".to_owned(),
-            secondary: None,
-        };
-        let resource = resource(object.kind);
-        let reference = ObjectReference {
-            api_version: Some(resource.api_version),
-            kind: Some(resource.kind),
-            namespace: Some(object.name.namespace().to_owned()),
-            name: Some(object.name.name().to_owned()),
-            uid: Some(uid),
-            ..ObjectReference::default()
-        };
-        // A new recorder each time: its cache would fold another error of the same reason into the
-        // text of the first one.
-        let reporter = Reporter {
-            controller: format!("{}/{FIELD_MANAGER}", crds::GROUP),
-            instance: Some(self.identity.clone()),
-        };
-        let recorder = Recorder::new(self.client.clone(), reporter);
-        let published = tokio::time::timeout(PATIENCE, recorder.publish(&event, &reference));
-        let result = match published.await {
-            Ok(Ok(())) => WriteResult::Stored,
-            Ok(Err(error)) => {
-                debug!(%object, error = %chain(&error), "event not written");
-                WriteResult::Failed
-            }
-            Err(_elapsed) => WriteResult::Failed,
-        };
-        let label = ResultLabel { result };
-        self.metrics.event_writes.get_or_create(&label).inc();
     }
 }
 
@@ -157,7 +111,7 @@ fn errors<'a>(
             notes.entry(error.reason).or_default().push(error.located());
         }
         for (reason, notes) in notes {
-            let note = cut(&notes.join("; "), NOTE);
+            let note = notes.join("; ");
             let shown = is_stored(&before, verdict, reason);
             errors.push(((object.clone(), before.uid.clone(), reason, note), shown));
         }

@@ -14,6 +14,7 @@ mod compiler;
 mod config;
 mod connect;
 mod controller;
+mod event_writer;
 mod events;
 mod lease;
 mod metrics;
@@ -25,6 +26,7 @@ mod scenario;
 mod status;
 mod stored_status;
 mod text;
+mod warnings;
 mod watch;
 
 pub use authority::{CaError, load_or_create_ca};

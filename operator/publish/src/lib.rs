@@ -14,6 +14,7 @@ mod review;
 mod server;
 pub mod tls;
 mod usage;
+mod warnings;
 
 pub use fleet::{Fleet, Replica};
 pub use metrics::Metrics;
@@ -21,3 +22,4 @@ pub use proxy_wire::v1::Features;
 pub use publisher::{Publication, Publisher};
 pub use review::{Denial, Reviewer};
 pub use server::{Config, Server};
+pub use warnings::{LimitWarnings, QuotaWarning};

@@ -39,6 +39,8 @@ struct Shared {
     fleet: watch::Sender<Fleet>,
     /// Counts departures of replicas that had reported use.
     departures: watch::Sender<u64>,
+    /// Counts reports with a level of `warnAt` that is news.
+    warnings: watch::Sender<u64>,
     metrics: Metrics,
 }
 
@@ -62,6 +64,7 @@ impl Publisher {
             changes: watch::Sender::new(0),
             fleet: watch::Sender::new(Fleet::default()),
             departures: watch::Sender::new(0),
+            warnings: watch::Sender::new(0),
             metrics,
         }))
     }

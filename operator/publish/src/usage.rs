@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proxy_core::names::Moment;
-use proxy_core::quota::{Counter, Limit, LimitName, Mode, StoreState, SubjectKey, Window};
+use proxy_core::quota::{
+    Counter, CounterReading, Limit, LimitName, Mode, StoreState, SubjectKey, Window,
+};
 use proxy_core::table::Contents;
-use proxy_wire::v1::{Checkpoint, CheckpointCounter, Denials, Report};
+use proxy_wire::v1::{Checkpoint, CheckpointCounter, Denials};
 
 pub(crate) mod page;
 #[cfg(test)]
@@ -110,11 +112,14 @@ impl Usage {
         }
     }
 
-    pub(crate) fn reported(report: Report) -> Self {
-        let (instance, store) = (report.instance.clone(), report.store());
-        let (readings, denials) = report.into_readings();
+    /// The use of the process `instance`, as it reports it.
+    pub(crate) fn reported(
+        (instance, store): (String, StoreState),
+        readings: Vec<CounterReading>,
+        denials: Vec<Denials>,
+    ) -> Self {
         let mut counters = Counters::new();
-        for reading in readings {
+        for reading in readings.into_iter().filter(|reading| reading.used > 0) {
             let counted = Counted {
                 subject: reading.subject,
                 period_start_ms: reading.period_start_ms,

@@ -31,5 +31,5 @@ pub use limit::{Cost, Hold, Limit, LimitName, Mode, OnStoreLoss, Per, Unit, Wait
 pub use loss::Loss;
 pub use report::{Carried, CounterReading, StoreState, SubjectKey};
 pub use reserve::{Backing, Entry, Exceeded, Reservation, Shortfall, debit, judge, reserve};
-pub use warning::{WarnAt, Warned, percent_used};
+pub use warning::{Reached, WarnAt, Warned, percent_used};
 pub use window::{StoreWindow, Window};

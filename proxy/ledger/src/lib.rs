@@ -18,6 +18,7 @@ mod link;
 mod looks;
 mod metrics;
 mod place;
+mod reached;
 mod recall;
 mod refusal;
 mod reserve;

@@ -6,13 +6,14 @@ use parking_lot::Mutex;
 use proxy_core::names::Moment;
 use proxy_core::quota::{
     Backing, Counter, CounterReading, Entry, Escrow, LeaseReply, LeaseRequest, Limit, LimitName,
-    Mode, RoundTrip, SubjectKey, Wait, Warned,
+    Mode, RoundTrip, SubjectKey, Wait,
 };
 use tokio::sync::Notify;
 
 use crate::exposure::Exposure;
 use crate::limit::EnforcedLimit;
 use crate::looks::Looks;
+use crate::reached::ReachedLevels;
 
 /// The subject of a counter, as a key and as text.
 #[derive(Debug)]
@@ -51,8 +52,8 @@ pub(crate) struct State {
     pub(crate) by: Arc<EnforcedLimit>,
     /// The agent tends it.
     pub(crate) listed: bool,
-    /// The warnings of a limit that warns, from the first on.
-    pub(crate) warned: Option<Box<Warned>>,
+    /// The levels of a limit that warns, from the first that it reached on.
+    pub(crate) reached: Option<Box<ReachedLevels>>,
 }
 
 impl State {
@@ -65,7 +66,7 @@ impl State {
             escrow,
             by,
             listed: false,
-            warned: None,
+            reached: None,
         }
     }
 
@@ -145,7 +146,7 @@ impl Slot {
         entry.forecast(ask, now)
     }
 
-    /// The reading for other replicas; `None` for an unused counter.
+    /// The reading for other replicas; `None` for an unused counter without a warning.
     #[must_use]
     pub fn reading(&self, enforced: &EnforcedLimit, now: Moment) -> Option<CounterReading> {
         let limit = &enforced.limit;
@@ -156,15 +157,20 @@ impl Slot {
         let own = state.counter.own_used(limit, now);
         let escrow = state.escrow.as_ref();
         let used = escrow.map_or(own, |escrow| escrow.used(own, now));
-        (used > 0).then(|| CounterReading {
+        let period_start_ms = state.counter.period_start_ms(limit, now);
+        // A short window may be empty again before the next report.
+        let reached = state.reached.as_ref();
+        let warned = reached.and_then(|reached| reached.last(period_start_ms, now));
+        (used > 0 || warned.is_some()).then(|| CounterReading {
             limit: self.limit.clone(),
             key: self.key,
             subject: Arc::clone(&self.subject),
-            period_start_ms: state.counter.period_start_ms(limit, now),
+            period_start_ms,
             used,
             reserved: state.reserved.min(used),
             amount: limit.amount,
             overridden: enforced.overridden(),
+            warned,
         })
     }
 }

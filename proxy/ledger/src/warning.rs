@@ -1,7 +1,7 @@
 //! Warnings of counters that are nearly spent.
 
 use proxy_core::names::Moment;
-use proxy_core::quota::{Warned, percent_used};
+use proxy_core::quota::percent_used;
 use tracing::warn;
 
 use crate::limit::EnforcedLimit;
@@ -30,12 +30,12 @@ impl State {
         let percent = percent_used(used, by.limit.amount);
         let level = by.flat.quota.warn_at.reached(percent)?;
         let period = counter.period_start_ms(&by.limit, now);
-        let warned = self.warned.get_or_insert_with(Box::<Warned>::default);
+        let reached = self.reached.get_or_insert_with(Box::default);
         Some(Warning {
             level,
             used,
             percent,
-            is_first: warned.is_first(level, period, now),
+            is_first: reached.add((level, used), period, now),
         })
     }
 }

@@ -25,7 +25,7 @@ const CHANGED: Duration = Duration::from_secs(2);
 /// An operator that missed a report receives the next one within this time.
 const UNCHANGED: Duration = Duration::from_secs(10);
 
-/// Most counters of a report; those nearest to their limits come first. Callers without a Secret could
+/// Most counters of a report; those nearest to their limits come first, now or at their last warning. Callers without a Secret could
 /// create any number.
 const COUNTERS: usize = 10_000;
 
@@ -120,8 +120,9 @@ fn written(id: &(String, String), counted: Counted, metrics: &Metrics) -> Bytes 
     let all = counters.len();
     // The same counters give the same bytes.
     counters.sort_by_cached_key(|reading| {
-        let millionths =
-            u128::from(reading.used).saturating_mul(1_000_000) / u128::from(reading.amount.max(1));
+        let warned = reading.warned.map_or(0, |reached| reached.used);
+        let used = u128::from(reading.used.max(warned));
+        let millionths = used.saturating_mul(1_000_000) / u128::from(reading.amount.max(1));
         (Reverse(millionths), reading.limit.clone(), reading.key)
     });
     counters.truncate(COUNTERS);

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::judge::{Acknowledged, Wanted};
 use super::{Inputs, PublishedTable, StatusWriter};
 use crate::compiler::Compilation;
+use crate::event_writer::EventWriter;
 use crate::events::Announcer;
 use crate::lease::keeper::Leadership;
 use crate::scenario::{Scenario, eventually, metrics};
@@ -378,7 +379,8 @@ fn bench(verdicts: BTreeMap<ObjectRef, Verdict>) -> Bench {
         status_changes: changes,
         stored: Arc::clone(&objects),
     };
-    let announcer = Announcer::new(scenario.client(), "operator-0", metrics());
+    let events = EventWriter::new(scenario.client(), "operator-0", metrics());
+    let announcer = Announcer::new(events);
     let writer = StatusWriter::new(scenario.client(), inputs, announcer, metrics());
     let (trigger, shutdown) = shutdown::channel();
     proxy_admin::task::spawn("status", writer.run(leads, shutdown));

@@ -1,8 +1,9 @@
-//! The publisher's part in quotas: it takes the reports of replicas, publishes the carryover, and
-//! makes checkpoints for the next operator.
+//! The publisher's part in quotas: it takes the reports of replicas, publishes the carryover, keeps
+//! warnings for the leader, and makes checkpoints for the next operator.
 
 use proxy_admin::clock;
 use proxy_admin::pages::usage::UsagePage;
+use proxy_core::quota::CounterReading;
 use proxy_wire::v1::{Checkpoint, DecodeError, Report};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -11,6 +12,7 @@ use super::Publisher;
 use super::state::State;
 use crate::carryover::carryover;
 use crate::usage::{Usage, page};
+use crate::warnings::{LimitWarnings, apart};
 
 /// Shortest time between two calculations of the carryover after reports: only use above a
 /// replica's share changes it.
@@ -82,14 +84,41 @@ impl Publisher {
 
     /// Takes a report; false if this instance of `id` is no member of the fleet.
     pub(crate) fn report(&self, id: &str, report: Report) -> bool {
-        let usage = Usage::reported(report);
-        let mut state = self.0.state.lock();
+        let (instance, store) = (report.instance.clone(), report.store());
+        let (readings, denials) = report.into_readings();
+        let warned = readings.iter().filter(|reading| reading.warned.is_some());
+        let warned: Vec<CounterReading> = warned.cloned().collect();
+        let usage = Usage::reported((instance, store), readings, denials);
+        let mut guard = self.0.state.lock();
+        let state = &mut *guard;
         let known = state.members.reported(id, usage);
+        let apart = apart(store, state.members.count());
+        let (warnings, limits) = (&mut state.warnings, &state.limits);
+        let warns = known && warnings.observe(&warned, apart, limits, clock::now());
         state.carryover.due = true;
-        self.notify_fleet(&state);
-        drop(state);
+        self.notify_fleet(state);
+        drop(guard);
         self.0.metrics.reports.inc();
+        if warns {
+            self.0
+                .warnings
+                .send_modify(|count| *count = count.wrapping_add(1));
+        }
         known
+    }
+
+    /// Changes when counters have reached levels of `warnAt`: then [`Publisher::take_warnings`] has some.
+    #[must_use]
+    pub fn warnings(&self) -> watch::Receiver<u64> {
+        self.0.warnings.subscribe()
+    }
+
+    /// The levels that counters have reached since the last time, but not those of more than a minute ago.
+    #[must_use]
+    pub fn take_warnings(&self) -> Vec<LimitWarnings> {
+        let mut guard = self.0.state.lock();
+        let state = &mut *guard;
+        state.warnings.take(&state.limits, clock::now())
     }
 
     /// Calculates the carryover after reports, at most once per [`RENEWAL_MS`].

@@ -11,6 +11,7 @@ use tracing::warn;
 
 use crate::fleet::Members;
 use crate::usage::Limits;
+use crate::warnings::Warnings;
 
 /// Publications kept as bases of deltas. They share their entries, so one costs its keys only; a
 /// proxy that missed more than sixteen changes receives a snapshot.
@@ -35,6 +36,7 @@ pub(super) struct State {
     /// Every limit of `contents`.
     pub(super) limits: Limits,
     pub(super) carryover: Carryover,
+    pub(super) warnings: Warnings,
     /// Lines that lead to the newest publication, by the digest that they start from. Each is built
     /// once and shared by all subscribers.
     pub(super) lines: HashMap<Option<Arc<str>>, Bytes>,

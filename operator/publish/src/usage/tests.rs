@@ -54,11 +54,12 @@ fn reading(limit: &str, period_start_ms: Option<i64>, used: u64) -> CounterReadi
         reserved: 1,
         amount: 50,
         overridden: None,
+        warned: None,
     }
 }
 
 /// A report of `used` today and, as much, within a minute.
-fn report(replica: &str, instance: &str, store: StoreState, used: u64) -> Usage {
+fn report(instance: &str, store: StoreState, used: u64) -> Usage {
     let counters = vec![
         reading("day", Some(today()), used),
         reading("minute", None, used),
@@ -68,8 +69,7 @@ fn report(replica: &str, instance: &str, store: StoreState, used: u64) -> Usage 
         denials: 2,
         shadow_denials: 0,
     }];
-    let id = (replica.to_owned(), instance.to_owned());
-    Usage::reported(Report::new(id, store, counters, denials))
+    Usage::reported((instance.to_owned(), store), counters, denials)
 }
 
 /// Members that each used so much, without a store.
@@ -77,7 +77,7 @@ fn members(used: &[(&str, u64)], at: Instant) -> Members {
     let mut members = Members::default();
     for (id, used) in used {
         members.join(id, Some("a"), at);
-        assert!(members.reported(id, report(id, "a", StoreState::None, *used)));
+        assert!(members.reported(id, report("a", StoreState::None, *used)));
     }
     members
 }
@@ -146,10 +146,10 @@ fn a_restarted_replica_starts_at_zero_and_its_former_use_counts() {
     members.join("p1", Some("b"), at);
     assert_eq!((members.count(), carried(&members)), (2, 20));
     assert!(
-        !members.reported("p1", report("p1", "a", StoreState::None, 45)),
+        !members.reported("p1", report("a", StoreState::None, 45)),
         "a ghost"
     );
-    assert!(members.reported("p1", report("p1", "b", StoreState::None, 5)));
+    assert!(members.reported("p1", report("b", StoreState::None, 5)));
     assert_eq!(carried(&members), 20);
 }
 
@@ -158,9 +158,9 @@ fn an_ended_period_is_dropped() {
     let at = clock::instant();
     let mut members = members(&[("p2", 0)], at);
     members.join("p1", Some("a"), at);
-    let id = ("p1".to_owned(), "a".to_owned());
     let yesterday = vec![reading("day", Some(today() - 86_400_000), 40)];
-    let usage = Usage::reported(Report::new(id, StoreState::None, yesterday, Vec::new()));
+    let id = ("a".to_owned(), StoreState::None);
+    let usage = Usage::reported(id, yesterday, Vec::new());
     members.reported("p1", usage);
     members.leave("p1", at);
     members.sweep(at + GRACE);
@@ -178,9 +178,8 @@ fn a_subject_with_an_override_is_carried_and_shown_by_its_own_amount() {
             members.join(id, Some("a"), at);
             let mut day = reading("day", Some(today()), used);
             day.overridden = overridden;
-            let id_of = (id.to_owned(), "a".to_owned());
-            let usage =
-                Usage::reported(Report::new(id_of, StoreState::None, vec![day], Vec::new()));
+            let process = ("a".to_owned(), StoreState::None);
+            let usage = Usage::reported(process, vec![day], Vec::new());
             assert!(members.reported(id, usage));
         }
         members.leave("p1", at);
@@ -217,7 +216,7 @@ fn with_a_shared_store_nothing_is_carried_and_the_largest_use_is_shown() {
     let mut members = Members::default();
     for (id, used) in [("p1", 70), ("p2", 72), ("p3", 69)] {
         members.join(id, Some("a"), at);
-        members.reported(id, report(id, "a", StoreState::Ok, used));
+        members.reported(id, report("a", StoreState::Ok, used));
     }
     members.leave("p3", at);
     members.sweep(at + GRACE);
@@ -232,7 +231,7 @@ fn with_a_shared_store_nothing_is_carried_and_the_largest_use_is_shown() {
             .iter()
             .all(|one| !one.store_lost)
     );
-    members.reported("p2", report("p2", "a", StoreState::Lost, 72));
+    members.reported("p2", report("a", StoreState::Lost, 72));
     let lost = members.snapshot().replicas;
     assert_eq!(
         lost.iter().map(|one| one.store_lost).collect::<Vec<_>>(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::limit::LimitName;
+use super::warning::Reached;
 
 /// The identity of a counter's subject, the same in every replica: the beginning of a SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +28,8 @@ pub struct CounterReading {
     pub amount: u64,
     /// What all replicas together allow the subject, if an override of its quota says so.
     pub overridden: Option<u64>,
+    /// The last level of `warnAt` that this replica has warned of, while its window lasts.
+    pub warned: Option<Reached>,
 }
 
 /// A replica's share of what departed replicas used of a calendar period.

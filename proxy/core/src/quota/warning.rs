@@ -13,6 +13,17 @@ const QUIET_MS: u64 = 60_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WarnAt(Vec<u8>);
 
+/// A level that a counter has reached for the first time in its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// The level, in per cent.
+    pub level: u8,
+    /// What was used then.
+    pub used: u64,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
+}
+
 /// The levels that a counter was warned of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Warned {
@@ -65,11 +76,7 @@ impl Warned {
     /// Takes note of a level that is reached at `now`, in the calendar period that began then or in none;
     /// whether it is the first time in the window, and so worth a warning.
     pub fn is_first(&mut self, level: u8, period_start_ms: Option<i64>, now: Moment) -> bool {
-        let is_over = match period_start_ms {
-            Some(_) => self.period_start_ms != period_start_ms,
-            None => now.monotonic_ms.saturating_sub(self.since_ms) >= QUIET_MS,
-        };
-        if self.level == 0 || is_over {
+        if self.level == 0 || self.is_over(period_start_ms, now) {
             *self = Self {
                 level: 0,
                 period_start_ms,
@@ -79,5 +86,14 @@ impl Warned {
         let is_first = level > self.level;
         self.level = self.level.max(level);
         is_first
+    }
+
+    /// Whether the window of the levels has ended by `now`, in the calendar period that began then or in none.
+    #[must_use]
+    pub fn is_over(&self, period_start_ms: Option<i64>, now: Moment) -> bool {
+        match period_start_ms {
+            Some(_) => self.period_start_ms != period_start_ms,
+            None => now.monotonic_ms.saturating_sub(self.since_ms) >= QUIET_MS,
+        }
     }
 }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proxy_core::admit::{Ask, admit, authenticate};
 use proxy_core::auth::KeyDigest;
 use proxy_core::names::{Code, ConsumerMatch, ConsumerName, Moment, Operation};
-use proxy_core::quota::{Cost, Hold, Limit, Mode, Per, Unit, Wait, WarnAt};
+use proxy_core::quota::{Cost, Hold, Limit, Mode, Per, Reached, Unit, Wait, WarnAt, Window};
 use proxy_core::table::{Contents, Override, Quota, Table};
 pub(crate) use proxy_core::test_util::limit;
 use proxy_core::test_util::{backend, input_cost, quota, route, rule, target};
@@ -401,6 +401,36 @@ fn a_counter_warns_once_for_each_level_and_names_the_tightest_enforced_limit() {
     let live = bench.live(contents, 1);
     let charge = bench.take(&live, "k", 90).expect("fits");
     assert_eq!((warning(&charge), warned(&live)), (None, vec![1, 0]));
+}
+
+#[test]
+fn a_reading_has_the_last_warning_of_its_window_also_when_nothing_is_used_any_more() {
+    let bench = Bench::new();
+    let held = Limit {
+        window: Window::Held,
+        ..limit("held", Unit::Concurrency, 2)
+    };
+    let mut contents = contents(Mode::Enforce, Vec::new(), vec![held]);
+    Arc::make_mut(&mut contents.quotas[0]).warn_at = WarnAt::new([50, 90]);
+    let live = bench.live(contents, 1);
+    let reading = |now| bench.ledger.slots()[0].reading(limit_of(&live), now);
+    let first = bench.take(&live, "k", 1).expect("fits");
+    let second = bench.take(&live, "k", 1).expect("fits");
+    let warned = Some(Reached {
+        level: 90,
+        used: 2,
+        at_ms: clock().unix_ms,
+    });
+    let told = reading(clock()).expect("it is used");
+    assert_eq!((told.used, told.warned), (2, warned));
+    drop((first, second));
+    let told = reading(clock()).expect("it has a warning");
+    assert_eq!((told.used, told.warned), (0, warned));
+    let later = Moment {
+        monotonic_ms: clock().monotonic_ms + 60_000,
+        ..clock()
+    };
+    assert_eq!(reading(later), None);
 }
 
 proptest! {

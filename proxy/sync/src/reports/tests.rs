@@ -19,6 +19,7 @@ fn reading(n: u32, used: u64, limit: &str) -> CounterReading {
         reserved: 0,
         amount: 100,
         overridden: None,
+        warned: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proxy_core::quota::{self, CounterReading, LimitName, StoreState, SubjectKey};
+use proxy_core::quota::{self, CounterReading, LimitName, Reached, StoreState, SubjectKey};
 use serde::{Deserialize, Serialize};
 
 use super::fields::Text;
@@ -40,6 +40,16 @@ struct Counter {
     amount: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     overridden: Option<u64>,
+    /// Absent from proxies that do not tell warnings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    warned: Option<Warned>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Warned {
+    level: u8,
+    used: u64,
+    at_ms: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,6 +164,7 @@ impl From<CounterReading> for Counter {
             reserved: reading.reserved,
             amount: reading.amount,
             overridden: reading.overridden,
+            warned: reading.warned.map(Warned::from),
         }
     }
 }
@@ -169,7 +180,24 @@ impl Counter {
             reserved: self.reserved,
             amount: self.amount,
             overridden: self.overridden,
+            warned: self.warned.map(Reached::from),
         }
+    }
+}
+
+// === impl Warned ===
+
+impl From<Reached> for Warned {
+    fn from(reached: Reached) -> Self {
+        let Reached { level, used, at_ms } = reached;
+        Self { level, used, at_ms }
+    }
+}
+
+impl From<Warned> for Reached {
+    fn from(warned: Warned) -> Self {
+        let Warned { level, used, at_ms } = warned;
+        Self { level, used, at_ms }
     }
 }
 

@@ -11,3 +11,4 @@ mod parts;
 mod quotas;
 mod secrets;
 mod store;
+mod warnings;

@@ -60,6 +60,7 @@ fn used(used: u64) -> Result<CounterReading> {
         reserved: 0,
         amount: 50,
         overridden: None,
+        warned: None,
     })
 }
 

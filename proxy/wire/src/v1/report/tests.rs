@@ -1,5 +1,5 @@
 use proxy_core::names::ObjectName;
-use proxy_core::quota::{CounterReading, LimitName, StoreState, SubjectKey};
+use proxy_core::quota::{CounterReading, LimitName, Reached, StoreState, SubjectKey};
 use serde_json::json;
 
 use super::*;
@@ -22,6 +22,7 @@ fn reading() -> CounterReading {
         reserved: 5,
         amount: 50,
         overridden: None,
+        warned: None,
     }
 }
 
@@ -61,6 +62,25 @@ fn a_report_has_the_agreed_form_and_is_read_back() {
     let read: Report = serde_json::from_value(agreed).unwrap();
     assert_eq!(read, report());
     assert_eq!(read.into_readings().0, [reading()]);
+}
+
+#[test]
+fn a_warning_stands_with_its_counter() {
+    let warned = CounterReading {
+        warned: Some(Reached {
+            level: 80,
+            used: 41,
+            at_ms: 1_700_000_000_000,
+        }),
+        ..reading()
+    };
+    let id = ("p1".to_owned(), "4f".to_owned());
+    let report = Report::new(id, StoreState::Ok, vec![warned.clone()], Vec::new());
+    let written = serde_json::to_value(&report).unwrap();
+    let agreed = json!({"level": 80, "used": 41, "at_ms": 1_700_000_000_000_u64});
+    assert_eq!(written["counters"][0]["warned"], agreed);
+    let read: Report = serde_json::from_value(written).unwrap();
+    assert_eq!(read.into_readings().0, [warned]);
 }
 
 #[test]

@@ -100,6 +100,7 @@ fn report() -> Report {
         reserved: 5,
         amount: 50,
         overridden: None,
+        warned: None,
     };
     let denials = Denials {
         limit: limit_name(),
