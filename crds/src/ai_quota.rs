@@ -100,6 +100,10 @@ pub struct AiQuotaSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4), inner(range(min = 1, max = 99)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = (
+        "self.all(level, self.exists_one(other, other == level))",
+        "warnAt must not have a level twice; remove the duplicate"
+    ))]
     pub warn_at: Vec<i32>,
     /// The limits, 1 to 16 with different names. A request must fit into all of them.
     #[schemars(length(min = 1, max = 16))]

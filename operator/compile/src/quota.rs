@@ -172,6 +172,10 @@ fn warn_at(declared: &[i32], findings: &mut Findings) -> WarnAt {
     let mut levels = Vec::with_capacity(declared.len());
     for (i, percent) in declared.iter().enumerate() {
         match u8::try_from(*percent) {
+            Ok(level) if levels.contains(&level) => {
+                let message = format!("has {level} twice; remove the duplicate");
+                findings.invalid(format!("spec.warnAt[{i}]"), message);
+            }
             Ok(level) if (1..100).contains(&level) => levels.push(level),
             Ok(_) | Err(_) => {
                 let message = "must be 1 to 99 per cent, and gives no warning until then";

@@ -301,10 +301,10 @@ fn a_quota_that_tells_models_apart_says_which_rules_do_not() {
 }
 
 #[test]
-fn warnings_are_sorted_and_what_is_no_percentage_is_named() {
+fn warnings_are_sorted_and_what_is_no_percentage_or_there_twice_is_named() {
     let compiled = with(|spec| spec["warnAt"] = json!([95, 80, 0, 100, -1, 80]));
     assert_eq!(compiled.contents.quotas[0].warn_at.levels(), [80, 95]);
-    let places = [2, 3, 4].map(|place| format!("Invalid at spec.warnAt[{place}]"));
+    let places = [2, 3, 4, 5].map(|place| format!("Invalid at spec.warnAt[{place}]"));
     assert_eq!(found(&compiled, Kind::AiQuota, "team/q"), places);
 }
 
