@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use operator_compile::{
-    Compiled, HostGrant, Index, ObjectRef, Settings, Severity, Tenants, compile, decode,
+    Compiled, HostGrant, Index, ObjectRef, Secrets, Settings, Severity, Tenants, compile, decode,
 };
 
 use crate::yaml::{Document, documents};
@@ -55,8 +55,6 @@ impl fmt::Display for Finding {
 pub struct Folder {
     path: PathBuf,
     settings: Settings,
-    /// Secrets that the folder lacks are somewhere else.
-    external_secrets: bool,
     /// The last change that a follower saw.
     changed_at: Option<Instant>,
     /// The last valid content of each file: a file that is invalid for a moment, as during a write,
@@ -110,11 +108,11 @@ impl Folder {
             grants_served: true,
             tenants: Tenants::OfRoutes,
             host_grants,
+            secrets: Secrets::All,
         };
         Self {
             path: path.to_owned(),
             settings,
-            external_secrets: false,
             changed_at: None,
             files: BTreeMap::new(),
         }
@@ -123,7 +121,11 @@ impl Folder {
     /// Expects Secrets that the folder lacks somewhere else, as with External Secrets or Sealed Secrets.
     #[must_use]
     pub fn with_external_secrets(mut self, external: bool) -> Self {
-        self.external_secrets = external;
+        self.settings.secrets = if external {
+            Secrets::Some
+        } else {
+            Secrets::All
+        };
         self
     }
 
@@ -283,7 +285,7 @@ impl Folder {
             places,
         } = reading;
         let mut compiled = compile(&index, &self.settings);
-        if self.external_secrets {
+        if self.settings.secrets == Secrets::Some {
             let source = |object: &ObjectRef| Some(places.get(object)?.1.value());
             let missing = external::assume(&compiled, source, &mut index);
             if !missing.is_empty() {

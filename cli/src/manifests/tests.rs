@@ -176,3 +176,70 @@ fn a_folder_that_is_never_quiet_loses_a_file_at_last() {
         assert_eq!(backends, usize::from(second < 31), "{second}");
     }
 }
+
+#[test]
+fn every_example_is_without_a_finding() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut folders = 0;
+    for entry in fs::read_dir(examples).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        // Its Secrets are made by kubectl.
+        let external = path.ends_with("cluster");
+        let mut folder = Folder::new(&path, operator_compile::INSTALLATION_NAMESPACE, Vec::new())
+            .with_external_secrets(external);
+        folder.refresh().expect("a folder");
+        let outcome = folder.compile();
+        let is_told = |message: &str| external && message.contains("is not in the folder");
+        let mut findings = outcome.findings.iter();
+        let found = findings.find(|one| !is_told(&one.message));
+        assert_eq!(found, None, "{}", path.display());
+        assert!(!outcome.compiled.contents.routes.is_empty());
+        folders += 1;
+    }
+    assert!(folders >= 4, "{folders}");
+}
+
+#[test]
+fn a_quota_for_a_consumer_that_is_not_there_is_a_warning_unless_secrets_are_elsewhere() {
+    const QUOTA: &str = "\
+apiVersion: v1
+kind: Secret
+metadata: {name: search, labels: {keys: chat}}
+stringData: {key: k}
+---
+apiVersion: tundish.dev/v1alpha1
+kind: AIQuota
+metadata: {name: daily}
+spec:
+  match:
+    consumers:
+      names:
+      - search
+      - serach
+  limits:
+  - {name: day, unit: Requests, limit: 5, window: Day}
+";
+    let dir = tempfile::tempdir().expect("a folder");
+    let route = route("gpt-4o");
+    let keys = "{apiKeys: {secretSelector: {matchLabels: {keys: chat}}}}";
+    let route = route.replace("{anonymous: {}}", keys);
+    fs::write(
+        dir.path().join("a.yaml"),
+        format!("{GOOD}---\n{route}---\n{QUOTA}"),
+    )
+    .expect("written");
+    let [found] = &*folder(dir.path()).compile().findings else {
+        panic!("one finding");
+    };
+    assert_eq!(found.severity, Severity::Warning);
+    let text = fs::read_to_string(dir.path().join("a.yaml")).expect("read");
+    let line = text.lines().position(|line| line.ends_with("- serach"));
+    assert_eq!(usize::try_from(found.line).ok(), line.map(|line| line + 1));
+    assert!(
+        found.message.contains("(did you mean search?)"),
+        "{}",
+        found.message
+    );
+    let elsewhere = folder(dir.path()).with_external_secrets(true).compile();
+    assert_eq!(elsewhere.findings, []);
+}

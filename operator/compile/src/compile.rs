@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proxy_core::table::Contents;
 
 use crate::backend::Backends;
+use crate::covered::Routes;
 use crate::diagnostic::Verdict;
 use crate::grant::Permissions;
 use crate::host_claim::HostClaims;
@@ -13,6 +14,7 @@ use crate::mixed::MixedRules;
 use crate::object::{Kind, ObjectRef};
 use crate::reference::References;
 use crate::settings::Settings;
+use crate::unmatched::Unmatched;
 use crate::unpriced::Prices;
 use crate::{quota, route};
 
@@ -38,10 +40,13 @@ pub fn compile(index: &Index, settings: &Settings) -> Compiled {
     };
     let hosts = HostClaims::new(index, settings);
     let (routes, keys) = route::compile(index, &references, &hosts, &mut verdicts);
-    let prices = Prices::new(&routes, &backends, &settings.own_namespace);
-    let mixed = MixedRules::new(&routes, &backends);
-    let found = (&prices, &mixed);
-    let quotas = quota::compile(index, &settings.own_namespace, found, &mut verdicts);
+    let by_scope = Routes::new(&routes);
+    let reach = quota::Reach {
+        prices: Prices::new(by_scope, &backends, &settings.own_namespace),
+        mixed: MixedRules::new(&routes, &backends),
+        unmatched: Unmatched::new((index, settings), by_scope, &backends, &keys),
+    };
+    let quotas = quota::compile(index, &settings.own_namespace, &reach, &mut verdicts);
     debug_assert!(verdicts.keys().all(|object| object.kind <= Kind::AiQuota));
     Compiled {
         contents: Contents::new(backends.into_usable(), routes, quotas, keys),

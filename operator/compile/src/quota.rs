@@ -14,6 +14,7 @@ use crate::index::{Index, Stored};
 use crate::mixed::MixedRules;
 use crate::object::{Kind, ObjectRef};
 use crate::route::{consumers, models};
+use crate::unmatched::Unmatched;
 use crate::unpriced::Prices;
 
 mod overrides;
@@ -30,11 +31,18 @@ const NOTHING: &str = "invalid";
 /// The time zone database's name for an unknown zone, which would pass for UTC.
 const UNKNOWN_ZONE: &str = "Etc/Unknown";
 
+/// What the requests that a quota covers can have.
+pub(crate) struct Reach<'a> {
+    pub(crate) prices: Prices<'a>,
+    pub(crate) mixed: MixedRules<'a>,
+    pub(crate) unmatched: Unmatched<'a>,
+}
+
 /// Compiles every AIQuota.
 pub(crate) fn compile(
     index: &Index,
     own_namespace: &str,
-    (prices, mixed): (&Prices<'_>, &MixedRules<'_>),
+    reach: &Reach<'_>,
     verdicts: &mut BTreeMap<ObjectRef, Verdict>,
 ) -> Vec<Quota> {
     let mut quotas = Vec::with_capacity(index.quotas.len());
@@ -45,10 +53,10 @@ pub(crate) fn compile(
         let (generation, partial) = match stored {
             Stored::Decoded(quota) => {
                 let (mut compiled, partial) = validate(name, quota, whole, index, &mut findings);
-                require_prices(&mut compiled, quota, prices, &mut findings);
+                require_prices(&mut compiled, quota, &reach.prices, &mut findings);
                 compiled.overrides = overrides(&compiled, &quota.spec, &mut findings);
                 close(&mut compiled.limits);
-                for message in mixed.told_apart(&compiled) {
+                for message in reach.mixed.told_apart(&compiled) {
                     let is_split = compiled.models.is_empty();
                     let field = if is_split {
                         "spec.per"
@@ -57,6 +65,7 @@ pub(crate) fn compile(
                     };
                     findings.note(field, message);
                 }
+                reach.unmatched.judge(&compiled, &quota.spec, &mut findings);
                 quotas.push(compiled);
                 (quota.metadata.generation.unwrap_or(0), partial)
             }

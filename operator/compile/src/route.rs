@@ -19,7 +19,7 @@ mod draft;
 mod rule;
 
 use draft::{CONDITIONS, draft};
-pub(crate) use rule::{consumers, models};
+pub(crate) use rule::{consumer, consumers, models};
 
 /// Compiles every AIRoute, and the keys that the routes select.
 pub(crate) fn compile(

@@ -13,6 +13,17 @@ pub struct Settings {
     pub tenants: Tenants,
     /// Who may serve callers without a key on which host, if several could.
     pub host_grants: Vec<HostGrant>,
+    /// Whether a Secret that is not there does not exist.
+    pub secrets: Secrets,
+}
+
+/// Which Secrets are in the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrets {
+    /// Every one of the namespaces that have routes.
+    All,
+    /// Others may be made elsewhere.
+    Some,
 }
 
 /// How many namespaces have routes, the installation's own not counted: what is written there is the

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use proxy_core::names::ObjectName;
-use proxy_core::table::{Deployment, Quota, Route, Scope};
+use proxy_core::table::{Deployment, Quota};
 
 use crate::backend::Backends;
+use crate::covered::Routes;
 use crate::reach::reached;
 
 /// Most deployments that are named for one quota; the others are counted.
@@ -13,8 +14,7 @@ const NAMED: usize = 16;
 
 /// Finds what a limit on cost reaches and cannot count.
 pub(crate) struct Prices<'a> {
-    /// Sorted by name.
-    routes: &'a [Route],
+    routes: Routes<'a>,
     backends: &'a Backends<'a>,
     own_namespace: &'a str,
     /// Whether any deployment has no price. Most installations have either none or no limits on
@@ -32,7 +32,7 @@ struct Unpriced<'a> {
 
 impl<'a> Prices<'a> {
     pub(crate) fn new(
-        routes: &'a [Route],
+        routes: Routes<'a>,
         backends: &'a Backends<'a>,
         own_namespace: &'a str,
     ) -> Self {
@@ -51,7 +51,7 @@ impl<'a> Prices<'a> {
             return Vec::new();
         }
         let mut found: BTreeSet<Unpriced<'_>> = BTreeSet::new();
-        for route in self.covered(&quota.scope) {
+        for route in self.routes.of(&quota.scope) {
             let rules = route.rules.iter();
             for rule in rules.filter(|rule| quota.scope.covers(&route.name, &rule.name)) {
                 let is_unpriced = |deployment: &Deployment| deployment.price.is_none();
@@ -74,34 +74,6 @@ impl<'a> Prices<'a> {
             ));
         }
         messages
-    }
-
-    /// The routes of a scope.
-    fn covered(&self, scope: &Scope) -> Vec<&'a Route> {
-        match scope {
-            Scope::Gateway => self.routes.iter().collect(),
-            Scope::Namespace(namespace) => self.of_namespace(namespace).collect(),
-            Scope::Namespaces(all) => {
-                let each = all.iter();
-                each.flat_map(|namespace| self.of_namespace(namespace))
-                    .collect()
-            }
-            Scope::Targets(targets) => {
-                let find = |name: &ObjectName| {
-                    let place = self.routes.binary_search_by(|route| route.name.cmp(name));
-                    place.ok().and_then(|place| self.routes.get(place))
-                };
-                targets.iter().filter_map(|(name, _)| find(name)).collect()
-            }
-        }
-    }
-
-    fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &'a Route> {
-        let start = self
-            .routes
-            .partition_point(|route| route.name.namespace() < namespace);
-        let rest = self.routes.iter().skip(start);
-        rest.take_while(move |route| route.name.namespace() == namespace)
     }
 }
 

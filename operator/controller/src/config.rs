@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use operator_compile::{HostGrant, Settings, Tenants};
+use operator_compile::{HostGrant, Secrets, Settings, Tenants};
 
 use crate::lease::Timing;
 
@@ -46,6 +46,7 @@ impl Config {
                 Tenants::One
             },
             host_grants: self.host_grants.clone(),
+            secrets: Secrets::All,
         }
     }
 

@@ -7,7 +7,7 @@ mod render;
 
 pub use render::{contents, verdicts};
 
-use operator_compile::{Compiled, Index, Settings, Tenants, compile, decode};
+use operator_compile::{Compiled, Index, Secrets, Settings, Tenants, compile, decode};
 use serde_json::Value;
 
 /// The installation's own namespace in every case.
@@ -45,6 +45,7 @@ pub fn compile_yaml(yaml: &str) -> Compiled {
         host_grants: host_grants
             .map(|grant| grant.parse().expect("a grant"))
             .collect(),
+        secrets: Secrets::All,
     };
     compile(&index, &settings)
 }

@@ -506,6 +506,7 @@ pub fn objects(data: &[u8]) {
         grants_served: true,
         tenants: operator_compile::Tenants::OfRoutes,
         host_grants: Vec::new(),
+        secrets: operator_compile::Secrets::All,
     };
     let mut forward = Index::default();
     objects.iter().cloned().for_each(|o| forward.apply(o));

@@ -7,6 +7,7 @@ use proxy_core::quota::Per;
 use proxy_core::table::{Override, Quota, Scope};
 
 use crate::diagnostic::Findings;
+use crate::near::did_you_mean;
 use crate::route::consumers;
 
 /// The overrides of `quota`, whose limits are final: one that admits nothing is not raised either.
@@ -90,8 +91,9 @@ fn amounts(
         let field = format!("{field}.limits[{i}]");
         let mut own = quota.limits.iter();
         let Some(own) = own.find(|own| *own.name == *one.name) else {
+            let hint = did_you_mean(&one.name, quota.limits.iter().map(|own| &*own.name));
             let message = format!(
-                "the quota has no limit {:?}; correct the name, or add the limit",
+                "the quota has no limit {:?}{hint}; correct the name, or add the limit",
                 one.name
             );
             findings.invalid(format!("{field}.name"), message);

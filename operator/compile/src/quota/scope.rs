@@ -9,6 +9,7 @@ use proxy_core::table::Scope;
 use crate::bounds::{is_label, is_subdomain};
 use crate::diagnostic::Findings;
 use crate::index::{Index, Stored};
+use crate::near::did_you_mean;
 use crate::object::Kind;
 
 const NAMESPACES: &str = "spec.match.namespaces";
@@ -104,9 +105,12 @@ fn of_namespaces(
                            correct it";
             findings.invalid(field, message);
         } else if !has_routes(index, namespace) {
+            let mut others: Vec<&str> = index.routes.keys().map(ObjectName::namespace).collect();
+            others.dedup();
+            let hint = did_you_mean(namespace, others);
             let message = format!(
-                "namespace {namespace} has no AIRoute, so nothing of it counts; create one or correct \
-                 the name"
+                "namespace {namespace} has no AIRoute{hint}, so nothing of it counts; create one or \
+                 correct the name"
             );
             findings.note(field, message);
         }
@@ -124,24 +128,33 @@ fn of_namespaces(
 }
 
 fn has_routes(index: &Index, namespace: &str) -> bool {
+    of_namespace(index, namespace).next().is_some()
+}
+
+fn of_namespace<'a>(index: &'a Index, namespace: &str) -> impl Iterator<Item = &'a ObjectName> {
     let first = ObjectName::new(namespace, "");
-    let mut rest = index.routes.range(first..);
-    rest.next()
-        .is_some_and(|(route, _)| route.namespace() == namespace)
+    let rest = index.routes.range(first..).map(|(route, _)| route);
+    rest.take_while(move |route| route.namespace() == namespace)
 }
 
 /// The missing part of a target, if any.
 fn absent(route: &ObjectName, section: &str, index: &Index) -> Option<String> {
     let name = route.name();
     match index.routes.get(route) {
-        None => Some(format!(
-            "AIRoute {name} does not exist in this namespace; create it or correct the name"
-        )),
+        None => {
+            let others = of_namespace(index, route.namespace());
+            let hint = did_you_mean(name, others.map(ObjectName::name));
+            Some(format!(
+                "AIRoute {name} does not exist in this namespace{hint}; create it or correct the name"
+            ))
+        }
         Some(Stored::Decoded(found))
             if !section.is_empty() && !found.spec.rules.iter().any(|r| r.name == section) =>
         {
+            let rules = found.spec.rules.iter();
+            let hint = did_you_mean(section, rules.map(|rule| rule.name.as_str()));
             Some(format!(
-                "AIRoute {name} has no rule {section:?}; correct sectionName"
+                "AIRoute {name} has no rule {section:?}{hint}; correct sectionName"
             ))
         }
         // The rules of an undecodable route are unknown; its own verdict says so.

@@ -8,10 +8,17 @@ use crate::{Compiled, Kind};
 fn with(change: impl FnOnce(&mut Value)) -> Compiled {
     let mut quota = fixture::quota("team/q");
     change(&mut quota["spec"]);
+    let mut keys = fixture::route("team/keys");
+    keys["spec"]["hostnames"] = json!(["keys.example.com"]);
+    keys["spec"]["authentication"] =
+        json!({"apiKeys": {"secretSelector": {"matchLabels": {"keys": "chat"}}}});
     compiled([
         quota,
         fixture::route("team/chat"),
+        keys,
         fixture::backend("team/eu"),
+        fixture::secret("team/n", "n"),
+        fixture::secret("team/nightly", "nightly"),
     ])
 }
 

@@ -308,7 +308,7 @@ pub(crate) fn consumers(declared: &crds::ConsumerMatch, namespace: &str) -> Cons
 
 /// `namespace/name`; a bare name means a consumer of the object's own namespace, or a caller without a
 /// Secret.
-fn consumer(name: &str, namespace: &str) -> ConsumerName {
+pub(crate) fn consumer(name: &str, namespace: &str) -> ConsumerName {
     if Caller::is_without_secret(name) {
         return ConsumerName::new("", name);
     }
