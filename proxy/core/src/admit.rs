@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use crate::auth::{Caller, CallerKind, Key, KeyDigest};
-use crate::names::{Code, ModelPattern, Moment, ObjectName, Operation};
+use crate::names::{Code, ModelPattern, Moment, Operation};
 use crate::route::Facts;
 use crate::table::{FlatLimit, FlatRule, Open, QuotaFacts, Route, Rule, Table};
 
@@ -234,16 +234,14 @@ fn find<'t>(table: &'t Table, caller: &Caller, ask: &Ask<'_>) -> Result<Permit<'
             if let Some(own) = tenancy.namespace(&caller.namespace) {
                 let found = own.find(&facts).and_then(|rank| permit(table, rank.rule));
                 // The route that admits it also admits it to the namespace: the usual case.
-                if let Some(found) = &found
-                    && admits_key(found.route, secret)
+                if let Some(found) = found
+                    && found.route.authentication.admits_key(secret)
                 {
-                    return judged(*found, caller);
+                    return in_order(found);
                 }
-                let may_admit =
-                    |route: &Route| admits_key(route, secret) || route.authentication.unreadable;
-                if own.has(ask.host, may_admit) {
+                if own.may_admit(ask.host, secret) {
                     let found = found.ok_or_else(|| not_found(table, ask))?;
-                    return judged(found, caller);
+                    return Err(not_admitted_by(found.route, caller));
                 }
             }
             // Attributes are labels of the other namespace's making.
@@ -314,38 +312,48 @@ fn permit(table: &Table, index: usize) -> Option<Permit<'_>> {
     })
 }
 
-/// Whether a route admits whoever has the key of `secret`. A route that passes credentials on admits no
-/// key of the gateway, since a backend would see it.
-fn admits_key(route: &Route, secret: &ObjectName) -> bool {
-    let accepted = &route.authentication;
-    accepted.anonymous || (!accepted.pass_through && accepted.keys.binary_search(secret).is_ok())
-}
-
 /// The permit, if its route admits the caller and is in order.
 fn judged<'t>(permit: Permit<'t>, caller: &Caller) -> Result<Permit<'t>, Denial> {
-    let (route, accepted) = (permit.route, &permit.route.authentication);
+    let accepted = &permit.route.authentication;
     let admits = match &caller.kind {
-        CallerKind::Known(secret) => admits_key(route, secret),
+        CallerKind::Known(secret) => accepted.admits_key(secret),
         CallerKind::Unknown => accepted.anonymous || accepted.pass_through,
         CallerKind::Anonymous => accepted.anonymous,
     };
-    let of_namespace = *caller.namespace == *route.name.namespace();
-    match &route.rejected {
-        Some(why) if admits || (accepted.unreadable && of_namespace) => Err(Denial::new(
-            Code::RouteRejected,
-            format!("the route {} is in error: {why}", route.name),
-        )),
-        None if admits => Ok(permit),
-        Some(_) | None => Err(match &caller.kind {
-            CallerKind::Known(_) if accepted.pass_through => Denial::new(
-                Code::Forbidden,
-                "the route sends credentials to its backend, and keys of the gateway never go there; \
-                 use the backend's own credential",
-            ),
-            CallerKind::Known(_) => forbidden(caller, "route"),
-            CallerKind::Unknown => unknown(),
-            CallerKind::Anonymous => missing(),
-        }),
+    if admits {
+        in_order(permit)
+    } else {
+        Err(not_admitted_by(permit.route, caller))
+    }
+}
+
+/// The permit of a caller that its route admits.
+fn in_order(permit: Permit<'_>) -> Result<Permit<'_>, Denial> {
+    match &permit.route.rejected {
+        Some(why) => Err(rejected(permit.route, why)),
+        None => Ok(permit),
+    }
+}
+
+fn rejected(route: &Route, why: &str) -> Denial {
+    let message = format!("the route {} is in error: {why}", route.name);
+    Denial::new(Code::RouteRejected, message)
+}
+
+/// Why a route does not admit a caller. One that cannot be read may admit each of its namespace.
+fn not_admitted_by(route: &Route, caller: &Caller) -> Denial {
+    let accepted = &route.authentication;
+    let may_admit = accepted.unreadable && *caller.namespace == *route.name.namespace();
+    match (&caller.kind, &route.rejected) {
+        (_, Some(why)) if may_admit => rejected(route, why),
+        (CallerKind::Known(_), _) if accepted.pass_through => Denial::new(
+            Code::Forbidden,
+            "the route sends credentials to its backend, and keys of the gateway never go there; \
+             use the backend's own credential",
+        ),
+        (CallerKind::Known(_), _) => forbidden(caller, "route"),
+        (CallerKind::Unknown, _) => unknown(),
+        (CallerKind::Anonymous, _) => missing(),
     }
 }
 

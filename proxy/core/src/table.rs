@@ -10,6 +10,7 @@ use crate::auth::{Caller, KeyRing};
 use crate::names::ObjectName;
 use crate::tokens::Price;
 
+mod admitted;
 mod contents;
 mod endpoint;
 mod limit;
@@ -144,6 +145,7 @@ impl Table {
                 .iter()
                 .map(|flat: &FlatRule| (&*flat.route, &*flat.rule)),
             &contents.routes,
+            &before.tenancy,
         );
         let ring = KeyRing::new(&contents.keys);
         let quotas = contents.quotas.iter();

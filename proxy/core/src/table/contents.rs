@@ -100,7 +100,7 @@ pub enum StreamUsage {
 /// Which callers a route admits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Authentication {
-    /// Secrets whose keys are good here.
+    /// Secrets whose keys are good here, sorted.
     pub keys: Vec<ObjectName>,
     /// Every caller.
     pub anonymous: bool,
@@ -269,6 +269,15 @@ impl Override {
         let mut amounts = self.amounts.iter();
         let found = amounts.find(|(name, _)| **name == *limit);
         found.map(|(_, amount)| *amount)
+    }
+}
+
+impl Authentication {
+    /// Whether whoever has the key of `secret` is admitted. Where credentials are passed on, no key of the
+    /// gateway is, since a backend would see it.
+    #[must_use]
+    pub fn admits_key(&self, secret: &ObjectName) -> bool {
+        self.anonymous || (!self.pass_through && self.keys.binary_search(secret).is_ok())
     }
 }
 

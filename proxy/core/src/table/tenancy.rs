@@ -7,7 +7,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::admitted::Admitted;
 use super::contents::{Authentication, Route, Rule};
+use crate::names::ObjectName;
 use crate::route::{ByHost, Facts, Rank, Router, RuleMatches};
 
 /// The namespaces of a table.
@@ -22,7 +24,8 @@ pub(crate) struct Tenancy {
 #[derive(Debug)]
 pub(crate) struct Namespace {
     router: Router,
-    routes: Vec<Arc<Route>>,
+    /// Shared with the table before, as long as no route of the namespace changes.
+    pub(super) admitted: Arc<Admitted>,
 }
 
 /// What a namespace admits without a key of the gateway on some host.
@@ -38,10 +41,12 @@ pub(crate) struct Open {
 // === impl Tenancy ===
 
 impl Tenancy {
-    /// Indexes `rules` with their routes, in order of precedence, and `routes`, all that have them.
+    /// Indexes `rules` with their routes, in order of precedence, and `routes`, all that have them. Takes from
+    /// `before` what did not change.
     pub(super) fn new<'a>(
         rules: impl Iterator<Item = (&'a Route, &'a Rule)>,
         routes: &[Arc<Route>],
+        before: &Self,
     ) -> Self {
         let mut tenancy = Self::default();
         let mut matches: Vec<Vec<RuleMatches<'_>>> = Vec::new();
@@ -71,9 +76,14 @@ impl Tenancy {
             }
         }
         let namespaces = by_namespace.into_iter().zip(matches);
-        let namespaces = namespaces.map(|(routes, matches)| Namespace {
-            router: Router::new(matches),
-            routes,
+        let namespaces = namespaces.map(|(routes, matches)| {
+            let name = routes.first().map_or("", |route| route.name.namespace());
+            let known = before.namespace(name).map(|known| &known.admitted);
+            let known = known.filter(|known| known.is_of(&routes));
+            Namespace {
+                router: Router::new(matches),
+                admitted: known.map_or_else(|| Admitted::new(routes).into(), Arc::clone),
+            }
         });
         tenancy.namespaces = namespaces.collect();
         tenancy
@@ -128,9 +138,8 @@ impl Namespace {
         self.router.find(facts)
     }
 
-    /// Whether a route that serves `host` fits. Linear in the routes of the namespace: for refusals.
-    pub(crate) fn has(&self, host: &str, fits: impl Fn(&Route) -> bool) -> bool {
-        let mut routes = self.routes.iter();
-        routes.any(|route| fits(route) && route.serves(host))
+    /// Whether a route that serves `host` admits the key of `secret`, or cannot be read and may.
+    pub(crate) fn may_admit(&self, host: &str, secret: &ObjectName) -> bool {
+        self.admitted.has(host, secret)
     }
 }
