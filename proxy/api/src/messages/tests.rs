@@ -99,7 +99,7 @@ fn the_last_delta_has_the_output_of_the_whole_answer() {
     let mut events = begun();
     let again = json!({"input_tokens": 40, "cache_read_input_tokens": 0, "output_tokens": 9});
     events.push(delta(again));
-    let told = stream(&events).usage().expect("it was told");
+    let told = stream(&events).usage().expect("it is there");
     assert_eq!((told.input_tokens, told.cached_input_tokens), (40, 0));
 }
 

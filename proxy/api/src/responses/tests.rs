@@ -50,12 +50,12 @@ fn the_last_event_has_the_usage() {
         events.push(json!({"type": format!("response.{kind}"), "response": response}));
         let whole = stream(&events);
         assert_eq!(whole.ending(), Ending::Complete);
-        let told = whole.usage().expect("it was told");
+        let told = whole.usage().expect("it is there");
         assert_eq!((told.input_tokens, told.cached_input_tokens), (30, 7));
         assert_eq!((told.output_tokens, told.reasoning_tokens), (9, 4));
     }
     let answer = json!({"object": "response", "output": [], "usage": usage}).to_string();
-    let told = usage::response(answer.as_bytes(), None).expect("it was told");
+    let told = usage::response(answer.as_bytes(), None).expect("it is there");
     assert_eq!((told.input_tokens, told.output_tokens), (30, 9));
 }
 
