@@ -271,8 +271,10 @@ async fn logs_are_text_on_a_terminal_and_json_elsewhere() -> Result<()> {
                 .chain(command.get_args())
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect();
+            // On the terminal it leads a session of its own, which the end of our group does not reach.
+            let line = format!("exec setpriv --pdeathsig KILL {}", words.join(" "));
             command = Command::new("script");
-            command.args(["-qec", &words.join(" "), "/dev/null"]);
+            command.args(["-qec", &line, "/dev/null"]);
         }
         let mut run = Process::spawn(name, &mut command, folder.path())?;
         let line = run.wait_for_line(serving, LIMIT).await?;
