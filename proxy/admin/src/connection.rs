@@ -28,7 +28,7 @@ mod streams;
 mod tests;
 
 pub use accepted::Accepted;
-pub use head::TwoLengths;
+pub use head::Ambiguity;
 pub use leash::Leash;
 pub use limits::{ConnectionError, Limits};
 pub use streams::Streams;

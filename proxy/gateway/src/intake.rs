@@ -10,7 +10,7 @@ use http::uri::Scheme;
 use http::{HeaderMap, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
-use proxy_admin::connection::TwoLengths;
+use proxy_admin::connection::Ambiguity;
 use proxy_admin::task;
 use proxy_api::parameter;
 use proxy_core::names::Code;
@@ -77,6 +77,10 @@ pub(crate) fn keep_unread(body: Incoming) {
 /// Refuses a head that is too large, or that other servers may read in another way.
 pub(crate) fn head_of(parts: &Parts) -> Result<(), Box<Refusal>> {
     framing_of(parts)?;
+    if parts.extensions.get() == Some(&Ambiguity::Fragment) {
+        let message = "the request target must not have a fragment (#)";
+        return Err(refuse(Code::InvalidRequest, message));
+    }
     let scheme = parts.uri.scheme();
     if scheme.is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
         return Err(refuse(
@@ -119,7 +123,7 @@ fn framing_of(parts: &Parts) -> Result<(), Box<Refusal>> {
     let counted = one(CONTENT_LENGTH, |length| {
         length == b"0" || length.first() != Some(&b'0')
     });
-    if chunked && counted && parts.extensions.get::<TwoLengths>().is_none() {
+    if chunked && counted && parts.extensions.get() != Some(&Ambiguity::TwoLengths) {
         return Ok(());
     }
     let message = "send one Content-Length, or the one Transfer-Encoding chunked";

@@ -3,8 +3,9 @@
 use std::sync::LazyLock;
 
 use bytes::{Buf, Bytes};
-use http::{StatusCode, header};
+use http::StatusCode;
 use memchr::memmem::Finder;
+use memchr::{memchr_iter, memchr2};
 
 #[cfg(test)]
 mod tests;
@@ -12,18 +13,34 @@ mod tests;
 /// More than hyper takes for a head; see `Limits::http1`.
 const MOST: usize = 64 << 10;
 
-static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\r\n\r\n"));
-/// Of `Transfer-Encoding`, as clients write it.
-static CODING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("ransfer-"));
+const END: &[u8] = b"\r\n\r\n";
+static FIND_END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(END));
 
-/// In the extensions of a request: it has a `Content-Length` beside its `Transfer-Encoding`. hyper drops the
-/// length, and a server before or behind it may go by the other one.
+/// In the extensions of a request: hyper takes it, and a server before or behind it may read it in another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TwoLengths;
+pub enum Ambiguity {
+    /// It has a second `Content-Length`, or one beside its `Transfer-Encoding`. hyper drops it.
+    TwoLengths,
+    /// Its target has a fragment. hyper drops it.
+    Fragment,
+}
 
-/// The bytes that hold the next head.
+/// The next head, as far as hyper does not say what it was.
 #[derive(Debug, Default)]
-pub(super) struct RawHead(Vec<u8>);
+pub(super) struct RawHead {
+    /// Of one that came as a whole.
+    outline: Option<Outline>,
+    /// The bytes of one that comes in pieces.
+    pieces: Vec<u8>,
+}
+
+/// What is looked at in a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Outline {
+    /// Its headers, each a line.
+    headers: usize,
+    has_fragment: bool,
+}
 
 /// What goes out in place of an answer of hyper.
 #[derive(Debug)]
@@ -32,51 +49,74 @@ pub(super) struct Instead(Bytes);
 // === impl RawHead ===
 
 impl RawHead {
-    /// Takes note of what was read while no request was under way. A head that came as a whole is only kept if it
-    /// speaks of a coding.
+    /// Takes note of what was read while no request was under way. Copies nothing of a head that came as a whole.
     pub(super) fn note(&mut self, read: &[u8]) {
-        let read = if self.0.is_empty() {
-            match END.find(read) {
-                Some(end) => {
-                    let head = read.get(..end + END.needle().len()).unwrap_or(read);
-                    if CODING.find(head).is_none() {
-                        return;
-                    }
-                    head
-                }
-                None => read,
+        if self.outline.is_some() {
+            return;
+        }
+        if self.pieces.is_empty() {
+            let read = after_blanks(read);
+            if let Some(end) = FIND_END.find(read) {
+                let head = read.get(..end + END.len()).unwrap_or(read);
+                self.outline = Some(Outline::of(head));
+                return;
             }
-        } else {
-            read
-        };
-        let room = MOST.saturating_sub(self.0.len());
-        self.0.extend_from_slice(read.get(..room).unwrap_or(read));
+        }
+        let room = MOST.saturating_sub(self.pieces.len());
+        self.pieces
+            .extend_from_slice(read.get(..room).unwrap_or(read));
     }
 
     /// Forgets what was noted, and frees its memory.
     pub(super) fn clear(&mut self) {
-        self.0 = Vec::new();
+        *self = Self::default();
     }
 
-    /// Whether the head has a length as well, if it has a coding. One that was not kept, since it came together
-    /// with an earlier request or has capital letters in odd places, is taken for such a head: only what
-    /// smuggles requests writes so.
-    pub(super) fn has_two_lengths(&self, has_coding: bool) -> bool {
-        if !has_coding {
-            return false;
+    /// Judges the head of a request of which hyper has kept this many headers. One that was not seen, since it
+    /// came together with an earlier request, is taken for ambiguous if it has a coding: only what smuggles
+    /// requests writes so.
+    pub(super) fn judge(&self, headers: usize, has_coding: bool) -> Option<Ambiguity> {
+        let outline = self.outline.or_else(|| Outline::of_pieces(&self.pieces));
+        match outline {
+            Some(outline) if outline.has_fragment => Some(Ambiguity::Fragment),
+            Some(outline) => (outline.headers != headers).then_some(Ambiguity::TwoLengths),
+            None => has_coding.then_some(Ambiguity::TwoLengths),
         }
-        let lines = self.0.split(|byte| *byte == b'\n');
-        let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-        for line in lines.skip_while(|line| line.is_empty()) {
-            if line.is_empty() {
-                return false;
-            }
-            let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-            if name.eq_ignore_ascii_case(header::CONTENT_LENGTH.as_str().as_bytes()) {
-                return true;
+    }
+}
+
+/// Without the empty lines that may stand before a request (RFC 9112, 2.2).
+fn after_blanks(read: &[u8]) -> &[u8] {
+    let is_text = |byte: &u8| !matches!(byte, b'\r' | b'\n');
+    let begin = read.iter().position(is_text).unwrap_or(read.len());
+    read.get(begin..).unwrap_or_default()
+}
+
+// === impl Outline ===
+
+impl Outline {
+    /// Of a whole head, with the empty line that ends it.
+    fn of(head: &[u8]) -> Self {
+        let lines = memchr_iter(b'\n', head).count();
+        let first = memchr2(b'#', b'\n', head).and_then(|place| head.get(place));
+        Self {
+            // All but the line of the request and the last one.
+            headers: lines.saturating_sub(2),
+            has_fragment: first == Some(&b'#'),
+        }
+    }
+
+    /// Of a head and perhaps a part of its body; its lines may end without a CR.
+    fn of_pieces(pieces: &[u8]) -> Option<Self> {
+        let head = after_blanks(pieces);
+        let mut size = 0;
+        for line in head.split_inclusive(|byte| *byte == b'\n') {
+            size += line.len();
+            if matches!(line, b"\r\n" | b"\n") {
+                return head.get(..size).map(Self::of);
             }
         }
-        true
+        None
     }
 }
 

@@ -109,6 +109,11 @@ async fn a_body_has_one_length_for_every_reader() -> Result<()> {
     let te = "transfer-encoding: chunked";
     refused(vec![
         (
+            "one length twice",
+            chat(&[&length, &length], BODY),
+            400,
+        ),
+        (
             "two codings",
             chat(&["transfer-encoding: gzip, chunked"], &whole),
             400,
@@ -237,6 +242,9 @@ async fn a_path_that_can_be_read_in_two_ways_is_refused() -> Result<()> {
         "/v1/chat%0d%0a/completions",
         "/openai/deployments/%2e%2e/chat/completions",
         "/openai/deployments/%/chat/completions",
+        "/v1/chat/completions#x",
+        "/v1/chat/completions?a=b#",
+        "http://gw/v1/chat/completions#",
     ];
     refused(
         cases

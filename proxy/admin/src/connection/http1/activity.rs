@@ -11,7 +11,7 @@ use http::{Request, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use parking_lot::Mutex;
 
-use crate::connection::head::{RawHead, TwoLengths};
+use crate::connection::head::RawHead;
 use crate::connection::leash::Leash;
 
 /// How much of an answer may wait in hyper for a client that reads slowly, before more of it is asked for.
@@ -64,8 +64,8 @@ impl Activity {
         let mut head = self.head.lock();
         // Without a coding hyper knows how long the body is.
         let has_coding = request.body().size_hint().exact().is_none();
-        if head.has_two_lengths(has_coding) {
-            request.extensions_mut().insert(TwoLengths);
+        if let Some(ambiguity) = head.judge(request.headers().len(), has_coding) {
+            request.extensions_mut().insert(ambiguity);
         }
         head.clear();
         Running(Arc::clone(self))
