@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::shutdown::Shutdown;
 
 mod accepted;
+mod faults;
 mod head;
 mod http1;
 mod http2;
@@ -28,6 +29,7 @@ mod streams;
 mod tests;
 
 pub use accepted::Accepted;
+pub use faults::Faults;
 pub use head::Ambiguity;
 pub use leash::Leash;
 pub use limits::{ConnectionError, Limits};
@@ -39,9 +41,11 @@ pub const ALPN_H2: &[u8] = b"h2";
 /// The request line of HTTP/2's preface (RFC 9113, 3.4). No HTTP/1.1 request begins with it.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
-/// Pause between two looks at a client that has sent a part of the preface: its socket stays
-/// readable, so there is nothing to wait for.
+/// First pause between two looks at a client that has sent a part of the preface: its socket stays
+/// readable, so there is nothing to wait for. Each pause is twice as long as the one before.
 const PEEK_AGAIN: Duration = Duration::from_millis(5);
+/// The longest one, or many such clients keep a core busy.
+const PEEK_SELDOM: Duration = Duration::from_millis(200);
 
 /// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +85,7 @@ impl Protocol {
 
 async fn peek(stream: &TcpStream) -> io::Result<Protocol> {
     let mut first = [0; PREFACE.len()];
+    let mut pause = PEEK_AGAIN;
     loop {
         let length = stream.peek(&mut first).await?;
         let begun = first.get(..length).unwrap_or_default();
@@ -93,7 +98,8 @@ async fn peek(stream: &TcpStream) -> io::Result<Protocol> {
         if !PREFACE.starts_with(begun) {
             return Ok(Protocol::Http1);
         }
-        sleep(PEEK_AGAIN).await;
+        sleep(pause).await;
+        pause = PEEK_SELDOM.min(pause * 2);
     }
 }
 

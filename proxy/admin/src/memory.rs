@@ -6,14 +6,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::Notify;
-
 mod limit;
+mod queue;
+mod room;
 mod size;
 #[cfg(test)]
 mod tests;
 
+use queue::Connections;
+
 pub use limit::{default_budget, limit};
+pub use queue::Rank;
+pub use room::{Place, Room};
 pub use size::{Size, SizeError};
 
 /// What a connection costs while it is open: its task, its buffers of 8 KB, its share of TLS.
@@ -39,17 +43,14 @@ pub enum Purpose {
     Body,
 }
 
-/// How much a process may hold, and how much it holds. Counts with atomics only.
+/// How much a process may hold, and how much it holds. Bytes are counted with atomics only.
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
     held: AtomicUsize,
     /// The part of it that is held for connections and their heads.
-    connections: AtomicUsize,
-    /// Idle connections wait here, the one that was idle first in front.
-    room: Notify,
-    /// How many do.
-    idle: AtomicUsize,
+    for_connections: AtomicUsize,
+    connections: Connections,
 }
 
 /// Bytes of a budget, given back on drop.
@@ -88,12 +89,17 @@ impl Budget {
     /// A budget of this many bytes.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
+        Self::with_connections(limit, usize::MAX)
+    }
+
+    /// A budget of this many bytes, and of this many connections.
+    #[must_use]
+    pub fn with_connections(limit: usize, most: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
             held: AtomicUsize::new(0),
-            connections: AtomicUsize::new(0),
-            room: Notify::new(),
-            idle: AtomicUsize::new(0),
+            for_connections: AtomicUsize::new(0),
+            connections: Connections::new(most),
         })
     }
 
@@ -130,7 +136,7 @@ impl Budget {
     /// Whether connections that are slow with their heads are to be cut.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
-        self.is_tight() || self.connections.load(Ordering::Relaxed) > self.eighths(2)
+        self.is_tight() || self.for_connections.load(Ordering::Relaxed) > self.eighths(2)
     }
 
     /// Takes bytes, or none of them. One atomic addition, and one more for a connection.
@@ -142,7 +148,7 @@ impl Budget {
         let Some(eighths) = purpose.of_connections() else {
             return true;
         };
-        let taken = add(&self.connections, bytes, self.eighths(eighths));
+        let taken = add(&self.for_connections, bytes, self.eighths(eighths));
         if !taken {
             self.held.fetch_sub(bytes, Ordering::Relaxed);
         }
@@ -158,7 +164,7 @@ impl Budget {
     pub fn give_back(&self, purpose: Purpose, bytes: usize) {
         self.held.fetch_sub(bytes, Ordering::Relaxed);
         if purpose.of_connections().is_some() {
-            self.connections.fetch_sub(bytes, Ordering::Relaxed);
+            self.for_connections.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 
@@ -172,42 +178,12 @@ impl Budget {
         })
     }
 
-    /// Asks up to `count` idle connections to close, those first that were idle first.
-    pub fn close_idle(&self, count: usize) {
-        // Not more than there are: the next one to become idle would be asked at once.
-        for _ in 0..count.min(self.idle.load(Ordering::Relaxed)) {
-            self.room.notify_one();
-        }
-    }
-
-    /// Ready when an idle connection should close to make room.
-    pub async fn room_is_needed(&self) {
-        let _idle = Idle::new(&self.idle);
-        self.room.notified().await;
-    }
-
     const fn eighths(&self, eighths: usize) -> usize {
         if eighths == EIGHTHS {
             self.limit
         } else {
             self.limit / EIGHTHS * eighths
         }
-    }
-}
-
-/// An idle connection, while it is.
-struct Idle<'a>(&'a AtomicUsize);
-
-impl<'a> Idle<'a> {
-    fn new(idle: &'a AtomicUsize) -> Self {
-        idle.fetch_add(1, Ordering::Relaxed);
-        Self(idle)
-    }
-}
-
-impl Drop for Idle<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -239,13 +215,12 @@ impl Held {
     /// Makes it `bytes` in all, if that is less, or if there is room for the rest.
     #[must_use]
     pub fn resize(&mut self, bytes: usize) -> bool {
-        if let Some(more) = bytes.checked_sub(self.bytes) {
-            if !self.budget.take(self.purpose, more) {
-                return false;
-            }
-        } else {
-            self.budget.give_back(self.purpose, self.bytes - bytes);
+        let more = bytes.saturating_sub(self.bytes);
+        if more > 0 && !self.budget.take(self.purpose, more) {
+            return false;
         }
+        let less = self.bytes.saturating_sub(bytes);
+        self.budget.give_back(self.purpose, less);
         self.bytes = bytes;
         true
     }

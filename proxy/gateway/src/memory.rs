@@ -8,18 +8,15 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use http::StatusCode;
 use parking_lot::Mutex;
-use prometheus_client::metrics::gauge::Gauge;
-use proxy_admin::memory::{Budget, CONNECTION, Held, Purpose};
+use proxy_admin::memory::{Budget, Purpose, Room};
 use proxy_admin::reminder::Reminder;
 use proxy_admin::{clock, descriptors};
 use proxy_core::auth::{Caller, CallerKind};
 use proxy_core::names::Code;
 use proxy_core::quota::Wait;
-use tokio::time::sleep;
 use tracing::warn;
 
 use crate::answer::Refusal;
@@ -44,11 +41,6 @@ const SHARES: usize = 4;
 /// When a refused caller may come again: bodies are read and sent within seconds.
 const WAIT_MS: u64 = 1_000;
 
-/// How many idle connections make room for a new one, in case that some are slow to close, and how long
-/// they have for it.
-const CLOSED_AT_ONCE: usize = 4;
-const MOMENT: Duration = Duration::from_millis(2);
-
 /// The memory of one process.
 #[derive(Debug)]
 pub(crate) struct Memory {
@@ -57,8 +49,6 @@ pub(crate) struct Memory {
     callers: Mutex<HashMap<Holder, usize, foldhash::fast::RandomState>>,
     /// Copies that may be given up.
     copies: Mutex<Vec<Weak<dyn Spare>>>,
-    /// Most connections of clients.
-    connections: i64,
     /// Connections that had no room.
     turned_away: AtomicU64,
     /// Copies that were given up.
@@ -99,10 +89,10 @@ pub(crate) enum Full {
 }
 
 /// Three of four descriptors: the rest is for connections to backends.
-fn most_connections() -> i64 {
+fn most_connections() -> usize {
     let most = descriptors::limit().map(|limit| limit / 4 * 3);
     most.and_then(|most| most.try_into().ok())
-        .unwrap_or(i64::MAX)
+        .unwrap_or(usize::MAX)
 }
 
 // === impl Holder ===
@@ -121,41 +111,35 @@ impl From<&Caller> for Holder {
 impl Memory {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
-            budget: Budget::new(limit),
+            budget: Budget::with_connections(limit, most_connections()),
             callers: Mutex::default(),
             copies: Mutex::default(),
-            connections: most_connections(),
             turned_away: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
             reminder: Reminder::default(),
         })
     }
 
-    /// Holds the cost of one more connection beside `open` ones. Without room it asks idle ones to close,
-    /// gives them a moment, and asks again.
-    pub(crate) async fn connection(&self, open: &Gauge) -> Option<Held> {
-        let hold = || {
-            let held = self.budget.hold(Purpose::Connection, CONNECTION);
-            held.filter(|_| open.get() < self.connections)
-        };
-        if let Some(held) = hold() {
-            return Some(held);
+    /// Room for one more connection, for which others close that do nothing.
+    pub(crate) async fn connection(&self) -> Option<Room> {
+        let room = self.budget.room_for_newcomer().await;
+        if room.is_none() {
+            self.turned_away();
         }
-        self.budget.close_idle(CLOSED_AT_ONCE);
-        sleep(MOMENT).await;
-        let held = hold();
-        if held.is_none() {
-            self.turned_away.fetch_add(1, Ordering::Relaxed);
-        }
-        if held.is_none() && self.reminder.is_due(clock::instant()) {
+        if room.is_none() && self.reminder.is_due(clock::instant()) {
             warn!(
-                connections = open.get(),
+                connections = self.budget.open(),
                 held = self.budget.held(),
                 budget = self.budget.limit(),
                 "no room is left for connections: new ones are turned away"
             );
         }
-        held
+        room
+    }
+
+    /// Counts a connection that is refused.
+    pub(crate) fn turned_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Holds `bytes` for a caller. Takes a lock only for much, or once half of the budget is used.

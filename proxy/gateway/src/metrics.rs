@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use proxy_admin::connection::Faults;
 use proxy_core::table::{Route, Rule};
 
 #[cfg(test)]
@@ -96,6 +97,8 @@ pub struct Metrics {
     pub(crate) in_flight: Gauge,
     /// Open connections of clients.
     pub(crate) connections: Gauge,
+    /// Errors of those on HTTP/2.
+    pub(crate) faults: Faults,
     /// Lines of the access log that were lost.
     pub(crate) access_log_dropped: Counter,
     /// When the table in force was published, in seconds since the Unix epoch.
@@ -126,6 +129,7 @@ impl Metrics {
             ledger: proxy_ledger::Metrics::register(registry),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
+            faults: Faults::register(registry),
             access_log_dropped: Counter::default(),
             table_published: Gauge::default(),
         };

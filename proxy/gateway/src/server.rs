@@ -12,10 +12,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
 use proxy_admin::clock;
-use proxy_admin::connection::{self, Accepted, Leash, Limits, Protocol, Streams};
+use proxy_admin::connection::{self, Accepted, ConnectionError, Faults, Leash, Limits, Protocol, Streams};
 use proxy_admin::descriptors::{Reserve, Shortage, turn_away};
 use proxy_admin::errors;
-use proxy_admin::memory::{Budget, Held};
+use proxy_admin::memory::{Place, Room};
 use proxy_admin::reminder::Reminder;
 use proxy_admin::shutdown::Shutdown;
 use proxy_admin::stall::Stall;
@@ -46,8 +46,6 @@ const BACKLOG: i32 = 1024;
 const FIRST_BYTE: Duration = Duration::from_secs(10);
 /// Longest wait for the first bytes of a caller that is turned away: others wait behind it.
 const TURNED_AWAY: Duration = Duration::from_millis(5);
-/// Once so long silent, it goes before others are turned away.
-const SILENT: Duration = Duration::from_secs(1);
 /// From the first byte to a finished TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// The pause before a request counts as well, and a pool of an SDK keeps connections for up to a minute:
@@ -136,7 +134,7 @@ async fn serve(
     } else {
         Bytes::new()
     };
-    let limits = Arc::new(limits());
+    let limits = Arc::new(limits(&core.shared.metrics.faults));
     let unannounced = Arc::default();
     task::spawn("tick", tick(Arc::clone(&core)));
     loop {
@@ -147,7 +145,7 @@ async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 let peer = peer.ip().to_canonical();
-                let Some(held) = core.room().await else {
+                let Some(room) = core.room().await else {
                     let answer = request::without_room(&core, peer);
                     let answer = if is_plain { answer } else { Bytes::new() };
                     turn_away(&stream, &answer, TURNED_AWAY).await;
@@ -159,7 +157,7 @@ async fn serve(
                     unannounced: Arc::clone(&unannounced),
                     limits: Arc::clone(&limits),
                     shutdown: shutdown.clone(),
-                    held,
+                    room,
                 };
                 task::spawn("client connection", connection.run(stream, tls.clone()));
             }
@@ -228,7 +226,7 @@ struct Connection {
     limits: Arc<Limits>,
     shutdown: Shutdown,
     /// What the connection holds of the memory budget.
-    held: Held,
+    room: Room,
 }
 
 /// Counts a connection while it is open.
@@ -256,20 +254,23 @@ impl Connection {
             debug!(%error, "a connection could not be prepared");
             return;
         }
+        let place = self.room.place().clone();
         if self.core.shared.config.proxy_protocol {
             // Boxed, or connections without it would be as large.
-            let Some(peer) = Box::pin(self.announced(&mut stream)).await else {
+            let announced = Box::pin(self.announced(&mut stream));
+            let Some(Some(peer)) = unless_asked(&place, announced).await else {
                 return;
             };
             self.peer = peer;
         }
         let shutdown = &mut self.shutdown.clone();
         let protocol = tokio::select! {
+            biased;
             detected = Protocol::detect(&stream, FIRST_BYTE) => match detected {
                 Ok(protocol) => protocol,
                 Err(_gone) => return,
             },
-            () = room_is_needed(self.held.budget()) => return,
+            () = place.asked() => return,
             () = shutdown.requested() => return,
         };
         let Some(tls) = tls else {
@@ -279,13 +280,17 @@ impl Connection {
         };
         // Boxed, or plain connections would be as large.
         let handshake = Box::pin(tls.accept(stream));
-        match tokio::time::timeout(HANDSHAKE, handshake).await {
+        let handshake = tokio::time::timeout(HANDSHAKE, handshake);
+        let Some(handshake) = unless_asked(&place, handshake).await else {
+            return;
+        };
+        match handshake {
             Ok(Ok(stream)) => {
                 let protocol = Protocol::negotiated(stream.get_ref().1.alpn_protocol());
                 Box::pin(self.serve(stream, below_tls, protocol)).await;
             }
-            Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
-            Err(_elapsed) => debug!("TLS handshake took too long"),
+            Ok(Err(error)) => debug!(peer = %self.peer, %error, "TLS handshake failed"),
+            Err(_elapsed) => debug!(peer = %self.peer, "TLS handshake took too long"),
         }
     }
 
@@ -319,25 +324,29 @@ impl Connection {
             peer,
             limits,
             shutdown,
-            held,
+            room,
             ..
         } = self;
-        let of_refused = Arc::clone(&core);
-        let refuse = move |status| Some(request::unreadable(&of_refused, peer, status));
+        let (refusing, answering) = (Arc::clone(&core), Arc::clone(&core));
+        let refuse = move |status| Some(request::unreadable(&refusing, peer, status));
         // Boxed, so that nothing of it is left while its answer streams.
         let answer = move |request: Request<Incoming>, leash: Arc<Leash>| {
-            Box::pin(request::handle(Arc::clone(&core), peer, request, leash))
+            Box::pin(request::handle(Arc::clone(&answering), peer, request, leash))
         };
         let client = Accepted {
             stream: Stall::new(stream),
             socket,
-            held: Some(held),
+            peer: Some(peer),
+            room: Some(room),
         };
         // Awaited where it is made: a future in a variable would be there twice.
         if let Err(error) =
             connection::serve(client, protocol, &limits, answer, refuse, shutdown).await
         {
-            debug!(error = errors::chain(&error), "client connection ended");
+            if matches!(error, ConnectionError::Memory) {
+                core.shared.memory.turned_away();
+            }
+            debug!(%peer, error = errors::chain(&error), "client connection ended");
         }
     }
 }
@@ -365,7 +374,7 @@ fn below_tls(stream: &Stall<TlsStream<TcpStream>>) -> Option<&TcpStream> {
     Some(stream.get_ref().get_ref().0)
 }
 
-fn limits() -> Limits {
+fn limits(faults: &Faults) -> Limits {
     let mut http1 = http1::Builder::new();
     http1
         .max_header_size(intake::HEAD_BYTES)
@@ -373,6 +382,7 @@ fn limits() -> Limits {
     Limits {
         http1,
         http2,
+        faults: faults.clone(),
         head: HEADERS,
         close: None,
     }
@@ -389,10 +399,13 @@ fn http2(builder: &mut http2::Builder<Streams>) {
         .keep_alive_timeout(H2_PONG);
 }
 
-/// Ready when a connection should make room that has sent nothing for longer than clients take.
-async fn room_is_needed(budget: &Budget) {
-    sleep(SILENT).await;
-    budget.room_is_needed().await;
+/// What a silent connection is about to do, or `None` if others need its room.
+async fn unless_asked<T>(place: &Place, next: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        next = next => Some(next),
+        () = place.asked() => None,
+    }
 }
 
 fn prepare(stream: &TcpStream) -> std::io::Result<()> {

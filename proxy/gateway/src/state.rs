@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use proxy_admin::clock;
-use proxy_admin::memory::Held;
+use proxy_admin::memory::Room;
 use proxy_core::table::Table;
 use proxy_ledger::{Agent, Ledger};
 
@@ -153,10 +153,9 @@ impl Core {
         self.exchanges.load(Ordering::Relaxed) > 0
     }
 
-    /// Holds the cost of one more connection of a client.
-    pub(crate) async fn room(&self) -> Option<Held> {
-        let shared = &self.shared;
-        shared.memory.connection(&shared.metrics.connections).await
+    /// Room for one more connection of a client.
+    pub(crate) async fn room(&self) -> Option<Room> {
+        self.shared.memory.connection().await
     }
 
     /// Whether some client is connected.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
-use proxy_admin::connection::{self, Accepted, ConnectionError, Limits, Protocol, Streams};
+use proxy_admin::connection::{self, Accepted, ConnectionError, Faults, Limits, Protocol, Streams};
 use proxy_admin::shutdown::Shutdown;
 use proxy_admin::stall::Stall;
 use rustls::ServerConfig;
@@ -71,6 +71,7 @@ impl Connections {
             limits: Limits {
                 http1: http1::Builder::new(),
                 http2,
+                faults: Faults::default(),
                 head: HEADER_TIMEOUT,
                 close: Some(CLOSE_TIMEOUT),
             },

@@ -1,10 +1,11 @@
 //! What a listener hands over.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use tokio::net::TcpStream;
 
-use crate::memory::Held;
+use crate::memory::Room;
 
 /// A connection that a listener has accepted.
 pub struct Accepted<I> {
@@ -12,8 +13,10 @@ pub struct Accepted<I> {
     pub stream: I,
     /// The socket below it, if the kernel has one.
     pub socket: fn(&I) -> Option<&TcpStream>,
+    /// The other end, for the log.
+    pub peer: Option<IpAddr>,
     /// What it holds of a budget.
-    pub held: Option<Held>,
+    pub room: Option<Room>,
 }
 
 impl<I> Accepted<I> {
@@ -22,7 +25,8 @@ impl<I> Accepted<I> {
         Self {
             stream,
             socket: |_stream| None,
-            held: None,
+            peer: None,
+            room: None,
         }
     }
 }
@@ -30,7 +34,7 @@ impl<I> Accepted<I> {
 impl<I> fmt::Debug for Accepted<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Accepted")
-            .field("held", &self.held)
+            .field("room", &self.room)
             .finish_non_exhaustive()
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use super::accepted::Accepted;
 use super::leash::Leash;
 use super::limits::{ConnectionError, Limits, close};
-use crate::memory::Budget;
+use crate::memory::{Place, Rank};
 use crate::shutdown::Shutdown;
 
 mod activity;
@@ -34,6 +34,8 @@ use stream::Rewound;
 /// How often a connection looks whether it is idle. Long enough that a busy one stays together between
 /// two requests, short enough that a burst of connections is soon small again.
 const LOOK: Duration = Duration::from_millis(500);
+/// The same while there are many connections: an idle one is to make room soon.
+const TIGHT_LOOK: Duration = Duration::from_millis(100);
 /// How soon a client may have answered a question, at the earliest.
 const SOON: Duration = Duration::from_millis(20);
 /// How long a head may take while there are many connections. A head comes in one piece, or in a few.
@@ -58,12 +60,16 @@ struct Quiet {
     begun: u64,
     /// A part of the next head came then, so the connection stays together.
     amid_head: Option<Instant>,
+    place: Option<Place>,
+    /// The connection may be asked to make room.
+    stands: bool,
 }
 
 /// Why a connection is polled no further.
 enum Pause {
     Ended(hyper::Result<()>),
     Idle,
+    Room,
     Late,
     Overdue,
     Stopped,
@@ -85,8 +91,7 @@ where
     E: Fn(StatusCode) -> Option<Bytes> + Unpin,
 {
     let activity = Arc::new(Activity::default());
-    let budget = client.held.as_ref().map(|held| Arc::clone(held.budget()));
-    let budget = budget.as_deref();
+    let mut quiet = Quiet::new(client.room.as_ref().map(|room| room.place().clone()));
     let mut service = service_fn(|mut request: Request<Incoming>| {
         let running = activity.begin(&mut request);
         let answered = answer(request, Arc::clone(&activity.leash));
@@ -97,7 +102,6 @@ where
     });
     let asked = shutdown.clone();
     let mut stop = pin!(shutdown.requested());
-    let mut quiet = Quiet::new();
     let mut io = Rewound::new(client, &activity, refuse);
     loop {
         // Boxed, so that nothing of it is left while it is taken apart.
@@ -113,7 +117,10 @@ where
             if !quiet.registered && stop.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Pause::Stopped);
             }
-            quiet.poll(cx, &activity, limits.head, budget)
+            if quiet.poll_asked(cx, &activity).is_ready() {
+                return Poll::Ready(Pause::Room);
+            }
+            quiet.poll(cx, &activity, limits.head)
         });
         match pause.await {
             Pause::Ended(ended) => {
@@ -132,6 +139,7 @@ where
                 Pin::new(&mut *connection).graceful_shutdown();
                 return close(connection, limits.close).await;
             }
+            Pause::Room => return Ok(()),
             Pause::Idle => {}
         }
         let parts = connection.into_parts();
@@ -139,10 +147,12 @@ where
         io.before = parts.read_buf;
         activity.head.lock().clear();
         quiet.amid_head = (!io.before.is_empty()).then(Instant::now);
+        quiet.stand();
         if quiet.amid_head.is_none() {
             io.rest();
             let late = quiet.since + limits.head;
             io.before = tokio::select! {
+                biased;
                 first = io.first_byte() => match first.map_err(ConnectionError::Greeting)? {
                     Some(first) => first,
                     None => return Ok(()),
@@ -150,9 +160,10 @@ where
                 () = &mut stop => {
                     return io.client.stream.shutdown().await.map_err(ConnectionError::Greeting);
                 }
-                () = room_is_needed(budget) => return Ok(()),
+                () = quiet.asked() => return Ok(()),
                 () = sleep_until(late) => return Err(ConnectionError::Silent),
             };
+            quiet.begin();
         }
         quiet.registered = false;
     }
@@ -174,18 +185,11 @@ async fn linger<I: AsyncRead + Unpin>(stream: &mut I) {
     timeout(LINGER, Box::pin(read)).await.ok();
 }
 
-/// Ready when an idle connection should make room.
-async fn room_is_needed(budget: Option<&Budget>) {
-    match budget {
-        Some(budget) => budget.room_is_needed().await,
-        None => std::future::pending().await,
-    }
-}
-
 // === impl Quiet ===
 
 impl Quiet {
-    fn new() -> Self {
+    /// A new connection, which is silent.
+    fn new(place: Option<Place>) -> Self {
         let now = Instant::now();
         Self {
             timer: Box::pin(sleep_until(now + LOOK)),
@@ -193,6 +197,53 @@ impl Quiet {
             since: now,
             begun: 0,
             amid_head: None,
+            stands: place.is_some(),
+            place,
+        }
+    }
+
+    /// There is no request. A connection that has had none keeps its place.
+    fn stand(&mut self) {
+        if let Some(place) = self.place.as_ref().filter(|_| !self.stands) {
+            place.stand(Rank::Idle);
+            self.stands = true;
+        }
+    }
+
+    /// A head begins: its connection is not asked before others that do nothing.
+    fn begin(&mut self) {
+        if self.begun > 0 {
+            self.leave();
+        }
+    }
+
+    fn leave(&mut self) {
+        if let Some(place) = &self.place {
+            place.leave();
+        }
+        self.stands = false;
+    }
+
+    /// Ready when a connection without a request should make room.
+    fn poll_asked(&mut self, cx: &mut Context<'_>, activity: &Activity) -> Poll<()> {
+        if !self.stands {
+            return Poll::Pending;
+        }
+        if activity.begun() != self.begun || !activity.is_idle() {
+            self.leave();
+            return Poll::Pending;
+        }
+        match &self.place {
+            Some(place) => place.poll_asked(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// The same while the connection is taken apart.
+    async fn asked(&self) {
+        match &self.place {
+            Some(place) => place.asked().await,
+            None => std::future::pending().await,
         }
     }
 
@@ -202,7 +253,6 @@ impl Quiet {
         cx: &mut Context<'_>,
         activity: &Activity,
         head: Duration,
-        budget: Option<&Budget>,
     ) -> Poll<Pause> {
         if activity.takes_soon() {
             self.timer.as_mut().reset(Instant::now() + SOON);
@@ -215,7 +265,9 @@ impl Quiet {
         loop {
             ready!(self.timer.as_mut().poll(cx));
             let now = Instant::now();
-            self.timer.as_mut().reset(now + LOOK);
+            let is_crowded = self.is_crowded();
+            let pause = if is_crowded { TIGHT_LOOK } else { LOOK };
+            self.timer.as_mut().reset(now + pause);
             let begun = activity.begun();
             if !activity.is_idle() && activity.leash.is_overdue(now) {
                 return Poll::Ready(Pause::Overdue);
@@ -227,13 +279,18 @@ impl Quiet {
             if begun != self.begun || !activity.is_idle() {
                 (self.begun, self.since, self.amid_head) = (begun, now, None);
             } else if now.saturating_duration_since(self.since) >= head
-                || self.is_slow(now) && budget.is_some_and(Budget::is_crowded)
+                || self.is_slow(now) && is_crowded
             {
                 return Poll::Ready(Pause::Late);
             } else if self.amid_head.is_none() {
                 return Poll::Ready(Pause::Idle);
             }
         }
+    }
+
+    fn is_crowded(&self) -> bool {
+        let budget = self.place.as_ref().map(Place::budget);
+        budget.is_some_and(|budget| budget.is_crowded())
     }
 
     /// Whether a head has been on its way for longer than others should wait for its memory.

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,32 +21,47 @@ use super::accepted::Accepted;
 use super::leash::{Leash, Leashed};
 use super::limits::{ConnectionError, Limits, close};
 use super::streams::Streams;
-use crate::memory::{Budget, CONNECTION};
+use crate::memory::{CONNECTION, Place, Rank};
 use crate::shutdown::Shutdown;
 
+mod frames;
+mod wire;
 #[cfg(test)]
 mod tests;
+
+use wire::Wire;
 
 /// How often the streams of a connection are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a connection without a stream is not taken for idle: its first one is about to come, or the next.
 const IDLE: Duration = Duration::from_secs(1);
+/// The same while there are many connections.
+const TIGHT_IDLE: Duration = Duration::from_millis(100);
 
 /// How long the client of an idle connection has to close it, once it is asked to.
-const GOODBYE: Duration = Duration::from_secs(2);
+const GOODBYE: Duration = Duration::from_millis(250);
 
-/// The tables of both compressions, the frames of 16 KB that are read and written, beside what any connection
-/// costs.
-const COST: usize = 4 * CONNECTION;
+/// The tables of both compressions and the buffers of frames, beside what any connection costs: 21 KB are
+/// resident before the first request. What streams need more is counted with each request.
+const COST: usize = 2 * CONNECTION;
 
 /// Looks at streams while there are any.
 struct Watch {
     streams: Streams,
     timer: Pin<Box<Sleep>>,
-    budget: Option<Arc<Budget>>,
-    /// Ready when the connection, which is idle, should make room.
-    room: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    place: Option<Place>,
+    state: State,
+}
+
+/// What a connection does, for those that need its room.
+enum State {
+    /// No request has come.
+    Silent,
+    Busy,
+    /// Its last stream has ended: another one may follow.
+    Quiet(Pin<Box<Sleep>>),
+    Idle,
 }
 
 /// Why a connection takes no further request.
@@ -70,15 +85,16 @@ where
     R: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
 {
-    let held = client.held.as_mut();
-    if held.is_some_and(|held| !held.resize(COST)) {
+    let place = client.room.as_ref().map(|room| room.place().clone());
+    if let Some(room) = &mut client.room
+        && !room.grow(COST).await
+    {
         return Err(ConnectionError::Memory);
     }
-    let budget = client.held.as_ref().map(|held| Arc::clone(held.budget()));
     let streams = Streams::default();
     let mut builder = http2::Builder::new(streams.clone());
     (limits.http2)(&mut builder);
-    let mut watch = Watch::new(streams.clone(), budget);
+    let mut watch = Watch::new(streams.clone(), place);
     let service = service_fn(move |request| {
         let leash = streams.begin();
         let answered = answer(request, Arc::clone(&leash));
@@ -87,7 +103,8 @@ where
             Ok::<_, Infallible>(response.map(|body| Leashed::new(body, leash)))
         }
     });
-    let served = builder.serve_connection(TokioIo::new(client.stream), service);
+    let wire = Wire::new(client, COST, &limits.faults);
+    let served = builder.serve_connection(TokioIo::new(wire), service);
     let mut served = pin!(served);
     let mut stop = pin!(shutdown.requested());
     let pause = poll_fn(|cx| {
@@ -102,6 +119,8 @@ where
     });
     let longest = match pause.await {
         Pause::Ended(ended) => return ended.map_err(ConnectionError::Http),
+        // A GOAWAY goes out, and nothing is waited for: none of its requests can be on its way for long.
+        Pause::Room if watch.streams.is_silent() => Some(Duration::ZERO),
         Pause::Room => Some(GOODBYE),
         Pause::Stopped => limits.close,
     };
@@ -117,29 +136,44 @@ where
 // === impl Watch ===
 
 impl Watch {
-    fn new(streams: Streams, budget: Option<Arc<Budget>>) -> Self {
+    fn new(streams: Streams, place: Option<Place>) -> Self {
         Self {
             streams,
             timer: Box::pin(sleep_until(Instant::now() + LOOK)),
-            budget,
-            room: None,
+            place,
+            state: State::Silent,
         }
     }
 
-    /// Ready when the connection is idle, and others need its memory.
+    /// Ready when the connection does nothing, and others need its room.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(budget) = self.budget.as_ref().filter(|_| self.streams.is_empty()) else {
-            self.room = None;
+        let Some(place) = &self.place else {
             return Poll::Pending;
         };
-        let room = self.room.get_or_insert_with(|| {
-            let budget = Arc::clone(budget);
-            Box::pin(async move {
-                sleep(IDLE).await;
-                budget.room_is_needed().await;
-            })
-        });
-        room.as_mut().poll(cx)
+        if !self.streams.is_empty() {
+            if !matches!(self.state, State::Busy) {
+                place.leave();
+                self.state = State::Busy;
+            }
+            return Poll::Pending;
+        }
+        match &mut self.state {
+            State::Silent if self.streams.is_silent() => {}
+            State::Silent | State::Busy => {
+                place.leave();
+                let is_crowded = place.budget().is_crowded();
+                let pause = if is_crowded { TIGHT_IDLE } else { IDLE };
+                self.state = State::Quiet(Box::pin(sleep(pause)));
+                return self.poll_room(cx);
+            }
+            State::Quiet(pause) => {
+                ready!(pause.as_mut().poll(cx));
+                place.stand(Rank::Idle);
+                self.state = State::Idle;
+            }
+            State::Idle => {}
+        }
+        place.poll_asked(cx)
     }
 
     /// Asks for another poll only while there is a stream.

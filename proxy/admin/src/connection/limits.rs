@@ -6,6 +6,7 @@ use std::time::Duration;
 use hyper::server::conn::{http1, http2};
 use tokio::time::timeout;
 
+use super::faults::Faults;
 use super::streams::Streams;
 
 /// The bounds of a connection. hyper's own bounds (size of headers, windows, streams, pings) are those of
@@ -16,6 +17,8 @@ pub struct Limits {
     pub http1: http1::Builder,
     /// Sets how HTTP/2 is served. Each connection has a builder of its own.
     pub http2: fn(&mut http2::Builder<Streams>),
+    /// Counts the errors of HTTP/2.
+    pub faults: Faults,
     /// Longest wait on HTTP/1.1 for the whole head of a request, the pause before it included. Looked at
     /// once a second.
     pub head: Duration,

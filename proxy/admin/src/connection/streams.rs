@@ -18,6 +18,8 @@ pub struct Streams(Arc<Mutex<Open>>);
 struct Open {
     /// Of the request that hyper has taken, and is about to run.
     latest: Option<Arc<Leash>>,
+    /// One has come.
+    has_begun: bool,
     running: Vec<Stream>,
 }
 
@@ -34,8 +36,15 @@ impl Streams {
     /// A request has come: hyper runs it next.
     pub(super) fn begin(&self) -> Arc<Leash> {
         let leash = Arc::new(Leash::default());
-        self.0.lock().latest = Some(Arc::clone(&leash));
+        let mut open = self.0.lock();
+        open.latest = Some(Arc::clone(&leash));
+        open.has_begun = true;
         leash
+    }
+
+    /// Whether no request has come yet.
+    pub(super) fn is_silent(&self) -> bool {
+        !self.0.lock().has_begun
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -100,6 +100,7 @@ fn served(close: Option<Duration>) -> Served {
     let limits = Limits {
         http1: http1::Builder::new(),
         http2: |_builder| (),
+        faults: Faults::default(),
         head: HEAD,
         close,
     };
@@ -317,6 +318,7 @@ async fn a_client_that_reads_nothing_leaves_little_of_its_answer_in_memory_and_e
         let limits = Limits {
             http1,
             http2: |_builder| (),
+            faults: Faults::default(),
             head: HEAD,
             close: None,
         };

@@ -128,23 +128,6 @@ fn a_head_yields_to_connections() {
     assert!(budget.hold(Purpose::Connection, 100).is_some());
 }
 
-#[tokio::test]
-async fn idle_connections_close_in_the_order_in_which_they_became_idle() {
-    let budget = Budget::new(1);
-    let (first, second) = (budget.room_is_needed(), budget.room_is_needed());
-    tokio::pin!(first, second);
-    assert!(futures_are_pending(first.as_mut()).await);
-    assert!(futures_are_pending(second.as_mut()).await);
-    budget.close_idle(1);
-    assert!(futures_are_pending(second.as_mut()).await);
-    first.await;
-}
-
-/// Polls once.
-async fn futures_are_pending(mut future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
-    std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await
-}
-
 fn purposes() -> impl Strategy<Value = Purpose> {
     prop_oneof![
         Just(Purpose::Connection),
@@ -180,7 +163,7 @@ proptest! {
         }
         drop(held);
         prop_assert_eq!(budget.held(), 0);
-        prop_assert_eq!(budget.connections.load(Ordering::Relaxed), 0);
+        prop_assert_eq!(budget.for_connections.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod connections;
 mod estimates;
 mod families;
 mod hostile;
+mod http2;
 mod night;
 mod raw;
 mod refusals;

@@ -62,9 +62,9 @@ impl<I, E> Rewound<I, E> {
     /// The connection is idle: what its last head held is free.
     pub(super) fn rest(&mut self) {
         self.head = 0;
-        if let Some(held) = &mut self.client.held {
+        if let Some(room) = &mut self.client.room {
             // Less always fits.
-            let _fits = held.resize(CONNECTION);
+            let _fits = room.resize(CONNECTION);
         }
     }
 
@@ -75,15 +75,15 @@ impl<I, E> Rewound<I, E> {
             (self.head, self.after) = (0, begun);
         }
         self.head = self.head.saturating_add(read);
-        let Some(held) = &mut self.client.held else {
+        let Some(room) = &mut self.client.room else {
             return Ok(());
         };
         let more = CONNECTION + LONG_HEAD;
-        if self.head <= SHORT_HEAD || held.bytes() >= more {
+        if self.head <= SHORT_HEAD || room.bytes() >= more {
             return Ok(());
         }
         // Nothing is taken for it: it says whether heads may grow at all.
-        if held.budget().take(Purpose::Head, 0) && held.resize(more) {
+        if room.budget().take(Purpose::Head, 0) && room.resize(more) {
             Ok(())
         } else {
             self.is_cut = true;

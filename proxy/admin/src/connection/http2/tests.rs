@@ -4,7 +4,8 @@ use hyper_util::rt::TokioTimer;
 use tokio::io::duplex;
 
 use super::*;
-use crate::memory::Purpose;
+use crate::connection::faults::Faults;
+use crate::memory::Budget;
 use crate::{shutdown, task};
 
 const SIZE: usize = 100_000;
@@ -30,6 +31,7 @@ fn limits() -> Limits {
         http2: |builder| {
             builder.timer(TokioTimer::new());
         },
+        faults: Faults::default(),
         head: Duration::from_secs(60),
         close: None,
     }
@@ -62,12 +64,13 @@ async fn client(window: u32, deadline: Option<Duration>) -> h2::client::SendRequ
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_makes_room_and_a_busy_one_does_not() {
     for busy in [false, true] {
-        let budget = Budget::new(1 << 20);
+        let budget = Budget::with_connections(1 << 20, 1);
         let (client, server) = duplex(1 << 20);
         let served = Accepted {
             stream: server,
             socket: |_server| None,
-            held: budget.hold(Purpose::Connection, CONNECTION),
+            peer: None,
+            room: budget.room(),
         };
         let (_stop, shutdown) = shutdown::channel();
         let limits = limits();
@@ -89,7 +92,7 @@ async fn an_idle_connection_makes_room_and_a_busy_one_does_not() {
                 while body.data().await.is_some() {}
             }
             sleep(Duration::from_secs(10)).await;
-            budget.close_idle(1);
+            drop(budget.room_for_newcomer().await);
             sleep(Duration::from_secs(10)).await;
             drop(asked);
         };
