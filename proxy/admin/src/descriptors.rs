@@ -1,9 +1,11 @@
 //! File descriptors: as many as the system allows, and what a listener does once they are spent.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -69,13 +71,13 @@ impl Reserve {
         Self(Mutex::new(spare()))
     }
 
-    /// Handles the error of an accept. Without descriptors one waiting caller gets `answer`, so that it
-    /// does not wait for its own deadline, and the log says so once a minute at most.
+    /// Handles the error of an accept. Without descriptors one waiting caller gets the answer that is made for
+    /// it, so that it does not wait for its own deadline, and the log says so once a minute at most.
     pub async fn handle(
         &self,
         error: &io::Error,
         listener: &TcpListener,
-        answer: &[u8],
+        answer: impl FnOnce(IpAddr) -> Bytes,
         shortage: &Shortage,
     ) {
         let spent = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
@@ -95,8 +97,8 @@ impl Reserve {
         };
         drop(held);
         // Bounded: another thread may have taken the descriptor.
-        if let Ok(Ok((stream, _peer))) = timeout(PAUSE, listener.accept()).await {
-            turn_away(&stream, answer, FIRST_BYTES).await;
+        if let Ok(Ok((stream, peer))) = timeout(PAUSE, listener.accept()).await {
+            turn_away(&stream, &answer(peer.ip()), FIRST_BYTES).await;
         }
         *self.0.lock() = spare();
     }

@@ -287,9 +287,8 @@ impl Bound {
                 }
                 Err(error) => {
                     let listener = &self.listener;
-                    reserve
-                        .handle(&error, listener, TURNED_AWAY, &shortage)
-                        .await;
+                    let answer = |_peer| Bytes::from_static(TURNED_AWAY);
+                    reserve.handle(&error, listener, answer, &shortage).await;
                 }
             }
         }

@@ -200,6 +200,15 @@ pub(crate) fn unreadable(core: &Arc<Core>, peer: IpAddr, status: StatusCode) -> 
 /// The whole answer to a connection that no memory is left for.
 pub(crate) fn without_room(core: &Arc<Core>, peer: IpAddr) -> Bytes {
     let message = "the gateway has no memory left for another connection";
+    turned_away(core, peer, message)
+}
+
+/// The whole answer to a connection that no file descriptor is left for.
+pub(crate) fn without_descriptor(core: &Arc<Core>, peer: IpAddr) -> Bytes {
+    turned_away(core, peer, "the gateway has no file descriptor left")
+}
+
+fn turned_away(core: &Arc<Core>, peer: IpAddr, message: &'static str) -> Bytes {
     let refusal = Refusal::new(Code::Overloaded, message);
     unread(core, peer, refusal.waiting(Wait::Millis(1_000)))
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
@@ -20,10 +20,7 @@ use proxy_admin::reminder::Reminder;
 use proxy_admin::shutdown::Shutdown;
 use proxy_admin::stall::Stall;
 use proxy_admin::task;
-use proxy_api::Dialect;
 use proxy_api::proxy_protocol::{InvalidHeader, PREFIX_BYTES, Prefix};
-use proxy_core::names::Code;
-use proxy_core::quota::Wait;
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,7 +28,6 @@ use tokio::time::{MissedTickBehavior, sleep};
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, error, warn};
 
-use crate::answer::{self, Refusal};
 use crate::intake;
 use crate::request;
 use crate::state::Core;
@@ -128,12 +124,9 @@ async fn serve(
     shortage: &Shortage,
 ) {
     let reserve = Reserve::new();
+    // With TLS a connection just ends: a handshake would need more of what is lacking.
     let is_plain = tls.is_none();
-    let no_descriptor = if is_plain {
-        no_descriptor()
-    } else {
-        Bytes::new()
-    };
+    let turned_away = |answer: Bytes| if is_plain { answer } else { Bytes::new() };
     let limits = Arc::new(limits(&core.shared.metrics.faults));
     let unannounced = Arc::default();
     task::spawn("tick", tick(Arc::clone(&core)));
@@ -146,8 +139,7 @@ async fn serve(
             Ok((stream, peer)) => {
                 let peer = peer.ip().to_canonical();
                 let Some(room) = core.room().await else {
-                    let answer = request::without_room(&core, peer);
-                    let answer = if is_plain { answer } else { Bytes::new() };
+                    let answer = turned_away(request::without_room(&core, peer));
                     turn_away(&stream, &answer, TURNED_AWAY).await;
                     continue;
                 };
@@ -162,9 +154,11 @@ async fn serve(
                 task::spawn("client connection", connection.run(stream, tls.clone()));
             }
             Err(error) => {
-                reserve
-                    .handle(&error, &listener, &no_descriptor, shortage)
-                    .await;
+                let answer = |peer: IpAddr| {
+                    core.shared.memory.turned_away();
+                    turned_away(request::without_descriptor(&core, peer.to_canonical()))
+                };
+                reserve.handle(&error, &listener, answer, shortage).await;
             }
         }
     }
@@ -179,15 +173,6 @@ async fn serve(
             "the grace period is over; cutting what still runs"
         );
     }
-}
-
-/// The answer to a caller on plain HTTP that no file descriptor is left for. With TLS the connection just
-/// ends: a handshake would need more of what is lacking.
-fn no_descriptor() -> Bytes {
-    let refusal = Refusal::new(Code::Overloaded, "the gateway has no file descriptor left");
-    let refusal = refusal.closing().waiting(Wait::Millis(1_000));
-    let id = intake::request_id(&HeaderMap::new());
-    answer::on_wire(&answer::error(&refusal, Dialect::OpenAi, &id))
 }
 
 /// Does what a core does once a second, until its runtime ends.

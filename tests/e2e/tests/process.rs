@@ -175,24 +175,46 @@ async fn without_descriptors_callers_are_turned_away_and_the_log_says_so_once() 
     let mut command = Command::new("sh");
     // The soft limit is lower than the hard one, to which it is raised.
     command
-        .args(["-c", r#"ulimit -Sn 20; ulimit -Hn 80; exec "$0" "$@""#])
+        .args(["-c", r#"ulimit -Sn 20; ulimit -Hn 60; exec "$0" "$@""#])
         .arg(inner.get_program())
         .args(inner.get_args());
     let mut run = Process::spawn("few", &mut command, folder.path())?;
     run.wait_for_http(&format!("http://{admin}/readyz"), LIMIT)
         .await?;
     let line = run.wait_for_line("few files may be open", LIMIT).await?;
-    assert!(line.contains("\"limit\":80"), "{line}");
+    assert!(line.contains("\"limit\":60"), "{line}");
 
-    let held: Vec<TcpStream> = (0..80)
-        .map(|_| TcpStream::connect(&listen))
-        .collect::<Result<_, _>>()?;
+    // Each has a request whose body does not come: without one it would make room.
+    let begun = "POST /v1/chat/completions HTTP/1.1\r\nhost: gw\r\napi-key: search-team-key\r\n\
+                 content-length: 9\r\n\r\n{";
+    let mut held = Vec::new();
+    for _ in 0..60 {
+        let mut stream = TcpStream::connect(&listen)?;
+        // The last ones are turned away already.
+        std::io::Write::write_all(&mut stream, begun.as_bytes()).ok();
+        held.push(stream);
+    }
     run.wait_for_line("no file descriptor is left", LIMIT)
         .await?;
     let url = format!("http://{listen}/v1/models");
-    let answer = http::get(&url).await?;
-    assert_eq!(answer.status, 503, "{}", answer.text());
-    assert!(answer.text().contains("no file descriptor left"));
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let answer = eventually("a refusal", LIMIT, async || {
+            // One that has not sent its request yet makes room, or is cut.
+            let answer = http::get(&url).await.ok()?;
+            (answer.status == 503).then_some(answer)
+        });
+        let answer = answer.await?;
+        assert!(answer.text().contains("no file descriptor left"));
+        ids.push(answer.header("x-request-id").context("an id")?.to_owned());
+    }
+    // Each has an id of its own, by which it is found in the log.
+    assert_ne!(ids[0], ids[1]);
+    for id in ids {
+        let id = format!("\"request_id\":\"{id}\"");
+        let line = run.wait_for_line(&id, LIMIT).await?;
+        assert!(line.contains("\"code\":\"overloaded\""), "{line}");
+    }
     drop(held);
     eventually("callers are answered again", LIMIT, async || {
         (http::get(&url).await.ok()?.status == 401).then_some(())
