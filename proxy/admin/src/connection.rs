@@ -24,6 +24,7 @@ mod http1;
 mod http2;
 mod leash;
 mod limits;
+mod lingers;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub use faults::Faults;
 pub use head::Ambiguity;
 pub use leash::Leash;
 pub use limits::{ConnectionError, Limits};
+pub use lingers::Lingers;
 pub use streams::Streams;
 
 /// The name of HTTP/2 in TLS (RFC 9113, 3.2).

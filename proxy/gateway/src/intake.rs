@@ -23,8 +23,9 @@ pub(crate) const HEAD_BYTES: usize = 32 * 1024;
 const HEADERS: usize = 100;
 /// How long a client on HTTP/2 has to take a refusal before the stream of its body is reset.
 const UNREAD: Duration = Duration::from_secs(1);
-/// How often the rest of a refused request is looked for.
+/// How often the rest of a refused request is looked for, and how much of it may have come with its head.
 const LOOKS: usize = 4;
+const AT_ONCE: u64 = 64 << 10;
 
 const UNKNOWN: HeaderValue = HeaderValue::from_static("unknown");
 
@@ -50,7 +51,7 @@ pub(crate) async fn is_complete(headers: &HeaderMap, body: &mut Incoming) -> boo
     if body.is_end_stream() {
         return true;
     }
-    if headers.contains_key(EXPECT) {
+    if headers.contains_key(EXPECT) || body.size_hint().lower() > AT_ONCE {
         return false;
     }
     // hyper reads once it has been asked, and hands over when it is polled the next time.

@@ -30,6 +30,7 @@ mod record;
 mod relay;
 mod replay;
 mod request;
+mod scan;
 mod server;
 mod sizes;
 mod state;

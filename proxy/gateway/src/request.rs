@@ -15,9 +15,7 @@ use hyper::body::Incoming;
 use proxy_admin::clock;
 use proxy_admin::connection::Leash;
 use proxy_admin::memory::Purpose;
-use proxy_api::{
-    Answer, Api, Billing, Body, Call, Dialect, Found, Media, Unserved, find, media, models,
-};
+use proxy_api::{Answer, Api, Billing, Body, Call, Dialect, Found, Media, Unserved, find, models};
 use proxy_core::admit::{self, Ask, Permit};
 use proxy_core::auth::{Caller, CallerKind, KeyDigest};
 use proxy_core::names::{Code, Moment, ObjectName, Operation};
@@ -478,7 +476,9 @@ impl<'a> Head<'a> {
         let version = version_of(self.parts)?;
         let (replay, bytes, now) = self.upload(body, exchange).await?;
         exchange.record.bytes_in = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let body = self.scanned(call, &bytes, named.is_some())?;
+        let (scans, kind) = (&self.core.shared.scans, headers.get(CONTENT_TYPE));
+        let kind = kind.and_then(|kind| kind.to_str().ok());
+        let body = scans.body(call, kind, &bytes, named.is_some()).await?;
         let model = named.or_else(|| body.model.clone());
         let model = model.ok_or_else(|| refuse(Code::InvalidRequest, "\"model\" is missing"))?;
         exchange.record.model = Some(Arc::clone(&model));
@@ -505,7 +505,14 @@ impl<'a> Head<'a> {
         let rule = self.live.rule(permit.index);
         let rule = rule.ok_or_else(|| refuse(Code::Internal, "the rule is not in the table"))?;
         exchange.record.rule = Some(Arc::clone(rule));
-        let shape = shape_of(rule, &permit, &model, (&bytes, &body));
+        let media = if body.has_media {
+            let of_model = permit.deployed_model(&model);
+            let window = rule.place(&model).and_then(|place| place.window);
+            scans.media(&bytes, of_model, window).await?
+        } else {
+            Media::default()
+        };
+        let shape = shape_of(&permit, &bytes, &body, media);
         exchange.record.shape = shape;
         let (ledger, account) = (&self.core.shared.ledger, rule.account(caller));
         let find = || {
@@ -566,13 +573,6 @@ impl<'a> Head<'a> {
         })
     }
 
-    fn scanned(&self, call: &Call, bytes: &Bytes, in_path: bool) -> Result<Body, Box<Refusal>> {
-        let kind = self.parts.headers.get(CONTENT_TYPE);
-        let kind = kind.and_then(|kind| kind.to_str().ok());
-        let scanned = call.scan(kind, bytes, in_path);
-        scanned.map_err(|why| refuse(Code::InvalidRequest, why.0))
-    }
-
     /// The credential that the route passes on, and what is known of it.
     fn stranger(&self, permit: &Permit<'_>, now: Moment) -> Option<Stranger> {
         let digest = self.unknown?;
@@ -588,18 +588,7 @@ impl<'a> Head<'a> {
 }
 
 /// The parts of a request that determine its cost.
-fn shape_of(
-    rule: &LiveRule,
-    permit: &Permit<'_>,
-    model: &str,
-    (bytes, body): (&Bytes, &Body),
-) -> Shape {
-    let media = if body.has_media {
-        let window = rule.place(model).and_then(|place| place.window);
-        media(bytes, permit.deployed_model(model), window)
-    } else {
-        Media::default()
-    };
+fn shape_of(permit: &Permit<'_>, bytes: &Bytes, body: &Body, media: Media) -> Shape {
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     Shape {
         body_bytes: size.saturating_sub(media.bytes),

@@ -12,7 +12,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
 use proxy_admin::clock;
-use proxy_admin::connection::{self, Accepted, ConnectionError, Faults, Leash, Limits, Protocol, Streams};
+use proxy_admin::connection::{
+    self, Accepted, ConnectionError, Faults, Leash, Limits, Lingers, Protocol, Streams,
+};
 use proxy_admin::descriptors::{Reserve, Shortage, turn_away};
 use proxy_admin::errors;
 use proxy_admin::memory::{Place, Room};
@@ -316,7 +318,12 @@ impl Connection {
         let refuse = move |status| Some(request::unreadable(&refusing, peer, status));
         // Boxed, so that nothing of it is left while its answer streams.
         let answer = move |request: Request<Incoming>, leash: Arc<Leash>| {
-            Box::pin(request::handle(Arc::clone(&answering), peer, request, leash))
+            Box::pin(request::handle(
+                Arc::clone(&answering),
+                peer,
+                request,
+                leash,
+            ))
         };
         let client = Accepted {
             stream: Stall::new(stream),
@@ -368,6 +375,7 @@ fn limits(faults: &Faults) -> Limits {
         http1,
         http2,
         faults: faults.clone(),
+        lingers: Lingers::default(),
         head: HEADERS,
         close: None,
     }

@@ -18,6 +18,7 @@ use crate::live::Live;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::proofs::Proofs;
+use crate::scan::Scans;
 use crate::sizes::Sizes;
 use crate::upstream::Connections;
 
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     /// The ledger's way to the store, until its task is started.
     pub(crate) agent: Mutex<Option<Agent>>,
     pub(crate) proofs: Proofs,
+    pub(crate) scans: Scans,
     sizes: Sizes,
     endpoints: Endpoints,
     live: ArcSwapOption<Live>,
@@ -71,6 +73,7 @@ impl Shared {
             ledger,
             agent: Mutex::new(agent),
             proofs: Proofs::default(),
+            scans: Scans::new(config.threads),
             sizes: Sizes::default(),
             endpoints: Endpoints::new(config.apis),
             live: ArcSwapOption::empty(),

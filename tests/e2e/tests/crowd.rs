@@ -162,7 +162,10 @@ async fn silent_connections_make_room_at_once() -> Result<()> {
     stage
         .serves_behind(&[
             ("nothing", b""),
-            ("half a head", b"GET /v1/models HTTP/1.1\r\nhost: gw\r\nx-a: b"),
+            (
+                "half a head",
+                b"GET /v1/models HTTP/1.1\r\nhost: gw\r\nx-a: b",
+            ),
             ("half a preface", b"PRI * HTTP/2"),
             ("a preface", HTTP2),
             ("half a head of HTTP/2", &begun),
@@ -195,7 +198,11 @@ async fn connections_without_a_header_of_their_balancer_make_room_at_once() -> R
     };
     let half = LOCAL.get(..13).context("a part")?;
     stage
-        .serves_behind(&[("no header", b""), ("half a header", half), ("no request", LOCAL)])
+        .serves_behind(&[
+            ("no header", b""),
+            ("half a header", half),
+            ("no request", LOCAL),
+        ])
         .await
 }
 
@@ -207,7 +214,10 @@ async fn handshakes_of_tls_that_do_not_end_make_room_at_once() -> Result<()> {
         file.write_all(text.as_bytes())?;
         Ok(file)
     };
-    let (cert, key) = (file(own.cert.pem())?, file(own.signing_key.serialize_pem())?);
+    let (cert, key) = (
+        file(own.cert.pem())?,
+        file(own.signing_key.serialize_pem())?,
+    );
     let name = |file: &NamedTempFile| file.path().to_str().map(str::to_owned);
     let (cert_file, key_file) = (name(&cert).context("UTF-8")?, name(&key).context("UTF-8")?);
     let settings = [

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
-use proxy_admin::connection::{self, Accepted, ConnectionError, Faults, Limits, Protocol, Streams};
+use proxy_admin::connection::{
+    self, Accepted, ConnectionError, Faults, Limits, Lingers, Protocol, Streams,
+};
 use proxy_admin::shutdown::Shutdown;
 use proxy_admin::stall::Stall;
 use rustls::ServerConfig;
@@ -72,6 +74,7 @@ impl Connections {
                 http1: http1::Builder::new(),
                 http2,
                 faults: Faults::default(),
+                lingers: Lingers::default(),
                 head: HEADER_TIMEOUT,
                 close: Some(CLOSE_TIMEOUT),
             },

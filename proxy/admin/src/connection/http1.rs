@@ -16,8 +16,8 @@ use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::accepted::Accepted;
 use super::leash::Leash;
@@ -40,15 +40,6 @@ const TIGHT_LOOK: Duration = Duration::from_millis(100);
 const SOON: Duration = Duration::from_millis(20);
 /// How long a head may take while there are many connections. A head comes in one piece, or in a few.
 const TIGHT_HEAD: Duration = Duration::from_secs(3);
-
-/// How long, and how far, a closed connection is read on. A client that is still sending would get a reset
-/// instead of the answer.
-const LINGER: Duration = Duration::from_secs(30);
-const LINGER_BYTES: usize = 64 << 20;
-/// The silence that ends it sooner.
-const LINGER_SILENCE: Duration = Duration::from_secs(2);
-/// What is read at once of what nothing comes of.
-const LINGER_READ: usize = 8 << 10;
 
 /// How long a connection has been without a new request.
 struct Quiet {
@@ -110,6 +101,7 @@ where
             if asked.is_requested() {
                 return Poll::Ready(Pause::Stopped);
             }
+            activity.turn();
             if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
                 return Poll::Ready(Pause::Ended(ended));
             }
@@ -127,7 +119,7 @@ where
                 let mut io = connection.into_parts().io.into_inner();
                 if !io.is_cut {
                     tokio::select! {
-                        () = linger(&mut io.client.stream) => {}
+                        () = limits.lingers.linger(&mut io.client.stream) => {}
                         () = &mut stop => {}
                     }
                 }
@@ -167,22 +159,6 @@ where
         }
         quiet.registered = false;
     }
-}
-
-/// Reads on until the client closes its side too, or for a bounded time and size.
-async fn linger<I: AsyncRead + Unpin>(stream: &mut I) {
-    let read = async {
-        let mut bytes = vec![0; LINGER_READ];
-        let mut total = 0;
-        while total < LINGER_BYTES {
-            match timeout(LINGER_SILENCE, stream.read(&mut bytes)).await {
-                Ok(Ok(size @ 1..)) => total += size,
-                Ok(Ok(_) | Err(_)) | Err(_) => return,
-            }
-        }
-    };
-    // Boxed, or every connection would be as large.
-    timeout(LINGER, Box::pin(read)).await.ok();
 }
 
 // === impl Quiet ===
@@ -248,12 +224,7 @@ impl Quiet {
     }
 
     /// Looks once in a while: the timer is polled when it has fired, not each time.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        activity: &Activity,
-        head: Duration,
-    ) -> Poll<Pause> {
+    fn poll(&mut self, cx: &mut Context<'_>, activity: &Activity, head: Duration) -> Poll<Pause> {
         if activity.takes_soon() {
             self.timer.as_mut().reset(Instant::now() + SOON);
             self.registered = false;

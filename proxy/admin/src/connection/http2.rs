@@ -25,9 +25,9 @@ use crate::memory::{CONNECTION, Place, Rank};
 use crate::shutdown::Shutdown;
 
 mod frames;
-mod wire;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use wire::Wire;
 

@@ -7,6 +7,7 @@ use hyper::server::conn::{http1, http2};
 use tokio::time::timeout;
 
 use super::faults::Faults;
+use super::lingers::Lingers;
 use super::streams::Streams;
 
 /// The bounds of a connection. hyper's own bounds (size of headers, windows, streams, pings) are those of
@@ -19,6 +20,8 @@ pub struct Limits {
     pub http2: fn(&mut http2::Builder<Streams>),
     /// Counts the errors of HTTP/2.
     pub faults: Faults,
+    /// The turn of closed connections on HTTP/1.1.
+    pub lingers: Lingers,
     /// Longest wait on HTTP/1.1 for the whole head of a request, the pause before it included. Looked at
     /// once a second.
     pub head: Duration,

@@ -101,6 +101,7 @@ fn served(close: Option<Duration>) -> Served {
         http1: http1::Builder::new(),
         http2: |_builder| (),
         faults: Faults::default(),
+        lingers: Lingers::default(),
         head: HEAD,
         close,
     };
@@ -319,6 +320,7 @@ async fn a_client_that_reads_nothing_leaves_little_of_its_answer_in_memory_and_e
             http1,
             http2: |_builder| (),
             faults: Faults::default(),
+            lingers: Lingers::default(),
             head: HEAD,
             close: None,
         };

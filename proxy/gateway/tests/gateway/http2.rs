@@ -58,9 +58,9 @@ async fn send(bench: &Bench, frames: &[u8]) -> Result<(TcpStream, Vec<u8>)> {
     let mut stream = connect(bench).await?;
     stream.write_all(&[GREETING, frames].concat()).await?;
     let mut answer = Vec::new();
-    while let Ok(Ok(1..)) =
-        timeout(Duration::from_millis(300), stream.read_buf(&mut answer)).await
-    {}
+    while let Ok(Ok(1..)) = timeout(Duration::from_millis(300), stream.read_buf(&mut answer)).await
+    {
+    }
     Ok((stream, answer))
 }
 

@@ -108,11 +108,7 @@ async fn a_body_has_one_length_for_every_reader() -> Result<()> {
     let length = format!("content-length: {}", BODY.len());
     let te = "transfer-encoding: chunked";
     refused(vec![
-        (
-            "one length twice",
-            chat(&[&length, &length], BODY),
-            400,
-        ),
+        ("one length twice", chat(&[&length, &length], BODY), 400),
         (
             "two codings",
             chat(&["transfer-encoding: gzip, chunked"], &whole),

@@ -16,6 +16,9 @@ use crate::connection::leash::Leash;
 
 /// How much of an answer may wait in hyper for a client that reads slowly, before more of it is asked for.
 const UNSENT: usize = 64 << 10;
+/// How much of a request's body is read until the other connections of the core have their turn: the copies of
+/// a body take half a millisecond for so much.
+const TURN: usize = 1 << 20;
 
 /// What is known of a connection to those who work on it.
 #[derive(Debug, Default)]
@@ -28,6 +31,8 @@ pub(super) struct Activity {
     answered: AtomicBool,
     /// The request is HTTP/1.1, so its client knows interim answers.
     knows_interim: AtomicBool,
+    /// Bytes that may still be read of a body before others have their turn.
+    allowance: AtomicUsize,
     /// The stream is to be looked at.
     look: AtomicBool,
     /// The next look is due at once.
@@ -69,6 +74,23 @@ impl Activity {
         }
         head.clear();
         Running(Arc::clone(self))
+    }
+
+    /// The connection has its turn.
+    pub(super) fn turn(&self) {
+        self.allowance.store(TURN, Ordering::Relaxed);
+    }
+
+    /// Whether more of a body may be read at this turn.
+    pub(super) fn may_read(&self) -> bool {
+        self.allowance.load(Ordering::Relaxed) > 0
+    }
+
+    /// Takes note of what was read of a body.
+    pub(super) fn has_read(&self, bytes: usize) {
+        let allowance = self.allowance.load(Ordering::Relaxed);
+        let rest = allowance.saturating_sub(bytes);
+        self.allowance.store(rest, Ordering::Relaxed);
     }
 
     /// Requests so far.

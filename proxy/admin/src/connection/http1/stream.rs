@@ -203,12 +203,18 @@ impl<I: AsyncRead + AsyncWrite + Unpin, E: Unpin> AsyncRead for Rewound<I, E> {
         if self.ended && runs {
             return Poll::Pending;
         }
+        if runs && !self.activity.may_read() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         ready!(Pin::new(&mut self.client.stream).poll_read(cx, buffer))?;
         self.note(buffer, had);
         let read = buffer.filled().len() - had;
         if !runs {
             self.count_head(read)?;
-        } else if read == 0 && buffer.remaining() > 0 {
+        } else if read > 0 {
+            self.activity.has_read(read);
+        } else if buffer.remaining() > 0 {
             // hyper would take it for gone.
             if self.may_wait(cx)? {
                 self.ended = true;

@@ -5,6 +5,7 @@ use tokio::io::duplex;
 
 use super::*;
 use crate::connection::faults::Faults;
+use crate::connection::lingers::Lingers;
 use crate::memory::Budget;
 use crate::{shutdown, task};
 
@@ -32,6 +33,7 @@ fn limits() -> Limits {
             builder.timer(TokioTimer::new());
         },
         faults: Faults::default(),
+        lingers: Lingers::default(),
         head: Duration::from_secs(60),
         close: None,
     }

@@ -82,8 +82,8 @@ impl<I> Wire<I> {
         };
         let more = self.cost + LONG_HEAD;
         // Nothing is taken for it: it says whether heads may grow at all.
-        let fits = room.bytes() >= more
-            || room.budget().take(Purpose::Head, 0) && room.resize(more);
+        let fits =
+            room.bytes() >= more || room.budget().take(Purpose::Head, 0) && room.resize(more);
         if fits {
             Ok(())
         } else {
