@@ -19,6 +19,14 @@ struct Labels {
     error: &'static str,
 }
 
+/// What is there from the beginning, so that the first one of them shows as a growth.
+const USUAL: [(Sender, Ends, &str); 4] = [
+    (Sender::Client, Ends::Stream, "cancel"),
+    (Sender::Server, Ends::Stream, "protocol_error"),
+    (Sender::Server, Ends::Connection, "protocol_error"),
+    (Sender::Server, Ends::Connection, "enhance_your_calm"),
+];
+
 /// Who ends a stream or a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sender {
@@ -48,6 +56,10 @@ impl Faults {
              (RFC 9113, 7)",
             faults.0.clone(),
         );
+        for (sender, ends, error) in USUAL {
+            let labels = Labels::new(sender, ends, error);
+            faults.0.get_or_create_owned(&labels);
+        }
         faults
     }
 
@@ -59,11 +71,7 @@ impl Faults {
         error: &'static str,
         peer: Option<IpAddr>,
     ) {
-        let labels = Labels {
-            sender: sender.as_str(),
-            ends: ends.as_str(),
-            error,
-        };
+        let labels = Labels::new(sender, ends, error);
         debug!(
             peer = peer.map(tracing::field::display),
             sender = labels.sender,
@@ -72,6 +80,18 @@ impl Faults {
             "error of HTTP/2"
         );
         self.0.get_or_create_owned(&labels).inc();
+    }
+}
+
+// === impl Labels ===
+
+impl Labels {
+    const fn new(sender: Sender, ends: Ends, error: &'static str) -> Self {
+        Self {
+            sender: sender.as_str(),
+            ends: ends.as_str(),
+            error,
+        }
     }
 }
 
