@@ -13,7 +13,7 @@ use proxy_core::names::Usage;
 
 use crate::error::has_error;
 use crate::text::Text;
-use crate::usage::{Reader, USAGE, answered_model};
+use crate::usage::{InputReader, Reader, USAGE, answered_model};
 
 #[cfg(test)]
 mod tests;
@@ -45,7 +45,7 @@ pub struct Grammar {
     /// The data of the event that ends a stream, if the API has one.
     pub end: Option<&'static str>,
     /// Reads what an event before the last tells of the usage: its input is known, and its output is not.
-    pub read_input: Option<fn(data: &[u8]) -> Option<Usage>>,
+    pub read_input: Option<InputReader>,
 }
 
 /// What an event says.

@@ -26,6 +26,9 @@ const MAX_MODEL: usize = 256;
 /// earlier events of the stream reported. `None` if this one reports none.
 pub type Reader = fn(data: &[u8], earlier: Option<Usage>) -> Option<Usage>;
 
+/// Reads what the data of an event tells before the output is known.
+pub type InputReader = fn(data: &[u8]) -> Option<Usage>;
+
 /// The top-level `usage` of an operation whose model writes: unknown without its output.
 pub fn generation(data: &[u8], _earlier: Option<Usage>) -> Option<Usage> {
     told(data)?.of_generation()

@@ -187,6 +187,11 @@ impl LiveRule {
         Some(&placed.place)
     }
 
+    /// The context window of that deployment's model, if it is known.
+    pub(crate) fn window(&self, model: &str) -> Option<u64> {
+        self.place(model)?.window
+    }
+
     /// Equal for models whose requests charge the same counters, and no more of them than needed: clients
     /// name models at will.
     pub(crate) fn counted_model<'a>(&'a self, model: &'a Arc<str>) -> &'a Arc<str> {

@@ -472,13 +472,12 @@ impl<'a> Head<'a> {
         body: &mut Incoming,
         exchange: &mut Exchange,
     ) -> Result<Sending<'a>, Box<Refusal>> {
-        let (config, headers) = (&self.core.shared.config, &self.parts.headers);
+        let (shared, headers) = (&self.core.shared, &self.parts.headers);
         let version = version_of(self.parts)?;
         let (replay, bytes, now) = self.upload(body, exchange).await?;
         exchange.record.bytes_in = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let (scans, kind) = (&self.core.shared.scans, headers.get(CONTENT_TYPE));
-        let kind = kind.and_then(|kind| kind.to_str().ok());
-        let body = scans.body(call, kind, &bytes, named.is_some()).await?;
+        let body = shared.scans.body(call, headers, &bytes, named.is_some());
+        let body = body.await?;
         let model = named.or_else(|| body.model.clone());
         let model = model.ok_or_else(|| refuse(Code::InvalidRequest, "\"model\" is missing"))?;
         exchange.record.model = Some(Arc::clone(&model));
@@ -505,16 +504,11 @@ impl<'a> Head<'a> {
         let rule = self.live.rule(permit.index);
         let rule = rule.ok_or_else(|| refuse(Code::Internal, "the rule is not in the table"))?;
         exchange.record.rule = Some(Arc::clone(rule));
-        let media = if body.has_media {
-            let of_model = permit.deployed_model(&model);
-            let window = rule.place(&model).and_then(|place| place.window);
-            scans.media(&bytes, of_model, window).await?
-        } else {
-            Media::default()
-        };
+        let of_model = || (permit.deployed_model(&model), rule.window(&model));
+        let media = shared.scans.media(&bytes, &body, of_model).await?;
         let shape = shape_of(&permit, &bytes, &body, media);
         exchange.record.shape = shape;
-        let (ledger, account) = (&self.core.shared.ledger, rule.account(caller));
+        let (ledger, account) = (&shared.ledger, rule.account(caller));
         let find = || {
             let subject = Subject {
                 limits: &rule.limits,
@@ -534,7 +528,7 @@ impl<'a> Head<'a> {
         }
         exchange.record.account = Some(account);
         let estimate = Estimate::of(rule, &permit, &model, shape, &bytes, call);
-        let default_output = config.default_output_tokens;
+        let default_output = shared.config.default_output_tokens;
         let hold = if call.billing == Billing::Metered {
             estimate.at_first(default_output)
         } else {

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use proxy_api::{Body, Call, Media, media};
 use proxy_core::names::Code;
 use tokio::sync::Semaphore;
@@ -27,27 +29,33 @@ impl Scans {
     pub(crate) async fn body(
         &self,
         call: &'static Call,
-        content_type: Option<&str>,
+        headers: &HeaderMap,
         bytes: &Bytes,
         in_path: bool,
     ) -> Result<Body, Box<Refusal>> {
+        let kind = headers.get(CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok());
         let scanned = if bytes.len() < APART {
-            call.scan(content_type, bytes, in_path)
+            call.scan(kind, bytes, in_path)
         } else {
-            let (kind, bytes) = (content_type.map(str::to_owned), bytes.clone());
+            let (kind, bytes) = (kind.map(str::to_owned), bytes.clone());
             // Boxed, or every request would be as large.
             Box::pin(self.apart(move || call.scan(kind.as_deref(), &bytes, in_path))).await?
         };
         scanned.map_err(|why| refuse(Code::InvalidRequest, why.0))
     }
 
-    /// The parts of its prompt that are no text.
-    pub(crate) async fn media(
+    /// The parts of its prompt that are no text, for a model and the size of its context.
+    pub(crate) async fn media<'a>(
         &self,
         bytes: &Bytes,
-        model: &str,
-        window: Option<u64>,
+        body: &Body,
+        of_model: impl FnOnce() -> (&'a str, Option<u64>),
     ) -> Result<Media, Box<Refusal>> {
+        if !body.has_media {
+            return Ok(Media::default());
+        }
+        let (model, window) = of_model();
         if bytes.len() < APART {
             return Ok(media(bytes, model, window));
         }

@@ -7,8 +7,8 @@ fn judged(head: &str, dropped: usize, size: usize) -> Option<Ambiguity> {
         raw.note(piece);
     }
     let lines = head.trim_start().replace('\r', "");
-    let (headers, _body) = lines.split_once("\n\n").unwrap();
-    let headers = headers.lines().skip(1).count();
+    let headers = lines.lines().skip(1).take_while(|line| !line.is_empty());
+    let headers = headers.count();
     raw.judge(headers - dropped, head.to_lowercase().contains("chunked"))
 }
 
