@@ -82,3 +82,6 @@ impl fmt::Debug for Lingers {
         f.debug_struct("Lingers").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

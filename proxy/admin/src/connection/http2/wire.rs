@@ -169,3 +169,6 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
