@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use proxy_api::{Call, Prompt};
+use proxy_api::{Billing, Call, Prompt};
 use proxy_core::admit::Permit;
 use proxy_core::quota::{Cost, Hold, Unit};
 use proxy_core::tokens::{self, Expected, Shape};
@@ -25,6 +25,7 @@ pub(crate) struct Estimate<'a> {
     expected: Expected,
     body: &'a [u8],
     prompt: Option<Prompt>,
+    billing: Billing,
     /// The model that the client named.
     requested: &'a str,
     /// The deployment's model, of the first deployment that may serve it.
@@ -58,6 +59,7 @@ impl<'a> Estimate<'a> {
             },
             body,
             prompt: call.prompt,
+            billing: call.billing,
             requested,
             model,
             counted: OnceLock::new(),
@@ -94,6 +96,9 @@ impl<'a> Estimate<'a> {
     }
 
     fn hold(&self, expected: Expected, counted: Option<u64>, default_output: u64) -> Hold {
+        if self.billing != Billing::Metered {
+            return Hold::exact(Cost::default());
+        }
         let expected = Expected {
             input_tokens: counted,
             ..expected

@@ -34,6 +34,7 @@ mod scan;
 mod server;
 mod sizes;
 mod state;
+mod surface;
 #[cfg(test)]
 mod test_support;
 mod tls;

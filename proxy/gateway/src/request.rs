@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -15,13 +15,14 @@ use hyper::body::Incoming;
 use proxy_admin::clock;
 use proxy_admin::connection::Leash;
 use proxy_admin::memory::Purpose;
-use proxy_api::{Answer, Api, Billing, Body, Call, Dialect, Found, Media, Unserved, find, models};
+use proxy_api::{Answer, Billing, Body, Call, Dialect, Media, models};
 use proxy_core::admit::{self, Ask, Permit};
 use proxy_core::auth::{Caller, CallerKind, KeyDigest};
 use proxy_core::names::{Code, Moment, ObjectName, Operation};
-use proxy_core::quota::{Cost, Hold, Wait};
+use proxy_core::quota::Wait;
+use proxy_core::table::Rule;
 use proxy_core::tokens::Shape;
-use proxy_ledger::{Asking, Subject};
+use proxy_ledger::{Asking, Counters, Subject};
 
 use crate::answer::{self, Refusal, X_REQUEST_ID, refuse};
 use crate::client;
@@ -38,9 +39,8 @@ use crate::proofs::Stranger;
 use crate::relay::Payload;
 use crate::replay::Replay;
 use crate::state::Core;
+use crate::surface::{dialect_of, found};
 use crate::upload::Upload;
-
-const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
 /// What load balancers ask on the port of the traffic. Only a process that serves answers.
 const HEALTH: &str = "/healthz";
@@ -264,7 +264,7 @@ impl<'a> Arrival<'a> {
         if let Some(answer) = self.preflight()? {
             return Ok(Admitted::Answered(answer));
         }
-        let found = found(core, parts)?;
+        let found = found(core.shared.config.apis, parts)?;
         exchange.record.api = Some(found.api);
         let host = host_of(parts)?;
         let not_ready = || refuse(Code::NotReady, "the gateway has no routing table yet");
@@ -325,77 +325,29 @@ impl Arrival<'_> {
     }
 }
 
-fn found(core: &Core, parts: &Parts) -> Result<Found, Box<Refusal>> {
-    let rows = core.shared.config.apis;
-    find(rows, &parts.method, parts.uri.path()).map_err(|why| match why {
-        Unserved::Ambiguous => refuse(Code::InvalidRequest, "the path is ambiguous or malformed"),
-        Unserved::DoubleSlash => refuse(
-            Code::InvalidRequest,
-            "the path has a double slash; remove the slash at the end of the base URL",
-        ),
-        Unserved::Model(why) => refuse(Code::InvalidRequest, why.0),
-        Unserved::Unknown => refuse(
-            Code::UnknownPath,
-            "no API is served here; use /openai/deployments/{model}/..., /openai/v1/... or /v1/...",
-        ),
-        Unserved::Operation(other) => {
-            let (code, message) = if serves(rows, other.operation) {
-                let message = format!("{} is served, but not at this path", other.operation);
-                (Code::UnknownPath, message)
-            } else {
-                let served = served(rows);
-                let operation = other.operation;
-                let message =
-                    format!("{operation} is not served by this gateway; it serves {served}");
-                (Code::OperationNotServed, message)
-            };
-            let mut refusal = Refusal::new(code, message);
-            refusal.dialect = Some(other.dialect);
-            Box::new(refusal)
-        }
-        Unserved::Method(allowed) => {
-            let message = format!("use {}", answer::methods(&allowed));
-            let mut refusal = Refusal::new(Code::MethodNotAllowed, message);
-            refusal.allow = allowed;
-            Box::new(refusal)
-        }
-    })
-}
-
 fn answered<'a>(json: Vec<u8>) -> Admitted<'a> {
     Admitted::Answered(answer::json(json).map(Payload::from))
 }
 
-fn unmetered(operation: Operation) -> Box<Refusal> {
-    refuse(
+/// Whether the limits of a call can be kept: what tells no usage needs the rule's leave.
+fn metered(
+    operation: Operation,
+    call: &Call,
+    counters: &Counters,
+    rule: &Rule,
+) -> Result<(), Box<Refusal>> {
+    let is_kept = call.billing != Billing::Unmetered || !counters.has_amounts();
+    if is_kept || rule.allows_unmetered {
+        return Ok(());
+    }
+    Err(refuse(
         Code::Unmetered,
         format!(
             "{} tells no usage, and a limit of this consumer counts tokens or money; the rule must say \
              unmetered: Allow",
             operation.as_str()
         ),
-    )
-}
-
-/// The dialect of an answer. Lists of models have the same path in both, and only Anthropic's clients name a
-/// version in a header.
-fn dialect_of(api: &Api, headers: &HeaderMap) -> Dialect {
-    if headers.contains_key(ANTHROPIC_VERSION) {
-        Dialect::Anthropic
-    } else {
-        api.dialect
-    }
-}
-
-fn serves(rows: &[Api], operation: &str) -> bool {
-    rows.iter().any(|row| row.operation.as_str() == operation)
-}
-
-/// The operations of the rows, for a message.
-fn served(rows: &[Api]) -> String {
-    let served = proxy_api::served(rows);
-    let names: Vec<&str> = served.iter().map(|one| one.as_str()).collect();
-    names.join(", ")
+    ))
 }
 
 /// A request whose head is read and whose caller is known.
@@ -482,20 +434,8 @@ impl<'a> Head<'a> {
         let model = model.ok_or_else(|| refuse(Code::InvalidRequest, "\"model\" is missing"))?;
         exchange.record.model = Some(Arc::clone(&model));
         exchange.record.streamed = body.stream;
-        let ask = Ask {
-            host: &self.host,
-            operation,
-            model: Some(&model),
-            headers,
-        };
-        let permit = admit::admit(&self.live.table, &self.caller, &ask)
-            .map_err(|denial| Box::new(Refusal::from(denial)))?;
-        let timeout = permit.rule.request_timeout.unwrap_or(DEFAULT_TIMEOUT);
-        let deadline = self.now + timeout;
-        if now >= deadline {
-            let message = "the body took as long as the request may";
-            return Err(refuse(Code::RequestTimeout, message));
-        }
+        let permit = self.permit(operation, &model)?;
+        let deadline = self.deadline(&permit, now)?;
         let moment = clock::moment(now);
         let stranger = self.stranger(&permit, moment);
         let proved = stranger.as_ref().and_then(Stranger::claimed);
@@ -517,26 +457,19 @@ impl<'a> Head<'a> {
             };
             ledger.counters(&subject, moment)
         };
-        let counters = if call.billing == Billing::Free {
-            Arc::default()
-        } else {
-            account.counters(caller, rule.counted_model(&model), find)
+        let counters = match call.billing {
+            Billing::Metered | Billing::Unmetered => {
+                account.counters(caller, rule.counted_model(&model), find)
+            }
+            Billing::Free => Arc::default(),
         };
-        let is_unmetered = call.billing == Billing::Unmetered;
-        if is_unmetered && counters.has_amounts() && !permit.rule.allows_unmetered {
-            return Err(unmetered(operation));
-        }
+        metered(operation, call, &counters, permit.rule)?;
         exchange.record.account = Some(account);
         let estimate = Estimate::of(rule, &permit, &model, shape, &bytes, call);
         let default_output = shared.config.default_output_tokens;
-        let hold = if call.billing == Billing::Metered {
-            estimate.at_first(default_output)
-        } else {
-            Hold::exact(Cost::default())
-        };
         let asking = Asking {
             counters: &counters,
-            hold,
+            hold: estimate.at_first(default_output),
             now: moment,
             clock: clock::now,
         };
@@ -565,6 +498,29 @@ impl<'a> Head<'a> {
             now,
             deadline,
         })
+    }
+
+    /// The rule that serves it.
+    fn permit(&self, operation: Operation, model: &str) -> Result<Permit<'a>, Box<Refusal>> {
+        let ask = Ask {
+            host: &self.host,
+            operation,
+            model: Some(model),
+            headers: &self.parts.headers,
+        };
+        let admitted = admit::admit(&self.live.table, &self.caller, &ask);
+        admitted.map_err(|denial| Box::new(Refusal::from(denial)))
+    }
+
+    /// When the request ends at the latest.
+    fn deadline(&self, permit: &Permit<'_>, now: Instant) -> Result<Instant, Box<Refusal>> {
+        let timeout = permit.rule.request_timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let deadline = self.now + timeout;
+        if now >= deadline {
+            let message = "the body took as long as the request may";
+            return Err(refuse(Code::RequestTimeout, message));
+        }
+        Ok(deadline)
     }
 
     /// The credential that the route passes on, and what is known of it.

@@ -40,12 +40,12 @@ fn contents(sim: &Sim, limit: Option<u64>) -> Contents {
 
 /// Behind a limit in tokens, if there is one.
 fn serving(limit: Option<u64>, allows_unmetered: bool) -> Result<Bench> {
-    let sims = vec![sim()?];
-    let mut contents = contents(&sims[0], limit);
+    let sim = sim()?;
+    let mut contents = contents(&sim, limit);
     for rule in rules(&mut contents) {
         rule.allows_unmetered = allows_unmetered;
     }
-    Bench::of(sims, contents)
+    Bench::of(vec![sim], contents)
 }
 
 fn rules(contents: &mut Contents) -> impl Iterator<Item = &mut proxy_core::table::Rule> {
@@ -55,18 +55,21 @@ fn rules(contents: &mut Contents) -> impl Iterator<Item = &mut proxy_core::table
 
 /// With classes of tokens in every answer, where the API has them.
 fn sim() -> Result<Sim> {
-    let mut config = Config::default();
-    config.deployments = [
+    let deployments = [
         "gpt-5,cached=2,reasoning=3",
         "gpt-35-turbo-instruct",
         "text-embedding-3-large",
         "gpt-image-2",
         "claude-sonnet-5-5,cached=2,cache_write=1,reasoning=3",
         "gpt-4o-mini-tts",
-    ]
-    .into_iter()
-    .map(str::parse)
-    .collect::<Result<_, _>>()?;
+    ];
+    let config = Config {
+        deployments: deployments
+            .map(str::parse)
+            .into_iter()
+            .collect::<Result<_, _>>()?,
+        ..Config::default()
+    };
     Ok(Sim::start(&config)?)
 }
 

@@ -65,10 +65,7 @@ async fn head_is_served_where_get_is() -> Result<()> {
 #[tokio::test]
 async fn an_operation_that_is_not_served_is_named_in_its_dialect() -> Result<()> {
     let bench = Bench::start(1, Vec::new())?;
-    for path in [
-        "/v1/audio/speech",
-        "/openai/deployments/mini/audio/transcriptions?api-version=2024-10-21",
-    ] {
+    for path in ["/v1/files", "/openai/files?api-version=2024-10-21"] {
         let answer = bench.post(path, KEY, "{}").await?;
         let error = answer.json::<Value>()?;
         assert_eq!(answer.status, 404);
@@ -76,8 +73,8 @@ async fn an_operation_that_is_not_served_is_named_in_its_dialect() -> Result<()>
             error.pointer("/error/code"),
             Some(&json!("operation_not_served"))
         );
-        let message = "Audio is not served by this gateway; it serves ChatCompletions, Completions, \
-                       Embeddings, Images, Responses, Messages, Models";
+        let message = "Files is not served by this gateway; it serves ChatCompletions, Completions, \
+                       Embeddings, Images, Audio, Responses, Messages, Models";
         assert_eq!(error.pointer("/error/message"), Some(&json!(message)));
     }
     let path = "/anthropic/v1/messages/batches";
