@@ -26,6 +26,9 @@ const FRESH_MS: i64 = 60_000;
 /// levels of further counters are not handed over.
 const KNOWN: usize = 100_000;
 
+/// Shortest time between two looks for windows that are over: each goes over all that is remembered.
+const FORGET_MS: u64 = 10_000;
+
 /// What the counters of one limit have reached since the last time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitWarnings {
@@ -65,6 +68,8 @@ pub struct QuotaWarning {
 pub(crate) struct Warnings {
     known: HashMap<(LimitName, SubjectKey), Known>,
     pending: BTreeMap<LimitName, LimitWarnings>,
+    /// When windows that are over may be looked for again, in monotonic milliseconds.
+    forgets_ms: u64,
 }
 
 #[derive(Debug, Default)]
@@ -177,6 +182,10 @@ impl Warnings {
 
     /// Forgets windows that are over.
     fn forget(&mut self, limits: &Limits, now: Moment) {
+        if now.monotonic_ms < self.forgets_ms {
+            return;
+        }
+        self.forgets_ms = now.monotonic_ms.saturating_add(FORGET_MS);
         self.known.retain(|(limit, _), known| {
             let Some(declared) = limits.get(limit) else {
                 return false;

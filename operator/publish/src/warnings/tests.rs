@@ -146,6 +146,33 @@ fn a_limit_that_is_gone_and_a_level_that_was_not_taken_in_time_are_dropped() {
 }
 
 #[test]
+fn what_is_over_is_forgotten_now_and_then() {
+    let limits = limits();
+    let noon = today(&limits) + 43_200_000;
+    let after = |ms: u64| Moment {
+        monotonic_ms: 1_000_000 + ms,
+        unix_ms: noon + i64::try_from(ms).expect("it is short"),
+    };
+    let mut warnings = Warnings::default();
+    for limit in ["day", "minute"] {
+        let mut reading = reading(limit, 1, 80, 0);
+        reading.warned = reading.warned.map(|reached| Reached {
+            at_ms: noon,
+            ..reached
+        });
+        assert!(warnings.observe(&[reading], None, &limits, after(0)));
+    }
+    let mut known = |ms| {
+        warnings.take(&limits, after(ms));
+        warnings.known.len()
+    };
+    assert_eq!(known(0), 2);
+    assert_eq!(known(FORGET_MS - 1_000), 2);
+    assert_eq!(known(70_000), 1);
+    assert_eq!(known(86_400_000), 0);
+}
+
+#[test]
 fn a_figure_is_that_of_one_replica_only_without_a_store() {
     assert_eq!(apart(StoreState::None, 3), Some(3));
     assert_eq!(apart(StoreState::Ok, 3), None);
