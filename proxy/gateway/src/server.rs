@@ -12,9 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
 use proxy_admin::clock;
-use proxy_admin::connection::{
-    self, Accepted, ConnectionError, Faults, Leash, Limits, Lingers, Protocol, Streams,
-};
+use proxy_admin::connection::{self, Accepted, ConnectionError, Leash, Limits, Protocol, Streams};
 use proxy_admin::descriptors::{Reserve, Shortage, turn_away};
 use proxy_admin::errors;
 use proxy_admin::memory::{Place, Room};
@@ -32,7 +30,7 @@ use tracing::{debug, error, warn};
 
 use crate::intake;
 use crate::request;
-use crate::state::Core;
+use crate::state::{Core, Shared};
 use crate::tls::Acceptor;
 
 #[cfg(test)]
@@ -129,7 +127,7 @@ async fn serve(
     // With TLS a connection just ends: a handshake would need more of what is lacking.
     let is_plain = tls.is_none();
     let turned_away = |answer: Bytes| if is_plain { answer } else { Bytes::new() };
-    let limits = Arc::new(limits(&core.shared.metrics.faults));
+    let limits = Arc::new(limits(&core.shared));
     let unannounced = Arc::default();
     task::spawn("tick", tick(Arc::clone(&core)));
     loop {
@@ -366,7 +364,7 @@ fn below_tls(stream: &Stall<TlsStream<TcpStream>>) -> Option<&TcpStream> {
     Some(stream.get_ref().get_ref().0)
 }
 
-fn limits(faults: &Faults) -> Limits {
+fn limits(shared: &Shared) -> Limits {
     let mut http1 = http1::Builder::new();
     http1
         .max_header_size(intake::HEAD_BYTES)
@@ -374,8 +372,8 @@ fn limits(faults: &Faults) -> Limits {
     Limits {
         http1,
         http2,
-        faults: faults.clone(),
-        lingers: Lingers::default(),
+        faults: shared.metrics.faults.clone(),
+        lingers: shared.lingers.clone(),
         head: HEADERS,
         close: None,
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use proxy_admin::clock;
+use proxy_admin::connection::Lingers;
 use proxy_admin::memory::Room;
 use proxy_core::table::Table;
 use proxy_ledger::{Agent, Ledger};
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) agent: Mutex<Option<Agent>>,
     pub(crate) proofs: Proofs,
     pub(crate) scans: Scans,
+    /// The turn of connections that are closed behind a refusal.
+    pub(crate) lingers: Lingers,
     sizes: Sizes,
     endpoints: Endpoints,
     live: ArcSwapOption<Live>,
@@ -74,6 +77,7 @@ impl Shared {
             agent: Mutex::new(agent),
             proofs: Proofs::default(),
             scans: Scans::new(config.threads),
+            lingers: Lingers::default(),
             sizes: Sizes::default(),
             endpoints: Endpoints::new(config.apis),
             live: ArcSwapOption::empty(),

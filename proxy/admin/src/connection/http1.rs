@@ -129,7 +129,11 @@ where
             Pause::Overdue => return Err(ConnectionError::Overdue),
             Pause::Stopped => {
                 Pin::new(&mut *connection).graceful_shutdown();
-                return close(connection, limits.close).await;
+                let rest = poll_fn(|cx| {
+                    activity.turn();
+                    Pin::new(&mut *connection).poll(cx)
+                });
+                return close(rest, limits.close).await;
             }
             Pause::Room => return Ok(()),
             Pause::Idle => {}

@@ -1,8 +1,8 @@
 //! Closed connections whose clients still send: what they send is read and thrown away for a while, or they
 //! would get a reset instead of the answer.
 //!
-//! It must cost others nothing: of all connections of a core one reads at a time, a little, and then the core
-//! is free for a moment. The others are held up by their windows.
+//! It must cost others nothing: of all connections of a process one reads at a time, a little, and then none
+//! for a moment. The others are held up by their windows.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -21,14 +21,14 @@ const MOST: usize = 64 << 20;
 /// The silence that ends it sooner.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// What one connection reads at its turn. With the pause behind it, some 150 MB/s for a core: a tenth of its
-/// time, and enough for 100 bodies of 30 MB within the longest time.
+/// What one connection reads at its turn. With the pause behind it some 150 MB/s: a tenth of a core for each of
+/// both ends, and 150 bodies of 30 MB within the longest time.
 const TURN: usize = 256 << 10;
 const PAUSE: Duration = Duration::from_millis(1);
 /// What is read at once.
 const PIECE: usize = 64 << 10;
 
-/// The turn of the closed connections of one core, and the place to which they read.
+/// The turn of the closed connections of a process, and the place to which they read.
 #[derive(Clone, Default)]
 pub struct Lingers(Arc<Mutex<Vec<u8>>>);
 

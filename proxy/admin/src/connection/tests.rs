@@ -353,3 +353,46 @@ async fn a_client_that_reads_nothing_leaves_little_of_its_answer_in_memory_and_e
     assert!(matches!(ended, Err(ConnectionError::Overdue)), "{ended:?}");
     assert!(began.elapsed() < LONGEST + PAUSE, "{:?}", began.elapsed());
 }
+
+#[tokio::test]
+async fn a_large_body_is_read_to_its_end_also_after_a_shutdown() {
+    const SIZE: usize = 8 << 20;
+    let (client, server) = duplex(256 << 10);
+    let (begun, mut begins) = mpsc::channel(1);
+    let (stop, shutdown) = shutdown::channel();
+    crate::task::spawn("connection under test", async move {
+        let limits = Limits {
+            http1: http1::Builder::new(),
+            http2: |_builder| (),
+            faults: Faults::default(),
+            lingers: Lingers::default(),
+            head: HEAD,
+            close: None,
+        };
+        let answer = move |request: Request<Incoming>, _leash| {
+            let begun = begun.clone();
+            async move {
+                begun.send(()).await.unwrap();
+                let body = http_body_util::BodyExt::collect(request.into_body()).await;
+                let size = body.unwrap().to_bytes().len();
+                Response::new(Full::new(Bytes::from(format!("{size} bytes"))))
+            }
+        };
+        let client = Accepted::unbudgeted(server);
+        let served = serve(client, Protocol::Http1, &limits, answer, |_| None, shutdown);
+        served.await.unwrap();
+    });
+    let (mut read, mut write) = tokio::io::split(client);
+    let head = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {SIZE}\r\n\r\n");
+    write.write_all(head.as_bytes()).await.unwrap();
+    begins.recv().await.unwrap();
+    stop.stop();
+    let sent = async { write.write_all(&vec![b'a'; SIZE]).await.unwrap() };
+    let mut answer = String::new();
+    let (_, read) = tokio::join!(sent, read.read_to_string(&mut answer));
+    read.unwrap();
+    assert!(
+        answer.ends_with(&format!("\r\n\r\n{SIZE} bytes")),
+        "{answer}"
+    );
+}
