@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use crate::error::ErrorEvent;
 use crate::json::{Cursor, member};
 use crate::member::Name;
 use crate::stream::{Grammar, Said};
@@ -18,6 +19,7 @@ pub(crate) static GRAMMAR: Grammar = Grammar {
     only_usage: is_only_usage,
     end: Some("[DONE]"),
     read_input: None,
+    error: ErrorEvent::Unnamed,
 };
 
 pub(crate) fn is_only_usage(data: &[u8]) -> bool {

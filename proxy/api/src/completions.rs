@@ -1,6 +1,7 @@
 //! What completions answer, the API before chat: the text stands in the choice itself.
 
 use crate::chat::{CHOICES, has_finish_reason, is_only_usage};
+use crate::error::ErrorEvent;
 use crate::json::Cursor;
 use crate::stream::{Grammar, Said};
 use crate::text::Text;
@@ -17,6 +18,7 @@ pub(crate) static GRAMMAR: Grammar = Grammar {
     only_usage: is_only_usage,
     end: Some("[DONE]"),
     read_input: None,
+    error: ErrorEvent::Unnamed,
 };
 
 fn event(data: &[u8], text: &mut Text) -> Said {

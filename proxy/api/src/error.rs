@@ -34,6 +34,26 @@ struct OpenAiError<'a> {
     code: &'static str,
 }
 
+/// The event of the Responses API. Its published schema has the error's members beside the type; the service
+/// sends them nested, and the SDKs raise on that alone.
+#[derive(Serialize)]
+struct NumberedError<'a> {
+    r#type: &'static str,
+    sequence_number: u64,
+    error: OpenAiError<'a>,
+}
+
+impl<'a> OpenAiError<'a> {
+    const fn new(code: Code, message: &'a str, param: Option<&'a str>) -> Self {
+        Self {
+            message,
+            r#type: openai_type(code),
+            param,
+            code: code.as_str(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct AnthropicBody<'a> {
     r#type: &'static str,
@@ -67,12 +87,7 @@ impl Dialect {
         // Strings and constants only: cannot fail.
         let written = match self {
             Self::OpenAi => serde_json::to_vec(&OpenAiBody {
-                error: OpenAiError {
-                    message,
-                    r#type: openai_type(code),
-                    param,
-                    code: code.as_str(),
-                },
+                error: OpenAiError::new(code, message, param),
             }),
             Self::Anthropic => serde_json::to_vec(&AnthropicBody {
                 r#type: "error",
@@ -86,17 +101,38 @@ impl Dialect {
         };
         written.unwrap_or_default()
     }
+}
 
-    /// The same as an event within a stream.
-    #[must_use]
-    pub fn error_event(self, code: Code, message: &str) -> Vec<u8> {
-        let mut event = match self {
-            Self::OpenAi => b"data: ".to_vec(),
-            Self::Anthropic => b"event: error\ndata: ".to_vec(),
+/// How the streams of an API say that they have failed. The SDKs raise on nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorEvent {
+    /// `data: {"error": ...}`, without a name.
+    Unnamed,
+    /// `event: error`, with the error in Anthropic's shape.
+    Typed,
+    /// `event: error`, with the error and the event's number in `OpenAI`'s shape.
+    Numbered,
+}
+
+impl ErrorEvent {
+    /// The whole event; `number` is its place in a stream of numbered events.
+    pub(crate) fn write(self, code: Code, message: &str, number: u64) -> Vec<u8> {
+        let (begin, data): (&[u8], _) = match self {
+            Self::Unnamed => (b"data: ", Dialect::OpenAi.error(code, message, None)),
+            Self::Typed => {
+                let data = Dialect::Anthropic.error(code, message, None);
+                (b"event: error\ndata: ", data)
+            }
+            Self::Numbered => {
+                let data = serde_json::to_vec(&NumberedError {
+                    r#type: "error",
+                    sequence_number: number,
+                    error: OpenAiError::new(code, message, None),
+                });
+                (b"event: error\ndata: ", data.unwrap_or_default())
+            }
         };
-        event.extend_from_slice(&self.error(code, message, None));
-        event.extend_from_slice(b"\n\n");
-        event
+        [begin, &data, b"\n\n"].concat()
     }
 }
 

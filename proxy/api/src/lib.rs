@@ -37,7 +37,7 @@ pub use api::{
 };
 pub use body::{Body, Bound, BoundName, Layout, Malformed, Member, Members, StreamOptions};
 pub use claims::{Claims, claims};
-pub use error::{Dialect, is_error, is_filtered};
+pub use error::{Dialect, ErrorEvent, is_error, is_filtered};
 pub use path::{BadParameter, encode, parameter};
 pub use pieces::Pieces;
 pub use prompt::{Media, Prompt, count, media};

@@ -2,6 +2,7 @@
 
 use proxy_core::names::Usage;
 
+use crate::error::ErrorEvent;
 use crate::json::{Cursor, member};
 use crate::stream::{Grammar, Said};
 use crate::text::Text;
@@ -17,6 +18,7 @@ pub(crate) static GRAMMAR: Grammar = Grammar {
     only_usage: |_data| false,
     end: None,
     read_input: Some(read_input),
+    error: ErrorEvent::Typed,
 };
 
 fn event(data: &[u8], text: &mut Text) -> Said {

@@ -1,5 +1,6 @@
 //! What responses answer: named events whose data says its own type, and one object at the end.
 
+use crate::error::ErrorEvent;
 use crate::json::{Cursor, member};
 use crate::stream::{Grammar, Said};
 use crate::text::Text;
@@ -15,6 +16,7 @@ pub(crate) static GRAMMAR: Grammar = Grammar {
     only_usage: |_data| false,
     end: None,
     read_input: None,
+    error: ErrorEvent::Numbered,
 };
 
 /// Every delta is what the model wrote, whatever it is a delta of: text, thoughts, arguments, code. The

@@ -9,9 +9,10 @@ use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
-use proxy_core::names::Usage;
+use proxy_core::names::{Code, Usage};
 
-use crate::error::has_error;
+use crate::error::{ErrorEvent, has_error};
+use crate::json::member;
 use crate::text::Text;
 use crate::usage::{InputReader, Reader, USAGE, answered_model};
 
@@ -46,6 +47,8 @@ pub struct Grammar {
     pub end: Option<&'static str>,
     /// Reads what an event before the last tells of the usage: its input is known, and its output is not.
     pub read_input: Option<InputReader>,
+    /// How its streams say that they have failed.
+    pub error: ErrorEvent,
 }
 
 /// What an event says.
@@ -196,6 +199,16 @@ impl Stream {
 
     fn says_failed(&self, data: &[u8]) -> bool {
         has_error(data) || (self.grammar.event)(data, &mut Text::default()).failed
+    }
+
+    /// The event by which the gateway ends a stream that broke off.
+    #[must_use]
+    pub fn error_event(&self, code: Code, message: &str) -> Vec<u8> {
+        let mut last = self.shown.last();
+        let number = last.find_map(|data| member(data, "sequence_number"));
+        let number = number.and_then(|number| std::str::from_utf8(number).ok()?.parse().ok());
+        let next = number.map_or(0, |number: u64| number.saturating_add(1));
+        self.grammar.error.write(code, message, next)
     }
 
     /// Output tokens by what went through, for a stream without usage; see [`Text::tokens`]. Of the events

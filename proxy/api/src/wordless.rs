@@ -1,5 +1,6 @@
 //! Answers without a word that a model wrote: vectors and images. Only their usage says what they cost.
 
+use crate::error::ErrorEvent;
 use crate::json::member;
 use crate::stream::{Grammar, Said};
 
@@ -14,4 +15,5 @@ pub(crate) static GRAMMAR: Grammar = Grammar {
     only_usage: |_data| false,
     end: None,
     read_input: None,
+    error: ErrorEvent::Unnamed,
 };

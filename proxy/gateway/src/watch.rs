@@ -245,7 +245,7 @@ impl Watch {
     }
 
     /// Settles an answer that broke off, or took too long. Returns what is left for the client: of a stream
-    /// an error event in its dialect.
+    /// the event by which its API reports an error.
     pub(crate) fn broken(
         &mut self,
         exchange: &mut Exchange,
@@ -259,7 +259,7 @@ impl Watch {
                 settle_stream(stream, exchange, now);
                 // A broken event before it must not swallow this one.
                 event.extend_from_slice(b"\n\n");
-                event.extend_from_slice(&exchange.record.dialect().error_event(code, why));
+                event.extend_from_slice(&stream.error_event(code, why));
                 exchange.record.passed(event.len());
                 exchange.end(code.as_str(), now);
                 Some(event.freeze())

@@ -1,6 +1,6 @@
 use proxy_core::names::Code;
 
-use super::{Dialect, is_error};
+use super::{Dialect, ErrorEvent, is_error};
 
 fn check(written: &[u8], expect: &str) {
     assert_eq!(std::str::from_utf8(written), Ok(expect));
@@ -19,14 +19,18 @@ fn each_dialect_has_its_own_shape() {
 }
 
 #[test]
-fn an_event_of_an_error_has_the_dialects_form() {
+fn an_event_of_an_error_has_the_form_of_its_api() {
     check(
-        &Dialect::OpenAi.error_event(Code::UpstreamFailed, "broke off"),
+        &ErrorEvent::Unnamed.write(Code::UpstreamFailed, "broke off", 7),
         "data: {\"error\":{\"message\":\"broke off\",\"type\":\"server_error\",\"param\":null,\"code\":\"upstream_failed\"}}\n\n",
     );
     check(
-        &Dialect::Anthropic.error_event(Code::UpstreamFailed, "broke off"),
+        &ErrorEvent::Typed.write(Code::UpstreamFailed, "broke off", 7),
         "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\",\"message\":\"broke off\",\"code\":\"upstream_failed\"}}\n\n",
+    );
+    check(
+        &ErrorEvent::Numbered.write(Code::UpstreamFailed, "broke off", 7),
+        "event: error\ndata: {\"type\":\"error\",\"sequence_number\":7,\"error\":{\"message\":\"broke off\",\"type\":\"server_error\",\"param\":null,\"code\":\"upstream_failed\"}}\n\n",
     );
 }
 

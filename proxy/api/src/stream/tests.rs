@@ -1,8 +1,9 @@
 use bytes::Bytes;
 use proptest::prelude::*;
+use proxy_core::names::Code;
 
 use super::{Ending, Stream};
-use crate::{chat, usage};
+use crate::{chat, responses, usage};
 
 const FILTER: &str = "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n";
 const ONE: &str =
@@ -212,6 +213,35 @@ fn the_ending_is_judged_by_the_events() {
     ] {
         check(&[fine, DONE], Ending::Complete);
     }
+}
+
+#[test]
+fn an_error_of_the_gateway_takes_the_next_number_of_the_stream() {
+    let error = |events: &[&str]| {
+        let mut stream = Stream::new(&responses::GRAMMAR, usage::response, false);
+        for event in events {
+            stream.push(Bytes::copy_from_slice(event.as_bytes()));
+        }
+        stream.finish();
+        let event = stream.error_event(Code::UpstreamFailed, "broke off");
+        String::from_utf8(event).expect("text")
+    };
+    let created =
+        "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0}\n\n";
+    let delta = "data: {\"type\":\"response.output_text.delta\",\"sequence_number\":41,\"delta\":\"a\"}\n\n";
+    let broken = "data: {\"type\":\"response.output_text.delta\",\"del";
+    for (events, number) in [
+        (&[][..], 0),
+        (&[created], 1),
+        (&[created, delta], 42),
+        (&[created, ": still here\n\n"], 1),
+        (&[created, delta, broken], 42),
+    ] {
+        let data = format!("data: {{\"type\":\"error\",\"sequence_number\":{number},\"error\":{{");
+        assert!(error(events).contains(&data), "{}", error(events));
+    }
+    let chat = chat_stream(true).error_event(Code::UpstreamFailed, "broke off");
+    assert!(chat.starts_with(b"data: {\"error\":{"));
 }
 
 #[test]

@@ -12,7 +12,8 @@ use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use proxy_admin::shutdown::{self, Trigger};
 use proxy_api::{
-    Answer, Api, Billing, Call, Dialect, Form, Grammar, Member, Said, Upstream, UsageRequest,
+    Answer, Api, Billing, Call, Dialect, ErrorEvent, Form, Grammar, Member, Said, Upstream,
+    UsageRequest,
 };
 use proxy_core::names::{Operation, Usage};
 use proxy_core::quota::Unit;
@@ -73,6 +74,7 @@ static TALES: Grammar = Grammar {
     only_usage: |_data| false,
     end: None,
     read_input: None,
+    error: ErrorEvent::Unnamed,
 };
 
 fn of_tale(data: &[u8], earlier: Option<Usage>) -> Option<Usage> {
