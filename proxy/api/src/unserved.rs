@@ -62,6 +62,12 @@ pub struct Other {
 /// The operation of a path, if some server of these APIs has it.
 pub(crate) fn named(path: &str) -> Option<Other> {
     let other = |operation, dialect| Some(Other { operation, dialect });
+    if ["/anthropic/v1", "/v1"]
+        .iter()
+        .any(|root| is_under(path, root, "messages/batches"))
+    {
+        return other(Operation::Batches.as_str(), Dialect::Anthropic);
+    }
     if is_below(path, "/anthropic") || is_below(path, "/v1/messages") {
         return other(Operation::Messages.as_str(), Dialect::Anthropic);
     }

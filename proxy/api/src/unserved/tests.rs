@@ -41,6 +41,13 @@ fn claude_has_its_own_shape() {
     ] {
         check(path, "Messages", Dialect::Anthropic);
     }
+    for path in [
+        "/anthropic/v1/messages/batches",
+        "/v1/messages/batches",
+        "/v1/messages/batches/msgbatch_1/results",
+    ] {
+        check(path, "Batches", Dialect::Anthropic);
+    }
 }
 
 #[test]
