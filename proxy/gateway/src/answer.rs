@@ -26,6 +26,8 @@ const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"tundish\"")
 
 /// Names a request in the answer and in the log.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Anthropic's name of it: its SDKs show no other.
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
@@ -189,6 +191,20 @@ pub(crate) fn show_warning(warning: Option<(&LimitName, u64)>, headers: &mut Hea
     }
 }
 
+/// Names a request in its answer, as the dialect's clients look for it. Returns the name that the backend gave
+/// it.
+pub(crate) fn name_request(
+    headers: &mut HeaderMap,
+    id: &HeaderValue,
+    dialect: Dialect,
+) -> Option<HeaderValue> {
+    let own = headers.insert(X_REQUEST_ID, id.clone());
+    match dialect {
+        Dialect::OpenAi => own,
+        Dialect::Anthropic => own.or(headers.insert(REQUEST_ID, id.clone())),
+    }
+}
+
 /// The whole answer to a refused request.
 pub(crate) fn error(
     refusal: &Refusal,
@@ -208,7 +224,7 @@ pub(crate) fn error(
         .or_else(of_code)
         .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
-    headers.insert(X_REQUEST_ID, request_id.clone());
+    name_request(headers, request_id, dialect);
     let allowed = methods(&refusal.allow);
     if !allowed.is_empty()
         && let Ok(allowed) = HeaderValue::from_str(&allowed)

@@ -18,7 +18,7 @@ use proxy_ledger::{Asking, Subject};
 use smallvec::SmallVec;
 
 use crate::aftermath;
-use crate::answer::{Refusal, X_REQUEST_ID, refuse, show_levels, show_warning};
+use crate::answer::{Refusal, name_request, refuse, show_levels, show_warning};
 use crate::credential::Shown;
 use crate::endpoint::{Place, Placed};
 use crate::exchange::Exchange;
@@ -33,7 +33,7 @@ use crate::upstream::{AnswerBody, Failed, Failure, Patience};
 use crate::watch::Watch;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// The `x-request-id` of the backend.
+/// The backend's own name of the request.
 const X_UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-tundish-upstream-request-id");
 /// Says that the rule lowered the bound of the request to this.
 const X_MAX_OUTPUT_TOKENS: HeaderName = HeaderName::from_static("x-tundish-max-output-tokens");
@@ -461,7 +461,7 @@ impl Sending<'_> {
         let (mut parts, body) = response.into_parts();
         let id = exchange.record.request_id.clone();
         // Ours stands in the log, so it is the one that the client gets.
-        let own = parts.headers.insert(X_REQUEST_ID, id);
+        let own = name_request(&mut parts.headers, &id, exchange.record.dialect());
         if let Some(detail) = &mut exchange.record.detail {
             detail.answered(&parts.headers, own.as_ref());
         }

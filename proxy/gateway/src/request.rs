@@ -24,7 +24,7 @@ use proxy_core::table::Rule;
 use proxy_core::tokens::Shape;
 use proxy_ledger::{Asking, Counters, Subject};
 
-use crate::answer::{self, Refusal, X_REQUEST_ID, refuse};
+use crate::answer::{self, Refusal, name_request, refuse};
 use crate::client;
 use crate::cors;
 use crate::credential::{self, Shown};
@@ -82,7 +82,8 @@ pub(crate) async fn handle(
     let refusal = match admitted {
         Ok(Admitted::Answered(mut answer)) => {
             let id = exchange.record.request_id.clone();
-            answer.headers_mut().insert(X_REQUEST_ID, id);
+            let dialect = dialect_of(exchange.record.api, &parts.headers);
+            name_request(answer.headers_mut(), &id, dialect);
             exchange.record.status = answer.status().as_u16();
             exchange.record.passed(size_for(&parts, answer.body()));
             let rule = exchange.record.rule.clone();
@@ -113,6 +114,8 @@ pub(crate) async fn handle(
     };
     let rule = exchange.record.rule.clone();
     let mut refusal = *refusal;
+    let dialect = || dialect_of(exchange.record.api, &parts.headers);
+    refusal.dialect = Some(refusal.dialect.unwrap_or_else(dialect));
     if !is_complete(&parts.headers, &mut body).await {
         if parts.version == Version::HTTP_2 {
             keep_unread(body);
@@ -293,11 +296,11 @@ impl<'a> Arrival<'a> {
         };
         match &found.api.answer {
             Answer::Models => {
-                let dialect = dialect_of(found.api, &parts.headers);
+                let dialect = dialect_of(Some(found.api), &parts.headers);
                 Ok(answered(models::list(&head.models(), dialect)))
             }
             Answer::Model => {
-                let dialect = dialect_of(found.api, &parts.headers);
+                let dialect = dialect_of(Some(found.api), &parts.headers);
                 head.model(found.model.as_deref().unwrap_or(""), dialect)
             }
             Answer::Backend(call) => {

@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header::HeaderName;
 use http::request::Parts;
-use proxy_api::{Api, Dialect, Found, Unserved, find};
+use proxy_api::{Answer, Api, Dialect, Found, Unserved, find};
 use proxy_core::names::Code;
 
 use crate::answer::{self, Refusal, refuse};
@@ -47,13 +47,13 @@ pub(crate) fn found(rows: &'static [Api], parts: &Parts) -> Result<Found, Box<Re
     })
 }
 
-/// The dialect of an answer. Lists of models have the same path in both, and only Anthropic's clients name a
-/// version in a header.
-pub(crate) fn dialect_of(api: &Api, headers: &HeaderMap) -> Dialect {
-    if headers.contains_key(ANTHROPIC_VERSION) {
-        Dialect::Anthropic
-    } else {
-        api.dialect
+/// The dialect of the gateway's own answer. Lists of models have the same path in both, and only Anthropic's
+/// clients name a version in a header; nor has a path of no row a dialect.
+pub(crate) fn dialect_of(api: Option<&Api>, headers: &HeaderMap) -> Dialect {
+    let of_backend = api.filter(|api| matches!(api.answer, Answer::Backend(_)));
+    match of_backend {
+        None if headers.contains_key(ANTHROPIC_VERSION) => Dialect::Anthropic,
+        _ => api.map_or(Dialect::OpenAi, |api| api.dialect),
     }
 }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use http::{HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use prometheus_client::registry::Registry;
 use proxy_api::Dialect;
 use proxy_core::names::Code;
@@ -9,7 +9,7 @@ use proxy_core::table::Table;
 use proxy_core::test_util::limit;
 use proxy_ledger::{Cause, EnforcedLimit, Level, Metrics, Refused, Spent};
 
-use super::{Refusal, error};
+use super::{Refusal, error, name_request};
 use crate::test_support::contents;
 
 fn refuse(refusal: &Refusal, id: &HeaderValue) -> Response<bytes::Bytes> {
@@ -43,6 +43,25 @@ fn headers(refusal: &Refusal) -> impl Fn(&str) -> Option<String> + use<> {
             .headers()
             .get(name)
             .map(|value| value.to_str().expect("text").to_owned())
+    }
+}
+
+#[test]
+fn anthropics_clients_find_the_request_id_under_their_own_name() {
+    let id = HeaderValue::from_static("ours");
+    let refusal = Refusal::new(Code::ModelNotFound, "why");
+    let answer = error(&refusal, Dialect::Anthropic, &id);
+    assert_eq!(answer.headers().get("request-id"), Some(&id));
+    assert_eq!(answer.headers().get("x-request-id"), Some(&id));
+    assert_eq!(refuse(&refusal, &id).headers().get("request-id"), None);
+
+    let of_backend = HeaderValue::from_static("req_1");
+    for name in ["request-id", "x-request-id"] {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, of_backend.clone());
+        let own = name_request(&mut headers, &id, Dialect::Anthropic);
+        assert_eq!(own.as_ref(), Some(&of_backend));
+        assert!(headers.values().all(|value| *value == id));
     }
 }
 

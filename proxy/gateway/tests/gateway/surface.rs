@@ -86,12 +86,55 @@ async fn an_operation_that_is_not_served_is_named_in_its_dialect() -> Result<()>
         error.pointer("/error/type"),
         Some(&json!("not_found_error"))
     );
+    assert_eq!(
+        error.pointer("/error/code"),
+        Some(&json!("operation_not_served"))
+    );
     let answer = bench.post("//v1/chat/completions", KEY, "{}").await?;
     ensure!(
         answer.status == 400 && answer.text().contains("double slash"),
         "{}",
         answer.text()
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_of_anthropic_is_answered_in_its_dialect_wherever_it_asks() -> Result<()> {
+    let bench = Bench::start(1, Vec::new())?;
+    let version = ("anthropic-version", "2023-06-01");
+    for (path, key, status) in [
+        ("/v1/models", "ann-key", 200),
+        ("/v1/models/none", "ann-key", 404),
+        ("/v1/models", "guessed", 401),
+        ("/v2/messages", "ann-key", 404),
+        ("/anthropic/v1/models", "ann-key", 200),
+    ] {
+        let answer = bench
+            .send("GET", path, &[("x-api-key", key), version])
+            .await?;
+        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(
+            answer.header("request-id"),
+            answer.header("x-request-id"),
+            "{path}"
+        );
+        let kind = answer.json::<Value>()?.pointer("/type").cloned();
+        let expect = (status != 200).then(|| json!("error"));
+        assert_eq!(kind, expect, "{path}: {}", answer.text());
+        let answer = bench.send("GET", path, &[("x-api-key", key)]).await?;
+        let is_anthropics = path.starts_with("/anthropic");
+        assert_eq!(
+            answer.header("request-id").is_some(),
+            is_anthropics,
+            "{path}"
+        );
+    }
+    // A row of a backend says it itself.
+    let answer = bench
+        .post("/v1/chat/completions", &[version, KEY[0]], "{}")
+        .await?;
+    assert_eq!((answer.status, answer.header("request-id")), (400, None));
     Ok(())
 }
 
