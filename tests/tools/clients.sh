@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the official client packages that end-to-end tests drive into a cache outside the tree, and
+# Installs the client packages that end-to-end tests drive into a cache outside the tree, and
 # prints its path on the last line of standard output: venv/bin/python and node_modules are below it.
 # Progress goes to standard error. Nothing is done when warm.
 #
@@ -43,9 +43,9 @@ flock 9
 # A venv points at the interpreter that made it, which an upgrade of the system may have removed.
 if [ ! -e "$out/ready" ] || ! "$out/venv/bin/python" -c '' 2>/dev/null; then
   rm -f "$out/ready"
-  say "installing openai, anthropic and azure-ai-inference for Python (1 of 2)"
+  say "installing the packages for Python (1 of 2)"
   install_python "$out" "$here/clients/requirements.lock"
-  say "installing openai for Node (2 of 2)"
+  say "installing the packages for Node (2 of 2)"
   cp "$here/clients/package.json" "$here/clients/package-lock.json" "$out/"
   (cd "$out" && npm ci --no-audit --no-fund --loglevel=error >&2)
   touch "$out/ready"

@@ -48,16 +48,39 @@ impl Quickstart {
         more: &[(&str, &str)],
         gateway_command: impl FnOnce(&Path) -> Command,
     ) -> Result<Self> {
+        let manifests = |folder: &Path, sim: &str| {
+            copy_manifests(folder, sim)?;
+            more.iter()
+                .try_for_each(|(name, text)| write_manifest(folder, name, text, sim))
+        };
+        Self::assemble(manifests, &[], gateway_command).await
+    }
+
+    /// The same programs with one file of manifests instead of the quickstart's, and more arguments for the
+    /// simulated Foundry.
+    ///
+    /// # Errors
+    /// See [`Quickstart::start`].
+    pub async fn with_manifests(text: &str, sim_arguments: &[&str]) -> Result<Self> {
+        let manifests = |folder: &Path, sim: &str| {
+            std::fs::create_dir(folder)?;
+            write_manifest(folder, "manifests.yaml", text, sim)
+        };
+        Self::assemble(manifests, sim_arguments, |program| Command::new(program)).await
+    }
+
+    async fn assemble(
+        write_manifests: impl FnOnce(&Path, &str) -> Result<()>,
+        sim_arguments: &[&str],
+        gateway_command: impl FnOnce(&Path) -> Command,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let [gateway, admin, sim] =
             [free_port()?, free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
         let manifests = folder.path().join("manifests");
-        copy_manifests(&manifests, &sim)?;
-        for (name, text) in more {
-            std::fs::write(manifests.join(name), text.replace(SIM, &sim))?;
-        }
+        write_manifests(&manifests, &sim)?;
         let mut command = Command::new(binary("foundry-sim")?);
-        command.args(["--listen", &sim]);
+        command.args(["--listen", &sim]).args(sim_arguments);
         let mut simulated = Process::spawn("foundry-sim", &mut command, folder.path())?;
         let [gateway_url, admin_url, sim_url] =
             [&gateway, &admin, &sim].map(|address| format!("http://{address}"));
@@ -91,6 +114,11 @@ impl Quickstart {
     pub fn chat_url(&self) -> String {
         format!("{}/v1/chat/completions", self.gateway)
     }
+}
+
+/// Writes a manifest, with the simulated Foundry at `sim`.
+fn write_manifest(folder: &Path, name: &str, text: &str, sim: &str) -> Result<()> {
+    Ok(std::fs::write(folder.join(name), text.replace(SIM, sim))?)
 }
 
 /// Copies the manifests of the quickstart to a new folder, with a simulated Foundry at `sim`.

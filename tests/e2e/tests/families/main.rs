@@ -1,0 +1,169 @@
+//! Every API through the gateway by the clients that its users have: the official SDKs and the frameworks on
+//! top of them, with their defaults. What they see is what the resource says without a gateway; what the
+//! gateway counts is what the resource bills, for each consumer and class of tokens.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tests_support::{Quickstart, eventually, http, paths, workspace};
+use tokio::task::JoinSet;
+
+const MANIFESTS: &str = include_str!("manifests.yaml");
+const LIMITS: &str = include_str!("limits.yaml");
+
+/// More time than any of the clients needs on a busy machine.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Answers with all classes of tokens, and the keys of the manifests; `direct` is for calls without a gateway.
+const SIM: &[&str] = &[
+    "--api-key=resource-key-of-search;resource-key-of-ads;direct",
+    "--deployment=gpt-5=gpt-5-2025-08-07,reasoning=7,cached=5",
+    "--deployment=claude-sonnet-5-5,reasoning=7,cached=5,cache_write=2",
+    "--deployment=text-embedding-3-large",
+    "--deployment=gpt-3.5-turbo-instruct",
+    "--deployment=gpt-image-2=gpt-image-2-2026-04-21",
+];
+
+/// A class of tokens: its name in the gateway's metric, in its log, and on the resource's bill.
+const CLASSES: [[&str; 3]; 5] = [
+    ["input", "input_tokens", "prompt_tokens"],
+    ["cached_input", "cached_input_tokens", "cached_tokens"],
+    ["cache_write", "cache_write_tokens", "cache_write_tokens"],
+    ["output", "output_tokens", "completion_tokens"],
+    ["reasoning", "reasoning_tokens", "reasoning_tokens"],
+];
+
+/// Runs a client of `tests/e2e/clients` to its end; its own checks decide. Returns how many passed.
+async fn run(script: &str, arguments: Vec<String>) -> Result<usize> {
+    let folder = paths::clients()?;
+    let python = folder.join("venv/bin/python");
+    let is_python = Path::new(script)
+        .extension()
+        .is_some_and(|kind| kind == "py");
+    let program = if is_python {
+        &python
+    } else {
+        Path::new("node")
+    };
+    let path = workspace().join("tests/e2e/clients").join(script);
+    let mut command = tokio::process::Command::new(program);
+    command.current_dir(&folder).arg(path).args(arguments);
+    // What the frameworks would send home.
+    command.env("LANGSMITH_TRACING", "false");
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    let output = tokio::time::timeout(LIMIT, command.kill_on_drop(true).output()).await??;
+    ensure!(
+        output.status.success(),
+        "{script}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let passed: Vec<String> = serde_json::from_slice(&output.stdout)?;
+    ensure!(!passed.is_empty(), "{script} checked nothing");
+    Ok(passed.len())
+}
+
+/// What the gateway has counted of a class for a consumer, by its metrics and by its log.
+async fn counted(quickstart: &Quickstart, consumer: &str, class: [&str; 3]) -> Result<[u64; 2]> {
+    let [label, field, _] = class;
+    let page = http::get(&format!("{}/metrics", quickstart.admin)).await?;
+    let labels = [
+        format!("consumer=\"{consumer}\""),
+        format!("token_type=\"{label}\""),
+    ];
+    let text = page.text();
+    let samples = text.lines().filter(|line| {
+        line.starts_with("tundish_tokens_total{") && labels.iter().all(|one| line.contains(one))
+    });
+    let metric = samples
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
+        .sum();
+    let log = quickstart.run.log();
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| line.get("consumer").and_then(Value::as_str) == Some(consumer));
+    let logged = lines
+        .filter_map(|line| line.get(field).and_then(Value::as_u64))
+        .sum();
+    Ok([metric, logged])
+}
+
+/// What the resource has billed of a class to a key.
+fn billed(bill: &Value, key: &str, class: [&str; 3]) -> u64 {
+    let digest = Sha256::digest(key.as_bytes());
+    let digits: String = digest
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let totals = bill
+        .get("keys")
+        .and_then(|keys| keys.get(format!("key-{digits}")));
+    let of_class = totals.and_then(|totals| totals.get(class[2]));
+    of_class.and_then(Value::as_u64).unwrap_or(0)
+}
+
+#[tokio::test]
+async fn every_client_sees_what_the_resource_says_and_every_token_is_counted() -> Result<()> {
+    let quickstart = Quickstart::with_manifests(MANIFESTS, SIM).await?;
+    let mut clients = JoinSet::new();
+    for (script, consumer) in [
+        ("families_openai.py", "search"),
+        ("families_anthropic.py", "search"),
+        ("families_frameworks.py", "ads"),
+        ("families_openai.mjs", "ads"),
+        ("families_ai.mjs", "ads"),
+    ] {
+        let key = format!("key-of-{consumer}");
+        let arguments = [&quickstart.gateway, &key, &quickstart.sim, "direct"];
+        clients.spawn(run(script, arguments.map(ToString::to_string).to_vec()));
+    }
+    let mut passed = 0;
+    while let Some(ended) = clients.join_next().await {
+        passed += ended??;
+    }
+
+    let bill: Value = http::get(&format!("{}/_sim/billed", quickstart.sim))
+        .await?
+        .json()?;
+    for consumer in ["search", "ads"] {
+        for class in CLASSES {
+            let on_bill = billed(&bill, &format!("resource-key-of-{consumer}"), class);
+            // The lines of requests come within a second.
+            let agree = async || {
+                let counted = counted(&quickstart, &format!("{consumer}/app"), class).await;
+                (counted.ok()? == [on_bill; 2]).then_some(())
+            };
+            let what = format!("{consumer}: {} is {on_bill} everywhere", class[0]);
+            eventually(&what, Duration::from_secs(10), agree)
+                .await
+                .with_context(|| bill.to_string())?;
+            println!("{passed} calls, {what}");
+            assert!(on_bill > 0, "{what}");
+        }
+    }
+    let page = http::get(&format!("{}/metrics", quickstart.admin)).await?;
+    let none = "tundish_settlements_total{kind=\"estimated\"} 0";
+    ensure!(page.text().lines().any(|line| line == none), "an estimate");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_error_is_the_class_that_clients_catch() -> Result<()> {
+    let manifests = [MANIFESTS, LIMITS].concat();
+    let quickstart = Quickstart::with_manifests(&manifests, SIM).await?;
+    let arguments = [
+        quickstart.gateway.as_str(),
+        "key-of-search",
+        &quickstart.sim,
+    ];
+    // One after the other: faults of the simulator are for all.
+    for script in ["families_errors.py", "families_errors.mjs"] {
+        let passed = run(script, arguments.map(ToOwned::to_owned).to_vec()).await?;
+        println!("{script}: {passed}");
+    }
+    Ok(())
+}
