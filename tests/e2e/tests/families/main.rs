@@ -118,8 +118,8 @@ async fn every_client_sees_what_the_resource_says_and_every_token_is_counted() -
         ("families_ai.mjs", "ads"),
     ] {
         let key = format!("key-of-{consumer}");
-        let arguments = [&quickstart.gateway, &key, &quickstart.sim, "direct"];
-        clients.spawn(run(script, arguments.map(ToString::to_string).to_vec()));
+        let arguments = [quickstart.gateway.as_str(), &key, &quickstart.sim, "direct"];
+        clients.spawn(run(script, arguments.map(str::to_owned).to_vec()));
     }
     let mut passed = 0;
     while let Some(ended) = clients.join_next().await {
@@ -162,7 +162,7 @@ async fn every_error_is_the_class_that_clients_catch() -> Result<()> {
     ];
     // One after the other: faults of the simulator are for all.
     for script in ["families_errors.py", "families_errors.mjs"] {
-        let passed = run(script, arguments.map(ToOwned::to_owned).to_vec()).await?;
+        let passed = run(script, arguments.map(str::to_owned).to_vec()).await?;
         println!("{script}: {passed}");
     }
     Ok(())
