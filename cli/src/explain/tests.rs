@@ -29,12 +29,12 @@ fn quickstart(question: &Question) -> Result<Explanation, String> {
 
 #[test]
 fn explains_the_quickstart_as_text() {
-    let question = question("intern", "gpt-4o");
+    let question = question("intern", "gpt-5");
     let shown = lines(&question, &quickstart(&question).expect("known"));
     let expected = [
-        "request   ChatCompletions of gpt-4o by default/intern on localhost",
+        "request   ChatCompletions of gpt-5 by default/intern on localhost",
         "route     default/chat, rule chat",
-        "reserves  10 input tokens, 20 output tokens, 225 micros",
+        "reserves  10 input tokens, 20 output tokens, 213 micros",
         "",
         "LIMIT                         UNIT         WINDOW  SUBJECT                  ASKS  REMAINING  ALLOWED  RESERVED  FITS",
         "default/fair-use/minute       Tokens       Minute  consumer=default/intern  30    100000     100000   0         yes",
@@ -42,7 +42,7 @@ fn explains_the_quickstart_as_text() {
         "default/interns/two-a-minute  Requests     Minute  consumer=default/intern  1     2          2        0         yes",
         "",
         "TIER  BACKEND          DEPLOYMENT  WEIGHT  SHARE  MICROS",
-        "0     default/foundry  gpt-4o      1       100%   225",
+        "0     default/foundry  gpt-5       1       100%   213",
         "",
         "admitted: every limit has room, and a backend serves it",
     ];
@@ -124,6 +124,6 @@ fn a_refusal_is_shown_with_its_code() {
 
 #[test]
 fn an_unknown_consumer_is_an_error_that_suggests_similar_names() {
-    let error = quickstart(&question("interm", "gpt-4o")).expect_err("unknown");
+    let error = quickstart(&question("interm", "gpt-5")).expect_err("unknown");
     assert!(error.contains("near it: default/intern"), "{error}");
 }

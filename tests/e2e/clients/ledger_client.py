@@ -49,7 +49,7 @@ async def call(turn):
 async def give_up(turn):
     """Times out before the answer of a backend that bills it."""
     client = clients[turn % len(clients)].with_options(timeout=0.25)
-    asked = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "slowly"}]}
+    asked = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "slowly"}]}
     try:
         await client.chat.completions.create(**asked)
         seen["answered in time"] += 1

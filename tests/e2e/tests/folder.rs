@@ -11,7 +11,7 @@ use tests_support::{Process, Quickstart, binary, eventually, free_port, http, wo
 const LIMIT: Duration = Duration::from_secs(20);
 
 async fn status(quickstart: &Quickstart) -> Result<u16> {
-    let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]});
+    let body = json!({"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}]});
     let key = [("api-key", "search-team-key")];
     let answer = http::post_json(&quickstart.chat_url(), &key, body.to_string()).await?;
     // The key is good; the quota is another matter.

@@ -62,7 +62,7 @@ impl Busy {
         run.wait_for_http(&format!("http://{admin}/readyz"), LIMIT)
             .await?;
         let mut call = TcpStream::connect(&listen)?;
-        let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]});
+        let body = json!({"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}]});
         let body = body.to_string();
         let head = format!(
             "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\napi-key: search-team-key\r\n\
@@ -344,12 +344,12 @@ async fn pages_of_the_admin_port_are_for_this_machine_or_a_token() -> Result<()>
         for path in ["/livez", "/metrics"] {
             assert_eq!(http::get(&format!("{far}{path}")).await?.status, 200);
         }
-        for path in ["/quota", "/explain?model=gpt-4o&consumer=intern"] {
+        for path in ["/quota", "/explain?model=gpt-5&consumer=intern"] {
             assert_eq!(http::get(&format!("{near}{path}")).await?.status, 200);
             let answer = http::get(&format!("{far}{path}")).await?;
             assert_eq!(answer.status, refused, "{}", answer.text());
         }
-        let explain = ["explain", "--model", "gpt-4o", "--consumer", "intern"];
+        let explain = ["explain", "--model", "gpt-5", "--consumer", "intern"];
         for command in [&["quota"][..], &explain] {
             let without = [command, &["--admin", &far]].concat();
             let with = [&without[..], &["--admin-token-file", token]].concat();

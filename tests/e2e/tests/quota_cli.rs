@@ -104,7 +104,7 @@ async fn quota_tells_what_was_used_to_the_token() -> Result<()> {
     assert_eq!(minute.get("counters"), Some(&json!(0)));
     let mut used = 0;
     for _ in 0..3 {
-        let answer = gateway.ask("search-team-key", "gpt-4o").await?;
+        let answer = gateway.ask("search-team-key", "gpt-5").await?;
         ensure!(answer.status == 200, "{}", answer.text());
         let body: Value = answer.json()?;
         used += number(Some(&body), "/usage/total_tokens").context("usage")?;
@@ -173,11 +173,11 @@ async fn what_is_forecast_is_what_a_request_then_gets() -> Result<()> {
         Ok(code.as_str().unwrap_or("ok").to_owned())
     };
     assert_eq!(
-        compare("search-team", "search-team-key", "gpt-4o").await?,
+        compare("search-team", "search-team-key", "gpt-5").await?,
         "ok"
     );
     assert_eq!(
-        compare("outsider", "outsider-key", "gpt-4o").await?,
+        compare("outsider", "outsider-key", "gpt-5").await?,
         "forbidden"
     );
     assert_eq!(
@@ -185,20 +185,20 @@ async fn what_is_forecast_is_what_a_request_then_gets() -> Result<()> {
         "model_not_found"
     );
     assert_eq!(
-        compare("default/intern", "intern-key", "gpt-4o").await?,
+        compare("default/intern", "intern-key", "gpt-5").await?,
         "ok"
     );
-    assert_eq!(compare("intern", "intern-key", "gpt-4o-mini").await?, "ok");
-    assert_eq!(
-        compare("intern", "intern-key", "gpt-4o").await?,
-        "rate_limited"
-    );
+    assert_eq!(compare("intern", "intern-key", "gpt-5-mini").await?, "ok");
     assert_eq!(
         compare("intern", "intern-key", "gpt-5").await?,
         "rate_limited"
     );
     assert_eq!(
-        compare("search-team", "search-team-key", "gpt-5").await?,
+        compare("intern", "intern-key", "gpt-none").await?,
+        "rate_limited"
+    );
+    assert_eq!(
+        compare("search-team", "search-team-key", "gpt-none").await?,
         "model_not_found"
     );
 
@@ -208,16 +208,16 @@ async fn what_is_forecast_is_what_a_request_then_gets() -> Result<()> {
 #[tokio::test]
 async fn asking_takes_nothing_and_a_folder_answers_as_a_fresh_gateway() -> Result<()> {
     let gateway = Gateway::start().await?;
-    let (_, first) = gateway.explain("search-team", "gpt-4o", "90000")?;
+    let (_, first) = gateway.explain("search-team", "gpt-5", "90000")?;
     assert_eq!(
         first.pointer("/verdict/admitted"),
         Some(&json!(true)),
         "{first}"
     );
-    let (_, again) = gateway.explain("search-team", "gpt-4o", "90000")?;
+    let (_, again) = gateway.explain("search-team", "gpt-5", "90000")?;
     let remaining = |told: &Value| number(Some(told), "/limits/0/remaining");
     assert_eq!(remaining(&first), remaining(&again));
-    let (exit, never) = gateway.explain("search-team", "gpt-4o", "100000")?;
+    let (exit, never) = gateway.explain("search-team", "gpt-5", "100000")?;
     assert_eq!(exit, Some(1));
     assert_eq!(
         never.pointer("/verdict/code"),
@@ -234,7 +234,7 @@ async fn asking_takes_nothing_and_a_folder_answers_as_a_fresh_gateway() -> Resul
     let asked = [
         "explain",
         "--model",
-        "gpt-4o",
+        "gpt-5",
         "--consumer",
         "intern",
         "--manifests",

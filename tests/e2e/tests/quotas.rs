@@ -32,7 +32,7 @@ async fn start() -> Result<Quickstart> {
     let quotas = quotas.replace("limit: 1000", "limit: 5");
     let quotas = quotas.replace("limit: 4000", "limit: 10");
     let route = fs::read_to_string(examples.join("quickstart/route.yaml"))?;
-    let route = route.replace("- name: foundry", "- {name: foundry, deployment: gpt-4o}");
+    let route = route.replace("- name: foundry", "- {name: foundry, deployment: gpt-5}");
     Quickstart::start(&[
         ("quotas.yaml", &quotas),
         ("route.yaml", &route),
@@ -87,7 +87,7 @@ async fn names_that_clients_make_up_share_the_amount_of_the_deployed_model() -> 
         assert!(refused.header("retry-after-ms").is_some());
     }
     // The deployment by its own name is the same model.
-    assert_eq!(ask(&gateway, "plain-key", "gpt-4o").await?.status, 429);
+    assert_eq!(ask(&gateway, "plain-key", "gpt-5").await?.status, 429);
 
     let page = tundish(&gateway, &["quota"])?;
     let of = |name: &str| -> Vec<(String, u64, Option<u64>)> {
@@ -102,7 +102,7 @@ async fn names_that_clients_make_up_share_the_amount_of_the_deployed_model() -> 
         });
         each.collect()
     };
-    let subject = |consumer| format!("consumer=default/{consumer} model=gpt-4o");
+    let subject = |consumer| format!("consumer=default/{consumer} model=gpt-5");
     assert_eq!(
         of("default/daily/day"),
         [
@@ -136,7 +136,7 @@ async fn names_that_clients_make_up_share_the_amount_of_the_deployed_model() -> 
 #[tokio::test]
 async fn an_amount_of_0_refuses_a_consumer_and_says_why() -> Result<()> {
     let gateway = start().await?;
-    let refused = ask(&gateway, "late-payer-key", "gpt-4o").await?;
+    let refused = ask(&gateway, "late-payer-key", "gpt-5").await?;
     assert_eq!(refused.status, 429);
     assert_eq!(refused.header("x-should-retry"), Some("false"));
     assert_eq!(refused.header("retry-after-ms"), None);
@@ -145,12 +145,12 @@ async fn an_amount_of_0_refuses_a_consumer_and_says_why() -> Result<()> {
         text.contains("an override of its AIQuota says so"),
         "{text}"
     );
-    assert_eq!(ask(&gateway, "plain-key", "gpt-4o").await?.status, 200);
+    assert_eq!(ask(&gateway, "plain-key", "gpt-5").await?.status, 200);
     // Its label is all that decides: without it the consumer has the usual amount, at once.
     let consumers = gateway.manifests().join("more.yaml");
     fs::write(&consumers, CONSUMERS.replace(": suspended", ": paying"))?;
     eventually("the consumer is served", LIMIT, async || {
-        let answer = ask(&gateway, "late-payer-key", "gpt-4o").await.ok()?;
+        let answer = ask(&gateway, "late-payer-key", "gpt-5").await.ok()?;
         (answer.status == 200).then_some(())
     })
     .await
@@ -173,7 +173,7 @@ async fn a_limit_warns_once_for_each_level_and_in_every_answer_above() -> Result
         "WARN",
         reached,
         "default/daily/day",
-        "consumer=default/plain model=gpt-4o",
+        "consumer=default/plain model=gpt-5",
     ] {
         assert!(line.contains(part), "{line}");
     }

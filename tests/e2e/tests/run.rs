@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 const LIMIT: Duration = Duration::from_secs(20);
 
 async fn ask(quickstart: &Quickstart, key: &str) -> Result<http::Answer> {
-    let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]});
+    let body = json!({"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}]});
     http::post_json(
         &quickstart.chat_url(),
         &[("api-key", key)],
@@ -26,7 +26,7 @@ async fn ask(quickstart: &Quickstart, key: &str) -> Result<http::Answer> {
 
 /// Runs a client of `tests/e2e/clients` and reads what it saw.
 async fn client(program: &Path, folder: &Path, script: &str, gateway: &str) -> Result<Value> {
-    let arguments = [gateway, "search-team-key", "intern-key", "gpt-4o"];
+    let arguments = [gateway, "search-team-key", "intern-key", "gpt-5"];
     script_of(program, folder, script, &arguments).await
 }
 
@@ -98,7 +98,15 @@ async fn the_python_sdk_works_unchanged() -> Result<()> {
     let seen = client(&python, &clients, "openai_client.py", &quickstart.gateway).await?;
     check_client(&seen, 5);
     assert_eq!(seen["usage_when_asked"].as_array().map(Vec::len), Some(1));
-    assert_eq!(seen["models"], json!(["gpt-4o", "gpt-4o-mini"]));
+    assert_eq!(
+        seen["models"],
+        json!([
+            "claude-sonnet-5-5",
+            "gpt-5",
+            "gpt-5-mini",
+            "text-embedding-3-large"
+        ])
+    );
 
     // What was counted is what Foundry billed, to the token. The older API version, which tells no
     // usage in streams, is the exception: one estimate, which is marked and not below the truth.
@@ -113,7 +121,7 @@ async fn the_python_sdk_works_unchanged() -> Result<()> {
         .filter(|line| line.starts_with("tundish_tokens_total") && line.contains("\"output\""))
         .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
         .sum();
-    let truth = billed["deployments"]["gpt-4o"]["completion_tokens"]
+    let truth = billed["deployments"]["gpt-5"]["completion_tokens"]
         .as_u64()
         .context("billed")?;
     assert!(
@@ -142,13 +150,13 @@ async fn the_ledger_and_the_bill_agree_to_the_token() -> Result<()> {
     // Without limits: a refused call is no entry in any ledger.
     let quickstart = Quickstart::start(&[("quota.yaml", "")]).await?;
     // One call in ten is answered later than its caller waits.
-    let slow = json!([{"deployment": "gpt-4o-mini", "delay_ms": 500}]);
+    let slow = json!([{"deployment": "gpt-5-mini", "delay_ms": 500}]);
     let faults = format!("{}/_sim/faults", quickstart.sim);
     http::request(::http::Method::PUT, &faults, &[], slow.to_string()).await?;
     let clients = paths::clients()?;
     let python = clients.join("venv/bin/python");
     let calls = CALLS.to_string();
-    let arguments = [&quickstart.gateway, "search-team-key", &calls, "gpt-4o"];
+    let arguments = [&quickstart.gateway, "search-team-key", &calls, "gpt-5"];
     let seen = script_of(&python, &clients, "ledger_client.py", &arguments).await?;
     eventually("every call is settled", LIMIT, async || {
         let metrics = http::get(&format!("{}/metrics", quickstart.admin))
@@ -290,7 +298,7 @@ async fn check_tells_file_line_field_and_fix_and_exits_with_1() -> Result<()> {
         .lines()
         .find(|line| line.contains("fuondry"))
         .context("told")?;
-    assert!(line.starts_with("route.yaml:17: error: "), "{line}");
+    assert!(line.starts_with("route.yaml:16: error: "), "{line}");
     assert!(line.contains("spec.rules[0].backendRefs[0].name"), "{line}");
     Ok(())
 }

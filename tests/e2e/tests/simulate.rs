@@ -37,7 +37,7 @@ async fn a_gateways_own_log_gives_the_denials_that_happened_and_a_tighter_quota_
 {
     let quickstart = Quickstart::start(&[]).await?;
     let (same, url) = (quickstart.manifests(), quickstart.chat_url());
-    let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]});
+    let body = json!({"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}]});
     let mut happened = Vec::new();
     for turn in 0..8 {
         let key = ["intern-key", "search-team-key"][turn % 2];
