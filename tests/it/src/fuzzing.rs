@@ -27,11 +27,16 @@ const DEPLOYMENT: &str = "a \"b\"\\c";
 pub type Check = fn(&[u8]);
 
 /// Every check, by the name of its target.
-pub const CHECKS: [(&str, Check); 12] = [
+pub const CHECKS: [(&str, Check); 17] = [
     ("request_body", request_body),
     ("form", form),
     ("prompt", prompt),
+    ("family_body", family_body),
     ("event_stream", event_stream),
+    ("completions_stream", completions_stream),
+    ("responses_stream", responses_stream),
+    ("messages_stream", messages_stream),
+    ("usage", usage),
     ("upstream_answer", upstream_answer),
     ("coding", coding),
     ("request_path", request_path),
@@ -42,14 +47,29 @@ pub const CHECKS: [(&str, Check); 12] = [
     ("duration", duration),
 ];
 
-/// The row of chat completions.
-fn chat() -> &'static Call {
-    let found = find(proxy_api::ROWS, &Method::POST, "/v1/chat/completions");
+/// The row of a path.
+fn call(path: &str) -> &'static Call {
+    let found = find(proxy_api::ROWS, &Method::POST, path);
     let call = found.ok().and_then(|found| match &found.api.answer {
         Answer::Backend(call) => Some(call),
         Answer::Models | Answer::Model => None,
     });
-    call.expect("chat is served by a backend")
+    call.expect("it is served by a backend")
+}
+
+/// The row of chat completions.
+fn chat() -> &'static Call {
+    call("/v1/chat/completions")
+}
+
+/// The rows that a backend answers.
+fn calls() -> Vec<&'static Call> {
+    let rows = proxy_api::ROWS.iter();
+    rows.filter_map(|row| match &row.answer {
+        Answer::Backend(call) => Some(call),
+        Answer::Models | Answer::Model => None,
+    })
+    .collect()
 }
 
 fn scan(data: &[u8]) -> Result<Body, Malformed> {
@@ -200,6 +220,7 @@ pub fn form(data: &[u8]) {
 struct Watched {
     bytes: Vec<u8>,
     usage: Option<Usage>,
+    input: Option<Usage>,
     model: Option<String>,
     /// By bytes, and by a vocabulary of letters.
     counted: [u64; 2],
@@ -207,8 +228,8 @@ struct Watched {
     done: bool,
 }
 
-fn watch(chunks: &[&[u8]], strip: bool) -> Watched {
-    let mut stream = Stream::new(chat().events, chat().read_usage, strip);
+fn watch(call: &Call, chunks: &[&[u8]], strip: bool) -> Watched {
+    let mut stream = Stream::new(call.events, call.read_usage, strip);
     let mut bytes = Vec::new();
     for chunk in chunks {
         bytes.extend_from_slice(&stream.push(Bytes::copy_from_slice(chunk)));
@@ -217,6 +238,7 @@ fn watch(chunks: &[&[u8]], strip: bool) -> Watched {
     Watched {
         bytes,
         usage: stream.usage(),
+        input: stream.input(),
         model: stream.model().map(str::to_owned),
         counted: [
             stream.counted_output(|_| None),
@@ -235,13 +257,41 @@ fn watch(chunks: &[&[u8]], strip: bool) -> Watched {
 /// # Panics
 /// The contract is broken.
 pub fn event_stream(data: &[u8]) {
+    stream_of(chat(), data);
+}
+
+/// The same of completions.
+///
+/// # Panics
+/// The contract is broken.
+pub fn completions_stream(data: &[u8]) {
+    stream_of(call("/v1/completions"), data);
+}
+
+/// The same of responses.
+///
+/// # Panics
+/// The contract is broken.
+pub fn responses_stream(data: &[u8]) {
+    stream_of(call("/v1/responses"), data);
+}
+
+/// The same of Anthropic's messages.
+///
+/// # Panics
+/// The contract is broken.
+pub fn messages_stream(data: &[u8]) {
+    stream_of(call("/v1/messages"), data);
+}
+
+fn stream_of(call: &Call, data: &[u8]) {
     let Some((&seed, stream)) = data.split_first() else {
         return;
     };
     let cut = chunks(stream, seed);
     for strip in [false, true] {
-        let whole = watch(&[stream], strip);
-        let pieces = watch(&cut, strip);
+        let whole = watch(call, &[stream], strip);
+        let pieces = watch(call, &cut, strip);
         assert_eq!(pieces, whole, "strip: {strip}, cut: {cut:?}");
         if !strip {
             assert!(
@@ -254,6 +304,76 @@ pub fn event_stream(data: &[u8]) {
             );
         }
     }
+}
+
+/// No part of a usage is larger than the whole, whatever an answer or an event says, and whatever was known
+/// before.
+///
+/// # Panics
+/// The contract is broken.
+pub fn usage(data: &[u8]) {
+    let known = Usage {
+        input_tokens: 7,
+        cached_input_tokens: 7,
+        ..Usage::default()
+    };
+    for call in calls() {
+        for earlier in [None, Some(known)] {
+            let Some(usage) = (call.read_usage)(data, earlier) else {
+                continue;
+            };
+            let of_input = [
+                usage.cached_input_tokens,
+                usage.cache_write_tokens,
+                usage.audio_input_tokens,
+                usage.image_input_tokens,
+            ];
+            assert!(of_input.iter().all(|part| *part <= usage.input_tokens));
+            let of_output = [
+                usage.reasoning_tokens,
+                usage.audio_output_tokens,
+                usage.image_output_tokens,
+            ];
+            assert!(of_output.iter().all(|part| *part <= usage.output_tokens));
+        }
+        // Whatever it is, it is counted.
+        call.counted_output(data, |_| None);
+    }
+}
+
+/// A body that the scanner of a row accepts is JSON, and so it is with the deployment's name and a bound put in,
+/// where the scanner finds them.
+///
+/// The first byte chooses the row.
+///
+/// # Panics
+/// The contract is broken.
+pub fn family_body(data: &[u8]) {
+    let Some((&place, data)) = data.split_first() else {
+        return;
+    };
+    let calls = calls();
+    let call = calls.get(usize::from(place) % calls.len().max(1));
+    let Some(call) = call.filter(|call| call.form == Form::Json) else {
+        return;
+    };
+    let bytes = Bytes::copy_from_slice(data);
+    let Ok(body) = call.scan(None, &bytes, false) else {
+        return;
+    };
+    serde_json::from_slice::<IgnoredAny>(data).expect("an accepted body is JSON");
+    assert!(body.prompts > 0 && body.texts > 0 && body.choices > 0);
+    let bound = call.output_bounds.first();
+    let edit = Edit {
+        model: Some(DEPLOYMENT),
+        default_bound: bound.map(|name| (*name, 9)),
+        ..Edit::default()
+    };
+    let edited = splice(&bytes, &body, edit).joined();
+    let again = call.scan(None, &edited, false);
+    let again = again.expect("an edited body is accepted");
+    assert_eq!(again.model.as_deref(), Some(DEPLOYMENT));
+    assert_eq!(again.max_output_tokens().is_some(), bound.is_some());
 }
 
 /// Splits into pieces of 1 to 16 bytes: SplitMix64's increments, seeded.

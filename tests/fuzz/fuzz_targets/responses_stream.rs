@@ -1,0 +1,4 @@
+//! Streams of responses, in any cut.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tests_it::fuzzing::responses_stream(data));
