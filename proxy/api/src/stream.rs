@@ -354,7 +354,7 @@ impl Stream {
         }
         // An error among the last events is found at the end.
         self.failed |= data.starts_with(b"{\"error\"") && has_error(&data)
-            || !one_line && name_of(event) == Some(b"error");
+            || !one_line && !data.is_empty() && name_of(event) == Some(b"error");
         self.shown.keep(&data);
         if self.model_within > 0 && self.model.is_none() {
             self.model_within -= 1;
