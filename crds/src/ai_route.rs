@@ -170,6 +170,20 @@ pub struct RouteRule {
     /// tokens or money: `Deny` answers 403, `Allow` serves them and counts none. Default: Deny.
     #[serde(default, skip_serializing_if = "is_default")]
     pub unmetered: Unmetered,
+    /// Whether answers carry the headers by which a backend names its region, deployment and load,
+    /// such as `x-ms-region`. The access log names the deployment in any case. Default: Hide.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub backend_headers: BackendHeaders,
+}
+
+/// What happens to the headers by which a backend names its region, deployment and load.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendHeaders {
+    /// Clients do not see them.
+    #[default]
+    Hide,
+    /// Clients get them as they came.
+    Show,
 }
 
 /// What happens to operations whose cost cannot be metered.

@@ -80,6 +80,7 @@ pub fn rule(name: &str, targets: Vec<Target>) -> Rule {
         request_timeout: None,
         first_token_timeout: None,
         allows_unmetered: false,
+        shows_backend: false,
     }
 }
 

@@ -253,6 +253,7 @@ fn rule(out: &mut String, rule: &Rule) {
         request_timeout,
         first_token_timeout,
         allows_unmetered,
+        shows_backend,
     } = rule;
     line(out, 1, format_args!("rule {name}"));
     for alternative in matches {
@@ -279,6 +280,9 @@ fn rule(out: &mut String, rule: &Rule) {
             2,
             format_args!("output tokens: default {default:?}, max {max:?}"),
         );
+    }
+    if *shows_backend {
+        line(out, 2, format_args!("headers of backends"));
     }
     if *allows_unmetered {
         line(out, 2, format_args!("unmetered operations"));

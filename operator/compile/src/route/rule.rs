@@ -96,6 +96,7 @@ pub(super) fn compile(
         retry,
         request_timeout: Some(request.as_std()),
         first_token_timeout: first_token.map(crds::Duration::as_std),
+        shows_backend: declared.backend_headers == crds::BackendHeaders::Show,
         allows_unmetered: declared.unmetered == crds::Unmetered::Allow,
     };
     judge_bounds(&rule, route, references.backends, &field, findings);

@@ -157,6 +157,8 @@ pub struct Rule {
     pub first_token_timeout: Option<Duration>,
     /// Whether an operation whose cost cannot be metered is served where a limit counts tokens or money.
     pub allows_unmetered: bool,
+    /// Whether answers carry the headers by which a backend names its region, deployment and load.
+    pub shows_backend: bool,
 }
 
 /// The bounds on output tokens that a rule sets.

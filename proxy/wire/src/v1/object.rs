@@ -109,6 +109,8 @@ struct Rule {
     first_token_timeout_ms: Option<Millis>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unmetered: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    shows_backend: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -336,6 +338,7 @@ impl From<&table::Rule> for Rule {
             request_timeout_ms: rule.request_timeout.map(Millis),
             first_token_timeout_ms: rule.first_token_timeout.map(Millis),
             unmetered: rule.allows_unmetered,
+            shows_backend: rule.shows_backend,
         }
     }
 }
@@ -366,6 +369,7 @@ impl Rule {
             request_timeout: self.request_timeout_ms.map(|millis| millis.0),
             first_token_timeout: self.first_token_timeout_ms.map(|millis| millis.0),
             allows_unmetered: self.unmetered,
+            shows_backend: self.shows_backend,
         }
     }
 }

@@ -118,6 +118,7 @@ fn rule(index: usize, entry: &Value) -> Rule {
         request_timeout: None,
         first_token_timeout: None,
         allows_unmetered: false,
+        shows_backend: false,
     }
 }
 
