@@ -11,6 +11,7 @@ use proxy_core::names::Code;
 use proxy_core::quota::{LimitName, Wait};
 use proxy_ledger::{Cause, Levels, Refused, Spent};
 use rand::RngExt;
+use smallvec::SmallVec;
 
 #[cfg(test)]
 mod tests;
@@ -177,6 +178,26 @@ pub(crate) fn show_levels(levels: &Levels, headers: &mut HeaderMap) {
             }
             start = end;
         }
+    }
+}
+
+/// Removes the headers by which a backend names its region, deployment and load. An owner of a route may move
+/// it without a notice to clients.
+pub(crate) fn hide_backend(headers: &mut HeaderMap) {
+    let names = |name: &&HeaderName| {
+        let name = name.as_str();
+        match name {
+            "x-ms-region"
+            | "x-ms-deployment-name"
+            | "x-ms-served-model"
+            | "azureml-model-session"
+            | "azure-openai-deployment-utilization" => true,
+            _ => name.starts_with("x-ms-spillover-") || name.starts_with("ms-azureml-"),
+        }
+    };
+    let hidden: SmallVec<[HeaderName; 4]> = headers.keys().filter(names).cloned().collect();
+    for name in hidden {
+        headers.remove(name);
     }
 }
 

@@ -18,7 +18,7 @@ use proxy_ledger::{Asking, Subject};
 use smallvec::SmallVec;
 
 use crate::aftermath;
-use crate::answer::{Refusal, name_request, refuse, show_levels, show_warning};
+use crate::answer::{Refusal, hide_backend, name_request, refuse, show_levels, show_warning};
 use crate::credential::Shown;
 use crate::endpoint::{Place, Placed};
 use crate::exchange::Exchange;
@@ -467,6 +467,9 @@ impl Sending<'_> {
         }
         if let Some(own) = own {
             parts.headers.insert(X_UPSTREAM_REQUEST_ID, own);
+        }
+        if !self.declared.shows_backend {
+            hide_backend(&mut parts.headers);
         }
         show_levels(&exchange.levels(), &mut parts.headers);
         show_warning(exchange.warning(), &mut parts.headers);

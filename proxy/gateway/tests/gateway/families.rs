@@ -7,7 +7,7 @@ use proxy_core::quota::Unit;
 use proxy_core::table::{Backend, Contents};
 use proxy_core::test_util::deployment;
 use serde_json::{Value, json};
-use tests_foundry::{Config, Sim};
+use tests_foundry::{Config, Fault, Sim};
 
 use crate::bench::{Bench, at, minute, routed};
 
@@ -263,6 +263,41 @@ async fn each_dialect_lists_the_models_in_its_own_shape() -> Result<()> {
         let ids = answer["data"].as_array().context("a list")?.iter();
         let ids: Vec<_> = ids.filter_map(|one| one["id"].as_str()).collect();
         ensure!(ids.contains(&"claude-sonnet-5-5"), "{path}: {ids:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_backend_is_named_only_where_the_rule_says_so() -> Result<()> {
+    let named = [
+        ("x-ms-region", "East US 2"),
+        ("x-ms-deployment-name", "gpt-5-ptu"),
+        ("x-ms-spillover-from-gpt-5-ptu", "true"),
+        ("azure-openai-deployment-utilization", "37.5%"),
+    ];
+    for shows in [false, true] {
+        let sim = sim()?;
+        sim.faults(vec![Fault {
+            headers: named
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            ..Fault::default()
+        }])?;
+        let mut contents = contents(&sim, None);
+        for rule in rules(&mut contents) {
+            rule.shows_backend = shows;
+        }
+        let bench = Bench::of(vec![sim], contents)?;
+        let body = json!({"model": "gpt-5", "input": "Say something"}).to_string();
+        let answer = bench.post("/v1/responses", KEY, &body).await?;
+        ensure!(answer.status == 200, "{}", answer.text());
+        for (name, value) in named {
+            assert_eq!(answer.header(name), shows.then_some(value), "{name}");
+        }
+        assert!(
+            answer.header("apim-request-id").is_some(),
+            "support asks for it"
+        );
     }
     Ok(())
 }
