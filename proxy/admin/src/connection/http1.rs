@@ -101,8 +101,7 @@ where
             if asked.is_requested() {
                 return Poll::Ready(Pause::Stopped);
             }
-            activity.turn();
-            if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
+            if let Poll::Ready(ended) = activity.turn(|| Pin::new(&mut *connection).poll(cx)) {
                 return Poll::Ready(Pause::Ended(ended));
             }
             // Once is enough: it wakes the same task, which asks above.
@@ -129,10 +128,7 @@ where
             Pause::Overdue => return Err(ConnectionError::Overdue),
             Pause::Stopped => {
                 Pin::new(&mut *connection).graceful_shutdown();
-                let rest = poll_fn(|cx| {
-                    activity.turn();
-                    Pin::new(&mut *connection).poll(cx)
-                });
+                let rest = poll_fn(|cx| activity.turn(|| Pin::new(&mut *connection).poll(cx)));
                 return close(rest, limits.close).await;
             }
             Pause::Room => return Ok(()),

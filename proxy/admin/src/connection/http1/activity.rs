@@ -76,9 +76,10 @@ impl Activity {
         Running(Arc::clone(self))
     }
 
-    /// The connection has its turn.
-    pub(super) fn turn(&self) {
+    /// Polls the connection, which has its turn.
+    pub(super) fn turn<T>(&self, poll: impl FnOnce() -> T) -> T {
         self.allowance.store(TURN, Ordering::Relaxed);
+        poll()
     }
 
     /// Whether more of a body may be read at this turn.
