@@ -378,6 +378,13 @@ async fn two_hundred_bodies_of_30_mb_at_once_stay_within_the_limit() -> Result<(
     println!("{ROUNDS} rounds took {:?}", began.elapsed());
     let under = probe.end().await?;
     stage.judge("200 bodies", &quiet, &under)?;
+    // What the machine itself costs beside such clients is what a bare server takes.
+    let [half, before] = [&under, &quiet].map(|took| share(&took.gateway, 50));
+    let most = (before + share(&under.bare, 50)) * 2;
+    ensure!(
+        half <= most,
+        "small requests wait: {half:?}, {most:?} at most"
+    );
     let answers: Vec<&Answer> = answers.iter().flatten().collect();
     let with = |status: u16| answers.iter().filter(move |answer| answer.status == status);
     let served = with(200).count();
