@@ -104,11 +104,7 @@ def refusals(of):
 def unserved():
     client, claude = OfOpenAi(key).client, OfAnthropic(key).client
     for name, code, call in [
-        (
-            "speech",
-            "operation_not_served",
-            lambda: client.audio.speech.create(model="tts", input="x", voice="alloy"),
-        ),
+        ("vector stores", "operation_not_served", lambda: client.vector_stores.list()),
         ("files", "operation_not_served", lambda: client.files.list()),
         ("moderations", "operation_not_served", lambda: client.moderations.create(input="x")),
         # The operation is served, and not this path of it.
@@ -116,6 +112,10 @@ def unserved():
     ]:
         error = raised(f"openai: {name}", openai.NotFoundError, call)
         assert error.code == code and error.request_id, error
+    # A limit of the consumer counts tokens, and speech tells none.
+    speech = lambda: client.audio.speech.create(model="gpt-5", input="x", voice="alloy")
+    error = raised("openai: speech", openai.PermissionDeniedError, speech)
+    assert error.code == "unmetered" and error.request_id, error
     error = raised("anthropic: batches", anthropic.NotFoundError, lambda: claude.messages.batches.list())
     assert OfAnthropic.code(error) == "operation_not_served" and error.request_id, error
     for member in ({"background": True}, {"previous_response_id": "resp_1"}, {"conversation": "conv_1"}):

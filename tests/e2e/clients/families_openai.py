@@ -113,6 +113,17 @@ def sync_clients():
             named(name, same(name, call, client, direct))
 
 
+def speech():
+    """Tells no usage: `key-of-sound` has no limit in tokens."""
+    spoken = {"model": "gpt-4o-mini-tts", "input": "Hello there", "voice": "alloy"}
+    for client_name, client, direct in CLIENTS:
+        client = client.with_options(api_key="key-of-sound")
+        call = lambda c: c.audio.speech.create(**spoken).read().hex()
+        sound = same(f"{client_name}: speech", call, client, direct)
+        assert len(sound) == 2 * 960, sound
+        passed.append(f"{client_name}: speech")
+
+
 def conversation():
     """Without stored state: the client sends what was said before."""
     for client_name, client, _ in CLIENTS:
@@ -149,6 +160,7 @@ async def async_clients():
 
 
 sync_clients()
+speech()
 conversation()
 lists()
 asyncio.run(async_clients())

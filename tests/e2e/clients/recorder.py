@@ -102,7 +102,7 @@ def check(name, result, answers, expected, expected_answers):
     assert len(answers) == len(expected_answers) > 0, name
     for got, want in zip(answers, expected_answers):
         assert got.status == want.status == 200, (name, got.status, want.status, got.body)
-        body, direct = (NO_USAGE.sub("", masked(one.body.decode())) for one in (got, want))
+        body, direct = (NO_USAGE.sub("", masked(one.body.decode(errors="replace"))) for one in (got, want))
         assert body == direct, (name, differ(body, direct))
         missing = set(want.headers) - set(got.headers)
         missing = [header for header in missing if not NOT_OF_ANSWER.fullmatch(header)]
