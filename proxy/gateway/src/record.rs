@@ -9,7 +9,7 @@ use proxy_api::{Api, Dialect};
 use proxy_core::auth::Caller;
 use proxy_core::names::Usage;
 use proxy_core::quota::LimitName;
-use proxy_core::tokens::Shape;
+use proxy_core::tokens::{Shape, is_reasoning};
 use proxy_ledger::Settled;
 
 use crate::access::{Attempt, Entry};
@@ -145,6 +145,25 @@ impl Record {
     pub(crate) fn deployed_model(&self) -> Option<&str> {
         let place = self.place.as_ref()?;
         Some(&place.declared.deployment.model)
+    }
+
+    /// The output of an answer that told no usage, by the tokens that it has shown. Reasoning is billed and not
+    /// shown: it counts as much as other answers of the rule and model have, all but one in twenty. Before any
+    /// is known, a model that reasons counts as it was reserved.
+    pub(crate) fn with_reasoning(&self, shown: u64) -> u64 {
+        let choices = self.shape.choices.max(1);
+        let rule = self.rule.as_ref().zip(self.model.as_ref());
+        let observed = rule.and_then(|(rule, model)| rule.sizes.expected(model).reasoning_tokens);
+        let all = match (observed, self.held) {
+            (Some(reasoning), _) => shown.saturating_add(reasoning.saturating_mul(choices)),
+            (None, Some(held)) if self.deployed_model().is_some_and(is_reasoning) => {
+                held.output_tokens
+            }
+            (None, _) => shown,
+        };
+        // The client's bound counts both.
+        let bound = self.shape.max_output_tokens.unwrap_or(u64::MAX);
+        all.min(bound.saturating_mul(choices)).max(shown)
     }
 
     /// Whether the answer can have used as much. A backend that counts wrong must not lock a consumer out for years.

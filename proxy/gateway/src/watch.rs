@@ -217,7 +217,10 @@ impl Watch {
                     None if call.events.answer.is_none() => exchange.unknown(0, now),
                     None => match call.counted_output(&whole, counter(exchange)) {
                         0 => exchange.unknown(kept.size, now),
-                        shown => exchange.estimated(shown, now),
+                        shown => {
+                            let all = exchange.record.with_reasoning(shown);
+                            exchange.estimated(all, now);
+                        }
                     },
                 }
                 "ok"
@@ -335,8 +338,9 @@ fn shown(stream: &Stream, exchange: &Exchange) -> u64 {
     }
 }
 
-/// By what a stream has shown, and the input that it told, if it did.
+/// By what a stream has shown and may have thought, and the input that it told, if it did.
 fn settle_shown(stream: &Stream, shown: u64, exchange: &mut Exchange, now: Instant) {
+    let shown = exchange.record.with_reasoning(shown);
     match stream.input() {
         Some(input) if exchange.record.can_be(input) => {
             let output_tokens = shown.max(input.output_tokens);

@@ -48,6 +48,8 @@ pub struct Expected {
     pub input_per_mille: Option<u64>,
     /// Input tokens counted in the request itself; they replace any ratio.
     pub input_tokens: Option<u64>,
+    /// Output tokens of one answer that its provider bills as reasoning, and does not show.
+    pub reasoning_tokens: Option<u64>,
     /// The longest recent answer to a request without a bound, as a bound that is forgotten slowly.
     pub longest_output: Option<u64>,
     /// The most that its model answers at once; a hold is not above it.

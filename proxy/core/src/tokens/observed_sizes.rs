@@ -2,7 +2,7 @@
 //! fixed hold of 512 tokens starves callers whose answers have 16.
 //!
 //! Refuses to be a mean, which would be too little for half of all requests. Words: a
-//! [`Distribution`] counts values, [`ObservedSizes`] keeps two of them for one kind of request.
+//! [`Distribution`] counts values, [`ObservedSizes`] keeps two or three of them for one kind of request.
 
 use super::estimate::{Expected, Shape};
 use crate::names::Usage;
@@ -127,6 +127,8 @@ fn largest_of(octave: usize, step: usize) -> u64 {
 pub struct ObservedSizes {
     output: Distribution,
     per_mille: Distribution,
+    /// Made by the first answer with reasoning: most models have none.
+    reasoning: Option<Box<Distribution>>,
     expected: Expected,
 }
 
@@ -135,6 +137,7 @@ impl ObservedSizes {
     ///
     /// Its output counts only if the client set no bound: what a bound cut off is unknown.
     pub fn observe(&mut self, shape: Shape, usage: Usage) {
+        self.observe_reasoning(shape, usage.reasoning_tokens);
         if shape.max_output_tokens.is_none() {
             let choices = shape.choices.max(1);
             let output = usage.output_tokens.div_ceil(choices);
@@ -152,6 +155,17 @@ impl ObservedSizes {
             self.expected.input_per_mille =
                 known(&self.per_mille).map(|n| n.clamp(*PER_MILLE.start(), *PER_MILLE.end()));
         }
+    }
+
+    fn observe_reasoning(&mut self, shape: Shape, tokens: u64) {
+        if tokens == 0 && self.reasoning.is_none() {
+            self.expected.reasoning_tokens = Some(0);
+            return;
+        }
+        let reasoning = self.reasoning.get_or_insert_default();
+        reasoning.observe(tokens.div_ceil(shape.choices.max(1)));
+        // Too much from a few answers rather than too little: see who reads it.
+        self.expected.reasoning_tokens = known(reasoning).or_else(|| reasoning.quantile(1_000));
     }
 
     /// What to expect of the next request.

@@ -6,11 +6,13 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
 use proxy_core::quota::Unit;
+use proxy_core::table::Backend;
+use proxy_core::test_util::deployment;
 use serde_json::{Value, json};
 use tests_foundry::{Config, Fault};
 use tests_support::http;
 
-use crate::bench::{Bench, chat, minute};
+use crate::bench::{Bench, at, chat, minute, routed, sims};
 
 /// So wide that nothing is refused.
 const WIDE: u64 = 100_000_000;
@@ -205,5 +207,44 @@ async fn callers_who_leave_at_any_moment_are_settled_once() -> Result<()> {
     );
     let settled = bench.tokens("input") + bench.tokens("output");
     assert_eq!(bench.used(), (settled, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_counts_the_reasoning_of_other_answers() -> Result<()> {
+    let config = Config {
+        deployments: vec!["gpt-4o-mini=gpt-5-2025-08-07,reasoning=60".parse()?],
+        ..Config::default()
+    };
+    let sims = sims(1, &config)?;
+    let backend = Backend {
+        deployments: vec![deployment("gpt-4o-mini", "gpt-5")],
+        ..at(&sims[0].url())
+    };
+    let bench = Bench::of(sims, routed(vec![backend], Vec::new()))?;
+    let mut seen = 0;
+    let mut ask = async |body: Value, cut_after_chunks| -> Result<u64> {
+        bench.sims[0].faults(vec![Fault {
+            cut_after_chunks,
+            ..Fault::default()
+        }])?;
+        let is_whole = bench.ask(&body).await.is_ok();
+        ensure!(is_whole == cut_after_chunks.is_none(), "{body}");
+        bench.quiet().await?;
+        let before = std::mem::replace(&mut seen, bench.tokens("output"));
+        Ok(seen - before)
+    };
+    let bounded = |bound: u64| {
+        let mut body = chat(true);
+        body["max_completion_tokens"] = json!(bound);
+        body
+    };
+    // Before anything is known, as it was reserved.
+    assert_eq!(ask(bounded(40), Some(5)).await?, 40);
+    assert_eq!(ask(chat(false), None).await?, 60 + 16, "as measured");
+    let output = ask(chat(true), Some(5)).await?;
+    assert!((60 + 1..60 + 16).contains(&output), "{output}");
+    assert_eq!(ask(bounded(61), Some(5)).await?, 61, "the client's bound");
+    assert_eq!(bench.settlements(), [1, 3, 0]);
     Ok(())
 }

@@ -15,8 +15,18 @@ mod tricks;
 const MANIFESTS: &str = include_str!("manifests.yaml");
 /// What each holder of a key may use in all, as the manifests have it.
 const LIMIT: u64 = 12_000;
-/// Answers without a bound have 120 tokens, one each millisecond.
-const SIM: &[&str] = &["--completion-tokens=120", "--token-interval=1ms"];
+/// Answers without a bound have 120 tokens, one each millisecond, and some models think before.
+const SIM: &[&str] = &[
+    "--completion-tokens=120",
+    "--token-interval=1ms",
+    "--deployment=gpt-5=gpt-5-2025-08-07",
+    "--deployment=gpt-5.5=gpt-5.5-2026-04-23,reasoning=60",
+    "--deployment=claude-sonnet-5-5",
+    "--deployment=claude-opus-5-5,reasoning=60",
+    "--deployment=text-embedding-3-large",
+    "--deployment=gpt-3.5-turbo-instruct",
+    "--deployment=gpt-image-2=gpt-image-2-2026-04-21",
+];
 
 /// How many calls a trick makes at once, and how often. Together they ask for more than the limit.
 const AT_ONCE: usize = 13;
@@ -195,6 +205,11 @@ async fn play(tricks: Vec<Trick>) -> Result<()> {
 #[tokio::test]
 async fn a_client_that_leaves_pays_for_what_it_took() -> Result<()> {
     play(tricks::left_streams()).await
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_pays_for_thoughts_that_it_did_not_see() -> Result<()> {
+    play(tricks::left_thoughts()).await
 }
 
 #[tokio::test]

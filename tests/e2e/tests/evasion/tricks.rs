@@ -102,6 +102,30 @@ pub(crate) fn left_streams() -> Vec<Trick> {
     tricks
 }
 
+/// Streams of models that think, left after their first words: the resource bills thoughts that no event shows.
+/// At first the gateway has seen no usage of such a model, then one answer in four tells it. Claude thinks only if it
+/// is asked to, so nothing is assumed of it before.
+pub(crate) fn left_thoughts() -> Vec<Trick> {
+    let mut tricks = Vec::new();
+    for (api, path, body, delta) in streams() {
+        let model = match api {
+            "chat" | "responses" => "gpt-5.5",
+            "messages" => "claude-opus-5-5",
+            _ => continue,
+        };
+        let whole = with(body, &json!({"model": model}));
+        let left = with(whole.clone(), &json!({"stream": true}));
+        let leaves = Leaves::After(delta, 1);
+        let name = format!("{api}-thoughts");
+        if api != "messages" {
+            tricks.push(trick(&name, path, std::slice::from_ref(&left), leaves));
+        }
+        let bodies = [whole, left.clone(), left.clone(), left];
+        tricks.push(trick(&format!("{name}-known"), path, &bodies, leaves));
+    }
+    tricks
+}
+
 /// One request for many answers.
 pub(crate) fn many_in_one() -> Vec<Trick> {
     let stream = json!({"stream": true});

@@ -77,6 +77,31 @@ fn holds_the_default_until_twenty_observations() {
 }
 
 #[test]
+fn reasoning_is_expected_of_each_choice_as_it_was_seen() {
+    let mut sizes = ObservedSizes::default();
+    let mut think = |times: u32, choices, reasoning_tokens| {
+        let shape = Shape {
+            choices,
+            max_output_tokens: Some(100),
+            ..Shape::default()
+        };
+        let usage = Usage {
+            reasoning_tokens,
+            ..Usage::default()
+        };
+        for _ in 0..times {
+            sizes.observe(shape, usage);
+        }
+        sizes.expected().reasoning_tokens
+    };
+    assert_eq!(think(3, 1, 0), Some(0), "none so far");
+    assert_eq!(think(1, 2, 25), Some(13));
+    // The largest of a few, then what all but one in twenty have.
+    assert_eq!(think(ENOUGH - 2, 1, 4), Some(13));
+    assert_eq!(think(1, 1, 4), Some(4));
+}
+
+#[test]
 fn a_bounded_answer_counts_only_for_the_input() {
     let mut sizes = ObservedSizes::default();
     observe(&mut sizes, 100, 80, Some(1), (8, 1));
