@@ -39,7 +39,7 @@ spec:
   allowPlaintext: true
   auth: {type: PassThrough}
   deployments:
-  - {name: upload, model: gpt-4o}
+  - {name: upload, model: gpt-5}
 ---
 apiVersion: tundish.dev/v1alpha1
 kind: AIRoute
@@ -233,7 +233,7 @@ impl Stage {
 }
 
 fn chat(text: &str) -> String {
-    format!(r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":"{text}"}}]}}"#)
+    format!(r#"{{"model":"gpt-5","messages":[{{"role":"user","content":"{text}"}}]}}"#)
 }
 
 fn head(key: &str, length: usize) -> String {
@@ -363,7 +363,7 @@ async fn two_hundred_bodies_of_30_mb_at_once_stay_within_the_limit() -> Result<(
     let (backend, _sink) = sink().await?;
     let mut stage = Stage::before("bodies", &backend).await?;
     let quiet = stage.quiet().await?;
-    let body = chat(&"word ".repeat(6 * MB)).replacen("gpt-4o", "upload", 1);
+    let body = chat(&"word ".repeat(6 * MB)).replacen("gpt-5", "upload", 1);
     let body = Bytes::from(body);
     let probe = stage.probe();
     let (began, mut answers) = (Instant::now(), Vec::new());

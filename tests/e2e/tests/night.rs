@@ -39,7 +39,7 @@ spec:
   endpoint: http://127.0.0.1:1
   allowPlaintext: true
   auth: {type: APIKey, apiKey: {secretRef: {name: foundry, key: api-key}}}
-  deployments: [{name: gpt-4o, model: gpt-4o}]
+  deployments: [{name: gpt-5, model: gpt-5}]
 ---
 apiVersion: tundish.dev/v1alpha1
 kind: AIRoute
@@ -59,7 +59,7 @@ async fn started(quotas: &str, arguments: &[&str]) -> Result<Replicas> {
 
 /// Asks with an id, and returns the status.
 async fn ask(replicas: &Replicas, id: &str, more: &[(&str, &str)]) -> Result<u16> {
-    let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]});
+    let body = json!({"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}]});
     let mut headers = vec![("api-key", "search-team-key"), ("x-request-id", id)];
     headers.extend(more);
     let url = replicas.at(0).chat_url();

@@ -107,7 +107,7 @@ async fn streams(urls: Vec<String>, consumer: &'static str) -> Result<Vec<http::
     for url in urls {
         opened.spawn(async move {
             let body = json!({
-                "model": "gpt-4o", "max_tokens": OUTPUT, "stream": true,
+                "model": "gpt-5", "max_tokens": OUTPUT, "stream": true,
                 "messages": [{"role": "user", "content": "Hi"}],
             });
             let key = format!("{consumer}-key");

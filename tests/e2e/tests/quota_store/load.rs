@@ -62,7 +62,7 @@ pub(crate) struct Called {
 /// One chat of `consumer`, with at most this number of output tokens.
 pub(crate) async fn call(url: &str, consumer: &str, max_tokens: u64) -> Result<Called> {
     let body = json!({
-        "model": "gpt-4o", "max_tokens": max_tokens,
+        "model": "gpt-5", "max_tokens": max_tokens,
         "messages": [{"role": "user", "content": "Hi"}],
     });
     let key = format!("{consumer}-key");

@@ -157,7 +157,7 @@ impl Caller {
     /// Calls once; whether it was admitted.
     async fn call(&mut self) -> Result<bool> {
         let body = json!({
-            "model": "gpt-4o", "max_tokens": 1,
+            "model": "gpt-5", "max_tokens": 1,
             "messages": [{"role": "user", "content": "Hi"}],
         });
         let body = body.to_string();
