@@ -34,7 +34,7 @@ fn explains_the_quickstart_as_text() {
     let expected = [
         "request   ChatCompletions of gpt-5 by default/intern on localhost",
         "route     default/chat, rule chat",
-        "reserves  10 input tokens, 20 output tokens, 213 micros",
+        "reserves  10 input tokens, 20 output tokens, 338 micros",
         "",
         "LIMIT                         UNIT         WINDOW  SUBJECT                  ASKS  REMAINING  ALLOWED  RESERVED  FITS",
         "default/fair-use/minute       Tokens       Minute  consumer=default/intern  30    100000     100000   0         yes",
