@@ -86,7 +86,7 @@ pub struct Stream {
     /// Where its last line begins: what stands before it has been searched.
     line: usize,
     usage: Option<Usage>,
-    /// What was told of the usage before its output was known.
+    /// The usage before its output was known.
     input: Option<Usage>,
     model: Option<Box<str>>,
     model_within: u8,
@@ -157,7 +157,7 @@ impl Stream {
         self.usage
     }
 
-    /// The usage as far as it was told before its output was known.
+    /// The usage as far as the stream reports it before its output.
     #[must_use]
     pub const fn input(&self) -> Option<Usage> {
         self.input

@@ -227,7 +227,7 @@ impl Exchange {
         self.settle(usage, Settled::Estimated, now);
     }
 
-    /// Settles by input that was told and output that was counted.
+    /// Settles by the input of the stream and the output that was counted.
     pub(crate) fn counted(&mut self, usage: Usage, now: Instant) {
         self.settle(|_held| usage, Settled::Estimated, now);
     }

@@ -95,7 +95,7 @@ fn the_last_delta_has_the_output_of_the_whole_answer() {
         ..INPUT
     };
     assert_eq!(whole.usage(), Some(expect));
-    // Input that is told again is the truth.
+    // The last input that is reported counts.
     let mut events = begun();
     let again = json!({"input_tokens": 40, "cache_read_input_tokens": 0, "output_tokens": 9});
     events.push(delta(again));
