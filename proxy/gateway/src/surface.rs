@@ -1,4 +1,4 @@
-//! Which row of the table of APIs a request asks for, and what it is told if there is none.
+//! Which row of the table of APIs a request asks for, and the refusal if there is none.
 
 use http::HeaderMap;
 use http::header::HeaderName;
