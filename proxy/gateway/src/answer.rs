@@ -222,7 +222,10 @@ pub(crate) fn name_request(
     let own = headers.insert(X_REQUEST_ID, id.clone());
     match dialect {
         Dialect::OpenAi => own,
-        Dialect::Anthropic => own.or(headers.insert(REQUEST_ID, id.clone())),
+        Dialect::Anthropic => {
+            let other = headers.insert(REQUEST_ID, id.clone());
+            own.or(other)
+        }
     }
 }
 

@@ -71,9 +71,9 @@ impl Front {
         let mut bodies = trick.bodies.iter().cycle();
         for _ in 0..ROUNDS {
             let mut calls = JoinSet::new();
-            for body in bodies.by_ref().take(AT_ONCE).cloned() {
+            for body in bodies.by_ref().take(AT_ONCE) {
                 let gateway = self.quickstart.gateway.clone();
-                let (path, leaves) = (trick.path, trick.leaves);
+                let (path, leaves, body) = (trick.path, trick.leaves, body.clone());
                 let key = format!("key-of-{}", trick.name);
                 calls.spawn(async move { call(&gateway, path, &key, &body, leaves).await });
             }
@@ -134,6 +134,7 @@ impl Front {
     }
 
     /// Plays the tricks one after the other: what the resource bills in between is of that trick.
+    #[expect(clippy::print_stdout, reason = "the figures of a run, shown on demand")]
     async fn play_all(&self, tricks: &[Trick]) -> Result<()> {
         let (mut all, mut before) = (Sums::default(), 0);
         for trick in tricks {
