@@ -13,9 +13,11 @@ NEW_TEXT = re.compile(
 NEW_NUMBER = re.compile(r'("(?:created|created_at|completed_at)"\s*:\s*)[\d.]+')
 # The gateway asks for the usage of every stream of chunks: they say so, and the chunk that has it is taken out.
 NO_USAGE = re.compile(r',"usage":null')
-# Of a connection or host, and not of the answer; and the request's own headers, which a resource returns.
+# Of a connection or host, and not of the answer; the request's own headers, which a resource returns; and what
+# names the resource, which the gateway hides.
 NOT_OF_ANSWER = re.compile(
     "connection|content-length|date|transfer-encoding|strict-transport-security|x-stainless-.*"
+    "|x-ms-region|x-ms-deployment-name|azureml-model-session"
 )
 
 answers = []
