@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    ops::AddAssign,
+    ops::{AddAssign, Deref},
     time::Duration,
 };
 
@@ -101,34 +101,14 @@ pub struct Usage {
     pub characters: u64,
 }
 
-/// Sums over requests that reached a model.
+/// Sums over requests that reached a model. What a cut stream has produced counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Totals {
     /// Requests that reached a model.
     pub requests: u64,
-    /// Tokens of their prompts.
-    pub prompt_tokens: u64,
-    /// Tokens produced for them, also those of cut streams.
-    pub completion_tokens: u64,
-    /// Of the prompts: read from the cache.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub cached_tokens: u64,
-    /// Of the prompts: written to the cache.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub cache_write_tokens: u64,
-    /// Of what was produced: reasoning.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub reasoning_tokens: u64,
-    /// Of what was produced: sound.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub audio_tokens: u64,
-    /// Images produced.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub images: u64,
-    /// Characters read aloud.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub characters: u64,
+    #[serde(flatten)]
+    usage: Usage,
 }
 
 #[expect(
@@ -171,14 +151,15 @@ impl AddAssign for Usage {
 impl Totals {
     fn add(&mut self, usage: Usage) {
         self.requests += 1;
-        self.prompt_tokens += usage.prompt_tokens;
-        self.completion_tokens += usage.completion_tokens;
-        self.cached_tokens += usage.cached_tokens;
-        self.cache_write_tokens += usage.cache_write_tokens;
-        self.reasoning_tokens += usage.reasoning_tokens;
-        self.audio_tokens += usage.audio_tokens;
-        self.images += usage.images;
-        self.characters += usage.characters;
+        self.usage += usage;
+    }
+}
+
+impl Deref for Totals {
+    type Target = Usage;
+
+    fn deref(&self) -> &Usage {
+        &self.usage
     }
 }
 
