@@ -77,13 +77,7 @@ const fn get(
     operation: &'static str,
     handler: Handler,
 ) -> Route {
-    Route {
-        method: Method::GET,
-        on,
-        path,
-        operation,
-        handler,
-    }
+    route(Method::GET, on, path, operation, handler)
 }
 
 const fn post(
@@ -92,13 +86,7 @@ const fn post(
     operation: &'static str,
     handler: Handler,
 ) -> Route {
-    Route {
-        method: Method::POST,
-        on,
-        path,
-        operation,
-        handler,
-    }
+    route(Method::POST, on, path, operation, handler)
 }
 
 const fn delete(
@@ -107,8 +95,18 @@ const fn delete(
     operation: &'static str,
     handler: Handler,
 ) -> Route {
+    route(Method::DELETE, on, path, operation, handler)
+}
+
+const fn route(
+    method: Method,
+    on: &'static [Kind],
+    path: &'static str,
+    operation: &'static str,
+    handler: Handler,
+) -> Route {
     Route {
-        method: Method::DELETE,
+        method,
         on,
         path,
         operation,
