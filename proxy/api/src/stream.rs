@@ -212,9 +212,14 @@ impl Stream {
     }
 
     /// Output tokens by what went through, for a stream without usage; see [`Text::tokens`]. Of the events
-    /// after the first ones only the size is known, and counts less what the first had around their text.
+    /// after the first ones only the size is known, and counts less what the first had around their text. 0 if
+    /// the model writes no text.
     pub fn counted_output(&self, count: impl FnOnce(&str) -> Option<u64>) -> u64 {
-        self.shown.text(self.grammar).tokens(count)
+        if self.has_words() {
+            self.shown.text(self.grammar).tokens(count)
+        } else {
+            0
+        }
     }
 
     /// Whether its text says what it costs, where it tells no usage.

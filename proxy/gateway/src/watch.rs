@@ -286,7 +286,7 @@ impl Watch {
         match self {
             Self::Events(stream, _) => match told(stream, exchange) {
                 Some(usage) => exchange.measured(usage, now),
-                None => match (shown(stream, exchange), stream.ending()) {
+                None => match (stream.counted_output(counter(exchange)), stream.ending()) {
                     (0, Ending::Error) => exchange.refused(now),
                     (shown, _) => settle_shown(stream, shown, exchange, now),
                 },
@@ -322,19 +322,10 @@ fn settle_part(kept: &Kept, call: &Call, exchange: &mut Exchange, now: Instant) 
 fn settle_stream(stream: &Stream, exchange: &mut Exchange, now: Instant) {
     match told(stream, exchange) {
         Some(usage) => exchange.measured(usage, now),
-        None => match (shown(stream, exchange), stream.ending()) {
+        None => match (stream.counted_output(counter(exchange)), stream.ending()) {
             (0, Ending::Empty | Ending::Error) => exchange.refused(now),
             (shown, _) => settle_shown(stream, shown, exchange, now),
         },
-    }
-}
-
-/// The output tokens that a stream has shown.
-fn shown(stream: &Stream, exchange: &Exchange) -> u64 {
-    if stream.has_words() {
-        stream.counted_output(counter(exchange))
-    } else {
-        0
     }
 }
 
