@@ -16,7 +16,7 @@ use proxy_wire::v1::{Checkpoint, CheckpointCounter, Denials};
 
 pub(crate) mod page;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// A replica that comes back within this time takes its use along. The use of one that comes back
 /// later counts twice until the period ends, which never admits more than the limit.

@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use proxy_admin::clock;
 use proxy_core::names::ObjectName;
-use proxy_core::quota::{self, CounterReading, Period, TimeZone, Unit};
+use proxy_core::quota::{self, CounterReading, Period, TimeZone, Unit, WarnAt};
 use proxy_core::test_util::quota;
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::fleet::{GRACE, Members};
 
 const KEY: SubjectKey = SubjectKey([7; 16]);
 
-fn name(limit: &str) -> LimitName {
+pub(crate) fn name(limit: &str) -> LimitName {
     LimitName {
         quota: ObjectName::new("team", "spend"),
         limit: limit.into(),
@@ -20,6 +20,11 @@ fn name(limit: &str) -> LimitName {
 
 /// A limit of 100 a day and one of 100 a minute.
 fn declared() -> Limits {
+    declared_with(WarnAt::default())
+}
+
+/// The same with warnings.
+pub(crate) fn declared_with(warn_at: WarnAt) -> Limits {
     let limit = |name: &str, window| Limit {
         name: name.into(),
         unit: Unit::Tokens,
@@ -28,7 +33,8 @@ fn declared() -> Limits {
     };
     let day = Window::Calendar(Period::Day, TimeZone::UTC);
     let declared = vec![limit("day", day), limit("minute", Window::Minute)];
-    let quota = quota("team/spend", declared);
+    let mut quota = quota("team/spend", declared);
+    quota.warn_at = warn_at;
     limits(&Contents {
         quotas: vec![Arc::new(quota)],
         ..Contents::default()

@@ -1,36 +1,13 @@
 use proptest::prelude::*;
 use proxy_admin::clock;
-use proxy_core::names::ObjectName;
-use proxy_core::quota::{Limit, Period, TimeZone, WarnAt, Window};
-use proxy_core::table::Contents;
-use proxy_core::test_util::quota;
+use proxy_core::quota::WarnAt;
 
 use super::*;
-use crate::usage;
-
-fn name(limit: &str) -> LimitName {
-    LimitName {
-        quota: ObjectName::new("team", "spend"),
-        limit: limit.into(),
-    }
-}
+use crate::usage::tests::{declared_with, name};
 
 /// A limit of 100 a day and one of 100 a minute.
 fn limits() -> Limits {
-    let limit = |name: &str, window| Limit {
-        name: name.into(),
-        unit: Unit::Tokens,
-        amount: 100,
-        window,
-    };
-    let day = Window::Calendar(Period::Day, TimeZone::UTC);
-    let declared = vec![limit("day", day), limit("minute", Window::Minute)];
-    let mut quota = quota("team/spend", declared);
-    quota.warn_at = WarnAt::new([50, 80]);
-    usage::limits(&Contents {
-        quotas: vec![Arc::new(quota)],
-        ..Contents::default()
-    })
+    declared_with(WarnAt::new([50, 80]))
 }
 
 fn now() -> Moment {
