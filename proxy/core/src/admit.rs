@@ -192,7 +192,53 @@ fn forbidden(caller: &Caller, to: &str) -> Denial {
 /// `route_not_found`, `model_not_found`, `missing_credential`, `invalid_credential`, `forbidden`,
 /// `route_rejected`, `no_backend`.
 pub fn admit<'t>(table: &'t Table, caller: &Caller, ask: &Ask<'_>) -> Result<Permit<'t>, Denial> {
-    let permit = find(table, caller, ask)?;
+    usable(table, caller, ask, find(table, caller, ask)?)
+}
+
+/// The rule of a request that names no model: the first, in order of precedence, that serves the caller for
+/// some model and `reaches` what the request is about. `None` if there is none.
+///
+/// # Errors
+/// Those of [`admit`] besides `model_not_found`.
+pub fn admit_for_some_model<'t>(
+    table: &'t Table,
+    caller: &Caller,
+    ask: &Ask<'_>,
+    reaches: impl Fn(usize) -> bool,
+) -> Result<Option<Permit<'t>>, Denial> {
+    let mut facts = facts(caller, ask);
+    let tenancy = table.tenancy();
+    let admits = |rule: usize| {
+        let route = permit(table, rule).map(|permit| permit.route);
+        route.is_some_and(|route| admits(route, caller)) && reaches(rule)
+    };
+    let found = match &caller.kind {
+        CallerKind::Known(secret)
+            if let Some(own) = tenancy.namespace(&caller.namespace)
+                && own.may_admit(ask.host, secret) =>
+        {
+            own.find_for_some_model(&facts, admits)
+        }
+        kind @ (CallerKind::Known(_) | CallerKind::Unknown | CallerKind::Anonymous) => {
+            // Attributes are labels of the other namespace's making.
+            facts.attributes = const { &Vec::new() };
+            let namespaces = tenancy.open(ask.host, open_to(kind));
+            let ranks = namespaces.filter_map(|one| one.find_for_some_model(&facts, admits));
+            ranks.min()
+        }
+    };
+    let found = found.and_then(|rank| permit(table, rank.rule));
+    let found = found.map(|found| usable(table, caller, ask, in_order(found)?));
+    found.transpose()
+}
+
+/// The permit, unless it cannot be enforced or has no backend.
+fn usable<'t>(
+    table: &'t Table,
+    caller: &Caller,
+    ask: &Ask<'_>,
+    permit: Permit<'t>,
+) -> Result<Permit<'t>, Denial> {
     let caller = permit.counted(table, caller);
     let mut unsupported = table.unsupported().iter();
     let unsupported = unsupported.find(|quota| {
@@ -219,17 +265,9 @@ pub fn admit<'t>(table: &'t Table, caller: &Caller, ask: &Ask<'_>) -> Result<Per
 }
 
 fn find<'t>(table: &'t Table, caller: &Caller, ask: &Ask<'_>) -> Result<Permit<'t>, Denial> {
-    let mut facts = Facts {
-        host: ask.host,
-        operation: ask.operation,
-        model: ask.model,
-        headers: ask.headers,
-        consumer_namespace: &caller.namespace,
-        consumer: &caller.name,
-        attributes: &caller.attributes,
-    };
+    let mut facts = facts(caller, ask);
     let tenancy = table.tenancy();
-    let wanted: fn(&Open) -> bool = match &caller.kind {
+    match &caller.kind {
         CallerKind::Known(secret) => {
             if let Some(own) = tenancy.namespace(&caller.namespace) {
                 let found = own.find(&facts).and_then(|rank| permit(table, rank.rule));
@@ -246,18 +284,36 @@ fn find<'t>(table: &'t Table, caller: &Caller, ask: &Ask<'_>) -> Result<Permit<'
             }
             // Attributes are labels of the other namespace's making.
             facts.attributes = const { &Vec::new() };
-            |open| open.anonymous
         }
-        CallerKind::Unknown => |open| open.pass_through || open.anonymous,
-        CallerKind::Anonymous => |open| open.anonymous,
-    };
-    let mut namespaces = tenancy.open(ask.host, wanted).peekable();
+        CallerKind::Unknown | CallerKind::Anonymous => {}
+    }
+    let mut namespaces = tenancy.open(ask.host, open_to(&caller.kind)).peekable();
     if namespaces.peek().is_none() {
         return Err(not_admitted(table, caller, ask));
     }
     let best = namespaces.filter_map(|one| one.find(&facts)).min();
     let best = best.and_then(|rank| permit(table, rank.rule));
     judged(best.ok_or_else(|| not_found(table, ask))?, caller)
+}
+
+fn facts<'a>(caller: &'a Caller, ask: &Ask<'a>) -> Facts<'a> {
+    Facts {
+        host: ask.host,
+        operation: ask.operation,
+        model: ask.model,
+        headers: ask.headers,
+        consumer_namespace: &caller.namespace,
+        consumer: &caller.name,
+        attributes: &caller.attributes,
+    }
+}
+
+/// What must be open to callers that no route of their own namespace admits.
+fn open_to(kind: &CallerKind) -> fn(&Open) -> bool {
+    match kind {
+        CallerKind::Unknown => |open| open.pass_through || open.anonymous,
+        CallerKind::Known(_) | CallerKind::Anonymous => |open| open.anonymous,
+    }
 }
 
 /// The models that `caller` may name on `host`, sorted: names from rules and deployments for which one
@@ -314,16 +370,19 @@ fn permit(table: &Table, index: usize) -> Option<Permit<'_>> {
 
 /// The permit, if its route admits the caller and is in order.
 fn judged<'t>(permit: Permit<'t>, caller: &Caller) -> Result<Permit<'t>, Denial> {
-    let accepted = &permit.route.authentication;
-    let admits = match &caller.kind {
-        CallerKind::Known(secret) => accepted.admits_key(secret),
-        CallerKind::Unknown => accepted.anonymous || accepted.pass_through,
-        CallerKind::Anonymous => accepted.anonymous,
-    };
-    if admits {
+    if admits(permit.route, caller) {
         in_order(permit)
     } else {
         Err(not_admitted_by(permit.route, caller))
+    }
+}
+
+fn admits(route: &Route, caller: &Caller) -> bool {
+    let accepted = &route.authentication;
+    match &caller.kind {
+        CallerKind::Known(secret) => accepted.admits_key(secret),
+        CallerKind::Unknown => accepted.anonymous || accepted.pass_through,
+        CallerKind::Anonymous => accepted.anonymous,
     }
 }
 

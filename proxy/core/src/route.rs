@@ -191,6 +191,15 @@ impl ByModel {
         by_headers(&mut self.any);
     }
 
+    /// Every candidate, with the rank of its model.
+    fn all(&self) -> impl Iterator<Item = (usize, &Candidate)> {
+        let exact = self.exact.values().map(|list| (EXACT, list));
+        let prefixes = self.prefixes.iter();
+        let prefixes = prefixes.map(|(prefix, list)| (by_length(prefix.len()), list));
+        let lists = exact.chain(prefixes).chain([(ANY, &self.any)]);
+        lists.flat_map(|(model, list)| list.iter().map(move |candidate| (model, candidate)))
+    }
+
     fn find(&self, host: usize, facts: &Facts<'_>) -> Option<Rank> {
         let first = |model: usize, list: &[Candidate]| {
             let mut fitting = list.iter();
@@ -306,6 +315,29 @@ impl Router {
         hosts.values_mut().for_each(ByModel::sort);
         hosts.sort();
         Self { hosts }
+    }
+
+    /// The first rule, in order of precedence, that serves `facts` for some model and is as `wanted`. For what
+    /// is asked for by an id, so that no model is named.
+    #[must_use]
+    pub fn find_for_some_model(
+        &self,
+        facts: &Facts<'_>,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Option<Rank> {
+        let mut best_first = self.hosts.of(facts.host);
+        best_first.find_map(|(host, by_model)| {
+            let fitting = by_model.all().filter(|(_, candidate)| {
+                candidate.alternative.holds_besides_model(facts) && wanted(candidate.rule)
+            });
+            let ranks = fitting.map(|(model, candidate)| Rank {
+                host,
+                model,
+                headers: by_length(candidate.alternative.headers.len()),
+                rule: candidate.rule,
+            });
+            ranks.min()
+        })
     }
 
     /// The rule that serves `facts`, by the stated precedence.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::{Ask, admit, authenticate, models};
+use super::{Ask, admit, admit_for_some_model, authenticate, models};
 use crate::auth::{Key, KeyDigest};
 use crate::names::{Code, ModelPattern, Moment, Operation};
 use crate::quota::{Per, Unit};
@@ -545,4 +545,64 @@ fn a_credential_makes_no_consumer_where_none_is_needed() {
     };
     assert_eq!(counted("open"), "anonymous");
     assert_eq!(counted("pass"), *stranger.caller.full_name);
+}
+
+/// The route that serves a request without a model, by a rule that is as `reaches`.
+fn decide_without_model(
+    table: &Table,
+    credential: Option<&str>,
+    reaches: impl Fn(usize) -> bool,
+) -> Result<Option<String>, Code> {
+    let headers = HeaderMap::new();
+    let caller = authenticate(table, "h", credential.as_slice(), NOW)
+        .map(|one| one.caller)
+        .map_err(|denial| denial.code)?;
+    let ask = Ask {
+        model: None,
+        ..ask(&headers, "")
+    };
+    admit_for_some_model(table, &caller, &ask, reaches)
+        .map(|permit| permit.map(|permit| permit.route.name.name().to_owned()))
+        .map_err(|denial| denial.code)
+}
+
+#[test]
+fn without_a_model_the_first_rule_counts_that_reaches_what_is_asked_for() {
+    let mut other = route("other", 2, "gpt-*");
+    other.authentication.keys = vec![object("bob")];
+    let mut open = route("open", 3, "*");
+    open.authentication = Authentication {
+        anonymous: true,
+        ..Authentication::default()
+    };
+    let routes = vec![
+        route("one", 0, "gpt-4o"),
+        route("two", 1, "mini-*"),
+        other,
+        open,
+    ];
+    let table = table(routes);
+    let decide = |credential, rule: Option<usize>| {
+        let reaches = |index| rule.is_none_or(|rule| index == rule);
+        decide_without_model(&table, credential, reaches).expect("no refusal")
+    };
+    assert_eq!(decide(Some("ann"), None).as_deref(), Some("one"));
+    assert_eq!(decide(Some("ann"), Some(1)).as_deref(), Some("two"));
+    assert_eq!(decide(Some("ann"), Some(2)), None, "it is another's");
+    assert_eq!(decide(Some("bob"), Some(2)).as_deref(), Some("other"));
+    assert_eq!(decide(Some("bob"), Some(0)), None);
+    assert_eq!(decide(None, None).as_deref(), Some("open"));
+    assert_eq!(decide(None, Some(0)), None);
+    assert_eq!(decide(Some("unknown"), None).as_deref(), Some("open"));
+}
+
+#[test]
+fn without_a_model_a_rejected_route_serves_nothing() {
+    let mut rejected = route("rejected", 0, "gpt-4o");
+    rejected.rejected = Some("broken".into());
+    let table = table(vec![rejected, route("two", 1, "gpt-4o")]);
+    assert_eq!(
+        decide_without_model(&table, Some("ann"), |_| true),
+        Err(Code::RouteRejected)
+    );
 }

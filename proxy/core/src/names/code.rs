@@ -28,6 +28,10 @@ pub enum Code {
     RouteNotFound,
     /// No rule serves this model and operation.
     ModelNotFound,
+    /// No backend keeps this for the consumer.
+    NotKept,
+    /// The response that the request continues is not kept for the consumer.
+    PreviousResponseNotFound,
     /// The client sent too slowly.
     RequestTimeout,
     /// The body exceeds the gateway's limit.
@@ -64,7 +68,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::InvalidRequest,
         Self::UnknownPath,
         Self::OperationNotServed,
@@ -77,6 +81,8 @@ impl Code {
         Self::Unmetered,
         Self::RouteNotFound,
         Self::ModelNotFound,
+        Self::NotKept,
+        Self::PreviousResponseNotFound,
         Self::RequestTimeout,
         Self::RequestTooLarge,
         Self::HeadersTooLarge,
@@ -111,6 +117,8 @@ impl Code {
             Self::Unmetered => "unmetered",
             Self::RouteNotFound => "route_not_found",
             Self::ModelNotFound => "model_not_found",
+            Self::NotKept => "not_kept",
+            Self::PreviousResponseNotFound => "previous_response_not_found",
             Self::RequestTimeout => "request_timeout",
             Self::RequestTooLarge => "request_too_large",
             Self::HeadersTooLarge => "headers_too_large",
@@ -134,13 +142,16 @@ impl Code {
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
-            Self::InvalidRequest | Self::AmbiguousCredential => 400,
+            Self::InvalidRequest | Self::AmbiguousCredential | Self::PreviousResponseNotFound => {
+                400
+            }
             Self::MissingCredential | Self::InvalidCredential | Self::ExpiredCredential => 401,
             Self::Forbidden | Self::Unmetered => 403,
             Self::UnknownPath
             | Self::OperationNotServed
             | Self::RouteNotFound
-            | Self::ModelNotFound => 404,
+            | Self::ModelNotFound
+            | Self::NotKept => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
             Self::RequestTooLarge => 413,
@@ -194,6 +205,10 @@ impl Code {
                 "No rule matches this model and operation, or no deployment of the rule serves it. \
                  See `GET /v1/models`."
             }
+            Self::NotKept => {
+                "No response or conversation with this id is kept for the consumer. The gateway knows no ids that were made without it."
+            }
+            Self::PreviousResponseNotFound => "As `not_kept`. Send the earlier items in `input`.",
             Self::RequestTimeout => "The request did not arrive in time. Send it again.",
             Self::RequestTooLarge => "The body exceeds the gateway's limit (`--max-body`).",
             Self::HeadersTooLarge => {

@@ -138,6 +138,15 @@ impl Namespace {
         self.router.find(facts)
     }
 
+    /// The first rule of this namespace that serves `facts` for some model and is as `wanted`.
+    pub(crate) fn find_for_some_model(
+        &self,
+        facts: &Facts<'_>,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Option<Rank> {
+        self.router.find_for_some_model(facts, wanted)
+    }
+
     /// Whether a route that serves `host` admits the key of `secret`, or cannot be read and may.
     pub(crate) fn may_admit(&self, host: &str, secret: &ObjectName) -> bool {
         self.admitted.has(host, secret)
