@@ -8,7 +8,7 @@ use clap::{Args, Parser};
 use proxy_admin::address;
 use proxy_admin::memory::{Size, SizeError, default_budget};
 use proxy_admin::telemetry::{Filter, Format, Log, TelemetryError};
-use proxy_gateway::{AccessLog, Config, TlsFiles};
+use proxy_gateway::{AccessLog, Config, StateKeys, TlsFiles};
 use proxy_ledger::{StoreAddress, StoreConfig};
 
 /// Default of the output tokens held for a request without a bound of its own: a long paragraph, more than
@@ -91,6 +91,17 @@ pub struct GatewayArgs {
         default_value_t = DEFAULT_OUTPUT_TOKENS
     )]
     pub default_output_tokens: u64,
+    /// File with the keys that mark the ids of stored responses and conversations, one on a line, of 32
+    /// characters or more; make one with `openssl rand -hex 32`. The first one marks, all are known, so
+    /// put a new one in front. All replicas need the same file. Without it ids are known until this
+    /// process ends
+    #[arg(
+        long,
+        env = "TUNDISH_STATE_KEYS",
+        value_name = "FILE",
+        value_parser = state_keys
+    )]
+    pub state_keys: Option<StateKeys>,
     /// Seconds that running requests may go on after SIGTERM
     #[arg(
         long,
@@ -165,6 +176,11 @@ fn memory_budget(text: &str) -> Result<Size, String> {
     Ok(size)
 }
 
+fn state_keys(file: &str) -> Result<StateKeys, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    StateKeys::read(&text).map_err(|error| error.to_string())
+}
+
 fn prefix(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
     if text.is_empty() || text.len() > 128 || !text.chars().all(good) {
@@ -199,6 +215,10 @@ impl GatewayArgs {
                 .memory_budget
                 .map_or_else(default_budget, |Size(bytes)| bytes),
             default_output_tokens: self.default_output_tokens,
+            state_keys: self
+                .state_keys
+                .clone()
+                .unwrap_or_else(StateKeys::of_this_process),
             drain_grace: Duration::from_secs(self.drain_grace),
             limit_series: self.limit_series,
             access_log: (is_logged && !self.no_access_log).then(|| AccessLog {

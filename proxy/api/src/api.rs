@@ -3,6 +3,7 @@
 //! A request carries its row; nothing else in the data plane knows an operation by name. A row that is
 //! sent to a backend has a usage reader: an operation without a meter cannot be written down.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,9 +11,9 @@ use http::Method;
 use proxy_core::names::Operation;
 use proxy_core::table::BackendKind;
 
-use crate::body::{Body, BoundName, Malformed, Members, model_name};
+use crate::body::{Body, BoundName, Kept, Layout, Malformed, Members, model_name};
 use crate::error::Dialect;
-use crate::path::{decode, encode, is_ambiguous, matched};
+use crate::path::{Segments, decode, encode, is_ambiguous, matched};
 use crate::prompt::Prompt;
 use crate::stream::Grammar;
 use crate::text::Text;
@@ -32,7 +33,8 @@ pub struct Api {
     pub dialect: Dialect,
     /// The method that is served; with `GET`, `HEAD` too.
     pub method: Method,
-    /// The paths, `{model}` for one segment that names the model.
+    /// The paths, with one segment for each name in braces: `{model}`, `{project}`, `{id}` of what a backend
+    /// keeps, and `{item}` in it.
     pub paths: &'static [&'static str],
     /// Who answers.
     pub answer: Answer,
@@ -72,6 +74,19 @@ pub struct Call {
     pub read_usage: Reader,
     /// How the prompt is counted; `None` for an operation whose prompt has no rule.
     pub prompt: Option<Prompt>,
+    /// What the backend keeps of it; `None`: nothing.
+    pub state: Option<State>,
+}
+
+/// What an operation has to do with what a backend keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// What is kept.
+    pub kept: Kept,
+    /// It asks for it by its id, or makes a new one: no model is named.
+    pub without_model: bool,
+    /// The answer is the kept thing itself, so that it carries ids.
+    pub answers: bool,
 }
 
 /// What a backend bills for a call.
@@ -92,6 +107,8 @@ pub enum Form {
     Json,
     /// `multipart/form-data`.
     Multipart,
+    /// Nothing, or something that decides nothing.
+    Any,
 }
 
 /// Where an operation goes, by the kind of the backend.
@@ -128,6 +145,19 @@ pub struct Found {
     pub api: &'static Api,
     /// The model, percent-decoded.
     pub model: Option<Arc<str>>,
+    /// What else the path names.
+    pub named: Option<Box<Named>>,
+}
+
+/// What a path names besides the model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// The project of a Foundry resource.
+    pub project: Option<Box<str>>,
+    /// The id of what a backend keeps.
+    pub id: Option<Box<str>>,
+    /// The id of an item in it.
+    pub item: Option<Box<str>>,
 }
 
 /// Why no row serves a request.
@@ -158,7 +188,11 @@ pub fn find(rows: &'static [Api], method: &Method, path: &str) -> Result<Found, 
     if let Some(api) = rows.iter().find(plain)
         && !path.contains('{')
     {
-        return Ok(Found { api, model: None });
+        return Ok(Found {
+            api,
+            model: None,
+            named: None,
+        });
     }
     if is_ambiguous(path) {
         return Err(Unserved::Ambiguous);
@@ -168,19 +202,23 @@ pub fn find(rows: &'static [Api], method: &Method, path: &str) -> Result<Found, 
     }
     let mut allowed = Vec::new();
     for api in rows {
-        let Some(model) = api.paths.iter().find_map(|shape| matched(shape, path)) else {
+        let Some(segments) = api.paths.iter().find_map(|shape| matched(shape, path)) else {
             continue;
         };
         if !api.serves(method) {
             allowed.extend(api.methods());
             continue;
         }
-        let model = match model.map(decode) {
+        let model = match segments.model.map(decode) {
             Some(None) => return Err(Unserved::Ambiguous),
             Some(Some(model)) => Some(model_name(&model).map_err(Unserved::Model)?),
             None => None,
         };
-        return Ok(Found { api, model });
+        return Ok(Found {
+            api,
+            model,
+            named: Named::of(&segments).ok_or(Unserved::Ambiguous)?,
+        });
     }
     if !allowed.is_empty() {
         return Err(Unserved::Method(allowed));
@@ -200,12 +238,53 @@ pub fn served(rows: &[Api]) -> Vec<Operation> {
 
 impl Api {
     fn serves(&self, method: &Method) -> bool {
-        self.method == *method || self.method == Method::GET && *method == Method::HEAD
+        self.method == *method || self.serves_head() && *method == Method::HEAD
+    }
+
+    /// Backends have no `HEAD`.
+    fn serves_head(&self) -> bool {
+        self.method == Method::GET && !matches!(self.answer, Answer::Backend(_))
     }
 
     fn methods(&self) -> impl Iterator<Item = Method> {
-        let head = (self.method == Method::GET).then_some(Method::HEAD);
+        let head = self.serves_head().then_some(Method::HEAD);
         std::iter::once(self.method.clone()).chain(head)
+    }
+}
+
+// === impl Named ===
+
+impl Named {
+    /// `None` if one of the names has characters that no backend puts there.
+    fn of(segments: &Segments<'_>) -> Option<Option<Box<Self>>> {
+        let Segments {
+            model: _,
+            project,
+            id,
+            item,
+        } = *segments;
+        if project.is_none() && id.is_none() && item.is_none() {
+            return Some(None);
+        }
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let mut all = [project, id, item].into_iter().flatten();
+        all.all(|name| name.bytes().all(is_plain)).then(|| {
+            Some(Box::new(Self {
+                project: project.map(Box::from),
+                id: id.map(Box::from),
+                item: item.map(Box::from),
+            }))
+        })
+    }
+
+    /// The end of a path with its ids in it.
+    fn written(&self, suffix: &'static str) -> Cow<'static, str> {
+        if !suffix.contains('{') {
+            return Cow::Borrowed(suffix);
+        }
+        let id = |id: &Option<Box<str>>| encode(id.as_deref().unwrap_or_default());
+        let written = suffix.replace("{id}", &id(&self.id));
+        Cow::Owned(written.replace("{item}", &id(&self.item)))
     }
 }
 
@@ -224,10 +303,20 @@ impl Call {
     ) -> Result<Body, Malformed> {
         match self.form {
             Form::Json => scan::body(bytes, self.members, in_path),
+            Form::Any => Ok(Body::new(Layout::Any)),
             Form::Multipart => {
                 let boundary = multipart::boundary(content_type.unwrap_or(""))?;
                 multipart::body(bytes, boundary, self.members, in_path)
             }
+        }
+    }
+
+    /// Whether the client names a model.
+    #[must_use]
+    pub const fn has_model(&self) -> bool {
+        match &self.state {
+            Some(state) => !state.without_model,
+            None => true,
         }
     }
 
@@ -263,9 +352,20 @@ impl Upstream {
         }
     }
 
-    /// The path in the undated API of a backend whose base URL has this path.
+    /// Whether its path is the same for each request.
     #[must_use]
-    pub fn undated(self, kind: BackendKind, prefix: &str) -> String {
+    pub fn is_fixed(self) -> bool {
+        let (Self::OpenAi(suffix)
+        | Self::Resource(suffix)
+        | Self::Undated(suffix)
+        | Self::Anthropic(suffix)) = self;
+        !suffix.contains('{')
+    }
+
+    /// The path in the undated API of a backend whose base URL has this path, for what the client's path
+    /// names.
+    #[must_use]
+    pub fn undated(self, kind: BackendKind, prefix: &str, named: &Named) -> String {
         let (root, suffix) = match (self, kind) {
             (
                 Self::OpenAi(suffix) | Self::Resource(suffix) | Self::Undated(suffix),
@@ -283,15 +383,30 @@ impl Upstream {
                 (if has_root { "" } else { "/v1" }, suffix)
             }
         };
-        format!("{prefix}{root}/{suffix}")
+        let suffix = named.written(suffix);
+        match &named.project {
+            Some(project) if kind == BackendKind::Foundry => {
+                let project = encode(project);
+                format!("{prefix}/api/projects/{project}{root}/{suffix}")
+            }
+            Some(_) | None => format!("{prefix}{root}/{suffix}"),
+        }
     }
 
     /// The path and query in the API of this date, and whether the model stands in the body there; `None` if
     /// there is none with a date.
     #[must_use]
-    pub fn dated(self, prefix: &str, deployment: &str, version: &str) -> Option<(String, bool)> {
+    pub fn dated(
+        self,
+        prefix: &str,
+        deployment: &str,
+        version: &str,
+        named: &Named,
+    ) -> Option<(String, bool)> {
         let version = encode(version);
         match self {
+            // Projects came with the undated API.
+            _ if named.project.is_some() => None,
             Self::OpenAi(suffix) => {
                 let deployment = encode(deployment);
                 let path = format!(
@@ -300,6 +415,7 @@ impl Upstream {
                 Some((path, false))
             }
             Self::Resource(suffix) => {
+                let suffix = named.written(suffix);
                 let path = format!("{prefix}/openai/{suffix}?api-version={version}");
                 Some((path, true))
             }

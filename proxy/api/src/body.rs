@@ -25,8 +25,10 @@ pub enum Member {
     Quality,
     /// Whether the answer is made in the background, and asked for later.
     Background,
-    /// An earlier answer or conversation that the backend keeps and continues.
-    State,
+    /// The earlier response that the backend keeps and continues.
+    PreviousResponse,
+    /// The conversation that the backend keeps and continues.
+    Conversation,
     /// A source that the backend itself asks. Azure takes no `stream_options` beside it.
     DataSources,
 }
@@ -48,6 +50,26 @@ pub struct Bound {
     /// `None` for `null`.
     pub tokens: Option<u64>,
     /// Where its value stands.
+    pub at: Range<usize>,
+}
+
+/// What a backend keeps for its callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// An answer of the Responses API.
+    Response,
+    /// A conversation of the same API.
+    Conversation,
+}
+
+/// A reference to what a backend keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// What it is.
+    pub kept: Kept,
+    /// The id, as the client knows it.
+    pub id: Box<str>,
+    /// Where the id stands, with its quotes.
     pub at: Range<usize>,
 }
 
@@ -79,6 +101,10 @@ pub struct Body {
     pub image_tokens: Option<u64>,
     /// It names data sources.
     pub has_data_sources: bool,
+    /// The answer is made in the background.
+    pub background: bool,
+    /// What it continues.
+    pub references: Vec<Reference>,
     /// Some part of it may be an image, sound or a file.
     pub has_media: bool,
 }
@@ -93,6 +119,8 @@ pub enum Layout {
         /// The object has no members.
         empty: bool,
     },
+    /// In no way that matters.
+    Any,
     /// `multipart/form-data`.
     Multipart {
         /// What parts are separated by, without the leading dashes.
@@ -148,6 +176,8 @@ impl Body {
             texts: 1,
             image_tokens: None,
             has_data_sources: false,
+            background: false,
+            references: Vec::new(),
             has_media: false,
         }
     }
@@ -175,6 +205,19 @@ impl Body {
     pub(crate) fn bounded(&mut self, name: BoundName, bound: Bound) {
         if let Some(place) = self.bounds.get_mut(name.place()) {
             *place = Some(bound);
+        }
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    /// What an error calls it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Response => "Response",
+            Self::Conversation => "Conversation",
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod coding;
 mod completions;
 mod error;
 pub mod http1;
+pub mod ids;
 mod json;
 mod member;
 mod messages;
@@ -33,16 +34,20 @@ pub mod usage;
 mod wordless;
 
 pub use api::{
-    Answer, Api, Billing, Call, Form, Found, Unserved, Upstream, UsageRequest, find, served,
+    Answer, Api, Billing, Call, Form, Found, Named, State, Unserved, Upstream, UsageRequest, find,
+    served,
 };
-pub use body::{Body, Bound, BoundName, Layout, Malformed, Member, Members, StreamOptions};
+pub use body::{
+    Body, Bound, BoundName, Kept, Layout, Malformed, Member, Members, Reference, StreamOptions,
+};
 pub use claims::{Claims, claims};
 pub use error::{Dialect, ErrorEvent, is_error, is_filtered};
 pub use path::{BadParameter, encode, parameter};
 pub use pieces::Pieces;
 pub use prompt::{Media, Prompt, count, media};
 pub use refusal::refused_member;
-pub use rows::ROWS;
+pub use responses::{Progress, progress};
+pub use rows::{RETRIEVED, ROWS};
 pub use splice::{Edit, splice};
 pub use stream::{Ending, Grammar, Said, Stream};
 pub use text::Text;

@@ -224,7 +224,8 @@ fn field(
         | Member::Inputs
         | Member::Quality
         | Member::Background
-        | Member::State => {}
+        | Member::PreviousResponse
+        | Member::Conversation => {}
     }
     Ok(())
 }

@@ -7,19 +7,39 @@ use memchr::memchr;
 #[cfg(test)]
 mod tests;
 
-/// The place of a model in the path of a row.
-const MODEL: &str = "{model}";
+/// What stands in a path for the names in braces of its row, still percent-encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Segments<'p> {
+    pub(crate) model: Option<&'p str>,
+    pub(crate) project: Option<&'p str>,
+    pub(crate) id: Option<&'p str>,
+    pub(crate) item: Option<&'p str>,
+}
 
-/// What stands in a path for the model of its row: `None` if the path is another one, and no text if
-/// the row's path names no model. Still percent-encoded.
-pub(crate) fn matched<'p>(shape: &str, path: &'p str) -> Option<Option<&'p str>> {
-    // One brace is enough to look for: a search for the whole word costs more than the comparison.
+/// The named segments of a path; `None` if it does not have the shape.
+pub(crate) fn matched<'p>(shape: &str, path: &'p str) -> Option<Segments<'p>> {
+    let mut found = Segments::default();
+    // One brace is enough to look for: a search for a whole word costs more than the comparison.
     let Some(at) = memchr(b'{', shape.as_bytes()) else {
-        return (shape == path).then_some(None);
+        return (shape == path).then_some(found);
     };
-    let model = path.strip_prefix(shape.get(..at)?)?;
-    let model = model.strip_suffix(shape.get(at + MODEL.len()..)?)?;
-    (!model.is_empty() && !model.contains('/')).then_some(Some(model))
+    // Most paths differ before the first name.
+    let rest = path.strip_prefix(shape.get(..at)?)?;
+    let mut segments = rest.split('/');
+    for expected in shape.get(at..)?.split('/') {
+        let segment = segments.next()?;
+        let named = match expected {
+            "{model}" => &mut found.model,
+            "{project}" => &mut found.project,
+            "{id}" => &mut found.id,
+            "{item}" => &mut found.item,
+            _ if segment == expected => continue,
+            _ => return None,
+        };
+        *named = Some(segment).filter(|segment| !segment.is_empty());
+        (*named)?;
+    }
+    segments.next().is_none().then_some(found)
 }
 
 /// Whether servers may read a path differently: dot segments, encoded separators, parameters and control

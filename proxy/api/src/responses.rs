@@ -51,3 +51,24 @@ fn answer(answer: &[u8], text: &mut Text) {
         item.skip(depth)
     }));
 }
+
+/// How far a response has come that is made in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It goes on.
+    Running,
+    /// Nothing more comes, whatever it came to.
+    Ended,
+}
+
+/// What a response says of itself; `None` if it is no response.
+#[must_use]
+pub fn progress(answer: &[u8]) -> Option<Progress> {
+    match member(answer, "status")? {
+        b"\"queued\"" | b"\"in_progress\"" => Some(Progress::Running),
+        b"\"completed\"" | b"\"failed\"" | b"\"incomplete\"" | b"\"cancelled\"" => {
+            Some(Progress::Ended)
+        }
+        _ => None,
+    }
+}

@@ -3,8 +3,8 @@
 use http::Method;
 use proxy_core::names::Operation;
 
-use crate::api::{Answer, Api, Billing, Call, Form, Upstream, UsageRequest};
-use crate::body::{BoundName, Member};
+use crate::api::{Answer, Api, Billing, Call, Form, State, Upstream, UsageRequest};
+use crate::body::{BoundName, Kept, Member};
 use crate::error::Dialect;
 use crate::prompt::Prompt;
 use crate::{chat, completions, messages, responses, usage, wordless};
@@ -87,14 +87,25 @@ pub static ROWS: &[Api] = &[
         operation: Operation::Responses,
         dialect: Dialect::OpenAi,
         method: Method::POST,
-        paths: &["/openai/responses", "/openai/v1/responses", "/v1/responses"],
+        paths: &[
+            "/openai/responses",
+            "/openai/v1/responses",
+            "/v1/responses",
+            "/api/projects/{project}/openai/responses",
+            "/api/projects/{project}/openai/v1/responses",
+        ],
         answer: Answer::Backend(RESPONSES),
     },
     Api {
         operation: Operation::Responses,
         dialect: Dialect::OpenAi,
         method: Method::POST,
-        paths: &["/openai/v1/responses/compact", "/v1/responses/compact"],
+        paths: &[
+            "/openai/v1/responses/compact",
+            "/v1/responses/compact",
+            "/api/projects/{project}/openai/responses/compact",
+            "/api/projects/{project}/openai/v1/responses/compact",
+        ],
         answer: Answer::Backend(Call {
             upstream: Upstream::Undated("responses/compact"),
             ..RESPONSES
@@ -107,13 +118,222 @@ pub static ROWS: &[Api] = &[
         paths: &[
             "/openai/v1/responses/input_tokens",
             "/v1/responses/input_tokens",
+            "/api/projects/{project}/openai/responses/input_tokens",
+            "/api/projects/{project}/openai/v1/responses/input_tokens",
         ],
         answer: Answer::Backend(Call {
             upstream: Upstream::Undated("responses/input_tokens"),
+            state: Some(State {
+                kept: Kept::Response,
+                without_model: false,
+                answers: false,
+            }),
             has_output: false,
             billing: Billing::Free,
             ..RESPONSES
         }),
+    },
+    // What a backend keeps of the Responses API: nothing in the request names a model.
+    Api {
+        operation: Operation::Responses,
+        dialect: Dialect::OpenAi,
+        method: Method::GET,
+        paths: &[
+            "/openai/responses/{id}",
+            "/openai/v1/responses/{id}",
+            "/v1/responses/{id}",
+            "/api/projects/{project}/openai/responses/{id}",
+            "/api/projects/{project}/openai/v1/responses/{id}",
+        ],
+        answer: Answer::Backend(kept(
+            Upstream::Resource("responses/{id}"),
+            Kept::Response,
+            true,
+        )),
+    },
+    Api {
+        operation: Operation::Responses,
+        dialect: Dialect::OpenAi,
+        method: Method::DELETE,
+        paths: &[
+            "/openai/responses/{id}",
+            "/openai/v1/responses/{id}",
+            "/v1/responses/{id}",
+            "/api/projects/{project}/openai/responses/{id}",
+            "/api/projects/{project}/openai/v1/responses/{id}",
+        ],
+        answer: Answer::Backend(kept(
+            Upstream::Resource("responses/{id}"),
+            Kept::Response,
+            true,
+        )),
+    },
+    Api {
+        operation: Operation::Responses,
+        dialect: Dialect::OpenAi,
+        method: Method::POST,
+        paths: &[
+            "/openai/responses/{id}/cancel",
+            "/openai/v1/responses/{id}/cancel",
+            "/v1/responses/{id}/cancel",
+            "/api/projects/{project}/openai/responses/{id}/cancel",
+            "/api/projects/{project}/openai/v1/responses/{id}/cancel",
+        ],
+        answer: Answer::Backend(kept(
+            Upstream::Resource("responses/{id}/cancel"),
+            Kept::Response,
+            true,
+        )),
+    },
+    Api {
+        operation: Operation::Responses,
+        dialect: Dialect::OpenAi,
+        method: Method::GET,
+        paths: &[
+            "/openai/responses/{id}/input_items",
+            "/openai/v1/responses/{id}/input_items",
+            "/v1/responses/{id}/input_items",
+            "/api/projects/{project}/openai/responses/{id}/input_items",
+            "/api/projects/{project}/openai/v1/responses/{id}/input_items",
+        ],
+        answer: Answer::Backend(kept(
+            Upstream::Resource("responses/{id}/input_items"),
+            Kept::Response,
+            false,
+        )),
+    },
+    Api {
+        operation: Operation::Responses,
+        dialect: Dialect::OpenAi,
+        method: Method::POST,
+        paths: &[
+            "/openai/v1/conversations",
+            "/v1/conversations",
+            "/api/projects/{project}/openai/conversations",
+            "/api/projects/{project}/openai/v1/conversations",
+        ],
+        answer: Answer::Backend(Call {
+            form: Form::Json,
+            ..kept(Upstream::Undated("conversations"), Kept::Conversation, true)
+        }),
+    },
+    Api {
+        operation: Operation::Responses,
+        dialect: Dialect::OpenAi,
+        method: Method::GET,
+        paths: &[
+            "/openai/v1/conversations/{id}",
+            "/v1/conversations/{id}",
+            "/api/projects/{project}/openai/conversations/{id}",
+            "/api/projects/{project}/openai/v1/conversations/{id}",
+        ],
+        answer: Answer::Backend(kept(
+            Upstream::Undated("conversations/{id}"),
+            Kept::Conversation,
+            true,
+        )),
+    },
+    Api {
+        operation: Operation::Responses,
+        dialect: Dialect::OpenAi,
+        method: Method::POST,
+        paths: &[
+            "/openai/v1/conversations/{id}",
+            "/v1/conversations/{id}",
+            "/api/projects/{project}/openai/conversations/{id}",
+            "/api/projects/{project}/openai/v1/conversations/{id}",
+        ],
+        answer: Answer::Backend(Call {
+            form: Form::Json,
+            ..kept(
+                Upstream::Undated("conversations/{id}"),
+                Kept::Conversation,
+                true,
+            )
+        }),
+    },
+    Api {
+        operation: Operation::Responses,
+        dialect: Dialect::OpenAi,
+        method: Method::DELETE,
+        paths: &[
+            "/openai/v1/conversations/{id}",
+            "/v1/conversations/{id}",
+            "/api/projects/{project}/openai/conversations/{id}",
+            "/api/projects/{project}/openai/v1/conversations/{id}",
+        ],
+        answer: Answer::Backend(kept(
+            Upstream::Undated("conversations/{id}"),
+            Kept::Conversation,
+            true,
+        )),
+    },
+    Api {
+        operation: Operation::Responses,
+        dialect: Dialect::OpenAi,
+        method: Method::GET,
+        paths: &[
+            "/openai/v1/conversations/{id}/items",
+            "/v1/conversations/{id}/items",
+            "/api/projects/{project}/openai/conversations/{id}/items",
+            "/api/projects/{project}/openai/v1/conversations/{id}/items",
+        ],
+        answer: Answer::Backend(kept(
+            Upstream::Undated("conversations/{id}/items"),
+            Kept::Conversation,
+            false,
+        )),
+    },
+    Api {
+        operation: Operation::Responses,
+        dialect: Dialect::OpenAi,
+        method: Method::POST,
+        paths: &[
+            "/openai/v1/conversations/{id}/items",
+            "/v1/conversations/{id}/items",
+            "/api/projects/{project}/openai/conversations/{id}/items",
+            "/api/projects/{project}/openai/v1/conversations/{id}/items",
+        ],
+        answer: Answer::Backend(Call {
+            form: Form::Json,
+            ..kept(
+                Upstream::Undated("conversations/{id}/items"),
+                Kept::Conversation,
+                false,
+            )
+        }),
+    },
+    Api {
+        operation: Operation::Responses,
+        dialect: Dialect::OpenAi,
+        method: Method::GET,
+        paths: &[
+            "/openai/v1/conversations/{id}/items/{item}",
+            "/v1/conversations/{id}/items/{item}",
+            "/api/projects/{project}/openai/conversations/{id}/items/{item}",
+            "/api/projects/{project}/openai/v1/conversations/{id}/items/{item}",
+        ],
+        answer: Answer::Backend(kept(
+            Upstream::Undated("conversations/{id}/items/{item}"),
+            Kept::Conversation,
+            false,
+        )),
+    },
+    Api {
+        operation: Operation::Responses,
+        dialect: Dialect::OpenAi,
+        method: Method::DELETE,
+        paths: &[
+            "/openai/v1/conversations/{id}/items/{item}",
+            "/v1/conversations/{id}/items/{item}",
+            "/api/projects/{project}/openai/conversations/{id}/items/{item}",
+            "/api/projects/{project}/openai/v1/conversations/{id}/items/{item}",
+        ],
+        answer: Answer::Backend(kept(
+            Upstream::Undated("conversations/{id}/items/{item}"),
+            Kept::Conversation,
+            true,
+        )),
     },
     // Claude: as Foundry has it, and as Anthropic's own clients have it by default.
     Api {
@@ -173,6 +393,9 @@ pub static ROWS: &[Api] = &[
     },
 ];
 
+/// How a response is asked for by its id.
+pub static RETRIEVED: Call = kept(Upstream::Resource("responses/{id}"), Kept::Response, true);
+
 const CHAT: Call = Call {
     form: Form::Json,
     members: &[
@@ -199,6 +422,7 @@ const CHAT: Call = Call {
     events: &chat::GRAMMAR,
     read_usage: usage::generation,
     prompt: Some(Prompt::Chat),
+    state: None,
 };
 
 const COMPLETIONS: Call = Call {
@@ -220,6 +444,7 @@ const COMPLETIONS: Call = Call {
     events: &completions::GRAMMAR,
     read_usage: usage::generation,
     prompt: Some(Prompt::Completions),
+    state: None,
 };
 
 const EMBEDDINGS: Call = Call {
@@ -233,6 +458,7 @@ const EMBEDDINGS: Call = Call {
     events: &wordless::GRAMMAR,
     read_usage: usage::without_output,
     prompt: Some(Prompt::Embeddings),
+    state: None,
 };
 
 const IMAGES: Call = Call {
@@ -251,6 +477,7 @@ const IMAGES: Call = Call {
     events: &wordless::GRAMMAR,
     read_usage: usage::generation,
     prompt: None,
+    state: None,
 };
 
 /// The answer is sound, and nothing in it says what it costs.
@@ -265,6 +492,7 @@ const SPEECH: Call = Call {
     events: &wordless::GRAMMAR,
     read_usage: usage::generation,
     prompt: None,
+    state: None,
 };
 
 const RESPONSES: Call = Call {
@@ -277,8 +505,8 @@ const RESPONSES: Call = Call {
             Member::OutputBound(BoundName::OutputTokens),
         ),
         ("background", Member::Background),
-        ("previous_response_id", Member::State),
-        ("conversation", Member::State),
+        ("previous_response_id", Member::PreviousResponse),
+        ("conversation", Member::Conversation),
     ],
     upstream: Upstream::Resource("responses"),
     output_bounds: &[BoundName::OutputTokens],
@@ -288,7 +516,31 @@ const RESPONSES: Call = Call {
     events: &responses::GRAMMAR,
     read_usage: usage::response,
     prompt: Some(Prompt::Responses),
+    state: Some(State {
+        kept: Kept::Response,
+        without_model: false,
+        answers: true,
+    }),
 };
+
+/// A call about what a backend keeps. Only making it is billed.
+const fn kept(upstream: Upstream, kept: Kept, answers: bool) -> Call {
+    Call {
+        form: Form::Any,
+        members: &[],
+        upstream,
+        output_bounds: &[],
+        has_output: false,
+        billing: Billing::Free,
+        prompt: None,
+        state: Some(State {
+            kept,
+            without_model: true,
+            answers,
+        }),
+        ..RESPONSES
+    }
+}
 
 const MESSAGES: Call = Call {
     form: Form::Json,
@@ -306,6 +558,7 @@ const MESSAGES: Call = Call {
     read_usage: usage::message,
     // Claude's vocabulary is not public.
     prompt: None,
+    state: None,
 };
 
 const STREAM_OPTIONS: UsageRequest = UsageRequest::StreamOptions {

@@ -6,7 +6,8 @@
 //! are refused, and names and strings are unescaped before they are compared.
 
 use crate::body::{
-    Body, Bound, Layout, Malformed, Member, Members, StreamOptions, malformed, model_name,
+    Body, Bound, Kept, Layout, Malformed, Member, Members, Reference, StreamOptions, malformed,
+    model_name,
 };
 use crate::json::Cursor;
 
@@ -119,13 +120,7 @@ fn field(
             found.model = Some(model_name(&text)?);
             found.model_at = Some(start..cursor.at);
         }
-        Member::Stream => {
-            found.stream = match cursor.scalar(depth)? {
-                b"true" => true,
-                b"false" | b"null" => false,
-                _ => return malformed(format!("\"{name}\" must be true or false")),
-            };
-        }
+        Member::Stream => found.stream = flag(cursor, depth, name)?,
         Member::StreamOptions => found.stream_options = stream_options(cursor, depth)?,
         Member::OutputBound(bound) => {
             let start = cursor.at;
@@ -150,19 +145,18 @@ fn field(
                 .find(|(known, _)| known.as_bytes() == quality)
                 .map(|(_, tokens)| *tokens);
         }
-        Member::Background => {
-            if cursor.scalar(depth)? == b"true" {
-                return malformed(format!(
-                    "\"{name}\" is not served by this gateway; ask for a stream instead"
-                ));
-            }
+        Member::Background => found.background = flag(cursor, depth, name)?,
+        Member::PreviousResponse => {
+            let reference = reference(cursor, depth, name, Kept::Response)?;
+            found.references.extend(reference);
         }
-        Member::State => {
-            if cursor.scalar(depth)? != b"null" {
-                return malformed(format!(
-                    "\"{name}\" is not served by this gateway; send the earlier items in \"input\""
-                ));
-            }
+        Member::Conversation => {
+            let reference = if cursor.peek() == Some(b'{') {
+                conversation(cursor, depth, name)?
+            } else {
+                reference(cursor, depth, name, Kept::Conversation)?
+            };
+            found.references.extend(reference);
         }
         Member::DataSources => {
             cursor.skip(depth)?;
@@ -170,6 +164,58 @@ fn field(
         }
     }
     Ok(())
+}
+
+fn flag(cursor: &mut Cursor<'_>, depth: usize, name: &str) -> Result<bool, Malformed> {
+    match cursor.scalar(depth)? {
+        b"true" => Ok(true),
+        b"false" | b"null" => Ok(false),
+        _ => malformed(format!("\"{name}\" must be true or false")),
+    }
+}
+
+/// The id of what a backend keeps, or `null`.
+fn reference(
+    cursor: &mut Cursor<'_>,
+    depth: usize,
+    name: &str,
+    kept: Kept,
+) -> Result<Option<Reference>, Malformed> {
+    let start = cursor.at;
+    if cursor.peek() == Some(b'"') {
+        let id = cursor.string()?.into();
+        let at = start..cursor.at;
+        return Ok(Some(Reference { kept, id, at }));
+    }
+    match cursor.scalar(depth)? {
+        b"null" => Ok(None),
+        _ => malformed(format!("\"{name}\" must be an id")),
+    }
+}
+
+/// A conversation as an object with its `id`.
+fn conversation(
+    cursor: &mut Cursor<'_>,
+    depth: usize,
+    name: &str,
+) -> Result<Option<Reference>, Malformed> {
+    const ID: &str = "id";
+    let mut found = None;
+    cursor.object(depth + 1, |cursor, member, depth| {
+        if member != ID.as_bytes() {
+            refuse_folded(member, [ID])?;
+            return cursor.skip(depth);
+        }
+        if found.is_some() {
+            return malformed(format!("\"{name}.{ID}\" is given twice"));
+        }
+        found = reference(cursor, depth, name, Kept::Conversation)?;
+        Ok(())
+    })?;
+    match found {
+        Some(_) => Ok(found),
+        None => malformed(format!("\"{name}.{ID}\" is missing")),
+    }
 }
 
 /// How many texts a value has: a string, several, the tokens of one, or the tokens of several.

@@ -26,6 +26,8 @@ pub struct Edit<'a> {
     pub default_bound: Option<(BoundName, u64)>,
     /// The most that a bound of the body may be.
     pub max_bound: Option<u64>,
+    /// The ids of what the body continues, as the backend knows them, and where they stand.
+    pub ids: &'a [(Range<usize>, Box<str>)],
 }
 
 /// The body to send. Of a large one only the edits are new, and the pieces between them share its memory.
@@ -34,6 +36,7 @@ pub fn splice(bytes: &Bytes, body: &Body, edit: Edit<'_>) -> Pieces {
     let mut edits: Vec<(Range<usize>, String)> = Vec::new();
     match &body.layout {
         Layout::Json { start, empty } => json(body, edit, *start, *empty, &mut edits),
+        Layout::Any => {}
         Layout::Multipart { boundary, start } => match (edit.model, &body.model_at) {
             (Some(model), Some(_)) if is_named(body, model) => {}
             (Some(model), Some(range)) => edits.push((range.clone(), model.to_owned())),
@@ -106,6 +109,8 @@ fn json(
             }
         }
     }
+    let ids = edit.ids.iter();
+    edits.extend(ids.map(|(at, id)| (at.clone(), quoted(id))));
     let stated = body.bounds.iter().flatten();
     if let Some(max) = edit.max_bound {
         let larger = stated.filter(|bound| bound.tokens.is_some_and(|tokens| tokens > max));

@@ -18,8 +18,8 @@ const ROOTS: [&str; 9] = [
     "/v1/deployments/{model}",
     "/v1",
     "/models",
-    "/api/projects/{model}/openai/v1",
-    "/api/projects/{model}/openai",
+    "/api/projects/{project}/openai/v1",
+    "/api/projects/{project}/openai",
 ];
 
 /// The operations by the first segments below a root.

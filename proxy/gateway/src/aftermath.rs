@@ -1,7 +1,6 @@
 //! What goes on when a client has left, or has all that it needs: a backend that works on an answer bills
 //! it, so the gateway reads on for its usage, for a short time.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http_body::Body as _;
@@ -10,37 +9,17 @@ use proxy_admin::{clock, task};
 use proxy_api::Answer;
 
 use crate::exchange::Exchange;
+use crate::slot::Slots;
 use crate::upstream::{AnswerBody, Fate};
 use crate::watch::Watch;
 
 /// How long an answer is read on without a client. Most clients that give up do so shortly before the
 /// answer, since its time is what they misjudged.
 const READ_ON: Duration = Duration::from_secs(10);
-/// Most answers of this process that are read on at once.
-const MOST: usize = 1_000;
+/// Answers of this process that are read on at once.
+static RUNNING: Slots = Slots::new(1_000);
 /// How long the end of a stream may come after its last event, for the connection to be used again.
 const LATE_END: Duration = Duration::from_secs(1);
-
-static RUNNING: AtomicUsize = AtomicUsize::new(0);
-
-/// One answer that is read on.
-struct Slot;
-
-impl Slot {
-    fn take() -> Option<Self> {
-        let more = |running: usize| (running < MOST).then_some(running + 1);
-        RUNNING
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-            .ok()?;
-        Some(Self)
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        RUNNING.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// The client has left before the answer began.
 pub(crate) fn without_head(mut exchange: Box<Exchange>) {
@@ -57,7 +36,7 @@ pub(crate) fn without_head(mut exchange: Box<Exchange>) {
         Answer::Backend(call) => Some(call),
         Answer::Models | Answer::Model => None,
     });
-    let (Some(unanswered), Some(call), Some(slot)) = (unanswered, call, Slot::take()) else {
+    let (Some(unanswered), Some(call), Some(slot)) = (unanswered, call, RUNNING.take()) else {
         return exchange.left_unanswered(now);
     };
     let read = async move {
@@ -81,7 +60,7 @@ pub(crate) fn without_head(mut exchange: Box<Exchange>) {
 pub(crate) fn within(mut exchange: Box<Exchange>, body: Option<AnswerBody>, mut watch: Watch) {
     exchange.release_permits();
     let goes_on = watch.is_worth_reading().then_some(body).flatten();
-    let (Some(body), Some(slot)) = (goes_on, Slot::take()) else {
+    let (Some(body), Some(slot)) = (goes_on, RUNNING.take()) else {
         return watch.left(&mut exchange, clock::instant());
     };
     let read = async move {

@@ -9,6 +9,8 @@ use proxy_admin::telemetry::Format;
 use proxy_api::Api;
 use proxy_ledger::StoreConfig;
 
+use crate::kept::StateKeys;
+
 /// Settings of one gateway.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -32,6 +34,8 @@ pub struct Config {
     pub memory_budget: usize,
     /// Output tokens held for a request that sets no bound.
     pub default_output_tokens: u64,
+    /// What marks the ids of what backends keep, the same on every replica.
+    pub state_keys: StateKeys,
     /// How long running requests may go on after a stop.
     pub drain_grace: Duration,
     /// Subjects of each limit that have a series of their own among the metrics, the most used first.

@@ -18,7 +18,16 @@ pub(crate) struct Shown<'a> {
     value: &'a HeaderValue,
 }
 
-impl Shown<'_> {
+impl<'a> Shown<'a> {
+    /// The same at another time, for its header alone.
+    pub(crate) fn again(header: &HeaderName, value: &'a HeaderValue) -> Self {
+        Self {
+            key: "",
+            header: header.clone(),
+            value,
+        }
+    }
+
     /// The header to send on, marked as sensitive.
     pub(crate) fn header(&self) -> (HeaderName, HeaderValue) {
         let mut value = self.value.clone();

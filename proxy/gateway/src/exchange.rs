@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 use crate::endpoint::Placed;
 use crate::memory::{Hold, REQUEST};
 use crate::record::Record;
+use crate::slot::Slot;
 use crate::state::Core;
 use crate::upstream::Fate;
 
@@ -34,6 +35,8 @@ pub(crate) struct Exchange {
     charges: SmallVec<[Priced; 1]>,
     /// What it holds of the memory budget.
     pub(crate) hold: Option<Hold>,
+    /// The place for a response that goes on in the background.
+    pub(crate) followed: Option<Slot>,
     /// When the last try began.
     call_began: Instant,
     /// How far the call has come that is under way.
@@ -63,6 +66,7 @@ impl Exchange {
             record: Record::begin(request_id, now),
             charges: SmallVec::new(),
             hold: None,
+            followed: None,
             call_began: now,
             fate: Mutex::default(),
             if_left: None,
@@ -78,6 +82,11 @@ impl Exchange {
             charge,
             price: Some(Arc::clone(price)),
         });
+    }
+
+    /// The core that it runs on.
+    pub(crate) const fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// What the last charge holds.
@@ -160,6 +169,7 @@ impl Exchange {
             record: Record::begin(self.record.request_id.clone(), self.call_began),
             charges: SmallVec::new(),
             hold: None,
+            followed: None,
             call_began: self.call_began,
             fate: Mutex::default(),
             if_left: None,

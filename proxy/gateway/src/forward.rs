@@ -4,39 +4,33 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue};
-use http::{HeaderMap, Response, StatusCode};
-use http_body::Body as _;
+use http::{HeaderMap, Method, Response, StatusCode};
 use proxy_admin::clock;
-use proxy_api::{Body, BoundName, Call, Edit, claims, refused_member, splice};
+use proxy_api::{Body, BoundName, Call, Edit, refused_member, splice};
 use proxy_core::balance::{Candidate, choose};
 use proxy_core::names::Code;
-use proxy_core::quota::{Hold, Wait};
-use proxy_core::table::{Backend, BackendKind, QuotaFacts, Retry, Rule, StreamUsage};
+use proxy_core::quota::Wait;
+use proxy_core::table::{Backend, Retry, Rule, StreamUsage};
 use proxy_core::tokens;
-use proxy_ledger::{Asking, Subject};
 use smallvec::SmallVec;
 
 use crate::aftermath;
-use crate::answer::{Refusal, hide_backend, name_request, refuse, show_levels, show_warning};
+use crate::answer::{Refusal, refuse};
+use crate::bound::Bound;
 use crate::credential::Shown;
 use crate::endpoint::{Place, Placed};
 use crate::exchange::Exchange;
+use crate::kept::ResourceId;
 use crate::live::{LiveRule, LiveTarget};
 use crate::origin::{Destination, Origin, Outgoing};
 use crate::proofs::Stranger;
 use crate::quirks::{Added, Refused};
-use crate::relay::{Limits, Payload, Relay};
+use crate::relay::Payload;
 use crate::replay::Replay;
 use crate::state::Core;
 use crate::upstream::{AnswerBody, Failed, Failure, Patience};
-use crate::watch::Watch;
 
-const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// The backend's own name of the request.
-const X_UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-tundish-upstream-request-id");
-/// Says that the rule lowered the bound of the request to this.
-const X_MAX_OUTPUT_TOKENS: HeaderName = HeaderName::from_static("x-tundish-max-output-tokens");
+mod relayed;
 
 /// How much of a refusal is looked at, and for how long: such a message is short, and comes with its head.
 const REFUSAL_BYTES: usize = 64 << 10;
@@ -48,6 +42,10 @@ pub(crate) struct Sending<'a> {
     pub(crate) rule: Arc<LiveRule>,
     pub(crate) declared: &'a Rule,
     pub(crate) call: &'static Call,
+    pub(crate) method: &'static Method,
+    /// What it asks of what backends keep.
+    pub(crate) bound: Option<Box<Bound>>,
+    /// Empty if it names none.
     pub(crate) model: Arc<str>,
     /// The version of the API that the client speaks.
     pub(crate) version: Option<String>,
@@ -196,6 +194,14 @@ impl Sending<'_> {
                 refuse(failure.how.code(), message)
             }
             (None, Some(wait)) => throttled(wait),
+            (None, None) if self.resource().is_some() => refuse(
+                Code::InvalidRequest,
+                format!(
+                    "what the request continues is kept by a Foundry resource that the rule does not reach with \
+                     model {:?}; leave it out, or use another model",
+                    self.model
+                ),
+            ),
             (None, None) if self.has_no_deployment() => refuse(
                 Code::ModelNotFound,
                 format!("no deployment of the rule serves model {:?}", self.model),
@@ -222,7 +228,12 @@ impl Sending<'_> {
         targets
             .map(|(index, target)| Candidate {
                 priority: target.flat.priority,
-                weight: target.flat.weight,
+                // What is drained still has what it keeps.
+                weight: if self.resource().is_some() {
+                    target.flat.weight.max(1)
+                } else {
+                    target.flat.weight
+                },
                 excluded: self.endpoint(index).is_none(),
             })
             .collect()
@@ -230,8 +241,23 @@ impl Sending<'_> {
 
     /// The endpoint of a target, if it has one for the model and its address can be used.
     fn endpoint(&self, target: usize) -> Option<(&Placed, &Origin)> {
-        let at = self.rule.targets.get(target)?.endpoint(&self.model)?;
-        Some((at, at.place.origin.as_deref()?))
+        let target = self.rule.targets.get(target)?;
+        let at = if self.call.has_model() {
+            target.endpoint(&self.model)?
+        } else {
+            target.any_endpoint()?
+        };
+        let origin = at.place.origin.as_deref()?;
+        let is_reached = self.bound.as_deref().is_none_or(|bound| {
+            bound.resource.is_none_or(|one| one == origin.resource)
+                && (bound.named.project.is_none() || origin.has_projects())
+        });
+        is_reached.then_some((at, origin))
+    }
+
+    /// The one resource that can serve it.
+    fn resource(&self) -> Option<ResourceId> {
+        self.bound.as_deref()?.resource
     }
 
     /// Puts the request to an endpoint, and again without what the gateway added to it and the endpoint refuses.
@@ -281,13 +307,21 @@ impl Sending<'_> {
     ) -> Result<(Answered, Additions), Failed> {
         let Placed { endpoint, place } = at;
         let deployment = &place.declared.deployment;
-        let destination = origin.destination(self.call, &deployment.name, self.version.as_deref());
+        let bound = self.bound.as_deref();
+        let destination = origin.destination(
+            self.call,
+            &deployment.name,
+            self.version.as_deref(),
+            bound.map(|bound| (&bound.named, &*bound.query)),
+        );
         let mut additions = Additions::default();
         let tried = match destination {
             Ok(destination) => {
                 additions = self.additions(&destination, place, refused);
                 let edit = Edit {
-                    model: destination.model_in_body.then_some(&*deployment.name),
+                    model: (destination.model_in_body && self.call.has_model())
+                        .then_some(&*deployment.name),
+                    ids: bound.map_or(&[], |bound| &bound.ids),
                     usage: additions.usage,
                     default_bound: additions.bound,
                     max_bound: self.declared.output_tokens.max,
@@ -304,6 +338,7 @@ impl Sending<'_> {
                     small.clone().or_else(again)
                 };
                 let outgoing = Outgoing {
+                    method: self.method,
                     destination,
                     client: self.client,
                     shown: self.shown.as_ref(),
@@ -391,117 +426,6 @@ impl Sending<'_> {
             answer: of_backend.min(of_rule).min(rest),
             until: self.deadline,
         }
-    }
-
-    /// A backend has accepted the credential of a caller that was not proved, or not for long: from now on it is
-    /// who its token claims, and this call counts in full and as its own.
-    fn accepted(&self, stranger: &Stranger, at: &Placed, exchange: &mut Exchange, now: Instant) {
-        let moment = clock::moment(now);
-        if stranger.is_settled(moment) {
-            return;
-        }
-        let backend = &at.place.declared.backend;
-        let token = self
-            .shown
-            .as_ref()
-            .filter(|_| backend.kind == BackendKind::Foundry);
-        let shared = &self.core.shared;
-        let proved = shared.proofs.accept(
-            stranger.digest,
-            &backend.name,
-            token.and_then(|shown| claims(shown.key)),
-            moment,
-        );
-        if !stranger.is_unproved() {
-            return;
-        }
-        let rule = &self.rule;
-        let Some(caller) = proved.or_else(|| exchange.record.caller.take()) else {
-            return;
-        };
-        let subject = Subject {
-            limits: &rule.limits,
-            facts: QuotaFacts {
-                caller: &caller,
-                route: &rule.route,
-                model: Some(&self.model),
-                deployed_model: rule
-                    .place(&self.model)
-                    .map(|place| &*place.declared.deployment.model),
-            },
-            unproved: false,
-        };
-        let charge = shared.ledger.charge_anyway(Asking {
-            counters: &Arc::new(shared.ledger.counters(&subject, moment)),
-            hold: Hold::exact(exchange.held()),
-            now: moment,
-            clock: clock::now,
-        });
-        exchange.recharge(charge, now);
-        exchange.record.caller = Some(caller);
-    }
-
-    fn relay(
-        &self,
-        answered: Answered,
-        mut exchange: Box<Exchange>,
-        at: &Placed,
-    ) -> Response<Payload> {
-        let Answered {
-            response,
-            now,
-            asked_usage,
-        } = answered;
-        exchange.answered(response.status(), now);
-        if response.status().is_success()
-            && let Some(stranger) = &self.stranger
-        {
-            self.accepted(stranger, at, &mut exchange, now);
-        }
-        let (mut parts, body) = response.into_parts();
-        let id = exchange.record.request_id.clone();
-        // Ours stands in the log, so it is the one that the client gets.
-        let own = name_request(&mut parts.headers, &id, exchange.record.dialect());
-        if let Some(detail) = &mut exchange.record.detail {
-            detail.answered(&parts.headers, own.as_ref());
-        }
-        if let Some(own) = own {
-            parts.headers.insert(X_UPSTREAM_REQUEST_ID, own);
-        }
-        if !self.declared.shows_backend {
-            hide_backend(&mut parts.headers);
-        }
-        show_levels(&exchange.levels(), &mut parts.headers);
-        show_warning(exchange.warning(), &mut parts.headers);
-        if let Some(max) = self.declared.output_tokens.max
-            && self
-                .body
-                .max_output_tokens()
-                .is_some_and(|stated| stated > max)
-        {
-            parts
-                .headers
-                .insert(X_MAX_OUTPUT_TOKENS, HeaderValue::from(max));
-        }
-        if body.is_end_stream() {
-            exchange.empty(now);
-            return Response::from_parts(parts, Payload::Own(None));
-        }
-        let watch = Watch::of(self.call, parts.status, &parts.headers, asked_usage);
-        if watch.is_stream() {
-            parts.headers.remove(CONTENT_LENGTH);
-            if !watch.keeps_coding() {
-                parts.headers.remove(CONTENT_ENCODING);
-            }
-            parts
-                .headers
-                .entry(X_ACCEL_BUFFERING)
-                .or_insert(HeaderValue::from_static("no"));
-        }
-        let idle = at.place.declared.backend.idle_timeout;
-        let limits = Limits::new(idle, self.deadline, now);
-        let relay = Relay::new(body, exchange, watch, limits);
-        Response::from_parts(parts, Payload::Relayed(Box::new(relay)))
     }
 }
 

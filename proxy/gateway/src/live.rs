@@ -11,6 +11,7 @@ use proxy_core::table::{FlatLimit, FlatRule, FlatTarget, Route, Table};
 use proxy_ledger::{Counters, EnforcedLimit};
 
 use crate::endpoint::{Endpoints, Place, Placed};
+use crate::kept::ResourceId;
 use crate::metrics::{ConsumerCounters, Metrics, RuleMetrics};
 use crate::sizes::{RuleSizes, Sizes};
 
@@ -192,6 +193,19 @@ impl LiveRule {
         self.place(model)?.window
     }
 
+    /// Whether one of its targets is of this resource.
+    pub(crate) fn reaches(&self, resource: ResourceId) -> bool {
+        let mut targets = self.targets.iter();
+        targets.any(|target| target.resource() == Some(resource))
+    }
+
+    /// Whether all that its targets keep is in one place.
+    pub(crate) fn has_one_resource(&self) -> bool {
+        let mut resources = self.targets.iter().filter_map(LiveTarget::resource);
+        let first = resources.next();
+        resources.all(|other| Some(other) == first)
+    }
+
     /// Equal for models whose requests charge the same counters, and no more of them than needed: clients
     /// name models at will.
     pub(crate) fn counted_model<'a>(&'a self, model: &'a Arc<str>) -> &'a Arc<str> {
@@ -258,5 +272,15 @@ impl LiveTarget {
     /// The endpoint for a model that the client named.
     pub(crate) fn endpoint(&self, model: &str) -> Option<&Placed> {
         self.endpoints.get(self.flat.place(model)?)
+    }
+
+    /// An endpoint of its backend, for a request that names no model.
+    pub(crate) fn any_endpoint(&self) -> Option<&Placed> {
+        self.endpoints.first()
+    }
+
+    fn resource(&self) -> Option<ResourceId> {
+        let origin = self.any_endpoint()?.place.origin.as_deref()?;
+        Some(origin.resource)
     }
 }

@@ -10,11 +10,12 @@ use http::header::{
 };
 use http::uri::{Authority, InvalidUri, Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri};
-use proxy_api::{Answer, Api, Call, Dialect, Pieces, Upstream};
+use proxy_api::{Answer, Api, Call, Dialect, Named, Pieces, Upstream};
 use proxy_core::names::Secret;
 use proxy_core::table::{Backend, BackendAuth, BackendKind, Certificates};
 
 use crate::credential::{API_KEY, Shown, X_API_KEY};
+use crate::kept::ResourceId;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,13 @@ mod tests;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
 /// Names a second deployment, for the images of a response.
 const IMAGES: HeaderName = HeaderName::from_static("x-ms-oai-image-generation-deployment");
+
+/// A path that names nothing but the model.
+static NOTHING: Named = Named {
+    project: None,
+    id: None,
+    item: None,
+};
 
 /// The headers of its own that Foundry takes from a client ("Quotas and limits"), without the gateway's.
 const MOST_OF_CLIENT: usize = 9;
@@ -37,6 +45,8 @@ pub(crate) struct Origin {
     api_version: Option<Arc<str>>,
     /// The paths of the undated API, one for each place where rows go.
     undated: Vec<(Upstream, PathAndQuery)>,
+    /// What keeps the state behind it.
+    pub(crate) resource: ResourceId,
     /// The names of the deployments that the backend declares.
     deployments: Vec<Arc<str>>,
     pub(crate) peer: Arc<Peer>,
@@ -94,6 +104,7 @@ pub(crate) enum InvalidBackend {
 
 /// A request that leaves, besides what is the origin's own.
 pub(crate) struct Outgoing<'a> {
+    pub(crate) method: &'a Method,
     pub(crate) destination: Destination,
     /// The client's headers.
     pub(crate) client: &'a HeaderMap,
@@ -150,13 +161,15 @@ impl Origin {
         let mut undated: Vec<(Upstream, PathAndQuery)> = Vec::new();
         for api in apis {
             if let Answer::Backend(Call { upstream, .. }) = &api.answer
+                && upstream.is_fixed()
                 && !undated.iter().any(|(known, _)| known == upstream)
             {
-                let path = upstream.undated(backend.kind, &prefix);
+                let path = upstream.undated(backend.kind, &prefix, &NOTHING);
                 undated.push((*upstream, path.parse()?));
             }
         }
         Ok(Self {
+            resource: ResourceId::of(authority.as_str(), &prefix),
             prefix,
             undated,
             deployments: backend
@@ -190,20 +203,34 @@ impl Origin {
         }
     }
 
-    /// How an operation is put to this backend. `version` is the client's.
+    /// Whether it has projects.
+    pub(crate) fn has_projects(&self) -> bool {
+        self.kind == BackendKind::Foundry
+    }
+
+    /// How an operation is put to this backend. `version` is the client's, and `bound` what its path and query
+    /// name besides.
     pub(crate) fn destination(
         &self,
         call: &Call,
         deployment: &str,
         version: Option<&str>,
+        bound: Option<(&Named, &str)>,
     ) -> Result<Destination, InvalidUri> {
         let undated = || {
+            if let Some((named, query)) = bound {
+                let path = call.upstream.undated(self.kind, &self.prefix, named);
+                return with_query(path, query).parse();
+            }
             let prepared = self
                 .undated
                 .iter()
                 .find(|(known, _)| *known == call.upstream);
             prepared.map_or_else(
-                || call.upstream.undated(self.kind, &self.prefix).parse(),
+                || {
+                    let path = call.upstream;
+                    path.undated(self.kind, &self.prefix, &NOTHING).parse()
+                },
                 |(_, path)| Ok(path.clone()),
             )
         };
@@ -219,19 +246,21 @@ impl Origin {
         }
         match self.api_version.as_deref().or(version) {
             Some(dated) if dated.starts_with(|first: char| first.is_ascii_digit()) => {
-                let Some(path) = call.upstream.dated(&self.prefix, deployment, dated) else {
+                let (named, query) = bound.unwrap_or((&NOTHING, ""));
+                let path = call.upstream.dated(&self.prefix, deployment, dated, named);
+                let Some((path, model_in_body)) = path else {
                     return Ok(by_body(undated()?));
                 };
-                let (path, model_in_body) = path;
                 Ok(Destination {
-                    path: path.parse()?,
+                    path: with_query(path, query).parse()?,
                     dialect,
                     model_in_body,
                     asks_usage: call.asks_usage(Some(dated)),
                 })
             }
             Some(word) => {
-                let path = format!("{}?api-version={}", undated()?, proxy_api::encode(word));
+                let version = format!("api-version={}", proxy_api::encode(word));
+                let path = with_query(undated()?.to_string(), &version);
                 Ok(by_body(path.parse()?))
             }
             None => Ok(by_body(undated()?)),
@@ -242,7 +271,8 @@ impl Origin {
     ///
     /// No line can be smuggled in: a path and a header's value hold neither CR nor LF nor NUL, by their types.
     pub(crate) fn write_head(&self, outgoing: &Outgoing<'_>, head: &mut Vec<u8>) {
-        head.extend_from_slice(b"POST ");
+        head.extend_from_slice(outgoing.method.as_str().as_bytes());
+        head.push(b' ');
         head.extend_from_slice(outgoing.destination.path.as_str().as_bytes());
         let access = self.access(outgoing.destination.dialect);
         head.extend_from_slice(access.lines.expose().as_bytes());
@@ -255,9 +285,12 @@ impl Origin {
             put(&name, &value);
         }
         self.forwarded(outgoing, put);
-        head.extend_from_slice(b"content-length: ");
-        head.extend_from_slice(itoa::Buffer::new().format(outgoing.length).as_bytes());
-        head.extend_from_slice(b"\r\n\r\n");
+        if outgoing.length > 0 || *outgoing.method == Method::POST {
+            head.extend_from_slice(b"content-length: ");
+            head.extend_from_slice(itoa::Buffer::new().format(outgoing.length).as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
     }
 
     /// Builds a request on HTTP/2.
@@ -267,7 +300,7 @@ impl Origin {
         parts.authority = Some(self.peer.name.authority.clone());
         parts.path_and_query = Some(outgoing.destination.path.clone());
         let mut request = Request::new(body);
-        *request.method_mut() = Method::POST;
+        request.method_mut().clone_from(outgoing.method);
         // Cannot fail: all three parts are present.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         let headers = request.headers_mut();
@@ -376,6 +409,14 @@ impl Access {
             credential,
         })
     }
+}
+
+fn with_query(mut path: String, query: &str) -> String {
+    if !query.is_empty() {
+        path.push(if path.contains('?') { '&' } else { '?' });
+        path.push_str(query);
+    }
+    path
 }
 
 /// An authority without a user, and without the port that the scheme has anyway.

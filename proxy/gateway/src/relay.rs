@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use proxy_admin::clock;
+use proxy_api::coding::Undecodable;
 use proxy_core::names::Code;
 
 use crate::aftermath;
 use crate::exchange::Exchange;
+use crate::follow::Background;
 use crate::live::LiveRule;
+use crate::marking::Marking;
 use crate::upstream::AnswerBody;
 use crate::watch::Watch;
 
@@ -36,12 +39,18 @@ pub(crate) struct Relay {
     exchange: Box<Exchange>,
     watch: Watch,
     limits: Limits,
+    /// For what a backend keeps.
+    marking: Option<Box<Marking>>,
+    /// For a response that goes on in the background.
+    background: Option<Box<Background>>,
     /// Bytes that the watch releases at the end, or the last event of a broken stream.
     last: Option<Bytes>,
     broken: Option<BrokenOff>,
     /// hyper was given the chance to write what came before the break.
     flushed: bool,
 }
+
+const UNDECODABLE: &str = "the answer cannot be decoded";
 
 /// Looks at an answer within the time for which it may be silent. A look costs a timer, and between two of
 /// them an event costs no look at the clock; silence is noticed an eighth too late at most.
@@ -98,12 +107,16 @@ impl Relay {
         exchange: Box<Exchange>,
         watch: Watch,
         limits: Limits,
+        marking: Option<Box<Marking>>,
+        background: Option<Box<Background>>,
     ) -> Self {
         Self {
             upstream: Some(upstream),
             exchange,
             watch,
             limits,
+            marking,
+            background,
             last: None,
             broken: None,
             flushed: false,
@@ -120,7 +133,38 @@ impl Relay {
         if let Some(upstream) = self.upstream.take() {
             aftermath::late_end(upstream);
         }
-        self.watch.complete(&mut self.exchange, clock::instant())
+        let Ok(out) = self.last_marked() else {
+            return self.break_off(Code::UpstreamFailed, UNDECODABLE);
+        };
+        self.hand_over();
+        let rest = self.watch.complete(&mut self.exchange, clock::instant());
+        match rest {
+            Some(rest) if !out.is_empty() => Some([out, rest].concat().into()),
+            rest => rest.or_else(|| (!out.is_empty()).then_some(out)),
+        }
+    }
+
+    /// What the end leaves of an answer that came coded and is marked.
+    fn last_marked(&mut self) -> Result<Bytes, Undecodable> {
+        let Some(marking) = &mut self.marking else {
+            return Ok(Bytes::new());
+        };
+        let rest = marking.finish()?;
+        let out = self.watch.pass(rest, &mut self.exchange)?;
+        self.exchange.record.passed(out.len());
+        Ok(out)
+    }
+
+    /// Lets a response that goes on without this answer be followed; the exchange that is left has ended.
+    fn hand_over(&mut self) {
+        let id = self.marking.as_deref().and_then(Marking::id);
+        if let Some(id) = id
+            && self.background.is_some()
+            && !self.watch.tells_usage()
+            && let Some(background) = self.background.take()
+        {
+            background.follow(self.exchange.taken(), id);
+        }
     }
 
     /// The backend broke off, or took too long: settle, and tell a stream's client before the connection is
@@ -128,6 +172,7 @@ impl Relay {
     fn break_off(&mut self, code: Code, why: &'static str) -> Option<Bytes> {
         self.upstream = None;
         self.broken = Some(BrokenOff(why));
+        self.hand_over();
         let now = clock::instant();
         self.watch.broken(&mut self.exchange, code, why, now)
     }
@@ -152,9 +197,13 @@ impl Relay {
                     let Ok(data) = frame.into_data() else {
                         continue;
                     };
-                    let Ok(out) = self.watch.pass(data, &mut self.exchange) else {
-                        let why = "the answer cannot be decoded";
-                        self.last = self.break_off(Code::UpstreamFailed, why);
+                    let data = match &mut self.marking {
+                        Some(marking) => marking.pass(data),
+                        None => Ok(data),
+                    };
+                    let out = data.and_then(|data| self.watch.pass(data, &mut self.exchange));
+                    let Ok(out) = out else {
+                        self.last = self.break_off(Code::UpstreamFailed, UNDECODABLE);
                         continue;
                     };
                     self.exchange.record.passed(out.len());
@@ -184,7 +233,11 @@ impl Relay {
 impl Drop for Relay {
     /// The client has hung up, unless the exchange has ended.
     fn drop(&mut self) {
-        if !self.exchange.is_ended() && !std::thread::panicking() {
+        if std::thread::panicking() {
+            return;
+        }
+        self.hand_over();
+        if !self.exchange.is_ended() {
             let watch = std::mem::replace(&mut self.watch, Watch::Nothing);
             let exchange = self.exchange.taken();
             aftermath::within(exchange, self.upstream.take(), watch);
@@ -221,7 +274,9 @@ impl Body for Payload {
                 SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
             }
             Self::Relayed(relay) => match (&relay.watch, &relay.upstream) {
-                (Watch::Json(..) | Watch::Error(_), Some(upstream)) => upstream.size_hint(),
+                (Watch::Json(..) | Watch::Error(_), Some(upstream)) if relay.marking.is_none() => {
+                    upstream.size_hint()
+                }
                 _ => SizeHint::default(),
             },
         }

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use proxy_admin::clock;
 use proxy_admin::connection::Leash;
 use proxy_admin::memory::Purpose;
-use proxy_api::{Answer, Billing, Body, Call, Dialect, Media, models};
+use proxy_api::{Answer, Billing, Body, Call, Dialect, Found, Media, models};
 use proxy_core::admit::{self, Ask, Permit};
 use proxy_core::auth::{Caller, CallerKind, KeyDigest};
 use proxy_core::names::{Code, Moment, ObjectName, Operation};
@@ -41,6 +41,8 @@ use crate::replay::Replay;
 use crate::state::Core;
 use crate::surface::{dialect_of, found};
 use crate::upload::Upload;
+
+mod kept;
 
 /// What load balancers ask on the port of the traffic. Only a process that serves answers.
 const HEALTH: &str = "/healthz";
@@ -304,7 +306,7 @@ impl<'a> Arrival<'a> {
                 head.model(found.model.as_deref().unwrap_or(""), dialect)
             }
             Answer::Backend(call) => {
-                let sending = head.charged(found.api.operation, call, found.model, body, exchange);
+                let sending = head.charged(found, call, body, exchange);
                 Ok(Admitted::Charged(Box::new(sending.await?)))
             }
         }
@@ -418,26 +420,38 @@ impl<'a> Head<'a> {
         Ok(read)
     }
 
+    /// What the body says about itself.
+    async fn scanned(
+        &self,
+        call: &'static Call,
+        found: &Found,
+        bytes: &Bytes,
+        exchange: &mut Exchange,
+    ) -> Result<Body, Box<Refusal>> {
+        exchange.record.bytes_in = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let (scans, headers) = (&self.core.shared.scans, &self.parts.headers);
+        let body = scans
+            .body(call, headers, bytes, found.model.is_some())
+            .await?;
+        exchange.record.streamed = body.stream;
+        Ok(body)
+    }
+
     /// Reads the body, finds the rule, and reserves the cost.
     async fn charged(
         self,
-        operation: Operation,
+        found: Found,
         call: &'static Call,
-        named: Option<Arc<str>>,
         body: &mut Incoming,
         exchange: &mut Exchange,
     ) -> Result<Sending<'a>, Box<Refusal>> {
-        let (shared, headers) = (&self.core.shared, &self.parts.headers);
+        let shared = &self.core.shared;
         let version = version_of(self.parts)?;
         let (replay, bytes, now) = self.upload(body, exchange).await?;
-        exchange.record.bytes_in = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let body = shared.scans.body(call, headers, &bytes, named.is_some());
-        let body = body.await?;
-        let model = named.or_else(|| body.model.clone());
-        let model = model.ok_or_else(|| refuse(Code::InvalidRequest, "\"model\" is missing"))?;
-        exchange.record.model = Some(Arc::clone(&model));
-        exchange.record.streamed = body.stream;
-        let permit = self.permit(operation, &model)?;
+        let mut body = self.scanned(call, &found, &bytes, exchange).await?;
+        let (model, permit) = self.chosen(call, &found, &body)?;
+        exchange.record.model.clone_from(&model);
+        let model = model.unwrap_or_default();
         let deadline = self.deadline(&permit, now)?;
         let moment = clock::moment(now);
         let stranger = self.stranger(&permit, moment);
@@ -447,6 +461,9 @@ impl<'a> Head<'a> {
         let rule = self.live.rule(permit.index);
         let rule = rule.ok_or_else(|| refuse(Code::Internal, "the rule is not in the table"))?;
         exchange.record.rule = Some(Arc::clone(rule));
+        let state = call.state.as_ref();
+        let bound = state.map(|state| self.bound(state, found.named, rule, &mut body, exchange));
+        let bound = bound.transpose()?;
         let of_model = || (permit.deployed_model(&model), rule.window(&model));
         let media = shared.scans.media(&bytes, &body, of_model).await?;
         let shape = shape_of(&permit, &bytes, &body, media);
@@ -466,7 +483,7 @@ impl<'a> Head<'a> {
             }
             Billing::Free => Arc::default(),
         };
-        metered(operation, call, &counters, permit.rule)?;
+        metered(found.api.operation, call, &counters, permit.rule)?;
         exchange.record.account = Some(account);
         let estimate = Estimate::of(rule, &permit, &model, shape, &bytes, call);
         let default_output = shared.config.default_output_tokens;
@@ -490,9 +507,11 @@ impl<'a> Head<'a> {
             rule: Arc::clone(rule),
             declared: permit.rule,
             call,
+            method: &found.api.method,
+            bound,
             model,
             version,
-            client: headers,
+            client: &self.parts.headers,
             // A key of the gateway goes to no backend.
             shown: self.shown.filter(|_| caller.kind == CallerKind::Unknown),
             stranger,
@@ -501,6 +520,24 @@ impl<'a> Head<'a> {
             now,
             deadline,
         })
+    }
+
+    /// The model that the client names, and the rule that serves it.
+    fn chosen(
+        &self,
+        call: &Call,
+        found: &Found,
+        body: &Body,
+    ) -> Result<(Option<Arc<str>>, Permit<'a>), Box<Refusal>> {
+        let operation = found.api.operation;
+        if let Some(state) = call.state.filter(|state| state.without_model) {
+            let id = found.named.as_ref().and_then(|named| named.id.as_deref());
+            return Ok((None, self.permit_by_id(operation, state, id)?));
+        }
+        let model = found.model.as_ref().or(body.model.as_ref()).cloned();
+        let model = model.ok_or_else(|| refuse(Code::InvalidRequest, "\"model\" is missing"))?;
+        let permit = self.permit(operation, &model)?;
+        Ok((Some(model), permit))
     }
 
     /// The rule that serves it.

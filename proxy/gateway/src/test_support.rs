@@ -36,6 +36,7 @@ pub(crate) fn gateway(registry: &mut Registry) -> Gateway {
         default_output_tokens: 20,
         drain_grace: Duration::from_secs(1),
         limit_series: 2,
+        state_keys: crate::kept::StateKeys::of_this_process(),
         access_log: None,
         store: None,
     };

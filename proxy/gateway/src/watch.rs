@@ -14,7 +14,7 @@ use crate::exchange::Exchange;
 use crate::vocabulary;
 
 /// A JSON answer larger than this is relayed without being kept for its usage.
-const MAX_KEPT: usize = 16 << 20;
+pub(crate) const MAX_KEPT: usize = 16 << 20;
 
 /// What is kept of an answer within the cost of its request.
 const FREE: usize = 16 << 10;
@@ -25,7 +25,7 @@ const DEFLATE: usize = 64 << 10;
 const ZSTD: usize = 8 << 20;
 
 /// What one read of a stream may decode to: thousands of events.
-const STREAM_BOUNDS: Bounds = Bounds {
+pub(crate) const STREAM_BOUNDS: Bounds = Bounds {
     per_call: 4 << 20,
     total: usize::MAX,
 };
@@ -108,6 +108,28 @@ impl Watch {
             }
             // In a coding that is not known here.
             Some(None) => Self::Json(kept(), call),
+        }
+    }
+
+    /// For an answer that is there as a whole.
+    pub(crate) fn whole(call: &'static Call, answer: Bytes) -> Self {
+        let kept = Kept {
+            size: answer.len(),
+            frames: SmallVec::from_buf([answer]),
+            ..Kept::default()
+        };
+        Self::Json(kept, call)
+    }
+
+    /// Whether the usage has come.
+    pub(crate) fn tells_usage(&self) -> bool {
+        match self {
+            Self::Events(stream, _) => stream.usage().is_some(),
+            Self::Json(kept, call) => {
+                let whole = kept.whole();
+                whole.is_some_and(|whole| (call.read_usage)(&whole, None).is_some())
+            }
+            Self::Error(_) | Self::Untold(_) | Self::Nothing => false,
         }
     }
 
@@ -397,11 +419,11 @@ fn is_zstd(coding: &HeaderValue) -> bool {
     coding.as_bytes().to_ascii_lowercase().ends_with(b"zstd")
 }
 
-fn decoder(coding: &HeaderValue, bounds: Bounds) -> Option<Decoder> {
+pub(crate) fn decoder(coding: &HeaderValue, bounds: Bounds) -> Option<Decoder> {
     Decoder::new(coding.to_str().ok()?, bounds)
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
     const EVENTS: &[u8] = b"text/event-stream";
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let begin = kind.and_then(|kind| kind.get(..EVENTS.len()));

@@ -141,6 +141,7 @@ impl Shared {
             default_output_tokens: 100,
             drain_grace: Duration::from_secs(10),
             limit_series: 0,
+            state_keys: proxy_gateway::StateKeys::of_this_process(),
             access_log: None,
             store: None,
         };

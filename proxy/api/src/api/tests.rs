@@ -148,13 +148,49 @@ fn names_the_method_that_would_be_served() {
 }
 
 #[test]
+fn a_kept_thing_is_asked_for_by_names_that_mean_nothing_elsewhere() {
+    let get = |path: &str| find(ROWS, &Method::GET, path).map(|found| found.named);
+    let named = get("/v1/responses/resp_1").expect("a row").expect("an id");
+    assert_eq!(named.id.as_deref(), Some("resp_1"));
+    for bad in [
+        "/v1/responses/a%2Fb",
+        "/v1/responses/a%2f..",
+        "/v1/responses/a;b",
+        "/v1/conversations/c/items/%6d",
+        "/api/projects/%2e%2e/openai/v1/responses/r",
+    ] {
+        assert_eq!(get(bad), Err(Unserved::Ambiguous), "{bad}");
+    }
+    let head = find(ROWS, &Method::HEAD, "/v1/responses/resp_1").map(|_| ());
+    assert_eq!(
+        head,
+        Err(Unserved::Method(vec![Method::GET, Method::DELETE]))
+    );
+}
+
+#[test]
 fn a_request_has_one_row() {
     for (place, row) in ROWS.iter().enumerate() {
         assert!(!row.paths.is_empty());
         for path in row.paths {
-            assert_eq!(path.matches('{').count(), path.matches("{model}").count());
-            let path = path.replace("{model}", "m");
+            let names = ["model", "project", "id", "item"];
+            let path = names.iter().fold((*path).to_owned(), |path, name| {
+                path.replace(&format!("{{{name}}}"), &format!("a-{name}"))
+            });
+            assert!(!path.contains('{'), "{path}");
             let found = find(ROWS, &row.method, &path).expect("its own row");
+            let named = found.named.unwrap_or_default();
+            for (name, text) in [
+                ("a-project", named.project),
+                ("a-id", named.id),
+                ("a-item", named.item),
+            ] {
+                assert_eq!(
+                    text.as_deref(),
+                    path.contains(name).then_some(name),
+                    "{path}"
+                );
+            }
             assert!(
                 std::ptr::eq(found.api, row),
                 "row {place} hides behind another"

@@ -44,8 +44,10 @@ fn the_page_of_the_surface_is_current() {
     page.push_str(
         "\nEvery operation of a backend takes JSON and answers with JSON, or with events if the body asks for a stream. \
          Lists of models have Anthropic's shape for clients that send `anthropic-version`.\n\n\
-         Responses are served without what a backend keeps: `background`, `previous_response_id` and `conversation` are \
-         400, and stored responses cannot be read again. Clients send the earlier items in `input`.\n",
+         What a backend keeps (responses, conversations) belongs to the consumer that made it: its id leaves the gateway \
+         with a tag of 16 characters, and comes back to the same Foundry resource, on every replica. For any other consumer, \
+         and for an id from before the gateway, it is not there (404 `not_kept`; `previous_response_id`: 400 \
+         `previous_response_not_found`). [The tags](state.md).\n",
     );
     expect_file!["../../../../docs/surface.md"].assert_eq(&page);
 }

@@ -3,7 +3,7 @@ use proxy_core::names::Operation;
 
 use super::{Body, Malformed, StreamOptions};
 use crate::api::Answer;
-use crate::body::Layout;
+use crate::body::{Kept, Layout};
 use crate::json::member;
 use crate::rows::ROWS;
 
@@ -343,23 +343,44 @@ fn an_image_costs_by_its_quality_and_the_most_without_one() {
 }
 
 #[test]
-fn responses_that_a_backend_would_keep_are_refused() {
-    for good in [
+fn what_a_response_continues_is_found_with_its_place() {
+    let text = r#"{"background":true,"previous_response_id": "resp_1", "conversation": {"x":{"id":"no"},"id":"conv_1"}}"#;
+    let found = of(Operation::Responses, text).expect("a good body");
+    assert!(found.background);
+    let references: Vec<_> = found
+        .references
+        .iter()
+        .map(|one| (one.kept, &*one.id, &text[one.at.clone()]))
+        .collect();
+    assert_eq!(
+        references,
+        [
+            (Kept::Response, "resp_1", "\"resp_1\""),
+            (Kept::Conversation, "conv_1", "\"conv_1\""),
+        ]
+    );
+    for none in [
         "{\"input\":\"a\",\"background\":false,\"previous_response_id\":null,\"conversation\":null}",
-        "{\"input\":\"a\",\"store\":true,\"max_output_tokens\":5}",
+        "{\"input\":\"a\",\"store\":true,\"background\":null}",
     ] {
-        of(Operation::Responses, good).expect("a good body");
+        let found = of(Operation::Responses, none).expect("a good body");
+        assert!(!found.background && found.references.is_empty(), "{none}");
     }
+    let found = of(Operation::Responses, "{\"conversation\":\"conv_1\"}");
+    assert_eq!(found.expect("a good body").references.len(), 1);
     for (bad, why) in [
-        ("{\"background\":true}", "ask for a stream instead"),
+        ("{\"background\":1}", "must be true or false"),
+        ("{\"previous_response_id\":1}", "must be an id"),
+        ("{\"conversation\":{}}", "\"conversation.id\" is missing"),
         (
-            "{\"previous_response_id\":\"resp_1\"}",
-            "\"previous_response_id\" is not served",
+            "{\"conversation\":{\"id\":null}}",
+            "\"conversation.id\" is missing",
         ),
         (
-            "{\"conversation\":{\"id\":\"conv_1\"}}",
-            "send the earlier items in \"input\"",
+            "{\"conversation\":{\"id\":\"a\",\"id\":\"b\"}}",
+            "\"conversation.id\" is given twice",
         ),
+        ("{\"conversation\":{\"Id\":\"a\"}}", "write \"id\""),
     ] {
         let Err(Malformed(message)) = of(Operation::Responses, bad) else {
             panic!("{bad} was taken")

@@ -168,14 +168,40 @@ fn a_bound_is_lowered_replaced_or_inserted() {
 }
 
 #[test]
+fn an_id_is_replaced_as_the_backend_knows_it() {
+    let text = r#"{"previous_response_id":"resp_1TAG","conversation":{"id":"conv_1TAG"},"input":"resp_1TAG"}"#;
+    let rows = ROWS.iter().map(|row| &row.answer);
+    let mut calls = rows.filter_map(|answer| match answer {
+        Answer::Backend(call) => Some(call),
+        Answer::Models | Answer::Model => None,
+    });
+    let call = calls.find(|call| call.state.is_some()).expect("responses");
+    let body = scan::body(text.as_bytes(), call.members, false).expect("a good body");
+    let ids: Vec<_> = body
+        .references
+        .iter()
+        .map(|one| (one.at.clone(), one.id.trim_end_matches("TAG").into()))
+        .collect();
+    let edit = Edit {
+        ids: &ids,
+        ..Edit::default()
+    };
+    let sent = splice(&Bytes::from(text), &body, edit).joined();
+    assert_eq!(
+        sent,
+        r#"{"previous_response_id":"resp_1","conversation":{"id":"conv_1"},"input":"resp_1TAG"}"#
+    );
+}
+
+#[test]
 fn a_large_body_goes_on_in_pieces_of_its_own_memory() {
     let long = "x".repeat(100_000);
     let text = format!(r#"{{"model":"m","stream":true,"max_tokens":9,"input":"{long}"}}"#);
     let edit = Edit {
         model: Some("deployed"),
         usage: true,
-        default_bound: None,
         max_bound: Some(8),
+        ..Edit::default()
     };
     let bytes = Bytes::from(text.clone());
     let mut sent = splice(&bytes, &scanned(&text), edit);

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 use proxy_api::{Answer, Call, Dialect, ROWS};
 use proxy_core::names::{Operation, Secret};
 use proxy_core::table::{Backend, BackendAuth, BackendKind};
@@ -49,7 +49,7 @@ fn foundry(version: Option<&str>) -> Origin {
 #[test]
 fn speaks_as_the_client_did_or_as_pinned() {
     let dated = foundry(None)
-        .destination(chat(), "a/b", Some("2024-10-21"))
+        .destination(chat(), "a/b", Some("2024-10-21"), None)
         .expect("a path");
     assert_eq!(
         dated.path,
@@ -57,14 +57,14 @@ fn speaks_as_the_client_did_or_as_pinned() {
     );
     assert!(!dated.model_in_body && dated.asks_usage);
     let v1 = foundry(None)
-        .destination(chat(), "d", None)
+        .destination(chat(), "d", None, None)
         .expect("a path");
     assert_eq!(
         (v1.path.as_str(), v1.model_in_body),
         ("/openai/v1/chat/completions", true)
     );
     let pinned = foundry(Some("2024-06-01"))
-        .destination(chat(), "d", Some("preview"))
+        .destination(chat(), "d", Some("preview"), None)
         .expect("a path");
     assert!(
         pinned
@@ -74,7 +74,7 @@ fn speaks_as_the_client_did_or_as_pinned() {
     );
     assert!(!pinned.asks_usage, "older than stream_options");
     let preview = foundry(None)
-        .destination(chat(), "d", Some("preview"))
+        .destination(chat(), "d", Some("preview"), None)
         .expect("a path");
     assert_eq!(
         preview.path,
@@ -87,7 +87,7 @@ fn an_openai_compatible_server_gets_its_one_path() {
     let path = |endpoint: &str| {
         let kind = BackendKind::OpenAiCompatible;
         backend(kind, endpoint, None, BackendAuth::None)
-            .destination(chat(), "d", Some("2024-10-21"))
+            .destination(chat(), "d", Some("2024-10-21"), None)
             .expect("a path")
             .path
     };
@@ -107,6 +107,7 @@ fn sent(origin: &Origin, client: &HeaderMap) -> HeaderMap {
     let shown = credential::shown(client).expect("good headers");
     let id = HeaderValue::from_static("id");
     let outgoing = Outgoing {
+        method: &Method::POST,
         destination,
         client,
         shown: shown.first(),
@@ -306,7 +307,9 @@ fn each_family_has_its_own_paths() {
     ] {
         let call = call(operation);
         let path = |origin: &Origin, version| {
-            let destination = origin.destination(call, "d", version).expect("a path");
+            let destination = origin
+                .destination(call, "d", version, None)
+                .expect("a path");
             let in_body = destination.model_in_body;
             assert_eq!(in_body, !destination.path.path().contains("/deployments/"));
             destination.path
@@ -322,8 +325,9 @@ fn each_dialect_has_its_own_header_for_the_key() {
     let key = || BackendAuth::ApiKey(Secret::new("s3cret"));
     let line = |kind, operation| {
         let origin = backend(kind, "https://f.example", None, key());
-        let destination = origin.destination(call(operation), "d", None);
+        let destination = origin.destination(call(operation), "d", None, None);
         let outgoing = Outgoing {
+            method: &Method::POST,
             destination: destination.expect("a path"),
             client: &HeaderMap::new(),
             shown: None,

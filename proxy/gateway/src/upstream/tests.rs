@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use proxy_admin::clock;
@@ -52,7 +52,11 @@ impl Scene {
         };
         let client = HeaderMap::new();
         let outgoing = Outgoing {
-            destination: self.origin.destination(call, "d", None).expect("a path"),
+            method: &Method::POST,
+            destination: self
+                .origin
+                .destination(call, "d", None, None)
+                .expect("a path"),
             client: &client,
             shown: None,
             request_id: &HeaderValue::from_static("id"),

@@ -146,6 +146,15 @@ impl Bench {
         })
     }
 
+    /// With this table, and what a test sets.
+    pub(crate) fn adapted(
+        sims: Vec<Sim>,
+        contents: Contents,
+        adapt: impl FnOnce(&mut Config),
+    ) -> Result<Self> {
+        Self::serve(sims, contents, adapt)
+    }
+
     fn serve(sims: Vec<Sim>, contents: Contents, adapt: impl FnOnce(&mut Config)) -> Result<Self> {
         let mut registry = Registry::default();
         let mut config = Config {
@@ -161,6 +170,7 @@ impl Bench {
             default_output_tokens: 100,
             drain_grace: Duration::from_secs(10),
             limit_series: 0,
+            state_keys: proxy_gateway::StateKeys::of_this_process(),
             access_log: None,
             store: None,
         };

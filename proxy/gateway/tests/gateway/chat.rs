@@ -501,6 +501,7 @@ async fn without_a_table_it_is_not_ready() -> Result<()> {
         default_output_tokens: 100,
         drain_grace: Duration::from_secs(1),
         limit_series: 0,
+        state_keys: proxy_gateway::StateKeys::of_this_process(),
         access_log: None,
         store: None,
     };

@@ -9,6 +9,7 @@ mod estimates;
 mod families;
 mod hostile;
 mod http2;
+mod kept;
 mod night;
 mod raw;
 mod refusals;

@@ -32,6 +32,7 @@ static ROWS: &[Api] = &[
         method: Method::POST,
         paths: &["/made-up/tales"],
         answer: Answer::Backend(Call {
+            state: None,
             form: Form::Json,
             members: &[("model", Member::Model), ("stream", Member::Stream)],
             upstream: Upstream::OpenAi("tales"),
@@ -50,6 +51,7 @@ static ROWS: &[Api] = &[
         method: Method::POST,
         paths: &["/made-up/songs"],
         answer: Answer::Backend(Call {
+            state: None,
             form: Form::Multipart,
             members: &[("model", Member::Model)],
             upstream: Upstream::OpenAi("songs"),
@@ -154,6 +156,7 @@ impl Running {
             default_output_tokens: 5,
             drain_grace: Duration::from_secs(5),
             limit_series: 0,
+            state_keys: proxy_gateway::StateKeys::of_this_process(),
             access_log: None,
             store: None,
         };

@@ -1,0 +1,83 @@
+//! The answer about what a backend keeps, on its way to the client: each id gets its tag.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use proxy_api::coding::{Decoder, Undecodable};
+use proxy_api::ids::Marker;
+
+use crate::kept::{ResourceId, StateKeys};
+use crate::watch::{self, is_event_stream};
+
+/// Marks the ids of one answer.
+pub(crate) struct Marking {
+    marker: Marker,
+    /// The decoder of an answer that came coded, unasked; none for a coding that is not known here.
+    coding: Option<Option<Decoder>>,
+    keys: StateKeys,
+    resource: ResourceId,
+    /// `None`: ids stay as they are.
+    owner: Option<Arc<str>>,
+}
+
+impl Marking {
+    /// For an answer with this head, from which it takes what does not hold any more.
+    pub(crate) fn of(
+        headers: &mut HeaderMap,
+        keys: &StateKeys,
+        resource: ResourceId,
+        owner: Option<Arc<str>>,
+    ) -> Self {
+        headers.remove(CONTENT_LENGTH);
+        let coding = headers.remove(CONTENT_ENCODING);
+        let coding = coding.map(|coding| watch::decoder(&coding, watch::STREAM_BOUNDS));
+        let marker = if is_event_stream(headers) {
+            Marker::events()
+        } else {
+            Marker::json()
+        };
+        Self {
+            marker,
+            coding,
+            keys: keys.clone(),
+            resource,
+            owner,
+        }
+    }
+
+    /// The id of what the answer is, as the backend knows it.
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.marker.id()
+    }
+
+    /// Takes what arrived, and returns what goes on of it.
+    pub(crate) fn pass(&mut self, data: Bytes) -> Result<Bytes, Undecodable> {
+        let data = match &mut self.coding {
+            Some(Some(decoder)) => decoder.push(&data)?,
+            Some(None) => return Err(Undecodable::Malformed),
+            None => data,
+        };
+        Ok(self.mark(data))
+    }
+
+    /// What is left at the end.
+    pub(crate) fn finish(&mut self) -> Result<Bytes, Undecodable> {
+        match self.coding.take().flatten() {
+            Some(mut decoder) => Ok(self.mark(decoder.finish()?)),
+            None => Ok(Bytes::new()),
+        }
+    }
+
+    fn mark(&mut self, data: Bytes) -> Bytes {
+        let Self {
+            marker,
+            keys,
+            resource,
+            owner,
+            ..
+        } = self;
+        marker.push(data, |id| Some(keys.tag(id, *resource, owner.as_deref()?)))
+    }
+}

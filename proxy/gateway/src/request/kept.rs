@@ -1,0 +1,71 @@
+//! Requests about what backends keep: the rule that reaches it, and what goes on to the backend.
+
+use proxy_api::{Body, Named, State};
+use proxy_core::admit::{self, Ask, Permit};
+use proxy_core::names::{Code, Operation};
+
+use super::Head;
+use crate::answer::{Refusal, refuse};
+use crate::bound::{self, Bound};
+use crate::exchange::Exchange;
+use crate::follow;
+use crate::live::LiveRule;
+
+impl<'a> Head<'a> {
+    /// The rule that serves a request which names no model: one that reaches what the id is of.
+    pub(super) fn permit_by_id(
+        &self,
+        operation: Operation,
+        state: State,
+        id: Option<&str>,
+    ) -> Result<Permit<'a>, Box<Refusal>> {
+        let ask = Ask {
+            host: &self.host,
+            operation,
+            model: None,
+            headers: &self.parts.headers,
+        };
+        let keys = &self.core.shared.config.state_keys;
+        let reaches = |index| {
+            let rule = self.live.rule(index);
+            rule.is_some_and(|rule| match id {
+                Some(id) => bound::reaches(keys, rule, &self.caller, id),
+                None => true,
+            })
+        };
+        let found = admit::admit_for_some_model(&self.live.table, &self.caller, &ask, reaches);
+        let found = found.map_err(|denial| Box::new(Refusal::from(denial)))?;
+        found.ok_or_else(|| match id {
+            Some(id) => bound::unknown(id, state.kept),
+            None => refuse(
+                Code::ModelNotFound,
+                format!("no rule serves {}", operation.as_str()),
+            ),
+        })
+    }
+
+    /// What the request asks of what backends keep.
+    pub(super) fn bound(
+        &self,
+        state: &State,
+        named: Option<Box<Named>>,
+        rule: &LiveRule,
+        body: &mut Body,
+        exchange: &mut Exchange,
+    ) -> Result<Box<Bound>, Box<Refusal>> {
+        let keys = &self.core.shared.config.state_keys;
+        let owner = bound::owner(rule, &self.caller);
+        let mut bound = Bound::new(keys, owner, state, named, &body.references)?;
+        if state.without_model {
+            body.stream = bound.take_query(self.parts.uri.query().unwrap_or_default());
+            exchange.record.streamed = body.stream;
+        }
+        if body.background {
+            let message = "the gateway follows as many responses in the background as it can; wait for one to \
+                           end, or ask for a stream";
+            let slot = follow::slot().ok_or_else(|| refuse(Code::Overloaded, message))?;
+            exchange.followed = Some(slot);
+        }
+        Ok(Box::new(bound))
+    }
+}
