@@ -7,11 +7,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use operator_controller::{
     CaError, Client, Compilation, Controller, Metrics, PublishedTable, TokenReviewer, connect,
-    load_or_create_ca,
+    ensure_state_keys, load_or_create_ca,
 };
 use operator_publish::tls::{Authorities, Certificates, StoredAuthorities};
 use operator_publish::{Features, Publisher, Server};
 use prometheus_client::registry::Registry;
+use proxy_admin::errors::chain;
 use proxy_admin::http::{Admin, Readiness, Token};
 use proxy_admin::shutdown::{self, Shutdown, Signals, Trigger};
 use proxy_admin::task::spawn;
@@ -28,6 +29,9 @@ const PREFIX: &str = "tundish_operator";
 
 /// Pause between two attempts at the start: the API server may be starting too.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// The same for what only new proxies wait for.
+const RETRY_KEYS: Duration = Duration::from_secs(30);
 
 /// Longest drain: the release of the lease is one call.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -69,6 +73,10 @@ impl App {
         let client = connect(config.kubeconfig.as_deref()).await?;
         let namespace = config.controller.own_namespace.clone();
         let ca = load_ca(&client, &namespace, &mut signals).await?;
+        spawn(
+            "state keys",
+            make_state_keys(client.clone(), namespace.clone()),
+        );
         restore(&client, &config.controller, &publisher, &mut signals).await?;
         let certificates = certificates(&ca, config.channel_names)?;
         let (account_namespace, account) = &config.proxy_account;
@@ -161,6 +169,17 @@ async fn load_ca(
             () = tokio::time::sleep(RETRY) => {}
             () = signals.next() => bail!("stopped while waiting for the API server"),
         }
+    }
+}
+
+/// Makes the key of stored responses, as soon as the API server lets it.
+async fn make_state_keys(client: Client, namespace: String) {
+    while let Err(error) = ensure_state_keys(&client, &namespace).await {
+        warn!(
+            error = chain(&error),
+            "the key for the ids of stored responses could not be made yet"
+        );
+        tokio::time::sleep(RETRY_KEYS).await;
     }
 }
 

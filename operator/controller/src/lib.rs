@@ -23,6 +23,7 @@ mod resource;
 mod review;
 #[cfg(test)]
 mod scenario;
+mod state_keys;
 mod status;
 mod stored_status;
 mod text;
@@ -39,4 +40,5 @@ pub use kube::Client;
 pub use lease::Timing;
 pub use metrics::Metrics;
 pub use review::TokenReviewer;
+pub use state_keys::ensure_state_keys;
 pub use status::PublishedTable;

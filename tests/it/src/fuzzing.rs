@@ -22,7 +22,8 @@ mod answers;
 mod rows;
 
 pub use answers::{
-    completions_stream, event_stream, family_body, messages_stream, responses_stream, usage,
+    answer_ids, completions_stream, event_stream, family_body, messages_stream, responses_stream,
+    usage,
 };
 use rows::{DEPLOYMENT, chat, chunks};
 
@@ -30,7 +31,7 @@ use rows::{DEPLOYMENT, chat, chunks};
 pub type Check = fn(&[u8]);
 
 /// Every check, by the name of its target.
-pub const CHECKS: [(&str, Check); 17] = [
+pub const CHECKS: [(&str, Check); 18] = [
     ("request_body", request_body),
     ("form", form),
     ("prompt", prompt),
@@ -38,6 +39,7 @@ pub const CHECKS: [(&str, Check); 17] = [
     ("event_stream", event_stream),
     ("completions_stream", completions_stream),
     ("responses_stream", responses_stream),
+    ("answer_ids", answer_ids),
     ("messages_stream", messages_stream),
     ("usage", usage),
     ("upstream_answer", upstream_answer),

@@ -1,6 +1,7 @@
 //! What each family of APIs sends and gets: bodies by its members, streams by its grammar, usage by its reader.
 
 use bytes::Bytes;
+use proxy_api::ids::{Marker, Tag};
 use proxy_api::{Call, Edit, Ending, Form, Stream, splice};
 use proxy_core::names::Usage;
 use serde::de::IgnoredAny;
@@ -96,6 +97,47 @@ fn stream_of(call: &Call, data: &[u8]) {
             );
         }
     }
+}
+
+/// The ids of an answer get the same tags however it is split, and without them it is what it was.
+///
+/// The first byte chooses the split, and whether the answer is a stream.
+///
+/// # Panics
+/// The contract is broken.
+pub fn answer_ids(data: &[u8]) {
+    const TAG: Tag = *b"\x01_TAG_TAG_TAG_TA";
+    let Some((&seed, answer)) = data.split_first() else {
+        return;
+    };
+    if answer.contains(&1) {
+        return;
+    }
+    let marker = || {
+        if seed & 1 == 0 {
+            Marker::json()
+        } else {
+            Marker::events()
+        }
+    };
+    let marked = |pieces: &[&[u8]]| {
+        let mut marker = marker();
+        let push = |piece: &&[u8]| marker.push(Bytes::copy_from_slice(piece), |_id| Some(TAG));
+        pieces.iter().map(push).collect::<Vec<_>>().concat()
+    };
+    let whole = marked(&[answer]);
+    assert_eq!(marked(&chunks(answer, seed)), whole);
+    let mut plain = Vec::new();
+    let mut rest = &*whole;
+    while let Some((&first, others)) = rest.split_first() {
+        if let Some(behind) = rest.strip_prefix(&TAG) {
+            rest = behind;
+        } else {
+            plain.push(first);
+            rest = others;
+        }
+    }
+    assert_eq!(plain, answer);
 }
 
 /// No part of a usage is larger than the whole, whatever an answer or an event says, and whatever was known
