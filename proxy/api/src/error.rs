@@ -17,7 +17,7 @@ mod tests;
 pub enum Dialect {
     /// `{"error": {"message", "type", "param", "code"}}`.
     OpenAi,
-    /// `{"type": "error", "error": {"type", "message", "code"}}`.
+    /// `{"type": "error", "error": {"type", "message", "code"}, "request_id"}`.
     Anthropic,
 }
 
@@ -58,6 +58,8 @@ impl<'a> OpenAiError<'a> {
 struct AnthropicBody<'a> {
     r#type: &'static str,
     error: AnthropicError<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -81,9 +83,15 @@ impl Dialect {
     }
 
     /// The JSON of an error. `param` is what it is about: a field of the request, or the limit that
-    /// refused it.
+    /// refused it. Anthropic's body names the request, too.
     #[must_use]
-    pub fn error(self, code: Code, message: &str, param: Option<&str>) -> Vec<u8> {
+    pub fn error(
+        self,
+        code: Code,
+        message: &str,
+        param: Option<&str>,
+        request_id: Option<&str>,
+    ) -> Vec<u8> {
         // Strings and constants only: cannot fail.
         let written = match self {
             Self::OpenAi => serde_json::to_vec(&OpenAiBody {
@@ -97,6 +105,7 @@ impl Dialect {
                     code: code.as_str(),
                     param,
                 },
+                request_id,
             }),
         };
         written.unwrap_or_default()
@@ -116,11 +125,20 @@ pub enum ErrorEvent {
 
 impl ErrorEvent {
     /// The whole event; `number` is its place in a stream of numbered events.
-    pub(crate) fn write(self, code: Code, message: &str, number: u64) -> Vec<u8> {
+    pub(crate) fn write(
+        self,
+        code: Code,
+        message: &str,
+        number: u64,
+        request_id: Option<&str>,
+    ) -> Vec<u8> {
         let (begin, data): (&[u8], _) = match self {
-            Self::Unnamed => (b"data: ", Dialect::OpenAi.error(code, message, None)),
+            Self::Unnamed => {
+                let data = Dialect::OpenAi.error(code, message, None, None);
+                (b"data: ", data)
+            }
             Self::Typed => {
-                let data = Dialect::Anthropic.error(code, message, None);
+                let data = Dialect::Anthropic.error(code, message, None, request_id);
                 (b"event: error\ndata: ", data)
             }
             Self::Numbered => {

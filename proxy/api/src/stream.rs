@@ -1,8 +1,9 @@
 //! Watches a stream of events: for its usage, for what the model wrote, and for how it ends. Takes out
 //! the usage event that the gateway asked for on behalf of a client who did not.
 //!
-//! Whole events go through as the bytes that arrived. Only events that carry usage are parsed; what a stream
-//! without usage has shown is read at its end. Line ends may be LF, CRLF or CR; `data:` may span lines. What
+//! Whole events go through as the bytes that arrived; a part of one waits for its rest, so that a stream which
+//! breaks off ends behind an event. Only events that carry usage are parsed; what a stream without usage has
+//! shown is read at its end. Line ends may be LF, CRLF or CR; `data:` may span lines. What
 //! follows the event that ends the stream is dropped: clients close there.
 
 use std::borrow::Cow;
@@ -85,6 +86,8 @@ pub struct Stream {
     held: BytesMut,
     /// Where its last line begins: what stands before it has been searched.
     line: usize,
+    /// What went on last is a part of an event that was too large to be held.
+    cut: bool,
     usage: Option<Usage>,
     /// The usage before its output was known.
     input: Option<Usage>,
@@ -140,6 +143,7 @@ impl Stream {
             strip,
             held: BytesMut::new(),
             line: 0,
+            cut: false,
             usage: None,
             input: None,
             model: None,
@@ -201,14 +205,18 @@ impl Stream {
         has_error(data) || (self.grammar.event)(data, &mut Text::default()).failed
     }
 
-    /// The event by which the gateway ends a stream that broke off.
+    /// The event by which the gateway ends a stream that broke off; `request_id` names the request where the API's
+    /// errors do.
     #[must_use]
-    pub fn error_event(&self, code: Code, message: &str) -> Vec<u8> {
+    pub fn error_event(&self, code: Code, message: &str, request_id: Option<&str>) -> Vec<u8> {
         let mut last = self.shown.last();
         let number = last.find_map(|data| member(data, "sequence_number"));
         let number = number.and_then(|number| std::str::from_utf8(number).ok()?.parse().ok());
         let next = number.map_or(0, |number: u64| number.saturating_add(1));
-        self.grammar.error.write(code, message, next)
+        let event = self.grammar.error.write(code, message, next, request_id);
+        // A part of an event before it must not swallow it.
+        let before: &[u8] = if self.cut { b"\n\n" } else { b"" };
+        [before, &event].concat()
     }
 
     /// Output tokens by what went through, for a stream without usage; see [`Text::tokens`]. Of the events
@@ -242,20 +250,18 @@ impl Stream {
                 Passed::Kept(kept) => kept,
             };
         }
-        let before = self.held.len();
         self.held.extend_from_slice(&chunk);
         if let Err(line) = event_end(&self.held, 0, self.line)
             && self.held.len() <= MAX_HELD
         {
             self.line = line;
-            return if self.strip { Bytes::new() } else { chunk };
+            return Bytes::new();
         }
         let mut joined = self.held.split().freeze();
         match self.scan(&joined) {
             Passed::First(size) => {
                 joined.truncate(size);
-                // Without `strip` the client has what was held.
-                joined.split_off(if self.strip { 0 } else { before })
+                joined
             }
             Passed::Kept(kept) => kept,
         }
@@ -267,15 +273,11 @@ impl Stream {
         self.held.len()
     }
 
-    /// The end of the stream: what was held back.
+    /// The end of the stream: what was held back. Of one that broke off it is read, and goes no further.
     pub fn finish(&mut self) -> Bytes {
         let rest = self.held.split().freeze();
         let keep = rest.is_empty() || self.event(&rest, false);
-        if self.strip && keep {
-            rest
-        } else {
-            Bytes::new()
-        }
+        if keep { rest } else { Bytes::new() }
     }
 
     /// Looks at the whole events in the bytes, and holds what follows them.
@@ -291,6 +293,7 @@ impl Stream {
                     break;
                 }
             };
+            self.cut = false;
             let event = bytes.get(start..end.at).unwrap_or_default();
             let keep = self.event(event, end.one_line);
             match (&mut kept, keep) {
@@ -309,6 +312,7 @@ impl Stream {
         if too_large {
             self.shown.unread += 1;
             self.line = 0;
+            self.cut = true;
         } else {
             self.held.extend_from_slice(rest);
         }
@@ -319,8 +323,8 @@ impl Stream {
                 }
                 Passed::Kept(kept.freeze())
             }
-            None if self.done || (self.strip && !too_large) => Passed::First(start),
-            None => Passed::First(bytes.len()),
+            None if too_large => Passed::First(bytes.len()),
+            None => Passed::First(start),
         }
     }
 

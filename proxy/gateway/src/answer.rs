@@ -241,7 +241,8 @@ pub(crate) fn error(
     let param = limit
         .as_deref()
         .or_else(|| (code == Code::ModelNotFound).then_some("model"));
-    let mut response = json(dialect.error(code, &refusal.denial.message, param));
+    let message = &refusal.denial.message;
+    let mut response = json(dialect.error(code, message, param, request_id.to_str().ok()));
     let of_code = || StatusCode::from_u16(code.status()).ok();
     *response.status_mut() = refusal
         .status

@@ -279,15 +279,19 @@ impl Watch {
         now: Instant,
     ) -> Option<Bytes> {
         match self {
-            Self::Events(stream, _) => {
-                let mut event = BytesMut::from(&stream.finish()[..]);
+            Self::Events(stream, coded) => {
+                // Half an event tells what it costs, and no client can read it.
+                drop(stream.finish());
                 settle_stream(stream, exchange, now);
-                // A broken event before it must not swallow this one.
-                event.extend_from_slice(b"\n\n");
-                event.extend_from_slice(&stream.error_event(code, why));
-                exchange.record.passed(event.len());
+                // Nothing can be added to a stream that goes on coded.
+                let is_plain = coded.as_ref().is_none_or(|coded| !coded.as_it_came);
+                let event = is_plain.then(|| {
+                    let id = exchange.record.request_id.to_str().ok();
+                    Bytes::from(stream.error_event(code, why, id))
+                });
+                exchange.record.passed(event.as_ref().map_or(0, Bytes::len));
                 exchange.end(code.as_str(), now);
-                Some(event.freeze())
+                event
             }
             Self::Json(kept, call) => {
                 settle_part(kept, call, exchange, now);

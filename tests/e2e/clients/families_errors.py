@@ -74,6 +74,7 @@ class OfAnthropic:
     @staticmethod
     def code(error):
         assert error.body["type"] == "error", error.body
+        assert error.body["request_id"] == error.request_id, error.body
         return error.body["error"]["code"]
 
 
@@ -167,6 +168,8 @@ def streams():
             assert events, name
             told = error.body["error"] if name == "messages" else error.body
             assert told["message"], (name, error)
+            if is_ours and name == "messages":
+                assert error.body["request_id"] == error.response.headers["request-id"], error.body
             assert (told.get("code") == "upstream_failed") == is_ours, (name, told)
     faults()
 

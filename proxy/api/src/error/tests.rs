@@ -9,27 +9,27 @@ fn check(written: &[u8], expect: &str) {
 #[test]
 fn each_dialect_has_its_own_shape() {
     check(
-        &Dialect::OpenAi.error(Code::QuotaExceeded, "spent", Some("ns/q/l")),
+        &Dialect::OpenAi.error(Code::QuotaExceeded, "spent", Some("ns/q/l"), Some("req_1")),
         r#"{"error":{"message":"spent","type":"rate_limit_error","param":"ns/q/l","code":"quota_exceeded"}}"#,
     );
     check(
-        &Dialect::Anthropic.error(Code::ModelNotFound, "no such model", None),
-        r#"{"type":"error","error":{"type":"not_found_error","message":"no such model","code":"model_not_found"}}"#,
+        &Dialect::Anthropic.error(Code::ModelNotFound, "no such model", None, Some("req_1")),
+        r#"{"type":"error","error":{"type":"not_found_error","message":"no such model","code":"model_not_found"},"request_id":"req_1"}"#,
     );
 }
 
 #[test]
 fn an_event_of_an_error_has_the_form_of_its_api() {
     check(
-        &ErrorEvent::Unnamed.write(Code::UpstreamFailed, "broke off", 7),
+        &ErrorEvent::Unnamed.write(Code::UpstreamFailed, "broke off", 7, Some("req_1")),
         "data: {\"error\":{\"message\":\"broke off\",\"type\":\"server_error\",\"param\":null,\"code\":\"upstream_failed\"}}\n\n",
     );
     check(
-        &ErrorEvent::Typed.write(Code::UpstreamFailed, "broke off", 7),
-        "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\",\"message\":\"broke off\",\"code\":\"upstream_failed\"}}\n\n",
+        &ErrorEvent::Typed.write(Code::UpstreamFailed, "broke off", 7, Some("req_1")),
+        "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\",\"message\":\"broke off\",\"code\":\"upstream_failed\"},\"request_id\":\"req_1\"}\n\n",
     );
     check(
-        &ErrorEvent::Numbered.write(Code::UpstreamFailed, "broke off", 7),
+        &ErrorEvent::Numbered.write(Code::UpstreamFailed, "broke off", 7, Some("req_1")),
         "event: error\ndata: {\"type\":\"error\",\"sequence_number\":7,\"error\":{\"message\":\"broke off\",\"type\":\"server_error\",\"param\":null,\"code\":\"upstream_failed\"}}\n\n",
     );
 }

@@ -91,6 +91,30 @@ fn an_event_without_end_is_passed_on_at_the_bound() {
 }
 
 #[test]
+fn only_whole_events_go_on_before_the_end() {
+    for strip in [false, true] {
+        let mut stream = chat_stream(strip);
+        let (begin, rest) = TWO.split_at(20);
+        assert_eq!(stream.push(Bytes::from([ONE, begin].concat())), ONE);
+        assert_eq!(stream.push(Bytes::from_static(b"data")), "");
+        let mut stream = chat_stream(strip);
+        stream.push(Bytes::from(begin));
+        assert_eq!(stream.push(Bytes::from([rest, "da"].concat())), TWO);
+        stream.finish();
+        let error = stream.error_event(Code::UpstreamFailed, "broke off", None);
+        assert!(error.starts_with(b"data: {\"error\":{"));
+        // Of an event that is too large to be held the client has a part already.
+        let mut stream = chat_stream(strip);
+        stream.push(Bytes::from(vec![b'x'; super::MAX_HELD + 1]));
+        let error = stream.error_event(Code::UpstreamFailed, "broke off", None);
+        assert!(error.starts_with(b"\n\ndata: {\"error\":{"));
+        stream.push(Bytes::from(["y\n\n", ONE].concat()));
+        let error = stream.error_event(Code::UpstreamFailed, "broke off", None);
+        assert!(error.starts_with(b"data: {\"error\":{"));
+    }
+}
+
+#[test]
 fn nothing_goes_on_after_the_end() {
     for end in [
         "data: [DONE]\n\n",
@@ -114,7 +138,7 @@ fn nothing_goes_on_after_the_end() {
             assert_eq!(stream.push(Bytes::from(whole.clone())), whole.as_bytes());
             assert_eq!(stream.push(Bytes::from(ONE)), "");
             assert_eq!(stream.finish(), "");
-            // In two calls: the client has the first half already, or nothing.
+            // In two calls.
             let mut stream = chat_stream(strip);
             let (first, second) = end.split_at(4);
             let mut out = stream.push(Bytes::from(first)).to_vec();
@@ -223,7 +247,7 @@ fn an_error_of_the_gateway_takes_the_next_number_of_the_stream() {
             stream.push(Bytes::copy_from_slice(event.as_bytes()));
         }
         stream.finish();
-        let event = stream.error_event(Code::UpstreamFailed, "broke off");
+        let event = stream.error_event(Code::UpstreamFailed, "broke off", None);
         String::from_utf8(event).expect("text")
     };
     let created =
@@ -240,7 +264,7 @@ fn an_error_of_the_gateway_takes_the_next_number_of_the_stream() {
         let data = format!("data: {{\"type\":\"error\",\"sequence_number\":{number},\"error\":{{");
         assert!(error(events).contains(&data), "{}", error(events));
     }
-    let chat = chat_stream(true).error_event(Code::UpstreamFailed, "broke off");
+    let chat = chat_stream(true).error_event(Code::UpstreamFailed, "broke off", None);
     assert!(chat.starts_with(b"data: {\"error\":{"));
 }
 

@@ -11,8 +11,10 @@ use proxy_core::test_util::deployment;
 use serde_json::{Value, json};
 use tests_foundry::{Config, Fault};
 use tests_support::http;
+use tokio::io::AsyncWriteExt;
 
 use crate::bench::{Bench, at, chat, minute, routed, sims};
+use crate::raw::{Raw, request};
 
 /// So wide that nothing is refused.
 const WIDE: u64 = 100_000_000;
@@ -247,4 +249,34 @@ async fn a_stream_that_breaks_off_counts_the_reasoning_of_other_answers() -> Res
     assert_eq!(ask(bounded(61), Some(3)).await?, 61, "the client's bound");
     assert_eq!(bench.settlements(), [1, 3, 0]);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_within_an_event_ends_behind_a_whole_one() -> Result<()> {
+    let delta = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
+    let raw = Raw::start(move |mut stream| async move {
+        request(&mut stream).await?;
+        let head =
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(head.as_bytes()).await?;
+        for part in [delta, delta.split_at(30).0, delta.split_at(30).1, "data: {\"choi"] {
+            let chunk = format!("{:x}\r\n{part}\r\n", part.len());
+            stream.write_all(chunk.as_bytes()).await?;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    })
+    .await?;
+    let bench = Bench::before(at(&raw.url))?;
+    // With and without an event that the gateway takes out.
+    for options in [json!({"include_usage": true}), json!(null)] {
+        let mut body = chat(true);
+        body["stream_options"] = options;
+        let text = bench.stream(&body).await?;
+        let error = text.strip_prefix(&[delta, delta].concat());
+        let error = error.is_some_and(|error| error.starts_with("data: {\"error\":{\"message\""));
+        ensure!(error, "{text}");
+        ensure!(text.matches("\n\n").count() == 3, "{text}");
+    }
+    bench.quiet().await
 }

@@ -82,6 +82,8 @@ async fn an_operation_that_is_not_served_is_named_in_its_dialect() -> Result<()>
     let error = answer.json::<Value>()?;
     assert_eq!(answer.status, 404);
     assert_eq!(error.pointer("/type"), Some(&json!("error")));
+    let id = error.pointer("/request_id").and_then(Value::as_str);
+    assert_eq!(id, answer.header("request-id"), "{error}");
     assert_eq!(
         error.pointer("/error/type"),
         Some(&json!("not_found_error"))
