@@ -249,6 +249,8 @@ pub enum Operation {
     Images,
     /// Speech, transcription and translation.
     Audio,
+    /// Judgements of texts and images.
+    Moderations,
     /// Realtime sessions.
     Realtime,
     /// Files.

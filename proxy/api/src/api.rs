@@ -58,6 +58,8 @@ pub struct Call {
     pub form: Form,
     /// The members of the body that decide. The model is read from there if the path names none.
     pub members: &'static Members,
+    /// The model that is asked where neither the path nor the body names one.
+    pub default_model: Option<&'static str>,
     /// Where it goes.
     pub upstream: Upstream,
     /// The names that a bound on output tokens may have, the usual one first; empty if there is none.

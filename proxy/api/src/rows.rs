@@ -82,6 +82,21 @@ pub static ROWS: &[Api] = &[
         ],
         answer: Answer::Backend(SPEECH),
     },
+    // Azure's own clients put no deployment in its path.
+    Api {
+        operation: Operation::Moderations,
+        dialect: Dialect::OpenAi,
+        method: Method::POST,
+        paths: &[
+            "/openai/deployments/{model}/moderations",
+            "/openai/moderations",
+            "/openai/v1/moderations",
+            "/openai/v1/deployments/{model}/moderations",
+            "/v1/moderations",
+            "/v1/deployments/{model}/moderations",
+        ],
+        answer: Answer::Backend(MODERATIONS),
+    },
     // Responses: the model is in the body everywhere.
     Api {
         operation: Operation::Responses,
@@ -414,6 +429,7 @@ const CHAT: Call = Call {
         ("n", Member::Choices),
         ("data_sources", Member::DataSources),
     ],
+    default_model: None,
     upstream: Upstream::OpenAi("chat/completions"),
     output_bounds: &[BoundName::Tokens, BoundName::CompletionTokens],
     has_output: true,
@@ -436,6 +452,7 @@ const COMPLETIONS: Call = Call {
         ("best_of", Member::Choices),
         ("prompt", Member::Prompts),
     ],
+    default_model: None,
     upstream: Upstream::OpenAi("completions"),
     output_bounds: &[BoundName::Tokens],
     has_output: true,
@@ -450,6 +467,7 @@ const COMPLETIONS: Call = Call {
 const EMBEDDINGS: Call = Call {
     form: Form::Json,
     members: &[("model", Member::Model), ("input", Member::Inputs)],
+    default_model: None,
     upstream: Upstream::OpenAi("embeddings"),
     output_bounds: &[],
     has_output: false,
@@ -469,6 +487,7 @@ const IMAGES: Call = Call {
         ("n", Member::Choices),
         ("quality", Member::Quality),
     ],
+    default_model: None,
     upstream: Upstream::OpenAi("images/generations"),
     output_bounds: &[],
     has_output: true,
@@ -484,6 +503,7 @@ const IMAGES: Call = Call {
 const SPEECH: Call = Call {
     form: Form::Json,
     members: &[("model", Member::Model)],
+    default_model: None,
     upstream: Upstream::OpenAi("audio/speech"),
     output_bounds: &[],
     has_output: true,
@@ -491,6 +511,22 @@ const SPEECH: Call = Call {
     usage_request: UsageRequest::None,
     events: &wordless::GRAMMAR,
     read_usage: usage::generation,
+    prompt: None,
+    state: None,
+};
+
+/// Nothing is billed for a judgement (`OpenAI`, "Moderation"). A request need not name the model.
+const MODERATIONS: Call = Call {
+    form: Form::Json,
+    members: &[("model", Member::Model)],
+    default_model: Some("omni-moderation-latest"),
+    upstream: Upstream::OpenAi("moderations"),
+    output_bounds: &[],
+    has_output: false,
+    billing: Billing::Free,
+    usage_request: UsageRequest::None,
+    events: &wordless::GRAMMAR,
+    read_usage: usage::without_output,
     prompt: None,
     state: None,
 };
@@ -508,6 +544,7 @@ const RESPONSES: Call = Call {
         ("previous_response_id", Member::PreviousResponse),
         ("conversation", Member::Conversation),
     ],
+    default_model: None,
     upstream: Upstream::Resource("responses"),
     output_bounds: &[BoundName::OutputTokens],
     has_output: true,
@@ -549,6 +586,7 @@ const MESSAGES: Call = Call {
         ("stream", Member::Stream),
         ("max_tokens", Member::OutputBound(BoundName::Tokens)),
     ],
+    default_model: None,
     upstream: Upstream::Anthropic("messages"),
     output_bounds: &[BoundName::Tokens],
     has_output: true,

@@ -36,7 +36,7 @@ const BELOW: [(&str, &str); 24] = [
     ("uploads", "Uploads"),
     ("batches", Operation::Batches.as_str()),
     ("conversations", "Conversations"),
-    ("moderations", "Moderations"),
+    ("moderations", Operation::Moderations.as_str()),
     ("vector_stores", "VectorStores"),
     ("fine_tuning", "FineTuning"),
     ("assistants", "Assistants"),

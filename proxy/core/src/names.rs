@@ -63,6 +63,8 @@ pub enum Operation {
     Images,
     /// `POST .../audio/...`
     Audio,
+    /// `POST .../moderations`
+    Moderations,
     /// `.../realtime`
     Realtime,
     /// `.../files`
@@ -77,7 +79,7 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation, in declaration order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -85,6 +87,7 @@ impl Operation {
         Self::Messages,
         Self::Images,
         Self::Audio,
+        Self::Moderations,
         Self::Realtime,
         Self::Files,
         Self::Batches,
@@ -103,6 +106,7 @@ impl Operation {
             Self::Messages => "Messages",
             Self::Images => "Images",
             Self::Audio => "Audio",
+            Self::Moderations => "Moderations",
             Self::Realtime => "Realtime",
             Self::Files => "Files",
             Self::Batches => "Batches",

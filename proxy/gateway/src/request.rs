@@ -534,7 +534,8 @@ impl<'a> Head<'a> {
             let id = found.named.as_ref().and_then(|named| named.id.as_deref());
             return Ok((None, self.permit_by_id(operation, state, id)?));
         }
-        let model = found.model.as_ref().or(body.model.as_ref()).cloned();
+        let named = found.model.as_ref().or(body.model.as_ref()).cloned();
+        let model = named.or_else(|| call.default_model.map(Arc::from));
         let model = model.ok_or_else(|| refuse(Code::InvalidRequest, "\"model\" is missing"))?;
         let permit = self.permit(operation, &model)?;
         Ok((Some(model), permit))

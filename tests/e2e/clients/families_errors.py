@@ -107,7 +107,7 @@ def unserved():
     for name, code, call in [
         ("vector stores", "operation_not_served", lambda: client.vector_stores.list()),
         ("files", "operation_not_served", lambda: client.files.list()),
-        ("moderations", "operation_not_served", lambda: client.moderations.create(input="x")),
+        ("videos", "operation_not_served", lambda: client.videos.list()),
         # The operation is served, and not this path of it.
         ("stored response", "unknown_path", lambda: client.responses.retrieve("resp_1")),
     ]:

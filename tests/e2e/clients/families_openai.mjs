@@ -45,6 +45,7 @@ const calls = {
 const undated = {
   compact: (c) => c.responses.compact({ model, input: "one two three" }),
   "input tokens": (c) => c.responses.inputTokens.count({ model, input: "one two three" }),
+  moderations: (c) => c.moderations.create({ input: ["peace", "they kill"] }),
 };
 
 const passed = [];

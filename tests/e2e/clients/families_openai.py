@@ -79,6 +79,8 @@ CALLS = {
 UNDATED = {
     "compact": lambda c: c.responses.compact(model=MODEL, input="one two three"),
     "input tokens": lambda c: c.responses.input_tokens.count(model=MODEL, input="one two three"),
+    "moderations": lambda c: c.moderations.create(input=["peace", "they kill"]),
+    "moderations by name": lambda c: c.moderations.create(input="peace", model="omni-moderation-latest"),
 }
 
 
@@ -124,6 +126,13 @@ def speech():
         passed.append(f"{client_name}: speech")
 
 
+def moderations():
+    """Azure's client puts no deployment in the path, which the resource itself does not have."""
+    call = lambda c: c.moderations.create(input=["peace", "they kill"])
+    azure = dict((name, client) for name, client, _ in CLIENTS)["azure"]
+    named("azure: moderations", same("azure: moderations", call, azure, direct_v1))
+
+
 def conversation():
     """Without stored state: the client sends what was said before."""
     for client_name, client, _ in CLIENTS:
@@ -161,6 +170,7 @@ async def async_clients():
 
 sync_clients()
 speech()
+moderations()
 conversation()
 lists()
 asyncio.run(async_clients())

@@ -328,6 +328,7 @@ const fn operation(declared: Operation) -> names::Operation {
         Operation::Messages => names::Operation::Messages,
         Operation::Images => names::Operation::Images,
         Operation::Audio => names::Operation::Audio,
+        Operation::Moderations => names::Operation::Moderations,
         Operation::Realtime => names::Operation::Realtime,
         Operation::Files => names::Operation::Files,
         Operation::Batches => names::Operation::Batches,

@@ -71,6 +71,15 @@ fn knows_the_paths_of_every_family() {
         ),
         (
             &[
+                "/openai/deployments/m/moderations",
+                "/openai/moderations",
+                "/openai/v1/moderations",
+                "/v1/moderations",
+            ],
+            Operation::Moderations,
+        ),
+        (
+            &[
                 "/openai/responses",
                 "/openai/v1/responses",
                 "/v1/responses",

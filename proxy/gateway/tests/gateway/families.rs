@@ -25,6 +25,7 @@ fn contents(sim: &Sim, limit: Option<u64>) -> Contents {
             deployment("gpt-image-2", "gpt-image-2"),
             deployment("claude-sonnet-5-5", "claude-sonnet-5-5"),
             deployment("gpt-4o-mini-tts", "gpt-4o-mini-tts"),
+            deployment("omni-moderation-latest", "omni-moderation-latest"),
         ],
         ..at(&sim.url())
     };
@@ -62,6 +63,7 @@ fn sim() -> Result<Sim> {
         "gpt-image-2",
         "claude-sonnet-5-5,cached=2,cache_write=1,reasoning=3",
         "gpt-4o-mini-tts",
+        "omni-moderation-latest",
     ];
     let config = Config {
         deployments: deployments
@@ -221,6 +223,34 @@ async fn what_is_free_drains_nothing() -> Result<()> {
     }
     bench.quiet().await?;
     assert_eq!(bench.counted("tokens_total"), Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_judgement_is_free_and_needs_no_model() -> Result<()> {
+    let bench = serving(Some(0), false)?;
+    let named = json!({"model": "omni-moderation-latest", "input": "they kill"});
+    let unnamed = json!({"input": ["they kill"]});
+    let dated = "api-version=2024-10-21";
+    for (path, body) in [
+        ("/v1/moderations".to_owned(), &named),
+        ("/openai/v1/moderations".to_owned(), &unnamed),
+        (format!("/openai/moderations?{dated}"), &unnamed),
+        (
+            format!("/openai/deployments/omni-moderation-latest/moderations?{dated}"),
+            &unnamed,
+        ),
+    ] {
+        let answer = bench.post(&path, KEY, &body.to_string()).await?;
+        ensure!(answer.status == 200, "{path}: {}", answer.text());
+        let flagged = answer.json::<Value>()?["results"][0]["flagged"].clone();
+        assert_eq!(flagged, json!(true), "{path}");
+    }
+    bench.quiet().await?;
+    assert_eq!(bench.counted("tokens_total"), Vec::<String>::new());
+    let unknown = json!({"model": "none", "input": "they kill"}).to_string();
+    let answer = bench.post("/v1/moderations", KEY, &unknown).await?;
+    assert_eq!(answer.status, 404, "{}", answer.text());
     Ok(())
 }
 

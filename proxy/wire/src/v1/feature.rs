@@ -7,6 +7,7 @@
 use std::fmt;
 
 use proxy_core::auth::Key;
+use proxy_core::names::Operation;
 use proxy_core::quota::Per;
 use proxy_core::table::{Backend, OutputTokens, Quota, Route};
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,17 @@ const CONSUMER_NAMESPACES: Feature = Feature {
             let matches = route.rules.iter().flat_map(|rule| &rule.matches);
             let mut names = matches.flat_map(|one| &one.consumers.names);
             admits_any && names.any(|name| name.namespace.is_some())
+        })
+    },
+};
+
+/// Rules for moderations, a word that an older proxy cannot read.
+const MODERATIONS: Feature = Feature {
+    name: "moderations",
+    needed_by: |declared| {
+        matches!(declared, Declared::Route(route) if {
+            let mut matches = route.rules.iter().flat_map(|rule| &rule.matches);
+            matches.any(|one| one.operations.contains(&Operation::Moderations))
         })
     },
 };
@@ -117,6 +129,7 @@ impl Features {
     pub const KNOWN: Self = Self(&[
         OUTPUT_TOKENS,
         CONSUMER_NAMESPACES,
+        MODERATIONS,
         PER_NAMESPACE,
         SMALLER_OVERRIDES,
     ]);

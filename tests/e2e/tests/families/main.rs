@@ -26,6 +26,7 @@ const SIM: &[&str] = &[
     "--deployment=gpt-3.5-turbo-instruct",
     "--deployment=gpt-image-2=gpt-image-2-2026-04-21",
     "--deployment=gpt-4o-mini-tts=gpt-4o-mini-tts-2025-12-15",
+    "--deployment=omni-moderation-latest",
 ];
 
 /// A class of tokens: its name in the gateway's metric, in its log, and on the resource's bill.
