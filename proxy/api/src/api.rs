@@ -96,6 +96,8 @@ pub struct State {
 pub enum Billing {
     /// What its usage tells.
     Metered,
+    /// What its usage tells, if the answer is a stream of events; something that is not told, if it is none.
+    MeteredInEvents,
     /// Something that its answer does not tell.
     Unmetered,
     /// Nothing: it holds and drains no quota.
@@ -319,6 +321,16 @@ impl Call {
         match &self.state {
             Some(state) => !state.without_model,
             None => true,
+        }
+    }
+
+    /// What a backend bills for the answer to a request for a stream, or for none.
+    #[must_use]
+    pub const fn billing_of(&self, streams: bool) -> Billing {
+        match self.billing {
+            Billing::MeteredInEvents if streams => Billing::Metered,
+            Billing::MeteredInEvents => Billing::Unmetered,
+            Billing::Metered | Billing::Unmetered | Billing::Free => self.billing,
         }
     }
 

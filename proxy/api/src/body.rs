@@ -13,6 +13,8 @@ pub enum Member {
     Stream,
     /// `stream_options`, in which usage is asked for.
     StreamOptions,
+    /// `stream_format`: whether sound comes as events or as itself.
+    StreamFormat,
     /// A bound on the output tokens of one choice.
     OutputBound(BoundName),
     /// How many choices the answer has, or how many are made of which one is the best.

@@ -26,6 +26,7 @@ mod refusal;
 mod responses;
 mod rows;
 mod scan;
+mod speech;
 mod splice;
 mod stream;
 mod text;

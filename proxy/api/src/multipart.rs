@@ -219,6 +219,7 @@ fn field(
         Member::Choices => found.choices = number()?,
         // No form of these APIs has them.
         Member::StreamOptions
+        | Member::StreamFormat
         | Member::DataSources
         | Member::Prompts
         | Member::Inputs

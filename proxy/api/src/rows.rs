@@ -7,7 +7,7 @@ use crate::api::{Answer, Api, Billing, Call, Form, State, Upstream, UsageRequest
 use crate::body::{BoundName, Kept, Member};
 use crate::error::Dialect;
 use crate::prompt::Prompt;
-use crate::{chat, completions, messages, responses, usage, wordless};
+use crate::{chat, completions, messages, responses, speech, usage, wordless};
 
 #[cfg(test)]
 mod tests;
@@ -499,18 +499,21 @@ const IMAGES: Call = Call {
     state: None,
 };
 
-/// The answer is sound, and nothing in it says what it costs.
+/// The answer is sound, and nothing in it says what it costs, unless it comes as events.
 const SPEECH: Call = Call {
     form: Form::Json,
-    members: &[("model", Member::Model)],
+    members: &[
+        ("model", Member::Model),
+        ("stream_format", Member::StreamFormat),
+    ],
     default_model: None,
     upstream: Upstream::OpenAi("audio/speech"),
     output_bounds: &[],
     has_output: true,
-    billing: Billing::Unmetered,
+    billing: Billing::MeteredInEvents,
     usage_request: UsageRequest::None,
-    events: &wordless::GRAMMAR,
-    read_usage: usage::generation,
+    events: &speech::GRAMMAR,
+    read_usage: speech::usage,
     prompt: None,
     state: None,
 };

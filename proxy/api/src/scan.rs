@@ -122,6 +122,7 @@ fn field(
         }
         Member::Stream => found.stream = flag(cursor, depth, name)?,
         Member::StreamOptions => found.stream_options = stream_options(cursor, depth)?,
+        Member::StreamFormat => found.stream = cursor.scalar(depth)? == b"\"sse\"",
         Member::OutputBound(bound) => {
             let start = cursor.at;
             let tokens = integer(cursor, depth, name)?;

@@ -45,7 +45,7 @@ pub(crate) fn without_head(mut exchange: Box<Exchange>) {
             Some(response) => {
                 exchange.answered(response.status(), clock::instant());
                 let (parts, body) = response.into_parts();
-                let watch = Watch::of(call, parts.status, &parts.headers, false);
+                let watch = Watch::of(call, exchange.record.streamed, &parts, false);
                 // The client has seen nothing of it: all of it is worth a wait, also a stream.
                 read_on(exchange, (body, watch), until, |_watch| true).await;
             }

@@ -44,6 +44,7 @@ impl<'a> Estimate<'a> {
         shape: Shape,
         body: &'a [u8],
         call: &Call,
+        billing: Billing,
     ) -> Self {
         let place = rule.place(requested);
         let model = place.map_or(requested, |place| &place.declared.deployment.model);
@@ -59,7 +60,7 @@ impl<'a> Estimate<'a> {
             },
             body,
             prompt: call.prompt,
-            billing: call.billing,
+            billing,
             requested,
             model,
             counted: OnceLock::new(),

@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use proxy_admin::clock;
@@ -19,7 +19,6 @@ use proxy_api::{Answer, Billing, Body, Call, Dialect, Found, Media, models};
 use proxy_core::admit::{self, Ask, Permit};
 use proxy_core::auth::{Caller, CallerKind, KeyDigest};
 use proxy_core::names::{Code, Moment, ObjectName, Operation};
-use proxy_core::quota::Wait;
 use proxy_core::table::Rule;
 use proxy_core::tokens::Shape;
 use proxy_ledger::{Asking, Counters, Subject};
@@ -43,6 +42,9 @@ use crate::surface::{dialect_of, found};
 use crate::upload::Upload;
 
 mod kept;
+mod unread;
+
+pub(crate) use unread::{unreadable, without_descriptor, without_room};
 
 /// What load balancers ask on the port of the traffic. Only a process that serves answers.
 const HEALTH: &str = "/healthz";
@@ -188,44 +190,6 @@ fn bodiless(answer: &mut Response<Payload>) {
     *answer.body_mut() = Payload::Own(None);
 }
 
-/// The whole answer to a head that hyper cannot read, or that is too large for it.
-pub(crate) fn unreadable(core: &Arc<Core>, peer: IpAddr, status: StatusCode) -> Bytes {
-    let refusal = if status == StatusCode::BAD_REQUEST {
-        Refusal::new(Code::InvalidRequest, "the head of the request is malformed")
-    } else {
-        let message = "the head of the request has more than 100 headers or 32 KiB, or its \
-                       Content-Length is beyond all bounds";
-        Refusal::new(Code::HeadersTooLarge, message)
-    };
-    unread(core, peer, refusal)
-}
-
-/// The whole answer to a connection that no memory is left for.
-pub(crate) fn without_room(core: &Arc<Core>, peer: IpAddr) -> Bytes {
-    let message = "the gateway has no memory left for another connection";
-    turned_away(core, peer, message)
-}
-
-/// The whole answer to a connection that no file descriptor is left for.
-pub(crate) fn without_descriptor(core: &Arc<Core>, peer: IpAddr) -> Bytes {
-    turned_away(core, peer, "the gateway has no file descriptor left")
-}
-
-fn turned_away(core: &Arc<Core>, peer: IpAddr, message: &'static str) -> Bytes {
-    let refusal = Refusal::new(Code::Overloaded, message);
-    unread(core, peer, refusal.waiting(Wait::Millis(1_000)))
-}
-
-/// Refuses a request of which nothing is known.
-fn unread(core: &Arc<Core>, peer: IpAddr, refusal: Refusal) -> Bytes {
-    let mut exchange = Exchange::begin(core, request_id(&HeaderMap::new()), clock::instant());
-    exchange.record.detail = core
-        .log
-        .as_ref()
-        .map(|log| Detail::unread(peer, log.format()));
-    answer::on_wire(&refused(exchange, refusal.closing(), &Method::POST))
-}
-
 fn refused(mut exchange: Box<Exchange>, refusal: Refusal, method: &Method) -> Response<Bytes> {
     let record = &mut exchange.record;
     let dialect = refusal.dialect.unwrap_or_else(|| record.dialect());
@@ -338,18 +302,23 @@ fn answered<'a>(json: Vec<u8>) -> Admitted<'a> {
 fn metered(
     operation: Operation,
     call: &Call,
+    billing: Billing,
     counters: &Counters,
     rule: &Rule,
 ) -> Result<(), Box<Refusal>> {
-    let is_kept = call.billing != Billing::Unmetered || !counters.has_amounts();
+    let is_kept = billing != Billing::Unmetered || !counters.has_amounts();
     if is_kept || rule.allows_unmetered {
         return Ok(());
     }
+    let way_out = if call.billing == Billing::MeteredInEvents {
+        "ask with stream_format \"sse\", or the rule must say unmetered: Allow"
+    } else {
+        "the rule must say unmetered: Allow"
+    };
     Err(refuse(
         Code::Unmetered,
         format!(
-            "{} tells no usage, and a limit of this consumer counts tokens or money; the rule must say \
-             unmetered: Allow",
+            "{} tells no usage, and a limit of this consumer counts tokens or money; {way_out}",
             operation.as_str()
         ),
     ))
@@ -477,15 +446,15 @@ impl<'a> Head<'a> {
             };
             ledger.counters(&subject, moment)
         };
-        let counters = match call.billing {
-            Billing::Metered | Billing::Unmetered => {
-                account.counters(caller, rule.counted_model(&model), find)
-            }
-            Billing::Free => Arc::default(),
+        let billing = call.billing_of(body.stream);
+        let counters = if billing == Billing::Free {
+            Arc::default()
+        } else {
+            account.counters(caller, rule.counted_model(&model), find)
         };
-        metered(found.api.operation, call, &counters, permit.rule)?;
+        metered(found.api.operation, call, billing, &counters, permit.rule)?;
         exchange.record.account = Some(account);
-        let estimate = Estimate::of(rule, &permit, &model, shape, &bytes, call);
+        let estimate = Estimate::of(rule, &permit, &model, shape, &bytes, call, billing);
         let default_output = shared.config.default_output_tokens;
         let asking = Asking {
             counters: &counters,

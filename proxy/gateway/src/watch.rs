@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, StatusCode};
+use http::response::Parts;
 use proxy_api::coding::{Bounds, Decoder, Undecodable};
 use proxy_api::{Billing, Call, Ending, Stream, is_error, is_filtered, usage};
 use proxy_core::names::{Code, Usage};
@@ -42,7 +43,7 @@ pub(crate) enum Watch {
     Json(Kept, &'static Call),
     /// An error of the backend: bills nothing, unless its content filter refused the prompt.
     Error(Kept),
-    /// Nothing: the answer tells nothing of what is billed.
+    /// Nothing: the answer tells nothing of what is billed, even if it was asked to.
     Untold(Billing),
     /// Nothing: the exchange has ended.
     Nothing,
@@ -71,25 +72,25 @@ pub(crate) struct Kept {
 // === impl Watch ===
 
 impl Watch {
-    /// What to look for in an answer with this head. `strip` takes the event out that carries nothing but
-    /// usage.
-    pub(crate) fn of(
-        call: &'static Call,
-        status: StatusCode,
-        headers: &HeaderMap,
-        strip: bool,
-    ) -> Self {
+    /// What to look for in an answer with this head to a request for a stream or not. `strip` takes the event
+    /// out that carries nothing but usage.
+    pub(crate) fn of(call: &'static Call, streams: bool, head: &Parts, strip: bool) -> Self {
+        let headers = &head.headers;
         let coding = headers.get(CONTENT_ENCODING);
         let kept = || Kept {
             room: FREE,
             coding: coding.cloned(),
             ..Kept::default()
         };
-        if !status.is_success() {
+        if !head.status.is_success() {
             return Self::Error(kept());
         }
-        if call.billing != Billing::Metered {
-            return Self::Untold(call.billing);
+        match call.billing {
+            Billing::Metered => {}
+            Billing::MeteredInEvents if is_event_stream(headers) => {}
+            Billing::MeteredInEvents | Billing::Unmetered | Billing::Free => {
+                return Self::Untold(call.billing_of(streams));
+            }
         }
         if !is_event_stream(headers) {
             return Self::Json(kept(), call);
@@ -257,12 +258,14 @@ impl Watch {
                 }
                 "upstream_error"
             }
-            Self::Untold(Billing::Free) => {
-                exchange.released(now);
-                "ok"
-            }
-            Self::Untold(_) => {
-                exchange.measured(Usage::default(), now);
+            Self::Untold(billing) => {
+                match billing {
+                    Billing::Free => exchange.released(now),
+                    Billing::Metered => exchange.unknown(0, now),
+                    Billing::MeteredInEvents | Billing::Unmetered => {
+                        exchange.measured(Usage::default(), now);
+                    }
+                }
                 "ok"
             }
             Self::Nothing => "ok",
@@ -299,7 +302,7 @@ impl Watch {
                 None
             }
             Self::Error(_) | Self::Untold(_) => {
-                exchange.refused(now);
+                self.unread(exchange, now);
                 exchange.end(code.as_str(), now);
                 None
             }
@@ -318,10 +321,19 @@ impl Watch {
                 },
             },
             Self::Json(kept, call) => settle_part(kept, call, exchange, now),
-            Self::Error(_) | Self::Untold(_) => exchange.refused(now),
+            Self::Error(_) | Self::Untold(_) => self.unread(exchange, now),
             Self::Nothing => {}
         }
         exchange.end("client_aborted", now);
+    }
+
+    /// Settles a part of an answer that is not read.
+    fn unread(&self, exchange: &mut Exchange, now: Instant) {
+        if matches!(self, Self::Untold(Billing::Metered)) {
+            exchange.unknown(0, now);
+        } else {
+            exchange.refused(now);
+        }
     }
 }
 

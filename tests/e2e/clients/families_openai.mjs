@@ -24,6 +24,7 @@ const ask = { model, messages: [{ role: "user", content: "What is a tundish?" }]
 const input = { model, input: "What is a tundish?", instructions: "Be brief" };
 const prompt = { model: "gpt-3.5-turbo-instruct", prompt: "Say", max_tokens: 5 };
 const draw = { model: "gpt-image-2", prompt: "a small vessel", quality: "low" };
+const speak = { model: "gpt-4o-mini-tts", input: "Hello there", voice: "alloy", stream_format: "sse" };
 const embed = { model: "text-embedding-3-large", input: ["one two", "three"] };
 
 const calls = {
@@ -39,6 +40,7 @@ const calls = {
   completions: (c) => c.completions.create(prompt),
   "completions stream": (c) => collected(c.completions.create({ ...prompt, stream: true })),
   images: (c) => c.images.generate(draw),
+  "speech stream": async (c) => [await (await c.audio.speech.create(speak)).text()],
   "images stream": (c) => collected(c.images.generate({ ...draw, stream: true, partial_images: 1 })),
 };
 // What no dated API has.

@@ -33,6 +33,7 @@ TOOL = {"type": "function", "name": "look", "parameters": {"type": "object"}, "s
 CHAT_TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 EMBED = {"model": "text-embedding-3-large", "input": ["one two", "three"]}
 PROMPT = {"model": "gpt-3.5-turbo-instruct", "prompt": "Say", "max_tokens": 5}
+SPEAK = {"model": "gpt-4o-mini-tts", "input": "Hello there", "voice": "alloy"}
 DRAW = {"model": "gpt-image-2", "prompt": "a small vessel", "quality": "low"}
 
 
@@ -74,6 +75,7 @@ CALLS = {
     "completions stream": lambda c: list(c.completions.create(**PROMPT, stream=True)),
     "images": lambda c: c.images.generate(**DRAW),
     "images stream": lambda c: list(c.images.generate(**DRAW, stream=True, partial_images=1)),
+    "speech stream": lambda c: [c.audio.speech.create(**SPEAK, stream_format="sse").read().decode()],
 }
 # What no dated API has.
 UNDATED = {
@@ -116,11 +118,10 @@ def sync_clients():
 
 
 def speech():
-    """Tells no usage: `key-of-sound` has no limit in tokens."""
-    spoken = {"model": "gpt-4o-mini-tts", "input": "Hello there", "voice": "alloy"}
+    """As mere sound it tells no usage: `key-of-sound` has no limit in tokens."""
     for client_name, client, direct in CLIENTS:
         client = client.with_options(api_key="key-of-sound")
-        call = lambda c: c.audio.speech.create(**spoken).read().hex()
+        call = lambda c: c.audio.speech.create(**SPEAK).read().hex()
         sound = same(f"{client_name}: speech", call, client, direct)
         assert len(sound) == 2 * 960, sound
         passed.append(f"{client_name}: speech")

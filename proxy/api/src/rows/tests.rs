@@ -13,6 +13,10 @@ fn meter(api: &Api) -> &'static str {
         Answer::Backend(call) if call.billing == Billing::Unmetered => {
             "nothing: a rule with limits in tokens or money needs `unmetered: Allow`"
         }
+        Answer::Backend(call) if call.billing == Billing::MeteredInEvents => {
+            "input and output of `usage` in a stream (`stream_format: sse`); without one nothing: a rule with limits in \
+             tokens or money needs `unmetered: Allow`"
+        }
         Answer::Backend(call) if !call.has_output => "input of `usage`",
         Answer::Backend(call) if call.events.answer.is_none() => "input and output of `usage`",
         Answer::Backend(_) => "input and output of `usage`; without it, the text of the answer",

@@ -158,7 +158,7 @@ impl Sending<'_> {
                 slot,
             })
         });
-        let watch = Watch::of(self.call, parts.status, &parts.headers, asked_usage);
+        let watch = Watch::of(self.call, self.body.stream, &parts, asked_usage);
         if watch.is_stream() {
             parts.headers.remove(CONTENT_LENGTH);
             if !watch.keeps_coding() {

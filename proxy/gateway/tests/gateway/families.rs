@@ -8,8 +8,10 @@ use proxy_core::table::{Backend, Contents};
 use proxy_core::test_util::deployment;
 use serde_json::{Value, json};
 use tests_foundry::{Config, Fault, Sim};
+use tokio::io::AsyncWriteExt;
 
 use crate::bench::{Bench, at, minute, routed};
+use crate::raw::{Raw, request};
 
 const KEY: &[(&str, &str)] = &[("api-key", "ann-key")];
 /// So wide that nothing is refused.
@@ -275,6 +277,72 @@ async fn speech_needs_leave_where_tokens_are_limited() -> Result<()> {
         }
         bench.quiet().await?;
         assert_eq!(bench.counted("tokens_total"), Vec::<String>::new());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn speech_in_events_is_metered_by_the_last_one() -> Result<()> {
+    let mut speech = json!({"model": "gpt-4o-mini-tts", "input": "Hello there", "voice": "alloy"});
+    speech["stream_format"] = "sse".into();
+    for allowed in [false, true] {
+        let bench = serving(Some(WIDE), allowed)?;
+        let answer = bench
+            .post("/v1/audio/speech", KEY, &speech.to_string())
+            .await?;
+        ensure!(
+            answer.text().contains("speech.audio.done"),
+            "{}",
+            answer.text()
+        );
+        bench.quiet().await?;
+        assert_eq!(
+            (counted(&bench, "input"), counted(&bench, "output")),
+            (2, 20)
+        );
+        let measured = ["settlements_total{kind=\"measured\"} 1"];
+        assert_eq!(bench.counted("settlements_total"), measured);
+    }
+    // One that breaks off has told nothing. Where the format is written oddly the answer's type still tells.
+    for (fault, format) in [(Some(1), "sse"), (None, "\\u0073se")] {
+        let bench = serving(Some(WIDE), true)?;
+        bench.sims[0].faults(vec![Fault {
+            cut_after_chunks: fault,
+            ..Fault::default()
+        }])?;
+        let body = speech.to_string().replace("sse", format);
+        drop(bench.post("/v1/audio/speech", KEY, &body).await);
+        bench.quiet().await?;
+        let how = if fault.is_some() {
+            "estimated"
+        } else {
+            "measured"
+        };
+        let expect = format!("settlements_total{{kind=\"{how}\"}} 1");
+        assert_eq!(bench.counted("settlements_total"), [expect]);
+        assert!(counted(&bench, "output") >= 20, "as held, or as told");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn sound_that_was_asked_for_as_events_settles_as_held() -> Result<()> {
+    let raw = Raw::start(|mut stream| async move {
+        request(&mut stream).await?;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ncontent-length: 2\r\n\r\nID";
+        Ok(stream.write_all(answer).await?)
+    })
+    .await?;
+    let bench = Bench::limited(at(&raw.url), vec![minute(Unit::Tokens, WIDE)])?;
+    for (format, tokens) in [("sse", true), ("audio", false)] {
+        let speech =
+            json!({"model": "mini", "input": "Hi", "voice": "alloy", "stream_format": format});
+        let answer = bench
+            .post("/v1/audio/speech", KEY, &speech.to_string())
+            .await?;
+        assert_eq!(answer.status, if tokens { 200 } else { 403 });
+        bench.quiet().await?;
+        assert!(counted(&bench, "output") > 0);
     }
     Ok(())
 }
