@@ -47,6 +47,10 @@ pub enum Answer {
     Models,
     /// The gateway: the one model of the path.
     Model,
+    /// The gateway: its models, as Azure's resource manager lists deployments.
+    Deployments,
+    /// The gateway: the one deployment of the path.
+    Deployment,
     /// A backend.
     Backend(Call),
 }
@@ -289,6 +293,19 @@ impl Named {
         let id = |id: &Option<Box<str>>| encode(id.as_deref().unwrap_or_default());
         let written = suffix.replace("{id}", &id(&self.id));
         Cow::Owned(written.replace("{item}", &id(&self.item)))
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// How it is put to a backend, if one answers.
+    #[must_use]
+    pub const fn call(&self) -> Option<&Call> {
+        match self {
+            Self::Backend(call) => Some(call),
+            Self::Models | Self::Model | Self::Deployments | Self::Deployment => None,
+        }
     }
 }
 

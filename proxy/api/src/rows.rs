@@ -3,14 +3,17 @@
 use http::Method;
 use proxy_core::names::Operation;
 
-use crate::api::{Answer, Api, Billing, Call, Form, State, Upstream, UsageRequest};
-use crate::body::{BoundName, Kept, Member};
+use crate::api::{Answer, Api, Billing, Call, Form, Upstream, UsageRequest};
+use crate::body::{BoundName, Member};
 use crate::error::Dialect;
 use crate::prompt::Prompt;
-use crate::{chat, completions, messages, responses, speech, usage, wordless};
+use crate::{chat, completions, messages, speech, usage, wordless};
 
+mod response;
 #[cfg(test)]
 mod tests;
+
+pub use response::RETRIEVED;
 
 /// Every operation that the gateway serves.
 pub static ROWS: &[Api] = &[
@@ -98,258 +101,22 @@ pub static ROWS: &[Api] = &[
         answer: Answer::Backend(MODERATIONS),
     },
     // Responses: the model is in the body everywhere.
-    Api {
-        operation: Operation::Responses,
-        dialect: Dialect::OpenAi,
-        method: Method::POST,
-        paths: &[
-            "/openai/responses",
-            "/openai/v1/responses",
-            "/v1/responses",
-            "/api/projects/{project}/openai/responses",
-            "/api/projects/{project}/openai/v1/responses",
-        ],
-        answer: Answer::Backend(RESPONSES),
-    },
-    Api {
-        operation: Operation::Responses,
-        dialect: Dialect::OpenAi,
-        method: Method::POST,
-        paths: &[
-            "/openai/v1/responses/compact",
-            "/v1/responses/compact",
-            "/api/projects/{project}/openai/responses/compact",
-            "/api/projects/{project}/openai/v1/responses/compact",
-        ],
-        answer: Answer::Backend(Call {
-            upstream: Upstream::Undated("responses/compact"),
-            ..RESPONSES
-        }),
-    },
-    Api {
-        operation: Operation::Responses,
-        dialect: Dialect::OpenAi,
-        method: Method::POST,
-        paths: &[
-            "/openai/v1/responses/input_tokens",
-            "/v1/responses/input_tokens",
-            "/api/projects/{project}/openai/responses/input_tokens",
-            "/api/projects/{project}/openai/v1/responses/input_tokens",
-        ],
-        answer: Answer::Backend(Call {
-            upstream: Upstream::Undated("responses/input_tokens"),
-            state: Some(State {
-                kept: Kept::Response,
-                without_model: false,
-                answers: false,
-            }),
-            has_output: false,
-            billing: Billing::Free,
-            ..RESPONSES
-        }),
-    },
-    // What a backend keeps of the Responses API: nothing in the request names a model.
-    Api {
-        operation: Operation::Responses,
-        dialect: Dialect::OpenAi,
-        method: Method::GET,
-        paths: &[
-            "/openai/responses/{id}",
-            "/openai/v1/responses/{id}",
-            "/v1/responses/{id}",
-            "/api/projects/{project}/openai/responses/{id}",
-            "/api/projects/{project}/openai/v1/responses/{id}",
-        ],
-        answer: Answer::Backend(kept(
-            Upstream::Resource("responses/{id}"),
-            Kept::Response,
-            true,
-        )),
-    },
-    Api {
-        operation: Operation::Responses,
-        dialect: Dialect::OpenAi,
-        method: Method::DELETE,
-        paths: &[
-            "/openai/responses/{id}",
-            "/openai/v1/responses/{id}",
-            "/v1/responses/{id}",
-            "/api/projects/{project}/openai/responses/{id}",
-            "/api/projects/{project}/openai/v1/responses/{id}",
-        ],
-        answer: Answer::Backend(kept(
-            Upstream::Resource("responses/{id}"),
-            Kept::Response,
-            true,
-        )),
-    },
-    Api {
-        operation: Operation::Responses,
-        dialect: Dialect::OpenAi,
-        method: Method::POST,
-        paths: &[
-            "/openai/responses/{id}/cancel",
-            "/openai/v1/responses/{id}/cancel",
-            "/v1/responses/{id}/cancel",
-            "/api/projects/{project}/openai/responses/{id}/cancel",
-            "/api/projects/{project}/openai/v1/responses/{id}/cancel",
-        ],
-        answer: Answer::Backend(kept(
-            Upstream::Resource("responses/{id}/cancel"),
-            Kept::Response,
-            true,
-        )),
-    },
-    Api {
-        operation: Operation::Responses,
-        dialect: Dialect::OpenAi,
-        method: Method::GET,
-        paths: &[
-            "/openai/responses/{id}/input_items",
-            "/openai/v1/responses/{id}/input_items",
-            "/v1/responses/{id}/input_items",
-            "/api/projects/{project}/openai/responses/{id}/input_items",
-            "/api/projects/{project}/openai/v1/responses/{id}/input_items",
-        ],
-        answer: Answer::Backend(kept(
-            Upstream::Resource("responses/{id}/input_items"),
-            Kept::Response,
-            false,
-        )),
-    },
-    Api {
-        operation: Operation::Responses,
-        dialect: Dialect::OpenAi,
-        method: Method::POST,
-        paths: &[
-            "/openai/v1/conversations",
-            "/v1/conversations",
-            "/api/projects/{project}/openai/conversations",
-            "/api/projects/{project}/openai/v1/conversations",
-        ],
-        answer: Answer::Backend(Call {
-            form: Form::Json,
-            ..kept(Upstream::Undated("conversations"), Kept::Conversation, true)
-        }),
-    },
-    Api {
-        operation: Operation::Responses,
-        dialect: Dialect::OpenAi,
-        method: Method::GET,
-        paths: &[
-            "/openai/v1/conversations/{id}",
-            "/v1/conversations/{id}",
-            "/api/projects/{project}/openai/conversations/{id}",
-            "/api/projects/{project}/openai/v1/conversations/{id}",
-        ],
-        answer: Answer::Backend(kept(
-            Upstream::Undated("conversations/{id}"),
-            Kept::Conversation,
-            true,
-        )),
-    },
-    Api {
-        operation: Operation::Responses,
-        dialect: Dialect::OpenAi,
-        method: Method::POST,
-        paths: &[
-            "/openai/v1/conversations/{id}",
-            "/v1/conversations/{id}",
-            "/api/projects/{project}/openai/conversations/{id}",
-            "/api/projects/{project}/openai/v1/conversations/{id}",
-        ],
-        answer: Answer::Backend(Call {
-            form: Form::Json,
-            ..kept(
-                Upstream::Undated("conversations/{id}"),
-                Kept::Conversation,
-                true,
-            )
-        }),
-    },
-    Api {
-        operation: Operation::Responses,
-        dialect: Dialect::OpenAi,
-        method: Method::DELETE,
-        paths: &[
-            "/openai/v1/conversations/{id}",
-            "/v1/conversations/{id}",
-            "/api/projects/{project}/openai/conversations/{id}",
-            "/api/projects/{project}/openai/v1/conversations/{id}",
-        ],
-        answer: Answer::Backend(kept(
-            Upstream::Undated("conversations/{id}"),
-            Kept::Conversation,
-            true,
-        )),
-    },
-    Api {
-        operation: Operation::Responses,
-        dialect: Dialect::OpenAi,
-        method: Method::GET,
-        paths: &[
-            "/openai/v1/conversations/{id}/items",
-            "/v1/conversations/{id}/items",
-            "/api/projects/{project}/openai/conversations/{id}/items",
-            "/api/projects/{project}/openai/v1/conversations/{id}/items",
-        ],
-        answer: Answer::Backend(kept(
-            Upstream::Undated("conversations/{id}/items"),
-            Kept::Conversation,
-            false,
-        )),
-    },
-    Api {
-        operation: Operation::Responses,
-        dialect: Dialect::OpenAi,
-        method: Method::POST,
-        paths: &[
-            "/openai/v1/conversations/{id}/items",
-            "/v1/conversations/{id}/items",
-            "/api/projects/{project}/openai/conversations/{id}/items",
-            "/api/projects/{project}/openai/v1/conversations/{id}/items",
-        ],
-        answer: Answer::Backend(Call {
-            form: Form::Json,
-            ..kept(
-                Upstream::Undated("conversations/{id}/items"),
-                Kept::Conversation,
-                false,
-            )
-        }),
-    },
-    Api {
-        operation: Operation::Responses,
-        dialect: Dialect::OpenAi,
-        method: Method::GET,
-        paths: &[
-            "/openai/v1/conversations/{id}/items/{item}",
-            "/v1/conversations/{id}/items/{item}",
-            "/api/projects/{project}/openai/conversations/{id}/items/{item}",
-            "/api/projects/{project}/openai/v1/conversations/{id}/items/{item}",
-        ],
-        answer: Answer::Backend(kept(
-            Upstream::Undated("conversations/{id}/items/{item}"),
-            Kept::Conversation,
-            false,
-        )),
-    },
-    Api {
-        operation: Operation::Responses,
-        dialect: Dialect::OpenAi,
-        method: Method::DELETE,
-        paths: &[
-            "/openai/v1/conversations/{id}/items/{item}",
-            "/v1/conversations/{id}/items/{item}",
-            "/api/projects/{project}/openai/conversations/{id}/items/{item}",
-            "/api/projects/{project}/openai/v1/conversations/{id}/items/{item}",
-        ],
-        answer: Answer::Backend(kept(
-            Upstream::Undated("conversations/{id}/items/{item}"),
-            Kept::Conversation,
-            true,
-        )),
-    },
+    response::CREATE,
+    response::COMPACT,
+    response::INPUT_TOKENS,
+    // What a backend keeps of responses.
+    response::GET,
+    response::DELETE,
+    response::CANCEL,
+    response::INPUT_ITEMS,
+    response::CONVERSE,
+    response::CONVERSATION,
+    response::UPDATE,
+    response::DELETE_CONVERSATION,
+    response::ITEMS,
+    response::ADD_ITEMS,
+    response::ITEM,
+    response::DELETE_ITEM,
     // Claude: as Foundry has it, and as Anthropic's own clients have it by default.
     Api {
         operation: Operation::Messages,
@@ -406,10 +173,30 @@ pub static ROWS: &[Api] = &[
         ],
         answer: Answer::Model,
     },
+    // Agents of Foundry ask for them where a gateway serves their models ("Bring your own model").
+    Api {
+        operation: Operation::Models,
+        dialect: Dialect::OpenAi,
+        method: Method::GET,
+        paths: &[
+            "/openai/deployments",
+            "/openai/v1/deployments",
+            "/v1/deployments",
+        ],
+        answer: Answer::Deployments,
+    },
+    Api {
+        operation: Operation::Models,
+        dialect: Dialect::OpenAi,
+        method: Method::GET,
+        paths: &[
+            "/openai/deployments/{model}",
+            "/openai/v1/deployments/{model}",
+            "/v1/deployments/{model}",
+        ],
+        answer: Answer::Deployment,
+    },
 ];
-
-/// How a response is asked for by its id.
-pub static RETRIEVED: Call = kept(Upstream::Resource("responses/{id}"), Kept::Response, true);
 
 const CHAT: Call = Call {
     form: Form::Json,
@@ -533,54 +320,6 @@ const MODERATIONS: Call = Call {
     prompt: None,
     state: None,
 };
-
-const RESPONSES: Call = Call {
-    form: Form::Json,
-    members: &[
-        ("model", Member::Model),
-        ("stream", Member::Stream),
-        (
-            "max_output_tokens",
-            Member::OutputBound(BoundName::OutputTokens),
-        ),
-        ("background", Member::Background),
-        ("previous_response_id", Member::PreviousResponse),
-        ("conversation", Member::Conversation),
-    ],
-    default_model: None,
-    upstream: Upstream::Resource("responses"),
-    output_bounds: &[BoundName::OutputTokens],
-    has_output: true,
-    billing: Billing::Metered,
-    usage_request: UsageRequest::None,
-    events: &responses::GRAMMAR,
-    read_usage: usage::response,
-    prompt: Some(Prompt::Responses),
-    state: Some(State {
-        kept: Kept::Response,
-        without_model: false,
-        answers: true,
-    }),
-};
-
-/// A call about what a backend keeps. Only making it is billed.
-const fn kept(upstream: Upstream, kept: Kept, answers: bool) -> Call {
-    Call {
-        form: Form::Any,
-        members: &[],
-        upstream,
-        output_bounds: &[],
-        has_output: false,
-        billing: Billing::Free,
-        prompt: None,
-        state: Some(State {
-            kept,
-            without_model: true,
-            answers,
-        }),
-        ..RESPONSES
-    }
-}
 
 const MESSAGES: Call = Call {
     form: Form::Json,

@@ -47,6 +47,15 @@ pub struct Ask<'a> {
     pub headers: &'a HeaderMap,
 }
 
+/// A name of a model that a caller may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reachable {
+    /// What the caller writes.
+    pub name: Arc<str>,
+    /// The underlying model, of the first deployment that may serve it.
+    pub model: Arc<str>,
+}
+
 /// What is known of a caller before its request is read.
 #[derive(Clone, Copy, Debug)]
 pub enum Identity<'a> {
@@ -325,7 +334,7 @@ pub fn models(
     host: &str,
     headers: &HeaderMap,
     operations: &[Operation],
-) -> Vec<Arc<str>> {
+) -> Vec<Reachable> {
     let mut names: Vec<Arc<str>> = Vec::new();
     for backend in &table.contents().backends {
         for deployment in &backend.deployments {
@@ -344,18 +353,24 @@ pub fn models(
     }
     names.sort();
     names.dedup();
-    names.retain(|name| {
-        operations.iter().any(|&operation| {
+    let reached = |name: &Arc<str>| {
+        operations.iter().find_map(|&operation| {
             let ask = Ask {
                 host,
                 operation,
                 model: Some(name),
                 headers,
             };
-            admit(table, caller, &ask).is_ok_and(|permit| permit.finds_deployment(name))
+            let permit = admit(table, caller, &ask).ok()?;
+            let first = permit.flat.first_endpoint(name)?;
+            Some(Arc::clone(&first.deployment.model))
         })
-    });
-    names
+    };
+    let found = names.into_iter();
+    let found = found.filter_map(|name| Some((reached(&name)?, name)));
+    found
+        .map(|(model, name)| Reachable { name, model })
+        .collect()
 }
 
 fn permit(table: &Table, index: usize) -> Option<Permit<'_>> {
@@ -507,9 +522,5 @@ impl<'t> Permit<'t> {
     {
         let first = self.flat.first_endpoint(model);
         first.map_or(model, |endpoint| &*endpoint.deployment.model)
-    }
-
-    fn finds_deployment(&self, model: &str) -> bool {
-        self.flat.first_endpoint(model).is_some()
     }
 }

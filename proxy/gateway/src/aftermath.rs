@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use proxy_admin::{clock, task};
-use proxy_api::Answer;
 
 use crate::exchange::Exchange;
 use crate::slot::Slots;
@@ -32,10 +31,7 @@ pub(crate) fn without_head(mut exchange: Box<Exchange>) {
         }
         Fate::Sent(unanswered) => unanswered,
     };
-    let call = exchange.record.api.and_then(|api| match &api.answer {
-        Answer::Backend(call) => Some(call),
-        Answer::Models | Answer::Model => None,
-    });
+    let call = exchange.record.api.and_then(|api| api.answer.call());
     let (Some(unanswered), Some(call), Some(slot)) = (unanswered, call, RUNNING.take()) else {
         return exchange.left_unanswered(now);
     };

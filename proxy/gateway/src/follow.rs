@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use parking_lot::Mutex;
 use proxy_admin::{clock, task};
-use proxy_api::{Answer, Named, Pieces, Progress, RETRIEVED, progress};
+use proxy_api::{Named, Pieces, Progress, RETRIEVED, progress};
 
 use crate::credential::Shown;
 use crate::endpoint::Placed;
@@ -144,10 +144,7 @@ impl Background {
 /// Settles by the whole response.
 fn ended(mut exchange: Box<Exchange>, whole: Bytes) {
     let now = clock::instant();
-    let call = exchange.record.api.and_then(|api| match &api.answer {
-        Answer::Backend(call) => Some(call),
-        Answer::Models | Answer::Model => None,
-    });
+    let call = exchange.record.api.and_then(|api| api.answer.call());
     let code = match call {
         Some(call) => Watch::whole(call, whole).settle(&mut exchange, now),
         None => "ok",

@@ -15,8 +15,8 @@ use hyper::body::Incoming;
 use proxy_admin::clock;
 use proxy_admin::connection::Leash;
 use proxy_admin::memory::Purpose;
-use proxy_api::{Answer, Billing, Body, Call, Dialect, Found, Media, models};
-use proxy_core::admit::{self, Ask, Permit};
+use proxy_api::{Answer, Billing, Body, Call, Found, Media, models};
+use proxy_core::admit::{self, Ask, Permit, Reachable};
 use proxy_core::auth::{Caller, CallerKind, KeyDigest};
 use proxy_core::names::{Code, Moment, ObjectName, Operation};
 use proxy_core::table::Rule;
@@ -260,14 +260,18 @@ impl<'a> Arrival<'a> {
             unknown: authenticated.unknown,
             now,
         };
+        let dialect = || dialect_of(Some(found.api), &parts.headers);
+        let wanted = || found.model.as_deref().unwrap_or("");
         match &found.api.answer {
-            Answer::Models => {
-                let dialect = dialect_of(Some(found.api), &parts.headers);
-                Ok(answered(models::list(&head.models(), dialect)))
-            }
+            Answer::Models => Ok(answered(models::list(&head.models(), dialect()))),
             Answer::Model => {
-                let dialect = dialect_of(Some(found.api), &parts.headers);
-                head.model(found.model.as_deref().unwrap_or(""), dialect)
+                let model = head.model(wanted())?;
+                Ok(answered(models::one(&model, dialect())))
+            }
+            Answer::Deployments => Ok(answered(models::deployments(&head.models()))),
+            Answer::Deployment => {
+                let model = head.model(wanted())?;
+                Ok(answered(models::deployment(&model)))
             }
             Answer::Backend(call) => {
                 let sending = head.charged(found, call, body, exchange);
@@ -340,7 +344,7 @@ struct Head<'a> {
 
 impl<'a> Head<'a> {
     /// The models that the caller may name.
-    fn models(&self) -> Vec<Arc<str>> {
+    fn models(&self) -> Vec<Reachable> {
         let rows = self.core.shared.config.apis.iter();
         let mut operations: Vec<Operation> = rows
             .filter(|row| matches!(row.answer, Answer::Backend(_)))
@@ -351,16 +355,14 @@ impl<'a> Head<'a> {
         admit::models(table, &self.caller, &self.host, headers, &operations)
     }
 
-    fn model(&self, wanted: &str, dialect: Dialect) -> Result<Admitted<'a>, Box<Refusal>> {
-        let names = self.models();
-        let known = names.iter().find(|name| ***name == *wanted);
-        let known = known.ok_or_else(|| {
+    fn model(&self, wanted: &str) -> Result<Reachable, Box<Refusal>> {
+        let mut models = self.models().into_iter();
+        models.find(|one| *one.name == *wanted).ok_or_else(|| {
             refuse(
                 Code::ModelNotFound,
                 format!("no rule serves model {wanted:?}"),
             )
-        })?;
-        Ok(answered(models::one(known, dialect)))
+        })
     }
 
     /// Reads the body, within the memory that the caller may hold.

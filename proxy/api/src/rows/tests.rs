@@ -8,7 +8,9 @@ use crate::api::{Answer, Api, Billing};
 /// By what an operation is metered.
 fn meter(api: &Api) -> &'static str {
     match &api.answer {
-        Answer::Models | Answer::Model => "nothing: the gateway answers",
+        Answer::Models | Answer::Model | Answer::Deployments | Answer::Deployment => {
+            "nothing: the gateway answers"
+        }
         Answer::Backend(call) if call.billing == Billing::Free => "nothing: it is not billed",
         Answer::Backend(call) if call.billing == Billing::Unmetered => {
             "nothing: a rule with limits in tokens or money needs `unmetered: Allow`"
@@ -46,8 +48,12 @@ fn the_page_of_the_surface_is_current() {
         .expect("a string");
     }
     page.push_str(
-        "\nEvery operation of a backend takes JSON and answers with JSON, or with events if the body asks for a stream. \
-         Lists of models have Anthropic's shape for clients that send `anthropic-version`.\n\n\
+        "\nAgents of Foundry reach the gateway by a `ModelGateway` connection: `targetUrl` is `https://HOST/openai` with \
+         `deploymentInPath` and an `inferenceAPIVersion`, or `https://HOST/openai/v1` without; the models are listed at \
+         `/openai/deployments` (`deploymentProvider: AzureOpenAI`) or `/openai/v1/models` (`OpenAI`).\n\
+         \nEvery operation of a backend takes JSON and answers with JSON, speech with sound, or with events if the body asks for a stream. \
+         Lists of models have Anthropic's shape for clients that send `anthropic-version`; lists of deployments have \
+         that of Azure's resource manager.\n\n\
          What a backend keeps (responses, conversations) belongs to the consumer that made it: its id leaves the gateway \
          with a tag of 16 characters, and comes back to the same Foundry resource, on every replica. For any other consumer, \
          and for an id from before the gateway, it is not there (404 `not_kept`; `previous_response_id`: 400 \

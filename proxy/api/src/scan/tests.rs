@@ -21,10 +21,7 @@ fn ok(text: &str) -> Body {
 /// What the first row of an operation reads in a body.
 fn of(operation: Operation, text: &str) -> Result<Body, Malformed> {
     let rows = ROWS.iter().filter(|row| row.operation == operation);
-    let mut calls = rows.filter_map(|row| match &row.answer {
-        Answer::Backend(call) => Some(call),
-        Answer::Models | Answer::Model => None,
-    });
+    let mut calls = rows.filter_map(|row| row.answer.call());
     let call = calls.next().expect("it is served");
     super::body(text.as_bytes(), call.members, false)
 }

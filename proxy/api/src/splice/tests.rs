@@ -170,11 +170,7 @@ fn a_bound_is_lowered_replaced_or_inserted() {
 #[test]
 fn an_id_is_replaced_as_the_backend_knows_it() {
     let text = r#"{"previous_response_id":"resp_1TAG","conversation":{"id":"conv_1TAG"},"input":"resp_1TAG"}"#;
-    let rows = ROWS.iter().map(|row| &row.answer);
-    let mut calls = rows.filter_map(|answer| match answer {
-        Answer::Backend(call) => Some(call),
-        Answer::Models | Answer::Model => None,
-    });
+    let mut calls = ROWS.iter().filter_map(|row| row.answer.call());
     let call = calls.find(|call| call.state.is_some()).expect("responses");
     let body = scan::body(text.as_bytes(), call.members, false).expect("a good body");
     let ids: Vec<_> = body

@@ -313,15 +313,16 @@ fn lists_the_models_that_a_caller_can_reach() {
         let caller = authenticate(&table, "h", &[key], NOW)
             .expect("known")
             .caller;
-        models(
-            &table,
-            &caller,
-            "h",
-            &headers,
-            &[Operation::ChatCompletions],
-        )
+        let operations = [Operation::ChatCompletions];
+        let models = models(&table, &caller, "h", &headers, &operations).into_iter();
+        models
+            .map(|one| format!("{} is {}", one.name, one.model))
+            .collect::<Vec<_>>()
     };
-    assert_eq!(listed("ann"), ["gpt-4o".into(), "gpt-4o-mini".into()]);
+    assert_eq!(
+        listed("ann"),
+        ["gpt-4o is gpt-4o", "gpt-4o-mini is gpt-4o-mini"]
+    );
     assert!(listed("bob").is_empty());
 }
 

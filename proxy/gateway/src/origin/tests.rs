@@ -19,10 +19,7 @@ fn chat() -> &'static Call {
 /// The first row of an operation.
 fn call(operation: Operation) -> &'static Call {
     let rows = ROWS.iter().filter(|row| row.operation == operation);
-    let mut calls = rows.filter_map(|row| match &row.answer {
-        Answer::Backend(call) => Some(call),
-        Answer::Models | Answer::Model => None,
-    });
+    let mut calls = rows.filter_map(|row| row.answer.call());
     calls.next().expect("it is served")
 }
 

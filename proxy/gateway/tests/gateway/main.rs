@@ -10,6 +10,7 @@ mod families;
 mod hostile;
 mod http2;
 mod kept;
+mod model_gateway;
 mod night;
 mod raw;
 mod refusals;

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use ::http::Method;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -150,6 +151,50 @@ async fn every_client_sees_what_the_resource_says_and_every_token_is_counted() -
     let page = http::get(&format!("{}/metrics", quickstart.admin)).await?;
     let none = "tundish_settlements_total{kind=\"estimated\"} 0";
     ensure!(page.text().lines().any(|line| line == none), "an estimate");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_agent_of_foundry_finds_deployments_and_calls_one() -> Result<()> {
+    let quickstart = Quickstart::with_manifests(MANIFESTS, SIM).await?;
+    let openai = format!("{}/openai", quickstart.gateway);
+    let headers = [
+        ("api-key", "key-of-search"),
+        ("content-type", "application/json"),
+    ];
+    let ask = async |method: Method, path: &str, body: &str| -> Result<Value> {
+        let url = format!("{openai}/{path}");
+        let answer = http::request(method, &url, &headers, body.to_owned()).await?;
+        ensure!(answer.status == 200, "{path}: {}", answer.text());
+        answer.json()
+    };
+    let list = "deployments?api-version=2022-12-01";
+    let list = ask(Method::GET, list, "").await?;
+    let names: Vec<_> = list
+        .pointer("/value")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|one| one.get("name")?.as_str())
+        .collect();
+    let expected = [
+        "claude-sonnet-5-5",
+        "gpt-3.5-turbo-instruct",
+        "gpt-4o-mini-tts",
+        "gpt-5",
+        "gpt-image-2",
+        "omni-moderation-latest",
+        "text-embedding-3-large",
+    ];
+    assert_eq!(names, expected);
+    let one = "deployments/gpt-5?api-version=2022-12-01";
+    let one = ask(Method::GET, one, "").await?;
+    let model = serde_json::json!({"format": "OpenAI", "name": "gpt-5", "version": ""});
+    assert_eq!(one.pointer("/properties/model"), Some(&model));
+    let chat = "deployments/gpt-5/chat/completions?api-version=2024-10-21";
+    let body = r#"{"messages":[{"role":"user","content":"Hello!"}]}"#;
+    let answer = ask(Method::POST, chat, body).await?;
+    ensure!(answer.pointer("/choices/0/message").is_some(), "{answer}");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The rows that checks are made of, and how bytes are split.
 
 use http::Method;
-use proxy_api::{Answer, Call, find};
+use proxy_api::{Call, find};
 
 /// The deployment that replaces models in bodies: its name needs escapes.
 pub(super) const DEPLOYMENT: &str = "a \"b\"\\c";
@@ -9,10 +9,7 @@ pub(super) const DEPLOYMENT: &str = "a \"b\"\\c";
 /// The row of a path.
 pub(super) fn call(path: &str) -> &'static Call {
     let found = find(proxy_api::ROWS, &Method::POST, path);
-    let call = found.ok().and_then(|found| match &found.api.answer {
-        Answer::Backend(call) => Some(call),
-        Answer::Models | Answer::Model => None,
-    });
+    let call = found.ok().and_then(|found| found.api.answer.call());
     call.expect("it is served by a backend")
 }
 
@@ -24,11 +21,7 @@ pub(super) fn chat() -> &'static Call {
 /// The rows that a backend answers.
 pub(super) fn calls() -> Vec<&'static Call> {
     let rows = proxy_api::ROWS.iter();
-    rows.filter_map(|row| match &row.answer {
-        Answer::Backend(call) => Some(call),
-        Answer::Models | Answer::Model => None,
-    })
-    .collect()
+    rows.filter_map(|row| row.answer.call()).collect()
 }
 
 /// Splits into pieces of 1 to 16 bytes: SplitMix64's increments, seeded.
