@@ -131,6 +131,12 @@ impl Events for Script {
         self.steps.front()?.due
     }
 
+    fn thoughts(&self) -> u64 {
+        self.steps
+            .front()
+            .map_or(0, |step| step.made.reasoning_tokens)
+    }
+
     fn next(&mut self) -> Option<Chunk> {
         let last = self
             .interrupt

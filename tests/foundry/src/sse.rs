@@ -35,6 +35,9 @@ pub(crate) trait Events: fmt::Debug + Send {
         None
     }
 
+    /// The tokens that the model thinks before the next event.
+    fn thoughts(&self) -> u64;
+
     fn next(&mut self) -> Option<Chunk>;
 
     /// Leaves out the rest.

@@ -71,6 +71,8 @@ pub(crate) struct Stream {
     timer: Option<Pin<Box<Sleep>>>,
     /// Due time of an event that says itself when it is there.
     due: Option<Pin<Box<Sleep>>>,
+    /// When the model has thought enough for the next event.
+    thinking: Option<Pin<Box<Sleep>>>,
     stop: Option<Stop>,
     spacing: Option<Spacing>,
     /// The rest of what a fault does: drop the connection once all before it is flushed.
@@ -181,6 +183,7 @@ impl Stream {
             ended: false,
             timer: None,
             due: None,
+            thinking: None,
             stop,
             spacing: None,
             cutting: false,
@@ -231,6 +234,17 @@ impl Stream {
         Poll::Ready(())
     }
 
+    /// Waits for the thoughts before an event: each takes as long as a token of text.
+    fn poll_thoughts(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let thoughts = u32::try_from(self.events.thoughts()).unwrap_or(u32::MAX);
+        let wait = self.pace.interval.saturating_mul(thoughts);
+        if !wait.is_zero() {
+            let timer = self.thinking.get_or_insert_with(|| Box::pin(sleep(wait)));
+            ready!(timer.as_mut().poll(cx));
+        }
+        Poll::Ready(())
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if self.cutting {
             return poll_cut(&mut self.flushed, cx);
@@ -240,6 +254,7 @@ impl Stream {
         }
         ready!(self.poll_apart(cx));
         ready!(self.poll_due(cx));
+        ready!(self.poll_thoughts(cx));
         let is_token = self.events.upcoming() == Next::Token;
         if is_token && !self.pace.interval.is_zero() {
             match &mut self.timer {
@@ -257,6 +272,7 @@ impl Stream {
             return Poll::Ready(None);
         };
         self.apart = false;
+        self.thinking = None;
         self.ticket.chunks += 1;
         self.ticket.usage += chunk.made;
         if self.has_ended() && !self.cutting {

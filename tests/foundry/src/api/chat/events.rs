@@ -213,6 +213,10 @@ impl sse::Events for Events {
         }
     }
 
+    fn thoughts(&self) -> u64 {
+        self.made(self.next).reasoning_tokens
+    }
+
     fn next(&mut self) -> Option<Chunk> {
         let step = self.next;
         self.next = self.after(step);
