@@ -18,6 +18,7 @@ pub(crate) static GRAMMAR: Grammar = Grammar {
     only_usage: is_only_usage,
     end: Some("[DONE]"),
     read_input: None,
+    thought: None,
     error: ErrorEvent::Unnamed,
 };
 

@@ -18,6 +18,7 @@ pub(crate) static GRAMMAR: Grammar = Grammar {
     only_usage: |_data| false,
     end: None,
     read_input: Some(read_input),
+    thought: Some(is_thought),
     error: ErrorEvent::Typed,
 };
 
@@ -40,6 +41,21 @@ fn event(data: &[u8], text: &mut Text) -> Said {
         finish: false,
         failed: false,
     }
+}
+
+/// A block of thoughts begins, or goes on. There is one also where its text is withheld (Anthropic, "Thinking").
+fn is_thought(data: &[u8]) -> bool {
+    let block = member(data, "content_block").or_else(|| member(data, "delta"));
+    let kind = block.and_then(|block| member(block, "type"));
+    matches!(
+        kind,
+        Some(
+            b"\"thinking\""
+                | b"\"redacted_thinking\""
+                | b"\"thinking_delta\""
+                | b"\"signature_delta\""
+        )
+    )
 }
 
 /// The blocks of the content.

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 use proxy_core::names::{Code, Usage};
+use proxy_core::tokens::Thoughts;
 
 use crate::error::{ErrorEvent, has_error};
 use crate::json::member;
@@ -48,6 +49,8 @@ pub struct Grammar {
     pub end: Option<&'static str>,
     /// Reads what an event before the last tells of the usage: its input is known, and its output is not.
     pub read_input: Option<InputReader>,
+    /// Whether the data of an event says that the model thinks, if an event does so before any thought is billed.
+    pub thought: Option<fn(data: &[u8]) -> bool>,
     /// How its streams say that they have failed.
     pub error: ErrorEvent,
 }
@@ -234,6 +237,21 @@ impl Stream {
     #[must_use]
     pub const fn has_words(&self) -> bool {
         self.grammar.answer.is_some()
+    }
+
+    /// What it tells of the model's thoughts. They come before the text, so the first events tell of them, or
+    /// the last ones in a stream that goes on to think.
+    #[must_use]
+    pub fn thoughts(&self) -> Thoughts {
+        let Some(begins) = self.grammar.thought else {
+            return Thoughts::Unknown;
+        };
+        let mut all = self.shown.first().chain(self.shown.last());
+        if all.any(begins) {
+            Thoughts::Begun
+        } else {
+            Thoughts::Absent
+        }
     }
 
     /// Takes what arrived and returns what goes on to the client, which may be less or nothing.

@@ -15,5 +15,6 @@ pub(crate) static GRAMMAR: Grammar = Grammar {
     only_usage: |_data| false,
     end: None,
     read_input: None,
+    thought: None,
     error: ErrorEvent::Unnamed,
 };

@@ -12,6 +12,7 @@ mod price;
 mod reasoning;
 #[cfg(test)]
 mod tests;
+mod unreported;
 
 pub use ceiling::{context_window, max_output_tokens};
 pub use encoding::Encoding;
@@ -19,3 +20,4 @@ pub use estimate::{Expected, Shape, estimate, most};
 pub use observed_sizes::{Distribution, ObservedSizes};
 pub use price::{LongContext, Price, Rates};
 pub use reasoning::is_reasoning;
+pub use unreported::{Thoughts, Unreported};

@@ -9,7 +9,7 @@ use proxy_api::{Api, Dialect};
 use proxy_core::auth::Caller;
 use proxy_core::names::Usage;
 use proxy_core::quota::LimitName;
-use proxy_core::tokens::{Shape, is_reasoning};
+use proxy_core::tokens::{Shape, Thoughts, Unreported, is_reasoning};
 use proxy_ledger::Settled;
 
 use crate::access::{Attempt, Entry};
@@ -147,23 +147,28 @@ impl Record {
         Some(&place.declared.deployment.model)
     }
 
-    /// The output of an answer that told no usage, by the tokens that it has shown. Reasoning is billed and not
-    /// shown: it counts as much as other answers of the rule and model have, all but one in twenty. Before any
-    /// is known, a model that reasons counts as it was reserved.
-    pub(crate) fn with_reasoning(&self, shown: u64) -> u64 {
-        let choices = self.shape.choices.max(1);
+    /// The output of an answer that told no usage, by the tokens that it has shown and what it tells of thoughts.
+    pub(crate) fn unreported(&self, shown: u64, thoughts: Thoughts, now: Instant) -> u64 {
         let rule = self.rule.as_ref().zip(self.model.as_ref());
-        let observed = rule.and_then(|(rule, model)| rule.sizes.expected(model).reasoning_tokens);
-        let all = match (observed, self.held) {
-            (Some(reasoning), _) => shown.saturating_add(reasoning.saturating_mul(choices)),
-            (None, Some(held)) if self.deployed_model().is_some_and(is_reasoning) => {
-                held.output_tokens
-            }
-            (None, _) => shown,
+        let expected = rule.map(|(rule, model)| rule.sizes.expected(model));
+        let of_model = self.place.as_ref().and_then(|place| place.longest);
+        let unreported = Unreported {
+            shown,
+            thoughts,
+            reasons: self.deployed_model().is_some_and(is_reasoning),
+            choices: self.shape.choices,
+            bound: self.shape.max_output_tokens.or(of_model),
+            lasted: self.since_call(now),
         };
-        // The client's bound counts both.
-        let bound = self.shape.max_output_tokens.unwrap_or(u64::MAX);
-        all.min(bound.saturating_mul(choices)).max(shown)
+        unreported.output_tokens(expected.unwrap_or_default())
+    }
+
+    /// The time since the last try began that was answered.
+    fn since_call(&self, now: Instant) -> Duration {
+        let first_byte = self.first_byte.unwrap_or_default();
+        let began = first_byte.saturating_sub(self.upstream.unwrap_or_default());
+        now.saturating_duration_since(self.started)
+            .saturating_sub(began)
     }
 
     /// Whether the answer can have used as much. A backend that counts wrong must not lock a consumer out for years.
@@ -217,7 +222,8 @@ impl Record {
             && self.usage != Usage::default()
             && let Some(model) = &self.model
         {
-            rule.sizes.observe(model, self.shape, self.usage);
+            let lasted = self.since_call(now);
+            rule.sizes.observe(model, self.shape, self.usage, lasted);
         }
         if let Some(Account { tokens, .. }) = account
             && self.usage != Usage::default()

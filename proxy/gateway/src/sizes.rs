@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use foldhash::quality::RandomState;
 use parking_lot::{Mutex, RwLock};
@@ -84,10 +85,10 @@ impl RuleSizes {
         }
     }
 
-    /// Learns from a request that was answered in full and measured.
-    pub(crate) fn observe(&self, model: &Arc<str>, shape: Shape, usage: Usage) {
+    /// Learns from a request that was answered in full and measured, and took its backend as long.
+    pub(crate) fn observe(&self, model: &Arc<str>, shape: Shape, usage: Usage, lasted: Duration) {
         if let Some(sizes) = self.models.read().get(model) {
-            sizes.lock().observe(shape, usage);
+            sizes.lock().observe(shape, usage, lasted);
             return;
         }
         let mut models = self.models.write();
@@ -95,11 +96,11 @@ impl RuleSizes {
         if !models.contains_key(model) && (models.len() >= MODELS_PER_RULE || !self.take_entry()) {
             drop(models);
             let others = self.others.get_or_init(Box::default);
-            others.lock().observe(shape, usage);
+            others.lock().observe(shape, usage, lasted);
             return;
         }
         let sizes = models.entry(Arc::clone(model)).or_default();
-        sizes.lock().observe(shape, usage);
+        sizes.lock().observe(shape, usage, lasted);
     }
 
     fn take_entry(&self) -> bool {

@@ -9,6 +9,7 @@ use http::response::Parts;
 use proxy_api::coding::{Bounds, Decoder, Undecodable};
 use proxy_api::{Billing, Call, Ending, Stream, is_error, is_filtered, usage};
 use proxy_core::names::{Code, Usage};
+use proxy_core::tokens::Thoughts;
 use smallvec::SmallVec;
 
 use crate::exchange::Exchange;
@@ -241,7 +242,8 @@ impl Watch {
                     None => match call.counted_output(&whole, counter(exchange)) {
                         0 => exchange.unknown(kept.size, now),
                         shown => {
-                            let all = exchange.record.with_reasoning(shown);
+                            let thoughts = Thoughts::Unknown;
+                            let all = exchange.record.unreported(shown, thoughts, now);
                             exchange.estimated(all, now);
                         }
                     },
@@ -369,7 +371,7 @@ fn settle_stream(stream: &Stream, exchange: &mut Exchange, now: Instant) {
 
 /// By what a stream has shown and may have thought, and the input that it told, if it did.
 fn settle_shown(stream: &Stream, shown: u64, exchange: &mut Exchange, now: Instant) {
-    let shown = exchange.record.with_reasoning(shown);
+    let shown = exchange.record.unreported(shown, stream.thoughts(), now);
     match stream.input() {
         Some(input) if exchange.record.can_be(input) => {
             let output_tokens = shown.max(input.output_tokens);

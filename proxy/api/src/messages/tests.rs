@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 use proxy_core::names::Usage;
+use proxy_core::tokens::Thoughts;
 use serde_json::{Value, json};
 
 use super::GRAMMAR;
@@ -150,4 +151,27 @@ proptest! {
         let told = stream.usage().map(|usage| usage.output_tokens);
         prop_assert_eq!(told, outputs.last().copied());
     }
+}
+
+#[test]
+fn a_stream_tells_whether_the_model_thinks() {
+    let block = |kind: &str| {
+        let block = json!({"type": kind, "thinking": "", "signature": ""});
+        json!({"type": "content_block_start", "index": 0, "content_block": block})
+    };
+    let check = |events: &[Value], expect| assert_eq!(stream(events).thoughts(), expect);
+    let all = begun();
+    check(&all[..1], Thoughts::Absent);
+    check(&all[..4], Thoughts::Absent);
+    check(&all[..5], Thoughts::Begun);
+    check(&[all[0].clone(), block("thinking")], Thoughts::Begun);
+    check(
+        &[all[0].clone(), block("redacted_thinking")],
+        Thoughts::Begun,
+    );
+    // A tool that is called so, and a text that says so.
+    check(&[block("tool_use")], Thoughts::Absent);
+    let text = json!({"type": "text_delta", "text": "{\"type\":\"thinking\"}"});
+    let text = json!({"type": "content_block_delta", "index": 0, "delta": text});
+    check(&[text], Thoughts::Absent);
 }

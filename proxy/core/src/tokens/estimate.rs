@@ -50,6 +50,8 @@ pub struct Expected {
     pub input_tokens: Option<u64>,
     /// Output tokens of one answer that its provider bills as reasoning, and does not show.
     pub reasoning_tokens: Option<u64>,
+    /// How fast one answer was written, of the fastest recent ones.
+    pub tokens_per_second: Option<u64>,
     /// The longest recent answer to a request without a bound, as a bound that is forgotten slowly.
     pub longest_output: Option<u64>,
     /// The most that its model answers at once; a hold is not above it.

@@ -4,6 +4,8 @@
 //! Refuses to be a mean, which would be too little for half of all requests. Words: a
 //! [`Distribution`] counts values, [`ObservedSizes`] keeps two or three of them for one kind of request.
 
+use std::time::Duration;
+
 use super::estimate::{Expected, Shape};
 use crate::names::Usage;
 
@@ -26,9 +28,12 @@ const HALVE_EVERY: u16 = 1_000;
 const QUANTILE_PER_MILLE: u32 = 950;
 /// With fewer observations the 95th percentile would be the largest of them.
 const ENOUGH: u32 = 20;
-/// The longest answer is forgotten by this part with each shorter one: half of it after 700 answers, so
-/// no burst of short ones hides it.
+/// The longest and the fastest answer are forgotten by this part with each other one: half of it after 700
+/// answers, so no burst of short or slow ones hides it.
 const FORGOTTEN: u64 = 1_024;
+/// The shortest answer that says how fast its model writes: of a shorter one most of the time is the wait for
+/// its first token.
+const TIMED: u64 = 64;
 /// Plausible input tokens per thousand bytes: values below are not text (images in base64), and only
 /// bodies without text are above.
 const PER_MILLE: std::ops::RangeInclusive<u64> = 50..=1_000;
@@ -135,16 +140,16 @@ pub struct ObservedSizes {
 impl ObservedSizes {
     /// Counts a request whose answer is complete and whose provider reported its usage.
     ///
-    /// Its output counts only if the client set no bound: what a bound cut off is unknown.
-    pub fn observe(&mut self, shape: Shape, usage: Usage) {
+    /// Its output counts only if the client set no bound: what a bound cut off is unknown. `lasted` is how long
+    /// the backend has worked at it.
+    pub fn observe(&mut self, shape: Shape, usage: Usage, lasted: Duration) {
         self.observe_reasoning(shape, usage.reasoning_tokens);
+        self.observe_speed(usage.output_tokens.div_ceil(shape.choices.max(1)), lasted);
         if shape.max_output_tokens.is_none() {
             let choices = shape.choices.max(1);
             let output = usage.output_tokens.div_ceil(choices);
             self.output.observe(output);
-            let longest = self.expected.longest_output.unwrap_or(0);
-            let kept = longest.saturating_sub(longest.div_ceil(FORGOTTEN));
-            self.expected.longest_output = Some(output.min(LARGEST).max(kept));
+            self.expected.longest_output = Some(peak(self.expected.longest_output, output));
             self.expected.output_tokens = known(&self.output).map(|tokens| tokens.max(1));
         }
         let thousandfold = usage.input_tokens.saturating_mul(1_000);
@@ -168,11 +173,26 @@ impl ObservedSizes {
         self.expected.reasoning_tokens = known(reasoning).or_else(|| reasoning.quantile(1_000));
     }
 
+    fn observe_speed(&mut self, tokens: u64, lasted: Duration) {
+        if tokens >= TIMED {
+            let millis = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
+            let speed = tokens.saturating_mul(1_000) / millis.max(1);
+            self.expected.tokens_per_second = Some(peak(self.expected.tokens_per_second, speed));
+        }
+    }
+
     /// What to expect of the next request.
     #[must_use]
     pub const fn expected(&self) -> Expected {
         self.expected
     }
+}
+
+/// The largest of some values, the older ones of which fade.
+fn peak(so_far: Option<u64>, value: u64) -> u64 {
+    let so_far = so_far.unwrap_or(0);
+    let kept = so_far.saturating_sub(so_far.div_ceil(FORGOTTEN));
+    value.min(LARGEST).max(kept)
 }
 
 fn known(distribution: &Distribution) -> Option<u64> {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 fn name(text: &str) -> ObjectName {
@@ -15,7 +17,7 @@ fn teach(rule: &RuleSizes, model: &str, output_tokens: u64) {
         ..Usage::default()
     };
     for _ in 0..20 {
-        rule.observe(&model.into(), shape, usage);
+        rule.observe(&model.into(), shape, usage, Duration::ZERO);
     }
 }
 
@@ -69,6 +71,7 @@ fn entries_are_bounded_and_removed_rules_make_room() {
                 &format!("m{model}").into(),
                 Shape::default(),
                 Usage::default(),
+                Duration::ZERO,
             );
         }
     }

@@ -78,6 +78,7 @@ static TALES: Grammar = Grammar {
     only_usage: |_data| false,
     end: None,
     read_input: None,
+    thought: None,
     error: ErrorEvent::Unnamed,
 };
 

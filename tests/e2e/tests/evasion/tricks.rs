@@ -103,8 +103,7 @@ pub(crate) fn left_streams() -> Vec<Trick> {
 }
 
 /// Streams of models that think, left after their first words: the resource bills thoughts that no event shows.
-/// At first the gateway has seen no usage of such a model, then one answer in four tells it. Claude thinks only if it
-/// is asked to, so nothing is assumed of it before.
+/// At first the gateway has seen no usage of such a model, then one answer in four tells it.
 pub(crate) fn left_thoughts() -> Vec<Trick> {
     let mut tricks = Vec::new();
     for (api, path, body, delta) in streams() {
@@ -117,9 +116,7 @@ pub(crate) fn left_thoughts() -> Vec<Trick> {
         let left = with(whole.clone(), &json!({"stream": true}));
         let leaves = Leaves::After(delta, 1);
         let name = format!("{api}-thoughts");
-        if api != "messages" {
-            tricks.push(trick(&name, path, std::slice::from_ref(&left), leaves));
-        }
+        tricks.push(trick(&name, path, std::slice::from_ref(&left), leaves));
         let bodies = [whole, left.clone(), left.clone(), left];
         tricks.push(trick(&format!("{name}-known"), path, &bodies, leaves));
     }

@@ -2,6 +2,9 @@ use super::{Distribution, ENOUGH, LARGEST, ObservedSizes, bucket, largest_of};
 use crate::names::Usage;
 use crate::tokens::{Expected, Shape, estimate, most};
 use proptest::prelude::*;
+use std::time::Duration;
+
+const A_SECOND: Duration = Duration::from_secs(1);
 
 fn of(values: &[u64]) -> Distribution {
     let mut distribution = Distribution::default();
@@ -30,7 +33,7 @@ fn observe(
         ..Usage::default()
     };
     for _ in 0..times {
-        sizes.observe(shape, usage);
+        sizes.observe(shape, usage, A_SECOND);
     }
 }
 
@@ -39,6 +42,31 @@ fn unbounded(bytes: u64) -> Shape {
         body_bytes: bytes,
         ..Shape::default()
     }
+}
+
+#[test]
+fn the_speed_is_that_of_the_fastest_long_answers() {
+    let mut sizes = ObservedSizes::default();
+    let mut write = |times: u32, choices, output_tokens, millis| {
+        let shape = Shape {
+            choices,
+            ..Shape::default()
+        };
+        let usage = Usage {
+            output_tokens,
+            ..Usage::default()
+        };
+        for _ in 0..times {
+            sizes.observe(shape, usage, Duration::from_millis(millis));
+        }
+        sizes.expected().tokens_per_second
+    };
+    assert_eq!(write(1, 1, 63, 10), None, "too short");
+    assert_eq!(write(1, 1, 100, 2_000), Some(50));
+    assert_eq!(write(1, 4, 800, 2_000), Some(100), "of one choice");
+    assert_eq!(write(5, 1, 100, 2_000), Some(95), "slower ones");
+    assert_eq!(write(1, 1, 100, 0), Some(100_000));
+    assert!(write(10_000, 1, 100, 2_000) < Some(100), "forgotten");
 }
 
 #[test]
@@ -90,7 +118,7 @@ fn reasoning_is_expected_of_each_choice_as_it_was_seen() {
             ..Usage::default()
         };
         for _ in 0..times {
-            sizes.observe(shape, usage);
+            sizes.observe(shape, usage, A_SECOND);
         }
         sizes.expected().reasoning_tokens
     };
@@ -133,7 +161,7 @@ fn several_choices_are_observed_and_held_one_by_one() {
         ..Usage::default()
     };
     for _ in 0..ENOUGH {
-        sizes.observe(shape, usage);
+        sizes.observe(shape, usage, A_SECOND);
     }
     let expected = sizes.expected();
     assert_eq!(expected.output_tokens, Some(16));
@@ -245,7 +273,7 @@ proptest! {
         let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
         let mut sizes = ObservedSizes::default();
         for _ in 0..ENOUGH {
-            sizes.observe(shape, usage);
+            sizes.observe(shape, usage, A_SECOND);
         }
         let held = estimate(shape, sizes.expected(), default);
         prop_assert!(held.input_tokens > 0 && held.output_tokens > 0);
