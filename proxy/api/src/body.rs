@@ -33,6 +33,8 @@ pub enum Member {
     Conversation,
     /// A source that the backend itself asks. Azure takes no `stream_options` beside it.
     DataSources,
+    /// Tools that the model may call, which an API describes to it at some length.
+    Tools,
 }
 
 /// What a bound on output tokens is called.
@@ -107,6 +109,8 @@ pub struct Body {
     pub background: bool,
     /// What it continues.
     pub references: Vec<Reference>,
+    /// It offers tools, where that is looked for.
+    pub has_tools: bool,
     /// Some part of it may be an image, sound or a file.
     pub has_media: bool,
 }
@@ -180,6 +184,7 @@ impl Body {
             has_data_sources: false,
             background: false,
             references: Vec::new(),
+            has_tools: false,
             has_media: false,
         }
     }

@@ -221,6 +221,7 @@ fn field(
         Member::StreamOptions
         | Member::StreamFormat
         | Member::DataSources
+        | Member::Tools
         | Member::Prompts
         | Member::Inputs
         | Member::Quality

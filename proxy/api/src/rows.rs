@@ -327,6 +327,7 @@ const MESSAGES: Call = Call {
         ("model", Member::Model),
         ("stream", Member::Stream),
         ("max_tokens", Member::OutputBound(BoundName::Tokens)),
+        ("tools", Member::Tools),
     ],
     default_model: None,
     upstream: Upstream::Anthropic("messages"),

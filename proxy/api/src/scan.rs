@@ -159,6 +159,9 @@ fn field(
             };
             found.references.extend(reference);
         }
+        Member::Tools => {
+            found.has_tools = !matches!(cursor.scalar(depth)?, b"null" | b"[]");
+        }
         Member::DataSources => {
             cursor.skip(depth)?;
             found.has_data_sources = true;

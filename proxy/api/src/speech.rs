@@ -18,6 +18,7 @@ pub(crate) static GRAMMAR: Grammar = Grammar {
     only_usage: |_data| false,
     end: None,
     read_input: None,
+    thought: None,
     error: ErrorEvent::Unnamed,
 };
 

@@ -12,12 +12,14 @@ mod price;
 mod reasoning;
 #[cfg(test)]
 mod tests;
+mod texture;
 mod unreported;
 
 pub use ceiling::{context_window, max_output_tokens};
 pub use encoding::Encoding;
-pub use estimate::{Expected, Shape, estimate, most};
+pub use estimate::{Expected, Shape, estimate, most, overhead};
 pub use observed_sizes::{Distribution, ObservedSizes};
 pub use price::{LongContext, Price, Rates};
 pub use reasoning::is_reasoning;
+pub use texture::Family;
 pub use unreported::{Thoughts, Unreported};

@@ -15,7 +15,7 @@ use proxy_admin::clock;
 use proxy_api::Api;
 use proxy_core::names::{ObjectName, Usage};
 use proxy_core::table::{self, Backend, EndpointName};
-use proxy_core::tokens::{context_window, max_output_tokens};
+use proxy_core::tokens::{Family, context_window, max_output_tokens};
 use tracing::{debug, error, warn};
 
 use crate::metrics::Metrics;
@@ -65,6 +65,8 @@ pub(crate) struct Place {
     /// The most that its model reads and writes at once, as far as that is known.
     pub(crate) window: Option<u64>,
     pub(crate) longest: Option<u64>,
+    /// How its model splits text.
+    pub(crate) family: Family,
 }
 
 /// An endpoint at its place.
@@ -277,6 +279,7 @@ impl Registry {
                 origin: origin.and_then(|(_, origin)| origin.clone()),
                 window: context_window(&declared.deployment.model),
                 longest: max_output_tokens(&declared.deployment.model),
+                family: Family::of_model(&declared.deployment.model),
             })
         });
         let known = (Arc::downgrade(&endpoint), Arc::downgrade(&place));

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use proxy_api::{Billing, Call, Prompt};
 use proxy_core::admit::Permit;
 use proxy_core::quota::{Cost, Hold, Unit};
-use proxy_core::tokens::{self, Expected, Shape};
+use proxy_core::tokens::{self, Expected, Family, Shape};
 
 use crate::live::LiveRule;
 use crate::vocabulary;
@@ -30,9 +30,12 @@ pub(crate) struct Estimate<'a> {
     requested: &'a str,
     /// The deployment's model, of the first deployment that may serve it.
     model: &'a str,
+    family: Family,
     /// The tokens of the request itself, once they were asked for: a request that waits asks again and
     /// again.
     counted: OnceLock<Option<u64>>,
+    /// Its tokens per thousand bytes by its text, likewise.
+    usual: OnceLock<u64>,
 }
 
 impl<'a> Estimate<'a> {
@@ -63,7 +66,9 @@ impl<'a> Estimate<'a> {
             billing,
             requested,
             model,
+            family: place.map_or_else(Family::default, |place| place.family),
             counted: OnceLock::new(),
+            usual: OnceLock::new(),
         }
     }
 
@@ -96,12 +101,22 @@ impl<'a> Estimate<'a> {
         })
     }
 
+    /// By the text of the body, unless most of it may be something else.
+    fn usual(&self) -> u64 {
+        *self.usual.get_or_init(|| {
+            let text = (self.shape.media_tokens == 0).then_some(self.body);
+            self.family.per_mille(text)
+        })
+    }
+
     fn hold(&self, expected: Expected, counted: Option<u64>, default_output: u64) -> Hold {
         if self.billing != Billing::Metered {
             return Hold::exact(Cost::default());
         }
+        let is_unknown = counted.is_none() && expected.input_per_mille.is_none();
         let expected = Expected {
             input_tokens: counted,
+            usual_per_mille: is_unknown.then(|| self.usual()),
             ..expected
         };
         let usage = tokens::estimate(self.shape, expected, default_output);

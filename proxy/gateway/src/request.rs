@@ -20,7 +20,7 @@ use proxy_core::admit::{self, Ask, Permit, Reachable};
 use proxy_core::auth::{Caller, CallerKind, KeyDigest};
 use proxy_core::names::{Code, Moment, ObjectName, Operation};
 use proxy_core::table::Rule;
-use proxy_core::tokens::Shape;
+use proxy_core::tokens::{self, Shape};
 use proxy_ledger::{Asking, Counters, Subject};
 
 use crate::answer::{self, Refusal, name_request, refuse};
@@ -555,6 +555,7 @@ fn shape_of(permit: &Permit<'_>, bytes: &Bytes, body: &Body, media: Media) -> Sh
     Shape {
         body_bytes: size.saturating_sub(media.bytes),
         media_tokens: media.tokens,
+        overhead: tokens::overhead(body.has_tools),
         max_output_tokens: body
             .image_tokens
             .or_else(|| permit.rule.output_tokens.bound(body.max_output_tokens())),

@@ -1,15 +1,13 @@
-use std::fmt::Write as _;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use expect_test::expect;
 use proptest::prelude::*;
 use proxy_admin::clock;
-use proxy_core::tokens::{Expected, Shape, estimate};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{MAX_BODY, MAX_TEXT, Prompt, count};
+
+mod accuracy;
 
 const CHAT: Prompt = Prompt::Chat;
 const GPT: &str = "gpt-4o";
@@ -44,6 +42,34 @@ struct Case {
     body: Value,
 }
 
+impl Case {
+    fn has_tools(&self) -> bool {
+        let schemas = ["tools", "functions", "response_format", "text"];
+        schemas.iter().any(|name| self.body.get(name).is_some())
+    }
+
+    /// The rules were made without it.
+    fn is_kept_apart(&self) -> bool {
+        self.source.contains("not used for fitting")
+    }
+
+    fn has_image(&self) -> bool {
+        self.body.to_string().contains("image_url")
+    }
+}
+
+/// How the prompt of an operation is written, if it is counted.
+fn prompt_of(operation: &str) -> Option<Prompt> {
+    match operation {
+        "ChatCompletions" => Some(Prompt::Chat),
+        "Responses" => Some(Prompt::Responses),
+        "Completions" => Some(Prompt::Completions),
+        "Embeddings" => Some(Prompt::Embeddings),
+        "Messages" => None,
+        other => panic!("no prompt is written like {other}"),
+    }
+}
+
 fn corpus() -> Vec<Case> {
     let lines = include_str!("corpus.jsonl").lines();
     lines
@@ -65,116 +91,6 @@ fn with_images(value: &mut Value) {
         Value::Object(fields) => fields.values_mut().for_each(with_images),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
-}
-
-/// Error in per mille, signed: more is an estimate that holds too much.
-fn error(estimate: u64, truth: u64) -> i64 {
-    let (estimate, truth) = (
-        i64::try_from(estimate).unwrap(),
-        i64::try_from(truth).unwrap(),
-    );
-    (estimate - truth) * 1_000 / truth
-}
-
-type Group = (&'static str, fn(&Row) -> bool);
-
-struct Row {
-    published: bool,
-    held_out: bool,
-    has_image: bool,
-    by_bytes: i64,
-    counted: i64,
-}
-
-fn measure(case: Case) -> (Row, String) {
-    let mut body = case.body;
-    let has_image = body.to_string().contains("image_url");
-    with_images(&mut body);
-    let bytes = body.to_string().into_bytes();
-    let prompt = match &*case.operation {
-        "ChatCompletions" => Prompt::Chat,
-        "Responses" => Prompt::Responses,
-        "Completions" => Prompt::Completions,
-        "Embeddings" => Prompt::Embeddings,
-        other => panic!("no prompt is written like {other}"),
-    };
-    let model = body["model"].as_str().expect("a model");
-    let counted = count(&bytes, prompt, model, u64::MAX).expect("it is counted");
-    let shape = Shape {
-        body_bytes: u64::try_from(bytes.len()).unwrap(),
-        ..Shape::default()
-    };
-    let by_bytes = estimate(shape, Expected::default(), 1).input_tokens;
-    let row = Row {
-        published: !case.source.contains("overhead"),
-        held_out: case.source.contains("not used for fitting"),
-        has_image,
-        by_bytes: error(by_bytes, case.tokens),
-        counted: error(counted, case.tokens),
-    };
-    let line = format!(
-        "{:36} {:>6} {:>7} {:>6}",
-        case.name, case.tokens, by_bytes, counted
-    );
-    (row, line)
-}
-
-/// Median and largest of the errors, without their signs, and the furthest below.
-fn summary(errors: impl Iterator<Item = i64>) -> String {
-    let mut errors: Vec<i64> = errors.collect();
-    let low = errors.iter().min().copied().unwrap_or(0).min(0);
-    errors.iter_mut().for_each(|error| *error = error.abs());
-    errors.sort_unstable();
-    let percent = |n: i64| format!("{}.{} %", n / 10, n % 10);
-    let largest = errors.last().copied().unwrap_or(0);
-    format!(
-        "median {}, largest {}, below by {}",
-        percent(errors[errors.len() / 2]),
-        percent(largest),
-        percent(low.abs())
-    )
-}
-
-#[test]
-fn the_error_of_the_estimates_on_the_corpus() {
-    let measured: Vec<(Row, String)> = corpus().into_iter().map(measure).collect();
-    let mut summaries = String::new();
-    for (_, line) in &measured {
-        println!("{line}");
-    }
-    let groups: [Group; 4] = [
-        ("text, as billed", |row| {
-            row.published && !row.has_image && !row.held_out
-        }),
-        ("text, as billed, not used for fitting", |row| row.held_out),
-        ("text, by the formula", |row| {
-            !row.published && !row.has_image
-        }),
-        ("images", |row| row.has_image),
-    ];
-    for (name, is_in) in groups {
-        let rows = || measured.iter().map(|(row, _)| row).filter(|row| is_in(row));
-        let bytes = summary(rows().map(|row| row.by_bytes));
-        let counted = summary(rows().map(|row| row.counted));
-        writeln!(summaries, "{name}: {}", rows().count()).unwrap();
-        writeln!(summaries, "  bytes / 4 + 6: {bytes}").unwrap();
-        writeln!(summaries, "  counted: {counted}").unwrap();
-    }
-    let table = expect![[r#"
-        text, as billed: 27
-          bytes / 4 + 6: median 94.9 %, largest 385.7 %, below by 0.0 %
-          counted: median 1.3 %, largest 17.5 %, below by 1.5 %
-        text, as billed, not used for fitting: 8
-          bytes / 4 + 6: median 103.7 %, largest 342.8 %, below by 0.0 %
-          counted: median 4.3 %, largest 133.3 %, below by 0.0 %
-        text, by the formula: 14
-          bytes / 4 + 6: median 16.3 %, largest 53.9 %, below by 40.3 %
-          counted: median 0.0 %, largest 0.0 %, below by 0.0 %
-        images: 10
-          bytes / 4 + 6: median 988.6 %, largest 19994.4 %, below by 92.1 %
-          counted: median 0.4 %, largest 235.5 %, below by 3.8 %
-    "#]];
-    table.assert_eq(&summaries);
 }
 
 // === the parts of a prompt ===

@@ -4,6 +4,7 @@ use proxy_core::names::Operation;
 use super::{Body, Malformed, StreamOptions};
 use crate::api::Answer;
 use crate::body::{Kept, Layout};
+use crate::error::Dialect;
 use crate::json::member;
 use crate::rows::ROWS;
 
@@ -169,6 +170,24 @@ fn notes_parts_that_are_no_text() {
         (r#"{"a":["type","image_url"]}"#, false),
     ] {
         assert_eq!(ok(body).has_media, expect, "{body}");
+    }
+}
+
+#[test]
+fn notes_tools_of_messages() {
+    let messages = ROWS
+        .iter()
+        .filter(|api| api.dialect == Dialect::Anthropic)
+        .find_map(|api| api.answer.call())
+        .expect("a row");
+    for (body, expect) in [
+        (r#"{"tools":[{"name":"a"}]}"#, true),
+        (r#"{"tools":[]}"#, false),
+        (r#"{"tools":null}"#, false),
+        (r#"{"messages":[{"tools":[1]}]}"#, false),
+    ] {
+        let found = super::body(body.as_bytes(), messages.members, false).expect("a good body");
+        assert_eq!(found.has_tools, expect, "{body}");
     }
 }
 

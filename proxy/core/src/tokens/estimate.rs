@@ -1,14 +1,14 @@
 //! The estimate of a request's tokens, before it is sent.
 
+use super::texture::USUAL;
 use crate::names::Usage;
-
-/// Bytes of JSON per input token while nothing is known: English and code have about four characters
-/// per token, and Azure's own admission counts characters too (Foundry documentation, "quota").
-const BYTES_PER_TOKEN: u64 = 4;
 
 /// Tokens that a chat adds around its messages: three per message and three for the reply (`OpenAI`'s
 /// cookbook). One message is assumed; the JSON around the others makes up for theirs.
 const CHAT_OVERHEAD: u64 = 6;
+/// What messages add where tools are offered, which says how to call them (Anthropic, "Pricing", "Tool use
+/// pricing"): Claude 4 without a tool that must be called. The least that was seen of later ones, too.
+const TOOLS_OVERHEAD: u64 = 346;
 
 /// The least that an answer without a bound may come to: the answers of most chats are shorter, and
 /// many models end there unless they are asked for more.
@@ -21,6 +21,8 @@ pub struct Shape {
     pub body_bytes: u64,
     /// The most tokens that those come to.
     pub media_tokens: u64,
+    /// Tokens that its API adds to the text; see [`overhead`].
+    pub overhead: u64,
     /// The client's bound on output tokens, if it gave one.
     pub max_output_tokens: Option<u64>,
     /// How many answers it asks for (`n`); 0 means 1.
@@ -37,6 +39,16 @@ impl Shape {
     }
 }
 
+/// The tokens that an API adds to the text of a prompt: around messages, and for the tools of Anthropic's.
+#[must_use]
+pub const fn overhead(has_anthropic_tools: bool) -> u64 {
+    if has_anthropic_tools {
+        CHAT_OVERHEAD + TOOLS_OVERHEAD
+    } else {
+        CHAT_OVERHEAD
+    }
+}
+
 /// What is known of a request beyond its shape: from earlier requests of its kind
 /// ([`super::ObservedSizes`]), from a count of its text ([`super::Encoding`]), and from its model
 /// ([`super::max_output_tokens`]).
@@ -44,8 +56,10 @@ impl Shape {
 pub struct Expected {
     /// Output tokens of one answer if the client sets no bound.
     pub output_tokens: Option<u64>,
-    /// Input tokens per thousand bytes of body, what a chat adds included.
+    /// Input tokens per thousand bytes of body, besides what its API adds.
     pub input_per_mille: Option<u64>,
+    /// The same by its text, while no answer has told it; see [`super::Family`].
+    pub usual_per_mille: Option<u64>,
     /// Input tokens counted in the request itself; they replace any ratio.
     pub input_tokens: Option<u64>,
     /// Output tokens of one answer that its provider bills as reasoning, and does not show.
@@ -66,19 +80,14 @@ pub struct Expected {
 /// cannot answer is not held, even if the client allows it.
 #[must_use]
 pub fn estimate(shape: Shape, expected: Expected, default_output: u64) -> Usage {
-    let media = shape.media_tokens;
-    let input = match (expected.input_tokens, expected.input_per_mille) {
-        (Some(counted), _) => counted,
-        (None, Some(ratio)) => {
-            let tokens = u128::from(shape.body_bytes).saturating_mul(u128::from(ratio));
-            let text = u64::try_from(tokens.div_ceil(1_000)).unwrap_or(u64::MAX);
-            text.saturating_add(media)
-        }
-        (None, None) => {
-            let text = shape.body_bytes.div_ceil(BYTES_PER_TOKEN);
-            text.saturating_add(CHAT_OVERHEAD).saturating_add(media)
-        }
-    };
+    let input = expected.input_tokens.unwrap_or_else(|| {
+        let ratio = expected.input_per_mille.or(expected.usual_per_mille);
+        let ratio = ratio.unwrap_or(USUAL);
+        let tokens = u128::from(shape.body_bytes).saturating_mul(u128::from(ratio));
+        let text = u64::try_from(tokens.div_ceil(1_000)).unwrap_or(u64::MAX);
+        let besides = shape.overhead.saturating_add(shape.media_tokens);
+        text.saturating_add(besides)
+    });
     let input = input.min(shape.window(expected));
     let per_choice = shape
         .max_output_tokens
@@ -96,15 +105,16 @@ pub fn estimate(shape: Shape, expected: Expected, default_output: u64) -> Usage 
 /// bound. At least `held` of either kind.
 ///
 /// A count of the input and the client's bound on the output are taken as true. Otherwise an input has
-/// at most a token for each byte of its body, and an answer is at most the longest of the recent ones,
+/// at most a token for each byte of its body and what its API adds, and an answer is at most the longest of the recent ones,
 /// but not taken for shorter than 4,096 tokens, nor for longer than the model can answer.
 #[must_use]
 pub fn most(shape: Shape, expected: Expected, held: Usage) -> Usage {
     let input = match expected.input_tokens {
         Some(_counted) => held.input_tokens,
         None => {
-            let bytes = shape.body_bytes.saturating_add(shape.media_tokens);
-            let most = bytes.min(shape.window(expected));
+            let besides = shape.overhead.saturating_add(shape.media_tokens);
+            let most = shape.body_bytes.saturating_add(besides);
+            let most = most.min(shape.window(expected));
             most.max(held.input_tokens)
         }
     };

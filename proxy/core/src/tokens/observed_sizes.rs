@@ -152,7 +152,8 @@ impl ObservedSizes {
             self.expected.longest_output = Some(peak(self.expected.longest_output, output));
             self.expected.output_tokens = known(&self.output).map(|tokens| tokens.max(1));
         }
-        let thousandfold = usage.input_tokens.saturating_mul(1_000);
+        let text = usage.input_tokens.saturating_sub(shape.overhead);
+        let thousandfold = text.saturating_mul(1_000);
         // Of a prompt with images no one can tell which tokens were text.
         if thousandfold > 0 && shape.body_bytes > 0 && shape.media_tokens == 0 {
             let ratio = thousandfold.div_ceil(shape.body_bytes);

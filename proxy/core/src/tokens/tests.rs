@@ -1,6 +1,6 @@
 use super::{
     Expected, LongContext, Price, Rates, Shape, context_window, estimate, is_reasoning,
-    max_output_tokens, most,
+    max_output_tokens, most, overhead,
 };
 use crate::names::Usage;
 use proptest::prelude::*;
@@ -9,12 +9,43 @@ use proptest::prelude::*;
 fn holds_the_clients_bound_for_every_choice() {
     let shape = Shape {
         body_bytes: 400,
+        overhead: overhead(false),
         max_output_tokens: Some(50),
         choices: 3,
         ..Shape::default()
     };
     let held = estimate(shape, Expected::default(), 1000);
     assert_eq!((held.input_tokens, held.output_tokens), (106, 150));
+}
+
+#[test]
+fn what_an_api_adds_counts_beside_the_text() {
+    let check = |expected: Expected, expect: (u64, u64)| {
+        let shape = Shape {
+            body_bytes: 400,
+            overhead: overhead(true),
+            ..Shape::default()
+        };
+        let held = estimate(shape, expected, 1);
+        let most = most(shape, expected, held);
+        assert_eq!((held.input_tokens, most.input_tokens), expect);
+    };
+    let usual = Expected {
+        usual_per_mille: Some(300),
+        ..Expected::default()
+    };
+    check(Expected::default(), (100 + 352, 400 + 352));
+    check(usual, (120 + 352, 400 + 352));
+    let observed = Expected {
+        input_per_mille: Some(500),
+        ..usual
+    };
+    check(observed, (200 + 352, 400 + 352));
+    let counted = Expected {
+        input_tokens: Some(7),
+        ..usual
+    };
+    check(counted, (7, 7));
 }
 
 #[test]

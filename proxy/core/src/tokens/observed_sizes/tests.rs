@@ -1,6 +1,6 @@
 use super::{Distribution, ENOUGH, LARGEST, ObservedSizes, bucket, largest_of};
 use crate::names::Usage;
-use crate::tokens::{Expected, Shape, estimate, most};
+use crate::tokens::{Expected, Shape, estimate, most, overhead};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -42,6 +42,28 @@ fn unbounded(bytes: u64) -> Shape {
         body_bytes: bytes,
         ..Shape::default()
     }
+}
+
+#[test]
+fn what_an_api_adds_is_no_part_of_the_ratio() {
+    let with_tools = |bytes| Shape {
+        body_bytes: bytes,
+        overhead: overhead(true),
+        ..Shape::default()
+    };
+    let mut sizes = ObservedSizes::default();
+    let usage = Usage {
+        input_tokens: 352 + 100,
+        ..Usage::default()
+    };
+    for _ in 0..ENOUGH {
+        sizes.observe(with_tools(1_000), usage, A_SECOND);
+    }
+    // A step of the distribution is 3 % here.
+    let held = |shape| estimate(shape, sizes.expected(), 1).input_tokens;
+    assert_eq!(held(with_tools(1_000)), 352 + 103);
+    assert_eq!(held(with_tools(100_000)), 352 + 10_300);
+    assert_eq!(held(unbounded(1_000)), 103, "without tools");
 }
 
 #[test]
@@ -97,7 +119,7 @@ fn holds_the_default_until_twenty_observations() {
     let mut sizes = ObservedSizes::default();
     observe(&mut sizes, ENOUGH - 1, 80, None, (8, 16));
     let held = estimate(unbounded(80), sizes.expected(), 512);
-    assert_eq!((held.input_tokens, held.output_tokens), (26, 512));
+    assert_eq!((held.input_tokens, held.output_tokens), (20, 512));
     observe(&mut sizes, 1, 80, None, (8, 16));
     let held = estimate(unbounded(80), sizes.expected(), 512);
     // 8 of 80 bytes are 100 per mille, whose step ends at 103.
