@@ -8,7 +8,7 @@ import httpx2
 
 # What a backend makes anew for every answer.
 NEW_TEXT = re.compile(
-    r'("(?:id|item_id|call_id|response_id|request_id|_request_id|encrypted_content|signature)"\s*:\s*)"[^"]*"'
+    r'("(?:id|previous_response_id|first_id|last_id|item_id|call_id|response_id|request_id|_request_id|encrypted_content|signature)"\s*:\s*)"[^"]*"'
 )
 NEW_NUMBER = re.compile(r'("(?:created|created_at|completed_at)"\s*:\s*)[\d.]+')
 # The gateway asks for the usage of every stream of chunks: they say so, and the chunk that has it is taken out.

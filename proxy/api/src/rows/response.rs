@@ -32,6 +32,7 @@ pub(super) const COMPACT: Api = Api {
     dialect: Dialect::OpenAi,
     method: Method::POST,
     paths: &[
+        "/openai/responses/compact",
         "/openai/v1/responses/compact",
         "/v1/responses/compact",
         "/api/projects/{project}/openai/responses/compact",
@@ -48,6 +49,7 @@ pub(super) const INPUT_TOKENS: Api = Api {
     dialect: Dialect::OpenAi,
     method: Method::POST,
     paths: &[
+        "/openai/responses/input_tokens",
         "/openai/v1/responses/input_tokens",
         "/v1/responses/input_tokens",
         "/api/projects/{project}/openai/responses/input_tokens",
@@ -143,6 +145,7 @@ pub(super) const CONVERSE: Api = Api {
     dialect: Dialect::OpenAi,
     method: Method::POST,
     paths: &[
+        "/openai/conversations",
         "/openai/v1/conversations",
         "/v1/conversations",
         "/api/projects/{project}/openai/conversations",
@@ -159,6 +162,7 @@ pub(super) const CONVERSATION: Api = Api {
     dialect: Dialect::OpenAi,
     method: Method::GET,
     paths: &[
+        "/openai/conversations/{id}",
         "/openai/v1/conversations/{id}",
         "/v1/conversations/{id}",
         "/api/projects/{project}/openai/conversations/{id}",
@@ -176,6 +180,7 @@ pub(super) const UPDATE: Api = Api {
     dialect: Dialect::OpenAi,
     method: Method::POST,
     paths: &[
+        "/openai/conversations/{id}",
         "/openai/v1/conversations/{id}",
         "/v1/conversations/{id}",
         "/api/projects/{project}/openai/conversations/{id}",
@@ -196,6 +201,7 @@ pub(super) const DELETE_CONVERSATION: Api = Api {
     dialect: Dialect::OpenAi,
     method: Method::DELETE,
     paths: &[
+        "/openai/conversations/{id}",
         "/openai/v1/conversations/{id}",
         "/v1/conversations/{id}",
         "/api/projects/{project}/openai/conversations/{id}",
@@ -213,6 +219,7 @@ pub(super) const ITEMS: Api = Api {
     dialect: Dialect::OpenAi,
     method: Method::GET,
     paths: &[
+        "/openai/conversations/{id}/items",
         "/openai/v1/conversations/{id}/items",
         "/v1/conversations/{id}/items",
         "/api/projects/{project}/openai/conversations/{id}/items",
@@ -230,6 +237,7 @@ pub(super) const ADD_ITEMS: Api = Api {
     dialect: Dialect::OpenAi,
     method: Method::POST,
     paths: &[
+        "/openai/conversations/{id}/items",
         "/openai/v1/conversations/{id}/items",
         "/v1/conversations/{id}/items",
         "/api/projects/{project}/openai/conversations/{id}/items",
@@ -250,6 +258,7 @@ pub(super) const ITEM: Api = Api {
     dialect: Dialect::OpenAi,
     method: Method::GET,
     paths: &[
+        "/openai/conversations/{id}/items/{item}",
         "/openai/v1/conversations/{id}/items/{item}",
         "/v1/conversations/{id}/items/{item}",
         "/api/projects/{project}/openai/conversations/{id}/items/{item}",
@@ -267,6 +276,7 @@ pub(super) const DELETE_ITEM: Api = Api {
     dialect: Dialect::OpenAi,
     method: Method::DELETE,
     paths: &[
+        "/openai/conversations/{id}/items/{item}",
         "/openai/v1/conversations/{id}/items/{item}",
         "/v1/conversations/{id}/items/{item}",
         "/api/projects/{project}/openai/conversations/{id}/items/{item}",

@@ -214,3 +214,20 @@ async fn every_error_is_the_class_that_clients_catch() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn what_a_resource_stores_is_its_makers() -> Result<()> {
+    let quickstart = Quickstart::with_manifests(MANIFESTS, SIM).await?;
+    for script in ["families_stored.py", "families_stored.mjs"] {
+        let arguments = [
+            quickstart.gateway.as_str(),
+            "key-of-search",
+            &quickstart.sim,
+            "direct",
+            "key-of-ads",
+        ];
+        let passed = run(script, arguments.map(str::to_owned).to_vec()).await?;
+        println!("{script}: {passed}");
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+"""Uses what a resource stores through the gateway as its users do, with the official SDK and its defaults, and
+beside it the simulated Foundry without a gateway: the raw bodies and the typed results are the same but for the
+ids. Another consumer finds none of it. Prints the names of the calls.
+
+Usage: families_stored.py GATEWAY KEY RESOURCE RESOURCE_KEY OTHER_KEY
+"""
+import asyncio
+import json
+import sys
+import time
+
+from openai import AsyncOpenAI, AzureOpenAI, BadRequestError, NotFoundError, OpenAI
+from recorder import same, same_async, taken
+
+gateway, key, resource, resource_key, other_key = sys.argv[1:]
+DATED = "2025-04-01-preview"
+direct_v1 = OpenAI(base_url=f"{resource}/openai/v1", api_key=resource_key)
+direct_dated = AzureOpenAI(azure_endpoint=resource, api_key=resource_key, api_version=DATED)
+direct_project = OpenAI(base_url=f"{resource}/api/projects/pots/openai/v1", api_key=resource_key)
+CLIENTS = [
+    ("v1", OpenAI(base_url=f"{gateway}/v1", api_key=key), direct_v1),
+    ("openai/v1", OpenAI(base_url=f"{gateway}/openai/v1", api_key=key), direct_v1),
+    ("azure", AzureOpenAI(azure_endpoint=gateway, api_key=key, api_version=DATED), direct_dated),
+    (
+        "project",
+        OpenAI(base_url=f"{gateway}/api/projects/pots/openai/v1", api_key=key),
+        direct_project,
+    ),
+]
+MODEL = "gpt-5"
+INPUT = {"model": MODEL, "input": "What is a tundish?", "instructions": "Be brief"}
+NEXT = {"model": MODEL, "input": "And a ladle?"}
+
+
+def chain(client):
+    first = client.responses.create(**INPUT)
+    second = client.responses.create(**NEXT, previous_response_id=first.id)
+    assert second.previous_response_id == first.id
+    again = client.responses.retrieve(second.id, include=["reasoning.encrypted_content"])
+    assert again.id == second.id
+    items = list(client.responses.input_items.list(second.id, limit=1, order="asc"))
+    client.responses.delete(first.id)
+    return [first, second, again, items]
+
+
+def stream(client):
+    events = list(client.responses.create(**INPUT, stream=True))
+    whole = events[-1].response
+    assert {event.response.id for event in events if hasattr(event, "response")} == {whole.id}
+    return [events, client.responses.retrieve(whole.id)]
+
+
+def resumed(client):
+    events = list(client.responses.create(**INPUT, stream=True, background=True))
+    rest = list(client.responses.retrieve(events[-1].response.id, stream=True, starting_after=3))
+    assert rest[0].sequence_number == 4, rest[0]
+    return [events, rest]
+
+
+def conversation(client):
+    made = client.conversations.create(
+        metadata={"team": "steel"}, items=[{"type": "message", "role": "user", "content": "Hello"}]
+    )
+    first = client.responses.create(**INPUT, conversation=made.id)
+    second = client.responses.create(**NEXT, conversation={"id": made.id})
+    assert first.conversation.id == second.conversation.id == made.id
+    added = client.conversations.items.create(
+        made.id, items=[{"type": "message", "role": "user", "content": "Bye"}]
+    )
+    items = list(client.conversations.items.list(made.id, limit=2, order="asc"))
+    item = client.conversations.items.retrieve(items[0].id, conversation_id=made.id)
+    left = client.conversations.items.delete(items[0].id, conversation_id=made.id)
+    assert left.id == made.id
+    updated = client.conversations.update(made.id, metadata={"team": "iron"})
+    got = client.conversations.retrieve(made.id)
+    gone = client.conversations.delete(made.id)
+    assert got.id == gone.id == made.id
+    return [made, first, second, added, items, item, left, updated, got, gone]
+
+
+CALLS = {"chain": chain, "stream": stream, "resumed": resumed, "conversation": conversation}
+passed = []
+
+
+def background(client):
+    response = client.responses.create(**INPUT, background=True)
+    assert response.status == "queued", response.status
+    for _ in range(100):
+        response = client.responses.retrieve(response.id)
+        if response.status not in ("queued", "in_progress"):
+            break
+        time.sleep(0.1)
+    assert response.status == "completed" and response.usage.output_tokens > 0, response
+
+
+def cancelled(client):
+    response = client.responses.create(**INPUT, background=True)
+    assert client.responses.cancel(response.id).status == "cancelled"
+
+
+def raises(kind, call):
+    try:
+        call()
+    except kind as error:
+        return error
+    raise AssertionError(f"no {kind.__name__}")
+
+
+def others(client, other):
+    """What one consumer has, another one does not find, and the resource is not asked."""
+    response = client.responses.create(**INPUT)
+    made = client.conversations.create()
+    for call in [
+        lambda: other.responses.retrieve(response.id),
+        lambda: other.responses.delete(response.id),
+        lambda: other.responses.cancel(response.id),
+        lambda: list(other.responses.input_items.list(response.id)),
+        lambda: other.conversations.retrieve(made.id),
+        lambda: other.conversations.delete(made.id),
+        lambda: list(other.conversations.items.list(made.id)),
+        lambda: other.responses.create(**NEXT, conversation=made.id),
+        lambda: client.responses.retrieve("resp_of_before"),
+    ]:
+        error = raises(NotFoundError, call)
+        assert error.code == "not_kept" and "not found" in error.message, error
+    call = lambda: other.responses.create(**NEXT, previous_response_id=response.id)
+    error = raises(BadRequestError, call)
+    assert error.code == "previous_response_not_found", error
+    assert client.responses.retrieve(response.id).id == response.id
+
+
+async def async_chain(client):
+    first = await client.responses.create(**INPUT)
+    second = await client.responses.create(**NEXT, previous_response_id=first.id)
+    return [first, second, await client.responses.retrieve(second.id)]
+
+
+async def async_client():
+    client = AsyncOpenAI(base_url=f"{gateway}/v1", api_key=key)
+    direct = AsyncOpenAI(base_url=f"{resource}/openai/v1", api_key=resource_key)
+    await same_async("async chain", async_chain, client, direct)
+    passed.append("async v1: chain")
+
+
+for client_name, client, direct in CLIENTS:
+    for call_name, call in CALLS.items():
+        name = f"{client_name}: {call_name}"
+        same(name, call, client, direct)
+        passed.append(name)
+    background(client)
+    cancelled(client)
+    others(client, client.with_options(api_key=other_key))
+    passed += [f"{client_name}: {name}" for name in ("background", "cancelled", "others")]
+    taken()
+asyncio.run(async_client())
+print(json.dumps(passed))
