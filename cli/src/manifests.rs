@@ -7,12 +7,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use operator_compile::{
-    Compiled, HostGrant, Index, ObjectRef, Secrets, Settings, Severity, Tenants, compile, decode,
+    Compiled, HostGrant, Index, Kind, ObjectRef, Secrets, Settings, Severity, Tenants, compile,
+    decode,
 };
 
 use crate::yaml::{Document, documents};
 
 mod external;
+mod undated;
 mod unserved;
 
 #[cfg(test)]
@@ -327,10 +329,41 @@ impl Folder {
                 message: format!("{}: {field}{}", diagnostic.object, diagnostic.message),
             });
         }
+        let undated = proxy_api::undated(proxy_api::ROWS);
+        let pinned = undated::rules(&compiled.contents, &undated).into_iter();
+        findings.extend(pinned.filter_map(|one| pinned_finding(&places, &one)));
         findings.sort();
         findings.dedup();
         Outcome { compiled, findings }
     }
+}
+
+/// A warning of a rule whose backends lack what it is for.
+fn pinned_finding(places: &Places<'_>, one: &undated::Pinned<'_>) -> Option<Finding> {
+    let object = ObjectRef::new(Kind::AiRoute, one.route.clone());
+    let (file, document) = places.get(&object)?;
+    let field = rule_field(&document.value(), one.rule);
+    Some(Finding {
+        file: file.to_path_buf(),
+        line: document.line(&field),
+        severity: Severity::Warning,
+        message: format!("{object}: {field}: {}", one.message),
+    })
+}
+
+/// The field of a rule in an AIRoute.
+fn rule_field(route: &serde_json::Value, name: &str) -> String {
+    let rules = route.pointer("/spec/rules");
+    let mut rules = rules
+        .and_then(|rules| rules.as_array())
+        .into_iter()
+        .flatten();
+    let is_named = |rule: &serde_json::Value| rule.get("name").is_some_and(|is| is == name);
+    let index = rules.position(is_named);
+    index.map_or_else(
+        || "spec.rules".to_owned(),
+        |index| format!("spec.rules[{index}]"),
+    )
 }
 
 /// Where each object is.

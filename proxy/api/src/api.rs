@@ -242,6 +242,28 @@ pub fn served(rows: &[Api]) -> Vec<Operation> {
     served
 }
 
+/// The operations of these rows that no dated API has in any form.
+#[must_use]
+pub fn undated(rows: &[Api]) -> Vec<Operation> {
+    let has_date = |api: &Api| {
+        api.answer
+            .call()
+            .is_none_or(|call| call.upstream.has_date())
+    };
+    let mut all = served(rows);
+    all.retain(|operation| {
+        let mut rows = rows.iter().filter(|row| row.operation == *operation);
+        !rows.any(has_date)
+    });
+    all
+}
+
+/// Whether an `api-version` is one of the dated API: a date, perhaps with `-preview`.
+#[must_use]
+pub fn is_dated(version: &str) -> bool {
+    version.starts_with(|first: char| first.is_ascii_digit())
+}
+
 // === impl Api ===
 
 impl Api {
@@ -380,6 +402,15 @@ impl Upstream {
         match self {
             Self::OpenAi(_) | Self::Resource(_) | Self::Undated(_) => Dialect::OpenAi,
             Self::Anthropic(_) => Dialect::Anthropic,
+        }
+    }
+
+    /// Whether the dated API has it, or its servers know no versions.
+    #[must_use]
+    pub const fn has_date(self) -> bool {
+        match self {
+            Self::Undated(_) => false,
+            Self::OpenAi(_) | Self::Resource(_) | Self::Anthropic(_) => true,
         }
     }
 

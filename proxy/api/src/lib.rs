@@ -36,7 +36,7 @@ mod wordless;
 
 pub use api::{
     Answer, Api, Billing, Call, Form, Found, Named, State, Unserved, Upstream, UsageRequest, find,
-    served,
+    is_dated, served, undated,
 };
 pub use body::{
     Body, Bound, BoundName, Kept, Layout, Malformed, Member, Members, Reference, StreamOptions,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, Response, StatusCode};
 use proxy_admin::clock;
-use proxy_api::{Body, BoundName, Call, Edit, refused_member, splice};
+use proxy_api::{Body, BoundName, Call, Edit, Upstream, refused_member, splice};
 use proxy_core::balance::{Candidate, choose};
 use proxy_core::names::Code;
 use proxy_core::quota::Wait;
@@ -194,26 +194,46 @@ impl Sending<'_> {
                 refuse(failure.how.code(), message)
             }
             (None, Some(wait)) => throttled(wait),
-            (None, None) if self.resource().is_some() => refuse(
-                Code::InvalidRequest,
-                format!(
-                    "what the request continues is kept by a Foundry resource that the rule does not reach with \
-                     model {:?}; leave it out, or use another model",
-                    self.model
-                ),
-            ),
-            (None, None) if self.has_no_deployment() => refuse(
-                Code::ModelNotFound,
-                format!("no deployment of the rule serves model {:?}", self.model),
-            ),
-            (None, None) => refuse(
-                Code::NoBackend,
-                format!(
-                    "no backend of the rule can be used for model {:?}",
-                    self.model
-                ),
-            ),
+            (None, None) => self.untried(),
         }
+    }
+
+    /// Why no endpoint could be asked.
+    fn untried(&self) -> Box<Refusal> {
+        let model = &self.model;
+        if self.call.has_model() && self.resource().is_some() {
+            let message = format!(
+                "what the request continues is kept by a Foundry resource that the rule does not reach with \
+                 model {model:?}; leave it out, or use another model"
+            );
+            refuse(Code::InvalidRequest, message)
+        } else if self.call.has_model() && self.has_no_deployment() {
+            let message = format!("no deployment of the rule serves model {model:?}");
+            refuse(Code::ModelNotFound, message)
+        } else if let (Upstream::Undated(path), Some(version)) =
+            (self.call.upstream, self.pinned_version())
+        {
+            let message = format!(
+                "no dated API has {path}, and every backend of the rule for model {model:?} is pinned to one \
+                 (apiVersion {version}); remove apiVersion from the AIBackend, or add a backend without it to \
+                 the rule"
+            );
+            refuse(Code::UnsupportedApiVersion, message)
+        } else {
+            let message = format!("no backend of the rule can be used for model {model:?}");
+            refuse(Code::NoBackend, message)
+        }
+    }
+
+    /// The version that an endpoint for the model is pinned to, if all of them lack the operation by theirs.
+    fn pinned_version(&self) -> Option<&str> {
+        let targets = 0..self.rule.targets.len();
+        let mut origins = targets.filter_map(|target| self.endpoint(target));
+        let (_, first) = origins.next()?;
+        let version = first.lacks(self.call.upstream)?;
+        origins
+            .all(|(_, origin)| origin.lacks(self.call.upstream).is_some())
+            .then_some(version)
     }
 
     /// Whether the rule has backends, and none of them a deployment for the model.
@@ -234,7 +254,9 @@ impl Sending<'_> {
                 } else {
                     target.flat.weight
                 },
-                excluded: self.endpoint(index).is_none(),
+                excluded: self
+                    .endpoint(index)
+                    .is_none_or(|(_, origin)| origin.lacks(self.call.upstream).is_some()),
             })
             .collect()
     }

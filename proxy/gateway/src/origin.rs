@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::uri::{Authority, InvalidUri, Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri};
-use proxy_api::{Answer, Api, Call, Dialect, Named, Pieces, Upstream};
+use proxy_api::{Answer, Api, Call, Dialect, Named, Pieces, Upstream, is_dated};
 use proxy_core::names::Secret;
 use proxy_core::table::{Backend, BackendAuth, BackendKind, Certificates};
 
@@ -196,6 +196,16 @@ impl Origin {
         matches!(self.openai.credential, Credential::PassThrough)
     }
 
+    /// The version of the dated API that it is pinned to, if that does not have the operation.
+    pub(crate) fn lacks(&self, upstream: Upstream) -> Option<&str> {
+        if upstream.has_date() || self.kind != BackendKind::Foundry {
+            return None;
+        }
+        self.api_version
+            .as_deref()
+            .filter(|pinned| is_dated(pinned))
+    }
+
     const fn access(&self, dialect: Dialect) -> &Access {
         match dialect {
             Dialect::OpenAi => &self.openai,
@@ -245,7 +255,7 @@ impl Origin {
             return Ok(by_body(undated()?));
         }
         match self.api_version.as_deref().or(version) {
-            Some(dated) if dated.starts_with(|first: char| first.is_ascii_digit()) => {
+            Some(dated) if is_dated(dated) => {
                 let (named, query) = bound.unwrap_or((&NOTHING, ""));
                 let path = call.upstream.dated(&self.prefix, deployment, dated, named);
                 let Some((path, model_in_body)) = path else {

@@ -2,7 +2,7 @@ use http::Method;
 use proptest::prelude::*;
 use proxy_core::names::Operation;
 
-use super::{Answer, Found, Other, Unserved, find};
+use super::{Answer, Api, Found, Other, Unserved, find, is_dated, undated};
 use crate::error::Dialect;
 use crate::path::encode;
 use crate::rows::ROWS;
@@ -105,6 +105,17 @@ fn knows_the_paths_of_every_family() {
     let found = find(ROWS, &Method::GET, "/anthropic/v1/models");
     let found = found.expect("it is served");
     assert_eq!(found.api.dialect, Dialect::Anthropic);
+}
+
+#[test]
+fn an_operation_is_undated_if_all_of_its_rows_are() {
+    // Of responses, compaction is, and creation is not.
+    assert_eq!(undated(ROWS), []);
+    let compact = |row: &Api| row.paths.contains(&"/v1/responses/compact");
+    let compact = ROWS.iter().position(compact).expect("it is served");
+    assert_eq!(undated(&ROWS[compact..=compact]), [Operation::Responses]);
+    assert!(is_dated("2024-10-21") && is_dated("2025-04-01-preview"));
+    assert!(!is_dated("v1") && !is_dated("preview") && !is_dated(""));
 }
 
 #[test]

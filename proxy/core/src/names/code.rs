@@ -6,6 +6,8 @@
 pub enum Code {
     /// The request does not follow its dialect.
     InvalidRequest,
+    /// No backend of the rule speaks an API version that has the operation.
+    UnsupportedApiVersion,
     /// The gateway does not serve the path.
     UnknownPath,
     /// The path is of an operation that the gateway does not serve.
@@ -68,8 +70,9 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::InvalidRequest,
+        Self::UnsupportedApiVersion,
         Self::UnknownPath,
         Self::OperationNotServed,
         Self::MethodNotAllowed,
@@ -106,6 +109,7 @@ impl Code {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request",
+            Self::UnsupportedApiVersion => "unsupported_api_version",
             Self::UnknownPath => "unknown_path",
             Self::OperationNotServed => "operation_not_served",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -142,9 +146,10 @@ impl Code {
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
-            Self::InvalidRequest | Self::AmbiguousCredential | Self::PreviousResponseNotFound => {
-                400
-            }
+            Self::InvalidRequest
+            | Self::UnsupportedApiVersion
+            | Self::AmbiguousCredential
+            | Self::PreviousResponseNotFound => 400,
             Self::MissingCredential | Self::InvalidCredential | Self::ExpiredCredential => 401,
             Self::Forbidden | Self::Unmetered => 403,
             Self::UnknownPath
@@ -174,6 +179,10 @@ impl Code {
         match self {
             Self::InvalidRequest => {
                 "The request is malformed; the message names the field. Correct it."
+            }
+            Self::UnsupportedApiVersion => {
+                "No dated API has this operation, and every backend of the rule is pinned to one by `apiVersion`. \
+                 Remove it from the AIBackend, or add a backend without it to the rule."
             }
             Self::UnknownPath => {
                 "The gateway does not serve this path. Check the base URL of the client."

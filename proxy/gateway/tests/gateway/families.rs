@@ -257,6 +257,64 @@ async fn a_judgement_is_free_and_needs_no_model() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_no_dated_api_has_goes_to_a_backend_without_a_date() -> Result<()> {
+    let body = json!({"model": "gpt-5", "input": "one two three"}).to_string();
+    let dated = |sim: &Sim, version: Option<&str>| Backend {
+        deployments: vec![deployment("gpt-5", "gpt-5")],
+        api_version: version.map(Into::into),
+        ..at(&sim.url())
+    };
+    let by_name = |backends| {
+        let mut contents = routed(backends, vec![minute(Unit::Tokens, WIDE)]);
+        for rule in rules(&mut contents) {
+            for target in &mut rule.targets {
+                target.deployment = None;
+            }
+        }
+        contents
+    };
+    let (pinned, plain) = (sim()?, sim()?);
+    let backends = vec![
+        dated(&pinned, Some("2025-04-01-preview")),
+        dated(&plain, None),
+    ];
+    let contents = by_name(backends);
+    let bench = Bench::of(vec![pinned, plain], contents)?;
+    for path in ["/v1/responses/compact", "/openai/v1/responses/input_tokens"] {
+        let answer = bench.post(path, KEY, &body).await?;
+        ensure!(answer.status == 200, "{path}: {}", answer.text());
+    }
+    // The same rule serves what the first backend has there.
+    let answer = bench.post("/v1/responses", KEY, &body).await?;
+    ensure!(answer.status == 200, "{}", answer.text());
+    let asked = |sim: &Sim| sim.requests().len();
+    assert_eq!((asked(&bench.sims[0]), asked(&bench.sims[1])), (1, 2));
+
+    let pinned = sim()?;
+    let contents = by_name(vec![dated(&pinned, Some("2025-04-01-preview"))]);
+    let bench = Bench::of(vec![pinned], contents)?;
+    let answer = bench.post("/v1/responses/compact", KEY, &body).await?;
+    let error = answer.json::<Value>()?;
+    let code = json!("unsupported_api_version");
+    assert_eq!(
+        (answer.status, error.pointer("/error/code")),
+        (400, Some(&code))
+    );
+    for part in [
+        "responses/compact",
+        "2025-04-01-preview",
+        "remove apiVersion",
+    ] {
+        ensure!(answer.text().contains(part), "{}", answer.text());
+    }
+    bench.quiet().await?;
+    assert_eq!(asked(&bench.sims[0]), 0);
+    let released = ["settlements_total{kind=\"released\"} 1"];
+    assert_eq!(bench.counted("settlements_total"), released);
+    Ok(())
+}
+
+#[tokio::test]
 async fn speech_needs_leave_where_tokens_are_limited() -> Result<()> {
     let speech = json!({"model": "gpt-4o-mini-tts", "input": "Hello there", "voice": "alloy"});
     for (limit, allowed, status) in [
