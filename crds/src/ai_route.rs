@@ -174,6 +174,21 @@ pub struct RouteRule {
     /// such as `x-ms-region`. The access log names the deployment in any case. Default: Hide.
     #[serde(default, skip_serializing_if = "is_default")]
     pub backend_headers: BackendHeaders,
+    /// What backends take for the end user of a request, by which providers monitor abuse: `Keep` leaves it to the
+    /// client, `Consumer` names the calling consumer by a pseudonym, in `user`, `safety_identifier` and Anthropic's
+    /// `metadata.user_id`. Default: Keep.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub end_user: EndUser,
+}
+
+/// What backends take for the end user of a request.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndUser {
+    /// What the client says, if anything.
+    #[default]
+    Keep,
+    /// The calling consumer: 32 hex digits of the SHA-256 of its `namespace/name`.
+    Consumer,
 }
 
 /// What happens to the headers by which a backend names its region, deployment and load.

@@ -60,8 +60,8 @@ pub use ai_quota::{
 };
 pub use ai_route::{
     AiRoute, AiRouteSpec, AiRouteStatus, Anonymous, ApiKeys, Authentication, BackendHeaders,
-    BackendRef, Cors, HeaderMatch, JwtIssuer, Operation, OutputTokens, ParentRef, PassThrough,
-    Retry, RetryWhen, RouteMatch, RouteRule, RouteTimeouts, SecretSelector, Unmetered,
+    BackendRef, Cors, EndUser, HeaderMatch, JwtIssuer, Operation, OutputTokens, ParentRef,
+    PassThrough, Retry, RetryWhen, RouteMatch, RouteRule, RouteTimeouts, SecretSelector, Unmetered,
 };
 pub use condition::{Condition, ConditionStatus, ConditionType, Reason};
 pub use definition::{definitions, manifests};

@@ -12,6 +12,7 @@ use proxy_core::names::Operation;
 use proxy_core::table::BackendKind;
 
 use crate::body::{Body, BoundName, Kept, Layout, Malformed, Members, model_name};
+use crate::end_user::UserMember;
 use crate::error::Dialect;
 use crate::path::{Segments, decode, encode, is_ambiguous, matched};
 use crate::prompt::Prompt;
@@ -72,6 +73,8 @@ pub struct Call {
     pub has_output: bool,
     /// What a backend bills for it.
     pub billing: Billing,
+    /// The members in which it takes the name of an end user.
+    pub users: &'static [UserMember],
     /// How usage is asked for in a stream.
     pub usage_request: UsageRequest,
     /// How an answer is read, and a stream of events.

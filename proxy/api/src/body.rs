@@ -4,6 +4,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::end_user::{Metadata, UserMember, Users};
+
 /// A member that the gateway reads, whatever a row calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Member {
@@ -35,6 +37,8 @@ pub enum Member {
     DataSources,
     /// Tools that the model may call, which an API describes to it at some length.
     Tools,
+    /// The end user of the client.
+    User(UserMember),
 }
 
 /// What a bound on output tokens is called.
@@ -103,6 +107,8 @@ pub struct Body {
     pub texts: u64,
     /// The most output tokens of each image that is made.
     pub image_tokens: Option<u64>,
+    /// Where it names its end user.
+    pub users: Users,
     /// It names data sources.
     pub has_data_sources: bool,
     /// The answer is made in the background.
@@ -181,6 +187,11 @@ impl Body {
             prompts: 1,
             texts: 1,
             image_tokens: None,
+            users: Users {
+                user: None,
+                safety_identifier: None,
+                metadata: Metadata::Absent,
+            },
             has_data_sources: false,
             background: false,
             references: Vec::new(),

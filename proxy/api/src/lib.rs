@@ -10,6 +10,7 @@ mod chat;
 mod claims;
 pub mod coding;
 mod completions;
+mod end_user;
 mod error;
 pub mod http1;
 pub mod ids;
@@ -42,6 +43,7 @@ pub use body::{
     Body, Bound, BoundName, Kept, Layout, Malformed, Member, Members, Reference, StreamOptions,
 };
 pub use claims::{Claims, claims};
+pub use end_user::{EndUser, Metadata, UserMember, UserMembers, Users};
 pub use error::{Dialect, ErrorEvent, is_error, is_filtered};
 pub use path::{BadParameter, encode, parameter};
 pub use pieces::Pieces;

@@ -226,6 +226,7 @@ fn field(
         | Member::Inputs
         | Member::Quality
         | Member::Background
+        | Member::User(_)
         | Member::PreviousResponse
         | Member::Conversation => {}
     }

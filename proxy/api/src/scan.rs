@@ -9,6 +9,7 @@ use crate::body::{
     Body, Bound, Kept, Layout, Malformed, Member, Members, Reference, StreamOptions, malformed,
     model_name,
 };
+use crate::end_user::{Metadata, UserMember};
 use crate::json::Cursor;
 
 #[cfg(test)]
@@ -21,6 +22,7 @@ const IMAGES: [(&str, u64); 2] = [("\"low\"", 408 + 300), ("\"medium\"", 1_584 +
 const DEAREST_IMAGE: u64 = 6_240 + 300;
 
 const INCLUDE_USAGE: &str = "include_usage";
+const USER_ID: &str = "user_id";
 
 /// Scans a body that must be one JSON object. With `in_path`, the path names the model, and what the body
 /// calls so is only found: clients send anything there, and Azure ignores it.
@@ -162,6 +164,20 @@ fn field(
         Member::Tools => {
             found.has_tools = !matches!(cursor.scalar(depth)?, b"null" | b"[]");
         }
+        Member::User(member) => {
+            let start = cursor.at;
+            match member {
+                UserMember::User => {
+                    cursor.skip(depth)?;
+                    found.users.user = Some(start..cursor.at);
+                }
+                UserMember::SafetyIdentifier => {
+                    cursor.skip(depth)?;
+                    found.users.safety_identifier = Some(start..cursor.at);
+                }
+                UserMember::Metadata => found.users.metadata = metadata(cursor, depth)?,
+            }
+        }
         Member::DataSources => {
             cursor.skip(depth)?;
             found.has_data_sources = true;
@@ -220,6 +236,29 @@ fn conversation(
         Some(_) => Ok(found),
         None => malformed(format!("\"{name}.{ID}\" is missing")),
     }
+}
+
+fn metadata(cursor: &mut Cursor<'_>, depth: usize) -> Result<Metadata, Malformed> {
+    let start = cursor.at;
+    if cursor.peek() != Some(b'{') {
+        cursor.skip(depth)?;
+        return Ok(Metadata::NoObject(start..cursor.at));
+    }
+    let mut user = None;
+    let (start, empty) = cursor.object(depth + 1, |cursor, name, depth| {
+        if name != USER_ID.as_bytes() {
+            refuse_folded(name, [USER_ID])?;
+            return cursor.skip(depth);
+        }
+        if user.is_some() {
+            return malformed("\"metadata.user_id\" is given twice");
+        }
+        let start = cursor.at;
+        cursor.skip(depth)?;
+        user = Some(Metadata::User(start..cursor.at));
+        Ok(())
+    })?;
+    Ok(user.unwrap_or(Metadata::WithoutUser { start, empty }))
 }
 
 /// How many texts a value has: a string, several, the tokens of one, or the tokens of several.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 
 use crate::body::{Body, BoundName, Layout, StreamOptions};
+use crate::end_user::EndUser;
 use crate::pieces::Pieces;
 
 #[cfg(test)]
@@ -28,6 +29,8 @@ pub struct Edit<'a> {
     pub max_bound: Option<u64>,
     /// The ids of what the body continues, as the backend knows them, and where they stand.
     pub ids: &'a [(Range<usize>, Box<str>)],
+    /// The end user to name, in place of the client's.
+    pub end_user: Option<EndUser<'a>>,
 }
 
 /// The body to send. Of a large one only the edits are new, and the pieces between them share its memory.
@@ -123,6 +126,9 @@ fn json(
             Some(null) => edits.push((null.at.clone(), tokens.to_string())),
             None => inserted.push(format!("\"{}\":{tokens}", name.as_str())),
         }
+    }
+    if let Some(end_user) = edit.end_user {
+        body.users.edits(end_user, edits, &mut inserted);
     }
     if !inserted.is_empty() {
         let comma = if empty { "" } else { "," };

@@ -172,6 +172,15 @@ impl Caller {
         KeyDigest::is_fingerprint(name) || claimed.is_some_and(|claimed| claimed.contains('@'))
     }
 
+    /// A name that says nothing about the caller, the same for all its requests: 32 hex digits of the SHA-256
+    /// of its full name. Hashes.
+    #[must_use]
+    pub fn pseudonym(&self) -> String {
+        let digest = Sha256::digest(self.full_name.as_bytes());
+        let first = digest.iter().take(16);
+        first.map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The caller that `key` stands for.
     #[must_use]
     pub fn of(key: &Key) -> Self {

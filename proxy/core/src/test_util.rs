@@ -81,6 +81,7 @@ pub fn rule(name: &str, targets: Vec<Target>) -> Rule {
         first_token_timeout: None,
         allows_unmetered: false,
         shows_backend: false,
+        names_end_user: false,
     }
 }
 

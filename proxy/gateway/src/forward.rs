@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, Response, StatusCode};
 use proxy_admin::clock;
-use proxy_api::{Body, BoundName, Call, Edit, Upstream, refused_member, splice};
+use proxy_api::{Body, BoundName, Call, Edit, EndUser, Upstream, UserMember, UserMembers, splice};
 use proxy_core::balance::{Candidate, choose};
 use proxy_core::names::Code;
-use proxy_core::quota::Wait;
-use proxy_core::table::{Backend, Retry, Rule, StreamUsage};
+use proxy_core::table::{Backend, Rule, StreamUsage};
 use proxy_core::tokens;
 use smallvec::SmallVec;
 
+use crate::additions::Additions;
 use crate::aftermath;
 use crate::answer::{Refusal, refuse};
 use crate::bound::Bound;
@@ -27,14 +27,11 @@ use crate::proofs::Stranger;
 use crate::quirks::{Added, Refused};
 use crate::relay::Payload;
 use crate::replay::Replay;
+use crate::retry::{cause_of, is_retried, retry_after_ms, throttled};
 use crate::state::Core;
 use crate::upstream::{AnswerBody, Failed, Failure, Patience};
 
 mod relayed;
-
-/// How much of a refusal is looked at, and for how long: such a message is short, and comes with its head.
-const REFUSAL_BYTES: usize = 64 << 10;
-const REFUSAL_TIME: Duration = Duration::from_secs(5);
 
 /// A charged request and everything that its tries need.
 pub(crate) struct Sending<'a> {
@@ -49,6 +46,8 @@ pub(crate) struct Sending<'a> {
     pub(crate) model: Arc<str>,
     /// The version of the API that the client speaks.
     pub(crate) version: Option<String>,
+    /// What the rule names as the end user of the request.
+    pub(crate) end_user: Option<Arc<str>>,
     pub(crate) client: &'a HeaderMap,
     pub(crate) shown: Option<Shown<'a>>,
     pub(crate) stranger: Option<Stranger>,
@@ -347,6 +346,10 @@ impl Sending<'_> {
                     usage: additions.usage,
                     default_bound: additions.bound,
                     max_bound: self.declared.output_tokens.max,
+                    end_user: self.end_user.as_deref().map(|id| EndUser {
+                        id,
+                        added: additions.users,
+                    }),
                 };
                 let Some(body) = self.replay.bytes() else {
                     return Err(Failed::given_up());
@@ -413,10 +416,18 @@ impl Sending<'_> {
             && !self.body.has_data_sources
             && deployment.stream_usage == StreamUsage::Auto;
         let usage = wants_usage && !refused.has(Added::StreamOptions);
+        let users = match self.end_user {
+            Some(_) => self.added_users(destination, refused),
+            None => UserMembers::default(),
+        };
         let stated = self.body.max_output_tokens();
         let bound = self.declared.output_tokens.bound(None);
         let Some(bound) = bound.filter(|_| stated.is_none()) else {
-            return Additions { usage, bound: None };
+            return Additions {
+                usage,
+                bound: None,
+                users,
+            };
         };
         let bound = bound.min(place.longest.unwrap_or(u64::MAX));
         let takes = |name: &&BoundName| !refused.has(Added::Bound(**name));
@@ -430,7 +441,18 @@ impl Sending<'_> {
         Additions {
             usage,
             bound: name.map(|name| (*name, bound)),
+            users,
         }
+    }
+
+    /// The members in which the gateway names the end user, because the client does not.
+    fn added_users(&self, destination: &Destination, refused: Refused) -> UserMembers {
+        let members = self.call.users.iter().copied();
+        let added = members.filter(|member| {
+            let is_known = *member != UserMember::SafetyIdentifier || !destination.is_dated;
+            is_known && self.body.users.lacks(*member) && !refused.has(Added::User(*member))
+        });
+        added.collect()
     }
 
     /// The wait for the head of an answer: not beyond the request's end, and for that of a stream the backend's
@@ -451,66 +473,6 @@ impl Sending<'_> {
     }
 }
 
-/// What the gateway adds to one body.
-#[derive(Clone, Copy, Debug, Default)]
-struct Additions {
-    /// The wish for usage.
-    usage: bool,
-    bound: Option<(BoundName, u64)>,
-}
-
-impl Additions {
-    /// The member of these that the answer refuses. Reads the body of the answer, and puts it back.
-    async fn refused_by(self, response: &mut Response<AnswerBody>) -> Option<Added> {
-        let status = response.status();
-        let may_refuse =
-            status == StatusCode::BAD_REQUEST || status == StatusCode::UNPROCESSABLE_ENTITY;
-        let usage = self.usage.then_some(Added::StreamOptions);
-        let bound = self.bound.map(|(name, _)| Added::Bound(name));
-        let added: SmallVec<[Added; 2]> = usage.into_iter().chain(bound).collect();
-        if !may_refuse || added.is_empty() {
-            return None;
-        }
-        let body = response.body_mut().peek(REFUSAL_BYTES, REFUSAL_TIME).await;
-        let names: SmallVec<[&str; 2]> = added.iter().map(|one| one.name()).collect();
-        let named = refused_member(status.as_u16(), &body, &names)?;
-        added.into_iter().find(|one| one.name() == named)
-    }
-}
-
 const fn usable(candidate: &Candidate) -> bool {
     !candidate.excluded && candidate.weight > 0
-}
-
-fn is_retried(retry: Retry, status: StatusCode) -> bool {
-    match status.as_u16() {
-        429 => retry.on_too_many_requests,
-        500 | 502..=504 => retry.on_server_error,
-        _ => false,
-    }
-}
-
-/// The word for an answer that another endpoint is tried after.
-const fn cause_of(status: StatusCode) -> &'static str {
-    match status {
-        StatusCode::TOO_MANY_REQUESTS => Code::BackendThrottled.as_str(),
-        _ => "upstream_error",
-    }
-}
-
-/// The wait that a throttled backend asks for; a second if it does not say.
-fn retry_after_ms(headers: &HeaderMap) -> u64 {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
-    let millis = number("retry-after-ms").or_else(|| Some(number("retry-after")? * 1_000.0));
-    let millis = millis
-        .filter(|millis| millis.is_finite())
-        .unwrap_or(1_000.0)
-        .clamp(1.0, 86_400_000.0);
-    u64::try_from(Duration::from_secs_f64(millis / 1_000.0).as_millis()).unwrap_or(1_000)
-}
-
-fn throttled(wait_ms: u64) -> Box<Refusal> {
-    let message = "every backend of the rule is throttled; retry later";
-    let refusal = Refusal::new(Code::BackendThrottled, message);
-    Box::new(refusal.waiting(Wait::Millis(wait_ms)))
 }

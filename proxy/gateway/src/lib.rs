@@ -5,6 +5,7 @@
 //! after it. Refuses to know where tables come from: they are given to [`Gateway::publish`].
 
 mod access;
+mod additions;
 mod aftermath;
 mod alarm;
 mod answer;
@@ -34,6 +35,7 @@ mod record;
 mod relay;
 mod replay;
 mod request;
+mod retry;
 mod scan;
 mod server;
 mod sizes;

@@ -77,6 +77,8 @@ enum ByModel {
 #[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) tokens: ConsumerCounters,
+    /// Of one caller.
+    end_user: OnceLock<Arc<str>>,
     /// The counters of one caller, by [`LiveRule::counted_model`].
     counters: RwLock<HashMap<Arc<str>, Arc<Counters>, foldhash::fast::RandomState>>,
 }
@@ -239,8 +241,19 @@ impl Account {
     fn new(tokens: ConsumerCounters) -> Self {
         Self {
             tokens,
+            end_user: OnceLock::new(),
             counters: RwLock::default(),
         }
+    }
+
+    /// The name by which backends know the caller as an end user.
+    pub(crate) fn end_user(&self, caller: &Caller) -> Arc<str> {
+        if caller.kind == CallerKind::Unknown {
+            // Strangers share an account.
+            return caller.pseudonym().into();
+        }
+        let made = || caller.pseudonym().into();
+        Arc::clone(self.end_user.get_or_init(made))
     }
 
     /// The counters that a request of `caller` for `model` charges.

@@ -126,6 +126,8 @@ pub(crate) struct Destination {
     pub(crate) model_in_body: bool,
     /// The wish for usage is understood there.
     pub(crate) asks_usage: bool,
+    /// It is in the dated API, which is older than some members.
+    pub(crate) is_dated: bool,
 }
 
 // === impl Peer ===
@@ -250,6 +252,7 @@ impl Origin {
             dialect,
             model_in_body: true,
             asks_usage: call.asks_usage(None),
+            is_dated: false,
         };
         if self.kind == BackendKind::OpenAiCompatible || dialect == Dialect::Anthropic {
             return Ok(by_body(undated()?));
@@ -266,6 +269,7 @@ impl Origin {
                     dialect,
                     model_in_body,
                     asks_usage: call.asks_usage(Some(dated)),
+                    is_dated: true,
                 })
             }
             Some(word) => {

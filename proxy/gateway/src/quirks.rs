@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use proxy_api::BoundName;
+use proxy_api::{BoundName, UserMember};
 
 /// The members that were refused.
 #[derive(Debug, Default)]
@@ -18,6 +18,7 @@ pub(crate) struct Refused(u8);
 pub(crate) enum Added {
     StreamOptions,
     Bound(BoundName),
+    User(UserMember),
 }
 
 // === impl Quirks ===
@@ -47,17 +48,21 @@ impl Refused {
 // === impl Added ===
 
 impl Added {
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::StreamOptions,
         Self::Bound(BoundName::Tokens),
         Self::Bound(BoundName::CompletionTokens),
         Self::Bound(BoundName::OutputTokens),
+        Self::User(UserMember::User),
+        Self::User(UserMember::SafetyIdentifier),
+        Self::User(UserMember::Metadata),
     ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::StreamOptions => "stream_options",
             Self::Bound(name) => name.as_str(),
+            Self::User(member) => member.as_str(),
         }
     }
 
@@ -67,6 +72,9 @@ impl Added {
             Self::Bound(BoundName::Tokens) => 2,
             Self::Bound(BoundName::CompletionTokens) => 4,
             Self::Bound(BoundName::OutputTokens) => 8,
+            Self::User(UserMember::User) => 16,
+            Self::User(UserMember::SafetyIdentifier) => 32,
+            Self::User(UserMember::Metadata) => 64,
         }
     }
 }

@@ -455,6 +455,7 @@ impl<'a> Head<'a> {
             account.counters(caller, rule.counted_model(&model), find)
         };
         metered(found.api.operation, call, billing, &counters, permit.rule)?;
+        let end_user = permit.rule.names_end_user.then(|| account.end_user(caller));
         exchange.record.account = Some(account);
         let estimate = Estimate::of(rule, &permit, &model, shape, &bytes, call, billing);
         let default_output = shared.config.default_output_tokens;
@@ -482,6 +483,7 @@ impl<'a> Head<'a> {
             bound,
             model,
             version,
+            end_user,
             client: &self.parts.headers,
             // A key of the gateway goes to no backend.
             shown: self.shown.filter(|_| caller.kind == CallerKind::Unknown),

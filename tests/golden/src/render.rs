@@ -254,6 +254,7 @@ fn rule(out: &mut String, rule: &Rule) {
         first_token_timeout,
         allows_unmetered,
         shows_backend,
+        names_end_user,
     } = rule;
     line(out, 1, format_args!("rule {name}"));
     for alternative in matches {
@@ -283,6 +284,9 @@ fn rule(out: &mut String, rule: &Rule) {
     }
     if *shows_backend {
         line(out, 2, format_args!("headers of backends"));
+    }
+    if *names_end_user {
+        line(out, 2, format_args!("consumers as end users"));
     }
     if *allows_unmetered {
         line(out, 2, format_args!("unmetered operations"));

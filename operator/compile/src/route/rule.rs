@@ -97,9 +97,11 @@ pub(super) fn compile(
         request_timeout: Some(request.as_std()),
         first_token_timeout: first_token.map(crds::Duration::as_std),
         shows_backend: declared.backend_headers == crds::BackendHeaders::Show,
+        names_end_user: declared.end_user == crds::EndUser::Consumer,
         allows_unmetered: declared.unmetered == crds::Unmetered::Allow,
     };
     judge_bounds(&rule, route, references.backends, &field, findings);
+    judge_end_user(&rule, &field, findings);
     Some(DraftRule {
         rule,
         declared: index,
@@ -181,6 +183,24 @@ fn judge_bounds(
             shown(&one, route)
         );
         findings.note(format!("{field}.default"), message);
+    }
+}
+
+/// Warns of an end user that no operation of the rule can name.
+fn judge_end_user(rule: &Rule, field: &str, findings: &mut Findings) {
+    let names_one = |operation: &names::Operation| {
+        !matches!(
+            operation,
+            names::Operation::Audio | names::Operation::Moderations
+        )
+    };
+    let mut matches = rule.matches.iter();
+    let is_named =
+        matches.any(|one| one.operations.is_empty() || one.operations.iter().any(names_one));
+    if rule.names_end_user && !is_named && !rule.matches.is_empty() {
+        let message =
+            "has no effect: no operation of the rule has a member for its end user; remove it";
+        findings.note(format!("{field}.endUser"), message);
     }
 }
 

@@ -147,3 +147,23 @@ fn an_invalid_match_never_becomes_a_wider_one() {
     route["spec"]["hostnames"] = json!(["a.*.b", ""]);
     assert!(compiled([route]).contents.routes.is_empty());
 }
+
+#[test]
+fn an_end_user_that_no_operation_names_is_noted() {
+    let of = |operations: serde_json::Value| {
+        let mut route = fixture::route("team/chat");
+        route["spec"]["rules"][0]["endUser"] = json!("Consumer");
+        route["spec"]["rules"][0]["matches"] = json!([{"operations": operations}]);
+        let compiled = compiled([route, fixture::backend("team/eu")]);
+        assert!(compiled.contents.routes[0].rules[0].names_end_user);
+        let verdict = fixture::verdict(&compiled, Kind::AiRoute, "team/chat");
+        let fields = verdict.diagnostics.iter().map(|one| one.field.clone());
+        fields.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        of(json!(["Audio", "Moderations"])),
+        ["spec.rules[0].endUser"]
+    );
+    assert_eq!(of(json!(["Audio", "Embeddings"])), [""; 0]);
+    assert_eq!(of(json!([])), [""; 0]);
+}

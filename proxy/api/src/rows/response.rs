@@ -6,6 +6,7 @@ use proxy_core::names::Operation;
 
 use crate::api::{Answer, Api, Billing, Call, Form, State, Upstream, UsageRequest};
 use crate::body::{BoundName, Kept, Member};
+use crate::end_user::UserMember;
 use crate::error::Dialect;
 use crate::prompt::Prompt;
 use crate::{responses, usage};
@@ -40,6 +41,7 @@ pub(super) const COMPACT: Api = Api {
     ],
     answer: Answer::Backend(Call {
         upstream: Upstream::Undated("responses/compact"),
+        users: &[],
         ..RESPONSES
     }),
 };
@@ -57,6 +59,7 @@ pub(super) const INPUT_TOKENS: Api = Api {
     ],
     answer: Answer::Backend(Call {
         upstream: Upstream::Undated("responses/input_tokens"),
+        users: &[],
         state: Some(State {
             kept: Kept::Response,
             without_model: false,
@@ -298,6 +301,7 @@ const fn kept(upstream: Upstream, kept: Kept, answers: bool) -> Call {
         output_bounds: &[],
         has_output: false,
         billing: Billing::Free,
+        users: &[],
         prompt: None,
         state: Some(State {
             kept,
@@ -320,12 +324,18 @@ const RESPONSES: Call = Call {
         ("background", Member::Background),
         ("previous_response_id", Member::PreviousResponse),
         ("conversation", Member::Conversation),
+        ("user", Member::User(UserMember::User)),
+        (
+            "safety_identifier",
+            Member::User(UserMember::SafetyIdentifier),
+        ),
     ],
     default_model: None,
     upstream: Upstream::Resource("responses"),
     output_bounds: &[BoundName::OutputTokens],
     has_output: true,
     billing: Billing::Metered,
+    users: &[UserMember::User, UserMember::SafetyIdentifier],
     usage_request: UsageRequest::None,
     events: &responses::GRAMMAR,
     read_usage: usage::response,

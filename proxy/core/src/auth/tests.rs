@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Key, KeyDigest, KeyRing};
+use super::{Caller, Key, KeyDigest, KeyRing};
 use crate::names::Moment;
 use crate::test_util;
 
@@ -50,6 +50,16 @@ fn a_key_expires_with_its_last_millisecond() {
     assert!(key("a", "raw", Some(1_000)).is_expired(NOW));
     assert!(!key("a", "raw", Some(1_001)).is_expired(NOW));
     assert!(!key("a", "raw", None).is_expired(NOW));
+}
+
+#[test]
+fn a_pseudonym_is_a_part_of_the_hash_of_the_full_name() {
+    // As `printf anonymous | sha256sum` says.
+    let anonymous = Caller::anonymous().pseudonym();
+    assert_eq!(anonymous, "2f183a4e64493af3f377f745eda50236");
+    let of = |name: &str| Caller::of(&key(name, "raw", None)).pseudonym();
+    assert_eq!(of("ann"), of("ann"));
+    assert_ne!(of("ann"), of("bob"));
 }
 
 #[test]

@@ -159,6 +159,8 @@ pub struct Rule {
     pub allows_unmetered: bool,
     /// Whether answers carry the headers by which a backend names its region, deployment and load.
     pub shows_backend: bool,
+    /// Whether backends are given a pseudonym of the caller as their end user, whatever the client says.
+    pub names_end_user: bool,
 }
 
 /// The bounds on output tokens that a rule sets.

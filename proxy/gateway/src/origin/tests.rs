@@ -100,6 +100,7 @@ fn sent(origin: &Origin, client: &HeaderMap) -> HeaderMap {
         path: "/x".parse().expect("a path"),
         model_in_body: true,
         asks_usage: true,
+        is_dated: false,
     };
     let shown = credential::shown(client).expect("good headers");
     let id = HeaderValue::from_static("id");

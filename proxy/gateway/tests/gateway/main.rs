@@ -5,6 +5,7 @@ mod adopt;
 mod bench;
 mod chat;
 mod connections;
+mod end_user;
 mod estimates;
 mod families;
 mod hostile;

@@ -111,6 +111,8 @@ struct Rule {
     unmetered: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     shows_backend: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    names_end_user: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -339,6 +341,7 @@ impl From<&table::Rule> for Rule {
             first_token_timeout_ms: rule.first_token_timeout.map(Millis),
             unmetered: rule.allows_unmetered,
             shows_backend: rule.shows_backend,
+            names_end_user: rule.names_end_user,
         }
     }
 }
@@ -370,6 +373,7 @@ impl Rule {
             first_token_timeout: self.first_token_timeout_ms.map(|millis| millis.0),
             allows_unmetered: self.unmetered,
             shows_backend: self.shows_backend,
+            names_end_user: self.names_end_user,
         }
     }
 }

@@ -119,6 +119,7 @@ fn rule(index: usize, entry: &Value) -> Rule {
         first_token_timeout: None,
         allows_unmetered: false,
         shows_backend: false,
+        names_end_user: false,
     }
 }
 

@@ -101,6 +101,7 @@ fn route(text: &str) -> Route {
             first_token_timeout: None,
             allows_unmetered: false,
             shows_backend: false,
+            names_end_user: false,
         })],
     }
 }
@@ -460,7 +461,7 @@ prop_compose! {
         rejected in prop::option::of("\\PC{0,20}"), hosts in vec("(\\*\\.)?[a-z]{1,5}\\.[a-z]{1,3}", 0..3),
         models in vec("[a-z0-9.]{1,4}\\*?", 0..3), operations in prop::sample::subsequence(Operation::ALL.to_vec(), 0..4),
         value in "\\PC{0,8}", weight: u32, priority: u8, timeout in prop::option::of(0..1_000_000u64),
-        default: Option<u64>, max: Option<u64>, allows_unmetered: bool, shows_backend: bool, origins in prop::option::of(vec("\\PC{0,8}", 0..3)),
+        default: Option<u64>, max: Option<u64>, allows_unmetered: bool, shows_backend: bool, names_end_user: bool, origins in prop::option::of(vec("\\PC{0,8}", 0..3)),
     ) -> Route {
         let mut rule = Rule::clone(&route("x/y").rules[0]);
         rule.matches = vec![Match {
@@ -475,6 +476,7 @@ prop_compose! {
         rule.output_tokens = OutputTokens { default, max };
         rule.allows_unmetered = allows_unmetered;
         rule.shows_backend = shows_backend;
+        rule.names_end_user = names_end_user;
         Route {
             name,
             created_s,
