@@ -214,9 +214,7 @@ impl Code {
                 "No rule matches this model and operation, or no deployment of the rule serves it. \
                  See `GET /v1/models`."
             }
-            Self::NotKept => {
-                "No response or conversation with this id is kept for the consumer. The gateway knows no ids that were made without it."
-            }
+            Self::NotKept => "No such response or conversation is kept for the consumer.",
             Self::PreviousResponseNotFound => "As `not_kept`. Send the earlier items in `input`.",
             Self::RequestTimeout => "The request did not arrive in time. Send it again.",
             Self::RequestTooLarge => "The body exceeds the gateway's limit (`--max-body`).",
@@ -237,9 +235,7 @@ impl Code {
             Self::BackendThrottled => {
                 "Every backend of the rule is throttled; `retry-after` is the shortest wait."
             }
-            Self::RouteRejected => {
-                "The AIRoute is in error and serves nothing. See its conditions."
-            }
+            Self::RouteRejected => "The AIRoute is in error. See its conditions.",
             Self::NoBackend => {
                 "No backend of the rule can serve this. See the AIRoute's ResolvedRefs."
             }
