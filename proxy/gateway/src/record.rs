@@ -220,6 +220,7 @@ impl Record {
         if code == "ok"
             && self.settled == Some(Settled::Measured)
             && self.usage != Usage::default()
+            && !self.shape.continues
             && let Some(model) = &self.model
         {
             let lasted = self.since_call(now);

@@ -6,6 +6,7 @@ Usage: families_errors.py GATEWAY KEY RESOURCE
 """
 import json
 import sys
+import time
 import urllib.request
 
 import anthropic
@@ -174,7 +175,19 @@ def streams():
     faults()
 
 
-assert OfOpenAi("key-of-poor").ask().usage.total_tokens == 27
+def spend():
+    """The first request of a gateway is guessed by its bytes, until the vocabulary is loaded: that is too much
+    for this limit."""
+    for _ in range(100):
+        try:
+            return OfOpenAi("key-of-poor").ask()
+        except openai.RateLimitError as error:
+            assert "allows 50 Tokens in all" in error.message, error
+            time.sleep(0.2)
+    raise AssertionError("nothing was ever counted")
+
+
+assert spend().usage.total_tokens == 27
 OfOpenAi("key-of-hasty").ask()
 for of in (OfOpenAi, OfResponses, OfAnthropic):
     refusals(of)

@@ -29,6 +29,8 @@ pub struct Shape {
     pub choices: u64,
     /// How many texts the model reads, each within its window; 0 means 1.
     pub texts: u64,
+    /// The model reads what its backend keeps, too: its length tells nothing of that.
+    pub continues: bool,
 }
 
 impl Shape {
@@ -105,7 +107,8 @@ pub fn estimate(shape: Shape, expected: Expected, default_output: u64) -> Usage 
 /// bound. At least `held` of either kind.
 ///
 /// A count of the input and the client's bound on the output are taken as true. Otherwise an input has
-/// at most a token for each byte of its body and what its API adds, and an answer is at most the longest of the recent ones,
+/// at most a token for each byte of its body and what its API adds, or what its model reads if it continues
+/// something, and an answer is at most the longest of the recent ones,
 /// but not taken for shorter than 4,096 tokens, nor for longer than the model can answer.
 #[must_use]
 pub fn most(shape: Shape, expected: Expected, held: Usage) -> Usage {
@@ -113,7 +116,11 @@ pub fn most(shape: Shape, expected: Expected, held: Usage) -> Usage {
         Some(_counted) => held.input_tokens,
         None => {
             let besides = shape.overhead.saturating_add(shape.media_tokens);
-            let most = shape.body_bytes.saturating_add(besides);
+            let most = if shape.continues {
+                u64::MAX
+            } else {
+                shape.body_bytes.saturating_add(besides)
+            };
             let most = most.min(shape.window(expected));
             most.max(held.input_tokens)
         }

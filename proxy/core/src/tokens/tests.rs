@@ -148,6 +148,26 @@ fn holds_no_more_than_the_model_answers() {
 }
 
 #[test]
+fn what_continues_something_may_read_as_much_as_its_model() {
+    let check = |window: Option<u64>, expect: u64| {
+        let shape = Shape {
+            body_bytes: 400,
+            continues: true,
+            ..Shape::default()
+        };
+        let expected = Expected {
+            max_input_tokens: window,
+            ..Expected::default()
+        };
+        let held = estimate(shape, expected, 512);
+        assert_eq!(held.input_tokens, 100);
+        assert_eq!(most(shape, expected, held).input_tokens, expect);
+    };
+    check(Some(400_000), 400_000);
+    check(None, u64::MAX);
+}
+
+#[test]
 fn the_most_is_what_is_held_where_that_is_a_bound() {
     let check = |max: Option<u64>, expected: Expected, choices: u64, expect: (u64, u64)| {
         let shape = Shape {
