@@ -24,7 +24,8 @@ answers = []
 
 
 class Answer:
-    def __init__(self, response):
+    def __init__(self, request, response):
+        self.method, self.path = request.method, request.url.path
         self.status, self.headers, self.body = response.status_code, response.headers, b""
 
 
@@ -54,8 +55,8 @@ class KeptAsync(httpx2.AsyncByteStream):
         await self.stream.aclose()
 
 
-def keep(response, kept):
-    answers.append(Answer(response))
+def keep(request, response, kept):
+    answers.append(Answer(request, response))
     response.stream = kept(response.stream, answers[-1])
     return response
 
@@ -64,10 +65,12 @@ send, send_async = httpx2.HTTPTransport.handle_request, httpx2.AsyncHTTPTranspor
 
 
 async def keep_async(transport, request):
-    return keep(await send_async(transport, request), KeptAsync)
+    return keep(request, await send_async(transport, request), KeptAsync)
 
 
-httpx2.HTTPTransport.handle_request = lambda transport, request: keep(send(transport, request), Kept)
+httpx2.HTTPTransport.handle_request = lambda transport, request: keep(
+    request, send(transport, request), Kept
+)
 httpx2.AsyncHTTPTransport.handle_async_request = keep_async
 
 

@@ -2,8 +2,49 @@ use std::fmt::Write;
 
 use expect_test::expect_file;
 
+use http::Method;
+use serde::Deserialize;
+
 use super::ROWS;
-use crate::api::{Answer, Api, Billing};
+use crate::api::{Answer, Api, Billing, find};
+
+/// The calls that the test of all clients makes, through a real gateway.
+const CALLS: &str = include_str!("../../../../tests/e2e/clients/surface.json");
+
+/// A call of an official SDK for Python.
+#[derive(Deserialize)]
+struct Tested {
+    client: String,
+    call: String,
+    method: String,
+    path: String,
+}
+
+/// By which calls a row is tested.
+fn tested(api: &Api, calls: &[Tested]) -> String {
+    let is_of = |one: &&Tested| {
+        let method: Method = one.method.parse().expect("a method");
+        // `$CALL` stands for an id.
+        let path = one.path.replace('$', "");
+        let found = find(ROWS, &method, &path).expect("a row");
+        std::ptr::eq(found.api, api)
+    };
+    let calls = calls.iter().filter(is_of);
+    let mut names: Vec<_> = calls
+        .map(|one| format!("`{}().{}`", one.client, one.call))
+        .collect();
+    names.dedup();
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names.join("<br>")
+}
+
+/// Whether the row is about something that a backend keeps.
+fn stateful(api: &Api) -> &'static str {
+    let state = api.answer.call().and_then(|call| call.state);
+    if state.is_some() { "yes" } else { "no" }
+}
 
 /// By what an operation is metered.
 fn meter(api: &Api) -> &'static str {
@@ -31,19 +72,24 @@ fn the_page_of_the_surface_is_current() {
         "# What the gateway serves\n\nGenerated from the code: one row for each operation in one dialect. A rule matches the \
          operation by `matches[].operations`; what has no row is refused by its name, with 404 `operation_not_served`.\n\n\
          `{model}` is the model that the client asks for, where the path names it; elsewhere it is `model` of the body. \
-         Paths with `/openai/deployments/` and `/openai/responses` take `api-version`. Errors have the shape of the \
-         dialect.\n\n| operation | dialect | method | paths | metered by |\n|---|---|---|---|---|\n",
+         Paths below `/openai/` and not `/openai/v1/` take `api-version`. Errors have the shape of the \
+         dialect. Stateful is what makes, continues or asks for something that a backend keeps. The calls are those of OpenAI's and Anthropic's SDKs for \
+         Python by which a test of all clients asks for the row; each API is tested by more of them.\n\n\
+         | operation | dialect | method | paths | metered by | stateful | tested by |\n|---|---|---|---|---|---|---|\n",
     );
+    let calls: Vec<Tested> = serde_json::from_str(CALLS).expect("a table of calls");
     for api in ROWS {
         let paths: Vec<_> = api.paths.iter().map(|path| format!("`{path}`")).collect();
         writeln!(
             page,
-            "| {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} |",
             api.operation.as_str(),
             api.dialect.as_str(),
             api.method,
             paths.join("<br>"),
             meter(api),
+            stateful(api),
+            tested(api, &calls),
         )
         .expect("a string");
     }

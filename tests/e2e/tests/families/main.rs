@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 const MANIFESTS: &str = include_str!("manifests.yaml");
 const LIMITS: &str = include_str!("limits.yaml");
+const SURFACE: &str = include_str!("../../clients/surface.json");
 
 /// More time than any of the clients needs on a busy machine.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -151,6 +152,17 @@ async fn every_client_sees_what_the_resource_says_and_every_token_is_counted() -
     let page = http::get(&format!("{}/metrics", quickstart.admin)).await?;
     let none = "tundish_settlements_total{kind=\"estimated\"} 0";
     ensure!(page.text().lines().any(|line| line == none), "an estimate");
+    Ok(())
+}
+
+/// The page of the surface says by what call each row is tested; it reads the same table.
+#[tokio::test]
+async fn every_call_of_the_page_of_the_surface_asks_for_its_path() -> Result<()> {
+    let quickstart = Quickstart::with_manifests(MANIFESTS, SIM).await?;
+    let arguments = [quickstart.gateway.as_str(), "key-of-search"];
+    let passed = run("surface.py", arguments.map(str::to_owned).to_vec()).await?;
+    let table: Vec<Value> = serde_json::from_str(SURFACE)?;
+    assert_eq!(passed, table.len());
     Ok(())
 }
 

@@ -1,0 +1,44 @@
+"""Makes the calls of surface.json, the table from which docs/surface.md says by what call of an SDK each row of the
+gateway is tested, and checks that each asks for the path that the table says. `$CALL` stands for the id of what the
+last such call made. Prints the names of the calls.
+
+Usage: surface.py GATEWAY KEY
+"""
+import json
+import re
+import sys
+from functools import reduce
+from pathlib import Path
+
+from anthropic import Anthropic
+from openai import OpenAI
+from recorder import taken
+
+gateway, key = sys.argv[1:]
+CLIENTS = {"OpenAI": OpenAI, "Anthropic": Anthropic}
+passed, made = [], {}
+
+
+def filled(text):
+    """With the ids of what was made."""
+    return re.sub(r"\$([a-z_.]+)", lambda name: made[name[1]], text)
+
+
+def id_of(result):
+    """Of the one thing that a call made, or of the first in a list."""
+    return getattr(result, "id", None) or next((one.id for one in getattr(result, "data", [])), None)
+
+
+for row in json.loads(Path(__file__).with_name("surface.json").read_text()):
+    client = CLIENTS[row["client"]](base_url=gateway + row["base"], api_key=key, max_retries=0)
+    call = reduce(getattr, row["call"].split("."), client)
+    # What the SDK has no resource for is asked by its path.
+    untyped = {"cast_to": object} if row["call"] == "get" else {}
+    arguments = json.loads(filled(json.dumps(row["arguments"])))
+    path = filled(row["path"])
+    made[row["call"]] = id_of(call(**arguments, **untyped))
+    (answer,) = taken()
+    asked = (answer.method, answer.path, answer.status)
+    assert asked == (row["method"], path, 200), (row["call"], asked)
+    passed.append(row["call"])
+print(json.dumps(passed))
