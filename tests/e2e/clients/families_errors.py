@@ -162,7 +162,7 @@ def streams():
     for name, call in calls.items():
         kind = anthropic.APIStatusError if name == "messages" else openai.APIError
         after = 1 if name == "images" else 4
-        for fault, is_ours in [({"stream_error": True}, False), ({}, True)]:
+        for fault, is_ours in [({"stream_error": True}, False), ({}, True), ({"truncate": True}, True)]:
             faults({**fault, "cut_after_chunks": after})
             events = []
             error = raised(f"{name} stream: {fault or 'cut'}", kind, lambda: events.extend(call()))
