@@ -15,6 +15,8 @@ use crate::watch::Watch;
 /// How long an answer is read on without a client. Most clients that give up do so shortly before the
 /// answer, since its time is what they misjudged.
 const READ_ON: Duration = Duration::from_secs(10);
+/// The same for a request that continues what its backend keeps: only the end tells what the model has read.
+const READ_TO_END: Duration = Duration::from_secs(10 * 60);
 /// Answers of this process that are read on at once.
 static RUNNING: Slots = Slots::new(1_000);
 /// How long the end of a stream may come after its last event, for the connection to be used again.
@@ -55,13 +57,19 @@ pub(crate) fn without_head(mut exchange: Box<Exchange>) {
 /// The client has left within the answer.
 pub(crate) fn within(mut exchange: Box<Exchange>, body: Option<AnswerBody>, mut watch: Watch) {
     exchange.release_permits();
-    let goes_on = watch.is_worth_reading().then_some(body).flatten();
+    let to_end = exchange.record.shape.continues && watch.is_stream() && !watch.tells_usage();
+    let (time, is_worth_it): (_, fn(&Watch) -> bool) = if to_end {
+        (READ_TO_END, |watch| !watch.tells_usage())
+    } else {
+        (READ_ON, Watch::is_worth_reading)
+    };
+    let goes_on = is_worth_it(&watch).then_some(body).flatten();
     let (Some(body), Some(slot)) = (goes_on, RUNNING.take()) else {
         return watch.left(&mut exchange, clock::instant());
     };
     let read = async move {
-        let until = clock::instant() + READ_ON;
-        read_on(exchange, (body, watch), until, Watch::is_worth_reading).await;
+        let until = clock::instant() + time;
+        read_on(exchange, (body, watch), until, is_worth_it).await;
         drop(slot);
     };
     task::spawn("answer without a client", read);

@@ -109,8 +109,8 @@ def unserved():
         ("vector stores", "operation_not_served", lambda: client.vector_stores.list()),
         ("files", "operation_not_served", lambda: client.files.list()),
         ("videos", "operation_not_served", lambda: client.videos.list()),
-        # The operation is served, and not this path of it.
-        ("stored response", "unknown_path", lambda: client.responses.retrieve("resp_1")),
+        ("stored response", "not_kept", lambda: client.responses.retrieve("resp_1")),
+        ("conversation", "not_kept", lambda: client.conversations.retrieve("conv_1")),
     ]:
         error = raised(f"openai: {name}", openai.NotFoundError, call)
         assert error.code == code and error.request_id, error
@@ -120,10 +120,12 @@ def unserved():
     assert error.code == "unmetered" and error.request_id, error
     error = raised("anthropic: batches", anthropic.NotFoundError, lambda: claude.messages.batches.list())
     assert OfAnthropic.code(error) == "operation_not_served" and error.request_id, error
-    for member in ({"background": True}, {"previous_response_id": "resp_1"}, {"conversation": "conv_1"}):
-        ask = lambda: client.responses.create(model="gpt-5", input="x", **member)
-        error = raised(f"openai: {[*member][0]}", openai.BadRequestError, ask)
-        assert error.code == "invalid_request" and [*member][0] in error.message, error
+    ask = lambda: client.responses.create(model="gpt-5", input="x", previous_response_id="resp_1")
+    error = raised("openai: previous response", openai.BadRequestError, ask)
+    assert error.code == "previous_response_not_found" and error.request_id, error
+    ask = lambda: client.responses.create(model="gpt-5", input="x", conversation="conv_1")
+    error = raised("openai: continued conversation", openai.NotFoundError, ask)
+    assert error.code == "not_kept" and error.request_id, error
 
 
 def of_the_backend(of):

@@ -26,7 +26,7 @@ def filled(text):
 
 def id_of(result):
     """Of the one thing that a call made, or of the first in a list."""
-    return getattr(result, "id", None) or next((one.id for one in getattr(result, "data", [])), None)
+    return getattr(result, "id", None) or next((one.id for one in getattr(result, "data", []) if hasattr(one, "id")), None)
 
 
 for row in json.loads(Path(__file__).with_name("surface.json").read_text()):

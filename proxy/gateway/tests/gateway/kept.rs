@@ -457,3 +457,35 @@ async fn a_stream_that_was_left_is_taken_up_where_it_was() -> Result<()> {
     assert_eq!(settled(&other), Vec::<String>::new());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_stream_that_continues_something_costs_what_it_read_though_its_client_left() -> Result<()>
+{
+    let sims = sims(1, &config()?)?;
+    let long = json!({"model": "gpt-5", "input": "word ".repeat(5_000)});
+    for kept in ["previous_response_id", "conversation"] {
+        let maker = replica(&sims)?;
+        let conversation = made(&maker, "/v1/conversations", &json!({})).await?;
+        let mut first = long.clone();
+        if kept == "conversation" {
+            first[kept] = conversation["id"].clone();
+        }
+        let first = made(&maker, "/v1/responses", &first).await?;
+        let bench = replica(&sims)?;
+        let continued = if kept == "conversation" {
+            &conversation["id"]
+        } else {
+            &first["id"]
+        };
+        let body = json!({"model": "gpt-5", "input": "Go on", "stream": true, kept: continued});
+        let url = format!("{}/v1/responses", bench.url);
+        let mut answer = http::stream_json(&url, &[ANN], body.to_string()).await?;
+        assert_eq!(answer.status, 200);
+        answer.next().await?.context("an event")?;
+        drop(answer);
+        bench.quiet().await?;
+        assert_eq!(settled(&bench), ["measured 1"], "{kept}");
+        assert!(counted(&bench) > 5_000, "{kept}: {}", counted(&bench));
+    }
+    Ok(())
+}
