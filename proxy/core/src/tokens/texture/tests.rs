@@ -9,8 +9,9 @@ fn per_mille(text: &str) -> u64 {
 #[test]
 fn numbers_and_marks_count_more_than_words() {
     assert_eq!(per_mille("all words"), 200);
-    assert_eq!(per_mille("1,2,3,4,5"), 500);
-    assert_eq!(per_mille("a1"), 350);
+    assert_eq!(per_mille("123-456"), 600);
+    assert_eq!(per_mille("a1"), 400);
+    assert_eq!(per_mille("[1,2]"), 390, "what JSON is made of counts less");
     assert_eq!(per_mille("стол"), 250);
 }
 
