@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 use proxy_core::table::{Cors, Table};
 
+use crate::fields::Field;
 use crate::relay::Payload;
 
 #[cfg(test)]
@@ -21,16 +22,11 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
 /// Of an answer all is for the page: no header is a secret of the gateway.
 const ALL: HeaderValue = HeaderValue::from_static("*");
 
-/// The origin of a request, if a page of another origin made it.
-pub(crate) fn origin_of(headers: &HeaderMap) -> Option<&HeaderValue> {
-    headers.get(ORIGIN)
-}
-
 /// The origin of a page whose browser asks if it may call.
-pub(crate) fn asks(parts: &Parts) -> Option<&HeaderValue> {
+pub(crate) fn asks<'a>(parts: &Parts, origin: Field<'a>) -> Option<&'a HeaderValue> {
     let is_preflight = parts.method == Method::OPTIONS
         && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    is_preflight.then(|| origin_of(&parts.headers)).flatten()
+    is_preflight.then(|| origin.first()).flatten()
 }
 
 /// Whether some route of the host lets pages of this origin call. A preflight names neither the caller nor

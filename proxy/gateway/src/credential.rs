@@ -1,8 +1,9 @@
 //! The credentials of a client: the key forms of every SDK, and the header that goes upstream.
 
-use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use smallvec::SmallVec;
+
+use crate::fields::{Field, Fields};
 
 /// Azure's header.
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("api-key");
@@ -36,22 +37,23 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// The credentials of a request: one for each header that may hold one.
-const HEADERS: [HeaderName; 3] = [API_KEY, X_API_KEY, AUTHORIZATION];
-
 /// Finds the credentials: `api-key`, then `x-api-key`, then `Authorization: Bearer`. An empty one and
 /// `Basic` are none, since proxies and browsers add them unasked.
 ///
 /// `Err` if one of them is there twice, or the only one is not text: two readers could pick differently.
-pub(crate) fn shown(headers: &HeaderMap) -> Result<SmallVec<[Shown<'_>; 1]>, &'static str> {
+pub(crate) fn shown<'a>(fields: &Fields<'a>) -> Result<SmallVec<[Shown<'a>; 1]>, &'static str> {
     let mut found = SmallVec::new();
     let mut unreadable = None;
-    for header in HEADERS {
-        let mut values = headers.get_all(&header).iter();
-        let Some(value) = values.next() else { continue };
-        if values.next().is_some() {
-            return Err("a credential header is given twice");
-        }
+    for (header, field) in [
+        (API_KEY, fields.api_key),
+        (X_API_KEY, fields.x_api_key),
+        (AUTHORIZATION, fields.authorization),
+    ] {
+        let value = match field {
+            Field::Absent => continue,
+            Field::Once(value) => value,
+            Field::Repeated(_) => return Err("a credential header is given twice"),
+        };
         let Ok(text) = value.to_str() else {
             unreadable = Some("the credential is not plain text");
             continue;

@@ -5,13 +5,14 @@
 
 use std::net::IpAddr;
 
-use http::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Version};
 use proxy_admin::telemetry::Format;
 use smallvec::SmallVec;
 
 use crate::access::{self, Head};
+use crate::fields::Fields;
 
 #[cfg(test)]
 mod tests;
@@ -45,12 +46,11 @@ pub(crate) struct Detail {
 // === impl Detail ===
 
 impl Detail {
-    pub(crate) fn of(parts: &Parts, client: IpAddr, format: Format) -> Self {
-        let header = |name| parts.headers.get(name).map(HeaderValue::as_bytes);
+    pub(crate) fn of(parts: &Parts, fields: &Fields<'_>, client: IpAddr, format: Format) -> Self {
         // HTTP/2 has the host in its target.
         let host = match parts.uri.authority() {
-            Some(authority) => Some(authority.as_str().as_bytes()),
-            None => header(HOST),
+            Some(authority) => authority.as_str().as_bytes(),
+            None => fields.host.bytes(),
         };
         let head = Head {
             client,
@@ -60,9 +60,9 @@ impl Detail {
                 _ => "HTTP/1.1",
             },
             method: cut(parts.method.as_str().as_bytes(), METHOD_BYTES),
-            host: cut(host.unwrap_or_default(), HOST_BYTES),
+            host: cut(host, HOST_BYTES),
             path: cut(parts.uri.path().as_bytes(), PATH_BYTES),
-            user_agent: cut(header(USER_AGENT).unwrap_or_default(), AGENT_BYTES),
+            user_agent: cut(fields.user_agent.bytes(), AGENT_BYTES),
         };
         Self::new(&head, format)
     }

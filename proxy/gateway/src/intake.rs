@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use futures::FutureExt;
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
+use http::header::{EXPECT, HeaderValue};
 use http::request::Parts;
 use http::uri::Scheme;
-use http::{HeaderMap, Version};
+use http::{HeaderMap, Uri, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use proxy_admin::connection::Ambiguity;
@@ -15,7 +15,8 @@ use proxy_admin::task;
 use proxy_api::parameter;
 use proxy_core::names::Code;
 
-use crate::answer::{Refusal, X_REQUEST_ID, refuse};
+use crate::answer::{Refusal, refuse};
+use crate::fields::{Field, Fields};
 
 /// Largest head of a request.
 pub(crate) const HEAD_BYTES: usize = 32 * 1024;
@@ -30,9 +31,8 @@ const AT_ONCE: u64 = 64 << 10;
 const UNKNOWN: HeaderValue = HeaderValue::from_static("unknown");
 
 /// The client's id if it is one word that a log can hold, else a new one.
-pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let mut sent = headers.get_all(X_REQUEST_ID).iter();
-    if let (Some(id), None) = (sent.next(), sent.next()) {
+pub(crate) fn request_id(sent: Field<'_>) -> HeaderValue {
+    if let Field::Once(id) = sent {
         let good = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if (1..=128).contains(&id.len()) && id.as_bytes().iter().all(good) {
             return id.clone();
@@ -76,8 +76,8 @@ pub(crate) fn keep_unread(body: Incoming) {
 }
 
 /// Refuses a head that is too large, or that other servers may read in another way.
-pub(crate) fn head_of(parts: &Parts) -> Result<(), Box<Refusal>> {
-    framing_of(parts)?;
+pub(crate) fn head_of(parts: &Parts, fields: &Fields<'_>) -> Result<(), Box<Refusal>> {
+    framing_of(parts, fields)?;
     if parts.extensions.get() == Some(&Ambiguity::Fragment) {
         let message = "the request target must not have a fragment (#)";
         return Err(refuse(Code::InvalidRequest, message));
@@ -109,19 +109,16 @@ fn size_of(parts: &Parts) -> usize {
 
 /// Takes one coding, `chunked`, or one length without leading zeros. hyper takes every list of codings
 /// that ends in `chunked`; a server before or behind it may read another end of the body.
-fn framing_of(parts: &Parts) -> Result<(), Box<Refusal>> {
-    let one = |name, good: fn(&[u8]) -> bool| {
-        let mut values = parts.headers.get_all(name).iter();
-        match (values.next(), values.next()) {
-            (None, _) => true,
-            (Some(value), None) => good(value.as_bytes()),
-            (Some(_), Some(_)) => false,
-        }
+fn framing_of(parts: &Parts, fields: &Fields<'_>) -> Result<(), Box<Refusal>> {
+    let one = |field, good: fn(&[u8]) -> bool| match field {
+        Field::Absent => true,
+        Field::Once(value) => good(value.as_bytes()),
+        Field::Repeated(_) => false,
     };
-    let chunked = one(TRANSFER_ENCODING, |coding| {
+    let chunked = one(fields.transfer_encoding, |coding| {
         coding.eq_ignore_ascii_case(b"chunked")
     });
-    let counted = one(CONTENT_LENGTH, |length| {
+    let counted = one(fields.content_length, |length| {
         length == b"0" || length.first() != Some(&b'0')
     });
     if chunked && counted && parts.extensions.get() != Some(&Ambiguity::TwoLengths) {
@@ -147,15 +144,14 @@ pub(crate) fn version_of(parts: &Parts) -> Result<Option<String>, Box<Refusal>> 
 }
 
 /// The one host that the request is for: lower case, without a port.
-pub(crate) fn host_of(parts: &Parts) -> Result<Cow<'_, str>, Box<Refusal>> {
+pub(crate) fn host_of<'a>(uri: &'a Uri, named: Field<'a>) -> Result<Cow<'a, str>, Box<Refusal>> {
     let bad = || refuse(Code::InvalidRequest, "exactly one valid Host is needed");
-    let mut named = parts.headers.get_all(HOST).iter();
-    let header = match (named.next(), named.next()) {
-        (Some(host), None) => Some(host.to_str().map_err(|_error| bad())?),
-        (None, None) => None,
-        (_, Some(_)) => return Err(bad()),
+    let header = match named {
+        Field::Once(host) => Some(host.to_str().map_err(|_error| bad())?),
+        Field::Absent => None,
+        Field::Repeated(_) => return Err(bad()),
     };
-    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
+    let authority = uri.authority().map(http::uri::Authority::as_str);
     let text = match (authority, header) {
         (Some(authority), Some(header)) if !authority.eq_ignore_ascii_case(header) => {
             return Err(bad());

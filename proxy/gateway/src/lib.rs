@@ -19,6 +19,7 @@ mod endpoint;
 mod estimate;
 mod exchange;
 mod explain;
+mod fields;
 mod follow;
 mod forward;
 mod gateway;

@@ -30,6 +30,7 @@ use crate::credential::{self, Shown};
 use crate::detail::Detail;
 use crate::estimate::Estimate;
 use crate::exchange::Exchange;
+use crate::fields::Fields;
 use crate::forward::{Sending, Unserviced};
 use crate::intake::{head_of, host_of, is_complete, keep_unread, request_id, version_of};
 use crate::live::{DEFAULT_TIMEOUT, Live, LiveRule};
@@ -68,17 +69,19 @@ pub(crate) async fn handle(
         return healthy(request.method());
     }
     let now = clock::instant();
-    let mut exchange = Exchange::begin(&core, request_id(request.headers()), now);
     let (parts, mut body) = request.into_parts();
+    let fields = Fields::of(&parts.headers);
+    let mut exchange = Exchange::begin(&core, request_id(fields.request_id), now);
     if let Some(log) = &core.log {
         let client = client::address(peer, &parts.headers, core.shared.config.trusted_hops);
-        exchange.record.detail = Some(Detail::of(&parts, client, log.format()));
+        exchange.record.detail = Some(Detail::of(&parts, &fields, client, log.format()));
     }
     let live = core.shared.live();
     let arrival = Arrival {
         core: &core,
         live: live.as_deref(),
         parts: &parts,
+        fields: &fields,
         leash: &leash,
         now,
     };
@@ -92,11 +95,11 @@ pub(crate) async fn handle(
             exchange.record.passed(size_for(&parts, answer.body()));
             let rule = exchange.record.rule.clone();
             exchange.end("ok", clock::instant());
-            return finished(answer, rule.as_deref(), &parts, live.as_deref());
+            return finished(answer, rule.as_deref(), &parts, &fields, live.as_deref());
         }
         Ok(Admitted::Charged(sending)) => match sending.forward(exchange).await {
             Ok(mut answer) => {
-                if let Some(origin) = cors::origin_of(&parts.headers)
+                if let Some(origin) = fields.origin.first()
                     && let Payload::Relayed(relay) = answer.body()
                     && let Some(rule) = relay.rule()
                     && cors::allows(rule.route.cors.as_ref(), origin)
@@ -128,7 +131,7 @@ pub(crate) async fn handle(
         }
     }
     let answer = refused(exchange, refusal, &parts.method).map(Payload::from);
-    finished(answer, rule.as_deref(), &parts, live.as_deref())
+    finished(answer, rule.as_deref(), &parts, &fields, live.as_deref())
 }
 
 fn healthy(method: &Method) -> Response<Payload> {
@@ -153,11 +156,12 @@ fn finished(
     mut answer: Response<Payload>,
     rule: Option<&LiveRule>,
     parts: &Parts,
+    fields: &Fields<'_>,
     live: Option<&Live>,
 ) -> Response<Payload> {
-    if let Some(origin) = cors::origin_of(&parts.headers) {
+    if let Some(origin) = fields.origin.first() {
         let on_host = || {
-            let host = host_of(parts).ok();
+            let host = host_of(&parts.uri, fields.host).ok();
             host.zip(live)
                 .is_some_and(|(host, live)| cors::allows_on_host(&live.table, &host, origin))
         };
@@ -212,6 +216,7 @@ struct Arrival<'a> {
     core: &'a Core,
     live: Option<&'a Live>,
     parts: &'a Parts,
+    fields: &'a Fields<'a>,
     leash: &'a Leash,
     now: Instant,
 }
@@ -225,21 +230,22 @@ impl<'a> Arrival<'a> {
         let Self {
             core,
             parts,
+            fields,
             leash,
             now,
             ..
         } = self;
-        head_of(parts)?;
+        head_of(parts, fields)?;
         if let Some(answer) = self.preflight()? {
             return Ok(Admitted::Answered(answer));
         }
         let found = found(core.shared.config.apis, parts)?;
         exchange.record.api = Some(found.api);
-        let host = host_of(parts)?;
+        let host = host_of(&parts.uri, fields.host)?;
         let not_ready = || refuse(Code::NotReady, "the gateway has no routing table yet");
         let live = self.live.ok_or_else(not_ready)?;
         let mut shown =
-            credential::shown(&parts.headers).map_err(|why| refuse(Code::InvalidRequest, why))?;
+            credential::shown(fields).map_err(|why| refuse(Code::InvalidRequest, why))?;
         let keys = credential::keys(&shown);
         let keys = keys.get(..shown.len()).unwrap_or(&keys);
         let authenticated = admit::authenticate(&live.table, &host, keys, clock::moment(now))
@@ -253,6 +259,7 @@ impl<'a> Arrival<'a> {
             core,
             live,
             parts,
+            fields,
             leash,
             host,
             caller,
@@ -284,10 +291,10 @@ impl<'a> Arrival<'a> {
 impl Arrival<'_> {
     /// The answer to a browser that asks if a page may call.
     fn preflight(&self) -> Result<Option<Response<Payload>>, Box<Refusal>> {
-        let Some(origin) = cors::asks(self.parts) else {
+        let Some(origin) = cors::asks(self.parts, self.fields.origin) else {
             return Ok(None);
         };
-        let host = host_of(self.parts)?;
+        let host = host_of(&self.parts.uri, self.fields.host)?;
         let live = self.live;
         if live.is_some_and(|live| cors::allows_on_host(&live.table, &host, origin)) {
             return Ok(Some(cors::preflight(&self.parts.headers, origin)));
@@ -333,6 +340,7 @@ struct Head<'a> {
     core: &'a Core,
     live: &'a Live,
     parts: &'a Parts,
+    fields: &'a Fields<'a>,
     leash: &'a Leash,
     host: Cow<'a, str>,
     caller: Arc<Caller>,
@@ -379,7 +387,7 @@ impl<'a> Head<'a> {
         };
         exchange.hold = Some(memory.hold(Purpose::Request, &self.caller, cost)?);
         let upload = Upload {
-            headers: &self.parts.headers,
+            encoding: self.fields.content_encoding,
             max: self.core.shared.config.max_body,
             now: self.now,
             until: self.now + self.live.longest,
@@ -400,9 +408,9 @@ impl<'a> Head<'a> {
         exchange: &mut Exchange,
     ) -> Result<Body, Box<Refusal>> {
         exchange.record.bytes_in = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let (scans, headers) = (&self.core.shared.scans, &self.parts.headers);
+        let scans = &self.core.shared.scans;
         let body = scans
-            .body(call, headers, bytes, found.model.is_some())
+            .body(call, self.fields.content_type, bytes, found.model.is_some())
             .await?;
         exchange.record.streamed = body.stream;
         Ok(body)

@@ -4,14 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::header::CONTENT_TYPE;
 use proxy_api::{Body, Call, Media, media};
 use proxy_core::names::Code;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use crate::answer::{Refusal, refuse};
+use crate::fields::Field;
 
 /// From this size on it takes longer than the way to another thread and back: 0.3 ms.
 const APART: usize = 1 << 20;
@@ -25,16 +24,15 @@ impl Scans {
         Self(Arc::new(Semaphore::new(threads.max(1))))
     }
 
-    /// What a body says about itself.
+    /// What a body of this content type says about itself.
     pub(crate) async fn body(
         &self,
         call: &'static Call,
-        headers: &HeaderMap,
+        kind: Field<'_>,
         bytes: &Bytes,
         in_path: bool,
     ) -> Result<Body, Box<Refusal>> {
-        let kind = headers.get(CONTENT_TYPE);
-        let kind = kind.and_then(|kind| kind.to_str().ok());
+        let kind = kind.first().and_then(|kind| kind.to_str().ok());
         let scanned = if bytes.len() < APART {
             call.scan(kind, bytes, in_path)
         } else {

@@ -7,8 +7,6 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http::header::CONTENT_ENCODING;
 use hyper::body::{Body as _, Frame, Incoming};
 use proxy_admin::clock;
 use proxy_admin::memory::Purpose;
@@ -17,6 +15,7 @@ use proxy_core::names::Code;
 
 use crate::alarm::Alarm;
 use crate::answer::{Refusal, refuse};
+use crate::fields::Field;
 use crate::memory::{Hold, Memory, SMALL_BODY};
 use crate::replay::Replay;
 
@@ -32,7 +31,8 @@ const FIRST_STEP: usize = 64 << 10;
 
 /// What bounds a body.
 pub(crate) struct Upload<'a> {
-    pub(crate) headers: &'a HeaderMap,
+    /// `Content-Encoding`.
+    pub(crate) encoding: Field<'a>,
     /// Its largest size.
     pub(crate) max: usize,
     /// When its head came.
@@ -54,8 +54,8 @@ impl Upload<'_> {
     ) -> Result<(Replay, Bytes, Instant), Box<Refusal>> {
         let Self { max, now, .. } = *self;
         if self
-            .headers
-            .get(CONTENT_ENCODING)
+            .encoding
+            .first()
             .is_some_and(|encoding| encoding != "identity")
         {
             let message = "send the body without Content-Encoding";

@@ -16,6 +16,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 use super::{Attempt, Entry, FULL, Lines, Stamp, line};
 use crate::config::AccessLog;
 use crate::detail::Detail;
+use crate::fields::Fields;
 
 mod fields;
 
@@ -147,7 +148,12 @@ fn retried(format: Format) -> (Detail, Vec<Attempt>) {
         .header("host", "ai.example.com")
         .header("user-agent", "a \"b\"\\c");
     let (parts, ()) = request.body(()).expect("a request").into_parts();
-    let mut detail = Detail::of(&parts, "203.0.113.9".parse().expect("an address"), format);
+    let mut detail = Detail::of(
+        &parts,
+        &Fields::of(&parts.headers),
+        "203.0.113.9".parse().expect("an address"),
+        format,
+    );
     let own = http::HeaderValue::from_static("req-1");
     detail.answered(&http::HeaderMap::new(), Some(&own));
     let failed = Attempt {
@@ -213,6 +219,7 @@ fn what_is_no_text_is_still_json() {
     let (parts, ()) = request.body(()).expect("a request").into_parts();
     let detail = Detail::of(
         &parts,
+        &Fields::of(&parts.headers),
         "2001:db8::1".parse().expect("an address"),
         Format::Json,
     );

@@ -1,13 +1,14 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::shown;
+use crate::fields::Fields;
 
 fn keys(headers: &[(&'static str, &str)]) -> Result<Vec<String>, &'static str> {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.append(HeaderName::from_static(name), value_of(value));
     }
-    let found = shown(&map)?;
+    let found = shown(&Fields::of(&map))?;
     Ok(found.iter().map(|one| one.key.to_owned()).collect())
 }
 

@@ -6,12 +6,13 @@ use proxy_admin::telemetry::Format;
 use serde_json::Value;
 
 use super::Detail;
+use crate::fields::Fields;
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 fn detail(request: http::request::Builder) -> Detail {
     let (parts, ()) = request.body(()).expect("a request").into_parts();
-    Detail::of(&parts, CLIENT, Format::Json)
+    Detail::of(&parts, &Fields::of(&parts.headers), CLIENT, Format::Json)
 }
 
 /// The fields of the head as the log has them; empty for those that are left out.

@@ -8,6 +8,7 @@ use proxy_core::test_util;
 
 use super::{Destination, Origin, Outgoing, Peer};
 use crate::credential;
+use crate::fields::Fields;
 
 fn chat() -> &'static Call {
     let Answer::Backend(call) = &ROWS[0].answer else {
@@ -102,7 +103,7 @@ fn sent(origin: &Origin, client: &HeaderMap) -> HeaderMap {
         asks_usage: true,
         is_dated: false,
     };
-    let shown = credential::shown(client).expect("good headers");
+    let shown = credential::shown(&Fields::of(client)).expect("good headers");
     let id = HeaderValue::from_static("id");
     let outgoing = Outgoing {
         method: &Method::POST,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use proxy_admin::clock;
 use proxy_core::names::Code;
 use proxy_core::quota::Wait;
@@ -14,6 +14,7 @@ use super::refused;
 use crate::answer::{self, Refusal};
 use crate::detail::Detail;
 use crate::exchange::Exchange;
+use crate::fields::Field;
 use crate::intake::request_id;
 use crate::state::Core;
 
@@ -47,7 +48,7 @@ fn turned_away(core: &Arc<Core>, peer: IpAddr, message: &'static str) -> Bytes {
 
 /// Refuses a request of which nothing is known.
 fn unread(core: &Arc<Core>, peer: IpAddr, refusal: Refusal) -> Bytes {
-    let mut exchange = Exchange::begin(core, request_id(&HeaderMap::new()), clock::instant());
+    let mut exchange = Exchange::begin(core, request_id(Field::Absent), clock::instant());
     exchange.record.detail = core
         .log
         .as_ref()
