@@ -18,6 +18,9 @@ use proxy_core::names::Code;
 use crate::answer::{Refusal, refuse};
 use crate::fields::{Field, Fields};
 
+#[cfg(test)]
+mod tests;
+
 /// Largest head of a request.
 pub(crate) const HEAD_BYTES: usize = 32 * 1024;
 /// Most headers of one, as hyper bounds them on HTTP/1.1.
@@ -193,14 +196,27 @@ fn relative(host: &str) -> &str {
 }
 
 /// The host of most requests: a name in lower case or an IPv4 address, perhaps with a port. `None` for
-/// what needs the parser.
+/// what needs the parser. In one loop: every request has one.
 fn plain_host(text: &str) -> Option<&str> {
-    let is_plain = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-');
-    let end = text.bytes().position(|byte| !is_plain(&byte));
-    let (host, rest) = text.split_at(end.unwrap_or(text.len()));
-    let has_good_port = || {
-        let digits = rest.strip_prefix(':').unwrap_or_default();
-        digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
+    let (mut last, mut end) = (b'.', text.len());
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' => {}
+            b'.' if last != b'.' => {}
+            b':' => {
+                end = at;
+                break;
+            }
+            _ => return None,
+        }
+        last = byte;
+    }
+    let (host, port) = text.split_at_checked(end)?;
+    // A number may have a sign for the parser.
+    let is_port = |digits: &str| {
+        let has_sign = digits.starts_with('+');
+        !has_sign && digits.parse::<u16>().is_ok()
     };
-    (is_name(relative(host)) && (rest.is_empty() || has_good_port())).then_some(host)
+    let is_good = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+    (is_good && !host.is_empty()).then_some(host)
 }
