@@ -28,6 +28,9 @@ const HALVE_EVERY: u16 = 1_000;
 const QUANTILE_PER_MILLE: u32 = 950;
 /// With fewer observations the 95th percentile would be the largest of them.
 const ENOUGH: u32 = 20;
+/// Up to this number of values each changes the quantile at once, later every eighth does.
+const FEW: u32 = 10 * ENOUGH;
+const RARELY: u16 = 8;
 /// The longest and the fastest answer are forgotten by this part with each other one: half of it after 700
 /// answers, so no burst of short or slow ones hides it.
 const FORGOTTEN: u64 = 1_024;
@@ -150,7 +153,9 @@ impl ObservedSizes {
             let output = usage.output_tokens.div_ceil(choices);
             self.output.observe(output);
             self.expected.longest_output = Some(peak(self.expected.longest_output, output));
-            self.expected.output_tokens = known(&self.output).map(|tokens| tokens.max(1));
+            if is_due(&self.output) {
+                self.expected.output_tokens = known(&self.output).map(|tokens| tokens.max(1));
+            }
         }
         let text = usage.input_tokens.saturating_sub(shape.overhead);
         let thousandfold = text.saturating_mul(1_000);
@@ -158,8 +163,10 @@ impl ObservedSizes {
         if thousandfold > 0 && shape.body_bytes > 0 && shape.media_tokens == 0 {
             let ratio = thousandfold.div_ceil(shape.body_bytes);
             self.per_mille.observe(ratio);
-            self.expected.input_per_mille =
-                known(&self.per_mille).map(|n| n.clamp(*PER_MILLE.start(), *PER_MILLE.end()));
+            if is_due(&self.per_mille) {
+                self.expected.input_per_mille =
+                    known(&self.per_mille).map(|n| n.clamp(*PER_MILLE.start(), *PER_MILLE.end()));
+            }
         }
     }
 
@@ -194,6 +201,12 @@ fn peak(so_far: Option<u64>, value: u64) -> u64 {
     let so_far = so_far.unwrap_or(0);
     let kept = so_far.saturating_sub(so_far.div_ceil(FORGOTTEN));
     value.min(LARGEST).max(kept)
+}
+
+/// Whether the quantile is looked for again. Of many values one changes little, and a look costs as much as all
+/// else that a request is counted by.
+const fn is_due(distribution: &Distribution) -> bool {
+    distribution.total() <= FEW || distribution.since_halving.is_multiple_of(RARELY)
 }
 
 fn known(distribution: &Distribution) -> Option<u64> {
