@@ -158,17 +158,16 @@ impl Record {
             reasons: self.deployed_model().is_some_and(is_reasoning),
             choices: self.shape.choices,
             bound: self.shape.max_output_tokens.or(of_model),
-            lasted: self.since_call(now),
+            lasted: self.since_call(now.saturating_duration_since(self.started)),
         };
         unreported.output_tokens(expected.unwrap_or_default())
     }
 
-    /// The time since the last try began that was answered.
-    fn since_call(&self, now: Instant) -> Duration {
+    /// Of the time since the request began, that since the try began which was answered.
+    fn since_call(&self, lasted: Duration) -> Duration {
         let first_byte = self.first_byte.unwrap_or_default();
         let began = first_byte.saturating_sub(self.upstream.unwrap_or_default());
-        now.saturating_duration_since(self.started)
-            .saturating_sub(began)
+        lasted.saturating_sub(began)
     }
 
     /// Whether the answer can have used as much. A backend that counts wrong must not lock a consumer out for years.
@@ -223,7 +222,7 @@ impl Record {
             && !self.shape.continues
             && let Some(model) = &self.model
         {
-            let lasted = self.since_call(now);
+            let lasted = self.since_call(lasted);
             rule.sizes.observe(model, self.shape, self.usage, lasted);
         }
         if let Some(Account { tokens, .. }) = account
