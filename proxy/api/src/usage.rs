@@ -256,7 +256,6 @@ fn read(number: &mut Option<u64>, cursor: &mut Cursor<'_>, depth: usize) -> Resu
     Ok(())
 }
 
-/// A number of tokens, rounded up; `None` for anything that is not one.
 /// A whole number as nearly all are, and how many digits it has.
 fn plain(bytes: &[u8]) -> Option<(u64, usize)> {
     // No more digits than always fit.
@@ -271,6 +270,7 @@ fn plain(bytes: &[u8]) -> Option<(u64, usize)> {
     (digits > 0 && is_whole && !is_padded).then_some((value, digits))
 }
 
+/// A number of tokens, rounded up; `None` for anything that is not one.
 fn tokens(text: &[u8]) -> Option<u64> {
     let whole = std::str::from_utf8(text).ok()?.parse().ok();
     whole.or_else(|| {
