@@ -25,6 +25,9 @@ Control, on the same port, without a key:
   DELETE /_sim/requests  forget that
   GET    /_sim/billed    requests and tokens really produced, per deployment and per key
   PUT    /_sim/keys      JSON list of the keys that are accepted from now on
+  PUT    /_sim/directory what Entra knows: tenant, apps, lifetime of tokens; GET shows it
+  PUT    /_sim/entra-faults  faults of Entra_Token, Imds_Token and AppService_Token, as above
+  DELETE /_sim/tokens    refuse every token of Entra made so far
 
 Exit codes: 0 stopped by a signal, 1 failure, 64 wrong usage.";
 

@@ -6,6 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
+    entra::Directory,
     faults::{self, Fault},
     foundry::Foundry,
     response,
@@ -41,6 +42,20 @@ pub(crate) fn control(foundry: &Foundry, parts: &Parts, body: &Bytes) -> Respons
             foundry.keys.replace(&keys);
             Ok(())
         }),
+        (&Method::GET, "directory") => show(&**foundry.entra.directory.lock()),
+        (&Method::PUT, "directory") => set(body, |directory: Directory| {
+            foundry.entra.replace(directory);
+            Ok(())
+        }),
+        (&Method::PUT, "entra-faults") => set(body, |faults: Vec<Fault>| {
+            faults::check(&faults)?;
+            foundry.entra.faults.replace(faults);
+            Ok(())
+        }),
+        (&Method::DELETE, "tokens") => {
+            foundry.entra.revoke_all();
+            done()
+        }
         _ => refuse(
             StatusCode::NOT_FOUND,
             "no such control; see foundry-sim --help",

@@ -120,6 +120,16 @@ impl Failure {
         .front_door()
     }
 
+    /// An identity without a role on the resource: 401, not 403.
+    pub(crate) fn permission_denied(principal: &str) -> Self {
+        let message = format!(
+            "The principal `{principal}` lacks the required data action \
+             `Microsoft.CognitiveServices/accounts/OpenAI/deployments/chat/completions/action` to \
+             perform `POST /openai/deployments/{{deployment-id}}/chat/completions` operation."
+        );
+        Self::coded(StatusCode::UNAUTHORIZED, "PermissionDenied", &message)
+    }
+
     /// The same, where Anthropic's API is behind the door.
     pub(crate) fn access_denied() -> Self {
         let message = "Access denied due to invalid subscription key or wrong API endpoint. Make sure \

@@ -7,8 +7,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, request::Pa
 use serde_json::Value;
 
 use crate::{
-    auth::{self, Credential},
+    auth::{self, Credential, Form},
     call::{Call, EVENTS, JSON, Job, Reply, Whole},
+    entra::Verdict,
     errors::Failure,
     faults::Fault,
     foundry::Foundry,
@@ -133,6 +134,21 @@ impl<'a> Exchange<'a> {
     }
 
     fn authenticate(&self, ticket: &mut Ticket) -> Result<(), Failure> {
+        // Every surface takes Entra's tokens.
+        if let Some(bearer) = auth::shown(&self.parts.headers, &[Form::Bearer]) {
+            let now = ticket.received();
+            match self.foundry.entra.judge(bearer, now) {
+                Verdict::Accepted { client_id } => {
+                    ticket.key = Some(format!("entra-{client_id}").into());
+                    return Ok(());
+                }
+                Verdict::WithoutRole { client_id } => {
+                    return Err(Failure::permission_denied(&client_id));
+                }
+                Verdict::Refused => return Err(Failure::unauthorized()),
+                Verdict::Unknown => {}
+            }
+        }
         let forms = surface::credentials(self.parts.uri.path());
         match self.foundry.keys.judge(&self.parts.headers, forms) {
             Credential::Accepted { fingerprint } => {

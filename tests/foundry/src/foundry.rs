@@ -19,6 +19,7 @@ use crate::{
     clock::Clock,
     config::Config,
     deployment::Deployment,
+    entra::Entra,
     faults::Faults,
     limits::Cost,
     record::{Billed, Log},
@@ -30,6 +31,7 @@ use crate::{
 pub(crate) struct Foundry {
     pub(crate) clock: Clock,
     pub(crate) keys: Keyring,
+    pub(crate) entra: Entra,
     pub(crate) deployments: HashMap<String, Arc<Deployment>>,
     pub(crate) answer: Arc<Answer>,
     pub(crate) latency: Duration,
@@ -61,6 +63,7 @@ impl Foundry {
         Self {
             clock: Clock::start(),
             keys: Keyring::new(&config.api_keys),
+            entra: Entra::default(),
             deployments: deployments.collect(),
             answer: Arc::new(Answer::new(config.completion_tokens)),
             latency: config.latency,

@@ -3,7 +3,7 @@
 //!
 //! It speaks Foundry's dated, v1 and project surfaces and Claude's, whole and streamed, with Azure's odd
 //! chunks, headers, errors and limits; misbehaves when told to; and remembers what it received, what it
-//! made and what it would have billed. It runs no model: the answer is a fixed text, one word per token.
+//! made and what it would have billed. Beside it stands as much of Entra as hands out tokens for it. It runs no model: the answer is a fixed text, one word per token.
 //!
 //! Words: a *deployment* is what a request names, its *model* what answers; a *chunk* is one SSE
 //! event; *billed* is what was really produced, also when the caller hung up.
@@ -20,6 +20,8 @@ mod clock;
 mod config;
 mod control;
 mod deployment;
+mod doors;
+mod entra;
 mod errors;
 mod exchange;
 mod family;
@@ -45,6 +47,10 @@ mod ticket;
 pub use args::Args;
 pub use auth::fingerprint;
 pub use config::{Capacity, Classes, Config, DeploymentConfig, InvalidDeployment};
+pub use entra::{
+    AUDIENCE, App, Assignment, CLIENT, Directory, Federation, IDENTITY_HEADER, ISSUER, SECRET,
+    SUBJECT, TENANT,
+};
 pub use faults::{Fault, InvalidFault, Spacing};
 pub use record::{Billed, Outcome, Record, Totals, Usage};
 pub use sim::Sim;

@@ -24,7 +24,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{config::Config, control, exchange, foundry::Foundry, stream::Body};
+use crate::{config::Config, control, doors, exchange, foundry::Foundry, stream::Body};
 
 /// Foundry's own limit is not documented; this one fits every request with images.
 const MAX_BODY: usize = 64 << 20;
@@ -172,6 +172,9 @@ async fn respond(foundry: Arc<Foundry>, request: Request<Incoming>) -> Response<
     };
     if parts.uri.path().starts_with(control::PREFIX) {
         return control::control(&foundry, &parts, &body);
+    }
+    if let Some(door) = doors::Door::of(parts.uri.path()) {
+        return doors::respond(&foundry, door, &parts, &body).await;
     }
     exchange::respond(&foundry, &parts, &body).await
 }

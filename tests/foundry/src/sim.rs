@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use crate::{
     config::Config,
+    entra::Directory,
     faults::{self, Fault, InvalidFault},
     foundry::Foundry,
     record::{Billed, Record},
@@ -72,6 +73,36 @@ impl Sim {
     /// Replaces the accepted API keys.
     pub fn keys(&self, keys: &[String]) {
         self.foundry.keys.replace(keys);
+    }
+
+    /// Replaces what Entra knows. Tokens that it made stay good while their app is there.
+    pub fn directory(&self, directory: Directory) {
+        self.foundry.entra.replace(directory);
+    }
+
+    /// Replaces the faults of Entra and of the machine's endpoints: `Entra_Token`, `Imds_Token` and
+    /// `AppService_Token` are their operations.
+    ///
+    /// # Errors
+    /// A fault that cannot be played; then the old ones stay.
+    pub fn entra_faults(&self, faults: Vec<Fault>) -> Result<(), InvalidFault> {
+        faults::check(&faults)?;
+        self.foundry.entra.faults.replace(faults);
+        Ok(())
+    }
+
+    /// From now on Foundry refuses every token that Entra made so far.
+    pub fn revoke_tokens(&self) {
+        self.foundry.entra.revoke_all();
+    }
+
+    /// A token of the cluster for a ServiceAccount, as the kubelet projects it into a pod.
+    #[must_use]
+    pub fn projected_token(&self, subject: &str, audience: &str, lifetime: Duration) -> String {
+        let clock = &self.foundry.clock;
+        let now = clock.unix(clock.now()).as_secs();
+        let issuer = &self.foundry.entra.issuer;
+        issuer.assertion(subject, audience, now, lifetime.as_secs())
     }
 
     /// Waits until `condition` holds; false if it doesn't within `limit`. It is asked whenever a

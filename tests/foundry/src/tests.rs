@@ -4,6 +4,7 @@ mod chat;
 mod classes;
 mod client;
 mod control;
+mod entra;
 mod faults;
 mod filter;
 mod limits;
