@@ -15,7 +15,7 @@ pub use entry::{EntryKind, EntryName};
 pub use object::ObjectName;
 
 /// A credential. Neither `Debug` nor `Display` shows it; [`Secret::expose`] is the only way out.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(Arc<str>);
 
 impl Secret {

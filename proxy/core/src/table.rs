@@ -13,6 +13,7 @@ use crate::tokens::Price;
 mod admitted;
 mod contents;
 mod endpoint;
+mod identity;
 mod limit;
 mod tenancy;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use contents::{
     OutputTokens, Override, Quota, QuotaFacts, Retry, Route, Rule, Scope, StreamUsage, Target,
 };
 pub use endpoint::{Endpoint, EndpointName, FlatTarget};
+pub use identity::{Identity, Principal, resource_of};
 pub use limit::{FlatLimit, SubjectPart};
 
 use endpoint::EndpointIndex;

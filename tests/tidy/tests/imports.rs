@@ -58,6 +58,12 @@ const TABLE: &[Row] = &[
         unnamed: &["hyper", "hyper-util"],
     },
     Row {
+        package: "proxy-identity",
+        ours: &["proxy-core", "proxy-admin"],
+        unreachable: &["kube", "kube-core", "k8s-openapi", "redis"],
+        unnamed: &[],
+    },
+    Row {
         package: "proxy-wire",
         ours: &["proxy-core"],
         unreachable: &["tokio", "hyper", "kube", "kube-core"],
@@ -77,7 +83,13 @@ const TABLE: &[Row] = &[
     },
     Row {
         package: "proxy-gateway",
-        ours: &["proxy-core", "proxy-api", "proxy-ledger", "proxy-admin"],
+        ours: &[
+            "proxy-core",
+            "proxy-api",
+            "proxy-ledger",
+            "proxy-identity",
+            "proxy-admin",
+        ],
         unreachable: &["kube", "kube-core", "k8s-openapi"],
         unnamed: &["redis", "jsonwebtoken"],
     },
@@ -125,6 +137,7 @@ const TABLE: &[Row] = &[
             "proxy-core",
             "proxy-api",
             "proxy-ledger",
+            "proxy-identity",
             "proxy-wire",
             "proxy-sync",
             "proxy-gateway",

@@ -1,0 +1,63 @@
+//! Settings, complete and checked by the binaries, whose arguments hold the defaults.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use proxy_core::names::Secret;
+
+use crate::address::Address;
+
+/// Where tokens come from.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Entra's host: another one in a sovereign cloud.
+    pub authority: Address,
+    /// What the workload identity webhook sets.
+    pub workload: Workload,
+    /// A proxy in the cluster that takes the place of the authority for workload identities.
+    pub token_proxy: Option<TokenProxy>,
+    /// The endpoint within an App Service or a container app; it takes the place of `imds`.
+    pub app_service: Option<AppService>,
+    /// The machine's metadata service.
+    pub imds: Address,
+}
+
+/// The defaults of a workload identity.
+#[derive(Clone, Debug, Default)]
+pub struct Workload {
+    /// The tenant.
+    pub tenant_id: Option<Arc<str>>,
+    /// The client id.
+    pub client_id: Option<Arc<str>>,
+    /// The file with the `ServiceAccount` token. It is read again for every fetch: it rotates.
+    pub token_file: Option<PathBuf>,
+}
+
+/// AKS identity bindings: a proxy in the cluster that speaks as Entra's token endpoint does.
+#[derive(Clone, Debug)]
+pub struct TokenProxy {
+    /// Where it is.
+    pub address: Address,
+    /// The name to ask for and to expect in its certificate; `None` = the address's host.
+    pub server_name: Option<String>,
+    /// Who may sign its certificate; `None` = the public authorities.
+    pub roots: Option<Roots>,
+}
+
+/// Certificates in PEM.
+#[derive(Clone, Debug)]
+pub enum Roots {
+    /// A file, read again for every fetch.
+    File(PathBuf),
+    /// The text itself.
+    Text(Arc<str>),
+}
+
+/// The endpoint within an App Service or a container app.
+#[derive(Clone, Debug)]
+pub struct AppService {
+    /// Where it is, with its path.
+    pub endpoint: Address,
+    /// What it wants to be shown.
+    pub header: Secret,
+}

@@ -1,0 +1,30 @@
+//! Who the gateway is at its backends: tokens of Microsoft Entra, for backends without keys.
+//!
+//! An [`Identity`](proxy_core::table::Identity) has one [`Credential`], whichever tables and endpoints
+//! show it. A task of its own fetches its token before the first request needs it, and again at half of
+//! the token's life. A failed fetch leaves the old token until that ends. Refuses to cache on disk, and
+//! to log or show a token.
+//!
+//! Words: a *bearer* is a token ready to be sent; an *identity* is who, a *scope* what for; the
+//! *authority* is Entra's host; an *assertion* is the `ServiceAccount` token that Entra trades in.
+
+mod address;
+mod answer;
+mod bearer;
+mod config;
+mod credential;
+mod exchange;
+mod failure;
+mod identities;
+mod keeper;
+mod metrics;
+mod provider;
+mod schedule;
+
+pub use address::{Address, InvalidAddress};
+pub use bearer::Bearer;
+pub use config::{AppService, Config, Roots, TokenProxy, Workload};
+pub use credential::Credential;
+pub use failure::NoToken;
+pub use identities::Identities;
+pub use metrics::Metrics;
