@@ -11,6 +11,10 @@ use proxy_admin::telemetry::{Filter, Format, Log, TelemetryError};
 use proxy_gateway::{AccessLog, Config, StateKeys, TlsFiles};
 use proxy_ledger::{StoreAddress, StoreConfig};
 
+mod identity;
+
+pub use identity::IdentityArgs;
+
 /// Default of the output tokens held for a request without a bound of its own: a long paragraph, more than
 /// most answers of a chat.
 pub const DEFAULT_OUTPUT_TOKENS: u64 = 512;
@@ -125,6 +129,9 @@ pub struct GatewayArgs {
     /// The store that counts for all replicas of this gateway
     #[command(flatten)]
     pub quota_store: QuotaStoreArgs,
+    /// Who the gateway is at its backends
+    #[command(flatten)]
+    pub identity: IdentityArgs,
 }
 
 /// The store that replicas share.
@@ -231,6 +238,7 @@ impl GatewayArgs {
                 prefix,
                 replica: replica.into(),
             }),
+            identity: self.identity.config(),
         }
     }
 }

@@ -44,6 +44,8 @@ pub struct Config {
     pub access_log: Option<AccessLog>,
     /// The store that replicas share; without one each counts for itself.
     pub store: Option<StoreConfig>,
+    /// Where the tokens for backends without keys come from.
+    pub identity: proxy_identity::Config,
 }
 
 /// The access log.

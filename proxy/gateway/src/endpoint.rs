@@ -14,8 +14,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use proxy_admin::clock;
 use proxy_api::Api;
 use proxy_core::names::{ObjectName, Usage};
-use proxy_core::table::{self, Backend, EndpointName};
+use proxy_core::table::{self, Backend, BackendAuth, EndpointName};
 use proxy_core::tokens::{Family, context_window, max_output_tokens};
+use proxy_identity::Identities;
 use tracing::{debug, error, warn};
 
 use crate::metrics::Metrics;
@@ -91,6 +92,7 @@ type Prepared = (Arc<Backend>, Option<Arc<Origin>>);
 #[derive(Debug)]
 pub(crate) struct Registry {
     apis: &'static [Api],
+    identities: Arc<Identities>,
     endpoints: HashMap<EndpointName, (Weak<Endpoint>, Weak<Place>), RandomState>,
     origins: HashMap<ObjectName, Prepared, RandomState>,
     peers: HashMap<PeerName, Weak<Peer>, RandomState>,
@@ -223,9 +225,10 @@ impl Place {
 
 impl Endpoints {
     /// None yet, for the rows of `apis`.
-    pub(crate) fn new(apis: &'static [Api]) -> Self {
+    pub(crate) fn new(apis: &'static [Api], identities: Arc<Identities>) -> Self {
         Self(Mutex::new(Registry {
             apis,
+            identities,
             endpoints: HashMap::default(),
             origins: HashMap::default(),
             peers: HashMap::default(),
@@ -292,7 +295,10 @@ impl Registry {
         for backend in backends {
             let entry = match self.origins.remove(&backend.name) {
                 Some(known) if Arc::ptr_eq(&known.0, backend) => known,
-                Some(_) | None => (Arc::clone(backend), self.origin(backend)),
+                before => {
+                    let before = before.and_then(|(_, origin)| origin);
+                    (Arc::clone(backend), self.origin(backend, before.as_deref()))
+                }
             };
             origins.insert(backend.name.clone(), entry);
         }
@@ -300,7 +306,14 @@ impl Registry {
         self.peers.retain(|_, known| known.strong_count() > 0);
     }
 
-    fn origin(&mut self, backend: &Backend) -> Option<Arc<Origin>> {
+    fn origin(&mut self, backend: &Backend, before: Option<&Origin>) -> Option<Arc<Origin>> {
+        let identity = match &backend.auth {
+            BackendAuth::Identity(identity) => {
+                let before = before.and_then(Origin::identity);
+                Some(self.identities.credential(identity, before))
+            }
+            BackendAuth::ApiKey(_) | BackendAuth::PassThrough | BackendAuth::None => None,
+        };
         let peers = &mut self.peers;
         let peer = |name: PeerName| match peers.get(&name).and_then(Weak::upgrade) {
             Some(known) => known,
@@ -310,7 +323,7 @@ impl Registry {
                 made
             }
         };
-        match Origin::of(backend, self.apis, peer) {
+        match Origin::of(backend, self.apis, identity.as_ref(), peer) {
             Ok(origin) => Some(Arc::new(origin)),
             Err(cause) => {
                 error!(backend = %backend.name, %cause, "a backend cannot be used");

@@ -18,6 +18,7 @@ use crate::exchange::Exchange;
 use crate::origin::Outgoing;
 use crate::slot::{Slot, Slots};
 use crate::state::Core;
+use crate::token;
 use crate::upstream::Patience;
 use crate::watch::{MAX_KEPT, Watch};
 
@@ -107,6 +108,7 @@ impl Background {
             destination,
             client: &HeaderMap::new(),
             shown: shown.as_ref(),
+            bearer: None,
             request_id,
             length: 0,
             body: &|| Some(Pieces::default()),
@@ -119,7 +121,7 @@ impl Background {
             until,
         };
         let fate = Mutex::default();
-        let answered = core.connections.send(origin, &outgoing, patience, &fate);
+        let answered = token::send(&core.connections, origin, outgoing, patience, &fate);
         let Ok(response) = answered.await else {
             return Asked::Failed;
         };

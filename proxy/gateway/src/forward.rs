@@ -29,6 +29,7 @@ use crate::relay::Payload;
 use crate::replay::Replay;
 use crate::retry::{cause_of, is_retried, retry_after_ms, throttled};
 use crate::state::Core;
+use crate::token;
 use crate::upstream::{AnswerBody, Failed, Failure, Patience};
 
 mod relayed;
@@ -143,6 +144,7 @@ impl Sending<'_> {
                         Failure::Unreachable | Failure::BrokeOff => retry.on_connect_failure,
                         Failure::Timeout => retry.on_timeout,
                         Failure::Stray => retry.on_server_error,
+                        Failure::NoToken | Failure::Refused => true,
                     };
                     if matches!(failure.how, Failure::BrokeOff | Failure::Timeout) {
                         exchange.unconfirmed();
@@ -178,11 +180,12 @@ impl Sending<'_> {
                     cause = failure.cause,
                     "a backend did not answer"
                 );
-                if failure.how == Failure::Stray {
+                if matches!(failure.how, Failure::Stray | Failure::Refused) {
                     // It was answered, so it counts as a request.
                     exchange.refused(clock::instant());
                 }
                 let message = match failure.how {
+                    Failure::NoToken | Failure::Refused => &*failure.cause,
                     Failure::Timeout => "the backend did not answer in time",
                     Failure::Unreachable => "the backend cannot be reached",
                     Failure::BrokeOff => "the backend broke off before it answered",
@@ -367,15 +370,14 @@ impl Sending<'_> {
                     destination,
                     client: self.client,
                     shown: self.shown.as_ref(),
+                    bearer: None,
                     request_id: &exchange.record.request_id,
                     length,
                     body: &spliced,
                 };
                 let patience = self.patience(&place.declared.backend, began);
                 let connections = &self.core.connections;
-                connections
-                    .send(origin, &outgoing, patience, &exchange.fate)
-                    .await
+                token::send(connections, origin, outgoing, patience, &exchange.fate).await
             }
             Err(error) => Err(Failed {
                 how: Failure::Unreachable,

@@ -46,6 +46,7 @@ mod surface;
 #[cfg(test)]
 mod test_support;
 mod tls;
+mod token;
 mod upload;
 mod upstream;
 mod usage_page;

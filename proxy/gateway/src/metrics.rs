@@ -93,6 +93,7 @@ pub struct Metrics {
     duration: Family<RuleLabels, Histogram, fn() -> Histogram>,
     first_byte: Family<RuleLabels, Histogram, fn() -> Histogram>,
     pub(crate) ledger: proxy_ledger::Metrics,
+    pub(crate) identity: proxy_identity::Metrics,
     /// Requests that are running.
     pub(crate) in_flight: Gauge,
     /// Open connections of clients.
@@ -127,6 +128,7 @@ impl Metrics {
             duration: Family::new_with_constructor(histogram),
             first_byte: Family::new_with_constructor(histogram),
             ledger: proxy_ledger::Metrics::register(registry),
+            identity: proxy_identity::Metrics::register(registry),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             faults: Faults::register(registry),
@@ -181,7 +183,7 @@ impl Metrics {
     fn register_upstream(&self, registry: &mut Registry) {
         registry.register(
             "upstream_responses",
-            "Tries sent to a deployment, by status, or by an upstream_ word of docs/errors.md without one",
+            "Tries sent to a deployment, by status, or by a word of docs/errors.md without one",
             self.upstream.clone(),
         );
         registry.register_with_unit(

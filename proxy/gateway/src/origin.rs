@@ -13,6 +13,7 @@ use http::{HeaderMap, Method, Request, Uri};
 use proxy_api::{Answer, Api, Call, Dialect, Named, Pieces, Upstream, is_dated};
 use proxy_core::names::Secret;
 use proxy_core::table::{Backend, BackendAuth, BackendKind, Certificates};
+use proxy_identity::Bearer;
 
 use crate::credential::{API_KEY, Shown, X_API_KEY};
 use crate::kept::ResourceId;
@@ -68,6 +69,8 @@ enum Credential {
     Header(HeaderName, HeaderValue),
     /// The caller's own.
     PassThrough,
+    /// A token that changes.
+    Identity(Arc<proxy_identity::Credential>),
 }
 
 /// The identity of a peer. Connections are shared between backends that are equal in all of it.
@@ -100,6 +103,9 @@ pub(crate) enum InvalidBackend {
     /// The API key has characters that no header can carry.
     #[error("the API key has characters that no header can carry")]
     Key,
+    /// Its identity was not looked up.
+    #[error("its identity was not looked up")]
+    Identity,
 }
 
 /// A request that leaves, besides what is the origin's own.
@@ -110,6 +116,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) client: &'a HeaderMap,
     /// The caller's credential, which some backends are shown.
     pub(crate) shown: Option<&'a Shown<'a>>,
+    /// The token, if the backend is shown one that changes.
+    pub(crate) bearer: Option<Arc<Bearer>>,
     pub(crate) request_id: &'a HeaderValue,
     /// The length of its body.
     pub(crate) length: usize,
@@ -145,10 +153,12 @@ impl Peer {
 // === impl Origin ===
 
 impl Origin {
-    /// Prepares a backend for the rows of `apis`. `peer` finds or makes the peer of a name.
+    /// Prepares a backend for the rows of `apis`, to be shown the token of `identity` if it is declared so.
+    /// `peer` finds or makes the peer of a name.
     pub(crate) fn of(
         backend: &Backend,
         apis: &[Api],
+        identity: Option<&Arc<proxy_identity::Credential>>,
         peer: impl FnOnce(PeerName) -> Arc<Peer>,
     ) -> Result<Self, InvalidBackend> {
         let parts = backend.endpoint.parse::<Uri>()?.into_parts();
@@ -180,8 +190,8 @@ impl Origin {
                 .map(|one| Arc::clone(&one.name))
                 .collect(),
             kind: backend.kind,
-            openai: Access::of(backend, &authority, Dialect::OpenAi)?,
-            anthropic: Access::of(backend, &authority, Dialect::Anthropic)?,
+            openai: Access::of(backend, &authority, Dialect::OpenAi, identity)?,
+            anthropic: Access::of(backend, &authority, Dialect::Anthropic, identity)?,
             api_version: backend.api_version.clone(),
             peer: peer(PeerName {
                 scheme,
@@ -206,6 +216,14 @@ impl Origin {
         self.api_version
             .as_deref()
             .filter(|pinned| is_dated(pinned))
+    }
+
+    /// What makes the tokens that it is shown.
+    pub(crate) fn identity(&self) -> Option<&proxy_identity::Credential> {
+        match &self.openai.credential {
+            Credential::Identity(credential) => Some(credential),
+            Credential::None | Credential::Header(..) | Credential::PassThrough => None,
+        }
     }
 
     const fn access(&self, dialect: Dialect) -> &Access {
@@ -290,6 +308,9 @@ impl Origin {
         head.extend_from_slice(outgoing.destination.path.as_str().as_bytes());
         let access = self.access(outgoing.destination.dialect);
         head.extend_from_slice(access.lines.expose().as_bytes());
+        if let Some(bearer) = &outgoing.bearer {
+            head.extend_from_slice(bearer.line());
+        }
         let mut put = |name: &HeaderName, value: &HeaderValue| {
             for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
                 head.extend_from_slice(part);
@@ -325,6 +346,11 @@ impl Origin {
             (_, Some((name, value))) => drop(headers.insert(name, value)),
             (Credential::Header(name, value), None) => {
                 headers.insert(name.clone(), value.clone());
+            }
+            (Credential::Identity(_), None) => {
+                if let Some(bearer) = &outgoing.bearer {
+                    headers.insert(AUTHORIZATION, bearer.value().clone());
+                }
             }
             (Credential::None | Credential::PassThrough, None) => {}
         }
@@ -403,10 +429,15 @@ impl Access {
         backend: &Backend,
         authority: &Authority,
         dialect: Dialect,
+        identity: Option<&Arc<proxy_identity::Credential>>,
     ) -> Result<Self, InvalidBackend> {
         let credential = match (&backend.auth, backend.kind, dialect) {
             (BackendAuth::PassThrough, ..) => Credential::PassThrough,
             (BackendAuth::None, ..) => Credential::None,
+            (BackendAuth::Identity(_), ..) => {
+                let credential = identity.ok_or(InvalidBackend::Identity)?;
+                Credential::Identity(Arc::clone(credential))
+            }
             (BackendAuth::ApiKey(key), BackendKind::Foundry, Dialect::OpenAi) => {
                 Credential::Header(API_KEY, sensitive(key.expose())?)
             }
@@ -451,7 +482,7 @@ fn lines(authority: &Authority, credential: &Credential) -> String {
             let value = value.to_str().unwrap_or_default();
             format!("{lines}{name}: {value}\r\n")
         }
-        Credential::None | Credential::PassThrough => lines,
+        Credential::None | Credential::PassThrough | Credential::Identity(_) => lines,
     }
 }
 

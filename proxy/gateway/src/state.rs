@@ -10,6 +10,7 @@ use proxy_admin::clock;
 use proxy_admin::connection::Lingers;
 use proxy_admin::memory::Room;
 use proxy_core::table::Table;
+use proxy_identity::Identities;
 use proxy_ledger::{Agent, Ledger};
 
 use crate::access::Lines;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) scans: Scans,
     /// The turn of connections that are closed behind a refusal.
     pub(crate) lingers: Lingers,
+    /// The gateway's own tokens.
+    pub(crate) identities: Arc<Identities>,
     sizes: Sizes,
     endpoints: Endpoints,
     live: ArcSwapOption<Live>,
@@ -70,6 +73,8 @@ impl Shared {
             }
             None => (Arc::new(Ledger::new(&metrics.ledger)), None),
         };
+        let identities = Identities::new(config.identity.clone(), metrics.identity.clone());
+        let identities = Arc::new(identities);
         Self {
             metrics,
             memory: Memory::new(config.memory_budget),
@@ -79,7 +84,8 @@ impl Shared {
             scans: Scans::new(config.threads),
             lingers: Lingers::default(),
             sizes: Sizes::default(),
-            endpoints: Endpoints::new(config.apis),
+            endpoints: Endpoints::new(config.apis, Arc::clone(&identities)),
+            identities,
             live: ArcSwapOption::empty(),
             published: Mutex::new(Published {
                 table: None,

@@ -39,8 +39,15 @@ pub(crate) fn gateway(registry: &mut Registry) -> Gateway {
         state_keys: crate::kept::StateKeys::of_this_process(),
         access_log: None,
         store: None,
+        identity: no_identity(),
     };
     Gateway::new(config, Metrics::register(registry))
+}
+
+/// Where no token comes from.
+pub(crate) fn no_identity() -> proxy_identity::Config {
+    let nowhere = || "http://127.0.0.1:1".parse().expect("an address");
+    proxy_identity::Config::new(nowhere(), nowhere())
 }
 
 /// One route that passes credentials through, and one quota with these limits.

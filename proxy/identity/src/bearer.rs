@@ -17,10 +17,14 @@ pub struct Bearer {
 /// The token has characters that no header can carry.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the token has characters that no header can carry")]
-pub(crate) struct InvalidToken;
+pub struct InvalidToken;
 
 impl Bearer {
-    pub(crate) fn new(token: &Secret, ends: Instant) -> Result<Self, InvalidToken> {
+    /// Prepares a token that is shown until `ends`.
+    ///
+    /// # Errors
+    /// No header can carry it.
+    pub fn new(token: &Secret, ends: Instant) -> Result<Self, InvalidToken> {
         let text = format!("Bearer {}", token.expose());
         let mut value = HeaderValue::from_str(&text).map_err(|_error| InvalidToken)?;
         value.set_sensitive(true);

@@ -22,6 +22,25 @@ pub struct Config {
     pub imds: Address,
 }
 
+/// Entra's host in the public cloud.
+pub const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
+/// The metadata service of a virtual machine.
+pub const IMDS: &str = "http://169.254.169.254";
+
+impl Config {
+    /// Without anything that only some environments have.
+    #[must_use]
+    pub fn new(authority: Address, imds: Address) -> Self {
+        Self {
+            authority,
+            workload: Workload::default(),
+            token_proxy: None,
+            app_service: None,
+            imds,
+        }
+    }
+}
+
 /// The defaults of a workload identity.
 #[derive(Clone, Debug, Default)]
 pub struct Workload {

@@ -22,8 +22,8 @@ mod provider;
 mod schedule;
 
 pub use address::{Address, InvalidAddress};
-pub use bearer::Bearer;
-pub use config::{AppService, Config, Roots, TokenProxy, Workload};
+pub use bearer::{Bearer, InvalidToken};
+pub use config::{AppService, Config, IMDS, PUBLIC_AUTHORITY, Roots, TokenProxy, Workload};
 pub use credential::Credential;
 pub use failure::NoToken;
 pub use identities::Identities;

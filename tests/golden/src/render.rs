@@ -10,7 +10,7 @@ use proxy_core::quota::{Limit, Window};
 use proxy_core::route::Match;
 use proxy_core::table::{
     Authentication, Backend, BackendAuth, Contents, Cors, Deployment, OutputTokens, Override,
-    Quota, Retry, Route, Rule, Scope, Target,
+    Principal, Quota, Retry, Route, Rule, Scope, Target,
 };
 use proxy_core::tokens::{LongContext, Price, Rates};
 
@@ -114,9 +114,14 @@ fn backend(out: &mut String, backend: &Backend) {
         format_args!("{kind:?} at {endpoint}, api version {api_version:?}"),
     );
     let auth = match auth {
-        BackendAuth::ApiKey(_) => "API key",
-        BackendAuth::PassThrough => "pass through",
-        BackendAuth::None => "none",
+        BackendAuth::ApiKey(_) => "API key".to_owned(),
+        BackendAuth::PassThrough => "pass through".to_owned(),
+        BackendAuth::None => "none".to_owned(),
+        BackendAuth::Identity(identity) => match &identity.principal {
+            Principal::Workload { tenant_id, .. } => format!("{identity}, tenant {tenant_id:?}"),
+            Principal::Managed { .. } => identity.to_string(),
+            Principal::Application { tenant_id, .. } => format!("{identity}, tenant {tenant_id}"),
+        },
     };
     line(out, 1, format_args!("auth: {auth}"));
     if ca.is_some() || server_name.is_some() {

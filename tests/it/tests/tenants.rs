@@ -144,6 +144,10 @@ impl Shared {
             state_keys: proxy_gateway::StateKeys::of_this_process(),
             access_log: None,
             store: None,
+            identity: proxy_identity::Config::new(
+                "http://127.0.0.1:1".parse()?,
+                "http://127.0.0.1:1".parse()?,
+            ),
         };
         let gateway = Gateway::new(config, Metrics::register(&mut registry));
         gateway.publish(Arc::new(Table::new(contents)));

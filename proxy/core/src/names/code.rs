@@ -64,13 +64,15 @@ pub enum Code {
     UpstreamFailed,
     /// The backend did not answer in time.
     UpstreamTimeout,
+    /// The gateway has no token for the backend, or the backend refuses it.
+    BackendCredentialRefused,
     /// A defect of the gateway.
     Internal,
 }
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::InvalidRequest,
         Self::UnsupportedApiVersion,
         Self::UnknownPath,
@@ -101,6 +103,7 @@ impl Code {
         Self::UpstreamUnreachable,
         Self::UpstreamFailed,
         Self::UpstreamTimeout,
+        Self::BackendCredentialRefused,
         Self::Internal,
     ];
 
@@ -138,6 +141,7 @@ impl Code {
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamFailed => "upstream_failed",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::BackendCredentialRefused => "backend_credential_refused",
             Self::Internal => "internal",
         }
     }
@@ -167,7 +171,9 @@ impl Code {
             | Self::ConcurrencyExceeded
             | Self::BackendThrottled => 429,
             Self::Internal => 500,
-            Self::UpstreamUnreachable | Self::UpstreamFailed => 502,
+            Self::UpstreamUnreachable | Self::UpstreamFailed | Self::BackendCredentialRefused => {
+                502
+            }
             Self::RouteRejected | Self::NoBackend | Self::NotReady | Self::Overloaded => 503,
             Self::UpstreamTimeout => 504,
         }
@@ -253,6 +259,10 @@ impl Code {
             }
             Self::UpstreamTimeout => {
                 "The backend did not answer within the route's or backend's timeouts."
+            }
+            Self::BackendCredentialRefused => {
+                "The gateway has no token of Entra for the backend, or the backend refuses the token. The message has \
+                 Entra's number; a warning in the log has the cause and what to do."
             }
             Self::Internal => "A defect of the gateway. Please report it with the request id.",
         }

@@ -10,6 +10,8 @@ use crate::quota::{Limit, LimitName, Mode, OnStoreLoss, Per, WarnAt};
 use crate::route::{HostPattern, Match};
 use crate::tokens::Price;
 
+use super::identity::Identity;
+
 /// Everything declared, in the compiled form. Each list is sorted by name and free of duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
@@ -37,6 +39,8 @@ pub enum BackendKind {
 pub enum BackendAuth {
     /// Header `api-key` (Foundry) or a bearer token (`OpenAI`-compatible).
     ApiKey(Secret),
+    /// A bearer token that Entra makes for an identity of the gateway.
+    Identity(Identity),
     /// The client's own credential goes upstream.
     PassThrough,
     /// No credential.

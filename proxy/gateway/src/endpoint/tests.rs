@@ -9,8 +9,11 @@ use proxy_core::quota::Unit;
 use proxy_core::table::{Backend, BackendAuth, Contents, Quota, Route, Table};
 use proxy_core::test_util::{backend, deployment, limit, object, quota, route, rule, target};
 
+use proxy_identity::Identities;
+
 use super::{Endpoint, Endpoints, Placed};
 use crate::metrics::Metrics;
+use crate::test_support::no_identity;
 use crate::upstream::{Failed, Failure};
 use proxy_admin::clock;
 
@@ -23,10 +26,12 @@ struct Process {
 
 impl Process {
     fn new() -> Self {
+        let metrics = Metrics::register(&mut Registry::default());
+        let identities = Identities::new(no_identity(), metrics.identity.clone());
         Self {
-            endpoints: Endpoints::new(proxy_api::ROWS),
+            endpoints: Endpoints::new(proxy_api::ROWS, Arc::new(identities)),
             found: Mutex::default(),
-            metrics: Metrics::register(&mut Registry::default()),
+            metrics,
         }
     }
 

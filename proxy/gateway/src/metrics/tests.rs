@@ -1,13 +1,16 @@
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use expect_test::expect_file;
 use prometheus_client::registry::Registry;
+use proxy_admin::{clock, shutdown, task};
 use proxy_core::names::Code;
 use proxy_core::quota::{Mode, Unit, WarnAt};
-use proxy_core::table::Table;
+use proxy_core::table::{Identity, Principal, Table};
 use proxy_core::test_util::limit;
 use proxy_ledger::{Agent, StoreConfig};
+use tokio::runtime::Builder;
 
 use crate::test_support::{contents, gateway};
 
@@ -36,6 +39,20 @@ fn touched() -> String {
     let _load = metrics.load("ns/b", "d");
     let _failures = metrics.failures("ns/b", "d");
     let _tokens = metrics.rule_named("ns/r", "rule").tokens("c");
+    let identity = Identity {
+        principal: Principal::Managed { client_id: None },
+        scope: "https://ai.azure.com/.default".into(),
+    };
+    let identities = &gateway.shared().identities;
+    let credential = identities.credential(&identity, None);
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let (_trigger, shutdown) = shutdown::channel();
+        let running = task::spawn("identities", Arc::clone(identities).run(shutdown));
+        let until = clock::instant() + Duration::from_secs(10);
+        credential.ready(until).await.expect_err("no endpoint");
+        running.abort();
+    });
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
     text

@@ -1,14 +1,18 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method};
+use prometheus_client::registry::Registry;
+use proxy_admin::clock;
 use proxy_api::{Answer, Call, Dialect, ROWS};
 use proxy_core::names::{Operation, Secret};
-use proxy_core::table::{Backend, BackendAuth, BackendKind};
+use proxy_core::table::{Backend, BackendAuth, BackendKind, Identity, Principal};
 use proxy_core::test_util;
+use proxy_identity::{Bearer, Identities};
 
-use super::{Destination, Origin, Outgoing, Peer};
+use super::{Destination, InvalidBackend, Origin, Outgoing, Peer};
 use crate::credential;
 use crate::fields::Fields;
+use crate::test_support::no_identity;
 
 fn chat() -> &'static Call {
     let Answer::Backend(call) = &ROWS[0].answer else {
@@ -32,7 +36,7 @@ fn backend(kind: BackendKind, endpoint: &str, version: Option<&str>, auth: Backe
         auth,
         ..test_util::backend("b")
     };
-    Origin::of(&backend, ROWS, |name| Arc::new(Peer::new(name))).expect("a good backend")
+    Origin::of(&backend, ROWS, None, |name| Arc::new(Peer::new(name))).expect("a good backend")
 }
 
 fn foundry(version: Option<&str>) -> Origin {
@@ -110,6 +114,7 @@ fn sent(origin: &Origin, client: &HeaderMap) -> HeaderMap {
         destination,
         client,
         shown: shown.first(),
+        bearer: None,
         request_id: &id,
         length: 4,
         body: &|| None,
@@ -181,7 +186,7 @@ fn a_second_deployment_is_one_of_the_backends() {
         deployments: vec![test_util::deployment("pictures", "gpt-image-2")],
         ..test_util::backend("b")
     };
-    let origin = Origin::of(&declared, ROWS, |name| Arc::new(Peer::new(name)));
+    let origin = Origin::of(&declared, ROWS, None, |name| Arc::new(Peer::new(name)));
     let origin = origin.expect("a good backend");
     for (name, goes) in [("pictures", true), ("dear", false)] {
         let mut client = HeaderMap::new();
@@ -330,6 +335,7 @@ fn each_dialect_has_its_own_header_for_the_key() {
             destination: destination.expect("a path"),
             client: &HeaderMap::new(),
             shown: None,
+            bearer: None,
             request_id: &HeaderValue::from_static("id"),
             length: 2,
             body: &|| None,
@@ -354,4 +360,50 @@ fn each_dialect_has_its_own_header_for_the_key() {
     let other = BackendKind::OpenAiCompatible;
     let bearer = "authorization: Bearer s3cret";
     assert_eq!(line(other, Operation::Messages), bearer);
+}
+
+#[test]
+fn a_token_is_shown_on_both_protocols_and_never_by_debug() {
+    let identity = Identity {
+        principal: Principal::Managed { client_id: None },
+        scope: "https://ai.azure.com/.default".into(),
+    };
+    let metrics = proxy_identity::Metrics::register(&mut Registry::default());
+    let identities = Identities::new(no_identity(), metrics);
+    let credential = identities.credential(&identity, None);
+    let declared = Backend {
+        auth: BackendAuth::Identity(identity),
+        endpoint: "https://f.example".into(),
+        ..test_util::backend("b")
+    };
+    let without = Origin::of(&declared, ROWS, None, |name| Arc::new(Peer::new(name)));
+    assert!(matches!(without, Err(InvalidBackend::Identity)));
+    let peer = |name| Arc::new(Peer::new(name));
+    let origin = Origin::of(&declared, ROWS, Some(&credential), peer).expect("a good backend");
+    let token = Secret::new("eyJ.s3cret");
+    let bearer = Bearer::new(&token, clock::instant()).expect("text");
+    for operation in [Operation::ChatCompletions, Operation::Messages] {
+        let destination = origin.destination(call(operation), "d", None, None);
+        let outgoing = Outgoing {
+            method: &Method::POST,
+            destination: destination.expect("a path"),
+            client: &HeaderMap::new(),
+            shown: None,
+            bearer: Some(Arc::new(bearer.clone())),
+            request_id: &HeaderValue::from_static("id"),
+            length: 2,
+            body: &|| None,
+        };
+        let request = origin.request(&outgoing, ());
+        let value = &request.headers()["authorization"];
+        assert_eq!(value, "Bearer eyJ.s3cret");
+        assert!(value.is_sensitive());
+        let mut head = Vec::new();
+        origin.write_head(&outgoing, &mut head);
+        let head = String::from_utf8(head).expect("only text was given");
+        let lines = head.matches("authorization: Bearer eyJ.s3cret\r\n");
+        assert_eq!(lines.count(), 1, "{head}");
+        assert!(!head.contains("api-key"), "{head}");
+    }
+    assert!(!format!("{origin:?}{bearer:?}").contains("s3cret"));
 }

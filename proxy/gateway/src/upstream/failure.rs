@@ -3,6 +3,7 @@
 use http::StatusCode;
 use proxy_api::http1::Malformed;
 use proxy_core::names::Code;
+use proxy_identity::NoToken;
 
 /// Why a try has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,10 @@ pub(crate) enum Failure {
     Timeout,
     /// An answer with a status that is not for clients: a redirect would take their keys elsewhere.
     Stray,
+    /// Nothing was sent, for the gateway has no token for the backend.
+    NoToken,
+    /// The backend refused the gateway's token.
+    Refused,
 }
 
 /// A try without an answer.
@@ -47,6 +52,7 @@ impl Failure {
             Self::Unreachable => Code::UpstreamUnreachable,
             Self::BrokeOff | Self::Stray => Code::UpstreamFailed,
             Self::Timeout => Code::UpstreamTimeout,
+            Self::NoToken | Self::Refused => Code::BackendCredentialRefused,
         }
     }
 }
@@ -77,6 +83,24 @@ impl Failed {
         Self {
             how: Failure::Stray,
             cause: format!("the backend answered with status {}", status.as_str()),
+        }
+    }
+
+    /// The identity of the backend has no token.
+    pub(crate) fn no_token(why: &NoToken) -> Self {
+        Self {
+            how: Failure::NoToken,
+            cause: format!("the gateway has no token for the backend: {}", why.word()),
+        }
+    }
+
+    /// The backend refused the gateway's token, and another one too, or there is none. `word` is the
+    /// backend's own for it.
+    pub(crate) fn refused(word: Option<&str>) -> Self {
+        let word = word.map_or_else(String::new, |word| format!(": {word}"));
+        Self {
+            how: Failure::Refused,
+            cause: format!("the backend refuses the gateway's token{word}"),
         }
     }
 

@@ -32,7 +32,7 @@ impl Scene {
             endpoint: format!("http://{address}").into(),
             ..test_util::backend("b")
         };
-        let origin = Origin::of(&backend, ROWS, |name| Arc::new(Peer::new(name)));
+        let origin = Origin::of(&backend, ROWS, None, |name| Arc::new(Peer::new(name)));
         Self {
             listener,
             origin: origin.expect("a good backend"),
@@ -59,6 +59,7 @@ impl Scene {
                 .expect("a path"),
             client: &client,
             shown: None,
+            bearer: None,
             request_id: &HeaderValue::from_static("id"),
             length: 2,
             body: &|| Some(Bytes::from_static(b"{}").into()),

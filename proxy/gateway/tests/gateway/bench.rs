@@ -91,6 +91,12 @@ pub(crate) fn minute(unit: Unit, amount: u64) -> Limit {
     limit("minute", unit, amount)
 }
 
+/// Where no token comes from.
+pub(crate) fn no_identity() -> proxy_identity::Config {
+    let nowhere = || "http://127.0.0.1:1".parse().expect("an address");
+    proxy_identity::Config::new(nowhere(), nowhere())
+}
+
 impl Bench {
     pub(crate) fn start(backends: usize, limits: Vec<Limit>) -> Result<Self> {
         Self::with(backends, limits, &tests_foundry::Config::default())
@@ -147,15 +153,11 @@ impl Bench {
     }
 
     /// With this table, and what a test sets.
-    pub(crate) fn adapted(
+    pub(crate) fn serve(
         sims: Vec<Sim>,
         contents: Contents,
         adapt: impl FnOnce(&mut Config),
     ) -> Result<Self> {
-        Self::serve(sims, contents, adapt)
-    }
-
-    fn serve(sims: Vec<Sim>, contents: Contents, adapt: impl FnOnce(&mut Config)) -> Result<Self> {
         let mut registry = Registry::default();
         let mut config = Config {
             listen: "127.0.0.1:0".parse()?,
@@ -173,6 +175,7 @@ impl Bench {
             state_keys: proxy_gateway::StateKeys::of_this_process(),
             access_log: None,
             store: None,
+            identity: no_identity(),
         };
         adapt(&mut config);
         let gateway = Gateway::new(config, Metrics::register(&mut registry));

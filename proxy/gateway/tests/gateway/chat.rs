@@ -504,6 +504,7 @@ async fn without_a_table_it_is_not_ready() -> Result<()> {
         state_keys: proxy_gateway::StateKeys::of_this_process(),
         access_log: None,
         store: None,
+        identity: crate::bench::no_identity(),
     };
     let gateway = Gateway::new(config, Metrics::register(&mut registry));
     let (trigger, shutdown) = shutdown::channel();

@@ -47,7 +47,7 @@ fn contents(sims: &[Sim]) -> Contents {
 /// A replica in front of these resources; all of them have one key of the tags.
 fn replica(sims: &[Sim]) -> Result<Bench> {
     let keys = StateKeys::read(KEYS)?;
-    Bench::adapted(Vec::new(), contents(sims), |config| {
+    Bench::serve(Vec::new(), contents(sims), |config| {
         config.state_keys = keys;
     })
 }

@@ -19,5 +19,6 @@ mod rows;
 mod settlement;
 mod strangers;
 mod surface;
+mod tokens;
 mod truth;
 mod wire;

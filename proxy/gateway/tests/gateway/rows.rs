@@ -164,6 +164,7 @@ impl Running {
             state_keys: proxy_gateway::StateKeys::of_this_process(),
             access_log: None,
             store: None,
+            identity: crate::bench::no_identity(),
         };
         let gateway = Gateway::new(config, Metrics::register(&mut registry));
         let mut route = route("r", vec![rule("rule", vec![target("b")])]);

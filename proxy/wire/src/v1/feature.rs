@@ -9,7 +9,7 @@ use std::fmt;
 use proxy_core::auth::Key;
 use proxy_core::names::Operation;
 use proxy_core::quota::Per;
-use proxy_core::table::{Backend, OutputTokens, Quota, Route};
+use proxy_core::table::{Backend, BackendAuth, OutputTokens, Quota, Route};
 use serde::{Deserialize, Serialize};
 
 /// A declared object, to judge which features it needs.
@@ -91,6 +91,16 @@ const SMALLER_OVERRIDES: Feature = Feature {
     },
 };
 
+/// Identities at Entra, which an older proxy cannot read.
+const IDENTITIES: Feature = Feature {
+    name: "identities",
+    needed_by: |declared| {
+        matches!(declared, Declared::Backend(backend) if {
+            matches!(backend.auth, BackendAuth::Identity(_))
+        })
+    },
+};
+
 /// An entry that a proxy cannot enforce as declared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unsupported {
@@ -132,6 +142,7 @@ impl Features {
         MODERATIONS,
         PER_NAMESPACE,
         SMALLER_OVERRIDES,
+        IDENTITIES,
     ]);
 
     /// The names of the features that an object uses.

@@ -7,7 +7,7 @@ use http::HeaderName;
 use proxy_core::auth::{self, KeyDigest};
 use proxy_core::names::{self, ConsumerName, ModelPattern, ObjectName, Operation};
 use proxy_core::route::{self, HostPattern};
-use proxy_core::table::{self, BackendAuth, BackendKind, StreamUsage};
+use proxy_core::table::{self, BackendAuth, BackendKind, Identity, Principal, StreamUsage};
 use serde::{Deserialize, Serialize};
 
 use super::fields::{Certificates, Credential, Millis, Text, texts, values};
@@ -42,6 +42,30 @@ enum Auth {
     },
     PassThrough,
     None,
+    /// The federated identity of the proxy's ServiceAccount.
+    #[serde(rename_all = "camelCase")]
+    WorkloadIdentity {
+        scope: Arc<str>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client_id: Option<Arc<str>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant_id: Option<Arc<str>>,
+    },
+    /// An identity of the machine.
+    #[serde(rename_all = "camelCase")]
+    ManagedIdentity {
+        scope: Arc<str>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client_id: Option<Arc<str>>,
+    },
+    /// An application with a secret.
+    #[serde(rename_all = "camelCase")]
+    ClientSecret {
+        scope: Arc<str>,
+        tenant_id: Arc<str>,
+        client_id: Arc<str>,
+        secret: Credential,
+    },
     /// The credential was left out of this copy.
     Withheld,
 }
@@ -180,13 +204,7 @@ impl From<&table::Backend> for Backend {
             kind: Text(backend.kind),
             endpoint: Arc::clone(&backend.endpoint),
             api_version: backend.api_version.clone(),
-            auth: match &backend.auth {
-                BackendAuth::ApiKey(key) => Auth::ApiKey {
-                    key: Credential(key.clone()),
-                },
-                BackendAuth::PassThrough => Auth::PassThrough,
-                BackendAuth::None => Auth::None,
-            },
+            auth: Auth::from(&backend.auth),
             deployments: backend.deployments.iter().map(Deployment::from).collect(),
             ca_pem: backend.ca.clone().map(Certificates),
             server_name: backend.server_name.clone(),
@@ -200,14 +218,7 @@ impl From<&table::Backend> for Backend {
 impl Backend {
     /// `None` if its credential was withheld: it is unusable.
     pub(super) fn into_core(self, name: ObjectName) -> Option<table::Backend> {
-        let auth = match self.auth {
-            Auth::ApiKey {
-                key: Credential(key),
-            } => BackendAuth::ApiKey(key),
-            Auth::PassThrough => BackendAuth::PassThrough,
-            Auth::None => BackendAuth::None,
-            Auth::Withheld => return None,
-        };
+        let auth = self.auth.into_core()?;
         let deployments = self.deployments.into_iter();
         Some(table::Backend {
             name,
@@ -227,11 +238,92 @@ impl Backend {
     /// The same without its credential.
     pub(super) fn withheld(self) -> Self {
         let auth = match self.auth {
-            Auth::ApiKey { .. } | Auth::Withheld => Auth::Withheld,
-            Auth::PassThrough => Auth::PassThrough,
-            Auth::None => Auth::None,
+            Auth::ApiKey { .. } | Auth::ClientSecret { .. } | Auth::Withheld => Auth::Withheld,
+            // Names, which open nothing.
+            auth @ (Auth::PassThrough
+            | Auth::None
+            | Auth::WorkloadIdentity { .. }
+            | Auth::ManagedIdentity { .. }) => auth,
         };
         Self { auth, ..self }
+    }
+}
+
+// === impl Auth ===
+
+impl From<&BackendAuth> for Auth {
+    fn from(auth: &BackendAuth) -> Self {
+        match auth {
+            BackendAuth::ApiKey(key) => Self::ApiKey {
+                key: Credential(key.clone()),
+            },
+            BackendAuth::PassThrough => Self::PassThrough,
+            BackendAuth::None => Self::None,
+            BackendAuth::Identity(identity) => {
+                let scope = Arc::clone(&identity.scope);
+                match identity.principal.clone() {
+                    Principal::Workload {
+                        client_id,
+                        tenant_id,
+                    } => Self::WorkloadIdentity {
+                        scope,
+                        client_id,
+                        tenant_id,
+                    },
+                    Principal::Managed { client_id } => Self::ManagedIdentity { scope, client_id },
+                    Principal::Application {
+                        tenant_id,
+                        client_id,
+                        secret,
+                    } => Self::ClientSecret {
+                        scope,
+                        tenant_id,
+                        client_id,
+                        secret: Credential(secret),
+                    },
+                }
+            }
+        }
+    }
+}
+
+impl Auth {
+    /// `None` if it was withheld.
+    fn into_core(self) -> Option<BackendAuth> {
+        let (principal, scope) = match self {
+            Self::ApiKey {
+                key: Credential(key),
+            } => return Some(BackendAuth::ApiKey(key)),
+            Self::PassThrough => return Some(BackendAuth::PassThrough),
+            Self::None => return Some(BackendAuth::None),
+            Self::Withheld => return None,
+            Self::WorkloadIdentity {
+                scope,
+                client_id,
+                tenant_id,
+            } => {
+                let principal = Principal::Workload {
+                    client_id,
+                    tenant_id,
+                };
+                (principal, scope)
+            }
+            Self::ManagedIdentity { scope, client_id } => (Principal::Managed { client_id }, scope),
+            Self::ClientSecret {
+                scope,
+                tenant_id,
+                client_id,
+                secret: Credential(secret),
+            } => {
+                let principal = Principal::Application {
+                    tenant_id,
+                    client_id,
+                    secret,
+                };
+                (principal, scope)
+            }
+        };
+        Some(BackendAuth::Identity(Identity { principal, scope }))
     }
 }
 

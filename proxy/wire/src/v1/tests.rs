@@ -14,8 +14,9 @@ use proxy_core::names::{ConsumerMatch, ConsumerName, ModelPattern, ObjectName, O
 use proxy_core::quota::{Limit, Mode, OnStoreLoss, Per, Period, TimeZone, Unit, WarnAt, Window};
 use proxy_core::route::{HostPattern, Match};
 use proxy_core::table::{
-    Authentication, Backend, BackendAuth, BackendKind, Contents, Cors, Deployment, OutputTokens,
-    Override, Quota, Retry, Route, Rule, Scope, StreamUsage, Table, Target,
+    Authentication, Backend, BackendAuth, BackendKind, Contents, Cors, Deployment, Identity,
+    OutputTokens, Override, Principal, Quota, Retry, Route, Rule, Scope, StreamUsage, Table,
+    Target,
 };
 use proxy_core::tokens::{LongContext, Price, Rates};
 
@@ -377,6 +378,29 @@ fn any_auth() -> impl Strategy<Value = BackendAuth> {
         "\\PC{0,12}".prop_map(|key| BackendAuth::ApiKey(Secret::new(key))),
         Just(BackendAuth::PassThrough),
         Just(BackendAuth::None),
+        (any_principal(), "\\PC{0,12}").prop_map(|(principal, scope)| {
+            let scope = scope.into();
+            BackendAuth::Identity(Identity { principal, scope })
+        }),
+    ]
+}
+
+fn any_principal() -> impl Strategy<Value = Principal> {
+    let word = || "\\PC{0,6}".prop_map(Arc::<str>::from);
+    let some = || prop::option::of("\\PC{1,6}".prop_map(Arc::<str>::from));
+    prop_oneof![
+        (some(), some()).prop_map(|(client_id, tenant_id)| Principal::Workload {
+            client_id,
+            tenant_id
+        }),
+        some().prop_map(|client_id| Principal::Managed { client_id }),
+        (word(), word(), "\\PC{0,12}").prop_map(|(tenant_id, client_id, secret)| {
+            Principal::Application {
+                tenant_id,
+                client_id,
+                secret: Secret::new(secret),
+            }
+        }),
     ]
 }
 

@@ -269,6 +269,62 @@ fn the_form_of_what_is_new_in_a_quota_is_fixed() {
 }
 
 #[test]
+fn the_form_of_identities_is_fixed_and_names_outlive_a_restart() {
+    let principals = [
+        Principal::Workload {
+            client_id: Some("c".into()),
+            tenant_id: None,
+        },
+        Principal::Managed { client_id: None },
+        Principal::Application {
+            tenant_id: "t".into(),
+            client_id: "c".into(),
+            secret: Secret::new("s3cr3t"),
+        },
+    ];
+    let backends = ["a/0", "a/1", "a/2"].into_iter().zip(principals);
+    let backends = backends.map(|(name, principal)| {
+        let scope = "https://ai.azure.com/.default".into();
+        let auth = BackendAuth::Identity(Identity { principal, scope });
+        Arc::new(backend(name, auth))
+    });
+    let declared = Contents {
+        backends: backends.collect(),
+        ..Contents::default()
+    };
+    let written = encode(&declared);
+    let scope = "https://ai.azure.com/.default";
+    for (key, expect) in [
+        (
+            "backend/a/0",
+            serde_json::json!({"type": "WorkloadIdentity", "scope": scope, "clientId": "c"}),
+        ),
+        (
+            "backend/a/1",
+            serde_json::json!({"type": "ManagedIdentity", "scope": scope}),
+        ),
+        (
+            "backend/a/2",
+            serde_json::json!({"type": "ClientSecret", "scope": scope, "tenantId": "t",
+                "clientId": "c", "secret": "s3cr3t"}),
+        ),
+    ] {
+        let entry = written.entry(key).unwrap();
+        let entry: serde_json::Value = serde_json::from_str(entry.json()).unwrap();
+        assert_eq!(entry["auth"], expect);
+        assert_eq!(entry["needs"], serde_json::json!(["identities"]));
+    }
+    assert_eq!(decode(&written).unwrap(), declared);
+    // An older proxy calls none of them.
+    let old = as_proxy(&written, Features(&[]));
+    assert!(old.contents.backends.is_empty());
+    assert_eq!(old.unsupported.len(), 3);
+    // On disk only the secret is left out.
+    let kept = decode(&without_credentials(&written)).unwrap();
+    assert_eq!(kept.backends, declared.backends[..2]);
+}
+
+#[test]
 fn an_unknown_price_stays_unknown_and_one_of_0_stays_0() {
     let mut contents = contents();
     let backend = Arc::make_mut(&mut contents.backends[0]);

@@ -1,0 +1,134 @@
+//! Flags of the gateway's identities. Their variables are those that Azure sets: the workload identity
+//! webhook, AKS identity bindings, App Service.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use proxy_core::names::Secret;
+use proxy_identity::{
+    Address, AppService, Config, IMDS, InvalidAddress, PUBLIC_AUTHORITY, Roots, TokenProxy,
+    Workload,
+};
+
+/// Who the gateway is at Microsoft Entra, for backends without keys.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Backend identity")]
+pub struct IdentityArgs {
+    /// Microsoft Entra's host: another one in a sovereign cloud
+    #[arg(
+        long,
+        env = "AZURE_AUTHORITY_HOST",
+        value_name = "URL",
+        default_value = PUBLIC_AUTHORITY
+    )]
+    pub entra_authority: Address,
+    /// Tenant of backends with WorkloadIdentity that name none
+    #[arg(long, env = "AZURE_TENANT_ID", value_name = "ID")]
+    pub identity_tenant: Option<String>,
+    /// Client id of backends with WorkloadIdentity that name none
+    #[arg(long, env = "AZURE_CLIENT_ID", value_name = "ID")]
+    pub identity_client: Option<String>,
+    /// File with the ServiceAccount token that Entra trades in for WorkloadIdentity; read again for every
+    /// token
+    #[arg(long, env = "AZURE_FEDERATED_TOKEN_FILE", value_name = "FILE")]
+    pub identity_token_file: Option<PathBuf>,
+    /// Proxy in the cluster that takes Entra's place for WorkloadIdentity: AKS identity bindings
+    #[arg(long, env = "AZURE_KUBERNETES_TOKEN_PROXY", value_name = "URL")]
+    pub identity_token_proxy: Option<Address>,
+    /// Name in that proxy's certificate, if it is not its host
+    #[arg(
+        long,
+        env = "AZURE_KUBERNETES_SNI_NAME",
+        value_name = "NAME",
+        requires = "identity_token_proxy"
+    )]
+    pub identity_token_proxy_name: Option<String>,
+    /// PEM file with the CA of that proxy's certificate; read again for every token
+    #[arg(
+        long,
+        env = "AZURE_KUBERNETES_CA_FILE",
+        value_name = "FILE",
+        requires = "identity_token_proxy"
+    )]
+    pub identity_token_proxy_ca: Option<PathBuf>,
+    /// The CA itself, in PEM
+    #[arg(
+        long,
+        env = "AZURE_KUBERNETES_CA_DATA",
+        value_name = "PEM",
+        requires = "identity_token_proxy",
+        conflicts_with = "identity_token_proxy_ca"
+    )]
+    pub identity_token_proxy_ca_data: Option<String>,
+    /// Metadata service of the machine, for ManagedIdentity
+    #[arg(
+        long,
+        env = "AZURE_POD_IDENTITY_AUTHORITY_HOST",
+        value_name = "URL",
+        default_value = IMDS,
+        value_parser = on_machine
+    )]
+    pub metadata_service: Address,
+    /// Endpoint that takes its place in an App Service or a container app
+    #[arg(
+        long,
+        env = "IDENTITY_ENDPOINT",
+        value_name = "URL",
+        value_parser = on_machine
+    )]
+    pub identity_endpoint: Option<Address>,
+    /// What that endpoint wants to be shown; without it the metadata service is asked
+    #[arg(
+        long,
+        env = "IDENTITY_HEADER",
+        value_name = "TEXT",
+        hide_env_values = true
+    )]
+    pub identity_header: Option<String>,
+}
+
+fn on_machine(text: &str) -> Result<Address, InvalidAddress> {
+    Address::on_machine(text)
+}
+
+impl IdentityArgs {
+    /// Where the tokens for backends without keys come from.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        // The webhook sets an empty client id where the ServiceAccount has none.
+        let some = |text: &Option<String>| {
+            let text = text.as_deref().filter(|text| !text.is_empty());
+            text.map(Arc::<str>::from)
+        };
+        let roots = match (
+            &self.identity_token_proxy_ca,
+            &self.identity_token_proxy_ca_data,
+        ) {
+            (Some(file), _) => Some(Roots::File(file.clone())),
+            (None, Some(text)) => Some(Roots::Text(text.as_str().into())),
+            (None, None) => None,
+        };
+        let token_proxy = self.identity_token_proxy.clone();
+        let endpoint = self.identity_endpoint.clone();
+        Config {
+            workload: Workload {
+                tenant_id: some(&self.identity_tenant),
+                client_id: some(&self.identity_client),
+                token_file: self.identity_token_file.clone(),
+            },
+            token_proxy: token_proxy.map(|address| TokenProxy {
+                address,
+                server_name: self.identity_token_proxy_name.clone(),
+                roots,
+            }),
+            app_service: endpoint
+                .zip(some(&self.identity_header))
+                .map(|(endpoint, header)| AppService {
+                    endpoint,
+                    header: Secret::new(header),
+                }),
+            ..Config::new(self.entra_authority.clone(), self.metadata_service.clone())
+        }
+    }
+}
