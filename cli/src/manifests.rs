@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use operator_compile::{
-    Compiled, HostGrant, Index, Kind, ObjectRef, Secrets, Settings, Severity, Tenants, compile,
-    decode,
+    Compiled, HostGrant, IdentityGrants, Index, Kind, ObjectRef, Secrets, Settings, Severity,
+    Tenants, compile, decode,
 };
 
 use crate::yaml::{Document, documents};
@@ -110,6 +110,7 @@ impl Folder {
             grants_served: true,
             tenants: Tenants::OfRoutes,
             host_grants,
+            identity_grants: IdentityGrants::All,
             secrets: Secrets::All,
         };
         Self {

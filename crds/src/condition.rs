@@ -83,6 +83,8 @@ pub enum Reason {
     Conflicted,
     /// Accepted=False: anonymous or passThrough on a host that is not granted to the namespace.
     HostNotGranted,
+    /// Accepted=False: the gateway's own identity is not granted to the namespace.
+    IdentityNotGranted,
     /// Accepted=False: a value that this version of the operator doesn't know.
     UnsupportedValue,
     /// Accepted=False: a quota's target doesn't exist.
@@ -177,11 +179,12 @@ impl fmt::Display for ConditionType {
 
 impl Reason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Accepted,
         Self::Invalid,
         Self::Conflicted,
         Self::HostNotGranted,
+        Self::IdentityNotGranted,
         Self::UnsupportedValue,
         Self::TargetNotFound,
         Self::PriceMissing,
@@ -209,6 +212,7 @@ impl Reason {
             Self::Invalid => "Invalid",
             Self::Conflicted => "Conflicted",
             Self::HostNotGranted => "HostNotGranted",
+            Self::IdentityNotGranted => "IdentityNotGranted",
             Self::UnsupportedValue => "UnsupportedValue",
             Self::TargetNotFound => "TargetNotFound",
             Self::PriceMissing => "PriceMissing",

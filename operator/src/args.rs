@@ -51,6 +51,17 @@ pub(crate) struct Args {
     )]
     pub(crate) host_grants: Vec<HostGrant>,
 
+    /// Namespace whose AIBackends may use WorkloadIdentity and ManagedIdentity, which are the gateway's own;
+    /// repeatable, * for every one. Needed as soon as more than one namespace is watched, the
+    /// installation's own not counted
+    #[arg(
+        long = "identity-grant",
+        env = "TUNDISH_IDENTITY_GRANT",
+        value_name = "NAMESPACE",
+        value_delimiter = ','
+    )]
+    pub(crate) identity_grants: Vec<String>,
+
     /// Address that proxies fetch the table from
     #[arg(
         long,

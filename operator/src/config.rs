@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
-use operator_compile::{INSTALLATION_NAMESPACE, is_label, is_subdomain};
+use operator_compile::{INSTALLATION_NAMESPACE, IdentityGrants, is_label, is_subdomain};
 use operator_controller::Timing;
 use proxy_admin::telemetry::{Filter, Format};
 
@@ -58,6 +58,13 @@ impl TryFrom<Args> for Config {
         for watched in &args.watch_namespaces {
             check("watch-namespace", watched, is_label(watched));
         }
+        for granted in &args.identity_grants {
+            check(
+                "identity-grant",
+                granted,
+                granted == "*" || is_label(granted),
+            );
+        }
         let account = &args.proxy_service_account;
         let (account_namespace, account_name) =
             account.split_once('/').unwrap_or((&namespace, account));
@@ -87,6 +94,11 @@ impl TryFrom<Args> for Config {
             let text = problems.join("\n  ");
             return Err(Args::command().error(ErrorKind::ValueValidation, text));
         }
+        let identity_grants = if args.identity_grants.iter().any(|one| one == "*") {
+            IdentityGrants::All
+        } else {
+            IdentityGrants::Namespaces(args.identity_grants)
+        };
         Ok(Self {
             kubeconfig: args.kubeconfig,
             channel: operator_publish::Config {
@@ -100,6 +112,7 @@ impl TryFrom<Args> for Config {
                 own_namespace: namespace,
                 watch_namespaces: args.watch_namespaces,
                 host_grants: args.host_grants,
+                identity_grants,
                 identity,
                 lease: Timing::KUBERNETES,
                 checkpoint: args.checkpoint_config_map,

@@ -29,6 +29,8 @@ pub struct BackendAuth {
     /// identity of the proxy's ServiceAccount. `ManagedIdentity`: an Entra token for the
     /// identity of the node. `ClientSecret`: an Entra token for an application with a secret.
     /// `PassThrough`: the client's own credential. `None`: no credential.
+    /// The first two are the gateway's own, and need a grant of the installation where it watches several
+    /// namespaces.
     #[serde(rename = "type")]
     pub type_: AuthType,
     /// The scope of the Entra token: WorkloadIdentity, ManagedIdentity and ClientSecret use it.

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crds::{AiBackend, AiBackendSpec, AuthType, BackendType, ConditionType, Reason, StreamUsage};
-use proxy_core::names::{ObjectName, Secret};
+use crds::{AiBackend, AiBackendSpec, BackendType, ConditionType, Reason, StreamUsage};
+use proxy_core::names::ObjectName;
 use proxy_core::table;
 use url::Url;
 
+use crate::auth;
 use crate::bounds::{duplicate, is_api_version, is_graphic, is_model, is_subdomain};
 use crate::certificates::{self, InvalidCertificates};
 use crate::diagnostic::{Findings, Verdict};
 use crate::index::{Index, Stored};
+use crate::lookup::Lookup;
 use crate::object::{Kind, ObjectRef};
 use crate::price;
-use crate::secret::StoredSecret;
+use crate::settings::Settings;
 
 const CONDITIONS: [ConditionType; 2] = [ConditionType::Accepted, ConditionType::ResolvedRefs];
 
@@ -34,7 +36,11 @@ pub(crate) struct Validated<'a> {
 // === impl Backends ===
 
 impl<'a> Backends<'a> {
-    pub(crate) fn new(index: &'a Index, verdicts: &mut BTreeMap<ObjectRef, Verdict>) -> Self {
+    pub(crate) fn new(
+        index: &'a Index,
+        settings: &Settings,
+        verdicts: &mut BTreeMap<ObjectRef, Verdict>,
+    ) -> Self {
         let mut all = BTreeMap::new();
         for (name, stored) in &index.backends {
             let object = ObjectRef::new(Kind::AiBackend, name.clone());
@@ -43,7 +49,7 @@ impl<'a> Backends<'a> {
                 Stored::Decoded(backend) => (
                     Validated {
                         spec: Some(&backend.spec),
-                        compiled: validate(name, backend, &index.secrets, &mut findings),
+                        compiled: validate(name, backend, (index, settings), &mut findings),
                     },
                     backend.metadata.generation.unwrap_or(0),
                 ),
@@ -97,7 +103,7 @@ impl Validated<'_> {
 fn validate(
     name: &ObjectName,
     backend: &AiBackend,
-    secrets: &BTreeMap<ObjectName, StoredSecret>,
+    (index, settings): (&Index, &Settings),
     findings: &mut Findings,
 ) -> Option<table::Backend> {
     let spec = &backend.spec;
@@ -106,12 +112,11 @@ fn validate(
         let message = "must be lower-case letters, digits, '.' and '-', as in 2024-10-21";
         findings.invalid("spec.apiVersion", message);
     }
-    union_arms(spec, findings);
     let lookup = Lookup {
         namespace: name.namespace(),
-        secrets,
+        secrets: &index.secrets,
     };
-    let auth = auth(spec, &lookup, findings);
+    let auth = auth::compile(&spec.auth, &lookup, settings, findings);
     let deployments = deployments(spec, findings);
     let (ca, server_name) = tls(spec, &lookup, findings);
     if CONDITIONS
@@ -186,122 +191,6 @@ fn endpoint(spec: &AiBackendSpec, findings: &mut Findings) -> Option<Arc<str>> {
         }
     }
     fine.then(|| url.as_str().trim_end_matches('/').into())
-}
-
-// === auth ===
-
-/// Secrets of the backend's namespace.
-struct Lookup<'a> {
-    namespace: &'a str,
-    secrets: &'a BTreeMap<ObjectName, StoredSecret>,
-}
-
-impl Lookup<'_> {
-    fn text(
-        &self,
-        secret: &str,
-        entry: &str,
-        field: &str,
-        findings: &mut Findings,
-    ) -> Option<&str> {
-        let name = ObjectName::new(self.namespace, secret);
-        let Some(stored) = self.secrets.get(&name) else {
-            let message = format!(
-                "Secret {secret} does not exist in namespace {}; create it, or name another",
-                self.namespace
-            );
-            findings.unresolved(Reason::SecretNotFound, format!("{field}.name"), message);
-            return None;
-        };
-        match stored.text(entry) {
-            Ok(text) => Some(text),
-            Err(problem) => {
-                let message = format!(
-                    "Secret {secret} {problem}: {entry}; put the value into this key, or name \
-                     another"
-                );
-                findings.unresolved(Reason::SecretKeyMissing, format!("{field}.key"), message);
-                None
-            }
-        }
-    }
-}
-
-/// Each arm of the union belongs to one type.
-fn union_arms(spec: &AiBackendSpec, findings: &mut Findings) {
-    let auth = &spec.auth;
-    let arms = [
-        (
-            "apiKey",
-            "APIKey",
-            AuthType::ApiKey,
-            auth.api_key.is_some(),
-            true,
-        ),
-        (
-            "clientSecret",
-            "ClientSecret",
-            AuthType::ClientSecret,
-            auth.client_secret.is_some(),
-            true,
-        ),
-        (
-            "workloadIdentity",
-            "WorkloadIdentity",
-            AuthType::WorkloadIdentity,
-            auth.workload_identity.is_some(),
-            false,
-        ),
-        (
-            "managedIdentity",
-            "ManagedIdentity",
-            AuthType::ManagedIdentity,
-            auth.managed_identity.is_some(),
-            false,
-        ),
-    ];
-    for (arm, word, type_, present, required) in arms {
-        let field = format!("spec.auth.{arm}");
-        if auth.type_ == type_ && required && !present {
-            findings.invalid(field, format!("is required with type {word}; add it"));
-        } else if auth.type_ != type_ && present {
-            let message = format!("is only for type {word}; change type or remove it");
-            findings.invalid(field, message);
-        }
-    }
-}
-
-fn auth(
-    spec: &AiBackendSpec,
-    lookup: &Lookup<'_>,
-    findings: &mut Findings,
-) -> Option<table::BackendAuth> {
-    match spec.auth.type_ {
-        AuthType::None => Some(table::BackendAuth::None),
-        AuthType::PassThrough => Some(table::BackendAuth::PassThrough),
-        AuthType::ApiKey => {
-            const FIELD: &str = "spec.auth.apiKey.secretRef";
-            let reference = &spec.auth.api_key.as_ref()?.secret_ref;
-            let key = lookup.text(&reference.name, &reference.key, FIELD, findings)?;
-            if !is_graphic(key) {
-                let message = format!(
-                    "Secret {} holds no API key there: {}; a key has only printable ASCII \
-                     characters and no spaces",
-                    reference.name, reference.key
-                );
-                let field = format!("{FIELD}.key");
-                findings.unresolved(Reason::SecretKeyMissing, field, message);
-                return None;
-            }
-            Some(table::BackendAuth::ApiKey(Secret::new(key)))
-        }
-        AuthType::WorkloadIdentity | AuthType::ManagedIdentity | AuthType::ClientSecret => {
-            let message = "this version has no Entra identities yet; use APIKey, PassThrough or \
-                           None";
-            findings.unsupported("spec.auth.type", message);
-            None
-        }
-    }
 }
 
 // === deployments ===

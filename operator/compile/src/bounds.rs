@@ -25,6 +25,23 @@ pub(crate) fn is_hostname(text: &str) -> bool {
     text.len() <= 253 && is_subdomain(text.strip_prefix("*.").unwrap_or(text))
 }
 
+/// A UUID, as Entra writes the ids of applications.
+pub(crate) fn is_uuid(text: &str) -> bool {
+    let lengths = text.split('-').map(str::len);
+    lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
+}
+
+/// An Entra tenant: a UUID or a domain, so one segment of a path.
+pub(crate) fn is_tenant(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.len() <= 253
+        && edge(text.chars().next())
+        && edge(text.chars().next_back())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
+}
+
 /// A deployment or model name. No segment begins with a dot, so that a name never walks a path.
 pub(crate) fn is_model(text: &str) -> bool {
     text.len() <= 128

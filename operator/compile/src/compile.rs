@@ -31,7 +31,7 @@ pub struct Compiled {
 #[must_use]
 pub fn compile(index: &Index, settings: &Settings) -> Compiled {
     let mut verdicts = BTreeMap::new();
-    let backends = Backends::new(index, &mut verdicts);
+    let backends = Backends::new(index, settings, &mut verdicts);
     let permissions = Permissions::new(index.grants.values());
     let references = References {
         backends: &backends,

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    Compiled, Index, Kind, Object, ObjectRef, Secrets, Settings, Tenants, Verdict, compile, decode,
+    Compiled, IdentityGrants, Index, Kind, Object, ObjectRef, Secrets, Settings, Tenants, Verdict,
+    compile, decode,
 };
 use proxy_core::names::ObjectName;
 
@@ -23,6 +24,7 @@ pub(crate) fn settings() -> Settings {
         grants_served: true,
         tenants: Tenants::OfRoutes,
         host_grants: Vec::new(),
+        identity_grants: IdentityGrants::All,
         secrets: Secrets::All,
     }
 }

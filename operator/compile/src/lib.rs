@@ -9,6 +9,7 @@
 //! Words: a `diagnostic` is one problem, a `judgement` one condition of an object, a `verdict` all
 //! judgements and diagnostics of an object.
 
+mod auth;
 mod backend;
 mod bounds;
 mod certificates;
@@ -23,6 +24,7 @@ mod grant;
 mod host_claim;
 mod host_grant;
 mod index;
+mod lookup;
 mod mixed;
 mod namespace;
 mod near;
@@ -46,4 +48,4 @@ pub use host_grant::{HostGrant, InvalidHostGrant};
 pub use index::Index;
 pub use namespace::INSTALLATION_NAMESPACE;
 pub use object::{Kind, Object, ObjectRef};
-pub use settings::{Secrets, Settings, Tenants};
+pub use settings::{IdentityGrants, Secrets, Settings, Tenants};

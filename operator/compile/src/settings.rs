@@ -13,8 +13,19 @@ pub struct Settings {
     pub tenants: Tenants,
     /// Who may serve callers without a key on which host, if several could.
     pub host_grants: Vec<HostGrant>,
+    /// Which namespaces may use the identities of the gateway and its machine, if several could.
+    pub identity_grants: IdentityGrants,
     /// Whether a Secret that is not there does not exist.
     pub secrets: Secrets,
+}
+
+/// Which namespaces may use the identities of the gateway and its machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentityGrants {
+    /// Every namespace.
+    All,
+    /// These, and the installation's own.
+    Namespaces(Vec<String>),
 }
 
 /// Which Secrets are in the index.
@@ -36,4 +47,18 @@ pub enum Tenants {
     Many,
     /// As many as the AIRoutes say.
     OfRoutes,
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// Whether backends of a namespace may show the gateway's own identity.
+    pub(crate) fn grants_identity(&self, namespace: &str) -> bool {
+        namespace == self.own_namespace
+            || self.tenants == Tenants::One
+            || match &self.identity_grants {
+                IdentityGrants::All => true,
+                IdentityGrants::Namespaces(granted) => granted.iter().any(|one| one == namespace),
+            }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use operator_compile::{HostGrant, Secrets, Settings, Tenants};
+use operator_compile::{HostGrant, IdentityGrants, Secrets, Settings, Tenants};
 
 use crate::lease::Timing;
 
@@ -22,6 +22,8 @@ pub struct Config {
     pub watch_namespaces: Vec<String>,
     /// Who may serve callers without a key on which host, if several namespaces are watched.
     pub host_grants: Vec<HostGrant>,
+    /// Which namespaces may use the identities of the gateway and its machine, if several are watched.
+    pub identity_grants: IdentityGrants,
     /// The name of this replica in the lease; different for each.
     pub identity: String,
     /// The times of the election.
@@ -46,6 +48,7 @@ impl Config {
                 Tenants::One
             },
             host_grants: self.host_grants.clone(),
+            identity_grants: self.identity_grants.clone(),
             secrets: Secrets::All,
         }
     }

@@ -7,7 +7,9 @@ mod render;
 
 pub use render::{contents, verdicts};
 
-use operator_compile::{Compiled, Index, Secrets, Settings, Tenants, compile, decode};
+use operator_compile::{
+    Compiled, IdentityGrants, Index, Secrets, Settings, Tenants, compile, decode,
+};
 use serde_json::Value;
 
 /// The installation's own namespace in every case.
@@ -42,6 +44,7 @@ pub fn compile_yaml(yaml: &str) -> Compiled {
         own_namespace: OWN_NAMESPACE.to_owned(),
         grants_served: !yaml.contains("# grants: none"),
         tenants: Tenants::OfRoutes,
+        identity_grants: IdentityGrants::All,
         host_grants: host_grants
             .map(|grant| grant.parse().expect("a grant"))
             .collect(),

@@ -431,6 +431,7 @@ pub fn objects(data: &[u8]) {
         grants_served: true,
         tenants: operator_compile::Tenants::OfRoutes,
         host_grants: Vec::new(),
+        identity_grants: operator_compile::IdentityGrants::All,
         secrets: operator_compile::Secrets::All,
     };
     let mut forward = Index::default();

@@ -36,6 +36,7 @@ fn config() -> Config {
         own_namespace: "gateway".to_owned(),
         watch_namespaces: Vec::new(),
         host_grants: Vec::new(),
+        identity_grants: operator_compile::IdentityGrants::Namespaces(Vec::new()),
         identity: "op".to_owned(),
         lease: Timing::KUBERNETES,
         checkpoint: "kept".to_owned(),

@@ -29,6 +29,7 @@ fn settings() -> Settings {
         grants_served: false,
         tenants: Tenants::One,
         host_grants: Vec::new(),
+        identity_grants: operator_compile::IdentityGrants::All,
         secrets: operator_compile::Secrets::All,
     }
 }
