@@ -115,3 +115,17 @@ the autoscaler takes it over: a field that is left out would fall back to 1.
   replicas: {{ .part.replicas }}
 {{- end -}}
 {{- end -}}
+
+{{- define "tundish.proxyAccountAnnotations" -}}
+{{- with .Values.proxy.workloadIdentity }}
+{{- if and .enabled .clientID }}
+azure.workload.identity/client-id: {{ .clientID | quote }}
+{{- end }}
+{{- if and .enabled .tenantID }}
+azure.workload.identity/tenant-id: {{ .tenantID | quote }}
+{{- end }}
+{{- end }}
+{{- with .Values.proxy.serviceAccount.annotations }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

@@ -20,7 +20,7 @@ const HELMS: [&str; 2] = ["helm", "helm3"];
 const OLDEST: &str = "--kube-version=v1.33.0";
 
 /// Everything that values can switch on.
-const EVERYTHING: [&str; 17] = [
+const EVERYTHING: [&str; 22] = [
     "--set=quota.storeSecret.name=store",
     "--set=quota.storeCASecret.name=store",
     "--set=networkPolicy.enabled=true",
@@ -28,6 +28,11 @@ const EVERYTHING: [&str; 17] = [
     "--set=adminToken.secretName=admin",
     "--set=hostGrants[0].host=ai.example.com",
     "--set=hostGrants[0].namespaces[0]=team",
+    "--set=identityGrants[0]=team",
+    "--set=proxy.workloadIdentity.enabled=true",
+    "--set=proxy.workloadIdentity.clientID=00000000-0000-0000-0000-000000000000",
+    "--set=proxy.serviceAccount.annotations.team=platform",
+    "--set=networkPolicy.metadataService=true",
     "--set=proxy.tls.secretName=certificate",
     "--set=proxy.accessLog=false",
     "--set=proxy.trustedHops=2",
