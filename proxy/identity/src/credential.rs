@@ -11,7 +11,7 @@ use proxy_core::table::{Identity, Principal};
 use tokio::sync::{Notify, watch};
 
 use crate::bearer::Bearer;
-use crate::failure::NoToken;
+use crate::failure::{Again, NoToken};
 
 /// A token that a backend refused is replaced at once, but not more often: a role that is missing is
 /// refused with every token.
@@ -41,6 +41,8 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 struct Fetches {
     ended: u64,
+    /// Failures since the last token.
+    in_a_row: u32,
     /// Of the last one.
     failure: Option<NoToken>,
 }
@@ -70,14 +72,15 @@ impl Credential {
         self.shared.bearer(now)
     }
 
-    /// Waits for a token until `until`, but not beyond a fetch that fails.
+    /// Waits for a token until `until`, but not beyond a failure that does not pass by itself, or a second
+    /// one in a row: a process that has just started may have no network for a second.
     ///
     /// # Errors
     /// Why there is none.
     pub async fn ready(&self, until: Instant) -> Result<Arc<Bearer>, NoToken> {
         let mut fetches = self.shared.fetches.subscribe();
         loop {
-            let failure = fetches.borrow_and_update().failure.clone();
+            let failure = fetches.borrow_and_update().final_failure();
             if let Some(bearer) = self.bearer(clock::instant()) {
                 return Ok(bearer);
             }
@@ -128,6 +131,15 @@ impl Credential {
     }
 }
 
+impl Fetches {
+    /// The last failure, if no wait of a few seconds is likely to help.
+    fn final_failure(&self) -> Option<NoToken> {
+        let failure = self.failure.as_ref()?;
+        let passes = self.in_a_row == 1 && failure.again() == Again::Soon;
+        (!passes).then(|| failure.clone())
+    }
+}
+
 fn is_same_but_secret(one: &Identity, other: &Identity) -> bool {
     match (&one.principal, &other.principal) {
         (
@@ -156,6 +168,7 @@ impl Shared {
         self.bearer.store(Some(Arc::new(bearer)));
         self.fetches.send_modify(|fetches| {
             fetches.ended += 1;
+            fetches.in_a_row = 0;
             fetches.failure = None;
         });
     }
@@ -164,6 +177,7 @@ impl Shared {
     pub(crate) fn failed(&self, failure: NoToken) {
         self.fetches.send_modify(|fetches| {
             fetches.ended += 1;
+            fetches.in_a_row = fetches.in_a_row.saturating_add(1);
             fetches.failure = Some(failure);
         });
     }
