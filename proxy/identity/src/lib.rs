@@ -5,12 +5,15 @@
 //! the token's life. A failed fetch leaves the old token until that ends. Refuses to cache on disk, and
 //! to log or show a token.
 //!
+//! [`caller`] judges the tokens of callers, by the keys of their issuers; the gateway does not ask it yet.
+//!
 //! Words: a *bearer* is a token ready to be sent; an *identity* is who, a *scope* what for; the
 //! *authority* is Entra's host; an *assertion* is the `ServiceAccount` token that Entra trades in.
 
 mod address;
 mod answer;
 mod bearer;
+pub mod caller;
 mod config;
 mod credential;
 mod exchange;

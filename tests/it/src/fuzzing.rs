@@ -19,12 +19,14 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 mod answers;
+mod callers;
 mod rows;
 
 pub use answers::{
     answer_ids, completions_stream, event_stream, family_body, messages_stream, responses_stream,
     usage,
 };
+pub use callers::caller_token;
 use rows::{DEPLOYMENT, chat, chunks};
 
 /// The check of a target.
@@ -47,6 +49,7 @@ pub const CHECKS: [(&str, Check); 18] = [
     ("request_path", request_path),
     ("proxy_protocol", proxy_protocol),
     ("claims", claims),
+    ("caller_token", caller_token),
     ("channel_line", channel_line),
     ("objects", objects),
     ("duration", duration),

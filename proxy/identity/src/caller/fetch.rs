@@ -1,0 +1,70 @@
+//! Where the keys of an issuer are, and the way to them.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, HeaderValue};
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use serde_json::Value;
+
+use super::key_set::KeySet;
+use crate::address::Address;
+use crate::exchange::{Client, Peer};
+
+/// The path of an issuer's description (`OpenID` Connect Discovery, 4).
+const DISCOVERY: &str = "/.well-known/openid-configuration";
+
+/// Where the keys of an issuer are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// Its description names the place. Must be the issuer itself, with or without a slash at its end.
+    Discovery(Address),
+    /// The place itself, with its query.
+    Fixed(Address, String),
+}
+
+/// Fetches the keys.
+pub(super) async fn fetch(client: &Client, source: &KeySource) -> Result<KeySet, String> {
+    let (address, query) = match source {
+        KeySource::Fixed(address, query) => (address.clone(), query.clone()),
+        KeySource::Discovery(issuer) => {
+            let description = get(client, issuer, &issuer.below(DISCOVERY)).await?;
+            let description: Value = serde_json::from_slice(&description)
+                .map_err(|_error| "the issuer's description is no JSON".to_owned())?;
+            let text = |member: &str| description.get(member).and_then(Value::as_str);
+            // Another one would vouch for tokens that are not its own (Discovery, 4.3).
+            let named = text("issuer").and_then(|named| named.parse::<Address>().ok());
+            if named.as_ref() != Some(issuer) {
+                return Err("the description is of another issuer".to_owned());
+            }
+            let uri = text("jwks_uri").ok_or("the description names no keys")?;
+            let (uri, query) = uri.split_once('?').unwrap_or((uri, ""));
+            let address: Address = uri.parse().map_err(|error| format!("jwks_uri: {error}"))?;
+            (address, query.to_owned())
+        }
+    };
+    let mut path = address.below("");
+    if path.is_empty() {
+        path.push('/');
+    }
+    if !query.is_empty() {
+        path = format!("{path}?{query}");
+    }
+    let keys = get(client, &address, &path).await?;
+    KeySet::parse(&keys).ok_or_else(|| "no key in it can be used".to_owned())
+}
+
+async fn get(client: &Client, address: &Address, path: &str) -> Result<Bytes, String> {
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = path.parse().map_err(|_error| "no path".to_owned())?;
+    let json = HeaderValue::from_static("application/json");
+    request.headers_mut().insert(ACCEPT, json);
+    let answer = client.exchange(Peer::at(address), request).await?;
+    if answer.status != StatusCode::OK {
+        return Err(format!(
+            "{} answered {}",
+            address.authority,
+            answer.status.as_u16()
+        ));
+    }
+    Ok(answer.body)
+}

@@ -1,0 +1,138 @@
+//! The keys of one issuer, kept current by a task.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use proxy_admin::clock;
+use proxy_admin::shutdown::Shutdown;
+use tokio::sync::{Notify, watch};
+use tracing::{debug, warn};
+
+use super::claims::Claims;
+use super::fetch::{KeySource, fetch};
+use super::key_set::KeySet;
+use super::token::{Expectation, Rejected};
+use crate::exchange::Client;
+use crate::schedule;
+
+#[cfg(test)]
+mod tests;
+
+/// Keys are fetched again this often, give or take a tenth. Issuers announce new ones a day before.
+const EVERY: Duration = Duration::from_secs(2 * 60 * 60);
+/// An unknown key has the set fetched again, but not more often: anybody can make up its name.
+const UNKNOWN: Duration = Duration::from_secs(30);
+
+/// The keys of one issuer.
+#[derive(Debug)]
+pub struct Keys {
+    source: KeySource,
+    client: Client,
+    set: ArcSwapOption<KeySet>,
+    /// How many fetches have ended.
+    ended: watch::Sender<u64>,
+    /// When the last one ended; `None` while one is under way.
+    last: Mutex<Option<Instant>>,
+    /// How long after it an unknown key asks for another.
+    unknown_after: Duration,
+    unknown: Notify,
+}
+
+impl Keys {
+    /// None yet: [`Keys::run`] fetches them.
+    #[must_use]
+    pub fn new(source: KeySource) -> Self {
+        Self {
+            source,
+            client: Client::new(),
+            set: ArcSwapOption::empty(),
+            ended: watch::Sender::default(),
+            last: Mutex::default(),
+            unknown_after: UNKNOWN,
+            unknown: Notify::new(),
+        }
+    }
+
+    /// Judges a token. Waits until `until` for the keys if there are none yet, or if its key is unknown and
+    /// a fetch may show it.
+    ///
+    /// # Errors
+    /// See [`Rejected`].
+    pub async fn judge(
+        &self,
+        token: &str,
+        expectation: &Expectation,
+        until: Instant,
+    ) -> Result<Claims, Rejected> {
+        let mut ended = self.ended.subscribe();
+        let judged = self.by_known(token, expectation);
+        if judged != Err(Rejected::UnknownKey) {
+            return judged;
+        }
+        if self.is_coming() {
+            let waited = tokio::time::timeout_at(until.into(), ended.changed());
+            waited.await.ok();
+        }
+        // Also if a fetch ended just now.
+        self.by_known(token, expectation)
+    }
+
+    fn by_known(&self, token: &str, expectation: &Expectation) -> Result<Claims, Rejected> {
+        let set = self.set.load();
+        let none = KeySet::default();
+        expectation.judge(token, set.as_deref().unwrap_or(&none), clock::now())
+    }
+
+    /// Whether a fetch is under way, or was asked for now.
+    fn is_coming(&self) -> bool {
+        let mut last = self.last.lock();
+        let Some(at) = *last else { return true };
+        let is_old = clock::instant().saturating_duration_since(at) >= self.unknown_after;
+        if is_old {
+            *last = None;
+            self.unknown.notify_one();
+        }
+        is_old
+    }
+
+    /// Keeps the keys current until `shutdown`. What a fetch that failed would have replaced stays.
+    pub async fn run(&self, mut shutdown: Shutdown) {
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = self.keep() => {}
+        }
+    }
+
+    async fn keep(&self) {
+        let mut failures = 0_u32;
+        loop {
+            let fetched = fetch(&self.client, &self.source).await;
+            let wait = match fetched {
+                Ok(set) => {
+                    if failures > 0 {
+                        warn!(source = ?self.source, failures, "the keys of an issuer can be fetched again");
+                    }
+                    failures = 0;
+                    debug!(source = ?self.source, keys = ?set, "keys of an issuer");
+                    self.set.store(Some(Arc::new(set)));
+                    schedule::refresh(EVERY * 2, rand::random())
+                }
+                Err(cause) => {
+                    failures = failures.saturating_add(1);
+                    if failures == 1 {
+                        warn!(source = ?self.source, cause, "the keys of an issuer cannot be fetched");
+                    }
+                    schedule::retry(failures, rand::random())
+                }
+            };
+            *self.last.lock() = Some(clock::instant());
+            self.ended.send_modify(|ended| *ended += 1);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => *self.last.lock() = None,
+                () = self.unknown.notified() => {}
+            }
+        }
+    }
+}
