@@ -27,6 +27,7 @@ Control, on the same port, without a key:
   PUT    /_sim/keys      JSON list of the keys that are accepted from now on
   PUT    /_sim/directory what Entra knows: tenant, apps, lifetime of tokens; GET shows it
   PUT    /_sim/entra-faults  faults of Entra_Token, Imds_Token and AppService_Token, as above
+  POST   /_sim/assertions  {subject, audience, lifetime_s}: a token of the cluster for it
   DELETE /_sim/tokens    refuse every token of Entra made so far
 
 Exit codes: 0 stopped by a signal, 1 failure, 64 wrong usage.";

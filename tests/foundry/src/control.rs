@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, request::Parts};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
@@ -56,11 +56,30 @@ pub(crate) fn control(foundry: &Foundry, parts: &Parts, body: &Bytes) -> Respons
             foundry.entra.revoke_all();
             done()
         }
+        (&Method::POST, "assertions") => match serde_json::from_slice(body) {
+            Ok(wanted) => show(&json!({"token": assertion(foundry, &wanted)})),
+            Err(error) => refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+        },
         _ => refuse(
             StatusCode::NOT_FOUND,
             "no such control; see foundry-sim --help",
         ),
     }
+}
+
+/// A token of the cluster, as the kubelet projects it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Assertion {
+    subject: String,
+    audience: String,
+    lifetime_s: u64,
+}
+
+fn assertion(foundry: &Foundry, wanted: &Assertion) -> String {
+    let now = foundry.clock.unix(foundry.clock.now()).as_secs();
+    let issuer = &foundry.entra.issuer;
+    issuer.assertion(&wanted.subject, &wanted.audience, now, wanted.lifetime_s)
 }
 
 fn show(value: &impl Serialize) -> Response<Body> {

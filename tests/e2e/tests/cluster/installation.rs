@@ -195,6 +195,13 @@ impl Installation {
         let mut command = Command::new(binary("tundish-proxy")?);
         command.args(["--listen", &listen, "--admin", &admin, "--threads", "1"]);
         command.args(["--replica", name, "--log-format", "text"]);
+        // As the workload identity webhook sets it, with the simulated Foundry as Entra and as the machine.
+        command
+            .env("AZURE_AUTHORITY_HOST", format!("{}/", self.sim.url))
+            .env("AZURE_TENANT_ID", tests_foundry::TENANT)
+            .env("AZURE_CLIENT_ID", tests_foundry::CLIENT)
+            .env("AZURE_FEDERATED_TOKEN_FILE", self.assertion())
+            .env("AZURE_POD_IDENTITY_AUTHORITY_HOST", &self.sim.url);
         for channel in &self.channels {
             command.args(["--operator", &format!("https://{channel}")]);
         }
@@ -220,6 +227,11 @@ impl Installation {
             url: format!("http://{listen}"),
             admin: format!("http://{admin}"),
         })
+    }
+
+    /// The file with the token that Entra trades in; a test writes it.
+    pub(crate) fn assertion(&self) -> PathBuf {
+        self.folder.path().join("assertion")
     }
 
     /// The file that a proxy of this name keeps.

@@ -5,6 +5,7 @@
 mod calendar;
 mod enforcement;
 mod installation;
+mod keyless;
 mod load;
 mod outages;
 mod parts;
