@@ -33,7 +33,7 @@ use rows::{DEPLOYMENT, chat, chunks};
 pub type Check = fn(&[u8]);
 
 /// Every check, by the name of its target.
-pub const CHECKS: [(&str, Check); 18] = [
+pub const CHECKS: [(&str, Check); 19] = [
     ("request_body", request_body),
     ("form", form),
     ("prompt", prompt),

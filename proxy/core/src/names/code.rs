@@ -181,6 +181,7 @@ impl Code {
 
     /// What happened and what to do, for `docs/errors.md`.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a table: a line for each code")]
     pub const fn help(self) -> &'static str {
         match self {
             Self::InvalidRequest => {
