@@ -97,6 +97,7 @@ fn lines(question: &Question, explanation: &Explanation) -> Vec<String> {
         lines.extend(limits(explanation));
         lines.push(String::new());
         lines.extend(backends(explanation));
+        lines.extend(tokens(explanation));
         lines.push(String::new());
     }
     let verdict = &explanation.verdict;
@@ -158,6 +159,16 @@ fn limits(explanation: &Explanation) -> Vec<String> {
         ]);
     }
     table.lines()
+}
+
+/// The backends that cannot be called for want of a token.
+fn tokens(explanation: &Explanation) -> Vec<String> {
+    let choices = explanation.backends.iter();
+    let without = choices.filter_map(|choice| {
+        let why = choice.no_token.as_ref()?;
+        Some(format!("{} gets no call: {why}", choice.backend))
+    });
+    without.collect()
 }
 
 fn backends(explanation: &Explanation) -> Vec<String> {

@@ -49,6 +49,16 @@ fn explains_the_quickstart_as_text() {
     assert_eq!(shown, expected, "{shown:#?}");
 }
 
+#[test]
+fn a_backend_without_a_token_is_named() {
+    let question = question("intern", "gpt-5");
+    let mut explanation = quickstart(&question).expect("known");
+    explanation.backends[0].no_token = Some("AADSTS7000215".to_owned());
+    let shown = lines(&question, &explanation);
+    let line = "default/foundry gets no call: AADSTS7000215";
+    assert!(shown.iter().any(|one| one == line), "{shown:#?}");
+}
+
 const BOUNDED: &str = "\
 apiVersion: tundish.dev/v1alpha1
 kind: AIBackend

@@ -79,7 +79,14 @@ impl Gateway {
             now: clock::now(),
         };
         let forecast = forecast(&live.table, question, &counters, counters.now)?;
-        Ok(Explanation::from(&forecast))
+        let mut explanation = Explanation::from(&forecast);
+        let now = clock::instant();
+        for choice in &mut explanation.backends {
+            let identity = live.identity(&choice.backend);
+            let trouble = identity.and_then(|identity| identity.trouble(now));
+            choice.no_token = trouble.map(|trouble| trouble.word().into_owned());
+        }
+        Ok(explanation)
     }
 
     /// Forecasts the request that the query of the admin port describes.

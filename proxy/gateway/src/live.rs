@@ -152,6 +152,14 @@ impl Live {
         self.rules.get(index)
     }
 
+    /// What makes the tokens for a backend, `namespace/name`, if it is shown any. Looks at every rule.
+    pub(crate) fn identity(&self, backend: &str) -> Option<&proxy_identity::Credential> {
+        let targets = self.rules.iter().flat_map(|rule| &rule.targets);
+        let mut placed = targets.flat_map(|target| &target.endpoints);
+        let found = placed.find(|placed| &*placed.endpoint.backend == backend)?;
+        found.place.origin.as_ref()?.identity()
+    }
+
     /// A limit of the table.
     pub(crate) fn limit(&self, name: &LimitName) -> Option<&Arc<EnforcedLimit>> {
         self.limits.get(name)

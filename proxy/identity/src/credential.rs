@@ -72,6 +72,16 @@ impl Credential {
         self.shared.bearer(now)
     }
 
+    /// Why there is no token at `now`; `None` if there is one.
+    #[must_use]
+    pub fn trouble(&self, now: Instant) -> Option<NoToken> {
+        if self.bearer(now).is_some() {
+            return None;
+        }
+        let failure = self.shared.fetches.borrow().failure.clone();
+        Some(failure.unwrap_or(NoToken::Pending))
+    }
+
     /// Waits for a token until `until`, but not beyond a failure that does not pass by itself, or a second
     /// one in a row: a process that has just started may have no network for a second.
     ///

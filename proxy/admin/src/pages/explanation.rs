@@ -90,6 +90,9 @@ pub struct Choice {
     /// What the request costs there at most, in micros; `null` if the deployment has no price.
     #[serde(default)]
     pub cost_micros: Option<u64>,
+    /// Why the gateway has no token to show to it, if it needs one; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_token: Option<String>,
 }
 
 /// The answer to the request.
@@ -174,6 +177,8 @@ impl Choice {
             weight: target.weight,
             share_percent: share.percent,
             cost_micros: price.map(|price| price.hold_micros(usage)),
+            // Known to a gateway alone.
+            no_token: None,
         }
     }
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use proxy_core::quota::Unit;
-use proxy_core::table::{Backend, Contents, Table};
+use proxy_core::table::{Backend, BackendAuth, Contents, Identity, Principal, Table};
 use proxy_core::test_util::{backend, deployment, key, limit, object, quota, route, rule, target};
 use proxy_core::whatif::InvalidConsumer;
 
@@ -35,6 +35,27 @@ fn a_gateway_explains_by_its_share_of_the_limits() {
     assert!(page.verdict.admitted, "{page:?}");
     let limit = &page.limits[0];
     assert_eq!((limit.asks, limit.amount, limit.remaining), (15, 25, 25));
+}
+
+#[test]
+fn a_backend_without_a_token_says_so() {
+    let gateway = gateway(&mut Registry::default());
+    let mut contents = table().contents().clone();
+    let backend = Arc::make_mut(&mut contents.backends[0]);
+    backend.endpoint = "https://f.example".into();
+    let query = "model=m&consumer=alice&input_tokens=10&max_tokens=5";
+    let no_token = |contents: &Contents| {
+        gateway.publish(Arc::new(Table::new(contents.clone())));
+        let page = gateway.explain_page(query).expect("it has a table");
+        page.backends[0].no_token.clone()
+    };
+    assert_eq!(no_token(&contents), None);
+    Arc::make_mut(&mut contents.backends[0]).auth = BackendAuth::Identity(Identity {
+        principal: Principal::Managed { client_id: None },
+        scope: "https://ai.azure.com/.default".into(),
+    });
+    let expect = Some("no token has come yet".to_owned());
+    assert_eq!(no_token(&contents), expect);
 }
 
 #[test]
