@@ -9,7 +9,7 @@ use proxy_core::names::Code;
 
 use crate::answer::{Refusal, refuse};
 use crate::kept::{ResourceId, StateKeys};
-use crate::live::LiveRule;
+use crate::live::{Live, LiveRule};
 
 #[cfg(test)]
 mod tests;
@@ -49,10 +49,10 @@ pub(crate) struct Bound {
 }
 
 /// The owner of what a caller makes by a rule; `None` if the backend alone decides that.
-pub(crate) fn owner(rule: &LiveRule, caller: &Caller) -> Option<Arc<str>> {
+pub(crate) fn owner(live: &Live, rule: &LiveRule, caller: &Caller) -> Option<Arc<str>> {
     let is_passed = rule.route.authentication.pass_through;
     match &caller.kind {
-        CallerKind::Unknown if is_passed && rule.has_one_resource() => None,
+        CallerKind::Unknown if is_passed && live.has_one_resource(rule) => None,
         CallerKind::Unknown if is_passed => Some(PASS_THROUGH.into()),
         CallerKind::Unknown => Some(ANONYMOUS.into()),
         CallerKind::Known(_) | CallerKind::Anonymous => Some(Arc::clone(&caller.full_name)),
@@ -60,8 +60,14 @@ pub(crate) fn owner(rule: &LiveRule, caller: &Caller) -> Option<Arc<str>> {
 }
 
 /// Whether a rule reaches what has this id, and the caller may have it.
-pub(crate) fn reaches(keys: &StateKeys, rule: &LiveRule, caller: &Caller, id: &str) -> bool {
-    let Some(owner) = owner(rule, caller) else {
+pub(crate) fn reaches(
+    keys: &StateKeys,
+    live: &Live,
+    rule: &LiveRule,
+    caller: &Caller,
+    id: &str,
+) -> bool {
+    let Some(owner) = owner(live, rule, caller) else {
         return true;
     };
     let opened = keys.open(id, &owner);

@@ -160,6 +160,19 @@ impl Live {
         found.place.origin.as_ref()?.identity()
     }
 
+    /// Whether all that the route of a rule reaches is one resource.
+    pub(crate) fn has_one_resource(&self, rule: &LiveRule) -> bool {
+        let of_route = |one: &&Arc<LiveRule>| Arc::ptr_eq(&one.route, &rule.route);
+        let targets = self
+            .rules
+            .iter()
+            .filter(of_route)
+            .flat_map(|one| &one.targets);
+        let mut resources = targets.filter_map(LiveTarget::resource);
+        let first = resources.next();
+        resources.all(|other| Some(other) == first)
+    }
+
     /// A limit of the table.
     pub(crate) fn limit(&self, name: &LimitName) -> Option<&Arc<EnforcedLimit>> {
         self.limits.get(name)
@@ -207,13 +220,6 @@ impl LiveRule {
     pub(crate) fn reaches(&self, resource: ResourceId) -> bool {
         let mut targets = self.targets.iter();
         targets.any(|target| target.resource() == Some(resource))
-    }
-
-    /// Whether all that its targets keep is in one place.
-    pub(crate) fn has_one_resource(&self) -> bool {
-        let mut resources = self.targets.iter().filter_map(LiveTarget::resource);
-        let first = resources.next();
-        resources.all(|other| Some(other) == first)
     }
 
     /// Equal for models whose requests charge the same counters, and no more of them than needed: clients

@@ -29,7 +29,7 @@ impl<'a> Head<'a> {
         let reaches = |index| {
             let rule = self.live.rule(index);
             rule.is_some_and(|rule| match id {
-                Some(id) => bound::reaches(keys, rule, &self.caller, id),
+                Some(id) => bound::reaches(keys, self.live, rule, &self.caller, id),
                 None => true,
             })
         };
@@ -54,7 +54,7 @@ impl<'a> Head<'a> {
         exchange: &mut Exchange,
     ) -> Result<Box<Bound>, Box<Refusal>> {
         let keys = &self.core.shared.config.state_keys;
-        let owner = bound::owner(rule, &self.caller);
+        let owner = bound::owner(self.live, rule, &self.caller);
         let mut bound = Bound::new(keys, owner, state, named, &body.references)?;
         if state.without_model {
             body.stream = bound.take_query(self.parts.uri.query().unwrap_or_default());

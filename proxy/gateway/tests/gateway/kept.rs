@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use proxy_core::auth::{Key, KeyDigest};
+use proxy_core::names::ModelPattern;
 use proxy_core::quota::Unit;
-use proxy_core::table::{Backend, Contents};
+use proxy_core::route::Match;
+use proxy_core::table::{Backend, BackendAuth, Contents};
 use proxy_core::test_util::{deployment, key, object};
 use proxy_gateway::StateKeys;
 use serde_json::{Value, json};
@@ -486,6 +488,85 @@ async fn a_stream_that_continues_something_costs_what_it_read_though_its_client_
         bench.quiet().await?;
         assert_eq!(settled(&bench), ["measured 1"], "{kept}");
         assert!(counted(&bench) > 5_000, "{kept}: {}", counted(&bench));
+    }
+    Ok(())
+}
+
+/// A route for callers with a credential of the resources, with a rule for each of these models and resources.
+fn passed(sims: &[Sim], models: &[&str]) -> Contents {
+    let mut contents = contents(sims);
+    for backend in &mut contents.backends {
+        Arc::make_mut(backend).auth = BackendAuth::PassThrough;
+    }
+    for route in &mut contents.routes {
+        let route = Arc::make_mut(route);
+        route.authentication.pass_through = true;
+        route.authentication.keys.clear();
+        let rules = route.rules.clone();
+        let first = rules.first().expect("a rule");
+        let rule_of = |(place, model): (usize, &&str)| {
+            let mut rule = (**first).clone();
+            rule.name = format!("rule-{place}").into();
+            rule.targets = first.targets.iter().skip(place).take(1).cloned().collect();
+            rule.matches = vec![Match {
+                models: vec![ModelPattern::Exact((*model).into())],
+                ..Match::default()
+            }];
+            Arc::new(rule)
+        };
+        route.rules = models.iter().enumerate().map(rule_of).collect();
+    }
+    for (backend, model) in contents.backends.iter_mut().zip(models) {
+        Arc::make_mut(backend).deployments = vec![deployment("gpt-5", model)];
+    }
+    contents
+}
+
+#[tokio::test]
+async fn who_shows_a_credential_of_the_resource_has_its_own_ids() -> Result<()> {
+    let sims = sims(2, &config()?)?;
+    let shown = ("api-key", "sim-key");
+    let bench = Bench::serve(Vec::new(), passed(&sims[..1], &["gpt-5"]), |_config| ())?;
+    let body = json!({"model": "gpt-5", "input": "a"});
+    let url = format!("{}/openai/v1/responses", sims[0].url());
+    let direct = http::post_json(&url, &[shown], body.to_string()).await?;
+    let direct = direct.json::<Value>()?;
+    let path = format!("/v1/responses/{}", id(&direct)?);
+    let got = ask(&bench, shown, "GET", &path, &NONE).await?;
+    assert_eq!(got.status, 200, "made without the gateway: {}", got.text());
+    let made = ask(&bench, shown, "POST", "/v1/responses", &body).await?;
+    assert_eq!(
+        id(&made.json::<Value>()?)?.len(),
+        id(&direct)?.len(),
+        "no tag"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn with_rules_of_two_resources_the_id_says_which() -> Result<()> {
+    let sims = sims(2, &config()?)?;
+    let shown = ("api-key", "sim-key");
+    let bench = Bench::serve(
+        Vec::new(),
+        passed(&sims, &["gpt-5", "gpt-5-mini"]),
+        |_config| (),
+    )?;
+    for model in ["gpt-5", "gpt-5-mini"] {
+        let body = json!({"model": model, "input": "a"});
+        let made = ask(&bench, shown, "POST", "/v1/responses", &body).await?;
+        ensure!(made.status == 200, "{model}: {}", made.text());
+        let made = made.json::<Value>()?;
+        let got = ask(
+            &bench,
+            shown,
+            "GET",
+            &format!("/v1/responses/{}", id(&made)?),
+            &NONE,
+        )
+        .await?;
+        assert_eq!(got.status, 200, "{model}: {}", got.text());
+        assert_eq!(got.json::<Value>()?["id"], made["id"]);
     }
     Ok(())
 }
