@@ -115,6 +115,8 @@ pub struct Body {
     pub background: bool,
     /// What it continues.
     pub references: Vec<Reference>,
+    /// An item of it may stand for one that the backend keeps.
+    pub has_item_references: bool,
     /// It offers tools, where that is looked for.
     pub has_tools: bool,
     /// Some part of it may be an image, sound or a file.
@@ -195,6 +197,7 @@ impl Body {
             has_data_sources: false,
             background: false,
             references: Vec::new(),
+            has_item_references: false,
             has_tools: false,
             has_media: false,
         }

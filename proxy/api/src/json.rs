@@ -25,8 +25,10 @@ const MEDIA: [&[u8]; 7] = [
     b"image",
     b"document",
 ];
-/// The longest of them.
-const LONGEST_KIND: usize = 11;
+/// That of an item in responses which stands for one that the backend keeps.
+const ITEM_REFERENCE: &[u8] = b"item_reference";
+/// The longest of them all.
+const LONGEST_KIND: usize = 14;
 
 /// The value of a top-level member of a JSON object, as its bytes. For answers, whose grammar is
 /// the backend's business: `None` if the member is missing or the text is broken.
@@ -55,6 +57,8 @@ pub(crate) struct Cursor<'a> {
     pub(crate) at: usize,
     /// A part of a message was skipped that may be an image, sound or a file.
     pub(crate) met_media: bool,
+    /// The same of something that the backend keeps.
+    pub(crate) met_item_reference: bool,
     /// Behind the last string `type`.
     after_type: usize,
     /// Strings are looked through for what must be escaped in them.
@@ -72,6 +76,7 @@ impl<'a> Cursor<'a> {
             bytes,
             at,
             met_media: false,
+            met_item_reference: false,
             after_type: 0,
             seeks_controls: false,
         }
@@ -248,6 +253,7 @@ impl<'a> Cursor<'a> {
 
     fn note_text(&mut self, start: usize, text: &[u8]) {
         self.met_media |= MEDIA.contains(&text) && self.is_type(start);
+        self.met_item_reference |= text == ITEM_REFERENCE && self.is_type(start);
         if text == TYPE {
             self.after_type = self.at + 1;
         }

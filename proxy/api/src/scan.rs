@@ -69,6 +69,7 @@ pub(crate) fn body(bytes: &[u8], members: &Members, in_path: bool) -> Result<Bod
         field(cursor, name, *member, depth, &mut found)
     })?;
     found.has_media = cursor.met_media;
+    found.has_item_references = cursor.met_item_reference;
     if found.image_tokens.is_none() && members.iter().any(|one| one.1 == Member::Quality) {
         found.image_tokens = Some(DEAREST_IMAGE);
     }

@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 use crate::endpoint::Placed;
 use crate::memory::{Hold, REQUEST};
 use crate::record::Record;
-use crate::slot::Slot;
+use crate::slot::Place;
 use crate::state::Core;
 use crate::upstream::Fate;
 
@@ -36,7 +36,7 @@ pub(crate) struct Exchange {
     /// What it holds of the memory budget.
     pub(crate) hold: Option<Hold>,
     /// The place for a response that goes on in the background.
-    pub(crate) followed: Option<Slot>,
+    pub(crate) followed: Option<Place>,
     /// When the last try began.
     call_began: Instant,
     /// How far the call has come that is under way.
@@ -245,6 +245,8 @@ impl Exchange {
     /// Settles an answer of `size` bytes that reports no usage: perhaps it goes on in the background.
     pub(crate) fn unknown(&mut self, size: usize, now: Instant) {
         let read = u64::try_from(size.div_ceil(4)).unwrap_or(u64::MAX);
+        let bound = self.record.shape.max_output_tokens.unwrap_or(u64::MAX);
+        let read = read.min(bound.saturating_mul(self.record.shape.choices.max(1)));
         let usage = |held: Usage| Usage {
             output_tokens: held.output_tokens.max(read),
             ..held

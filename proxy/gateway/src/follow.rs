@@ -10,20 +10,18 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use parking_lot::Mutex;
 use proxy_admin::{clock, task};
-use proxy_api::{Named, Pieces, Progress, RETRIEVED, progress};
+use proxy_api::{Call, Named, Pieces, Progress, RETRIEVED, is_error, progress};
 
 use crate::credential::Shown;
 use crate::endpoint::Placed;
 use crate::exchange::Exchange;
 use crate::origin::Outgoing;
-use crate::slot::{Slot, Slots};
+use crate::slot::Place;
 use crate::state::Core;
 use crate::token;
 use crate::upstream::Patience;
 use crate::watch::{MAX_KEPT, Watch};
 
-/// Most responses that this process follows.
-static FOLLOWED: Slots = Slots::new(1_000);
 /// The pause before the first question, and the longest between two.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -42,7 +40,7 @@ pub(crate) struct Background {
     pub(crate) version: Option<String>,
     /// The credential of a caller that has one of the backend.
     pub(crate) credential: Option<(HeaderName, HeaderValue)>,
-    pub(crate) slot: Slot,
+    pub(crate) place: Place,
 }
 
 /// What a question came to.
@@ -52,11 +50,6 @@ enum Asked {
     /// The backend does not have it any more.
     Gone,
     Failed,
-}
-
-/// A place to follow a response from.
-pub(crate) fn slot() -> Option<Slot> {
-    FOLLOWED.take()
 }
 
 impl Background {
@@ -86,7 +79,7 @@ impl Background {
             // What it came to is not known: as reserved.
             exchange.unknown(0, clock::instant());
             exchange.end("ok", clock::instant());
-            drop(self.slot);
+            drop(self.place);
         });
     }
 
@@ -143,13 +136,26 @@ impl Background {
     }
 }
 
+/// Whether a response says what it came to: by its usage, its text or an error.
+fn is_telling(call: &Call, whole: &[u8]) -> bool {
+    (call.read_usage)(whole, None).is_some()
+        || call.counted_output(whole, |_| None) > 0
+        || is_error(whole)
+}
+
 /// Settles by the whole response.
 fn ended(mut exchange: Box<Exchange>, whole: Bytes) {
     let now = clock::instant();
     let call = exchange.record.api.and_then(|api| api.answer.call());
     let code = match call {
-        Some(call) => Watch::whole(call, whole).settle(&mut exchange, now),
-        None => "ok",
+        Some(call) if is_telling(call, &whole) => {
+            Watch::whole(call, whole).settle(&mut exchange, now)
+        }
+        // Cancelled, most often. What it repeats of the request is no output.
+        Some(_) | None => {
+            exchange.unknown(0, now);
+            "ok"
+        }
     };
     exchange.end(code, now);
 }

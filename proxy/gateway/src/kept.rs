@@ -37,6 +37,9 @@ pub enum StateKeysError {
     /// It has no line with a key.
     #[error("the file has no key; write one of 32 characters or more on a line")]
     Empty,
+    /// A line is no key, but a comment or the like.
+    #[error("line {0}: a key has no blanks, no # and nothing that cannot be printed")]
+    NoKey(usize),
     /// A key is too short.
     #[error("line {0}: a key needs 32 characters or more; make one with: openssl rand -hex 32")]
     Short(usize),
@@ -78,6 +81,9 @@ impl StateKeys {
             }
             if key.len() < LEAST {
                 return Err(StateKeysError::Short(line));
+            }
+            if key.contains('#') || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(StateKeysError::NoKey(line));
             }
             keys.push(hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()));
         }

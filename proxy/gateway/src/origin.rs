@@ -233,9 +233,9 @@ impl Origin {
         }
     }
 
-    /// Whether it has projects.
+    /// Whether a client may name a project of it: it has some, and is none itself.
     pub(crate) fn has_projects(&self) -> bool {
-        self.kind == BackendKind::Foundry
+        self.kind == BackendKind::Foundry && !self.prefix.contains("/api/projects/")
     }
 
     /// How an operation is put to this backend. `version` is the client's, and `bound` what its path and query

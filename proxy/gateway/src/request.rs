@@ -571,6 +571,6 @@ fn shape_of(permit: &Permit<'_>, bytes: &Bytes, body: &Body, media: Media) -> Sh
             .or_else(|| permit.rule.output_tokens.bound(body.max_output_tokens())),
         choices: body.choices.saturating_mul(body.prompts),
         texts: body.texts,
-        continues: !body.references.is_empty(),
+        continues: !body.references.is_empty() || body.has_item_references,
     }
 }

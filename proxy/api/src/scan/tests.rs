@@ -174,6 +174,27 @@ fn notes_parts_that_are_no_text() {
 }
 
 #[test]
+fn notes_items_that_the_backend_keeps() {
+    for (body, expect) in [
+        (
+            r#"{"input":[{"type":"item_reference","id":"msg_1"}]}"#,
+            true,
+        ),
+        (
+            r#"{"input":[{"id":"msg_1","type" : "item\u005freference"}]}"#,
+            true,
+        ),
+        (r#"{"input":"item_reference"}"#, false),
+        (
+            r#"{"input":[{"type":"message","content":"item_reference"}]}"#,
+            false,
+        ),
+    ] {
+        assert_eq!(ok(body).has_item_references, expect, "{body}");
+    }
+}
+
+#[test]
 fn notes_tools_of_messages() {
     let messages = ROWS
         .iter()

@@ -146,7 +146,7 @@ impl Sending<'_> {
             return Response::from_parts(parts, Payload::Own(None));
         }
         let marking = self.marking(parts.status, &mut parts.headers, at);
-        let background = exchange.followed.take().map(|slot| {
+        let background = exchange.followed.take().map(|place| {
             Box::new(Background {
                 at: at.clone(),
                 project: self
@@ -155,7 +155,7 @@ impl Sending<'_> {
                     .and_then(|one| one.named.project.clone()),
                 version: self.version.clone(),
                 credential: self.shown.as_ref().map(Shown::header),
-                slot,
+                place,
             })
         });
         let watch = Watch::of(self.call, self.body.stream, &parts, asked_usage);

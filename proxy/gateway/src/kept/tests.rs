@@ -64,6 +64,10 @@ fn a_file_needs_a_key_that_cannot_be_guessed() {
     assert_eq!(StateKeys::read("\n \n").err(), Some(StateKeysError::Empty));
     let text = format!("{OLD}\nshort");
     assert_eq!(StateKeys::read(&text).err(), Some(StateKeysError::Short(2)));
+    for bad in ["# my key of the gateway, do not lose it", &"\0".repeat(40)] {
+        let no_key = StateKeys::read(bad).err();
+        assert_eq!(no_key, Some(StateKeysError::NoKey(1)), "{bad}");
+    }
     assert_eq!(format!("{:?}", keys(&[OLD, NEW])), "StateKeys(2)");
 }
 

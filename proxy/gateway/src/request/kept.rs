@@ -3,13 +3,14 @@
 use proxy_api::{Body, Named, State};
 use proxy_core::admit::{self, Ask, Permit};
 use proxy_core::names::{Code, Operation};
+use proxy_core::quota::Wait;
 
 use super::Head;
 use crate::answer::{Refusal, refuse};
 use crate::bound::{self, Bound};
 use crate::exchange::Exchange;
-use crate::follow;
 use crate::live::LiveRule;
+use crate::slot::Place;
 
 impl<'a> Head<'a> {
     /// The rule that serves a request which names no model: one that reaches what the id is of.
@@ -63,8 +64,9 @@ impl<'a> Head<'a> {
         if body.background {
             let message = "the gateway follows as many responses in the background as it can; wait for one to \
                            end, or ask for a stream";
-            let slot = follow::slot().ok_or_else(|| refuse(Code::Overloaded, message))?;
-            exchange.followed = Some(slot);
+            let full = Refusal::new(Code::Overloaded, message).waiting(Wait::Millis(10_000));
+            let place = Place::take(&self.caller.full_name);
+            exchange.followed = Some(place.ok_or_else(|| Box::new(full))?);
         }
         Ok(Box::new(bound))
     }
