@@ -177,6 +177,8 @@ async fn every_kind_of_identity_rotates_under_load_and_no_request_is_lost() -> R
                 let answer = ask(&url, model).await?;
                 ensure!(answer.status == 200, "{model}: {}", answer.text());
                 asked += 1;
+                // The simulator remembers 10,000 requests: those for tokens must be among them.
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
             Ok(asked)
         });
