@@ -37,7 +37,7 @@ pub(crate) struct Client {
     public: Arc<RootCertStore>,
 }
 
-/// Who is asked, and by what it is known.
+/// A server that makes tokens, and how its certificate is checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer<'a> {
     pub(crate) address: &'a Address,
@@ -56,7 +56,7 @@ pub(crate) struct Answer {
 }
 
 impl<'a> Peer<'a> {
-    /// One that is what its address says.
+    /// A server that proves the host of its address to public authorities.
     pub(crate) const fn at(address: &'a Address) -> Self {
         Self {
             address,

@@ -11,30 +11,27 @@ use crate::error::Dialect;
 use crate::prompt::Prompt;
 use crate::{responses, usage};
 
+/// The paths of an operation: dated and undated, the stock `/v1`, and both of them in a project.
+macro_rules! paths {
+    ($end:literal) => {
+        &[
+            concat!("/openai/", $end),
+            concat!("/openai/v1/", $end),
+            concat!("/v1/", $end),
+            concat!("/api/projects/{project}/openai/", $end),
+            concat!("/api/projects/{project}/openai/v1/", $end),
+        ]
+    };
+}
+
 /// How a response is asked for by its id.
 pub static RETRIEVED: Call = kept(Upstream::Resource("responses/{id}"), Kept::Response, true);
 
-pub(super) const CREATE: Api = row(
-    Method::POST,
-    &[
-        "/openai/responses",
-        "/openai/v1/responses",
-        "/v1/responses",
-        "/api/projects/{project}/openai/responses",
-        "/api/projects/{project}/openai/v1/responses",
-    ],
-    RESPONSES,
-);
+pub(super) const CREATE: Api = row(Method::POST, paths!("responses"), RESPONSES);
 
 pub(super) const COMPACT: Api = row(
     Method::POST,
-    &[
-        "/openai/responses/compact",
-        "/openai/v1/responses/compact",
-        "/v1/responses/compact",
-        "/api/projects/{project}/openai/responses/compact",
-        "/api/projects/{project}/openai/v1/responses/compact",
-    ],
+    paths!("responses/compact"),
     Call {
         upstream: Upstream::Undated("responses/compact"),
         users: &[],
@@ -44,13 +41,7 @@ pub(super) const COMPACT: Api = row(
 
 pub(super) const INPUT_TOKENS: Api = row(
     Method::POST,
-    &[
-        "/openai/responses/input_tokens",
-        "/openai/v1/responses/input_tokens",
-        "/v1/responses/input_tokens",
-        "/api/projects/{project}/openai/responses/input_tokens",
-        "/api/projects/{project}/openai/v1/responses/input_tokens",
-    ],
+    paths!("responses/input_tokens"),
     Call {
         upstream: Upstream::Undated("responses/input_tokens"),
         users: &[],
@@ -67,37 +58,19 @@ pub(super) const INPUT_TOKENS: Api = row(
 
 pub(super) const GET: Api = row(
     Method::GET,
-    &[
-        "/openai/responses/{id}",
-        "/openai/v1/responses/{id}",
-        "/v1/responses/{id}",
-        "/api/projects/{project}/openai/responses/{id}",
-        "/api/projects/{project}/openai/v1/responses/{id}",
-    ],
+    paths!("responses/{id}"),
     kept(Upstream::Resource("responses/{id}"), Kept::Response, true),
 );
 
 pub(super) const DELETE: Api = row(
     Method::DELETE,
-    &[
-        "/openai/responses/{id}",
-        "/openai/v1/responses/{id}",
-        "/v1/responses/{id}",
-        "/api/projects/{project}/openai/responses/{id}",
-        "/api/projects/{project}/openai/v1/responses/{id}",
-    ],
+    paths!("responses/{id}"),
     kept(Upstream::Resource("responses/{id}"), Kept::Response, true),
 );
 
 pub(super) const CANCEL: Api = row(
     Method::POST,
-    &[
-        "/openai/responses/{id}/cancel",
-        "/openai/v1/responses/{id}/cancel",
-        "/v1/responses/{id}/cancel",
-        "/api/projects/{project}/openai/responses/{id}/cancel",
-        "/api/projects/{project}/openai/v1/responses/{id}/cancel",
-    ],
+    paths!("responses/{id}/cancel"),
     kept(
         Upstream::Resource("responses/{id}/cancel"),
         Kept::Response,
@@ -107,13 +80,7 @@ pub(super) const CANCEL: Api = row(
 
 pub(super) const INPUT_ITEMS: Api = row(
     Method::GET,
-    &[
-        "/openai/responses/{id}/input_items",
-        "/openai/v1/responses/{id}/input_items",
-        "/v1/responses/{id}/input_items",
-        "/api/projects/{project}/openai/responses/{id}/input_items",
-        "/api/projects/{project}/openai/v1/responses/{id}/input_items",
-    ],
+    paths!("responses/{id}/input_items"),
     kept(
         Upstream::Resource("responses/{id}/input_items"),
         Kept::Response,
@@ -123,13 +90,7 @@ pub(super) const INPUT_ITEMS: Api = row(
 
 pub(super) const CONVERSE: Api = row(
     Method::POST,
-    &[
-        "/openai/conversations",
-        "/openai/v1/conversations",
-        "/v1/conversations",
-        "/api/projects/{project}/openai/conversations",
-        "/api/projects/{project}/openai/v1/conversations",
-    ],
+    paths!("conversations"),
     Call {
         form: Form::Json,
         ..kept(Upstream::Undated("conversations"), Kept::Conversation, true)
@@ -138,13 +99,7 @@ pub(super) const CONVERSE: Api = row(
 
 pub(super) const CONVERSATION: Api = row(
     Method::GET,
-    &[
-        "/openai/conversations/{id}",
-        "/openai/v1/conversations/{id}",
-        "/v1/conversations/{id}",
-        "/api/projects/{project}/openai/conversations/{id}",
-        "/api/projects/{project}/openai/v1/conversations/{id}",
-    ],
+    paths!("conversations/{id}"),
     kept(
         Upstream::Undated("conversations/{id}"),
         Kept::Conversation,
@@ -154,13 +109,7 @@ pub(super) const CONVERSATION: Api = row(
 
 pub(super) const UPDATE: Api = row(
     Method::POST,
-    &[
-        "/openai/conversations/{id}",
-        "/openai/v1/conversations/{id}",
-        "/v1/conversations/{id}",
-        "/api/projects/{project}/openai/conversations/{id}",
-        "/api/projects/{project}/openai/v1/conversations/{id}",
-    ],
+    paths!("conversations/{id}"),
     Call {
         form: Form::Json,
         ..kept(
@@ -173,13 +122,7 @@ pub(super) const UPDATE: Api = row(
 
 pub(super) const DELETE_CONVERSATION: Api = row(
     Method::DELETE,
-    &[
-        "/openai/conversations/{id}",
-        "/openai/v1/conversations/{id}",
-        "/v1/conversations/{id}",
-        "/api/projects/{project}/openai/conversations/{id}",
-        "/api/projects/{project}/openai/v1/conversations/{id}",
-    ],
+    paths!("conversations/{id}"),
     kept(
         Upstream::Undated("conversations/{id}"),
         Kept::Conversation,
@@ -189,13 +132,7 @@ pub(super) const DELETE_CONVERSATION: Api = row(
 
 pub(super) const ITEMS: Api = row(
     Method::GET,
-    &[
-        "/openai/conversations/{id}/items",
-        "/openai/v1/conversations/{id}/items",
-        "/v1/conversations/{id}/items",
-        "/api/projects/{project}/openai/conversations/{id}/items",
-        "/api/projects/{project}/openai/v1/conversations/{id}/items",
-    ],
+    paths!("conversations/{id}/items"),
     kept(
         Upstream::Undated("conversations/{id}/items"),
         Kept::Conversation,
@@ -205,13 +142,7 @@ pub(super) const ITEMS: Api = row(
 
 pub(super) const ADD_ITEMS: Api = row(
     Method::POST,
-    &[
-        "/openai/conversations/{id}/items",
-        "/openai/v1/conversations/{id}/items",
-        "/v1/conversations/{id}/items",
-        "/api/projects/{project}/openai/conversations/{id}/items",
-        "/api/projects/{project}/openai/v1/conversations/{id}/items",
-    ],
+    paths!("conversations/{id}/items"),
     Call {
         form: Form::Json,
         ..kept(
@@ -224,13 +155,7 @@ pub(super) const ADD_ITEMS: Api = row(
 
 pub(super) const ITEM: Api = row(
     Method::GET,
-    &[
-        "/openai/conversations/{id}/items/{item}",
-        "/openai/v1/conversations/{id}/items/{item}",
-        "/v1/conversations/{id}/items/{item}",
-        "/api/projects/{project}/openai/conversations/{id}/items/{item}",
-        "/api/projects/{project}/openai/v1/conversations/{id}/items/{item}",
-    ],
+    paths!("conversations/{id}/items/{item}"),
     kept(
         Upstream::Undated("conversations/{id}/items/{item}"),
         Kept::Conversation,
@@ -240,13 +165,7 @@ pub(super) const ITEM: Api = row(
 
 pub(super) const DELETE_ITEM: Api = row(
     Method::DELETE,
-    &[
-        "/openai/conversations/{id}/items/{item}",
-        "/openai/v1/conversations/{id}/items/{item}",
-        "/v1/conversations/{id}/items/{item}",
-        "/api/projects/{project}/openai/conversations/{id}/items/{item}",
-        "/api/projects/{project}/openai/v1/conversations/{id}/items/{item}",
-    ],
+    paths!("conversations/{id}/items/{item}"),
     kept(
         Upstream::Undated("conversations/{id}/items/{item}"),
         Kept::Conversation,
