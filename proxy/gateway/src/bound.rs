@@ -52,7 +52,7 @@ pub(crate) struct Bound {
 pub(crate) fn owner(live: &Live, rule: &LiveRule, caller: &Caller) -> Option<Arc<str>> {
     let is_passed = rule.route.authentication.pass_through;
     match &caller.kind {
-        CallerKind::Unknown if is_passed && live.has_one_resource(rule) => None,
+        CallerKind::Unknown if is_passed && !live.is_spread(rule) => None,
         CallerKind::Unknown if is_passed => Some(PASS_THROUGH.into()),
         CallerKind::Unknown => Some(ANONYMOUS.into()),
         CallerKind::Known(_) | CallerKind::Anonymous => Some(Arc::clone(&caller.full_name)),

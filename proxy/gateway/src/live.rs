@@ -1,11 +1,12 @@
 //! The table in force, with everything that is looked up once per table instead of per request.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::RwLock;
 use proxy_core::auth::{Caller, CallerKind};
+use proxy_core::names::ObjectName;
 use proxy_core::quota::{LimitName, Per, Unit};
 use proxy_core::table::{FlatLimit, FlatRule, FlatTarget, Route, Table};
 use proxy_ledger::{Counters, EnforcedLimit};
@@ -33,6 +34,8 @@ pub(crate) struct Live {
     rules: Vec<Arc<LiveRule>>,
     /// The longest time that any rule lets a request take.
     pub(crate) longest: Duration,
+    /// The routes that reach several resources.
+    spread: HashSet<ObjectName, foldhash::fast::RandomState>,
     /// Every limit, by name.
     limits: HashMap<LimitName, Arc<EnforcedLimit>, foldhash::fast::RandomState>,
 }
@@ -108,7 +111,7 @@ impl Live {
             let made = || Arc::new(EnforcedLimit::new(flat, replicas, &metrics.ledger));
             Arc::clone(limits.entry(flat.name.clone()).or_insert_with(made))
         };
-        let rules = endpoints.publish(&table.contents().backends, |registry| {
+        let rules: Vec<Arc<LiveRule>> = endpoints.publish(&table.contents().backends, |registry| {
             let mut target = |flat: &FlatTarget| LiveTarget {
                 endpoints: flat
                     .endpoints()
@@ -142,6 +145,7 @@ impl Live {
         Self {
             table: Arc::clone(table),
             longest: times.max().unwrap_or(DEFAULT_TIMEOUT),
+            spread: spread(&rules),
             rules,
             limits,
         }
@@ -160,23 +164,29 @@ impl Live {
         found.place.origin.as_ref()?.identity()
     }
 
-    /// Whether all that the route of a rule reaches is one resource.
-    pub(crate) fn has_one_resource(&self, rule: &LiveRule) -> bool {
-        let of_route = |one: &&Arc<LiveRule>| Arc::ptr_eq(&one.route, &rule.route);
-        let targets = self
-            .rules
-            .iter()
-            .filter(of_route)
-            .flat_map(|one| &one.targets);
-        let mut resources = targets.filter_map(LiveTarget::resource);
-        let first = resources.next();
-        resources.all(|other| Some(other) == first)
+    /// Whether the route of a rule reaches several resources, each of which keeps what is its own.
+    pub(crate) fn is_spread(&self, rule: &LiveRule) -> bool {
+        self.spread.contains(&rule.route.name)
     }
 
     /// A limit of the table.
     pub(crate) fn limit(&self, name: &LimitName) -> Option<&Arc<EnforcedLimit>> {
         self.limits.get(name)
     }
+}
+
+fn spread(rules: &[Arc<LiveRule>]) -> HashSet<ObjectName, foldhash::fast::RandomState> {
+    let mut first: HashMap<&ObjectName, ResourceId, foldhash::fast::RandomState> =
+        HashMap::default();
+    let mut spread = HashSet::default();
+    for rule in rules {
+        for resource in rule.targets.iter().filter_map(LiveTarget::resource) {
+            if *first.entry(&rule.route.name).or_insert(resource) != resource {
+                spread.insert(rule.route.name.clone());
+            }
+        }
+    }
+    spread
 }
 
 // === impl LiveRule ===
