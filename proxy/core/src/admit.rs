@@ -7,32 +7,20 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::auth::{Caller, CallerKind, Key, KeyDigest};
-use crate::names::{Code, ModelPattern, Moment, Operation};
+use crate::auth::{Caller, CallerKind, Lack, Token};
+use crate::names::{Code, ModelPattern, Operation};
 use crate::route::Facts;
-use crate::table::{FlatLimit, FlatRule, Open, QuotaFacts, Route, Rule, Table};
+use crate::table::{Authentication, FlatLimit, FlatRule, Open, QuotaFacts, Route, Rule, Table};
 
+mod credential;
+mod denial;
 #[cfg(test)]
 mod tests;
 
-/// A refused request: the reason, and the message for the caller.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denial {
-    /// The reason word.
-    pub code: Code,
-    /// Says what is wrong, and never reveals what exists elsewhere.
-    pub message: String,
-}
+pub use credential::{Authenticated, Credential, Identity, Vouched, authenticate, may_call};
+pub use denial::Denial;
 
-impl Denial {
-    /// Refuses for `code` with `message`.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
-    }
-}
+use credential::{missing, unknown};
 
 /// What a request asks for, without its caller.
 #[derive(Clone, Copy, Debug)]
@@ -56,17 +44,6 @@ pub struct Reachable {
     pub model: Arc<str>,
 }
 
-/// What is known of a caller before its request is read.
-#[derive(Clone, Copy, Debug)]
-pub enum Identity<'a> {
-    /// It has this key, valid or not.
-    Key(&'a Key),
-    /// It has a credential that is no key of ours.
-    Unknown,
-    /// It has no credential.
-    Anonymous,
-}
-
 /// An admitted request: its rule, ready to be charged and sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Permit<'t> {
@@ -80,113 +57,14 @@ pub struct Permit<'t> {
     pub rule: &'t Rule,
 }
 
-/// A caller, and which of its credentials says so.
-#[derive(Clone, Debug)]
-pub struct Authenticated {
-    /// The caller.
-    pub caller: Arc<Caller>,
-    /// The place of the credential among those that were shown.
-    pub credential: Option<usize>,
-    /// Of a credential that is no key of ours.
-    pub unknown: Option<KeyDigest>,
-}
-
-/// Identifies the caller by the credentials that it shows, in the order in which they count. Needs no
-/// body, so that strangers cost little.
-///
-/// Of different credentials the known one counts, wherever it stands: junk in front of it hides
-/// nothing. Without a known one the first counts.
-///
-/// # Errors
-/// `missing_credential`, `invalid_credential` if no route of `host` could admit the caller;
-/// `expired_credential`; `ambiguous_credential` if two are known.
-pub fn authenticate(
-    table: &Table,
-    host: &str,
-    credentials: &[&str],
-    now: Moment,
-) -> Result<Authenticated, Denial> {
-    let mut known: Option<(usize, (&Key, &Arc<Caller>))> = None;
-    let mut unknown: Option<(usize, KeyDigest)> = None;
-    for (place, credential) in credentials.iter().enumerate() {
-        if credentials.iter().take(place).any(|one| one == credential) {
-            continue;
-        }
-        let digest = KeyDigest::of(credential);
-        match table.ring().find(&digest) {
-            Some(_) if known.is_some() => return Err(ambiguous()),
-            Some(found) => known = Some((place, found)),
-            None => drop(unknown.get_or_insert((place, digest))),
-        }
-    }
-    Ok(if let Some((place, (key, caller))) = known {
-        may_call(table, host, Identity::Key(key), now)?;
-        Authenticated {
-            caller: Arc::clone(caller),
-            credential: Some(place),
-            unknown: None,
-        }
-    } else if let Some((place, digest)) = unknown {
-        may_call(table, host, Identity::Unknown, now)?;
-        Authenticated {
-            caller: Arc::new(Caller::unknown(&digest)),
-            credential: Some(place),
-            unknown: Some(digest),
-        }
-    } else {
-        may_call(table, host, Identity::Anonymous, now)?;
-        Authenticated {
-            caller: Arc::clone(table.anonymous()),
-            credential: None,
-            unknown: None,
-        }
-    })
-}
-
-/// Whether a caller of this identity may call `host` at all, whatever it asks for.
-///
-/// # Errors
-/// Those of [`authenticate`].
-pub fn may_call(
-    table: &Table,
-    host: &str,
-    identity: Identity<'_>,
-    now: Moment,
-) -> Result<(), Denial> {
-    match identity {
-        Identity::Key(key) if key.is_expired(now) => Err(Denial::new(
-            Code::ExpiredCredential,
-            "the API key has expired",
-        )),
-        Identity::Key(_) => Ok(()),
-        Identity::Unknown if is_open(table, host, |one| one.pass_through || one.anonymous) => {
-            Ok(())
-        }
-        Identity::Unknown => Err(unknown()),
-        Identity::Anonymous if is_open(table, host, |one| one.anonymous) => Ok(()),
-        Identity::Anonymous => Err(missing()),
-    }
-}
-
-fn is_open(table: &Table, host: &str, wanted: fn(&Open) -> bool) -> bool {
-    table.tenancy().open(host, wanted).next().is_some()
-}
-
-fn missing() -> Denial {
-    Denial::new(Code::MissingCredential, "no API key was sent")
-}
-
-fn unknown() -> Denial {
-    Denial::new(Code::InvalidCredential, "the API key is not known")
-}
-
-fn ambiguous() -> Denial {
-    let message = "two different API keys of the gateway were sent; send one";
-    Denial::new(Code::AmbiguousCredential, message)
-}
-
 fn forbidden(caller: &Caller, to: &str) -> Denial {
     let message = format!("consumer {} is not admitted to this {to}", caller.full_name);
+    Denial::new(Code::Forbidden, message)
+}
+
+fn lacking(caller: &Caller, accepted: &Authentication, token: &Token) -> Denial {
+    let lack = accepted.lack(token).unwrap_or(Lack::Issuer);
+    let message = format!("consumer {} is not admitted: {lack}", caller.full_name);
     Denial::new(Code::Forbidden, message)
 }
 
@@ -227,6 +105,10 @@ pub fn admit_for_some_model<'t>(
                 && own.may_admit(ask.host, secret) =>
         {
             own.find_for_some_model(&facts, admits)
+        }
+        CallerKind::Token(_) => {
+            let own = tenancy.namespace(&caller.namespace);
+            own.and_then(|own| own.find_for_some_model(&facts, admits))
         }
         kind @ (CallerKind::Known(_) | CallerKind::Unknown | CallerKind::Anonymous) => {
             // Attributes are labels of the other namespace's making.
@@ -294,6 +176,13 @@ fn find<'t>(table: &'t Table, caller: &Caller, ask: &Ask<'_>) -> Result<Permit<'
             // Attributes are labels of the other namespace's making.
             facts.attributes = const { &Vec::new() };
         }
+        // It has a namespace since a route of that admits it on the host.
+        CallerKind::Token(_) => {
+            let own = tenancy.namespace(&caller.namespace);
+            let found = own.and_then(|own| own.find(&facts));
+            let found = found.and_then(|rank| permit(table, rank.rule));
+            return judged(found.ok_or_else(|| not_found(table, ask))?, caller);
+        }
         CallerKind::Unknown | CallerKind::Anonymous => {}
     }
     let mut namespaces = tenancy.open(ask.host, open_to(&caller.kind)).peekable();
@@ -321,7 +210,9 @@ fn facts<'a>(caller: &'a Caller, ask: &Ask<'a>) -> Facts<'a> {
 fn open_to(kind: &CallerKind) -> fn(&Open) -> bool {
     match kind {
         CallerKind::Unknown => |open| open.pass_through || open.anonymous,
-        CallerKind::Known(_) | CallerKind::Anonymous => |open| open.anonymous,
+        CallerKind::Known(_) | CallerKind::Token(_) | CallerKind::Anonymous => {
+            |open| open.anonymous
+        }
     }
 }
 
@@ -396,6 +287,7 @@ fn admits(route: &Route, caller: &Caller) -> bool {
     let accepted = &route.authentication;
     match &caller.kind {
         CallerKind::Known(secret) => accepted.admits_key(secret),
+        CallerKind::Token(token) => accepted.lack(token).is_none(),
         CallerKind::Unknown => accepted.anonymous || accepted.pass_through,
         CallerKind::Anonymous => accepted.anonymous,
     }
@@ -426,6 +318,7 @@ fn not_admitted_by(route: &Route, caller: &Caller) -> Denial {
              use the backend's own credential",
         ),
         (CallerKind::Known(_), _) => forbidden(caller, "route"),
+        (CallerKind::Token(token), _) => lacking(caller, accepted, token),
         (CallerKind::Unknown, _) => unknown(),
         (CallerKind::Anonymous, _) => missing(),
     }
@@ -438,7 +331,7 @@ fn not_admitted(table: &Table, caller: &Caller, ask: &Ask<'_>) -> Denial {
         return not_found(table, ask);
     }
     match &caller.kind {
-        CallerKind::Known(_) => forbidden(caller, "host"),
+        CallerKind::Known(_) | CallerKind::Token(_) => forbidden(caller, "host"),
         CallerKind::Unknown => unknown(),
         CallerKind::Anonymous => missing(),
     }

@@ -1,7 +1,8 @@
 //! Callers and their keys: keys by their SHA-256, compared in constant time.
 //!
 //! A raw key is hashed at once and never kept. Words: a `credential` is what a request shows, a
-//! `consumer` the party that it stands for, a `key` one entry of the ring (one Secret).
+//! `consumer` the party that it stands for, a `key` one entry of the ring (one Secret), a `token` what an
+//! issuer signed.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,6 +15,9 @@ use crate::names::{Attributes, Moment, ObjectName};
 
 #[cfg(test)]
 mod tests;
+mod token;
+
+pub use token::{Issuer, Lack, Mapping, Required, Source, Token, Trust};
 
 /// The name of a caller without a credential.
 const ANONYMOUS: &str = "anonymous";
@@ -102,11 +106,11 @@ impl Key {
 pub struct Caller {
     /// The consumer; a fingerprint for an unknown credential, `anonymous` without one.
     pub name: Arc<str>,
-    /// The namespace of the consumer's Secret, else empty.
+    /// The namespace of the consumer's Secret, or of the route that lists the token's issuer; else empty.
     pub namespace: Arc<str>,
-    /// `namespace/name`, or the name alone without a Secret: how logs, metrics and pages name it.
+    /// `namespace/name`, or the name alone without a namespace: how logs, metrics and pages name it.
     pub full_name: Arc<str>,
-    /// The labels of the consumer's Secret that quotas and rules can match.
+    /// The labels of the consumer's Secret or the claims of its token that quotas and rules can match.
     pub attributes: Attributes,
     /// Whether it is known, and by what.
     pub kind: CallerKind,
@@ -117,6 +121,8 @@ pub struct Caller {
 pub enum CallerKind {
     /// It has the key of this Secret.
     Known(ObjectName),
+    /// It has a token that an issuer of its namespace's routes vouches for.
+    Token(Arc<Token>),
     /// It has a credential without a Secret.
     Unknown,
     /// It has no credential.
@@ -179,6 +185,23 @@ impl Caller {
         let digest = Sha256::digest(self.full_name.as_bytes());
         let first = digest.iter().take(16);
         first.map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The caller of a token that a route of `namespace` admits.
+    #[must_use]
+    pub fn by_token(
+        namespace: &Arc<str>,
+        name: Arc<str>,
+        attributes: Attributes,
+        token: Arc<Token>,
+    ) -> Self {
+        Self {
+            full_name: format!("{namespace}/{name}").into(),
+            namespace: Arc::clone(namespace),
+            name,
+            attributes,
+            kind: CallerKind::Token(token),
+        }
     }
 
     /// The caller that `key` stands for.

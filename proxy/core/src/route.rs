@@ -265,7 +265,7 @@ impl<T: Default> ByHost<T> {
     }
 
     /// Ends the changes.
-    fn sort(&mut self) {
+    pub(crate) fn sort(&mut self) {
         self.wildcards
             .sort_by_key(|(suffix, _)| by_length(suffix.len()));
     }

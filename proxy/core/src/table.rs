@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::auth::{Caller, KeyRing};
+use crate::auth::{Caller, KeyRing, Token};
 use crate::names::ObjectName;
 use crate::tokens::Price;
 
@@ -29,6 +29,7 @@ pub use limit::{FlatLimit, SubjectPart};
 
 use endpoint::EndpointIndex;
 use limit::LimitIndex;
+pub use tenancy::Home;
 pub(crate) use tenancy::{Open, Tenancy};
 
 /// A rule with everything that a request of it needs.
@@ -187,6 +188,18 @@ impl Table {
     #[must_use]
     pub fn rules(&self) -> &[FlatRule] {
         &self.rules
+    }
+
+    /// The namespace of a good token's caller on `host` (lower case, without a port); `None` if no route there
+    /// admits its issuer and audience.
+    #[must_use]
+    pub fn home(&self, host: &str, token: &Token) -> Option<&Home> {
+        self.tenancy.home(host, token)
+    }
+
+    /// Every issuer whose tokens routes of `host` admit; one may come twice.
+    pub fn homes(&self, host: &str) -> impl Iterator<Item = &Home> {
+        self.tenancy.homes(host)
     }
 
     pub(crate) const fn tenancy(&self) -> &Tenancy {

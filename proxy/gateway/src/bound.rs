@@ -55,7 +55,9 @@ pub(crate) fn owner(live: &Live, rule: &LiveRule, caller: &Caller) -> Option<Arc
         CallerKind::Unknown if is_passed && !live.is_spread(rule) => None,
         CallerKind::Unknown if is_passed => Some(PASS_THROUGH.into()),
         CallerKind::Unknown => Some(ANONYMOUS.into()),
-        CallerKind::Known(_) | CallerKind::Anonymous => Some(Arc::clone(&caller.full_name)),
+        CallerKind::Known(_) | CallerKind::Token(_) | CallerKind::Anonymous => {
+            Some(Arc::clone(&caller.full_name))
+        }
     }
 }
 

@@ -82,14 +82,5 @@ pub(crate) fn shown<'a>(fields: &Fields<'a>) -> Result<SmallVec<[Shown<'a>; 1]>,
     }
 }
 
-/// The keys of `shown`, in order; the rest is empty.
-pub(crate) fn keys<'a>(shown: &[Shown<'a>]) -> [&'a str; 3] {
-    let mut keys = [""; 3];
-    for (key, one) in keys.iter_mut().zip(shown) {
-        *key = one.key;
-    }
-    keys
-}
-
 #[cfg(test)]
 mod tests;

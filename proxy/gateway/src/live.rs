@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use proxy_core::auth::{Caller, CallerKind};
-use proxy_core::names::ObjectName;
+use proxy_core::names::{Attributes, ObjectName};
 use proxy_core::quota::{LimitName, Per, Unit};
 use proxy_core::table::{FlatLimit, FlatRule, FlatTarget, Route, Table};
 use proxy_ledger::{Counters, EnforcedLimit};
@@ -21,6 +21,10 @@ mod tests;
 
 /// A rule without a timeout: Azure lets a call last 29 minutes.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// Callers by token of one rule that are looked up once, and have series of their own: an issuer may know as
+/// many people as it likes. Further ones are looked up by each request.
+const TOKEN_ACCOUNTS: usize = 1_000;
 
 /// Models of one account that are looked up once, since callers choose the names that a pattern
 /// matches. Further models are looked up by each request.
@@ -59,6 +63,8 @@ pub(crate) struct LiveRule {
     pub(crate) targets: Vec<LiveTarget>,
     /// Of callers with a Secret, by the address of their entry in the table, which outlives this.
     accounts: RwLock<HashMap<usize, Arc<Account>, foldhash::fast::RandomState>>,
+    /// Of callers with a token, by their full names.
+    by_token: RwLock<HashMap<Arc<str>, TokenAccount, foldhash::fast::RandomState>>,
     /// Of all callers with a credential that has no Secret.
     strangers: OnceLock<Arc<Account>>,
     /// Of callers without a credential.
@@ -84,6 +90,14 @@ pub(crate) struct Account {
     end_user: OnceLock<Arc<str>>,
     /// The counters of one caller, by [`LiveRule::counted_model`].
     counters: RwLock<HashMap<Arc<str>, Arc<Counters>, foldhash::fast::RandomState>>,
+}
+
+/// The account of a caller with a token. The next token may have other attributes, by which other limits
+/// apply.
+#[derive(Debug)]
+struct TokenAccount {
+    attributes: Attributes,
+    account: Arc<Account>,
 }
 
 /// A target with the live parts of its endpoints.
@@ -133,6 +147,7 @@ impl Live {
                     no_model: Arc::default(),
                     targets: flat.targets.iter().map(&mut target).collect(),
                     accounts: RwLock::default(),
+                    by_token: RwLock::default(),
                     strangers: OnceLock::new(),
                     anonymous: OnceLock::new(),
                 })
@@ -199,6 +214,7 @@ impl LiveRule {
         let shared = match caller.kind {
             CallerKind::Unknown => self.strangers.get_or_init(|| account("pass-through")),
             CallerKind::Anonymous => self.anonymous.get_or_init(|| account("anonymous")),
+            CallerKind::Token(_) => return self.account_by_token(caller, account),
             CallerKind::Known(_) => {
                 let address = Arc::as_ptr(caller).addr();
                 if let Some(known) = self.accounts.read().get(&address) {
@@ -210,6 +226,28 @@ impl LiveRule {
             }
         };
         Arc::clone(shared)
+    }
+
+    fn account_by_token(
+        &self,
+        caller: &Caller,
+        make: impl Fn(&str) -> Arc<Account>,
+    ) -> Arc<Account> {
+        let fits = |one: &&TokenAccount| one.attributes == caller.attributes;
+        if let Some(known) = self.by_token.read().get(&caller.full_name).filter(fits) {
+            return Arc::clone(&known.account);
+        }
+        let mut accounts = self.by_token.write();
+        if accounts.len() >= TOKEN_ACCOUNTS && !accounts.contains_key(&caller.full_name) {
+            return make("token");
+        }
+        let account = make(&caller.full_name);
+        let made = TokenAccount {
+            attributes: caller.attributes.clone(),
+            account: Arc::clone(&account),
+        };
+        accounts.insert(Arc::clone(&caller.full_name), made);
+        account
     }
 
     /// Where a model's first deployment stands, if one serves it; the same as

@@ -100,7 +100,9 @@ fn most_connections() -> usize {
 impl From<&Caller> for Holder {
     fn from(caller: &Caller) -> Self {
         match caller.kind {
-            CallerKind::Known(_) => Self::Consumer(Arc::clone(&caller.full_name)),
+            CallerKind::Known(_) | CallerKind::Token(_) => {
+                Self::Consumer(Arc::clone(&caller.full_name))
+            }
             CallerKind::Unknown | CallerKind::Anonymous => Self::Stranger,
         }
     }

@@ -16,12 +16,13 @@ use proxy_admin::clock;
 use proxy_admin::connection::Leash;
 use proxy_admin::memory::Purpose;
 use proxy_api::{Answer, Billing, Body, Call, Found, Media, models};
-use proxy_core::admit::{self, Ask, Permit, Reachable};
+use proxy_core::admit::{self, Ask, Credential, Permit, Reachable};
 use proxy_core::auth::{Caller, CallerKind, KeyDigest};
 use proxy_core::names::{Code, Moment, ObjectName, Operation};
 use proxy_core::table::Rule;
 use proxy_core::tokens::{self, Shape};
 use proxy_ledger::{Asking, Counters, Subject};
+use smallvec::SmallVec;
 
 use crate::answer::{self, Refusal, name_request, refuse};
 use crate::client;
@@ -246,10 +247,11 @@ impl<'a> Arrival<'a> {
         let live = self.live.ok_or_else(not_ready)?;
         let mut shown =
             credential::shown(fields).map_err(|why| refuse(Code::InvalidRequest, why))?;
-        let keys = credential::keys(&shown);
-        let keys = keys.get(..shown.len()).unwrap_or(&keys);
-        let authenticated = admit::authenticate(&live.table, &host, keys, clock::moment(now))
-            .map_err(|denial| Box::new(Refusal::from(denial)))?;
+        let credentials: SmallVec<[Credential; 1]> =
+            shown.iter().map(|one| Credential::key(one.key)).collect();
+        let authenticated =
+            admit::authenticate(&live.table, &host, &credentials, clock::moment(now))
+                .map_err(|denial| Box::new(Refusal::from(denial)))?;
         let caller = authenticated.caller;
         let shown = authenticated
             .credential

@@ -220,6 +220,7 @@ fn route(out: &mut String, route: &Route) {
     );
     let Authentication {
         keys,
+        issuers: _,
         anonymous,
         pass_through,
         unreadable,

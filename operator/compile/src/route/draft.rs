@@ -289,6 +289,7 @@ impl Draft<'_> {
             hostnames: self.hostnames,
             authentication: Authentication {
                 keys: admitted.secrets.clone(),
+                issuers: Vec::new(),
                 anonymous: self.granted && self.spec.authentication.anonymous.is_some(),
                 pass_through: self.granted && self.spec.authentication.pass_through.is_some(),
                 unreadable: self.unreadable,

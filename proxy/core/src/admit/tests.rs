@@ -2,7 +2,10 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::{Ask, admit, admit_for_some_model, authenticate, models};
+mod credentials;
+mod tokens;
+
+use super::{Ask, Credential, admit, admit_for_some_model, authenticate, models};
 use crate::auth::{Key, KeyDigest};
 use crate::names::{Code, ModelPattern, Moment, Operation};
 use crate::quota::{Per, Unit};
@@ -68,10 +71,14 @@ fn ask<'a>(headers: &'a HeaderMap, model: &'a str) -> Ask<'a> {
     }
 }
 
+fn credentials(keys: &[&str]) -> Vec<Credential> {
+    keys.iter().map(|key| Credential::key(key)).collect()
+}
+
 /// The route that serves, or the code of the refusal.
 fn decide(table: &Table, credential: Option<&str>, model: &str) -> Result<String, Code> {
     let headers = HeaderMap::new();
-    let caller = authenticate(table, "h", credential.as_slice(), NOW)
+    let caller = authenticate(table, "h", &credentials(credential.as_slice()), NOW)
         .map(|one| one.caller)
         .map_err(|denial| denial.code)?;
     admit(table, &caller, &ask(&headers, model))
@@ -182,7 +189,7 @@ fn limits_apply_by_scope_model_and_consumer() {
         ),
     ];
     let table = table_with(vec![route("a", 0, "*")], quotas);
-    let caller = authenticate(&table, "h", &["ann"], NOW)
+    let caller = authenticate(&table, "h", &credentials(&["ann"]), NOW)
         .expect("known")
         .caller;
     let headers = HeaderMap::new();
@@ -206,7 +213,7 @@ fn counted(targets: Vec<Target>, models: &[&str], model: &str) -> Option<String>
     let mut route = route("a", 0, "*");
     Arc::make_mut(&mut route.rules[0]).targets = targets;
     let table = table_with(vec![route], vec![quota]);
-    let caller = authenticate(&table, "h", &["ann"], NOW)
+    let caller = authenticate(&table, "h", &credentials(&["ann"]), NOW)
         .expect("known")
         .caller;
     let headers = HeaderMap::new();
@@ -274,7 +281,7 @@ fn an_unsupported_quota_denies_its_scope_and_nothing_else() {
         let patterns = models.iter().map(|model| ModelPattern::parse(model));
         quota.models = patterns.map(|one| one.expect("a pattern")).collect();
         let table = table_with(vec![route("a", 0, "*")], vec![quota]);
-        let caller = authenticate(&table, "h", &["ann"], NOW)
+        let caller = authenticate(&table, "h", &credentials(&["ann"]), NOW)
             .expect("known")
             .caller;
         let headers = HeaderMap::new();
@@ -310,7 +317,7 @@ fn lists_the_models_that_a_caller_can_reach() {
     let table = table(vec![route("a", 0, "gpt-4o*")]);
     let headers = HeaderMap::new();
     let listed = |key: &str| {
-        let caller = authenticate(&table, "h", &[key], NOW)
+        let caller = authenticate(&table, "h", &credentials(&[key]), NOW)
             .expect("known")
             .caller;
         let operations = [Operation::ChatCompletions];
@@ -348,6 +355,7 @@ fn keys(secrets: &[&str]) -> Authentication {
 
 const ANONYMOUS: Authentication = Authentication {
     keys: Vec::new(),
+    issuers: Vec::new(),
     anonymous: true,
     pass_through: false,
     unreadable: false,
@@ -357,6 +365,7 @@ const PASS_THROUGH: Authentication = Authentication {
     anonymous: false,
     pass_through: true,
     keys: Vec::new(),
+    issuers: Vec::new(),
     unreadable: false,
 };
 
@@ -488,66 +497,6 @@ fn names_and_attributes_of_a_rule_mean_consumers_of_its_namespace() {
     assert_eq!(decide("b", "labelled"), Ok("broad".into()));
 }
 
-// === credentials ===
-
-fn shown(table: &Table, credentials: &[&str]) -> Result<(String, Option<usize>), Code> {
-    let authenticated = authenticate(table, "h", credentials, NOW);
-    authenticated
-        .map(|one| (one.caller.full_name.to_string(), one.credential))
-        .map_err(|denial| denial.code)
-}
-
-#[test]
-fn of_several_credentials_the_known_one_counts() {
-    let expired = Key {
-        expires_ms: Some(0),
-        ..key("a/old")
-    };
-    for authentication in [keys(&["a/ann"]), ANONYMOUS, PASS_THROUGH] {
-        let is_closed = !authentication.anonymous && !authentication.pass_through;
-        let stranger = KeyDigest::of("junk").fingerprint();
-        let secrets = vec![key("a/ann"), expired.clone(), key("b/eve")];
-        let routes = vec![route_of("a/chat", "*", authentication)];
-        let contents = Contents::new(vec![backend()], routes, Vec::new(), secrets);
-        let table = Table::new(contents);
-        let ann = |place| Ok(("a/ann".to_owned(), Some(place)));
-        assert_eq!(shown(&table, &["ann"]), ann(0));
-        assert_eq!(shown(&table, &["junk", "ann"]), ann(1));
-        assert_eq!(shown(&table, &["ann", "junk"]), ann(0));
-        assert_eq!(shown(&table, &["ann", "ann", "junk"]), ann(0));
-        let two = Err(Code::AmbiguousCredential);
-        assert_eq!(shown(&table, &["ann", "eve"]), two);
-        assert_eq!(shown(&table, &["junk", "ann", "old"]), two);
-        // Neither anonymous nor passed through, since it is known.
-        let old = Err(Code::ExpiredCredential);
-        assert_eq!(shown(&table, &["old"]), old);
-        assert_eq!(shown(&table, &["junk", "old"]), old);
-        let unknown = if is_closed {
-            Err(Code::InvalidCredential)
-        } else {
-            Ok((stranger, Some(0)))
-        };
-        assert_eq!(shown(&table, &["junk", "other"]), unknown);
-    }
-}
-
-#[test]
-fn a_credential_makes_no_consumer_where_none_is_needed() {
-    let pass = route_of("a/pass", "pass", PASS_THROUGH);
-    let table = shared_host(vec![route_of("a/open", "open", ANONYMOUS), pass]);
-    let headers = HeaderMap::new();
-    let stranger = authenticate(&table, "h", &["junk"], NOW).expect("passes through");
-    let counted = |model: &str| {
-        let permit = admit(&table, &stranger.caller, &ask(&headers, model)).expect("admitted");
-        permit
-            .caller(&table, &stranger.caller)
-            .full_name
-            .to_string()
-    };
-    assert_eq!(counted("open"), "anonymous");
-    assert_eq!(counted("pass"), *stranger.caller.full_name);
-}
-
 /// The route that serves a request without a model, by a rule that is as `reaches`.
 fn decide_without_model(
     table: &Table,
@@ -555,7 +504,7 @@ fn decide_without_model(
     reaches: impl Fn(usize) -> bool,
 ) -> Result<Option<String>, Code> {
     let headers = HeaderMap::new();
-    let caller = authenticate(table, "h", credential.as_slice(), NOW)
+    let caller = authenticate(table, "h", &credentials(credential.as_slice()), NOW)
         .map(|one| one.caller)
         .map_err(|denial| denial.code)?;
     let ask = Ask {

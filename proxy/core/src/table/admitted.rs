@@ -57,6 +57,7 @@ impl Keys {
     fn add(&mut self, route: &Arc<Route>) {
         let Authentication {
             keys,
+            issuers: _,
             anonymous,
             pass_through,
             unreadable,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::{Caller, Key};
+use crate::auth::{Caller, Issuer, Key, Lack, Token};
 use crate::names::{ConsumerMatch, ModelPattern, ObjectName, Secret};
 use crate::quota::{Limit, LimitName, Mode, OnStoreLoss, Per, WarnAt};
 use crate::route::{HostPattern, Match};
@@ -106,6 +106,8 @@ pub enum StreamUsage {
 pub struct Authentication {
     /// Secrets whose keys are good here, sorted.
     pub keys: Vec<ObjectName>,
+    /// Issuers whose tokens are good here. Where credentials are passed on they admit no caller.
+    pub issuers: Vec<Issuer>,
     /// Every caller.
     pub anonymous: bool,
     /// Every caller that the backend admits by the caller's own credential. Never one with a key of
@@ -286,6 +288,26 @@ impl Authentication {
     #[must_use]
     pub fn admits_key(&self, secret: &ObjectName) -> bool {
         self.anonymous || (!self.pass_through && self.keys.binary_search(secret).is_ok())
+    }
+
+    /// What a good token lacks to be admitted. Tokens of the gateway go to no backend either.
+    #[must_use]
+    pub fn lack(&self, token: &Token) -> Option<Lack> {
+        if self.anonymous {
+            return None;
+        }
+        if self.pass_through {
+            return Some(Lack::Issuer);
+        }
+        let mut nearest = Lack::Issuer;
+        for issuer in &self.issuers {
+            match issuer.lack(token) {
+                None => return None,
+                Some(Lack::Issuer) => {}
+                Some(lack) => nearest = lack,
+            }
+        }
+        Some(nearest)
     }
 }
 

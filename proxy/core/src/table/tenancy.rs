@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::admitted::Admitted;
 use super::contents::{Authentication, Route, Rule};
+use crate::auth::{Token, Trust};
 use crate::names::ObjectName;
 use crate::route::{ByHost, Facts, Rank, Router, RuleMatches};
 
@@ -18,6 +19,8 @@ pub(crate) struct Tenancy {
     namespaces: Vec<Namespace>,
     by_name: HashMap<Arc<str>, usize, foldhash::fast::RandomState>,
     open: ByHost<Vec<Open>>,
+    /// Whose tokens are good, in the order of namespaces.
+    homes: ByHost<Vec<Home>>,
 }
 
 /// The routes of one namespace.
@@ -36,6 +39,15 @@ pub(crate) struct Open {
     pub(crate) anonymous: bool,
     /// Every credential that is no key.
     pub(crate) pass_through: bool,
+}
+
+/// A namespace that knows callers by the tokens of an issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    /// The namespace, in which these callers are consumers.
+    pub namespace: Arc<str>,
+    /// Which tokens are good, and who they are of.
+    pub trust: Trust,
 }
 
 // === impl Tenancy ===
@@ -63,6 +75,7 @@ impl Tenancy {
                 routes.push(Arc::clone(route));
             }
             tenancy.add_open(place, route);
+            tenancy.add_homes(route);
         }
         for (index, (route, rule)) in rules.enumerate() {
             let place = tenancy.by_name.get(route.name.namespace());
@@ -75,6 +88,7 @@ impl Tenancy {
                 });
             }
         }
+        tenancy.homes.sort();
         let namespaces = by_namespace.into_iter().zip(matches);
         let namespaces = namespaces.map(|(routes, matches)| {
             let name = routes.first().map_or("", |route| route.name.namespace());
@@ -111,6 +125,38 @@ impl Tenancy {
                 }),
             }
         });
+    }
+
+    fn add_homes(&mut self, route: &Route) {
+        let accepted = &route.authentication;
+        if accepted.pass_through {
+            return;
+        }
+        for issuer in &accepted.issuers {
+            self.homes.change(&route.hostnames, |all| {
+                let is_known = |home: &Home| {
+                    home.trust == issuer.trust && *home.namespace == *route.name.namespace()
+                };
+                if !all.iter().any(is_known) {
+                    all.push(Home {
+                        namespace: route.name.namespace().into(),
+                        trust: issuer.trust.clone(),
+                    });
+                }
+            });
+        }
+    }
+
+    /// The namespace of a token's caller on `host`: the first whose routes list its issuer and audience,
+    /// on the host itself before patterns.
+    pub(crate) fn home(&self, host: &str, token: &Token) -> Option<&Home> {
+        let mut all = self.homes.of(host).flat_map(|(_, all)| all);
+        all.find(|home| home.trust.is_about(token))
+    }
+
+    /// Every issuer that is listed for `host`; one may come twice.
+    pub(crate) fn homes(&self, host: &str) -> impl Iterator<Item = &Home> {
+        self.homes.of(host).flat_map(|(_, all)| all)
     }
 
     /// The routes of a namespace, if it has any.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::admit::{Ask, Denial, Identity, Permit, admit, may_call};
-use crate::auth::{Caller, CallerKind, Key};
+use crate::auth::{Caller, CallerKind, Issuer, Key, Token};
 use crate::names::Moment;
 use crate::table::Table;
 
@@ -91,10 +91,37 @@ impl Candidate {
         })
     }
 
+    /// The callers by token that `name` can be: `namespace/name`, where a route of the namespace lists an
+    /// issuer. They have what the route requires, and no attributes.
+    fn by_token(table: &Table, name: &str) -> Vec<Self> {
+        let Some((namespace, consumer)) = name.split_once('/') else {
+            return Vec::new();
+        };
+        let routes = table.contents().routes.iter();
+        let own = routes.filter(|route| route.name.namespace() == namespace);
+        let mut issuers: Vec<&Issuer> = Vec::new();
+        for issuer in own.flat_map(|route| &route.authentication.issuers) {
+            if !issuers.contains(&issuer) {
+                issuers.push(issuer);
+            }
+        }
+        let caller = |issuer: &&Issuer| {
+            let token = Arc::new(Token::satisfying(issuer));
+            Caller::by_token(&namespace.into(), consumer.into(), Vec::new(), token)
+        };
+        let callers = issuers.iter().map(caller);
+        let candidate = |caller| Self {
+            key: None,
+            caller: Arc::new(caller),
+        };
+        callers.map(candidate).collect()
+    }
+
     fn identity(&self) -> Identity<'_> {
         match (&self.key, &self.caller.kind) {
             (Some(key), _) => Identity::Key(key),
             (None, CallerKind::Anonymous) => Identity::Anonymous,
+            (None, CallerKind::Token(_)) => Identity::Token,
             (None, CallerKind::Known(_) | CallerKind::Unknown) => Identity::Unknown,
         }
     }
@@ -131,7 +158,8 @@ pub(super) fn admit_any<'t>(
     first
 }
 
-/// The callers that `name` can be: `name` or `namespace/name` of a consumer, or a fingerprint.
+/// The callers that `name` can be: `name` or `namespace/name` of a consumer with a Secret, `namespace/name` of
+/// one with a token, or a fingerprint.
 ///
 /// # Errors
 /// [`InvalidConsumer`].
@@ -150,12 +178,17 @@ pub(super) fn candidates(table: &Table, name: &str) -> Result<Vec<Candidate>, In
     names.sort();
     names.dedup();
     match names.len() {
-        0 => Candidate::unknown(name)
-            .map(|candidate| vec![candidate])
-            .ok_or_else(|| InvalidConsumer::Unknown {
-                name: name.to_owned(),
-                suggestion: suggest(name, keys.iter().map(|key| full(key))),
-            }),
+        0 => {
+            let mut found = Candidate::by_token(table, name);
+            found.extend(Candidate::unknown(name));
+            if found.is_empty() {
+                return Err(InvalidConsumer::Unknown {
+                    name: name.to_owned(),
+                    suggestion: suggest(name, keys.iter().map(|key| full(key))),
+                });
+            }
+            Ok(found)
+        }
         1 => Ok(found.into_iter().map(Candidate::of).collect()),
         _ => Err(InvalidConsumer::Ambiguous {
             name: name.to_owned(),
@@ -229,7 +262,7 @@ impl ConsumerIndex {
     }
 
     /// The callers that `name` of a log can be now; empty for an unknown name.
-    pub(super) fn candidates(&self, name: &Arc<str>) -> Vec<Candidate> {
+    pub(super) fn candidates(&self, table: &Table, name: &Arc<str>) -> Vec<Candidate> {
         if let Some(known) = self.by_name.get(name) {
             return known.clone();
         }
@@ -237,6 +270,8 @@ impl ConsumerIndex {
         if *name == anonymous.caller.name {
             return vec![anonymous];
         }
-        Candidate::unknown(name).into_iter().collect()
+        let mut found = Candidate::by_token(table, name);
+        found.extend(Candidate::unknown(name));
+        found
     }
 }

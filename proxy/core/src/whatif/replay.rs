@@ -350,7 +350,7 @@ impl<'t> Replay<'t> {
         request: &LoggedRequest,
         now: Moment,
     ) -> Result<(Arc<Caller>, Permit<'t>), &'static str> {
-        let candidates = self.consumers.candidates(&request.consumer);
+        let candidates = self.consumers.candidates(self.table, &request.consumer);
         let (host, headers) = host_and_headers(self.table, self.settings.host.as_deref(), request);
         let ask = Ask {
             host: &host,

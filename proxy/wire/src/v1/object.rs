@@ -391,6 +391,7 @@ impl Route {
             hostnames: values(self.hostnames),
             authentication: table::Authentication {
                 keys: values(self.authentication.keys),
+                issuers: Vec::new(),
                 anonymous: self.authentication.anonymous,
                 pass_through: self.authentication.pass_through,
                 unreadable: self.authentication.unreadable,

@@ -97,6 +97,7 @@ fn authentication(entry: &Value) -> Authentication {
     let known = entry.get("authentication").unwrap_or(&Value::Null);
     Authentication {
         keys: words(known, "keys").read,
+        issuers: Vec::new(),
         anonymous: read(known, "anonymous").unwrap_or_default(),
         pass_through: read(known, "passThrough").unwrap_or_default(),
         unreadable: true,

@@ -64,6 +64,7 @@ fn route(text: &str) -> Route {
         ],
         authentication: Authentication {
             keys: vec![name("team-a/alice"), name("team-a/bob")],
+            issuers: Vec::new(),
             anonymous: false,
             pass_through: true,
             unreadable: false,

@@ -26,6 +26,7 @@ fn any_route() -> impl Strategy<Value = Arc<Route>> {
             hostnames: hosts.collect(),
             authentication: Authentication {
                 keys: keys.into_iter().map(object).collect(),
+                issuers: Vec::new(),
                 anonymous,
                 pass_through,
                 unreadable,
