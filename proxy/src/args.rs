@@ -13,7 +13,7 @@ use proxy_ledger::{StoreAddress, StoreConfig};
 
 mod identity;
 
-pub use identity::IdentityArgs;
+pub use identity::{IdentityArgs, IssuerArgs};
 
 /// Default of the output tokens held for a request without a bound of its own: a long paragraph, more than
 /// most answers of a chat.
@@ -132,6 +132,9 @@ pub struct GatewayArgs {
     /// Who the gateway is at its backends
     #[command(flatten)]
     pub identity: IdentityArgs,
+    /// Where the keys of callers' issuers come from
+    #[command(flatten)]
+    pub issuers: IssuerArgs,
 }
 
 /// The store that replicas share.
@@ -238,7 +241,7 @@ impl GatewayArgs {
                 prefix,
                 replica: replica.into(),
             }),
-            identity: self.identity.config(),
+            identity: self.identity.config(&self.issuers),
         }
     }
 }

@@ -58,6 +58,8 @@ pub(crate) struct Refusal {
     pub(crate) allow: Vec<Method>,
     /// The shape of errors, if no row says it.
     pub(crate) dialect: Option<Dialect>,
+    /// How the client may authenticate, if there is more to say than that of the code.
+    pub(crate) challenge: Option<HeaderValue>,
     /// The status, if it is not that of the code.
     pub(crate) status: Option<StatusCode>,
     /// The connection cannot be used further: the rest of the request was not read.
@@ -97,6 +99,7 @@ impl From<Denial> for Refusal {
             wait: None,
             allow: Vec::new(),
             dialect: None,
+            challenge: None,
             status: None,
             close: false,
         }
@@ -257,7 +260,8 @@ pub(crate) fn error(
         headers.insert(ALLOW, allowed);
     }
     if code.status() == StatusCode::UNAUTHORIZED.as_u16() {
-        headers.insert(WWW_AUTHENTICATE, BEARER);
+        let challenge = refusal.challenge.clone();
+        headers.insert(WWW_AUTHENTICATE, challenge.unwrap_or(BEARER));
     }
     if refusal.close {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));

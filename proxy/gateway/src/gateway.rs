@@ -95,14 +95,16 @@ impl Gateway {
         self.0.share_among(replicas);
     }
 
-    /// Starts what the gateway does besides serving: the task that fetches its tokens for backends, and with
-    /// a shared store the one that carries calls to it. Call it within a runtime, before [`Gateway::start`]; stop it after the last request.
+    /// Starts what the gateway does besides serving: the tasks that fetch its tokens for backends and the
+    /// keys of callers' issuers, and with a shared store the one that carries calls to it. Call it within a runtime, before [`Gateway::start`]; stop it after the last request.
     pub fn start_background(&self, background: &mut Background) {
         if let Some(agent) = self.0.agent.lock().take() {
             background.start("quota store", |shutdown| agent.run(shutdown));
         }
         let identities = Arc::clone(&self.0.identities);
         background.start("backend tokens", |shutdown| identities.run(shutdown));
+        let issuers = Arc::clone(&self.0.issuers);
+        background.start("issuers' keys", |shutdown| issuers.run(shutdown));
     }
 
     /// Waits until the shared store lends, if there is one, but not longer than `within`.

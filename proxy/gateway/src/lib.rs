@@ -36,6 +36,7 @@ mod record;
 mod relay;
 mod replay;
 mod request;
+mod resource;
 mod retry;
 mod scan;
 mod server;

@@ -9,6 +9,7 @@ use proxy_core::auth::{Caller, CallerKind};
 use proxy_core::names::{Attributes, ObjectName};
 use proxy_core::quota::{LimitName, Per, Unit};
 use proxy_core::table::{FlatLimit, FlatRule, FlatTarget, Route, Table};
+use proxy_identity::caller::Verifier;
 use proxy_ledger::{Counters, EnforcedLimit};
 
 use crate::endpoint::{Endpoints, Place, Placed};
@@ -40,6 +41,8 @@ pub(crate) struct Live {
     pub(crate) longest: Duration,
     /// The routes that reach several resources.
     spread: HashSet<ObjectName, foldhash::fast::RandomState>,
+    /// The judge of callers' tokens; `None` if no route lists an issuer.
+    pub(crate) verifier: Option<Arc<Verifier>>,
     /// Every limit, by name.
     limits: HashMap<LimitName, Arc<EnforcedLimit>, foldhash::fast::RandomState>,
 }
@@ -111,7 +114,7 @@ pub(crate) struct LiveTarget {
 // === impl Live ===
 
 impl Live {
-    /// Prepares a table for a gateway of `replicas` replicas without a shared store.
+    /// Prepares a table for a gateway of `replicas` replicas without a shared store. It has no verifier.
     pub(crate) fn new(
         table: &Arc<Table>,
         replicas: u64,
@@ -161,6 +164,7 @@ impl Live {
             table: Arc::clone(table),
             longest: times.max().unwrap_or(DEFAULT_TIMEOUT),
             spread: spread(&rules),
+            verifier: None,
             rules,
             limits,
         }

@@ -16,18 +16,17 @@ use proxy_admin::clock;
 use proxy_admin::connection::Leash;
 use proxy_admin::memory::Purpose;
 use proxy_api::{Answer, Billing, Body, Call, Found, Media, models};
-use proxy_core::admit::{self, Ask, Credential, Permit, Reachable};
+use proxy_core::admit::{self, Ask, Permit, Reachable};
 use proxy_core::auth::{Caller, CallerKind, KeyDigest};
 use proxy_core::names::{Code, Moment, ObjectName, Operation};
 use proxy_core::table::Rule;
 use proxy_core::tokens::{self, Shape};
 use proxy_ledger::{Asking, Counters, Subject};
-use smallvec::SmallVec;
 
 use crate::answer::{self, Refusal, name_request, refuse};
 use crate::client;
 use crate::cors;
-use crate::credential::{self, Shown};
+use crate::credential::Shown;
 use crate::detail::Detail;
 use crate::estimate::Estimate;
 use crate::exchange::Exchange;
@@ -39,12 +38,16 @@ use crate::memory::{REQUEST, STREAM};
 use crate::proofs::Stranger;
 use crate::relay::Payload;
 use crate::replay::Replay;
+use crate::resource;
 use crate::state::Core;
 use crate::surface::{dialect_of, found};
 use crate::upload::Upload;
 
+mod caller;
 mod kept;
 mod unread;
+
+use caller::Identified;
 
 pub(crate) use unread::{unreadable, without_descriptor, without_room};
 
@@ -122,6 +125,14 @@ pub(crate) async fn handle(
     };
     let rule = exchange.record.rule.clone();
     let mut refusal = *refusal;
+    if refusal.denial.code.status() == StatusCode::UNAUTHORIZED.as_u16()
+        && let Some(live) = &live
+        && let Ok(host) = host_of(&parts.uri, fields.host)
+    {
+        let (table, code) = (&live.table, refusal.denial.code);
+        let is_tls = core.shared.config.tls.is_some();
+        refusal.challenge = resource::challenge(table, &host, &parts, &fields, is_tls, code);
+    }
     let dialect = || dialect_of(exchange.record.api, &parts.headers);
     refusal.dialect = Some(refusal.dialect.unwrap_or_else(dialect));
     if !is_complete(&parts.headers, &mut body).await {
@@ -240,22 +251,19 @@ impl<'a> Arrival<'a> {
         if let Some(answer) = self.preflight()? {
             return Ok(Admitted::Answered(answer));
         }
+        if let Some(answer) = self.description()? {
+            return Ok(Admitted::Answered(answer));
+        }
         let found = found(core.shared.config.apis, parts)?;
         exchange.record.api = Some(found.api);
         let host = host_of(&parts.uri, fields.host)?;
         let not_ready = || refuse(Code::NotReady, "the gateway has no routing table yet");
         let live = self.live.ok_or_else(not_ready)?;
-        let mut shown =
-            credential::shown(fields).map_err(|why| refuse(Code::InvalidRequest, why))?;
-        let credentials: SmallVec<[Credential; 1]> =
-            shown.iter().map(|one| Credential::key(one.key)).collect();
-        let authenticated =
-            admit::authenticate(&live.table, &host, &credentials, clock::moment(now))
-                .map_err(|denial| Box::new(Refusal::from(denial)))?;
-        let caller = authenticated.caller;
-        let shown = authenticated
-            .credential
-            .map(|place| shown.swap_remove(place));
+        let Identified {
+            caller,
+            shown,
+            unknown,
+        } = self.identified(live, &host).await?;
         exchange.record.caller = Some(Arc::clone(&caller));
         let head = Head {
             core,
@@ -266,7 +274,7 @@ impl<'a> Arrival<'a> {
             host,
             caller,
             shown,
-            unknown: authenticated.unknown,
+            unknown,
             now,
         };
         let dialect = || dialect_of(Some(found.api), &parts.headers);

@@ -11,6 +11,7 @@ use proxy_admin::connection::Lingers;
 use proxy_admin::memory::Room;
 use proxy_core::table::Table;
 use proxy_identity::Identities;
+use proxy_identity::caller::Issuers;
 use proxy_ledger::{Agent, Ledger};
 
 use crate::access::Lines;
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) lingers: Lingers,
     /// The gateway's own tokens.
     pub(crate) identities: Arc<Identities>,
+    /// Those of callers' tokens.
+    pub(crate) issuers: Arc<Issuers>,
     sizes: Sizes,
     endpoints: Endpoints,
     live: ArcSwapOption<Live>,
@@ -73,6 +76,7 @@ impl Shared {
             }
             None => (Arc::new(Ledger::new(&metrics.ledger)), None),
         };
+        let issuers = Issuers::new(&config.identity, metrics.identity.clone());
         let identities = Identities::new(config.identity.clone(), metrics.identity.clone());
         let identities = Arc::new(identities);
         Self {
@@ -86,6 +90,7 @@ impl Shared {
             sizes: Sizes::default(),
             endpoints: Endpoints::new(config.apis, Arc::clone(&identities)),
             identities,
+            issuers: Arc::new(issuers),
             live: ArcSwapOption::empty(),
             published: Mutex::new(Published {
                 table: None,
@@ -128,13 +133,17 @@ impl Shared {
         let Some(table) = &published.table else {
             return;
         };
-        let live = Live::new(
+        let before = self.live();
+        let before = before.as_ref().and_then(|live| live.verifier.as_ref());
+        let verifier = self.issuers.verifier(table, before);
+        let mut live = Live::new(
             table,
             published.replicas,
             &self.metrics,
             &self.sizes,
             &self.endpoints,
         );
+        live.verifier = verifier;
         self.live.store(Some(Arc::new(live)));
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use proxy_core::names::Secret;
 
 use crate::address::Address;
@@ -20,6 +21,10 @@ pub struct Config {
     pub app_service: Option<AppService>,
     /// The machine's metadata service.
     pub imds: Address,
+    /// The API server, whose keys prove the cluster's `ServiceAccount` tokens.
+    pub api_server: Option<ApiServer>,
+    /// Where the keys of callers' issuers are kept over restarts.
+    pub issuer_keys: Option<PathBuf>,
 }
 
 /// Entra's host in the public cloud.
@@ -37,6 +42,8 @@ impl Config {
             token_proxy: None,
             app_service: None,
             imds,
+            api_server: None,
+            issuer_keys: None,
         }
     }
 }
@@ -79,4 +86,28 @@ pub struct AppService {
     pub endpoint: Address,
     /// What it wants to be shown.
     pub header: Secret,
+}
+
+/// The API server of the cluster. Its keys are for those alone whom it knows.
+#[derive(Clone, Debug)]
+pub struct ApiServer {
+    /// Where it is.
+    pub address: Address,
+    /// Who may sign its certificate.
+    pub roots: Roots,
+    /// The file with the gateway's own `ServiceAccount` token, read again for every fetch.
+    pub token_file: PathBuf,
+}
+
+impl ApiServer {
+    /// What the gateway shows there.
+    pub(crate) fn bearer(&self) -> Result<HeaderValue, String> {
+        let file = &self.token_file;
+        let token = std::fs::read_to_string(file);
+        let token = token.map_err(|error| format!("read {}: {error}", file.display()))?;
+        let bearer = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
+        let mut bearer = bearer.map_err(|_error| format!("{} is no token", file.display()))?;
+        bearer.set_sensitive(true);
+        Ok(bearer)
+    }
 }

@@ -1,12 +1,14 @@
 //! What is counted about tokens.
 
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use proxy_admin::clock;
 use proxy_core::table::Identity;
 
 use crate::failure::NoToken;
@@ -27,9 +29,24 @@ struct FetchLabels {
     outcome: &'static str,
 }
 
+/// An issuer, as AIRoutes list it.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct IssuerLabels {
+    issuer: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabels {
+    issuer: String,
+    outcome: &'static str,
+}
+
 /// All metrics of identities.
 #[derive(Clone, Debug)]
 pub struct Metrics {
+    tokens: Family<OutcomeLabels, Counter>,
+    key_fetches: Family<OutcomeLabels, Counter>,
+    keys_fetched: Family<IssuerLabels, Gauge<f64, AtomicU64>>,
     fetches: Family<FetchLabels, Counter>,
     ends: Family<IdentityLabels, Gauge<f64, AtomicU64>>,
 }
@@ -38,6 +55,9 @@ impl Metrics {
     /// Registers everything.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
+            tokens: Family::default(),
+            key_fetches: Family::default(),
+            keys_fetched: Family::default(),
             fetches: Family::default(),
             ends: Family::default(),
         };
@@ -53,7 +73,49 @@ impl Metrics {
              first one",
             metrics.ends.clone(),
         );
+        registry.register(
+            "caller_tokens",
+            "Tokens of callers that were judged, by their issuer and the outcome: ok, or why they are not \
+             good. A token that is shown again is not judged again until it ends",
+            metrics.tokens.clone(),
+        );
+        registry.register(
+            "issuer_key_requests",
+            "Requests for the keys of a callers' issuer, by the issuer and the outcome: ok or failed",
+            metrics.key_fetches.clone(),
+        );
+        registry.register(
+            "issuer_keys_fetched_timestamp_seconds",
+            "When the keys of a callers' issuer were fetched last, in seconds since the Unix epoch; 0: not yet \
+             by this process",
+            metrics.keys_fetched.clone(),
+        );
         metrics
+    }
+
+    pub(crate) fn fetches_of(&self, issuer: &str) -> KeyFetches {
+        let labels = IssuerLabels {
+            issuer: issuer.to_owned(),
+        };
+        // A series from the beginning: an issuer without keys is the one to be seen.
+        drop(self.keys_fetched.get_or_create(&labels));
+        KeyFetches {
+            metrics: self.clone(),
+            labels,
+        }
+    }
+
+    pub(crate) fn outcomes_of(&self, issuer: &str) -> TokenOutcomes {
+        TokenOutcomes {
+            metrics: self.clone(),
+            issuer: issuer.to_owned(),
+        }
+    }
+
+    /// No table lists the issuer any more.
+    pub(crate) fn retire_issuer(&self, issuer: &str) {
+        let issuer = issuer.to_owned();
+        self.keys_fetched.remove(&IssuerLabels { issuer });
     }
 
     pub(crate) fn of(&self, identity: &Identity) -> Handles {
@@ -117,5 +179,45 @@ impl Handles {
             outcome,
         };
         self.metrics.fetches.get_or_create(&labels).inc();
+    }
+}
+
+/// The metrics of an issuer's keys.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyFetches {
+    metrics: Metrics,
+    labels: IssuerLabels,
+}
+
+impl KeyFetches {
+    pub(crate) fn ended(&self, is_good: bool) {
+        let labels = OutcomeLabels {
+            issuer: self.labels.issuer.clone(),
+            outcome: if is_good { "ok" } else { "failed" },
+        };
+        self.metrics.key_fetches.get_or_create(&labels).inc();
+        if is_good {
+            let now = clock::unix_micros(clock::instant()).unsigned_abs();
+            let fetched = self.metrics.keys_fetched.get_or_create(&self.labels);
+            fetched.set(Duration::from_micros(now).as_secs_f64());
+        }
+    }
+}
+
+/// The metrics of an issuer's tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenOutcomes {
+    metrics: Metrics,
+    issuer: String,
+}
+
+impl TokenOutcomes {
+    /// Counts a judgement: the reason against it, in a word; `None` = good.
+    pub(crate) fn count(&self, failure: Option<&'static str>) {
+        let labels = OutcomeLabels {
+            issuer: self.issuer.clone(),
+            outcome: failure.unwrap_or("ok"),
+        };
+        self.metrics.tokens.get_or_create(&labels).inc();
     }
 }

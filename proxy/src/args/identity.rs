@@ -7,8 +7,8 @@ use std::sync::Arc;
 use clap::Args;
 use proxy_core::names::Secret;
 use proxy_identity::{
-    Address, AppService, Config, IMDS, InvalidAddress, PUBLIC_AUTHORITY, Roots, TokenProxy,
-    Workload,
+    Address, ApiServer, AppService, Config, IMDS, InvalidAddress, PUBLIC_AUTHORITY, Roots,
+    TokenProxy, Workload,
 };
 
 /// Who the gateway is at Microsoft Entra, for backends without keys.
@@ -88,14 +88,55 @@ pub struct IdentityArgs {
     pub identity_header: Option<String>,
 }
 
+/// Where the keys of callers' issuers come from.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Callers by token")]
+pub struct IssuerArgs {
+    /// Folder in which the keys of callers' issuers are kept, to judge tokens after a restart while an issuer
+    /// is away
+    #[arg(long, env = "TUNDISH_ISSUER_KEYS", value_name = "DIR")]
+    pub issuer_keys: Option<PathBuf>,
+    /// API server of the cluster, such as https://kubernetes.default.svc: the keys of ServiceAccount tokens are
+    /// fetched there with the two files below. Other issuers are asked without
+    #[arg(long, env = "TUNDISH_API_SERVER", value_name = "URL")]
+    pub api_server: Option<Address>,
+    /// PEM file with the CA of its certificate; read again for every fetch
+    #[arg(
+        long,
+        env = "TUNDISH_API_SERVER_CA",
+        value_name = "FILE",
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
+    )]
+    pub api_server_ca: PathBuf,
+    /// File with the token that the gateway shows to the API server; read again for every fetch
+    #[arg(
+        long,
+        env = "TUNDISH_API_SERVER_TOKEN",
+        value_name = "FILE",
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    )]
+    pub api_server_token: PathBuf,
+}
+
+impl IssuerArgs {
+    fn api_server(&self) -> Option<ApiServer> {
+        let address = self.api_server.clone()?;
+        Some(ApiServer {
+            address,
+            roots: Roots::File(self.api_server_ca.clone()),
+            token_file: self.api_server_token.clone(),
+        })
+    }
+}
+
 fn on_machine(text: &str) -> Result<Address, InvalidAddress> {
     Address::on_machine(text)
 }
 
 impl IdentityArgs {
-    /// Where the tokens for backends without keys come from.
+    /// Where the tokens for backends without keys come from, and the keys of callers' issuers.
     #[must_use]
-    pub fn config(&self) -> Config {
+    pub fn config(&self, issuers: &IssuerArgs) -> Config {
         // The webhook sets an empty client id where the ServiceAccount has none.
         let some = |text: &Option<String>| {
             let text = text.as_deref().filter(|text| !text.is_empty());
@@ -128,6 +169,8 @@ impl IdentityArgs {
                     endpoint,
                     header: Secret::new(header),
                 }),
+            api_server: issuers.api_server(),
+            issuer_keys: issuers.issuer_keys.clone(),
             ..Config::new(self.entra_authority.clone(), self.metadata_service.clone())
         }
     }

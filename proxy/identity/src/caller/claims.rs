@@ -1,6 +1,12 @@
 //! The claims of a token whose signature is good.
 
+use std::sync::Arc;
+
+use proxy_core::auth::{Source, Token};
 use serde_json::{Map, Value};
+
+/// Words of one claim: as many groups as Entra puts into a token.
+const MOST_WORDS: usize = 200;
 
 /// The claims of a token whose signature is good. `Debug` shows their names alone.
 #[derive(Clone, PartialEq)]
@@ -46,12 +52,48 @@ impl Claims {
         seconds.is_finite().then_some(seconds)
     }
 
-    /// Whether one of the audiences is `wanted`: the claim is a text or a list.
-    pub(super) fn has_audience(&self, wanted: &str) -> bool {
-        match self.0.get("aud") {
-            Some(Value::String(one)) => one == wanted,
-            Some(Value::Array(many)) => many.iter().any(|one| one.as_str() == Some(wanted)),
-            _ => false,
+    /// The issuer.
+    pub(super) fn issuer(&self) -> Option<&str> {
+        self.text("iss")
+    }
+
+    /// The audiences: the claim is a text or a list.
+    pub(super) fn audiences(&self) -> impl Iterator<Item = &str> {
+        let (one, many) = match self.0.get("aud") {
+            Some(Value::String(one)) => (Some(&**one), None),
+            Some(Value::Array(many)) => (None, Some(many)),
+            _ => (None, None),
+        };
+        let many = many.into_iter().flatten().take(MOST_WORDS);
+        one.into_iter().chain(many.filter_map(Value::as_str))
+    }
+
+    /// The words of a claim, which is a list of them or one text. Sorted.
+    pub(super) fn words(&self, name: &str) -> Vec<Arc<str>> {
+        let (text, list) = match self.0.get(name) {
+            Some(Value::String(text)) => (&**text, None),
+            Some(Value::Array(list)) => ("", Some(list)),
+            _ => ("", None),
+        };
+        let list = list.into_iter().flatten().filter_map(Value::as_str);
+        let words = text.split_ascii_whitespace().chain(list);
+        let mut words: Vec<Arc<str>> = words.take(MOST_WORDS).map(Arc::from).collect();
+        words.sort();
+        words.dedup();
+        words
+    }
+
+    /// What routes ask for. The application has three names: in Entra's two versions, and in RFC 9068.
+    pub(super) fn token(&self, source: &Source) -> Token {
+        let mut scopes = self.words("scp");
+        scopes.extend(self.words("scope"));
+        let mut client = ["azp", "appid", "client_id"].into_iter();
+        Token {
+            source: source.clone(),
+            audiences: self.audiences().map(Arc::from).collect(),
+            scopes,
+            roles: self.words("roles"),
+            client: client.find_map(|name| self.text(name)).map(Arc::from),
         }
     }
 

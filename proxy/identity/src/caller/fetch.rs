@@ -1,13 +1,17 @@
 //! Where the keys of an issuer are, and the way to them.
 
+use std::fmt;
+
 use bytes::Bytes;
-use http::header::{ACCEPT, HeaderValue};
+use http::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use http::{Request, StatusCode};
 use http_body_util::Full;
+use proxy_core::auth::Source;
 use serde_json::Value;
 
 use super::key_set::KeySet;
-use crate::address::Address;
+use crate::address::{Address, InvalidAddress};
+use crate::config::ApiServer;
 use crate::exchange::{Client, Peer};
 
 /// The path of an issuer's description (`OpenID` Connect Discovery, 4).
@@ -15,15 +19,46 @@ const DISCOVERY: &str = "/.well-known/openid-configuration";
 
 /// Where the keys of an issuer are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeySource {
+pub(super) enum KeySource {
     /// Its description names the place. Must be the issuer itself, with or without a slash at its end.
     Discovery(Address),
     /// The place itself, with its query.
     Fixed(Address, String),
 }
 
-/// Fetches the keys.
-pub(super) async fn fetch(client: &Client, source: &KeySource) -> Result<KeySet, String> {
+// === impl KeySource ===
+
+impl KeySource {
+    /// Where the keys of a source are.
+    ///
+    /// # Errors
+    /// It is no address that keys may come from.
+    pub(super) fn of(source: &Source) -> Result<Self, InvalidAddress> {
+        let Some(uri) = &source.jwks_uri else {
+            return source.issuer.parse().map(Self::Discovery);
+        };
+        let (address, query) = uri.split_once('?').unwrap_or((uri, ""));
+        Ok(Self::Fixed(address.parse()?, query.to_owned()))
+    }
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Discovery(address) | Self::Fixed(address, _)) = self;
+        write!(f, "{}{}", address.authority, address.path)
+    }
+}
+
+/// The way to issuers.
+#[derive(Debug)]
+pub(super) struct Outside {
+    pub(super) client: Client,
+    /// The cluster's own issuer.
+    pub(super) api_server: Option<ApiServer>,
+}
+
+/// Fetches the keys: the document, and what can be used of it.
+pub(super) async fn fetch(client: &Outside, source: &KeySource) -> Result<(KeySet, Bytes), String> {
     let (address, query) = match source {
         KeySource::Fixed(address, query) => (address.clone(), query.clone()),
         KeySource::Discovery(issuer) => {
@@ -50,15 +85,26 @@ pub(super) async fn fetch(client: &Client, source: &KeySource) -> Result<KeySet,
         path = format!("{path}?{query}");
     }
     let keys = get(client, &address, &path).await?;
-    KeySet::parse(&keys).ok_or_else(|| "no key in it can be used".to_owned())
+    match KeySet::parse(&keys) {
+        Some(set) => Ok((set, keys)),
+        None => Err("no key in it can be used".to_owned()),
+    }
 }
 
-async fn get(client: &Client, address: &Address, path: &str) -> Result<Bytes, String> {
+async fn get(outside: &Outside, address: &Address, path: &str) -> Result<Bytes, String> {
     let mut request = Request::new(Full::default());
     *request.uri_mut() = path.parse().map_err(|_error| "no path".to_owned())?;
     let json = HeaderValue::from_static("application/json");
     request.headers_mut().insert(ACCEPT, json);
-    let answer = client.exchange(Peer::at(address), request).await?;
+    let mut peer = Peer::at(address);
+    let api_server = outside.api_server.as_ref();
+    if let Some(server) = api_server.filter(|server| server.address.authority == address.authority)
+    {
+        peer.roots = Some(&server.roots);
+        let bearer = server.bearer()?;
+        request.headers_mut().insert(AUTHORIZATION, bearer);
+    }
+    let answer = outside.client.exchange(peer, request).await?;
     if answer.status != StatusCode::OK {
         return Err(format!(
             "{} answered {}",

@@ -11,10 +11,11 @@ use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
 use super::claims::Claims;
-use super::fetch::{KeySource, fetch};
+use super::copy::Copy;
+use super::fetch::{KeySource, Outside, fetch};
 use super::key_set::KeySet;
 use super::token::{Expectation, Rejected};
-use crate::exchange::Client;
+use crate::metrics::KeyFetches;
 use crate::schedule;
 
 #[cfg(test)]
@@ -27,9 +28,12 @@ const UNKNOWN: Duration = Duration::from_secs(30);
 
 /// The keys of one issuer.
 #[derive(Debug)]
-pub struct Keys {
+pub(super) struct Keys {
     source: KeySource,
-    client: Client,
+    outside: Arc<Outside>,
+    /// The last good keys on disk.
+    copy: Option<Copy>,
+    metrics: KeyFetches,
     set: ArcSwapOption<KeySet>,
     /// How many fetches have ended.
     ended: watch::Sender<u64>,
@@ -41,13 +45,20 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// None yet: [`Keys::run`] fetches them.
-    #[must_use]
-    pub fn new(source: KeySource) -> Self {
+    /// Those of the copy, if there is one: [`Keys::run`] fetches them.
+    pub(super) fn new(
+        source: KeySource,
+        outside: Arc<Outside>,
+        copy: Option<Copy>,
+        metrics: KeyFetches,
+    ) -> Self {
+        let set = copy.as_ref().and_then(Copy::read);
         Self {
             source,
-            client: Client::new(),
-            set: ArcSwapOption::empty(),
+            outside,
+            copy,
+            metrics,
+            set: ArcSwapOption::new(set.map(Arc::new)),
             ended: watch::Sender::default(),
             last: Mutex::default(),
             unknown_after: UNKNOWN,
@@ -60,7 +71,7 @@ impl Keys {
     ///
     /// # Errors
     /// See [`Rejected`].
-    pub async fn judge(
+    pub(super) async fn judge(
         &self,
         token: &str,
         expectation: &Expectation,
@@ -98,7 +109,7 @@ impl Keys {
     }
 
     /// Keeps the keys current until `shutdown`. What a fetch that failed would have replaced stays.
-    pub async fn run(&self, mut shutdown: Shutdown) {
+    pub(super) async fn run(&self, mut shutdown: Shutdown) {
         tokio::select! {
             () = shutdown.requested() => {}
             () = self.keep() => {}
@@ -108,21 +119,26 @@ impl Keys {
     async fn keep(&self) {
         let mut failures = 0_u32;
         loop {
-            let fetched = fetch(&self.client, &self.source).await;
+            let fetched = fetch(&self.outside, &self.source).await;
+            self.metrics.ended(fetched.is_ok());
             let wait = match fetched {
-                Ok(set) => {
+                Ok((set, document)) => {
                     if failures > 0 {
-                        warn!(source = ?self.source, failures, "the keys of an issuer can be fetched again");
+                        warn!(source = %self.source, failures, "the keys of an issuer can be fetched again");
                     }
                     failures = 0;
-                    debug!(source = ?self.source, keys = ?set, "keys of an issuer");
+                    debug!(source = %self.source, keys = ?set, "keys of an issuer");
                     self.set.store(Some(Arc::new(set)));
+                    if let Some(copy) = &self.copy {
+                        copy.write(document).await;
+                    }
                     schedule::refresh(EVERY * 2, rand::random())
                 }
                 Err(cause) => {
                     failures = failures.saturating_add(1);
                     if failures == 1 {
-                        warn!(source = ?self.source, cause, "the keys of an issuer cannot be fetched");
+                        let has_keys = self.set.load().is_some();
+                        warn!(source = %self.source, cause, has_keys, "the keys of an issuer cannot be fetched");
                     }
                     schedule::retry(failures, rand::random())
                 }

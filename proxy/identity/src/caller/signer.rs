@@ -89,8 +89,8 @@ pub(super) fn set_of(keys: &[&Value]) -> KeySet {
 
 pub(super) fn expectation() -> Expectation {
     Expectation {
-        issuers: vec!["https://sts.example/tenant/".to_owned(), ISSUER.to_owned()],
-        audiences: vec!["other".to_owned(), AUDIENCE.to_owned()],
+        issuer: ISSUER.into(),
+        audiences: vec!["other".into(), AUDIENCE.into()],
     }
 }
 

@@ -14,7 +14,7 @@ use tests_foundry::{
 use super::Identities;
 use crate::address::Address;
 use crate::bearer::Bearer;
-use crate::config::{Config, Workload};
+use crate::config::Config;
 use crate::credential::Credential;
 use crate::failure::NoToken;
 use crate::metrics::Metrics;
@@ -30,13 +30,10 @@ struct World {
 
 fn world() -> World {
     let sim = Sim::start(&SimConfig::default()).unwrap();
-    let config = Config {
-        authority: sim.url().parse().unwrap(),
-        workload: Workload::default(),
-        token_proxy: None,
-        app_service: None,
-        imds: Address::on_machine(&sim.url()).unwrap(),
-    };
+    let config = Config::new(
+        sim.url().parse().unwrap(),
+        Address::on_machine(&sim.url()).unwrap(),
+    );
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let identities = Arc::new(Identities::new(config, metrics));

@@ -23,13 +23,10 @@ fn sim() -> Sim {
 }
 
 fn config(sim: &Sim) -> Config {
-    Config {
-        authority: format!("{}/", sim.url()).parse().unwrap(),
-        workload: Workload::default(),
-        token_proxy: None,
-        app_service: None,
-        imds: Address::on_machine(&sim.url()).unwrap(),
-    }
+    Config::new(
+        format!("{}/", sim.url()).parse().unwrap(),
+        Address::on_machine(&sim.url()).unwrap(),
+    )
 }
 
 fn provider(principal: Principal, config: Config) -> Provider {

@@ -1,7 +1,8 @@
 //! Tokens of callers, and the keys of their issuers.
 
+use proxy_core::auth::Mapping;
 use proxy_core::names::Moment;
-use proxy_identity::caller::{Expectation, KeySet, Mapping};
+use proxy_identity::caller::{Expectation, KeySet, consumer};
 
 /// When tokens are judged: before the seed ends, and after it began.
 const NOW: Moment = Moment {
@@ -24,20 +25,20 @@ pub fn caller_token(data: &[u8]) {
     };
     let keys = KeySet::parse(keys).unwrap_or_default();
     let expectation = Expectation {
-        issuers: vec!["https://issuer.example/tenant/v2.0".to_owned()],
-        audiences: vec!["api://gateway".to_owned()],
+        issuer: "https://issuer.example/tenant/v2.0".into(),
+        audiences: vec!["api://gateway".into()],
     };
     let Ok(claims) = expectation.judge(token, &keys, NOW) else {
         return;
     };
     let issuer = claims.find("iss").and_then(serde_json::Value::as_str);
-    assert_eq!(issuer, expectation.issuers.first().map(String::as_str));
+    assert_eq!(issuer, Some(&*expectation.issuer));
     assert!(claims.find("exp").is_some());
     let mapping = Mapping {
-        consumer: "oid".to_owned(),
-        attributes: vec![("role".into(), "/roles".to_owned())],
+        consumer: "oid".into(),
+        attributes: vec![("role".into(), "/roles".into())],
     };
-    if let Ok(consumer) = mapping.consumer(&claims) {
+    if let Ok(consumer) = consumer(&mapping, &claims) {
         assert!(consumer.name.bytes().all(|byte| byte.is_ascii_graphic()));
     }
 }

@@ -1,18 +1,19 @@
 use serde_json::{Value, json};
 
 use super::super::claims::Claims;
-use super::{Consumer, Mapping, Unmapped};
+use super::{Consumer, Unmapped, consumer};
+use proxy_core::auth::Mapping;
 
 fn mapped(mapping: &Mapping, claims: &Value) -> Result<Consumer, Unmapped> {
-    mapping.consumer(&Claims::new(claims.as_object().unwrap().clone()))
+    consumer(mapping, &Claims::new(claims.as_object().unwrap().clone()))
 }
 
 fn mapping(consumer: &str, attributes: &[(&str, &str)]) -> Mapping {
     let attributes = attributes.iter();
     Mapping {
-        consumer: consumer.to_owned(),
+        consumer: consumer.into(),
         attributes: attributes
-            .map(|(name, claim)| ((*name).into(), (*claim).to_owned()))
+            .map(|(name, claim)| ((*name).into(), (*claim).into()))
             .collect(),
     }
 }
@@ -41,12 +42,12 @@ fn a_list_is_as_many_values_and_a_path_leads_inside() {
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     let expect = [
-        "group=g1",
         "group=2",
+        "group=g1",
         "group=true",
-        "team=search",
-        "role=admin",
         "odd=z",
+        "role=admin",
+        "team=search",
     ];
     assert_eq!(pairs, expect);
     assert!(!consumer.lacks_groups);
@@ -68,6 +69,20 @@ fn a_name_is_printable_and_there() {
         let mapped = mapped(&mapping("sub", &[]), &claims);
         assert_eq!(mapped.is_ok(), expect, "{claims}");
     }
+}
+
+#[test]
+fn scopes_are_words_and_an_application_has_two_names() {
+    let mapping = mapping("azp", &[("scope", "scp"), ("scope", "scope")]);
+    let claims = json!({"appid": "1f-2e", "scp": "Chat.Use  Files.Read", "scope": ["x"]});
+    let consumer = mapped(&mapping, &claims).unwrap();
+    assert_eq!(&*consumer.name, "1f-2e");
+    let values: Vec<&str> = consumer
+        .attributes
+        .iter()
+        .map(|(_, value)| &**value)
+        .collect();
+    assert_eq!(values, ["Chat.Use", "Files.Read", "x"]);
 }
 
 #[test]

@@ -1,0 +1,260 @@
+//! The judge of tokens by the issuers of one table.
+//!
+//! A good token is remembered by its digest until it ends, so that the next request with it costs what a
+//! key costs.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use proxy_admin::clock;
+use proxy_admin::reminder::Reminder;
+use proxy_core::admit::{Denial, Vouched};
+use proxy_core::auth::{Caller, KeyDigest, Source, Token};
+use proxy_core::names::{Code, Moment};
+use proxy_core::table::{Home, Table};
+use tracing::warn;
+
+use super::claims::Claims;
+use super::keys::Keys;
+use super::mapping::consumer;
+use super::token::{self, Expectation, Rejected};
+use crate::metrics::TokenOutcomes;
+
+#[cfg(test)]
+mod tests;
+
+/// Tokens in each of two halves. One takes about a kilobyte.
+const HALF: usize = 4_096;
+/// Longest wait of a request for the keys of an issuer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The judge of tokens by the issuers of one table.
+#[derive(Debug)]
+pub struct Verifier {
+    issuers: HashMap<Arc<str>, Vec<Issuer>, RandomState>,
+    known: Mutex<Halves>,
+}
+
+/// An issuer by one place of its keys, with all that routes say of it.
+#[derive(Debug)]
+pub(super) struct Issuer {
+    pub(super) declared: Declared,
+    pub(super) keys: Arc<Keys>,
+    pub(super) outcomes: TokenOutcomes,
+    lacks_groups: Reminder,
+}
+
+/// What routes say of an issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Declared {
+    pub(super) source: Source,
+    /// Every audience that a route lists with it.
+    pub(super) audiences: Vec<Arc<str>>,
+    /// Who its tokens are of, by namespace.
+    pub(super) homes: Vec<Home>,
+}
+
+/// Tokens that are good. When the younger half is full, the older one is forgotten.
+#[derive(Debug, Default)]
+struct Halves {
+    young: Half,
+    old: Half,
+}
+
+type Half = HashMap<KeyDigest, Arc<Good>, RandomState>;
+
+/// A token that is good.
+#[derive(Debug)]
+struct Good {
+    token: Arc<Token>,
+    callers: Vec<(Home, Result<Arc<Caller>, Denial>)>,
+    ends_unix_ms: i64,
+}
+
+// === impl Issuer ===
+
+impl Issuer {
+    pub(super) fn new(declared: Declared, keys: Arc<Keys>, outcomes: TokenOutcomes) -> Self {
+        Self {
+            declared,
+            keys,
+            outcomes,
+            lacks_groups: Reminder::default(),
+        }
+    }
+
+    /// What a token of this issuer stands for.
+    fn good(&self, claims: &Claims) -> Good {
+        let source = &self.declared.source;
+        let token = Arc::new(claims.token(source));
+        let about = |home: &&Home| home.trust.is_about(&token);
+        let homes = self.declared.homes.iter().filter(about);
+        let callers = homes.map(|home| (home.clone(), self.caller(home, claims, &token)));
+        Good {
+            callers: callers.collect(),
+            ends_unix_ms: token::ends_unix_ms(claims),
+            token,
+        }
+    }
+
+    fn caller(
+        &self,
+        home: &Home,
+        claims: &Claims,
+        token: &Arc<Token>,
+    ) -> Result<Arc<Caller>, Denial> {
+        let mapping = &home.trust.mapping;
+        let consumer = consumer(mapping, claims).map_err(|_unmapped| {
+            let message = format!(
+                "the token names no consumer: its claim {} is missing, or no name",
+                mapping.consumer
+            );
+            Denial::new(Code::InvalidCredential, message)
+        })?;
+        if consumer.lacks_groups && self.lacks_groups.is_due(clock::instant()) {
+            warn!(
+                issuer = %home.trust.source.issuer,
+                consumer = %format_args!("{}/{}", home.namespace, consumer.name),
+                "a token has too many groups to list them, so attributes made of groups are missing; have \
+                 the issuer send those of the application alone, or roles"
+            );
+        }
+        let token = Arc::clone(token);
+        let caller = Caller::by_token(&home.namespace, consumer.name, consumer.attributes, token);
+        Ok(Arc::new(caller))
+    }
+}
+
+// === impl Verifier ===
+
+impl Verifier {
+    pub(super) fn new(issuers: Vec<Issuer>) -> Self {
+        let mut by_name: HashMap<_, Vec<Issuer>, _> = HashMap::default();
+        for issuer in issuers {
+            let name = Arc::clone(&issuer.declared.source.issuer);
+            by_name.entry(name).or_default().push(issuer);
+        }
+        Self {
+            issuers: by_name,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Whether these are its issuers.
+    pub(super) fn is_of(&self, declared: &[Declared]) -> bool {
+        let own = self.issuers.values().map(Vec::len).sum::<usize>();
+        let has = |one: &Declared| {
+            let named = self.issuers.get(&one.source.issuer);
+            named.is_some_and(|all| all.iter().any(|issuer| issuer.declared == *one))
+        };
+        own == declared.len() && declared.iter().all(has)
+    }
+
+    /// What the issuers of `table` say of a credential on `host`. Waits for their keys, but not for long.
+    pub async fn vouch(
+        &self,
+        table: &Table,
+        host: &str,
+        digest: &KeyDigest,
+        credential: &str,
+        now: Instant,
+    ) -> Vouched {
+        let moment = clock::moment(now);
+        if let Some(good) = self.remembered(digest, moment) {
+            return good.vouched(table, host);
+        }
+        let Some(claims) = token::unproved(credential) else {
+            return Vouched::No;
+        };
+        let Some(issuers) = claims.issuer().and_then(|name| self.issuers.get(name)) else {
+            return Vouched::No;
+        };
+        let mut failed = None;
+        let mut elsewhere = false;
+        for issuer in issuers {
+            let audiences = &issuer.declared.audiences;
+            let is_listed = |one: &str| audiences.iter().any(|listed| **listed == *one);
+            if !claims.audiences().any(is_listed) {
+                continue;
+            }
+            let expectation = Expectation {
+                issuer: Arc::clone(&issuer.declared.source.issuer),
+                audiences: audiences.clone(),
+            };
+            let judged = issuer.keys.judge(credential, &expectation, now + PATIENCE);
+            let judged = judged.await;
+            issuer
+                .outcomes
+                .count(judged.as_ref().err().map(|why| why.label()));
+            match judged {
+                Ok(claims) => {
+                    let good = Arc::new(issuer.good(&claims));
+                    let vouched = good.vouched(table, host);
+                    elsewhere = true;
+                    if !matches!(vouched, Vouched::Elsewhere) {
+                        self.remember(*digest, good);
+                        return vouched;
+                    }
+                }
+                Err(why) => failed = Some(why),
+            }
+        }
+        match failed {
+            _ if elsewhere => Vouched::Elsewhere,
+            Some(why) => Vouched::Failed(refused(why)),
+            None => Vouched::No,
+        }
+    }
+
+    fn remembered(&self, digest: &KeyDigest, now: Moment) -> Option<Arc<Good>> {
+        let halves = &*self.known.lock();
+        let found = halves.young.get(digest).or_else(|| halves.old.get(digest));
+        found
+            .filter(|good| now.unix_ms < good.ends_unix_ms)
+            .cloned()
+    }
+
+    fn remember(&self, digest: KeyDigest, good: Arc<Good>) {
+        let mut halves = self.known.lock();
+        if halves.young.len() >= HALF {
+            halves.old = std::mem::take(&mut halves.young);
+        }
+        halves.young.insert(digest, good);
+    }
+}
+
+// === impl Good ===
+
+impl Good {
+    fn vouched(&self, table: &Table, host: &str) -> Vouched {
+        let Some(home) = table.home(host, &self.token) else {
+            return Vouched::Elsewhere;
+        };
+        let mut callers = self.callers.iter();
+        let is_at_home = |(known, _): &&(Home, _)| {
+            known.namespace == home.namespace && known.trust.mapping == home.trust.mapping
+        };
+        match callers.find(is_at_home) {
+            Some((_, Ok(caller))) => Vouched::Caller(Arc::clone(caller)),
+            Some((_, Err(why))) => Vouched::Failed(why.clone()),
+            None => Vouched::Elsewhere,
+        }
+    }
+}
+
+fn refused(why: Rejected) -> Denial {
+    let code = match why {
+        Rejected::Expired => Code::ExpiredCredential,
+        Rejected::Malformed
+        | Rejected::UnknownKey
+        | Rejected::Algorithm
+        | Rejected::Signature
+        | Rejected::Issuer
+        | Rejected::Audience
+        | Rejected::NotYet => Code::InvalidCredential,
+    };
+    Denial::new(code, format!("the token is not accepted: {why}"))
+}
