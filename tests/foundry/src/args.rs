@@ -25,8 +25,12 @@ Control, on the same port, without a key:
   DELETE /_sim/requests  forget that
   GET    /_sim/billed    requests and tokens really produced, per deployment and per key
   PUT    /_sim/keys      JSON list of the keys that are accepted from now on
-  PUT    /_sim/directory what Entra knows: tenant, apps, lifetime of tokens; GET shows it
-  PUT    /_sim/entra-faults  faults of Entra_Token, Imds_Token and AppService_Token, as above
+  PUT    /_sim/directory what Entra knows: tenant, apps, APIs, lifetime of tokens; GET shows it
+  PUT    /_sim/entra-faults  faults of Entra_Token, Entra_Discovery, Entra_Keys, Imds_Token and
+                         AppService_Token, as above
+  POST   /_sim/tokens    {resource?, version?, client?, user?, scopes?, roles?, groups?, lifetime_s?,
+                         starts_s?, claims?}: a token of Entra for a caller of an API
+  POST   /_sim/rotations {announced?, keeps_old?}: Entra signs by another key
   POST   /_sim/assertions  {subject, audience, lifetime_s}: a token of the cluster for it
   DELETE /_sim/tokens    refuse every token of Entra made so far
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
-    entra::Directory,
+    entra::{AccessToken, Directory, Rotation},
     faults::{self, Fault},
     foundry::Foundry,
     response,
@@ -56,6 +56,20 @@ pub(crate) fn control(foundry: &Foundry, parts: &Parts, body: &Bytes) -> Respons
             foundry.entra.revoke_all();
             done()
         }
+        (&Method::POST, "tokens") => match serde_json::from_slice::<AccessToken>(body) {
+            Ok(wanted) => match foundry.entra.make(foundry.now(), &wanted) {
+                Ok(token) => show(&json!({"token": token})),
+                Err(error) => refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+            },
+            Err(error) => refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+        },
+        (&Method::POST, "rotations") => match serde_json::from_slice::<Rotation>(body) {
+            Ok(rotation) => match foundry.entra.signing.rotate(rotation) {
+                Ok(()) => done(),
+                Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+            },
+            Err(error) => refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+        },
         (&Method::POST, "assertions") => match serde_json::from_slice(body) {
             Ok(wanted) => show(&json!({"token": assertion(foundry, &wanted)})),
             Err(error) => refuse(StatusCode::BAD_REQUEST, &error.to_string()),

@@ -1,5 +1,6 @@
 //! The doors at which tokens are asked for: Entra's token endpoint, and the endpoints that hand a managed
-//! identity's token to the machine that has it. They refuse what the real ones refuse, with the numbers
+//! identity's token to the machine that has it; and what Entra publishes, so that others can check its
+//! tokens. They refuse what the real ones refuse, with the numbers
 //! (`AADSTS...`), statuses and words of those.
 
 use std::{sync::Arc, time::Duration};
@@ -9,13 +10,13 @@ use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use serde_json::json;
 
 use crate::{
-    entra::Now, faults::Fault, foundry::Foundry, record::Outcome, response, stream::Body,
-    ticket::Ticket,
+    faults::Fault, foundry::Foundry, record::Outcome, response, stream::Body, ticket::Ticket,
 };
 
 mod client_credentials;
 mod managed;
 mod parameters;
+mod published;
 mod refusal;
 
 use refusal::Refusal;
@@ -29,6 +30,13 @@ pub(crate) enum Door<'a> {
     Imds,
     /// The endpoint within an App Service or a container app.
     AppService,
+    /// Who Entra is, by the version of its tokens.
+    Discovery { tenant: &'a str, version: u8 },
+    /// Its keys.
+    Keys {
+        tenant: Option<&'a str>,
+        version: u8,
+    },
 }
 
 // === impl Door ===
@@ -41,10 +49,26 @@ impl<'a> Door<'a> {
         if path == "/msi/token" {
             return Some(Self::AppService);
         }
-        let tenant = path.strip_prefix('/')?.strip_suffix("/oauth2/v2.0/token")?;
+        let (tenant, rest) = path.strip_prefix('/')?.split_once('/')?;
         // A doubled slash is another path.
-        let is_one = !tenant.is_empty() && !tenant.contains('/');
-        is_one.then_some(Self::TokenEndpoint { tenant })
+        if tenant.is_empty() {
+            return None;
+        }
+        let of_all = tenant == "common";
+        Some(match rest {
+            "oauth2/v2.0/token" => Self::TokenEndpoint { tenant },
+            ".well-known/openid-configuration" => Self::Discovery { tenant, version: 1 },
+            "v2.0/.well-known/openid-configuration" => Self::Discovery { tenant, version: 2 },
+            "discovery/keys" => Self::Keys {
+                tenant: (!of_all).then_some(tenant),
+                version: 1,
+            },
+            "discovery/v2.0/keys" => Self::Keys {
+                tenant: (!of_all).then_some(tenant),
+                version: 2,
+            },
+            _ => return None,
+        })
     }
 
     /// The name by which faults choose it.
@@ -53,6 +77,8 @@ impl<'a> Door<'a> {
             Self::TokenEndpoint { .. } => "Entra_Token",
             Self::Imds => "Imds_Token",
             Self::AppService => "AppService_Token",
+            Self::Discovery { .. } => "Entra_Discovery",
+            Self::Keys { .. } => "Entra_Keys",
         }
     }
 }
@@ -73,11 +99,7 @@ pub(crate) async fn respond(
     if let Some(delay) = fault.delay_ms {
         tokio::time::sleep(Duration::from_millis(delay)).await;
     }
-    let since_start = foundry.clock.now();
-    let now = Now {
-        since_start,
-        unix_s: foundry.clock.unix(since_start).as_secs(),
-    };
+    let now = foundry.now();
     let answered = match fault.status {
         Some(status) => Err(scripted(&fault, status)),
         None => match door {
@@ -86,6 +108,12 @@ pub(crate) async fn respond(
             }
             Door::Imds => managed::imds(&foundry.entra, now, parts),
             Door::AppService => managed::app_service(&foundry.entra, now, parts),
+            Door::Discovery { tenant, version } => {
+                published::discovery(&foundry.entra, parts, tenant, version)
+            }
+            Door::Keys { tenant, version } => {
+                published::keys(&foundry.entra, parts, tenant, version)
+            }
         },
     };
     let (status, body) = match answered {
@@ -99,7 +127,13 @@ pub(crate) async fn respond(
         .map_or_else(|| body.to_string(), str::to_owned);
     let mut response = response::json(status, text.into());
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let is_public = matches!(door, Door::Discovery { .. } | Door::Keys { .. });
+    let kept = if is_public && status == StatusCode::OK {
+        "max-age=86400, private"
+    } else {
+        "no-store"
+    };
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(kept));
     for (name, value) in &fault.headers {
         let header = (
             http::HeaderName::try_from(name),

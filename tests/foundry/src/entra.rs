@@ -2,29 +2,33 @@
 //!
 //! Words: an *app* is an application or an identity, known by its client id; a *federation* is one of
 //! its federated credentials; an *assertion* is the token of a cluster that stands for a secret; a
-//! *door* is where a token is asked for.
+//! *door* is where a token is asked for, or what proves it.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use serde_json::json;
 
 use crate::faults::Faults;
 
+mod access;
 mod assertion;
 mod directory;
+mod signing;
 
+pub(crate) use access::issuer;
+pub use access::{AccessToken, InvalidToken};
 pub(crate) use assertion::{Broken, Issuer};
-use directory::AUDIENCES;
 pub(crate) use directory::RESOURCES;
 pub use directory::{
-    AUDIENCE, App, Assignment, CLIENT, Directory, Federation, IDENTITY_HEADER, ISSUER, SECRET,
-    SUBJECT, TENANT,
+    API, API_URI, AUDIENCE, Api, App, Assignment, CLIENT, Directory, Federation, IDENTITY_HEADER,
+    ISSUER, SECRET, SUBJECT, TENANT,
 };
+pub use signing::Rotation;
+pub(crate) use signing::Signing;
 
 /// Entra, and the endpoints of the machine.
 #[derive(Debug)]
@@ -32,6 +36,9 @@ pub(crate) struct Entra {
     pub(crate) directory: Mutex<Arc<Directory>>,
     pub(crate) faults: Faults,
     pub(crate) issuer: Issuer,
+    pub(crate) signing: Signing,
+    /// Where it is, such as `http://127.0.0.1:41234`; known once it listens.
+    pub(crate) base: OnceLock<String>,
     issued: Mutex<Issued>,
 }
 
@@ -85,6 +92,8 @@ impl Default for Entra {
             directory: Mutex::default(),
             faults: Faults::default(),
             issuer: Issuer::new(),
+            signing: Signing::default(),
+            base: OnceLock::new(),
             issued: Mutex::default(),
         }
     }
@@ -110,7 +119,7 @@ impl Entra {
             return Verdict::Unknown;
         };
         let is_good = now < token.expires
-            && AUDIENCES.contains(&token.resource.as_str())
+            && AccessToken::is_for_foundry(&token.resource)
             && !issued.revoked.contains(bearer);
         if !is_good {
             return Verdict::Refused;
@@ -125,32 +134,60 @@ impl Entra {
         }
     }
 
-    /// Makes a token.
-    pub(crate) fn grant(&self, now: Now, client_id: &str, resource: &str) -> Grant {
+    /// Where it is.
+    pub(crate) fn base(&self) -> &str {
+        self.base.get().map_or("", String::as_str)
+    }
+
+    /// Makes a token for an app itself.
+    pub(crate) fn grant(
+        &self,
+        now: Now,
+        client_id: &str,
+        resource: &str,
+    ) -> Result<Grant, InvalidToken> {
         let directory = Arc::clone(&self.directory.lock());
-        let lifetime = Duration::from_secs(directory.lifetime_s);
-        let unix = now.unix_s;
-        let claims = json!({
-            "aud": resource, "iss": format!("https://sts.windows.net/{}/", directory.tenant),
-            "iat": unix, "nbf": unix, "exp": unix + directory.lifetime_s, "appid": client_id,
-            "oid": client_id, "sub": client_id, "tid": directory.tenant, "ver": "1.0",
-            "uti": format!("{:016x}", rand::random::<u64>()),
-        });
-        let token = assertion::unsigned(&claims, rand::random());
+        let api = directory.api(resource);
+        let token = self.make(
+            now,
+            &AccessToken {
+                resource: resource.to_owned(),
+                client: client_id.to_owned(),
+                roles: api.map(|api| api.roles.clone()).unwrap_or_default(),
+                lifetime_s: i64::try_from(directory.lifetime_s).unwrap_or(i64::MAX),
+                ..AccessToken::default()
+            },
+        )?;
+        Ok(Grant {
+            token,
+            left: Duration::from_secs(directory.lifetime_s),
+        })
+    }
+
+    /// Makes a token.
+    pub(crate) fn make(&self, now: Now, wanted: &AccessToken) -> Result<String, InvalidToken> {
+        let directory = Arc::clone(&self.directory.lock());
+        let claims = wanted.claims(&directory, self.base(), now.unix_s)?;
+        let signed = self.signing.sign(&claims);
+        let token = signed.map_err(|error| InvalidToken::Key(error.to_string()))?;
+        let lives = wanted.starts_s.saturating_add(wanted.lifetime_s);
+        let lives = Duration::from_secs(u64::try_from(lives).unwrap_or_default());
         let made = Token {
-            client_id: client_id.to_owned(),
-            resource: resource.to_owned(),
-            expires: now.since_start + lifetime,
+            client_id: wanted.client.clone(),
+            resource: wanted.resource.clone(),
+            expires: now.since_start + lives,
         };
         self.issued.lock().tokens.insert(token.clone(), made);
-        Grant {
-            token,
-            left: lifetime,
-        }
+        Ok(token)
     }
 
     /// The machine's endpoints keep a token until a quarter of its life is left.
-    pub(crate) fn grant_to_machine(&self, now: Now, client_id: &str, resource: &str) -> Grant {
+    pub(crate) fn grant_to_machine(
+        &self,
+        now: Now,
+        client_id: &str,
+        resource: &str,
+    ) -> Result<Grant, InvalidToken> {
         let name = (client_id.to_owned(), resource.to_owned());
         let quarter = Duration::from_secs(self.directory.lock().lifetime_s) / 4;
         {
@@ -159,15 +196,15 @@ impl Entra {
                 && let Some(known) = issued.tokens.get(token)
                 && known.expires.saturating_sub(now.since_start) > quarter
             {
-                return Grant {
+                return Ok(Grant {
                     token: token.clone(),
                     left: known.expires.saturating_sub(now.since_start),
-                };
+                });
             }
         }
-        let grant = self.grant(now, client_id, resource);
+        let grant = self.grant(now, client_id, resource)?;
         let token = grant.token.clone();
         self.issued.lock().of_machine.insert(name, token);
-        grant
+        Ok(grant)
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     clock::Clock,
     config::Config,
     deployment::Deployment,
-    entra::Entra,
+    entra::{Entra, Now},
     faults::Faults,
     limits::Cost,
     record::{Billed, Log},
@@ -80,6 +80,15 @@ impl Foundry {
             unbilled: Mutex::default(),
             changed: Notify::new(),
             ids: AtomicU64::new(rand::random()),
+        }
+    }
+
+    /// The time, twice.
+    pub(crate) fn now(&self) -> Now {
+        let since_start = self.clock.now();
+        Now {
+            since_start,
+            unix_s: self.clock.unix(since_start).as_secs(),
         }
     }
 

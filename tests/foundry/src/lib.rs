@@ -3,7 +3,8 @@
 //!
 //! It speaks Foundry's dated, v1 and project surfaces and Claude's, whole and streamed, with Azure's odd
 //! chunks, headers, errors and limits; misbehaves when told to; and remembers what it received, what it
-//! made and what it would have billed. Beside it stands as much of Entra as hands out tokens for it. It runs no model: the answer is a fixed text, one word per token.
+//! made and what it would have billed. Beside it stands as much of Entra
+//! as hands out tokens, for Foundry and for a gateway, and publishes the keys that prove them. It runs no model: the answer is a fixed text, one word per token.
 //!
 //! Words: a *deployment* is what a request names, its *model* what answers; a *chunk* is one SSE
 //! event; *billed* is what was really produced, also when the caller hung up.
@@ -48,8 +49,8 @@ pub use args::Args;
 pub use auth::fingerprint;
 pub use config::{Capacity, Classes, Config, DeploymentConfig, InvalidDeployment};
 pub use entra::{
-    AUDIENCE, App, Assignment, CLIENT, Directory, Federation, IDENTITY_HEADER, ISSUER, SECRET,
-    SUBJECT, TENANT,
+    API, API_URI, AUDIENCE, AccessToken, Api, App, Assignment, CLIENT, Directory, Federation,
+    IDENTITY_HEADER, ISSUER, InvalidToken, Rotation, SECRET, SUBJECT, TENANT,
 };
 pub use faults::{Fault, InvalidFault, Spacing};
 pub use record::{Billed, Outcome, Record, Totals, Usage};

@@ -46,6 +46,7 @@ impl Server {
         let listener = TcpListener::bind(config.listen)?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
+        foundry.entra.base.get_or_init(|| format!("http://{addr}"));
         let (stop, stopped) = watch::channel(false);
         let mut server = Self {
             addr,

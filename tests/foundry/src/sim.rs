@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use crate::{
     config::Config,
-    entra::Directory,
+    entra::{AccessToken, Directory, InvalidToken, Rotation, issuer},
     faults::{self, Fault, InvalidFault},
     foundry::Foundry,
     record::{Billed, Record},
@@ -80,8 +80,8 @@ impl Sim {
         self.foundry.entra.replace(directory);
     }
 
-    /// Replaces the faults of Entra and of the machine's endpoints: `Entra_Token`, `Imds_Token` and
-    /// `AppService_Token` are their operations.
+    /// Replaces the faults of Entra and of the machine's endpoints: `Entra_Token`, `Entra_Discovery`,
+    /// `Entra_Keys`, `Imds_Token` and `AppService_Token` are their operations.
     ///
     /// # Errors
     /// A fault that cannot be played; then the old ones stay.
@@ -94,6 +94,30 @@ impl Sim {
     /// From now on Foundry refuses every token that Entra made so far.
     pub fn revoke_tokens(&self) {
         self.foundry.entra.revoke_all();
+    }
+
+    /// A token of Entra, as if a caller had got it.
+    ///
+    /// # Errors
+    /// Entra makes no such token.
+    pub fn access_token(&self, wanted: &AccessToken) -> Result<String, InvalidToken> {
+        self.foundry.entra.make(self.foundry.now(), wanted)
+    }
+
+    /// Entra's name in its tokens of this version, 1 or 2.
+    #[must_use]
+    pub fn issuer(&self, version: u8) -> String {
+        let tenant = self.foundry.entra.directory.lock().tenant.clone();
+        issuer(&self.url(), &tenant, version)
+    }
+
+    /// Entra signs by another key from now on.
+    ///
+    /// # Errors
+    /// No key could be made.
+    pub fn rotate_keys(&self, rotation: Rotation) -> Result<(), InvalidToken> {
+        let rotated = self.foundry.entra.signing.rotate(rotation);
+        rotated.map_err(|error| InvalidToken::Key(error.to_string()))
     }
 
     /// A token of the cluster for a ServiceAccount, as the kubelet projects it into a pod.

@@ -1,5 +1,6 @@
 //! The simulator over real HTTP on loopback, through the library's own API.
 
+mod access;
 mod chat;
 mod classes;
 mod client;

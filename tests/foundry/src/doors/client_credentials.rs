@@ -89,7 +89,7 @@ impl Asking<'_> {
         };
         let resource = self.resource(scope)?;
         self.authenticate(app)?;
-        let grant = self.entra.grant(self.now, client_id, resource);
+        let grant = self.entra.grant(self.now, client_id, resource)?;
         let seconds = grant.left.as_secs();
         Ok(json!({
             "token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds,
@@ -106,7 +106,7 @@ impl Asking<'_> {
             );
             return Err(Refusal::entra("invalid_scope", 1_002_012, &message));
         };
-        if RESOURCES.contains(&resource) {
+        if RESOURCES.contains(&resource) || self.directory.api(resource).is_some() {
             return Ok(resource);
         }
         let message = format!(

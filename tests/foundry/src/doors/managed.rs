@@ -35,7 +35,7 @@ pub(super) fn imds(entra: &Entra, now: Now, parts: &Parts) -> Result<Value, Refu
     let directory = Arc::clone(&entra.directory.lock());
     let app = of_machine(&directory, query.get("client_id")).map_err(refuse)?;
     let resource = known(resource).ok_or_else(|| unknown(resource))?;
-    let grant = entra.grant_to_machine(now, &app.client_id, resource);
+    let grant = entra.grant_to_machine(now, &app.client_id, resource)?;
     let unix = now.unix_s;
     let left = grant.left.as_secs();
     Ok(json!({
@@ -63,7 +63,7 @@ pub(super) fn app_service(entra: &Entra, now: Now, parts: &Parts) -> Result<Valu
     let app = of_machine(&directory, query.get("client_id"))
         .map_err(|_none| bad("No managed identity was found for the specified id."))?;
     let resource = known(resource).ok_or_else(|| unknown(resource))?;
-    let grant = entra.grant_to_machine(now, &app.client_id, resource);
+    let grant = entra.grant_to_machine(now, &app.client_id, resource)?;
     let unix = now.unix_s;
     Ok(json!({
         "access_token": grant.token, "client_id": app.client_id,

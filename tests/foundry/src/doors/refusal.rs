@@ -3,6 +3,8 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::entra::InvalidToken;
+
 /// A refused request for a token.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -47,6 +49,15 @@ impl Refusal {
         Self {
             status,
             body: json!({"statusCode": status.as_u16(), "message": message}),
+        }
+    }
+}
+
+impl From<InvalidToken> for Refusal {
+    fn from(error: InvalidToken) -> Self {
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            ..Self::entra("server_error", 90_033, &error.to_string())
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Tokens in the form of a JWT: those that Entra makes, which its clients must not read, and those of a
-//! cluster, which Entra checks.
+//! Tokens of a cluster, which Entra takes for a secret.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
@@ -87,12 +86,6 @@ impl Issuer {
         digest.update(text.as_bytes());
         URL_SAFE_NO_PAD.encode(digest.finalize())
     }
-}
-
-/// A token of Entra's: opaque to those who show it.
-pub(super) fn unsigned(claims: &Value, salt: u64) -> String {
-    let signature = URL_SAFE_NO_PAD.encode(Sha256::digest(salt.to_be_bytes()));
-    format!("{}.{}.{signature}", part(&header()), part(claims))
 }
 
 fn header() -> Value {

@@ -22,6 +22,10 @@ pub const TENANT: &str = "11111111-1111-4111-8111-111111111111";
 pub const CLIENT: &str = "22222222-2222-4222-8222-222222222222";
 /// Its secret.
 pub const SECRET: &str = "sim-secret";
+/// The client id of the default directory's API: the audience of its tokens of version 2.
+pub const API: &str = "33333333-3333-4333-8333-333333333333";
+/// The identifier URI of that API: the audience of its tokens of version 1, if they are asked for by it.
+pub const API_URI: &str = "api://tundish";
 /// The subject of its federation.
 pub const SUBJECT: &str = "system:serviceaccount:tundish-system:tundish-proxy";
 /// The audience of its federation.
@@ -39,6 +43,9 @@ pub struct Directory {
     pub tenant: String,
     /// Its apps.
     pub apps: Vec<App>,
+    /// The APIs that it exposes.
+    #[serde(default)]
+    pub apis: Vec<Api>,
     /// How long a token lives, in seconds.
     pub lifetime_s: u64,
 }
@@ -59,6 +66,21 @@ pub struct App {
     pub machine: Option<Assignment>,
     /// It has no role on the Foundry resource.
     pub without_role: bool,
+}
+
+/// An application that exposes an API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    /// Its client id.
+    pub client_id: String,
+    /// Its identifier URI (Application ID URI).
+    pub uri: String,
+    /// `requestedAccessTokenVersion` of its manifest: 1, which Entra's `null` means too, or 2.
+    pub token_version: u8,
+    /// Its roles that each app has been granted.
+    #[serde(default)]
+    pub roles: Vec<String>,
 }
 
 /// How a machine has an identity.
@@ -100,12 +122,24 @@ impl Default for Directory {
                 machine: Some(Assignment::System),
                 ..App::default()
             }],
+            apis: vec![Api {
+                client_id: API.to_owned(),
+                uri: API_URI.to_owned(),
+                token_version: 2,
+                roles: Vec::new(),
+            }],
             lifetime_s: 3599,
         }
     }
 }
 
 impl Directory {
+    /// The API with this client id or URI.
+    pub(crate) fn api(&self, name: &str) -> Option<&Api> {
+        let mut all = self.apis.iter();
+        all.find(|api| api.client_id == name || api.uri == name)
+    }
+
     pub(crate) fn app(&self, client_id: &str) -> Option<&App> {
         self.apps.iter().find(|app| app.client_id == client_id)
     }
