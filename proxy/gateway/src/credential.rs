@@ -1,6 +1,9 @@
 //! The credentials of a client: the key forms of every SDK, and the header that goes upstream.
 
+use std::sync::Arc;
+
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use proxy_core::auth::{Caller, KeyDigest};
 use smallvec::SmallVec;
 
 use crate::fields::{Field, Fields};
@@ -17,6 +20,15 @@ pub(crate) struct Shown<'a> {
     pub(crate) key: &'a str,
     header: HeaderName,
     value: &'a HeaderValue,
+}
+
+/// A caller that may go on.
+pub(crate) struct Identified<'a> {
+    pub(crate) caller: Arc<Caller>,
+    /// The credential that says so.
+    pub(crate) shown: Option<Shown<'a>>,
+    /// Of a credential that the gateway does not know.
+    pub(crate) unknown: Option<KeyDigest>,
 }
 
 impl<'a> Shown<'a> {

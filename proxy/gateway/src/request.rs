@@ -18,7 +18,7 @@ use proxy_admin::memory::Purpose;
 use proxy_api::{Answer, Billing, Body, Call, Found, Media, models};
 use proxy_core::admit::{self, Ask, Permit, Reachable};
 use proxy_core::auth::{Caller, CallerKind, KeyDigest};
-use proxy_core::names::{Code, Moment, ObjectName, Operation};
+use proxy_core::names::{Code, Operation};
 use proxy_core::table::Rule;
 use proxy_core::tokens::{self, Shape};
 use proxy_ledger::{Asking, Counters, Subject};
@@ -26,7 +26,7 @@ use proxy_ledger::{Asking, Counters, Subject};
 use crate::answer::{self, Refusal, name_request, refuse};
 use crate::client;
 use crate::cors;
-use crate::credential::Shown;
+use crate::credential::{Identified, Shown};
 use crate::detail::Detail;
 use crate::estimate::Estimate;
 use crate::exchange::Exchange;
@@ -46,8 +46,6 @@ use crate::upload::Upload;
 mod caller;
 mod kept;
 mod unread;
-
-use caller::Identified;
 
 pub(crate) use unread::{unreadable, without_descriptor, without_room};
 
@@ -443,7 +441,7 @@ impl<'a> Head<'a> {
         let model = model.unwrap_or_default();
         let deadline = self.deadline(&permit, now)?;
         let moment = clock::moment(now);
-        let stranger = self.stranger(&permit, moment);
+        let stranger = self.stranger(&permit, moment).await;
         let proved = stranger.as_ref().and_then(Stranger::claimed);
         let caller = permit.caller(&self.live.table, proved.unwrap_or(&self.caller));
         exchange.record.caller = Some(Arc::clone(caller));
@@ -553,19 +551,6 @@ impl<'a> Head<'a> {
             return Err(refuse(Code::RequestTimeout, message));
         }
         Ok(deadline)
-    }
-
-    /// The credential that the route passes on, and what is known of it.
-    fn stranger(&self, permit: &Permit<'_>, now: Moment) -> Option<Stranger> {
-        let digest = self.unknown?;
-        if !permit.route.authentication.pass_through {
-            return None;
-        }
-        let targets = &permit.flat.targets;
-        let is_asked =
-            |backend: &ObjectName| targets.iter().any(|one| one.backend.name == *backend);
-        let proof = self.core.shared.proofs.find(&digest, is_asked, now);
-        Some(Stranger::new(digest, proof))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What clients without a good token are told about tokens: who issues those that the host admits (RFC 9728).
+//! What clients without a good token learn about tokens: who issues those that the host admits (RFC 9728).
 
 use http::header::HeaderValue;
 use http::request::Parts;
@@ -58,9 +58,10 @@ pub(crate) fn challenge(
     table.homes(host).next()?;
     let origin = origin(host, parts, fields, is_tls)?;
     // RFC 6750, 3.1: a request without a credential gets no error code.
-    let error = match code {
-        Code::MissingCredential => "",
-        _ => ", error=\"invalid_token\"",
+    let error = if code == Code::MissingCredential {
+        ""
+    } else {
+        ", error=\"invalid_token\""
     };
     let challenge =
         format!("Bearer realm=\"tundish\"{error}, resource_metadata=\"{origin}{PATH}\"");

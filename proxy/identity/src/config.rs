@@ -88,7 +88,7 @@ pub struct AppService {
     pub header: Secret,
 }
 
-/// The API server of the cluster. Its keys are for those alone whom it knows.
+/// The API server of the cluster. It shows its keys to accounts of the cluster alone.
 #[derive(Clone, Debug)]
 pub struct ApiServer {
     /// Where it is.

@@ -2,14 +2,14 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
-use proxy_core::auth::{Caller, CallerKind, KeyDigest};
+use proxy_core::auth::{Caller, CallerKind, KeyDigest, Source, Token};
 use proxy_core::names::ModelPattern;
 use proxy_core::quota::{Mode, Per, Unit};
 use proxy_core::table::Table;
 use proxy_core::test_util::{deployment, limit, object};
 use proxy_ledger::Counters;
 
-use super::{LiveRule, MODELS_PER_ACCOUNT};
+use super::{LiveRule, MODELS_PER_ACCOUNT, TOKEN_ACCOUNTS};
 use crate::test_support::{contents, gateway};
 
 fn rule() -> Arc<LiveRule> {
@@ -98,4 +98,41 @@ fn names_that_a_caller_makes_up_are_not_kept_without_end() {
     let models = || (0..2 * MODELS_PER_ACCOUNT).map(|model| (&ann, format!("m{model}")));
     assert_eq!(lookups(&rule, models()), 2 * MODELS_PER_ACCOUNT);
     assert_eq!(lookups(&rule, models()), MODELS_PER_ACCOUNT);
+}
+
+#[test]
+fn a_caller_by_token_has_an_account_for_its_attributes() {
+    let rule = rule();
+    let caller = |name: &str, team: &str| {
+        let token = Token {
+            source: Source {
+                issuer: "https://issuer.example".into(),
+                jwks_uri: None,
+            },
+            audiences: Vec::new(),
+            scopes: Vec::new(),
+            roles: Vec::new(),
+            client: None,
+        };
+        let attributes = vec![("team".into(), team.into())];
+        Arc::new(Caller::by_token(
+            &"ns".into(),
+            name.into(),
+            attributes,
+            token.into(),
+        ))
+    };
+    let first = rule.account(&caller("ann", "search"));
+    // With the token of the next hour.
+    let next = rule.account(&caller("ann", "search"));
+    assert!(Arc::ptr_eq(&first, &next));
+    let moved = rule.account(&caller("ann", "chat"));
+    assert!(!Arc::ptr_eq(&first, &moved), "other limits may apply");
+    for number in 1..TOKEN_ACCOUNTS {
+        rule.account(&caller(&number.to_string(), "x"));
+    }
+    let further = caller("further", "x");
+    let account = rule.account(&further);
+    assert!(!Arc::ptr_eq(&account, &rule.account(&further)));
+    assert!(Arc::ptr_eq(&moved, &rule.account(&caller("ann", "chat"))));
 }

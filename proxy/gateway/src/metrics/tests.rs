@@ -2,9 +2,13 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use expect_test::expect_file;
 use prometheus_client::registry::Registry;
 use proxy_admin::{clock, shutdown, task};
+use proxy_core::admit::Vouched;
+use proxy_core::auth::{Issuer, KeyDigest, Mapping, Required, Source, Trust};
 use proxy_core::names::Code;
 use proxy_core::quota::{Mode, Unit, WarnAt};
 use proxy_core::table::{Identity, Principal, Table};
@@ -13,6 +17,25 @@ use proxy_ledger::{Agent, StoreConfig};
 use tokio::runtime::Builder;
 
 use crate::test_support::{contents, gateway};
+
+const ISSUER: &str = "http://127.0.0.1:1";
+
+fn issuer() -> Issuer {
+    Issuer {
+        trust: Trust {
+            source: Source {
+                issuer: ISSUER.into(),
+                jwks_uri: None,
+            },
+            audiences: vec!["a".into()],
+            mapping: Mapping {
+                consumer: "sub".into(),
+                attributes: Vec::new(),
+            },
+        },
+        required: Required::default(),
+    }
+}
 
 /// Every family with a sample, or the encoder leaves it out.
 fn touched() -> String {
@@ -23,6 +46,9 @@ fn touched() -> String {
     let limits = vec![limit("l", Unit::Tokens, 1)];
     let mut contents = contents(Mode::Enforce, Vec::new(), limits);
     Arc::make_mut(&mut contents.quotas[0]).warn_at = WarnAt::new([80]);
+    Arc::make_mut(&mut contents.routes[0])
+        .authentication
+        .issuers = vec![issuer()];
     gateway.publish(Arc::new(Table::new(contents)));
     let metrics = &gateway.shared().metrics;
     metrics.unrouted("ok");
@@ -51,6 +77,17 @@ fn touched() -> String {
         let running = task::spawn("identities", Arc::clone(identities).run(shutdown));
         let until = clock::instant() + Duration::from_secs(10);
         credential.ready(until).await.expect_err("no endpoint");
+        running.abort();
+        let issuers = Arc::clone(&gateway.shared().issuers);
+        let (_trigger, shutdown) = shutdown::channel();
+        let running = task::spawn("issuers", issuers.run(shutdown));
+        let live = gateway.shared().live().expect("a table");
+        let verifier = live.verifier.as_ref().expect("an issuer");
+        let payload = format!(r#"{{"iss": "{ISSUER}", "aud": "a"}}"#);
+        let token = format!("e30.{}.e30", URL_SAFE_NO_PAD.encode(payload));
+        let digest = KeyDigest::of(&token);
+        let vouched = verifier.vouch(&live.table, "h", &digest, &token, clock::instant());
+        assert!(matches!(vouched.await, Vouched::Failed(_)));
         running.abort();
     });
     let mut text = String::new();

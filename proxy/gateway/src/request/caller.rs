@@ -1,30 +1,20 @@
 //! Who a request is of.
 
-use std::sync::Arc;
-
 use http::Response;
 use proxy_admin::clock;
-use proxy_core::admit::{self, Credential};
-use proxy_core::auth::{Caller, KeyDigest};
-use proxy_core::names::Code;
+use proxy_core::admit::{self, Credential, Permit};
+use proxy_core::auth::KeyDigest;
+use proxy_core::names::{Code, Moment, ObjectName};
 use smallvec::SmallVec;
 
-use super::Arrival;
+use super::{Arrival, Head};
 use crate::answer::{Refusal, refuse};
-use crate::credential::{self, Shown};
+use crate::credential::{self, Identified, Shown};
 use crate::intake::host_of;
 use crate::live::Live;
+use crate::proofs::{Proof, Stranger};
 use crate::relay::Payload;
 use crate::resource;
-
-/// A caller that may go on.
-pub(super) struct Identified<'a> {
-    pub(super) caller: Arc<Caller>,
-    /// The credential that says so.
-    pub(super) shown: Option<Shown<'a>>,
-    /// Of a credential that the gateway does not know.
-    pub(super) unknown: Option<KeyDigest>,
-}
 
 impl<'a> Arrival<'a> {
     /// The caller, by its credentials.
@@ -66,5 +56,47 @@ impl<'a> Arrival<'a> {
         let is_tls = self.core.shared.config.tls.is_some();
         let described = resource::description(&live.table, &host, self.parts, self.fields, is_tls);
         Ok(described)
+    }
+}
+
+impl Head<'_> {
+    /// The credential that the route passes on, and what is known of it.
+    pub(super) async fn stranger(&self, permit: &Permit<'_>, now: Moment) -> Option<Stranger> {
+        let digest = self.unknown?;
+        if !permit.route.authentication.pass_through {
+            return None;
+        }
+        let targets = &permit.flat.targets;
+        let is_asked =
+            |backend: &ObjectName| targets.iter().any(|one| one.backend.name == *backend);
+        let proofs = &self.core.shared.proofs;
+        let mut proof = proofs.find(&digest, is_asked, now);
+        if proof.is_none() {
+            proof = self.proved_by_keys(permit, digest, now).await;
+        }
+        Some(Stranger::new(digest, proof))
+    }
+
+    /// The proof of a token of Entra by its keys, if the route lists the tenant as an issuer.
+    async fn proved_by_keys(
+        &self,
+        permit: &Permit<'_>,
+        digest: KeyDigest,
+        now: Moment,
+    ) -> Option<Proof> {
+        let listed = &permit.route.authentication.issuers;
+        let verifier = self.live.verifier.as_ref().filter(|_| !listed.is_empty())?;
+        let token = self.shown.as_ref()?.key;
+        let claims = proxy_api::claims(token)?;
+        if !verifier
+            .proves_entra(listed, &claims.tenant, token, self.now)
+            .await
+        {
+            return None;
+        }
+        let backend = &permit.flat.targets.first()?.backend.name;
+        let proofs = &self.core.shared.proofs;
+        proofs.accept(digest, backend, Some(claims), now);
+        proofs.find(&digest, |_| true, now)
     }
 }

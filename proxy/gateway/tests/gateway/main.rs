@@ -3,6 +3,7 @@
 mod access;
 mod adopt;
 mod bench;
+mod callers;
 mod chat;
 mod connections;
 mod end_user;

@@ -17,6 +17,7 @@ use super::copy::Copy;
 use super::fetch::{KeySource, Outside};
 use super::keys::Keys;
 use super::verifier::{Declared, Issuer, Verifier};
+use crate::address::Address;
 use crate::config::Config;
 use crate::exchange::Client;
 use crate::metrics::Metrics;
@@ -26,6 +27,8 @@ use crate::metrics::Metrics;
 pub struct Issuers {
     outside: Arc<Outside>,
     folder: Option<PathBuf>,
+    /// Entra's host.
+    authority: Address,
     metrics: Metrics,
     /// Those of the last table.
     known: Mutex<HashMap<Source, Followed, RandomState>>,
@@ -52,6 +55,7 @@ impl Issuers {
                 api_server: config.api_server.clone(),
             }),
             folder: config.issuer_keys.clone(),
+            authority: config.authority.clone(),
             metrics,
             known: Mutex::default(),
             waiting: Mutex::default(),
@@ -91,7 +95,8 @@ impl Issuers {
             let outcomes = self.metrics.outcomes_of(&one.source.issuer);
             Some(Issuer::new(one, keys, outcomes))
         });
-        Some(Arc::new(Verifier::new(issuers.collect())))
+        let issuers = issuers.collect();
+        Some(Arc::new(Verifier::new(issuers, self.authority.clone())))
     }
 
     fn follow(&self, source: &Source) -> Option<Followed> {

@@ -37,11 +37,19 @@ pub(super) struct Keys {
     set: ArcSwapOption<KeySet>,
     /// How many fetches have ended.
     ended: watch::Sender<u64>,
-    /// When the last one ended; `None` while one is under way.
-    last: Mutex<Option<Instant>>,
-    /// How long after it an unknown key asks for another.
+    state: Mutex<State>,
+    /// How long after one that an unknown key asked for another may ask.
     unknown_after: Duration,
     unknown: Notify,
+}
+
+/// What the task of an issuer does.
+#[derive(Debug, Default)]
+struct State {
+    /// No fetch is under way.
+    is_idle: bool,
+    /// When an unknown key asked for one.
+    asked: Option<Instant>,
 }
 
 impl Keys {
@@ -60,7 +68,7 @@ impl Keys {
             metrics,
             set: ArcSwapOption::new(set.map(Arc::new)),
             ended: watch::Sender::default(),
-            last: Mutex::default(),
+            state: Mutex::default(),
             unknown_after: UNKNOWN,
             unknown: Notify::new(),
         }
@@ -98,14 +106,21 @@ impl Keys {
 
     /// Whether a fetch is under way, or was asked for now.
     fn is_coming(&self) -> bool {
-        let mut last = self.last.lock();
-        let Some(at) = *last else { return true };
-        let is_old = clock::instant().saturating_duration_since(at) >= self.unknown_after;
-        if is_old {
-            *last = None;
-            self.unknown.notify_one();
+        let mut state = self.state.lock();
+        if !state.is_idle {
+            return true;
         }
-        is_old
+        let now = clock::instant();
+        let is_recent = |at| now.saturating_duration_since(at) < self.unknown_after;
+        if state.asked.is_some_and(is_recent) {
+            return false;
+        }
+        *state = State {
+            is_idle: false,
+            asked: Some(now),
+        };
+        self.unknown.notify_one();
+        true
     }
 
     /// Keeps the keys current until `shutdown`. What a fetch that failed would have replaced stays.
@@ -143,10 +158,10 @@ impl Keys {
                     schedule::retry(failures, rand::random())
                 }
             };
-            *self.last.lock() = Some(clock::instant());
+            self.state.lock().is_idle = true;
             self.ended.send_modify(|ended| *ended += 1);
             tokio::select! {
-                () = tokio::time::sleep(wait) => *self.last.lock() = None,
+                () = tokio::time::sleep(wait) => self.state.lock().is_idle = false,
                 () = self.unknown.notified() => {}
             }
         }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use proxy_admin::clock;
 use proxy_admin::reminder::Reminder;
 use proxy_core::admit::{Denial, Vouched};
-use proxy_core::auth::{Caller, KeyDigest, Source, Token};
+use proxy_core::auth::{self, Caller, KeyDigest, Source, Token};
 use proxy_core::names::{Code, Moment};
 use proxy_core::table::{Home, Table};
 use tracing::warn;
@@ -21,6 +21,7 @@ use super::claims::Claims;
 use super::keys::Keys;
 use super::mapping::consumer;
 use super::token::{self, Expectation, Rejected};
+use crate::address::Address;
 use crate::metrics::TokenOutcomes;
 
 #[cfg(test)]
@@ -34,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The judge of tokens by the issuers of one table.
 #[derive(Debug)]
 pub struct Verifier {
+    /// Entra's host.
+    authority: Address,
     issuers: HashMap<Arc<str>, Vec<Issuer>, RandomState>,
     known: Mutex<Halves>,
 }
@@ -131,13 +134,14 @@ impl Issuer {
 // === impl Verifier ===
 
 impl Verifier {
-    pub(super) fn new(issuers: Vec<Issuer>) -> Self {
+    pub(super) fn new(issuers: Vec<Issuer>, authority: Address) -> Self {
         let mut by_name: HashMap<_, Vec<Issuer>, _> = HashMap::default();
         for issuer in issuers {
             let name = Arc::clone(&issuer.declared.source.issuer);
             by_name.entry(name).or_default().push(issuer);
         }
         Self {
+            authority,
             issuers: by_name,
             known: Mutex::default(),
         }
@@ -207,6 +211,58 @@ impl Verifier {
             Some(why) => Vouched::Failed(refused(why)),
             None => Vouched::No,
         }
+    }
+
+    /// Whether Entra has signed a token for this tenant, whatever it is for, by the keys of an issuer that is
+    /// `listed`. Any other issuer could sign for any tenant.
+    pub async fn proves_entra(
+        &self,
+        listed: &[auth::Issuer],
+        tenant: &str,
+        credential: &str,
+        now: Instant,
+    ) -> bool {
+        let Some(claims) = token::unproved(credential) else {
+            return false;
+        };
+        let sources = listed.iter().map(|issuer| &issuer.trust.source);
+        let mut sources = sources.filter(|one| claims.issuer() == Some(&*one.issuer));
+        let Some(source) = sources.find(|one| self.is_entra(one, tenant)) else {
+            return false;
+        };
+        let named = self.issuers.get(&source.issuer).into_iter().flatten();
+        let expectation = Expectation {
+            issuer: Arc::clone(&source.issuer),
+            audiences: claims.audiences().map(Arc::from).collect(),
+        };
+        for issuer in named.filter(|issuer| issuer.declared.source == *source) {
+            let judged = issuer.keys.judge(credential, &expectation, now + PATIENCE);
+            let judged = judged.await;
+            let failure = judged.as_ref().err().map(|why| why.label());
+            issuer.outcomes.count(failure);
+            if judged.is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether this is Entra for a tenant, in one of its two versions, by the keys that it publishes.
+    fn is_entra(&self, source: &Source, tenant: &str) -> bool {
+        let authority = &self.authority;
+        let scheme = if authority.is_tls { "https" } else { "http" };
+        let own = format!("{scheme}://{}{}", authority.authority, authority.path);
+        // Version 1 has a name of its own in each cloud.
+        let first = match authority.host.as_str() {
+            "login.microsoftonline.com" | "login.microsoftonline.us" => "https://sts.windows.net",
+            "login.chinacloudapi.cn" | "login.partner.microsoftonline.cn" => {
+                "https://sts.chinacloudapi.cn"
+            }
+            _ => &own,
+        };
+        let is = |name: String| *source.issuer == *name;
+        source.jwks_uri.is_none()
+            && (is(format!("{own}/{tenant}/v2.0")) || is(format!("{first}/{tenant}/")))
     }
 
     fn remembered(&self, digest: &KeyDigest, now: Moment) -> Option<Arc<Good>> {

@@ -64,15 +64,19 @@ async fn a_new_key_is_found_and_made_up_names_cost_one_fetch() {
     let (keys, _trigger) = follow(&issuer, wait);
     assert_eq!(judge(&keys, &first.sign(&current())).await, Ok(()));
     *issuer.keys.lock() = json!({"keys": [first.listed(), second.listed()]});
-    // Too soon after the last fetch: no wait, and no other fetch.
-    let unknown = judge(&keys, &second.sign(&current())).await;
+    assert_eq!(judge(&keys, &second.sign(&current())).await, Ok(()));
+    assert_eq!(issuer.asked.load(Ordering::Relaxed), 2);
+    // Too soon after that: no wait, and no other fetch.
+    let third = Signer::elliptic("c");
+    *issuer.keys.lock() = json!({"keys": [first.listed(), second.listed(), third.listed()]});
+    let unknown = judge(&keys, &third.sign(&current())).await;
     assert_eq!(unknown, Err(Rejected::UnknownKey));
-    assert_eq!(issuer.asked.load(Ordering::Relaxed), 1);
+    assert_eq!(issuer.asked.load(Ordering::Relaxed), 2);
     tokio::time::sleep(wait + Duration::from_millis(100)).await;
     let mut judging = tokio::task::JoinSet::new();
     for number in 0..50 {
         let token = if number % 2 == 0 {
-            second.sign(&current())
+            third.sign(&current())
         } else {
             Signer::elliptic("made-up").sign(&current())
         };
@@ -82,7 +86,7 @@ async fn a_new_key_is_found_and_made_up_names_cost_one_fetch() {
     for (is_good, judged) in judging.join_all().await {
         assert_eq!(judged.is_ok(), is_good, "{judged:?}");
     }
-    assert_eq!(issuer.asked.load(Ordering::Relaxed), 2);
+    assert_eq!(issuer.asked.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test]
