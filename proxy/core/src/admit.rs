@@ -17,7 +17,7 @@ mod denial;
 #[cfg(test)]
 mod tests;
 
-pub use credential::{Authenticated, Credential, Identity, Vouched, authenticate, may_call};
+pub use credential::{Authenticated, Identity, Judged, Vouched, authenticate, may_call};
 pub use denial::Denial;
 
 use credential::{missing, unknown};

@@ -1,8 +1,9 @@
 //! Callers and their keys: keys by their SHA-256, compared in constant time.
 //!
-//! A raw key is hashed at once and never kept. Words: a `credential` is what a request shows, a
-//! `consumer` the party that it stands for, a `key` one entry of the ring (one Secret), a `token` what an
-//! issuer signed.
+//! A raw key is hashed at once and never kept. A key of the form of `tundish key new` ([`form`]) is
+//! hashed behind the namespace that it names, and found in no other. Words: a `credential` is what a request
+//! shows, a `consumer` the party that it stands for, a `key` one entry of the ring (one Secret), a `token`
+//! what an issuer signed.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,6 +14,9 @@ use subtle::ConstantTimeEq;
 
 use crate::names::{Attributes, Moment, ObjectName};
 
+use form::Form;
+
+pub mod form;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -33,10 +37,10 @@ const CLAIMED: &str = "entra-";
 pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
-    /// Hashes a raw key.
+    /// Hashes a raw key: behind its namespace and a slash if it is bound to one, else alone.
     #[must_use]
     pub fn of(key: &str) -> Self {
-        Self(Sha256::digest(key.as_bytes()).into())
+        Credential::of(key).digest
     }
 
     /// Takes a digest that was made elsewhere.
@@ -75,6 +79,33 @@ impl KeyDigest {
 impl fmt::Debug for KeyDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.fingerprint())
+    }
+}
+
+/// A credential that a request shows, hashed.
+#[derive(Clone, Copy, Debug)]
+pub struct Credential<'a> {
+    /// The digest by which the ring knows it.
+    pub digest: KeyDigest,
+    /// What it looks like.
+    pub form: Form<'a>,
+}
+
+impl<'a> Credential<'a> {
+    /// Hashes what was shown, once.
+    #[must_use]
+    pub fn of(shown: &'a str) -> Self {
+        let form = Form::of(shown);
+        let mut hash = Sha256::new();
+        if let Some(namespace) = form.namespace() {
+            hash.update(namespace.as_bytes());
+            hash.update(b"/");
+        }
+        hash.update(shown.as_bytes());
+        Self {
+            digest: KeyDigest(hash.finalize().into()),
+            form,
+        }
     }
 }
 
@@ -225,7 +256,8 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// Indexes `keys`. Of several with the same digest the first wins, so sort them before.
+    /// Indexes `keys`. Of several with the same digest, in one namespace if the key is bound to it, the
+    /// first wins, so sort them before.
     #[must_use]
     pub fn new(keys: &[Arc<Key>]) -> Self {
         let mut by_prefix: HashMap<_, Vec<usize>, _> = HashMap::default();
@@ -242,12 +274,15 @@ impl KeyRing {
         }
     }
 
-    /// Finds the key with `digest`, expired or not, and the caller it stands for.
+    /// Finds the key of `credential`, expired or not, and the caller it stands for. A key that is bound
+    /// to a namespace is found in that alone, whatever digests other namespaces have copied.
     ///
     /// The map lookup uses eight bytes of the digest, which reveal nothing about the key. The rest
     /// is compared in constant time, also when the lookup found nothing.
     #[must_use]
-    pub fn find(&self, digest: &KeyDigest) -> Option<(&Key, &Arc<Caller>)> {
+    pub fn find(&self, credential: &Credential<'_>) -> Option<(&Key, &Arc<Caller>)> {
+        let digest = &credential.digest;
+        let within = credential.form.namespace();
         let mut found = None;
         match self.by_prefix.get(&digest.prefix()) {
             Some(indices) => {
@@ -256,7 +291,8 @@ impl KeyRing {
                         continue;
                     };
                     let same: bool = entry.0.digest.0.ct_eq(&digest.0).into();
-                    if same && found.is_none() {
+                    let here = within.is_none_or(|one| one == entry.0.secret.namespace());
+                    if same && here && found.is_none() {
                         found = Some(entry);
                     }
                 }

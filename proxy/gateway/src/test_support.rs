@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use http::HeaderMap;
 use prometheus_client::registry::Registry;
-use proxy_core::admit::{Ask, Credential, admit, authenticate};
+use proxy_core::admit::{Ask, Judged, admit, authenticate};
 use proxy_core::names::{Moment, Operation};
 use proxy_core::quota::{Hold, Limit, Mode, Per};
 use proxy_core::table::{Backend, BackendAuth, Contents, Quota, Table};
@@ -95,7 +95,7 @@ fn reserve<T>(
     then: impl FnOnce(Result<Box<Charge>, Box<Refused>>) -> T,
 ) -> T {
     let live = gateway.shared().live().expect("a table");
-    let caller = authenticate(&live.table, "h", &[Credential::key(key)], NOW)
+    let caller = authenticate(&live.table, "h", &[Judged::key(key)], NOW)
         .expect("passes through")
         .caller;
     let headers = HeaderMap::new();

@@ -3,25 +3,29 @@
 use std::sync::Arc;
 
 use super::denial::Denial;
-use crate::auth::{Caller, Key, KeyDigest};
+use crate::auth::form::{self, Form};
+use crate::auth::{Caller, Credential, Key, KeyDigest};
 use crate::names::{Code, Moment};
 use crate::table::{Open, Table};
 
-/// A credential that a request shows.
+/// A credential that a request shows, with what the issuers of the table say of it.
 #[derive(Clone, Debug)]
-pub struct Credential {
-    /// SHA-256 of it.
-    pub digest: KeyDigest,
-    /// What the issuers of the table say of it.
+pub struct Judged<'a> {
+    /// The credential itself.
+    pub shown: &'a str,
+    /// The same, hashed.
+    pub credential: Credential<'a>,
+    /// What the issuers say.
     pub vouched: Vouched,
 }
 
-impl Credential {
-    /// A key. Hashes it.
+impl<'a> Judged<'a> {
+    /// A credential of which no issuer says anything. Hashes it.
     #[must_use]
-    pub fn key(key: &str) -> Self {
+    pub fn key(shown: &'a str) -> Self {
         Self {
-            digest: KeyDigest::of(key),
+            shown,
+            credential: Credential::of(shown),
             vouched: Vouched::No,
         }
     }
@@ -68,7 +72,8 @@ pub struct Authenticated {
 /// body, so that strangers cost little.
 ///
 /// Of different credentials the known one counts, wherever it stands: junk in front of it hides
-/// nothing. Without a known one the first counts. A token of an issuer of the table is known, also if it is
+/// nothing. Without a known one the first counts. If that looks like a key of `tundish key new`, it is one of a
+/// gateway, mistyped or revoked: it is refused, also where strangers are served, so that no backend sees it. A token of an issuer of the table is known, also if it is
 /// not good: then it is refused, whoever else may call.
 ///
 /// # Errors
@@ -78,23 +83,23 @@ pub struct Authenticated {
 pub fn authenticate(
     table: &Table,
     host: &str,
-    credentials: &[Credential],
+    credentials: &[Judged<'_>],
     now: Moment,
 ) -> Result<Authenticated, Denial> {
     let mut known: Option<(usize, Known<'_>)> = None;
-    let mut unknown: Option<(usize, KeyDigest)> = None;
-    for (place, Credential { digest, vouched }) in credentials.iter().enumerate() {
+    let mut unknown: Option<(usize, &Judged<'_>)> = None;
+    for (place, judged) in credentials.iter().enumerate() {
         let mut earlier = credentials.iter().take(place);
-        if earlier.any(|one| one.digest == *digest) {
+        if earlier.any(|one| one.shown == judged.shown) {
             continue;
         }
-        let found = match table.ring().find(digest) {
+        let found = match table.ring().find(&judged.credential) {
             Some((key, caller)) => Known::Key(key, caller),
-            None if let Vouched::No = vouched => {
-                unknown.get_or_insert((place, *digest));
+            None if let Vouched::No = judged.vouched => {
+                unknown.get_or_insert((place, judged));
                 continue;
             }
-            None => Known::Token(vouched),
+            None => Known::Token(&judged.vouched),
         };
         if known.is_some() {
             return Err(ambiguous());
@@ -107,7 +112,9 @@ pub fn authenticate(
             credential: Some(place),
             unknown: None,
         }
-    } else if let Some((place, digest)) = unknown {
+    } else if let Some((place, judged)) = unknown {
+        let Credential { digest, form } = judged.credential;
+        foreign(judged.shown, form)?;
         may_call(table, host, Identity::Unknown, now)?;
         Authenticated {
             caller: Arc::new(Caller::unknown(&digest)),
@@ -187,6 +194,20 @@ pub(super) fn missing() -> Denial {
 
 pub(super) fn unknown() -> Denial {
     Denial::new(Code::InvalidCredential, "the API key is not known")
+}
+
+/// Refuses an unknown credential that looks like a key of ours.
+fn foreign(shown: &str, form: Form<'_>) -> Result<(), Denial> {
+    let damaged = match form {
+        Form::Foreign => return Ok(()),
+        Form::Bound(_) => !form::is_whole(shown),
+        Form::Damaged => true,
+    };
+    if damaged {
+        let message = "the API key is mistyped or cut off: its checksum is wrong; copy it again";
+        return Err(Denial::new(Code::InvalidCredential, message));
+    }
+    Err(unknown())
 }
 
 fn ambiguous() -> Denial {

@@ -5,7 +5,7 @@ use http::HeaderMap;
 mod credentials;
 mod tokens;
 
-use super::{Ask, Credential, admit, admit_for_some_model, authenticate, models};
+use super::{Ask, Judged, admit, admit_for_some_model, authenticate, models};
 use crate::auth::{Key, KeyDigest};
 use crate::names::{Code, ModelPattern, Moment, Operation};
 use crate::quota::{Per, Unit};
@@ -71,8 +71,8 @@ fn ask<'a>(headers: &'a HeaderMap, model: &'a str) -> Ask<'a> {
     }
 }
 
-fn credentials(keys: &[&str]) -> Vec<Credential> {
-    keys.iter().map(|key| Credential::key(key)).collect()
+fn credentials<'a>(keys: &[&'a str]) -> Vec<Judged<'a>> {
+    keys.iter().map(|key| Judged::key(key)).collect()
 }
 
 /// The route that serves, or the code of the refusal.

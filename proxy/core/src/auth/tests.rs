@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Caller, Key, KeyDigest, KeyRing};
+use super::{Caller, Credential, Key, KeyDigest, KeyRing, form};
 use crate::names::Moment;
 use crate::test_util;
 
@@ -25,9 +25,9 @@ fn ring(keys: Vec<Key>) -> KeyRing {
 #[test]
 fn finds_a_key_by_its_digest_only() {
     let ring = ring(vec![key("a", "raw-a", None), key("b", "raw-b", None)]);
-    let (_, found) = ring.find(&KeyDigest::of("raw-b")).expect("known");
+    let (_, found) = ring.find(&Credential::of("raw-b")).expect("known");
     assert_eq!((&*found.name, &*found.namespace), ("b", "ns"));
-    assert!(ring.find(&KeyDigest::of("raw-c")).is_none());
+    assert!(ring.find(&Credential::of("raw-c")).is_none());
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn distinguishes_equal_prefixes() {
         },
         key("a", "raw-a", None),
     ]);
-    let (_, found) = ring.find(&KeyDigest::of("raw-a")).expect("known");
+    let (_, found) = ring.find(&Credential::of("raw-a")).expect("known");
     assert_eq!(&*found.name, "a");
 }
 
@@ -77,4 +77,31 @@ fn shows_a_fingerprint_and_never_the_digest() {
     ] {
         assert!(!KeyDigest::is_fingerprint(other), "{other}");
     }
+}
+
+#[test]
+fn a_bound_key_is_hashed_behind_its_namespace() {
+    let key = form::make("team", [7; 20]).unwrap();
+    let behind = format!("team/{key}");
+    assert_eq!(KeyDigest::of(&key), KeyDigest::of(&behind));
+}
+
+#[test]
+fn a_copied_digest_finds_a_bound_key_in_its_own_namespace_only() {
+    let bound = form::make("ns", [7; 20]).unwrap();
+    let copy = |raw: &str| Key {
+        secret: crate::names::ObjectName::new("another", "copy"),
+        ..key("copy", raw, None)
+    };
+    let found = |keys: Vec<Key>, raw: &str| {
+        let ring = ring(keys);
+        let found = ring.find(&Credential::of(raw));
+        found.map(|(key, _)| key.secret.to_string())
+    };
+    let both = vec![copy(&bound), key("owner", &bound, None)];
+    assert_eq!(found(both, &bound).as_deref(), Some("ns/owner"));
+    assert_eq!(found(vec![copy(&bound)], &bound), None);
+    // Nothing binds any other key: the first stands for it.
+    let both = vec![copy("raw"), key("owner", "raw", None)];
+    assert_eq!(found(both, "raw").as_deref(), Some("another/copy"));
 }

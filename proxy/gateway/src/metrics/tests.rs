@@ -84,7 +84,10 @@ fn touched() -> String {
         let live = gateway.shared().live().expect("a table");
         let verifier = live.verifier.as_ref().expect("an issuer");
         let payload = format!(r#"{{"iss": "{ISSUER}", "aud": "a"}}"#);
-        let token = format!("eyJhbGciOiJFUzI1NiJ9.{}.e30", URL_SAFE_NO_PAD.encode(payload));
+        let token = format!(
+            "eyJhbGciOiJFUzI1NiJ9.{}.e30",
+            URL_SAFE_NO_PAD.encode(payload)
+        );
         let digest = KeyDigest::of(&token);
         let vouched = verifier.vouch(&live.table, "h", &digest, &token, clock::instant());
         assert!(matches!(vouched.await, Vouched::Failed(_)));

@@ -2,14 +2,14 @@
 
 use http::Response;
 use proxy_admin::clock;
-use proxy_core::admit::{self, Credential, Permit};
+use proxy_core::admit::{self, Judged, Permit};
 use proxy_core::auth::KeyDigest;
 use proxy_core::names::{Code, Moment, ObjectName};
 use smallvec::SmallVec;
 
 use super::{Arrival, Head};
 use crate::answer::{Refusal, refuse};
-use crate::credential::{self, Identified, Shown};
+use crate::credential::{self, Identified};
 use crate::intake::host_of;
 use crate::live::Live;
 use crate::proofs::{Proof, Stranger};
@@ -25,19 +25,19 @@ impl<'a> Arrival<'a> {
     ) -> Result<Identified<'a>, Box<Refusal>> {
         let shown = credential::shown(self.fields);
         let mut shown = shown.map_err(|why| refuse(Code::InvalidRequest, why))?;
-        let mut credentials: SmallVec<[Credential; 1]> =
-            shown.iter().map(|one| Credential::key(one.key)).collect();
+        let mut judged: SmallVec<[Judged<'_>; 1]> =
+            shown.iter().map(|one| Judged::key(one.key)).collect();
         if let Some(verifier) = &live.verifier {
-            for (credential, Shown { key, .. }) in credentials.iter_mut().zip(&shown) {
-                if credential::may_be_token(key) {
-                    let (table, digest) = (&live.table, &credential.digest);
-                    let vouched = verifier.vouch(table, host, digest, key, self.now);
-                    credential.vouched = vouched.await;
+            for one in &mut judged {
+                if credential::may_be_token(one.shown) {
+                    let (table, digest) = (&live.table, &one.credential.digest);
+                    let vouched = verifier.vouch(table, host, digest, one.shown, self.now);
+                    one.vouched = vouched.await;
                 }
             }
         }
         let moment = clock::moment(self.now);
-        let authenticated = admit::authenticate(&live.table, host, &credentials, moment)
+        let authenticated = admit::authenticate(&live.table, host, &judged, moment)
             .map_err(|denial| Box::new(Refusal::from(denial)))?;
         let place = authenticated.credential;
         Ok(Identified {

@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proxy_core::admit::{Ask, Credential, admit, authenticate};
+use proxy_core::admit::{Ask, Judged, admit, authenticate};
 use proxy_core::auth::KeyDigest;
 use proxy_core::names::{Code, ConsumerMatch, ConsumerName, Moment, Operation};
 use proxy_core::quota::{Cost, Hold, Limit, Mode, Per, Reached, Unit, Wait, WarnAt, Window};
@@ -108,7 +108,7 @@ impl Bench {
 
     pub(crate) fn counters(&self, live: &Arc<Live>, key: &str, unproved: bool) -> Arc<Counters> {
         let headers = HeaderMap::new();
-        let caller = authenticate(&live.table, "h", &[Credential::key(key)], clock())
+        let caller = authenticate(&live.table, "h", &[Judged::key(key)], clock())
             .expect("passes through")
             .caller;
         let operation = Operation::ChatCompletions;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use http::HeaderMap;
 use operator_publish::Features;
-use proxy_core::admit::{Ask, Credential, Permit, admit, authenticate};
+use proxy_core::admit::{Ask, Judged, Permit, admit, authenticate};
 use proxy_core::auth::{Key, KeyDigest};
 use proxy_core::names::{Code, EntryKind, EntryName, Moment, ObjectName, Operation};
 use proxy_core::quota::Unit;
@@ -83,7 +83,7 @@ fn decide(table: &Table, host: &str, key: &str) -> Result<(), (Code, String)> {
         model: Some("m"),
         headers: &headers,
     };
-    let caller = authenticate(table, host, &[Credential::key(key)], now);
+    let caller = authenticate(table, host, &[Judged::key(key)], now);
     let permit = caller.and_then(|one| admit(table, &one.caller, &ask).map(|_: Permit<'_>| ()));
     permit.map_err(|denial| (denial.code, denial.message))
 }

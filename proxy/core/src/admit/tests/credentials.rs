@@ -42,6 +42,31 @@ fn of_several_credentials_the_known_one_counts() {
 }
 
 #[test]
+fn an_unknown_key_of_ours_is_no_stranger() {
+    let whole = crate::auth::form::make("a", [1; 20]).expect("a namespace");
+    let mistyped = whole.replace('4', "5");
+    assert_ne!(whole, mistyped);
+    for authentication in [keys(&["a/ann"]), ANONYMOUS, PASS_THROUGH] {
+        let routes = vec![route_of("a/chat", "*", authentication)];
+        let contents = Contents::new(vec![backend()], routes, Vec::new(), vec![key("a/ann")]);
+        let table = Table::new(contents);
+        let refused = |shown: &str| {
+            let denial = authenticate(&table, "h", &credentials(&[shown]), NOW);
+            let denial = denial.expect_err("it is no stranger");
+            assert_eq!(denial.code, Code::InvalidCredential);
+            denial.message
+        };
+        assert_eq!(refused(&whole), "the API key is not known");
+        for damaged in [&*mistyped, &whole[..20], "tdh_"] {
+            let message = refused(damaged);
+            assert!(message.contains("mistyped or cut off"), "{message}");
+        }
+        // Junk before a known one hides nothing.
+        assert!(shown(&table, &[&mistyped, "ann"]).is_ok());
+    }
+}
+
+#[test]
 fn a_credential_makes_no_consumer_where_none_is_needed() {
     let pass = route_of("a/pass", "pass", PASS_THROUGH);
     let table = shared_host(vec![route_of("a/open", "open", ANONYMOUS), pass]);

@@ -1,6 +1,6 @@
 use super::*;
 use crate::admit::{Denial, Vouched};
-use crate::auth::{Caller, Issuer, KeyDigest, Mapping, Required, Source, Token, Trust};
+use crate::auth::{Caller, Issuer, Mapping, Required, Source, Token, Trust};
 
 fn issuer(scopes: &[&str]) -> Issuer {
     Issuer {
@@ -59,9 +59,9 @@ fn serve(
     model: &str,
 ) -> Result<(String, String), Code> {
     let mut shown = credentials(others);
-    shown.push(Credential {
-        digest: KeyDigest::of("token"),
+    shown.push(Judged {
         vouched,
+        ..Judged::key("token")
     });
     let code = |denial: Denial| denial.code;
     let caller = authenticate(table, "h", &shown, NOW).map_err(code)?.caller;
