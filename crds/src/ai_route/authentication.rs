@@ -43,9 +43,10 @@ pub struct Authentication {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApiKeys {
-    /// Selects the Secrets, in the namespace of the AIRoute. Each is one consumer's key:
-    /// `data.key` holds it, or `data.sha256` its SHA-256 in hex. The consumer's name is the
-    /// annotation `tundish.dev/consumer`, else the Secret's name.
+    /// Selects the Secrets, in the namespace of the AIRoute. Each is one consumer's key, as `tundish key
+    /// new` makes it: `data.bound-sha256` holds the SHA-256 of `NAMESPACE/KEY` in hex. Of keys made otherwise
+    /// `data.sha256` holds the SHA-256, or `data.key` the key itself. The consumer's name is the annotation
+    /// `tundish.dev/consumer`, else the Secret's name.
     pub secret_selector: SecretSelector,
 }
 

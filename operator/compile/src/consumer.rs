@@ -31,9 +31,9 @@ pub(crate) struct Admitted {
     pub(crate) warnings: Vec<(Reason, String)>,
 }
 
-/// The Secret that stands for each key.
+/// The Secret that stands for each key. A bound key has one in its namespace, whoever copied its digest.
 struct Keys<'a> {
-    winners: HashMap<KeyDigest, Named<'a>>,
+    winners: HashMap<(KeyDigest, Option<&'a str>), Named<'a>>,
 }
 
 // === impl Selector ===
@@ -105,12 +105,13 @@ impl<'a> Selector<'a> {
 impl<'a> Keys<'a> {
     /// Of several Secrets with the same key the first by [`StoredSecret::precedence`] stands for it.
     fn new(selected: impl Iterator<Item = Named<'a>>) -> Self {
-        let mut winners: HashMap<KeyDigest, Named<'a>> = HashMap::new();
+        let mut winners: HashMap<_, Named<'a>> = HashMap::new();
         for (name, secret) in selected {
             let Ok(key) = &secret.key else {
                 continue;
             };
-            let winner = winners.entry(key.digest).or_insert((name, secret));
+            let place = (key.digest, secret.bound_to(name));
+            let winner = winners.entry(place).or_insert((name, secret));
             if secret.precedence(name) < winner.1.precedence(winner.0) {
                 *winner = (name, secret);
             }
@@ -140,7 +141,8 @@ impl<'a> Keys<'a> {
                     continue;
                 }
             };
-            let Some((winner, secret)) = self.winners.get(&key.digest) else {
+            let place = (key.digest, secret.bound_to(name));
+            let Some((winner, secret)) = self.winners.get(&place) else {
                 continue;
             };
             let same = secret

@@ -1,12 +1,14 @@
 //! Secrets: the keys of consumers, and the credentials and certificates of backends.
 //!
-//! A raw key is hashed when its Secret enters the index; only the digest goes further.
+//! A raw key is hashed when its Secret enters the index; only the digest goes further. Words: a key is
+//! `bound` if it is good in the namespace of its Secret only, so that a copied digest is worth nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
+use proxy_core::auth::form::{self, Form};
 use proxy_core::auth::{Key, KeyDigest};
 use proxy_core::names::{Attributes, ObjectName};
 
@@ -23,6 +25,8 @@ const ATTRIBUTE_PREFIX: &str = "attributes.tundish.dev/";
 const RAW: &str = "key";
 /// The entry with the key's SHA-256 in hex.
 const DIGEST: &str = "sha256";
+/// The entry with the SHA-256 of `NAMESPACE/KEY` in hex.
+const BOUND: &str = "bound-sha256";
 /// Longest name of a consumer: as that of an object.
 const LONGEST_NAME: usize = 253;
 
@@ -31,6 +35,8 @@ pub(crate) struct StoredSecret {
     created_s: i64,
     pub(crate) labels: BTreeMap<String, String>,
     data: BTreeMap<String, Vec<u8>>,
+    /// Whether the key is bound to this namespace.
+    is_bound: bool,
     pub(crate) key: Result<Key, InvalidKey>,
 }
 
@@ -50,12 +56,16 @@ pub(crate) enum InvalidEntry {
 pub(crate) enum InvalidKey {
     /// The entry with the raw key holds no text.
     Raw(InvalidEntry),
-    /// The entry with the digest holds none.
-    Digest,
-    /// Key and digest disagree.
+    /// The entry of this name holds no digest.
+    Digest(&'static str),
+    /// The entries disagree.
     Contradiction,
     /// There is neither a key nor a digest.
     Absent,
+    /// The key is bound to another namespace.
+    Elsewhere,
+    /// The key begins as a bound one, and is none.
+    Damaged,
     /// The consumer's name is invalid.
     Consumer,
     /// The expiry is no time.
@@ -75,9 +85,11 @@ impl StoredSecret {
         data.extend(plain.map(|(key, value)| (key, value.into_bytes())));
         let labels = secret.metadata.labels.unwrap_or_default();
         let annotations = secret.metadata.annotations.unwrap_or_default();
+        let digest = digest(name.namespace(), &data);
         Self {
             created_s,
-            key: key(name, &labels, &annotations, &data),
+            is_bound: matches!(digest, Ok((_, true))),
+            key: digest.and_then(|(digest, _)| key(name, &labels, &annotations, digest)),
             labels,
             data,
         }
@@ -89,6 +101,11 @@ impl StoredSecret {
     /// The entry holds no text.
     pub(crate) fn text(&self, entry: &str) -> Result<&str, InvalidEntry> {
         entry_text(&self.data, entry)
+    }
+
+    /// The namespace in which alone the key is good.
+    pub(crate) fn bound_to<'a>(&self, name: &'a ObjectName) -> Option<&'a str> {
+        self.is_bound.then(|| name.namespace())
     }
 
     /// Sorts Secrets with the same key: the smallest stands for it. Who has the key itself comes before
@@ -120,9 +137,8 @@ fn key(
     name: &ObjectName,
     labels: &BTreeMap<String, String>,
     annotations: &BTreeMap<String, String>,
-    data: &BTreeMap<String, Vec<u8>>,
+    digest: KeyDigest,
 ) -> Result<Key, InvalidKey> {
-    let digest = digest(data)?;
     let consumer = annotations
         .get(CONSUMER)
         .map_or_else(|| name.name(), String::as_str);
@@ -142,28 +158,56 @@ fn key(
     })
 }
 
-fn digest(data: &BTreeMap<String, Vec<u8>>) -> Result<KeyDigest, InvalidKey> {
-    let raw = data.contains_key(RAW).then(|| entry_text(data, RAW));
-    let hashed = data.contains_key(DIGEST).then(|| entry_text(data, DIGEST));
-    let hashed = hashed.map(|text| {
-        let mut bytes = [0; 32];
-        let decoded = text.map(|text| hex::decode_to_slice(text.trim(), &mut bytes).is_ok());
-        match decoded {
-            Ok(true) => Ok(KeyDigest::from_bytes(bytes)),
-            Ok(false) | Err(_) => Err(InvalidKey::Digest),
+/// The digest of the key, and whether it is bound to `namespace`. All entries must say the same.
+fn digest(
+    namespace: &str,
+    data: &BTreeMap<String, Vec<u8>>,
+) -> Result<(KeyDigest, bool), InvalidKey> {
+    let raw = data.contains_key(RAW).then(|| hashed(namespace, data));
+    let plain = written(data, DIGEST).map(|digest| Ok((digest?, false)));
+    let bound = written(data, BOUND).map(|digest| Ok((digest?, true)));
+    let mut entries = raw.into_iter().chain(bound).chain(plain);
+    let first = entries.next().ok_or(InvalidKey::Absent)?;
+    for other in entries {
+        if other != first {
+            return Err(InvalidKey::Contradiction);
         }
-    });
-    let raw = raw.map(|text| match text {
-        Ok(text) => Ok(KeyDigest::of(text)),
-        Err(invalid) => Err(InvalidKey::Raw(invalid)),
-    });
-    match (raw, hashed) {
-        (Some(raw), None) => raw,
-        (None, Some(hashed)) => hashed,
-        (Some(raw), Some(hashed)) if raw == hashed => raw,
-        (Some(_), Some(_)) => Err(InvalidKey::Contradiction),
-        (None, None) => Err(InvalidKey::Absent),
     }
+    first
+}
+
+/// The digest of the raw key.
+fn hashed(
+    namespace: &str,
+    data: &BTreeMap<String, Vec<u8>>,
+) -> Result<(KeyDigest, bool), InvalidKey> {
+    let raw = entry_text(data, RAW).map_err(InvalidKey::Raw)?;
+    let is_bound = match Form::of(raw) {
+        Form::Foreign => false,
+        Form::Bound(within) if form::is_whole(raw) => {
+            if within != namespace {
+                return Err(InvalidKey::Elsewhere);
+            }
+            true
+        }
+        Form::Bound(_) | Form::Damaged => return Err(InvalidKey::Damaged),
+    };
+    Ok((KeyDigest::of(raw), is_bound))
+}
+
+/// The digest in this entry, if there is one.
+fn written(
+    data: &BTreeMap<String, Vec<u8>>,
+    entry: &'static str,
+) -> Option<Result<KeyDigest, InvalidKey>> {
+    data.contains_key(entry).then(|| {
+        let mut bytes = [0; 32];
+        let text = entry_text(data, entry).map(str::trim);
+        match text.map(|text| hex::decode_to_slice(text, &mut bytes)) {
+            Ok(Ok(())) => Ok(KeyDigest::from_bytes(bytes)),
+            Ok(Err(_)) | Err(_) => Err(InvalidKey::Digest(entry)),
+        }
+    })
 }
 
 fn expires_ms(text: &str) -> Option<i64> {
@@ -199,20 +243,36 @@ impl fmt::Display for InvalidKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Raw(invalid) => write!(f, "{invalid}: {RAW}; put the consumer's key there"),
-            Self::Digest => write!(
+            Self::Digest(entry) => write!(
                 f,
-                "holds no SHA-256 in {DIGEST}; write the 64 hex digits of the key's SHA-256"
+                "holds no SHA-256 in {entry}; write the 64 hex digits of the SHA-256 of {}",
+                if *entry == BOUND {
+                    "NAMESPACE/KEY"
+                } else {
+                    "the key"
+                }
             ),
             Self::Contradiction => {
                 write!(
                     f,
-                    "has both {RAW} and {DIGEST}, and they don't agree; remove one"
+                    "has two of {RAW}, {DIGEST} and {BOUND}, and they don't agree; remove one"
                 )
             }
             Self::Absent => write!(
                 f,
-                "has neither {RAW} nor {DIGEST}; put the consumer's key into {RAW}, or its SHA-256 \
-                 in hex into {DIGEST}"
+                "has none of {RAW}, {DIGEST} and {BOUND}; make one with `tundish key new`, or put the \
+                 consumer's key into {RAW}, or its SHA-256 in hex into {DIGEST}"
+            ),
+            Self::Elsewhere => write!(
+                f,
+                "holds a key that was made for another namespace in {RAW}; make one for this with \
+                 `tundish key new`"
+            ),
+            Self::Damaged => write!(
+                f,
+                "holds a key in {RAW} that begins with {} and is mistyped or cut off; copy it again, or \
+                 make one with `tundish key new`",
+                form::PREFIX
             ),
             Self::Consumer => write!(
                 f,

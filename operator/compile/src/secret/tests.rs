@@ -37,6 +37,35 @@ fn a_digest_counts_as_its_key() {
 }
 
 #[test]
+fn a_bound_key_is_known_by_its_namespace() {
+    let key = form::make("team", [1; 20]).unwrap();
+    let digest = KeyDigest::of(&key);
+    let hex = hex::encode(digest.as_bytes());
+    let name = ObjectName::new("team", "search");
+    let both = json!({"key": &key, "bound-sha256": &hex});
+    for entries in [json!({"key": &key}), json!({"bound-sha256": &hex}), both] {
+        let secret = with(entries.clone());
+        assert_eq!(secret.bound_to(&name), Some("team"), "{entries}");
+        assert_eq!(secret.key.unwrap().digest, digest, "{entries}");
+    }
+    // The same digit for digit, and yet not the same claim.
+    let plain = with(json!({"sha256": &hex}));
+    assert_eq!(plain.bound_to(&name), None);
+    let refused = |entries| with(entries).key.unwrap_err();
+    let two = json!({"sha256": &hex, "bound-sha256": &hex});
+    assert_eq!(refused(two), InvalidKey::Contradiction);
+    assert_eq!(
+        refused(json!({"bound-sha256": "abc"})),
+        InvalidKey::Digest("bound-sha256")
+    );
+    let elsewhere = form::make("another", [1; 20]).unwrap();
+    assert_eq!(refused(json!({"key": elsewhere})), InvalidKey::Elsewhere);
+    for damaged in [&key[..20], &key.replace('1', "7")] {
+        assert_eq!(refused(json!({"key": damaged})), InvalidKey::Damaged);
+    }
+}
+
+#[test]
 fn string_data_wins_over_data_as_on_the_api_server() {
     let mut value = fixture::secret("team/search", "plain");
     value["data"] = json!({"key": "b3RoZXI=", "more": "AP8="});
