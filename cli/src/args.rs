@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
-use operator_compile::HostGrant;
+use operator_compile::{HostGrant, consumer_key, is_label, is_subdomain};
 use proxy::args::{DEFAULT_OUTPUT_TOKENS, GatewayArgs, ObservabilityArgs};
 use proxy_admin::http::{Token, TokenError};
 use proxy_core::names::Operation;
 
 use crate::admin::AdminUrl;
+use crate::label::{InvalidLabel, Label};
+use crate::lifetime::Lifetime;
 
 /// An AI gateway for Microsoft Foundry, without a cluster
 #[derive(Debug, Parser)]
@@ -52,6 +54,76 @@ pub enum Command {
     /// requests for that model. The replay assumes a host and headers that lead to the logged rule.
     /// Exits with 1 if something cannot be read, else with 0.
     Simulate(SimulateArgs),
+    /// Make keys of consumers
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key: a Secret with its hash on stdout, the key itself on stderr
+    ///
+    /// `tundish key new search --namespace team --label tundish.dev/keys=chat | kubectl apply -f -`
+    /// makes a consumer and shows its key. The key is good in that namespace only, so that a copy of the
+    /// Secret is worth nothing elsewhere. A second key of the same --consumer counts with the first, for a
+    /// rotation; delete the Secret to revoke its key.
+    New(NewKeyArgs),
+}
+
+/// Flags of `tundish key new`.
+#[derive(clap::Args, Debug)]
+pub struct NewKeyArgs {
+    /// Name of the Secret, and of the consumer without --consumer
+    #[arg(value_name = "NAME", value_parser = object_name)]
+    pub name: String,
+    /// Namespace of the Secret, which is that of the AIRoute
+    #[arg(
+        short,
+        long,
+        env = "TUNDISH_KEY_NAMESPACE",
+        value_name = "NAMESPACE",
+        value_parser = namespace
+    )]
+    pub namespace: String,
+    /// Label of the Secret, of the secretSelector of the AIRoute; repeatable, in the environment separated
+    /// by ','
+    #[arg(
+        short,
+        long = "label",
+        env = "TUNDISH_KEY_LABELS",
+        value_name = "NAME=VALUE",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub labels: Vec<Label>,
+    /// Name of the consumer, which several keys may share [default: the name of the Secret]
+    #[arg(long, env = "TUNDISH_KEY_CONSUMER", value_name = "NAME", value_parser = consumer)]
+    pub consumer: Option<String>,
+    /// Attribute of the consumer, for `match` and `per` of an AIQuota and for rules; repeatable, in the
+    /// environment separated by ','
+    #[arg(
+        long = "attribute",
+        env = "TUNDISH_KEY_ATTRIBUTES",
+        value_name = "NAME=VALUE",
+        value_delimiter = ',',
+        value_parser = attribute
+    )]
+    pub attributes: Vec<Label>,
+    /// When the key expires: in days or hours (90d, 36h), or at a time of RFC 3339 [default: never]
+    #[arg(long, env = "TUNDISH_KEY_EXPIRES", value_name = "WHEN")]
+    pub expires: Option<Lifetime>,
+    /// New file for the key, in place of stderr; only its owner may read it
+    #[arg(long, env = "TUNDISH_KEY_FILE", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+}
+
+impl NewKeyArgs {
+    /// The consumer's name.
+    #[must_use]
+    pub fn consumer(&self) -> &str {
+        self.consumer.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// Flags of `tundish run`.
@@ -300,6 +372,32 @@ pub struct SimulateArgs {
     /// The form of the answer
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+fn object_name(text: &str) -> Result<String, &'static str> {
+    let name = is_subdomain(text).then(|| text.to_owned());
+    name.ok_or("a name has lower-case letters, digits and inner '-' or '.'")
+}
+
+fn namespace(text: &str) -> Result<String, &'static str> {
+    let name = is_label(text).then(|| text.to_owned());
+    name.ok_or("a namespace has up to 63 lower-case letters, digits and inner '-'")
+}
+
+fn consumer(text: &str) -> Result<String, &'static str> {
+    let name = consumer_key::is_consumer(text).then(|| text.to_owned());
+    name.ok_or("a consumer has 1 to 253 ASCII characters without spaces")
+}
+
+/// Its name becomes the part of a label's name behind our prefix.
+fn attribute(text: &str) -> Result<Label, String> {
+    let label: Label = text
+        .parse()
+        .map_err(|error: InvalidLabel| error.to_string())?;
+    if label.name.contains('/') {
+        return Err("the name of an attribute has no '/'".to_owned());
+    }
+    Ok(label)
 }
 
 fn operation(word: &str) -> Result<Operation, String> {

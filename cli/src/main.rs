@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::args::{Args, Command};
+use cli::args::{Args, Command, KeyCommand};
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Quota(quota) => cli::quota::quota(quota),
         Command::Explain(explain) => cli::explain::explain(explain),
         Command::Simulate(simulate) => cli::simulate::simulate(simulate),
+        Command::Key(KeyCommand::New(new)) => cli::key::new(new),
     };
     match done {
         Ok(code) => code,

@@ -15,6 +15,7 @@ mod bounds;
 mod certificates;
 mod compile;
 mod consumer;
+pub mod consumer_key;
 mod covered;
 mod decode;
 mod diagnostic;

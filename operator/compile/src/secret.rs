@@ -12,23 +12,10 @@ use proxy_core::auth::form::{self, Form};
 use proxy_core::auth::{Key, KeyDigest};
 use proxy_core::names::{Attributes, ObjectName};
 
-use crate::bounds::is_graphic;
+use crate::consumer_key::{
+    ATTRIBUTE_PREFIX, BOUND, CONSUMER, DIGEST, EXPIRES, LONGEST_NAME, RAW, is_consumer,
+};
 use crate::object::created_s;
-
-/// The annotation that names the consumer.
-const CONSUMER: &str = "tundish.dev/consumer";
-/// The annotation with the key's expiry in RFC 3339.
-const EXPIRES: &str = "tundish.dev/expires";
-/// The prefix of labels with the consumer's attributes.
-const ATTRIBUTE_PREFIX: &str = "attributes.tundish.dev/";
-/// The entry with the raw key.
-const RAW: &str = "key";
-/// The entry with the key's SHA-256 in hex.
-const DIGEST: &str = "sha256";
-/// The entry with the SHA-256 of `NAMESPACE/KEY` in hex.
-const BOUND: &str = "bound-sha256";
-/// Longest name of a consumer: as that of an object.
-const LONGEST_NAME: usize = 253;
 
 /// A Secret of the index. `Debug` shows no value.
 pub(crate) struct StoredSecret {
@@ -142,7 +129,7 @@ fn key(
     let consumer = annotations
         .get(CONSUMER)
         .map_or_else(|| name.name(), String::as_str);
-    if !is_graphic(consumer) || consumer.len() > LONGEST_NAME {
+    if !is_consumer(consumer) {
         return Err(InvalidKey::Consumer);
     }
     let expires_ms = match annotations.get(EXPIRES) {
