@@ -6,6 +6,7 @@ mod calendar;
 mod enforcement;
 mod installation;
 mod keyless;
+mod keys;
 mod load;
 mod outages;
 mod parts;
