@@ -200,6 +200,15 @@ async fn a_stream_ends_whole_when_its_proxy_is_told_to_stop() -> Result<()> {
 async fn every_example_is_accepted_by_the_api_server() -> Result<()> {
     let plane = ControlPlane::shared().await?;
     let installation = Installation::prepare(plane, "examples", &[]).await?;
+    let plane = &installation.plane;
+    plane
+        .apply(include_str!("external-secrets-crds.yaml"))
+        .await?;
+    for kind in ["secretstores", "externalsecrets"] {
+        let crd = format!("crd/{kind}.external-secrets.io");
+        let established = "condition=Established";
+        plane.wait("default", &crd, established, LIMIT).await?;
+    }
     let mut applied = Vec::new();
     for folder in std::fs::read_dir(workspace().join("examples"))? {
         let folder = folder?.path();
@@ -223,7 +232,11 @@ async fn every_example_is_accepted_by_the_api_server() -> Result<()> {
             applied.push(path.to_owned());
         }
     }
-    for wanted in ["quickstart/route.yaml", "cluster/route.yaml"] {
+    for wanted in [
+        "quickstart/route.yaml",
+        "cluster/route.yaml",
+        "keys/external-secrets.yaml",
+    ] {
         let found = applied.iter().any(|path| path.ends_with(wanted));
         assert!(found, "{wanted} is not among {applied:?}");
     }
