@@ -2,13 +2,15 @@
 //!
 //! Pure: no I/O, no clock, no randomness, no serialisation. Callers pass the time as a
 //! [`names::Moment`] and randomness as a [`rand::Rng`]. Modules import in one direction:
-//! `names` <- {`route`, `auth`, `tokens`, `quota`, `balance`} <- `table` <- `admit` <- `whatif`.
+//! `names` <- {`route`, `auth`, `tokens`, `quota`, `balance`} <- `table` <- `admit` <- `whatif`; `reach` needs
+//! `route` alone.
 
 pub mod admit;
 pub mod auth;
 pub mod balance;
 pub mod names;
 pub mod quota;
+pub mod reach;
 pub mod route;
 pub mod table;
 #[cfg(any(test, feature = "test-util"))]
