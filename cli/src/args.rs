@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
-use operator_compile::{HostGrant, consumer_key, is_label, is_subdomain};
+use operator_compile::{HostGrant, InvalidBackendHost, consumer_key, is_label, is_subdomain};
 use proxy::args::{DEFAULT_OUTPUT_TOKENS, GatewayArgs, ObservabilityArgs};
 use proxy_admin::http::{Token, TokenError};
 use proxy_core::names::Operation;
+use proxy_core::route::HostPattern;
 
 use crate::admin::AdminUrl;
 use crate::label::{InvalidLabel, Label};
@@ -201,6 +202,16 @@ pub struct NamespaceArgs {
         value_delimiter = ';'
     )]
     pub host_grants: Vec<HostGrant>,
+
+    /// Host that AIBackends may have, as a name or *.name; repeatable; without one every host
+    #[arg(
+        long = "backend-host",
+        env = "TUNDISH_BACKEND_HOST",
+        value_name = "PATTERN",
+        value_delimiter = ',',
+        value_parser = backend_host
+    )]
+    pub backend_hosts: Vec<HostPattern>,
 }
 
 /// The form of a command's answer.
@@ -398,6 +409,10 @@ fn attribute(text: &str) -> Result<Label, String> {
         return Err("the name of an attribute has no '/'".to_owned());
     }
     Ok(label)
+}
+
+fn backend_host(text: &str) -> Result<HostPattern, InvalidBackendHost> {
+    operator_compile::backend_host(text)
 }
 
 fn operation(word: &str) -> Result<Operation, String> {

@@ -20,6 +20,7 @@ pub fn check(args: &CheckArgs) -> Result<ExitCode> {
         &args.namespace.name,
         args.namespace.host_grants.clone(),
     )
+    .with_backend_hosts(&args.namespace.backend_hosts)
     .with_external_secrets(args.secrets == Secrets::External);
     folder.refresh()?;
     let outcome = folder.compile();

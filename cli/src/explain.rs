@@ -41,7 +41,8 @@ pub fn explain(args: &ExplainArgs) -> Result<ExitCode> {
                 manifests,
                 &args.namespace.name,
                 args.namespace.host_grants.clone(),
-            );
+            )
+            .with_backend_hosts(&args.namespace.backend_hosts);
             folder.refresh()?;
             let table = Table::new(folder.compile().compiled.contents);
             forecast_unused(&table, &question, args.default_output_tokens)?

@@ -10,6 +10,8 @@ use operator_compile::{
     Compiled, HostGrant, IdentityGrants, Index, Kind, ObjectRef, Secrets, Settings, Severity,
     Tenants, compile, decode,
 };
+use proxy_core::reach::Reach;
+use proxy_core::route::HostPattern;
 
 use crate::yaml::{Document, documents};
 
@@ -112,6 +114,8 @@ impl Folder {
             host_grants,
             identity_grants: IdentityGrants::All,
             secrets: Secrets::All,
+            reach: Reach::local(),
+            backend_hosts: Vec::new(),
         };
         Self {
             path: path.to_owned(),
@@ -119,6 +123,20 @@ impl Folder {
             changed_at: None,
             files: BTreeMap::new(),
         }
+    }
+
+    /// Lets backends have these hosts alone, unless there is none.
+    #[must_use]
+    pub fn with_backend_hosts(mut self, hosts: &[HostPattern]) -> Self {
+        self.settings.backend_hosts = hosts.to_vec();
+        self
+    }
+
+    /// Lets backends be where the gateway connects to.
+    #[must_use]
+    pub fn with_reach(mut self, reach: Reach) -> Self {
+        self.settings.reach = reach;
+        self
     }
 
     /// Expects Secrets that the folder lacks somewhere else, as with External Secrets or Sealed Secrets.

@@ -13,7 +13,9 @@ use proxy_admin::reminder::Reminder;
 use proxy_admin::shutdown::Shutdown;
 use proxy_admin::telemetry::Log;
 use proxy_admin::{clock, task};
+use proxy_core::reach::Allowance;
 use proxy_core::table::Table;
+use proxy_gateway::Config;
 use tracing::{error, info, warn};
 
 use crate::args::RunArgs;
@@ -39,12 +41,16 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
 
 async fn serve(args: &RunArgs, log: &Log) -> Result<()> {
     let mut registry = Registry::with_prefix("tundish");
+    let local = [Allowance::Loopback, Allowance::Cluster];
+    let reach = args.gateway.reach.reach().with(local);
     let mut follower = Follower {
         folder: Folder::new(
             &args.manifests,
             &args.namespace.name,
             args.namespace.host_grants.clone(),
-        ),
+        )
+        .with_backend_hosts(&args.namespace.backend_hosts)
+        .with_reach(reach.clone()),
         live: None,
         logged: Vec::new(),
         is_without_objects: false,
@@ -52,12 +58,11 @@ async fn serve(args: &RunArgs, log: &Log) -> Result<()> {
         reloads: Reloads::register(&mut registry),
     };
     let change = follower.folder.follow(clock::instant())?;
-    let app = App::start(
-        args.gateway.config("run", log),
-        &args.observability,
-        registry,
-    )
-    .await?;
+    let config = Config {
+        reach: Arc::new(reach),
+        ..args.gateway.config("run", log)
+    };
+    let app = App::start(config, &args.observability, registry).await?;
     let sink = app.sink();
     sink.share_among(args.replicas);
     follower.apply(Ok(change), &sink);

@@ -49,7 +49,8 @@ pub fn simulate(args: &SimulateArgs) -> Result<ExitCode> {
         &args.manifests,
         &args.namespace.name,
         args.namespace.host_grants.clone(),
-    );
+    )
+    .with_backend_hosts(&args.namespace.backend_hosts);
     folder.refresh()?;
     let outcome = folder.compile();
     for finding in &outcome.findings {

@@ -85,6 +85,8 @@ pub enum Reason {
     HostNotGranted,
     /// Accepted=False: the gateway's own identity is not granted to the namespace.
     IdentityNotGranted,
+    /// Accepted=False: the installation allows no backend at this host.
+    HostNotAllowed,
     /// Accepted=False: a value that this version of the operator doesn't know.
     UnsupportedValue,
     /// Accepted=False: a quota's target doesn't exist.
@@ -179,12 +181,13 @@ impl fmt::Display for ConditionType {
 
 impl Reason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Accepted,
         Self::Invalid,
         Self::Conflicted,
         Self::HostNotGranted,
         Self::IdentityNotGranted,
+        Self::HostNotAllowed,
         Self::UnsupportedValue,
         Self::TargetNotFound,
         Self::PriceMissing,
@@ -213,6 +216,7 @@ impl Reason {
             Self::Conflicted => "Conflicted",
             Self::HostNotGranted => "HostNotGranted",
             Self::IdentityNotGranted => "IdentityNotGranted",
+            Self::HostNotAllowed => "HostNotAllowed",
             Self::UnsupportedValue => "UnsupportedValue",
             Self::TargetNotFound => "TargetNotFound",
             Self::PriceMissing => "PriceMissing",

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
-use operator_compile::HostGrant;
+use operator_compile::{HostGrant, InvalidBackendHost};
 use proxy_admin::address;
 use proxy_admin::telemetry::{Filter, Format};
+use proxy_core::reach::{Allowance, Network};
+use proxy_core::route::HostPattern;
 
 const AFTER_HELP: &str = "\
 Every flag can come from the environment; lists are separated by ','.
@@ -61,6 +63,35 @@ pub(crate) struct Args {
         value_delimiter = ','
     )]
     pub(crate) identity_grants: Vec<String>,
+
+    /// Host that AIBackends may have, as a name or *.name; repeatable; without one every host
+    #[arg(
+        long = "backend-host",
+        env = "TUNDISH_BACKEND_HOST",
+        value_name = "PATTERN",
+        value_delimiter = ',',
+        value_parser = backend_host
+    )]
+    pub(crate) backend_hosts: Vec<HostPattern>,
+
+    /// Where AIBackends may be besides public and private addresses, as --backend-reach of the proxies:
+    /// loopback, cluster, an address or network, or a name of the cluster; repeatable
+    #[arg(
+        long,
+        env = "TUNDISH_BACKEND_REACH",
+        value_name = "WHERE",
+        value_delimiter = ','
+    )]
+    pub(crate) backend_reach: Vec<Allowance>,
+
+    /// Network of the cluster's Services, pods or nodes, as --cluster-network of the proxies; repeatable
+    #[arg(
+        long,
+        env = "TUNDISH_CLUSTER_NETWORK",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    pub(crate) cluster_network: Vec<Network>,
 
     /// Address that proxies fetch the table from
     #[arg(
@@ -163,6 +194,10 @@ pub(crate) struct Args {
     /// Format of log lines: json or text [default: text on a terminal, else json]
     #[arg(long, env = "TUNDISH_LOG_FORMAT", value_name = "FORMAT")]
     pub(crate) log_format: Option<Format>,
+}
+
+fn backend_host(text: &str) -> Result<HostPattern, InvalidBackendHost> {
+    operator_compile::backend_host(text)
 }
 
 fn channel(text: &str) -> Result<SocketAddr, String> {

@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use operator_compile::{INSTALLATION_NAMESPACE, IdentityGrants, is_label, is_subdomain};
 use operator_controller::Timing;
 use proxy_admin::telemetry::{Filter, Format};
+use proxy_core::reach::Reach;
 
 use crate::args::Args;
 
@@ -113,6 +114,8 @@ impl TryFrom<Args> for Config {
                 watch_namespaces: args.watch_namespaces,
                 host_grants: args.host_grants,
                 identity_grants,
+                reach: Reach::new(args.backend_reach, args.cluster_network),
+                backend_hosts: args.backend_hosts,
                 identity,
                 lease: Timing::KUBERNETES,
                 checkpoint: args.checkpoint_config_map,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser};
@@ -12,8 +13,10 @@ use proxy_gateway::{AccessLog, Config, StateKeys, TlsFiles};
 use proxy_ledger::{StoreAddress, StoreConfig};
 
 mod identity;
+mod reach;
 
 pub use identity::{IdentityArgs, IssuerArgs};
+pub use reach::ReachArgs;
 
 /// Default of the output tokens held for a request without a bound of its own: a long paragraph, more than
 /// most answers of a chat.
@@ -129,6 +132,9 @@ pub struct GatewayArgs {
     /// The store that counts for all replicas of this gateway
     #[command(flatten)]
     pub quota_store: QuotaStoreArgs,
+    /// Where backends may be
+    #[command(flatten)]
+    pub reach: ReachArgs,
     /// Who the gateway is at its backends
     #[command(flatten)]
     pub identity: IdentityArgs,
@@ -241,6 +247,7 @@ impl GatewayArgs {
                 prefix,
                 replica: replica.into(),
             }),
+            reach: Arc::new(self.reach.reach()),
             identity: self.identity.config(&self.issuers),
         }
     }

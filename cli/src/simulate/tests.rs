@@ -109,6 +109,7 @@ fn args(log: &Path) -> SimulateArgs {
         namespace: NamespaceArgs {
             name: "tundish-system".to_owned(),
             host_grants: Vec::new(),
+            backend_hosts: Vec::new(),
         },
         host: None,
         replicas: 1,

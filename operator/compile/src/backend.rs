@@ -107,7 +107,7 @@ fn validate(
     findings: &mut Findings,
 ) -> Option<table::Backend> {
     let spec = &backend.spec;
-    let endpoint = endpoint(spec, findings);
+    let endpoint = endpoint(spec, settings, findings);
     if !is_api_version(&spec.api_version) {
         let message = "must be lower-case letters, digits, '.' and '-', as in 2024-10-21";
         findings.invalid("spec.apiVersion", message);
@@ -149,7 +149,11 @@ fn non_empty(text: &str) -> Option<Arc<str>> {
 
 // === endpoint ===
 
-fn endpoint(spec: &AiBackendSpec, findings: &mut Findings) -> Option<Arc<str>> {
+fn endpoint(
+    spec: &AiBackendSpec,
+    settings: &Settings,
+    findings: &mut Findings,
+) -> Option<Arc<str>> {
     const FIELD: &str = "spec.endpoint";
     let text = spec.endpoint.as_str();
     let rest = text
@@ -190,7 +194,35 @@ fn endpoint(spec: &AiBackendSpec, findings: &mut Findings) -> Option<Arc<str>> {
             refuse("spec.tls", message);
         }
     }
+    fine &= is_allowed(&url, settings, findings);
     fine.then(|| url.as_str().trim_end_matches('/').into())
+}
+
+/// Whether the installation lets backends be at this host, as far as the host itself tells.
+fn is_allowed(url: &Url, settings: &Settings, findings: &mut Findings) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let name = host.trim_end_matches('.');
+    let message = if !settings.allows_host(name) {
+        let allowed: Vec<String> = settings
+            .backend_hosts
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        format!(
+            "{host} is no host that this installation allows, which are {}; use one of these, or have the \
+             platform team add it to backends.allowedHosts (--backend-host)",
+            allowed.join(", ")
+        )
+    } else if let Err(closed) = settings.reach.judge_host(host) {
+        format!(
+            "{closed}; use another host, or have the platform team add it to backends.reach (--backend-reach)"
+        )
+    } else {
+        return true;
+    };
+    let reason = Reason::HostNotAllowed;
+    findings.error(ConditionType::Accepted, reason, "spec.endpoint", message);
+    false
 }
 
 // === deployments ===

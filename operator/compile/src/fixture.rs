@@ -7,6 +7,7 @@ use crate::{
     compile, decode,
 };
 use proxy_core::names::ObjectName;
+use proxy_core::reach::Reach;
 
 /// Decodes an object; one that can't be read becomes [`Object::Undecodable`].
 pub(crate) fn object(value: Value) -> Object {
@@ -26,6 +27,8 @@ pub(crate) fn settings() -> Settings {
         host_grants: Vec::new(),
         identity_grants: IdentityGrants::All,
         secrets: Secrets::All,
+        reach: Reach::default(),
+        backend_hosts: Vec::new(),
     }
 }
 

@@ -49,4 +49,4 @@ pub use host_grant::{HostGrant, InvalidHostGrant};
 pub use index::Index;
 pub use namespace::INSTALLATION_NAMESPACE;
 pub use object::{Kind, Object, ObjectRef};
-pub use settings::{IdentityGrants, Secrets, Settings, Tenants};
+pub use settings::{IdentityGrants, InvalidBackendHost, Secrets, Settings, Tenants, backend_host};

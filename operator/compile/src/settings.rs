@@ -1,5 +1,9 @@
 //! What compiling must know besides the objects.
 
+use proxy_core::reach::Reach;
+use proxy_core::route::HostPattern;
+
+use crate::bounds::is_hostname;
 use crate::host_grant::HostGrant;
 
 /// The facts about an installation that no object declares.
@@ -17,6 +21,10 @@ pub struct Settings {
     pub identity_grants: IdentityGrants,
     /// Whether a Secret that is not there does not exist.
     pub secrets: Secrets,
+    /// Which addresses backends may have.
+    pub reach: Reach,
+    /// Which hosts backends may have; empty = every one.
+    pub backend_hosts: Vec<HostPattern>,
 }
 
 /// Which namespaces may use the identities of the gateway and its machine.
@@ -49,9 +57,30 @@ pub enum Tenants {
     OfRoutes,
 }
 
+/// A text is no host that backends may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write a host like contoso.services.ai.azure.com or *.services.ai.azure.com")]
+pub struct InvalidBackendHost;
+
+/// Reads a host, or `*.` and a host, that backends may have.
+///
+/// # Errors
+/// It is neither.
+pub fn backend_host(text: &str) -> Result<HostPattern, InvalidBackendHost> {
+    let text = text.trim().to_ascii_lowercase();
+    let pattern = HostPattern::parse(&text).filter(|_| is_hostname(&text));
+    pattern.ok_or(InvalidBackendHost)
+}
+
 // === impl Settings ===
 
 impl Settings {
+    /// Whether backends may have this host, in lower case.
+    pub(crate) fn allows_host(&self, host: &str) -> bool {
+        let mut allowed = self.backend_hosts.iter();
+        self.backend_hosts.is_empty() || allowed.any(|pattern| pattern.matches(host))
+    }
+
     /// Whether backends of a namespace may show the gateway's own identity.
     pub(crate) fn grants_identity(&self, namespace: &str) -> bool {
         namespace == self.own_namespace

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 
 use operator_compile::{HostGrant, IdentityGrants, Secrets, Settings, Tenants};
 
+use proxy_core::reach::Reach;
+use proxy_core::route::HostPattern;
+
 use crate::lease::Timing;
 
 /// The field manager of everything that the operator applies.
@@ -24,6 +27,10 @@ pub struct Config {
     pub host_grants: Vec<HostGrant>,
     /// Which namespaces may use the identities of the gateway and its machine, if several are watched.
     pub identity_grants: IdentityGrants,
+    /// Which addresses backends may have.
+    pub reach: Reach,
+    /// Which hosts backends may have; empty means every one.
+    pub backend_hosts: Vec<HostPattern>,
     /// The name of this replica in the lease; different for each.
     pub identity: String,
     /// The times of the election.
@@ -50,6 +57,8 @@ impl Config {
             host_grants: self.host_grants.clone(),
             identity_grants: self.identity_grants.clone(),
             secrets: Secrets::All,
+            reach: self.reach.clone(),
+            backend_hosts: self.backend_hosts.clone(),
         }
     }
 

@@ -10,6 +10,7 @@ pub mod background;
 pub mod clock;
 pub mod connection;
 pub mod descriptors;
+pub mod dial;
 pub mod errors;
 pub mod exit;
 mod exposition;

@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proxy_admin::output::Output;
 use proxy_admin::telemetry::Format;
 use proxy_api::Api;
+use proxy_core::reach::Reach;
 use proxy_ledger::StoreConfig;
 
 use crate::kept::StateKeys;
@@ -44,6 +46,8 @@ pub struct Config {
     pub access_log: Option<AccessLog>,
     /// The store that replicas share; without one each counts for itself.
     pub store: Option<StoreConfig>,
+    /// Which addresses backends may have.
+    pub reach: Arc<Reach>,
     /// Where the tokens for backends without keys come from.
     pub identity: proxy_identity::Config,
 }

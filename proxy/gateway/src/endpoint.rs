@@ -22,7 +22,7 @@ use tracing::{debug, error, warn};
 use crate::metrics::Metrics;
 use crate::origin::{Origin, Peer, PeerName};
 use crate::quirks::Quirks;
-use crate::upstream::Failed;
+use crate::upstream::{Failed, Failure};
 
 #[cfg(test)]
 mod tests;
@@ -155,14 +155,18 @@ impl Endpoint {
     /// Another failure of the row. The line comes once for each row.
     fn broke(&self, outcome: Result<StatusCode, &Failed>, request_id: &HeaderValue) {
         let before = self.broken.fetch_add(1, Ordering::Relaxed);
-        if before.saturating_add(1) != FAILING {
+        let failed = outcome.err();
+        // What is declared wrong does not heal, so its first failure says it.
+        let is_wrong = failed.is_some_and(|failed| failed.how == Failure::OutOfReach);
+        let told = if is_wrong { 1 } else { FAILING };
+        let failures = before.saturating_add(1);
+        if failures != told {
             return;
         }
-        let failed = outcome.err();
         warn!(
             backend = &*self.backend,
             deployment = &*self.deployment,
-            failures = FAILING,
+            failures,
             status = outcome.ok().map(|status| status.as_u16()),
             code = failed.map(|failed| failed.how.code().as_str()),
             cause = failed.map(|failed| &*failed.cause),

@@ -144,7 +144,7 @@ impl Sending<'_> {
                         Failure::Unreachable | Failure::BrokeOff => retry.on_connect_failure,
                         Failure::Timeout => retry.on_timeout,
                         Failure::Stray => retry.on_server_error,
-                        Failure::NoToken | Failure::Refused => true,
+                        Failure::NoToken | Failure::Refused | Failure::OutOfReach => true,
                     };
                     if matches!(failure.how, Failure::BrokeOff | Failure::Timeout) {
                         exchange.unconfirmed();
@@ -188,6 +188,9 @@ impl Sending<'_> {
                     Failure::NoToken | Failure::Refused => &*failure.cause,
                     Failure::Timeout => "the backend did not answer in time",
                     Failure::Unreachable => "the backend cannot be reached",
+                    Failure::OutOfReach => {
+                        "the backend is at an address where the installation allows none"
+                    }
                     Failure::BrokeOff => "the backend broke off before it answered",
                     Failure::Stray => {
                         "the backend gave no answer of its API, but a redirect or the like"

@@ -76,7 +76,11 @@ impl Shared {
             }
             None => (Arc::new(Ledger::new(&metrics.ledger)), None),
         };
-        let issuers = Issuers::new(&config.identity, metrics.identity.clone());
+        let issuers = Issuers::new(
+            &config.identity,
+            Arc::clone(&config.reach),
+            metrics.identity.clone(),
+        );
         let identities = Identities::new(config.identity.clone(), metrics.identity.clone());
         let identities = Arc::new(identities);
         Self {
@@ -156,10 +160,10 @@ impl Core {
         let dropped = &shared.metrics.access_log_dropped;
         Self {
             log: log.map(|log| Lines::new(log, dropped.clone())),
-            shared,
-            connections: Connections::default(),
+            connections: Connections::new(Arc::clone(&shared.config.reach)),
             exchanges: AtomicUsize::new(0),
             clients: AtomicUsize::new(0),
+            shared,
         }
     }
 

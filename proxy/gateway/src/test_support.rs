@@ -39,6 +39,7 @@ pub(crate) fn gateway(registry: &mut Registry) -> Gateway {
         state_keys: crate::kept::StateKeys::of_this_process(),
         access_log: None,
         store: None,
+        reach: Arc::default(),
         identity: no_identity(),
     };
     Gateway::new(config, Metrics::register(registry))

@@ -19,6 +19,7 @@ use http::Response;
 use parking_lot::Mutex;
 use proxy_admin::errors;
 use proxy_api::http1::{Head, strip};
+use proxy_core::reach::Reach;
 
 pub(crate) use body::AnswerBody;
 pub(crate) use failure::{Failed, Failure};
@@ -29,13 +30,25 @@ use pool::{Connected, Pool};
 use crate::origin::{Origin, Outgoing, Peer};
 
 /// The upstream connections of one core, by the number of their peer.
-#[derive(Debug, Default)]
-pub(crate) struct Connections(Mutex<HashMap<u64, Shared, foldhash::fast::RandomState>>);
+#[derive(Debug)]
+pub(crate) struct Connections {
+    pools: Mutex<HashMap<u64, Shared, foldhash::fast::RandomState>>,
+    /// Which addresses they may lead to.
+    reach: Arc<Reach>,
+}
 
 /// A pool goes with its peer.
 type Shared = (Weak<Peer>, Arc<Pool>);
 
 impl Connections {
+    /// None yet, to addresses that `reach` leaves open.
+    pub(crate) fn new(reach: Arc<Reach>) -> Self {
+        Self {
+            pools: Mutex::default(),
+            reach,
+        }
+    }
+
     /// Sends, and waits for the head of the answer. `fate` tells what becomes of the call if this is dropped.
     pub(crate) async fn send(
         &self,
@@ -69,7 +82,7 @@ impl Connections {
     /// Closes connections that were idle for too long or were closed by their peer, and all of peers that
     /// are gone. To be called each second.
     pub(crate) fn prune(&self, now: Instant) {
-        self.0.lock().retain(|_, (peer, pool)| {
+        self.pools.lock().retain(|_, (peer, pool)| {
             pool.prune(now);
             peer.strong_count() > 0
         });
@@ -77,17 +90,18 @@ impl Connections {
 
     /// Closes all idle connections: others need the memory.
     pub(crate) fn close_idle(&self) {
-        for (_, pool) in self.0.lock().values() {
+        for (_, pool) in self.pools.lock().values() {
             pool.close_idle();
         }
     }
 
     fn pool(&self, peer: &Arc<Peer>) -> Result<Arc<Pool>, Failed> {
-        let mut pools = self.0.lock();
+        let mut pools = self.pools.lock();
         if let Some((_, pool)) = pools.get(&peer.number) {
             return Ok(Arc::clone(pool));
         }
-        let pool = Arc::new(Pool::new(&peer.name).map_err(Failed::unreachable)?);
+        let pool = Pool::new(&peer.name, &self.reach).map_err(Failed::unreachable)?;
+        let pool = Arc::new(pool);
         pools.insert(peer.number, (Arc::downgrade(peer), Arc::clone(&pool)));
         Ok(pool)
     }
@@ -97,7 +111,7 @@ async fn connect(pool: &Pool, deadline: Instant) -> Result<Connected, Failed> {
     // A handshake is a large future, and most requests have none.
     let connected = Box::pin(tokio::time::timeout_at(deadline.into(), pool.connect()));
     match connected.await {
-        Ok(connected) => connected.map_err(Failed::unreachable),
+        Ok(connected) => connected,
         Err(_elapsed) => Err(Failed::unreachable("no connection in time".to_owned())),
     }
 }

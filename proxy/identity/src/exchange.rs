@@ -9,16 +9,16 @@ use http::uri::Scheme;
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
-use hyper::service::Service as _;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
+use proxy_admin::dial::Dialer;
 use proxy_admin::errors;
+use proxy_core::reach::Reach;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::address::Address;
@@ -35,6 +35,7 @@ const BODY: usize = 128 << 10;
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     public: Arc<RootCertStore>,
+    dialer: Dialer,
 }
 
 /// A server that makes tokens, and how its certificate is checked.
@@ -67,11 +68,18 @@ impl<'a> Peer<'a> {
 }
 
 impl Client {
-    pub(crate) fn new() -> Self {
+    /// Connects to what `reach` leaves open.
+    pub(crate) fn new(reach: Arc<Reach>) -> Self {
         let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
         Self {
             public: Arc::new(roots.collect()),
+            dialer: Dialer::new(reach, None, None),
         }
+    }
+
+    /// Connects to any address: for those that the installation names.
+    pub(crate) fn unbounded() -> Self {
+        Self::new(Arc::new(Reach::everywhere()))
     }
 
     /// Sends a request, and reads the whole answer. `request` has the path as its URI.
@@ -81,7 +89,7 @@ impl Client {
         request: Request<Full<Bytes>>,
     ) -> Result<Answer, String> {
         let exchange = async {
-            let connected = tokio::time::timeout(CONNECT, tcp(peer.address)).await;
+            let connected = tokio::time::timeout(CONNECT, self.tcp(peer.address)).await;
             let stream = connected.map_err(|_elapsed| "no connection in time".to_owned())??;
             if !peer.address.is_tls {
                 return send(peer.address, stream, request).await;
@@ -101,6 +109,22 @@ impl Client {
             Ok(answered) => answered,
             Err(_elapsed) => Err("no answer in time".to_owned()),
         }
+    }
+
+    async fn tcp(&self, address: &Address) -> Result<TcpStream, String> {
+        let scheme = if address.is_tls {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        };
+        let uri = Uri::builder()
+            .scheme(scheme)
+            .authority(address.authority.clone())
+            .path_and_query("/")
+            .build()
+            .map_err(|error| error.to_string())?;
+        let connected = self.dialer.connect(&uri).await;
+        connected.map_err(|error| error.to_string())
     }
 
     fn tls(&self, roots: Option<&Roots>) -> Result<ClientConfig, String> {
@@ -135,27 +159,6 @@ fn private(roots: &Roots) -> Result<RootCertStore, String> {
         return Err("the CA holds no certificate".to_owned());
     }
     Ok(store)
-}
-
-async fn tcp(address: &Address) -> Result<tokio::net::TcpStream, String> {
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    connector.set_nodelay(true);
-    let scheme = if address.is_tls {
-        Scheme::HTTPS
-    } else {
-        Scheme::HTTP
-    };
-    let uri = Uri::builder()
-        .scheme(scheme)
-        .authority(address.authority.clone())
-        .path_and_query("/")
-        .build()
-        .map_err(|error| error.to_string())?;
-    let connected = TowerToHyperService::new(connector).call(uri).await;
-    connected
-        .map(TokioIo::into_inner)
-        .map_err(|error| errors::chain(&error))
 }
 
 async fn send<S>(

@@ -39,7 +39,7 @@ impl Identities {
     pub fn new(config: Config, metrics: Metrics) -> Self {
         Self {
             config: Arc::new(config),
-            client: Client::new(),
+            client: Client::unbounded(),
             metrics,
             known: Mutex::default(),
             waiting: Mutex::default(),

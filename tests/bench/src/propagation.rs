@@ -9,7 +9,7 @@ use proxy_admin::clock;
 use serde_json::{Value, json};
 use tests_support::http::Connection;
 use tests_support::{
-    ControlPlane, Process, binary, eventually_ok, free_port, http, tool, workspace,
+    BACKENDS_HERE, ControlPlane, Process, binary, eventually_ok, free_port, http, tool, workspace,
 };
 use tokio::time::{sleep, timeout};
 
@@ -160,7 +160,13 @@ impl Cluster {
         let mut command = Command::new(binary("tundish-operator")?);
         command.arg("--kubeconfig").arg(plane.kubeconfig());
         command.args(["--namespace", NAMESPACE, "--watch-namespace", NAMESPACE]);
-        command.args(["--channel-listen", &channel, "--admin", &admin]);
+        command.args([
+            "--channel-listen",
+            &channel,
+            "--admin",
+            &admin,
+            BACKENDS_HERE,
+        ]);
         let mut operator = Process::spawn("operator", &mut command, folder)?;
         let ready = format!("http://{admin}/readyz");
         operator.wait_for_http(&ready, LIMIT).await?;
@@ -289,7 +295,7 @@ impl Replica {
         std::fs::write(file("token"), token.await?)?;
         let mut command = Command::new(binary("tundish-proxy")?);
         command.args(["--listen", &listen, "--admin", &admin, "--threads", "1"]);
-        command.args(["--replica", name, "--no-access-log"]);
+        command.args(["--replica", name, "--no-access-log", BACKENDS_HERE]);
         command.args(["--operator", &format!("https://{channel}")]);
         command.arg("--operator-ca").arg(file("ca"));
         command.arg("--token-file").arg(file("token"));

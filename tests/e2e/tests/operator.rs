@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests_support::{ControlPlane, Process, binary, eventually_ok, free_port, http, workspace};
+use tests_support::{
+    BACKENDS_HERE, ControlPlane, Process, binary, eventually_ok, free_port, http, workspace,
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -102,7 +104,7 @@ impl Operator {
             .arg("--kubeconfig")
             .arg(plane.kubeconfig())
             .args(["--namespace", HOME, "--identity", name])
-            .args(["--admin", &admin])
+            .args(["--admin", &admin, BACKENDS_HERE])
             .arg("--channel-listen")
             .arg(format!("127.0.0.1:{}", free_port()?))
             .args(["--log-format", "text"]);

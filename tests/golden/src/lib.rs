@@ -2,6 +2,7 @@
 //! an `input.yaml` and let `UPDATE_EXPECT=1` write `contents.txt` and `diagnostics.txt`; then read
 //! them. The namespace of the installation is `tundish-system`. ReferenceGrants are served unless the
 //! input has a comment `# grants: none`; hosts are granted by comments such as `# host grant: ai.example.com=a`.
+//! `# backend host:`, `# backend reach:` and `# cluster network:` are the flags of these names.
 
 mod render;
 
@@ -10,6 +11,8 @@ pub use render::{contents, verdicts};
 use operator_compile::{
     Compiled, IdentityGrants, Index, Secrets, Settings, Tenants, compile, decode,
 };
+use proxy_core::reach::Reach;
+use proxy_core::route::HostPattern;
 use serde_json::Value;
 
 /// The installation's own namespace in every case.
@@ -37,18 +40,30 @@ pub fn compile_yaml(yaml: &str) -> Compiled {
         };
         index.apply(object);
     }
-    let host_grants = yaml
-        .lines()
-        .filter_map(|line| line.strip_prefix("# host grant: "));
+    let lines = |prefix: &'static str| {
+        yaml.lines()
+            .filter_map(move |line| line.strip_prefix(prefix))
+    };
     let settings = Settings {
         own_namespace: OWN_NAMESPACE.to_owned(),
         grants_served: !yaml.contains("# grants: none"),
         tenants: Tenants::OfRoutes,
         identity_grants: IdentityGrants::All,
-        host_grants: host_grants
+        host_grants: lines("# host grant: ")
             .map(|grant| grant.parse().expect("a grant"))
             .collect(),
         secrets: Secrets::All,
+        reach: Reach::new(
+            lines("# backend reach: ")
+                .map(|one| one.parse().expect("an allowance"))
+                .collect(),
+            lines("# cluster network: ")
+                .map(|one| one.parse().expect("a network"))
+                .collect(),
+        ),
+        backend_hosts: lines("# backend host: ")
+            .map(|one| HostPattern::parse(one).expect("a host"))
+            .collect(),
     };
     compile(&index, &settings)
 }

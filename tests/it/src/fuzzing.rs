@@ -435,6 +435,8 @@ pub fn objects(data: &[u8]) {
         tenants: operator_compile::Tenants::OfRoutes,
         host_grants: Vec::new(),
         identity_grants: operator_compile::IdentityGrants::All,
+        reach: proxy_core::reach::Reach::default(),
+        backend_hosts: Vec::new(),
         secrets: operator_compile::Secrets::All,
     };
     let mut forward = Index::default();

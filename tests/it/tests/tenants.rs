@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use prometheus_client::registry::Registry;
 use proxy_admin::shutdown::{self, Trigger};
+use proxy_core::reach::Reach;
 use proxy_core::table::Table;
 use proxy_gateway::{Config, Gateway, Metrics, Serving};
 use proxy_wire::v1;
@@ -139,6 +140,7 @@ impl Shared {
             max_body: 1 << 20,
             memory_budget: 256 << 20,
             default_output_tokens: 100,
+            reach: Arc::new(Reach::everywhere()),
             drain_grace: Duration::from_secs(10),
             limit_series: 0,
             state_keys: proxy_gateway::StateKeys::of_this_process(),

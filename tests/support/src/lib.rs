@@ -29,3 +29,6 @@ pub use redis::Redis;
 pub use relay::Relay;
 pub use replicas::{Replica, Replicas};
 pub use wait::{eventually, eventually_ok};
+
+/// The flag of operators and proxies whose backends are on this machine, where a test has them all.
+pub const BACKENDS_HERE: &str = "--backend-reach=loopback";

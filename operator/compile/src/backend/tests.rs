@@ -20,7 +20,7 @@ fn an_endpoint_is_kept_as_scheme_host_port_and_prefix() {
         ("https://a.example", "https://a.example"),
         ("https://A.example:443/", "https://a.example"),
         ("https://a.example:8443/x/y//", "https://a.example:8443/x/y"),
-        ("https://[::1]:8443", "https://[::1]:8443"),
+        ("https://[fd00::1]:8443", "https://[fd00::1]:8443"),
     ] {
         assert_eq!(endpoint(text, false).as_deref(), Some(expect));
     }

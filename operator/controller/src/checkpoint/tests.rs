@@ -37,6 +37,8 @@ fn config() -> Config {
         watch_namespaces: Vec::new(),
         host_grants: Vec::new(),
         identity_grants: operator_compile::IdentityGrants::Namespaces(Vec::new()),
+        reach: proxy_core::reach::Reach::default(),
+        backend_hosts: Vec::new(),
         identity: "op".to_owned(),
         lease: Timing::KUBERNETES,
         checkpoint: "kept".to_owned(),

@@ -30,6 +30,8 @@ fn settings() -> Settings {
         tenants: Tenants::One,
         host_grants: Vec::new(),
         identity_grants: operator_compile::IdentityGrants::All,
+        reach: proxy_core::reach::Reach::default(),
+        backend_hosts: Vec::new(),
         secrets: operator_compile::Secrets::All,
     }
 }

@@ -7,6 +7,8 @@ fn config(watched: &[&str]) -> Config {
         own_namespace: "gateway".to_owned(),
         host_grants: Vec::new(),
         identity_grants: operator_compile::IdentityGrants::Namespaces(Vec::new()),
+        reach: proxy_core::reach::Reach::default(),
+        backend_hosts: Vec::new(),
         watch_namespaces: watched.iter().map(|one| (*one).to_owned()).collect(),
         identity: "a".to_owned(),
         lease: Timing::KUBERNETES,

@@ -64,6 +64,8 @@ pub enum Code {
     UpstreamFailed,
     /// The backend did not answer in time.
     UpstreamTimeout,
+    /// The installation keeps backends from the address.
+    BackendOutOfReach,
     /// The gateway has no token for the backend, or the backend refuses it.
     BackendCredentialRefused,
     /// A defect of the gateway.
@@ -72,7 +74,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::InvalidRequest,
         Self::UnsupportedApiVersion,
         Self::UnknownPath,
@@ -103,6 +105,7 @@ impl Code {
         Self::UpstreamUnreachable,
         Self::UpstreamFailed,
         Self::UpstreamTimeout,
+        Self::BackendOutOfReach,
         Self::BackendCredentialRefused,
         Self::Internal,
     ];
@@ -141,6 +144,7 @@ impl Code {
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamFailed => "upstream_failed",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::BackendOutOfReach => "backend_out_of_reach",
             Self::BackendCredentialRefused => "backend_credential_refused",
             Self::Internal => "internal",
         }
@@ -171,9 +175,10 @@ impl Code {
             | Self::ConcurrencyExceeded
             | Self::BackendThrottled => 429,
             Self::Internal => 500,
-            Self::UpstreamUnreachable | Self::UpstreamFailed | Self::BackendCredentialRefused => {
-                502
-            }
+            Self::UpstreamUnreachable
+            | Self::UpstreamFailed
+            | Self::BackendOutOfReach
+            | Self::BackendCredentialRefused => 502,
             Self::RouteRejected | Self::NoBackend | Self::NotReady | Self::Overloaded => 503,
             Self::UpstreamTimeout => 504,
         }
@@ -260,6 +265,10 @@ impl Code {
             }
             Self::UpstreamTimeout => {
                 "The backend did not answer within the route's or backend's timeouts."
+            }
+            Self::BackendOutOfReach => {
+                "The backend's address is closed to backends: loopback, link-local, a metadata service, the cluster. \
+                 A warning in the log names it; `--backend-reach` opens it."
             }
             Self::BackendCredentialRefused => {
                 "The gateway has no token of Entra for the backend, or the backend refuses the token. The message has \

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use http::Uri;
 use http::uri::{PathAndQuery, Scheme};
-use hyper::service::Service;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::service::TowerToHyperService;
+use proxy_admin::dial::{DialError, Dialer};
 use proxy_admin::errors;
+use proxy_core::reach::Reach;
 use proxy_core::table::Certificates;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{AlertDescription, ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
+use super::failure::Failed;
 use super::stream::{Stream, Tcp};
 use crate::origin::PeerName;
 
@@ -38,7 +38,7 @@ static PUBLIC_ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
 #[derive(Debug)]
 pub(super) struct Connector {
     uri: Uri,
-    tcp: TowerToHyperService<HttpConnector>,
+    tcp: Dialer,
     tls: Option<Tls>,
     /// For TCP and TLS together.
     timeout: Duration,
@@ -58,15 +58,21 @@ impl std::fmt::Debug for Tls {
     }
 }
 
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+enum Unopened {
+    #[error(transparent)]
+    Tcp(#[from] DialError),
+    #[error(transparent)]
+    Tls(#[from] io::Error),
+}
+
 // === impl Connector ===
 
 impl Connector {
-    pub(super) fn new(peer: &PeerName) -> Result<Self, String> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_keepalive(Some(TCP_KEEPALIVE));
-        tcp.set_connect_timeout(Some(peer.connect_timeout));
+    pub(super) fn new(peer: &PeerName, reach: &Arc<Reach>) -> Result<Self, String> {
+        let timeout = Some(peer.connect_timeout);
+        let tcp = Dialer::new(Arc::clone(reach), timeout, Some(TCP_KEEPALIVE));
         let tls = match &peer.scheme {
             scheme if *scheme == Scheme::HTTP => None,
             scheme if *scheme == Scheme::HTTPS => Some(Tls::new(peer)?),
@@ -79,29 +85,30 @@ impl Connector {
             .build();
         Ok(Self {
             uri: uri.map_err(|error| error.to_string())?,
-            tcp: TowerToHyperService::new(tcp),
+            tcp,
             tls,
             timeout: peer.connect_timeout,
         })
     }
 
     /// Opens a connection for a protocol, or for the other one if the server refuses this one.
-    pub(super) async fn connect(&self, wanted: Protocol) -> Result<(Stream, Protocol), String> {
+    pub(super) async fn connect(&self, wanted: Protocol) -> Result<(Stream, Protocol), Failed> {
         let opened = async {
             match self.open(wanted).await {
-                Err(error) if refuses_protocol(&error) => self.open(wanted.other()).await,
+                Err(Unopened::Tls(error)) if refuses_protocol(&error) => {
+                    self.open(wanted.other()).await
+                }
                 opened => opened,
             }
         };
         match tokio::time::timeout(self.timeout, opened).await {
-            Ok(opened) => opened.map_err(|error| errors::chain(&error)),
-            Err(_elapsed) => Err("no connection in time".to_owned()),
+            Ok(opened) => opened.map_err(Failed::from),
+            Err(_elapsed) => Err(Failed::unreachable("no connection in time".to_owned())),
         }
     }
 
-    async fn open(&self, wanted: Protocol) -> io::Result<(Stream, Protocol)> {
-        let tcp = self.tcp.call(self.uri.clone()).await;
-        let tcp = Tcp::new(tcp.map_err(io::Error::other)?.into_inner());
+    async fn open(&self, wanted: Protocol) -> Result<(Stream, Protocol), Unopened> {
+        let tcp = Tcp::new(self.tcp.connect(&self.uri).await?);
         let Some(tls) = &self.tls else {
             return Ok((Stream::Plain(tcp), Protocol::Http1));
         };
@@ -118,6 +125,22 @@ impl Connector {
         Ok((Stream::Tls(Box::new(stream)), spoken))
     }
 }
+
+// === impl Unopened ===
+
+impl From<Unopened> for Failed {
+    fn from(unopened: Unopened) -> Self {
+        match unopened {
+            Unopened::Tcp(DialError::OutOfReach(why)) => Self::out_of_reach(&why),
+            Unopened::Tcp(error @ DialError::Connect(_)) => {
+                Self::unreachable(errors::chain(&error))
+            }
+            Unopened::Tls(error) => Self::unreachable(errors::chain(&error)),
+        }
+    }
+}
+
+// === impl Protocol ===
 
 impl Protocol {
     const fn other(self) -> Self {

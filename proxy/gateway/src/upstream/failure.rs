@@ -3,6 +3,7 @@
 use http::StatusCode;
 use proxy_api::http1::Malformed;
 use proxy_core::names::Code;
+use proxy_core::reach::OutOfReach;
 use proxy_identity::NoToken;
 
 /// Why a try has no answer.
@@ -10,6 +11,8 @@ use proxy_identity::NoToken;
 pub(crate) enum Failure {
     /// Nothing was sent.
     Unreachable,
+    /// Nothing was sent, for the installation keeps backends from the address.
+    OutOfReach,
     /// Something was sent, and the connection broke.
     BrokeOff,
     /// No answer in time.
@@ -50,6 +53,7 @@ impl Failure {
     pub(crate) const fn code(self) -> Code {
         match self {
             Self::Unreachable => Code::UpstreamUnreachable,
+            Self::OutOfReach => Code::BackendOutOfReach,
             Self::BrokeOff | Self::Stray => Code::UpstreamFailed,
             Self::Timeout => Code::UpstreamTimeout,
             Self::NoToken | Self::Refused => Code::BackendCredentialRefused,
@@ -64,6 +68,14 @@ impl Failed {
     pub(super) const fn unreachable(cause: String) -> Self {
         let how = Failure::Unreachable;
         Self { how, cause }
+    }
+
+    /// Nothing was sent, and nothing will be: the address is closed.
+    pub(super) fn out_of_reach(why: &OutOfReach) -> Self {
+        Self {
+            how: Failure::OutOfReach,
+            cause: why.to_string(),
+        }
     }
 
     /// Something was sent.

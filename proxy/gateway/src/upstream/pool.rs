@@ -1,11 +1,14 @@
 //! The connections of one core to one peer.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use proxy_core::reach::Reach;
 
 use super::connect::{Connector, Protocol};
+use super::failure::Failed;
 use super::http1::Connection;
 use super::http2::{self, Sender};
 use crate::origin::PeerName;
@@ -43,9 +46,9 @@ pub(super) enum Connected {
 // === impl Pool ===
 
 impl Pool {
-    pub(super) fn new(peer: &PeerName) -> Result<Self, String> {
+    pub(super) fn new(peer: &PeerName, reach: &Arc<Reach>) -> Result<Self, String> {
         Ok(Self {
-            connector: Connector::new(peer)?,
+            connector: Connector::new(peer, reach)?,
             idle: Mutex::default(),
             is_http2: AtomicBool::new(false),
             http2: Mutex::default(),
@@ -89,7 +92,7 @@ impl Pool {
     }
 
     /// Opens a connection; on HTTP/2, the one for all requests.
-    pub(super) async fn connect(&self) -> Result<Connected, String> {
+    pub(super) async fn connect(&self) -> Result<Connected, Failed> {
         let wanted = if self.is_http2.load(Ordering::Relaxed) {
             Protocol::Http2
         } else {
@@ -101,7 +104,8 @@ impl Pool {
         Ok(match spoken {
             Protocol::Http1 => Connected::Http1(Box::new(Connection::new(stream))),
             Protocol::Http2 => {
-                let sender = http2::greet(stream).await?;
+                let greeted = http2::greet(stream).await;
+                let sender = greeted.map_err(Failed::unreachable)?;
                 // Of several that were opened at once, the last one stays.
                 *self.http2.lock() = Some(Idle::new(sender.clone()));
                 Connected::Http2(sender)

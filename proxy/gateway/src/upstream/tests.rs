@@ -7,6 +7,7 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use proxy_admin::clock;
 use proxy_api::{Answer, ROWS};
+use proxy_core::reach::Reach;
 use proxy_core::table::Backend;
 use proxy_core::test_util;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,7 +37,7 @@ impl Scene {
         Self {
             listener,
             origin: origin.expect("a good backend"),
-            connections: Connections::default(),
+            connections: Connections::new(Arc::new(Reach::everywhere())),
         }
     }
 
@@ -79,7 +80,7 @@ impl Scene {
     }
 
     fn kept(&self) -> usize {
-        let pools = self.connections.0.lock();
+        let pools = self.connections.pools.lock();
         pools.values().map(|(_, pool)| pool.kept()).sum()
     }
 }
@@ -157,10 +158,10 @@ async fn connections_go_with_their_peer() {
         ..
     } = scene;
     connections.prune(now);
-    assert_eq!(connections.0.lock().len(), 1);
+    assert_eq!(connections.pools.lock().len(), 1);
     drop(origin);
     connections.prune(now);
-    assert_eq!(connections.0.lock().len(), 0);
+    assert_eq!(connections.pools.lock().len(), 0);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use proxy_admin::shutdown::{self, Trigger};
 use proxy_core::auth::{Key, KeyDigest};
 use proxy_core::names::Secret;
 use proxy_core::quota::{Limit, Unit};
+use proxy_core::reach::Reach;
 use proxy_core::table::{Backend, BackendAuth, Contents, Retry, Rule, Table, Target};
 use proxy_core::test_util::{backend, deployment, key, limit, object, quota, route, rule, target};
 use proxy_gateway::{AccessLog, Config, Gateway, Metrics};
@@ -170,6 +171,7 @@ impl Bench {
             max_body: 1 << 20,
             memory_budget: 256 << 20,
             default_output_tokens: 100,
+            reach: Arc::new(Reach::everywhere()),
             drain_grace: Duration::from_secs(10),
             limit_series: 0,
             state_keys: proxy_gateway::StateKeys::of_this_process(),

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use proxy_admin::shutdown;
 use proxy_core::quota::{Limit, Unit, Window};
+use proxy_core::reach::Reach;
 use proxy_core::table::{Retry, Table};
 use proxy_gateway::{Config, Gateway, Metrics};
 use serde_json::{Value, json};
@@ -499,6 +500,7 @@ async fn without_a_table_it_is_not_ready() -> Result<()> {
         max_body: 1 << 20,
         memory_budget: 256 << 20,
         default_output_tokens: 100,
+        reach: Arc::new(Reach::everywhere()),
         drain_grace: Duration::from_secs(1),
         limit_series: 0,
         state_keys: proxy_gateway::StateKeys::of_this_process(),

@@ -15,6 +15,7 @@ mod kept;
 mod model_gateway;
 mod night;
 mod raw;
+mod reach;
 mod refusals;
 mod rows;
 mod settlement;

@@ -17,6 +17,7 @@ use proxy_api::{
 };
 use proxy_core::names::{Operation, Usage};
 use proxy_core::quota::Unit;
+use proxy_core::reach::Reach;
 use proxy_core::table::{Backend, Contents, Table};
 use proxy_core::test_util::{backend, deployment, key, limit, object, quota, route, rule, target};
 use proxy_gateway::{Config, Gateway, Metrics, Serving};
@@ -159,6 +160,7 @@ impl Running {
             max_body: 1 << 20,
             memory_budget: 256 << 20,
             default_output_tokens: 5,
+            reach: Arc::new(Reach::everywhere()),
             drain_grace: Duration::from_secs(5),
             limit_series: 0,
             state_keys: proxy_gateway::StateKeys::of_this_process(),

@@ -53,6 +53,8 @@ impl fmt::Display for KeySource {
 #[derive(Debug)]
 pub(super) struct Outside {
     pub(super) client: Client,
+    /// For what the installation names.
+    pub(super) inside: Client,
     /// The cluster's own issuer.
     pub(super) api_server: Option<ApiServer>,
 }
@@ -97,14 +99,16 @@ async fn get(outside: &Outside, address: &Address, path: &str) -> Result<Bytes, 
     let json = HeaderValue::from_static("application/json");
     request.headers_mut().insert(ACCEPT, json);
     let mut peer = Peer::at(address);
+    let mut client = &outside.client;
     let api_server = outside.api_server.as_ref();
     if let Some(server) = api_server.filter(|server| server.address.authority == address.authority)
     {
         peer.roots = Some(&server.roots);
+        client = &outside.inside;
         let bearer = server.bearer()?;
         request.headers_mut().insert(AUTHORIZATION, bearer);
     }
-    let answer = outside.client.exchange(peer, request).await?;
+    let answer = client.exchange(peer, request).await?;
     if answer.status != StatusCode::OK {
         return Err(format!(
             "{} answered {}",

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use proxy_admin::shutdown::{self, Shutdown, Trigger};
 use proxy_core::auth::Source;
+use proxy_core::reach::Reach;
 use proxy_core::table::{Home, Table};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -46,12 +47,13 @@ struct Followed {
 }
 
 impl Issuers {
-    /// None yet.
+    /// None yet. `reach` says at which addresses keys may be.
     #[must_use]
-    pub fn new(config: &Config, metrics: Metrics) -> Self {
+    pub fn new(config: &Config, reach: Arc<Reach>, metrics: Metrics) -> Self {
         Self {
             outside: Arc::new(Outside {
-                client: Client::new(),
+                client: Client::new(reach),
+                inside: Client::unbounded(),
                 api_server: config.api_server.clone(),
             }),
             folder: config.issuer_keys.clone(),

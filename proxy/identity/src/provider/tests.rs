@@ -40,7 +40,7 @@ fn provider_for(principal: Principal, scope: &str, config: Config) -> Provider {
             scope: scope.into(),
         }),
         config: Arc::new(config),
-        client: Client::new(),
+        client: Client::unbounded(),
     }
 }
 

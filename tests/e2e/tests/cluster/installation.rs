@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests_support::{
-    ControlPlane, Output, Process, binary, eventually_ok, free_port, tool, workspace,
+    BACKENDS_HERE, ControlPlane, Output, Process, binary, eventually_ok, free_port, tool, workspace,
 };
 
 use crate::parts::{Proxy, Sim};
@@ -166,6 +166,7 @@ impl Installation {
             .args(["--watch-namespace", &self.namespace])
             .args(["--identity", &format!("operator-{index}")])
             .args(["--channel-listen", channel, "--admin", &admin])
+            .arg(BACKENDS_HERE)
             .args(["--log-format", "text"]);
         let name = format!("operator-{index}");
         let mut process = Process::spawn(&name, &mut command, self.folder.path())?;
@@ -194,7 +195,7 @@ impl Installation {
         let (listen, admin) = (address()?, address()?);
         let mut command = Command::new(binary("tundish-proxy")?);
         command.args(["--listen", &listen, "--admin", &admin, "--threads", "1"]);
-        command.args(["--replica", name, "--log-format", "text"]);
+        command.args(["--replica", name, "--log-format", "text", BACKENDS_HERE]);
         // As the workload identity webhook sets it, with the simulated Foundry as Entra and as the machine.
         command
             .env("AZURE_AUTHORITY_HOST", format!("{}/", self.sim.url))

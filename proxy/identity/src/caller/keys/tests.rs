@@ -19,7 +19,8 @@ const SOON: Duration = Duration::from_secs(10);
 fn follow(issuer: &Loopback, unknown_after: Duration) -> (Arc<Keys>, Trigger) {
     let source = issuer.source();
     let outside = Arc::new(Outside {
-        client: Client::new(),
+        client: Client::unbounded(),
+        inside: Client::unbounded(),
         api_server: None,
     });
     let fetches = Metrics::register(&mut Registry::default()).fetches_of(&source.issuer);

@@ -7,6 +7,7 @@ use proxy_admin::{clock, task};
 use proxy_core::admit::Vouched;
 use proxy_core::auth::{self, KeyDigest, Mapping, Required, Source, Trust};
 use proxy_core::names::Code;
+use proxy_core::reach::Reach;
 use proxy_core::route::HostPattern;
 use proxy_core::table::{Authentication, Contents, Route, Table};
 use proxy_core::test_util::{self, rule};
@@ -33,7 +34,11 @@ impl Process {
         let mut config = Config::new(PUBLIC_AUTHORITY.parse().unwrap(), imds);
         change(&mut config);
         let mut registry = Registry::default();
-        let issuers = Arc::new(Issuers::new(&config, Metrics::register(&mut registry)));
+        let issuers = Arc::new(Issuers::new(
+            &config,
+            Arc::new(Reach::everywhere()),
+            Metrics::register(&mut registry),
+        ));
         let (trigger, shutdown) = shutdown::channel();
         task::spawn("issuers", Arc::clone(&issuers).run(shutdown));
         Self {
