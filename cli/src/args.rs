@@ -8,6 +8,7 @@ use proxy::args::{DEFAULT_OUTPUT_TOKENS, GatewayArgs, ObservabilityArgs};
 use proxy_admin::http::{Token, TokenError};
 use proxy_core::names::Operation;
 use proxy_core::route::HostPattern;
+use proxy_identity::{Login, Tool};
 
 use crate::admin::AdminUrl;
 use crate::label::{InvalidLabel, Label};
@@ -140,12 +141,47 @@ pub struct RunArgs {
     #[arg(long, env = "TUNDISH_REPLICAS", value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..))]
     pub replicas: u64,
+    /// Your own login takes the place of WorkloadIdentity and ManagedIdentity: tokens come from that
+    /// command, az without a value; log in first (`az login`, `azd auth login`)
+    #[arg(
+        long,
+        env = "TUNDISH_AZURE_LOGIN",
+        value_name = "COMMAND",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "az"
+    )]
+    pub azure_login: Option<AzureLogin>,
     /// The gateway
     #[command(flatten)]
     pub gateway: GatewayArgs,
     /// Admin port and logs
     #[command(flatten)]
     pub observability: ObservabilityArgs,
+}
+
+/// A command that knows a developer's login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AzureLogin {
+    /// Azure CLI
+    Az,
+    /// Azure Developer CLI
+    Azd,
+}
+
+impl AzureLogin {
+    /// The command, which the PATH finds.
+    #[must_use]
+    pub fn login(self) -> Login {
+        let tool = match self {
+            Self::Az => Tool::Az,
+            Self::Azd => Tool::Azd,
+        };
+        Login {
+            tool,
+            program: tool.name().into(),
+        }
+    }
 }
 
 /// Flags of `tundish check`.

@@ -18,7 +18,7 @@ use proxy_core::table::Table;
 use proxy_gateway::Config;
 use tracing::{error, info, warn};
 
-use crate::args::RunArgs;
+use crate::args::{AzureLogin, RunArgs};
 use crate::manifests::{Change, Finding, Folder};
 
 mod reloads;
@@ -58,10 +58,11 @@ async fn serve(args: &RunArgs, log: &Log) -> Result<()> {
         reloads: Reloads::register(&mut registry),
     };
     let change = follower.folder.follow(clock::instant())?;
-    let config = Config {
+    let mut config = Config {
         reach: Arc::new(reach),
         ..args.gateway.config("run", log)
     };
+    config.identity.login = args.azure_login.map(AzureLogin::login);
     let app = App::start(config, &args.observability, registry).await?;
     let sink = app.sink();
     sink.share_among(args.replicas);

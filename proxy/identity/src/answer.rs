@@ -12,7 +12,7 @@ mod tests;
 /// The longest part of a description that a log gets.
 const DESCRIPTION: usize = 400;
 /// No token lives longer; Entra's live a day at most.
-const LONGEST_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub(crate) const LONGEST_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A token that was made just now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ fn number_in(description: &str) -> Option<u32> {
 }
 
 /// One line, without the ids that Entra appends.
-fn cleaned(description: &str) -> String {
+pub(crate) fn cleaned(description: &str) -> String {
     let (said, _) = description
         .split_once("Trace ID:")
         .unwrap_or((description, ""));

@@ -7,6 +7,7 @@ use http::HeaderValue;
 use proxy_core::names::Secret;
 
 use crate::address::Address;
+use crate::login::Login;
 
 /// Where tokens come from.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Config {
     pub app_service: Option<AppService>,
     /// The machine's metadata service.
     pub imds: Address,
+    /// A developer's login, which takes the place of workload and managed identities.
+    pub login: Option<Login>,
     /// The API server, whose keys prove the cluster's `ServiceAccount` tokens.
     pub api_server: Option<ApiServer>,
     /// Where the keys of callers' issuers are kept over restarts.
@@ -42,6 +45,7 @@ impl Config {
             token_proxy: None,
             app_service: None,
             imds,
+            login: None,
             api_server: None,
             issuer_keys: None,
         }

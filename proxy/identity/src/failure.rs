@@ -21,6 +21,14 @@ pub enum NoToken {
         /// What the system says.
         reason: String,
     },
+    /// The command of a developer's login makes none.
+    #[error("{command}: {reason}")]
+    Login {
+        /// Its name.
+        command: &'static str,
+        /// What it says.
+        reason: String,
+    },
     /// There was no answer.
     #[error("{host} does not answer: {reason}")]
     Unreachable {
@@ -91,6 +99,7 @@ impl NoToken {
     pub fn word(&self) -> Cow<'static, str> {
         match self {
             Self::Unset(_) | Self::File { .. } => "it is not set up at the proxy".into(),
+            Self::Login { command, .. } => format!("{command} makes no token").into(),
             Self::Unreachable { .. } => "the token endpoint cannot be reached".into(),
             Self::Refused {
                 number: Some(number),
@@ -111,6 +120,7 @@ impl NoToken {
             Self::Refused { number, .. } => number.map(|number| format!("AADSTS{number}")),
             Self::Unset(_)
             | Self::File { .. }
+            | Self::Login { .. }
             | Self::Unreachable { .. }
             | Self::Malformed { .. }
             | Self::Pending => None,
@@ -125,6 +135,7 @@ impl NoToken {
             Self::File { .. } => {
                 "check the file, and that the pod has the label azure.workload.identity/use"
             }
+            Self::Login { .. } => "log in with that command, as in `az login`",
             Self::Unreachable { .. } => {
                 "check the network policy, the egress and the name's resolution"
             }
@@ -151,6 +162,7 @@ impl NoToken {
     pub(crate) fn again(&self) -> Again {
         match self {
             Self::File { .. }
+            | Self::Login { .. }
             | Self::Unreachable { .. }
             | Self::Malformed { .. }
             | Self::Pending => Again::Soon,
@@ -175,7 +187,7 @@ impl NoToken {
     /// The label of the metric.
     pub(crate) fn label(&self) -> &'static str {
         match self {
-            Self::Unset(_) | Self::File { .. } | Self::Pending => "not_set_up",
+            Self::Unset(_) | Self::File { .. } | Self::Login { .. } | Self::Pending => "not_set_up",
             Self::Unreachable { .. } => "unreachable",
             Self::Refused { status, .. } if status.as_u16() == 429 => "throttled",
             Self::Refused { status, .. } if status.is_server_error() => "failed",

@@ -21,6 +21,7 @@ mod exchange;
 mod failure;
 mod identities;
 mod keeper;
+mod login;
 mod metrics;
 mod provider;
 mod schedule;
@@ -33,4 +34,5 @@ pub use config::{
 pub use credential::Credential;
 pub use failure::NoToken;
 pub use identities::Identities;
+pub use login::{Login, Tool};
 pub use metrics::Metrics;

@@ -41,6 +41,16 @@ impl Provider {
     /// Fetches a token.
     pub(crate) async fn fetch(&self) -> Result<Token, NoToken> {
         let config = &self.config;
+        if let Some(login) = &config.login {
+            let tenant_id = match &self.identity.principal {
+                Principal::Workload { tenant_id, .. } => Some(tenant_id.as_deref()),
+                Principal::Managed { .. } => Some(None),
+                Principal::Application { .. } => None,
+            };
+            if let Some(tenant_id) = tenant_id {
+                return login.token(&self.identity.scope, tenant_id).await;
+            }
+        }
         match &self.identity.principal {
             Principal::Application {
                 tenant_id,

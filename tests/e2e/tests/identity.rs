@@ -1,15 +1,16 @@
 //! Backends without keys, through the real gateway: tokens of a simulated Entra for each kind of identity.
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests_foundry::{
-    AUDIENCE, App, CLIENT, Config, Directory, Fault, SECRET, SUBJECT, Sim, TENANT,
+    AUDIENCE, AccessToken, App, CLIENT, Config, Directory, Fault, SECRET, SUBJECT, Sim, TENANT,
 };
 use tests_support::{Process, binary, eventually, free_port, http};
 use tokio::task::JoinSet;
@@ -60,6 +61,14 @@ fn manifests(sim: &str) -> String {
 
 impl Gateway {
     async fn start(secret: &str, prepare: impl FnOnce(&Sim) -> Result<()>) -> Result<Self> {
+        Self::start_with(secret, prepare, |_, _, _| Ok(())).await
+    }
+
+    async fn start_with(
+        secret: &str,
+        prepare: impl FnOnce(&Sim) -> Result<()>,
+        adapt: impl FnOnce(&Sim, &Path, &mut Command) -> Result<()>,
+    ) -> Result<Self> {
         let sim = Sim::start(&Config::default())?;
         prepare(&sim)?;
         let folder = tempfile::tempdir()?;
@@ -79,6 +88,7 @@ impl Gateway {
             .env("AZURE_CLIENT_ID", CLIENT)
             .env("AZURE_FEDERATED_TOKEN_FILE", &token_file)
             .env("AZURE_POD_IDENTITY_AUTHORITY_HOST", sim.url());
+        adapt(&sim, folder.path(), &mut command)?;
         let gateway = Self {
             run: {
                 write_secret(&objects, secret)?;
@@ -122,7 +132,7 @@ fn rotate(sim: &Sim, file: &PathBuf) -> Result<()> {
     Ok(std::fs::rename(next, file)?)
 }
 
-fn write_secret(manifests: &std::path::Path, secret: &str) -> Result<()> {
+fn write_secret(manifests: &Path, secret: &str) -> Result<()> {
     let text = format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: app}}\nstringData: {{secret: {secret}}}\n"
     );
@@ -305,5 +315,55 @@ fn the_example_is_good() -> Result<()> {
     let output = command.arg("check").arg(example).output()?;
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_laptop_needs_no_secret_beside_the_login_of_az() -> Result<()> {
+    let gateway = Gateway::start_with(
+        SECRET,
+        |_| Ok(()),
+        |sim, folder, command| {
+            let token = sim.access_token(&AccessToken {
+                resource: "https://ai.azure.com".to_owned(),
+                ..AccessToken::default()
+            })?;
+            // As `az account get-access-token` prints it.
+            let printed = json!({
+                "accessToken": token, "expiresOn": "2026-01-01 10:00:00.000000",
+                "expires_on": SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + 3599,
+                "subscription": "s", "tenant": TENANT, "tokenType": "Bearer",
+            });
+            let az = folder.join("az");
+            let asked = folder.join("asked");
+            let script = format!(
+                "#!/bin/sh\necho \"$@\" >> {}\necho '{printed}'\n",
+                asked.display()
+            );
+            std::fs::write(&az, script)?;
+            std::fs::set_permissions(&az, PermissionsExt::from_mode(0o755))?;
+            let path = format!("{}:{}", folder.display(), std::env::var("PATH")?);
+            command.arg("--azure-login").env("PATH", path);
+            Ok(())
+        },
+    );
+    let gateway = gateway.await?;
+    // ManagedIdentity's own scope is one that the token is not for.
+    for model in ["by-secret", "by-workload"] {
+        let answer = ask(&gateway.url, model).await?;
+        ensure!(answer.status == 200, "{model}: {}", answer.text());
+    }
+    let asked = std::fs::read_to_string(gateway.folder.path().join("asked"))?;
+    let mut asked: Vec<&str> = asked.lines().collect();
+    asked.sort_unstable();
+    let expect = "account get-access-token --output json --scope https://";
+    assert_eq!(
+        asked,
+        [
+            format!("{expect}ai.azure.com/.default"),
+            format!("{expect}cognitiveservices.azure.us/.default"),
+        ]
+    );
+    assert_eq!(gateway.token_calls(), 1, "of the application alone");
     Ok(())
 }

@@ -30,13 +30,17 @@ struct Process {
 
 impl Process {
     fn start(change: impl FnOnce(&mut Config)) -> Self {
+        Self::within(Reach::everywhere(), change)
+    }
+
+    fn within(reach: Reach, change: impl FnOnce(&mut Config)) -> Self {
         let imds = Address::on_machine(IMDS).unwrap();
         let mut config = Config::new(PUBLIC_AUTHORITY.parse().unwrap(), imds);
         change(&mut config);
         let mut registry = Registry::default();
         let issuers = Arc::new(Issuers::new(
             &config,
-            Arc::new(Reach::everywhere()),
+            Arc::new(reach),
             Metrics::register(&mut registry),
         ));
         let (trigger, shutdown) = shutdown::channel();
@@ -243,6 +247,19 @@ async fn tables_share_a_verifier_and_keys_as_long_as_they_list_the_same() {
             .metrics()
             .contains("issuer_keys_fetched_timestamp_seconds{")
     );
+}
+
+#[tokio::test]
+async fn keys_come_from_no_address_that_the_installation_closes() {
+    let signer = Signer::elliptic("a");
+    let issuer = Loopback::start(json!({"keys": [signer.listed()]})).await;
+    let process = Process::within(Reach::default(), |_| {});
+    let table = table(vec![route("a/r", "h", &issuer.source(), "oid")]);
+    let verifier = process.verifier(&table);
+    let token = signer.sign(&of(&issuer, |_| {}));
+    let refused = Code::InvalidCredential.as_str();
+    assert_eq!(vouch(&verifier, &table, "h", &token).await, refused);
+    assert!(issuer.heads.lock().is_empty());
 }
 
 #[tokio::test]
