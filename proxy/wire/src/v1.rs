@@ -10,6 +10,7 @@ mod checkpoint;
 mod error;
 mod feature;
 mod fields;
+mod issuer;
 mod line;
 mod object;
 mod objects;

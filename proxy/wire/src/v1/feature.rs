@@ -101,6 +101,18 @@ const IDENTITIES: Feature = Feature {
     },
 };
 
+/// Callers by token: a proxy that overlooks the issuers takes a token that is not good for a stranger's
+/// credential. Beside pass-through they only prove what it believes later.
+const JWT: Feature = Feature {
+    name: "jwt",
+    needed_by: |declared| {
+        matches!(declared, Declared::Route(route) if {
+            let accepted = &route.authentication;
+            !accepted.issuers.is_empty() && !accepted.pass_through
+        })
+    },
+};
+
 /// An entry that a proxy cannot enforce as declared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unsupported {
@@ -143,6 +155,7 @@ impl Features {
         PER_NAMESPACE,
         SMALLER_OVERRIDES,
         IDENTITIES,
+        JWT,
     ]);
 
     /// The names of the features that an object uses.

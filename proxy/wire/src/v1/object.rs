@@ -11,6 +11,7 @@ use proxy_core::table::{self, BackendAuth, BackendKind, Identity, Principal, Str
 use serde::{Deserialize, Serialize};
 
 use super::fields::{Certificates, Credential, Millis, Text, texts, values};
+use super::issuer::Issuer;
 use super::price::Price;
 
 type Pairs = Vec<(Arc<str>, Arc<str>)>;
@@ -106,6 +107,8 @@ struct Cors {
 struct Authentication {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     keys: Vec<Text<ObjectName>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    issuers: Vec<Issuer>,
     #[serde(default)]
     anonymous: bool,
     #[serde(default)]
@@ -370,6 +373,12 @@ impl From<&table::Route> for Route {
             hostnames: texts(&route.hostnames),
             authentication: Authentication {
                 keys: texts(&route.authentication.keys),
+                issuers: route
+                    .authentication
+                    .issuers
+                    .iter()
+                    .map(Issuer::from)
+                    .collect(),
                 anonymous: route.authentication.anonymous,
                 pass_through: route.authentication.pass_through,
                 unreadable: route.authentication.unreadable,
@@ -385,13 +394,14 @@ impl From<&table::Route> for Route {
 
 impl Route {
     pub(super) fn into_core(self, name: ObjectName) -> table::Route {
+        let issuers = self.authentication.issuers.into_iter();
         table::Route {
             name,
             created_s: self.created_s,
             hostnames: values(self.hostnames),
             authentication: table::Authentication {
                 keys: values(self.authentication.keys),
-                issuers: Vec::new(),
+                issuers: issuers.map(Issuer::into_core).collect(),
                 anonymous: self.authentication.anonymous,
                 pass_through: self.authentication.pass_through,
                 unreadable: self.authentication.unreadable,

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::fields::{Text, Word, values};
+use super::issuer::Issuer;
 use super::{object, quota};
 
 /// The elements of a list that could be read, and whether others could not.
@@ -97,7 +98,11 @@ fn authentication(entry: &Value) -> Authentication {
     let known = entry.get("authentication").unwrap_or(&Value::Null);
     Authentication {
         keys: words(known, "keys").read,
-        issuers: Vec::new(),
+        issuers: elements::<Issuer>(known, "issuers")
+            .read
+            .into_iter()
+            .map(Issuer::into_core)
+            .collect(),
         anonymous: read(known, "anonymous").unwrap_or_default(),
         pass_through: read(known, "passThrough").unwrap_or_default(),
         unreadable: true,

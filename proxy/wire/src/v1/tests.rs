@@ -9,7 +9,7 @@ use expect_test::expect_file;
 use http::HeaderName;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proxy_core::auth::{Key, KeyDigest};
+use proxy_core::auth::{Issuer, Key, KeyDigest, Mapping, Required, Source, Trust};
 use proxy_core::names::{ConsumerMatch, ConsumerName, ModelPattern, ObjectName, Operation, Secret};
 use proxy_core::quota::{Limit, Mode, OnStoreLoss, Per, Period, TimeZone, Unit, WarnAt, Window};
 use proxy_core::route::{HostPattern, Match};
@@ -481,12 +481,37 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn any_issuer()(
+        issuer in "\\PC{1,8}", jwks_uri in prop::option::of("\\PC{1,8}"), audiences in any_texts(),
+        consumer in "\\PC{1,8}", attributes in vec(("\\PC{0,4}", "\\PC{0,4}"), 0..3),
+        scopes in any_texts(), roles in any_texts(), clients in any_texts(),
+    ) -> Issuer {
+        let attributes = attributes.into_iter();
+        Issuer {
+            trust: Trust {
+                source: Source { issuer: issuer.into(), jwks_uri: jwks_uri.map(Into::into) },
+                audiences,
+                mapping: Mapping {
+                    consumer: consumer.into(),
+                    attributes: attributes.map(|(name, claim)| (name.into(), claim.into())).collect(),
+                },
+            },
+            required: Required { scopes, roles, clients },
+        }
+    }
+}
+
+fn any_texts() -> impl Strategy<Value = Vec<Arc<str>>> {
+    vec("\\PC{0,4}".prop_map(Arc::<str>::from), 0..3)
+}
+
+prop_compose! {
     fn any_route()(
         name in any_name(), created_s: i64, anonymous: bool,
         rejected in prop::option::of("\\PC{0,20}"), hosts in vec("(\\*\\.)?[a-z]{1,5}\\.[a-z]{1,3}", 0..3),
         models in vec("[a-z0-9.]{1,4}\\*?", 0..3), operations in prop::sample::subsequence(Operation::ALL.to_vec(), 0..4),
         value in "\\PC{0,8}", weight: u32, priority: u8, timeout in prop::option::of(0..1_000_000u64),
-        default: Option<u64>, max: Option<u64>, allows_unmetered: bool, shows_backend: bool, names_end_user: bool, origins in prop::option::of(vec("\\PC{0,8}", 0..3)),
+        issuers in vec(any_issuer(), 0..3), pass_through: bool, default: Option<u64>, max: Option<u64>, allows_unmetered: bool, shows_backend: bool, names_end_user: bool, origins in prop::option::of(vec("\\PC{0,8}", 0..3)),
     ) -> Route {
         let mut rule = Rule::clone(&route("x/y").rules[0]);
         rule.matches = vec![Match {
@@ -507,7 +532,7 @@ prop_compose! {
             created_s,
             rejected: rejected.map(Into::into),
             hostnames: hosts.iter().map(|h| HostPattern::parse(h).unwrap()).collect(),
-            authentication: Authentication { anonymous, ..Authentication::default() },
+            authentication: Authentication { anonymous, issuers, pass_through, ..Authentication::default() },
             cors: origins.map(|origins| Cors {
                 allow_origins: origins.into_iter().map(Into::into).collect(),
             }),

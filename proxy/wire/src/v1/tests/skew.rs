@@ -325,6 +325,77 @@ fn the_form_of_identities_is_fixed_and_names_outlive_a_restart() {
 }
 
 #[test]
+fn the_form_of_issuers_is_fixed_and_they_outlive_a_restart() {
+    let texts = |all: &[&str]| all.iter().map(|one| (*one).into()).collect();
+    let bare = |name: &str| Issuer {
+        trust: Trust {
+            source: Source {
+                issuer: name.into(),
+                jwks_uri: None,
+            },
+            audiences: texts(&["api://ai"]),
+            mapping: Mapping {
+                consumer: "sub".into(),
+                attributes: Vec::new(),
+            },
+        },
+        required: Required::default(),
+    };
+    let mut full = bare("https://b.example");
+    full.trust.source.jwks_uri = Some("https://b.example/keys".into());
+    full.trust.mapping.attributes = vec![("team".into(), "groups".into())];
+    full.required = Required {
+        scopes: texts(&["chat"]),
+        roles: texts(&["user"]),
+        clients: texts(&["app"]),
+    };
+    let mut declared = contents();
+    declared.backends.sort_by(|a, b| a.name.cmp(&b.name));
+    let [by_token, passed] = [0, 1].map(|index| {
+        let route = Arc::make_mut(&mut declared.routes[index]);
+        route.authentication.issuers = vec![bare("https://a.example"), full.clone()];
+        route.authentication.pass_through = index == 1;
+        format!("route/{}", route.name)
+    });
+    let written = encode(&declared);
+    let of = |key: &str| -> serde_json::Value {
+        serde_json::from_str(written.entry(key).unwrap().json()).unwrap()
+    };
+    assert_eq!(
+        of(&by_token)["authentication"]["issuers"],
+        serde_json::json!([
+            {"issuer": "https://a.example", "audiences": ["api://ai"], "consumerClaim": "sub"},
+            {"issuer": "https://b.example", "jwksUri": "https://b.example/keys", "audiences": ["api://ai"],
+             "consumerClaim": "sub", "attributeClaims": [["team", "groups"]], "requiredScopes": ["chat"],
+             "requiredRoles": ["user"], "allowedClients": ["app"]},
+        ])
+    );
+    assert_eq!(of(&by_token)["needs"], serde_json::json!(["jwt"]));
+    assert!(of(&passed)["needs"].is_null());
+    assert_eq!(as_proxy(&written, Features::KNOWN).contents, declared);
+    let kept = decode(&without_credentials(&written)).unwrap();
+    assert_eq!(kept.routes, declared.routes);
+    // A proxy without tokens keeps the matches and refuses, and one that lacks something else knows the
+    // callers that it refuses.
+    let old = as_proxy(&written, Features(&[]));
+    assert_eq!(old.unsupported.len(), 1);
+    let refusing = &old.contents.routes[0];
+    assert!(refusing.rejected.is_some() && refusing.authentication.unreadable);
+    assert_eq!(
+        refusing.rules[0].matches,
+        declared.routes[0].rules[0].matches
+    );
+    let issuers = &declared.routes[0].authentication.issuers;
+    assert_eq!(refusing.authentication.issuers, *issuers);
+    let released = entries(&written).unwrap().into_iter();
+    let released: Vec<_> = released
+        .filter(|(_, entry)| matches!(entry, OldEntry::Unsupported(_)))
+        .collect();
+    let needs = OldEntry::Unsupported(vec!["jwt".to_owned()]);
+    assert_eq!(released, [(by_token, needs)]);
+}
+
+#[test]
 fn an_unknown_price_stays_unknown_and_one_of_0_stays_0() {
     let mut contents = contents();
     let backend = Arc::make_mut(&mut contents.backends[0]);
