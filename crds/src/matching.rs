@@ -30,17 +30,18 @@ pub struct ConsumerMatch {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub names: Vec<String>,
     /// Attributes that the caller must all have, with these values. An attribute is a
-    /// label of the consumer's Secret under `attributes.tundish.dev/`. Empty: any caller.
+    /// label of the consumer's Secret under `attributes.tundish.dev/`, or what `attributeClaims` of the token's
+    /// issuer names, which may have several values. Empty: any caller.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "attributes_schema")]
     pub attributes: BTreeMap<String, String>,
 }
 
-/// Attributes are labels, so a value has at most 63 characters.
+/// Attributes that are labels have at most 63 characters, claims 256.
 fn attributes_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": 16,
-        "additionalProperties": {"type": "string", "maxLength": 63},
+        "additionalProperties": {"type": "string", "maxLength": 256},
     })
 }

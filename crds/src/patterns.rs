@@ -28,6 +28,8 @@ pub(crate) const MODEL_PATTERN: &str = r"^[A-Za-z0-9._:/@+*-]+$";
 pub(crate) const CONSUMER: &str = r"^[!-~]+$";
 /// The name of a consumer attribute, or nothing: what follows `attributes.tundish.dev/`.
 pub(crate) const OPTIONAL_ATTRIBUTE: &str = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
+/// A claim of a token: a name, or a JSON pointer (RFC 6901) without empty parts.
+pub(crate) const CLAIM: &str = r"^([!-.0-~][!-~]*|(/([!-.0-}]|~[01])+)+)$";
 /// An HTTP field name (RFC 9110 token).
 pub(crate) const HEADER_NAME: &str = r"^[A-Za-z0-9!#$%&'*+.^_|~`-]+$";
 /// An HTTP field value without control characters.

@@ -6,6 +6,8 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::patterns::CLAIM;
+
 /// How callers authenticate.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -14,12 +16,23 @@ use serde::{Deserialize, Serialize};
     "authentication.anonymous and authentication.passThrough exclude each other: one asks for no \
      credential, the other needs the client's; remove one"
 ))]
+#[x_kube(validation = (
+    "!has(self.jwt) || self.jwt.all(j, j.audiences.all(a, !a.matches(\
+     '(?i)^(https://(ai|cognitiveservices)[.]azure[.](com|us|cn)/?/?([.]default)?\
+     |7d312290-28c8-473c-a0ed-8e53749b6d6d)$')))",
+    "authentication.jwt: a token for this audience is for Foundry itself, and as good there without the \
+     gateway; list the audience of an API of your own; passThrough takes such tokens"
+))]
 pub struct Authentication {
     /// Keys that the gateway knows, from Secrets of the route's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ApiKeys")]
     pub api_keys: Option<ApiKeys>,
-    /// Issuers whose JSON Web Tokens are accepted, at most 8.
+    /// Issuers whose JSON Web Tokens (as `Authorization: Bearer` or as an API key) are accepted, at most 8
+    /// with different issuers. A good token makes its caller a consumer of the route's namespace. Where
+    /// several namespaces have routes, the installation must grant the hosts, and on each host one namespace
+    /// alone has the tokens of an issuer for an audience. Beside passThrough they admit no caller, and the keys
+    /// of Entra's issuers prove whose other tokens are, which go upstream.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["issuer".into()]))]
@@ -64,43 +77,83 @@ pub struct SecretSelector {
     pub match_labels: BTreeMap<String, String>,
 }
 
-/// An issuer of JSON Web Tokens.
+/// An issuer of JSON Web Tokens, and what its tokens must have.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JwtIssuer {
-    /// The issuer, exactly as in the token's `iss`, for example
-    /// `https://login.microsoftonline.com/TENANT/v2.0`.
+    /// The issuer, exactly as in the token's `iss`. Entra has one for each version of its tokens:
+    /// `https://login.microsoftonline.com/TENANT/v2.0`, and `https://sts.windows.net/TENANT/` of version 1.
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^[!-~]+$"))]
     #[x_kube(validation = (
-        "self.startsWith('https://') && isURL(self)",
-        "jwt issuer must be an https:// URL, exactly as in the iss claim of the tokens"
+        "isURL(self) && self.matches('^(https://[^/?#@]+\
+         |http://(localhost|127[.]0[.]0[.]1|[[]::1[]])(:[0-9]{1,5})?)(/[^?#]*)?$')",
+        "jwt issuer must be an https:// URL without a query (http:// only for this machine), exactly as in \
+         the iss claim of the tokens"
     ))]
     pub issuer: String,
-    /// The audiences, one of which must be in the token's `aud`, 1 to 16.
+    /// The audiences, one of which must be in the token's `aud`, to the letter, 1 to 16. Of Entra: the
+    /// client id of your API in tokens of version 2; in those of version 1 also its identifier URI, such as
+    /// `api://ai`.
     #[schemars(
         length(min = 1, max = 16),
         inner(length(min = 1, max = 256), regex(pattern = r"^[!-~]+$"))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub audiences: Vec<String>,
-    /// The claim whose value is the consumer's name, for example `azp` (the calling
-    /// application) or `oid`. Default: `sub`.
-    #[serde(
-        default = "default_consumer_claim",
-        skip_serializing_if = "is_default_claim"
-    )]
-    #[schemars(length(max = 64), regex(pattern = r"^[A-Za-z0-9_.:/-]+$"))]
-    pub consumer_claim: String,
     /// Where the issuer's keys are. Empty: found through the issuer's
     /// `/.well-known/openid-configuration`.
     #[serde(rename = "jwksURI", default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 512), regex(pattern = r"^[!-~]*$"))]
     #[x_kube(validation = (
-        "self == '' || (isURL(self) \
-         && self.matches('^(https://|http://(localhost|127[.]0[.]0[.]1)[:/])'))",
-        "jwksURI must be an https:// URL (http:// only on localhost), or empty to discover it"
+        "self == '' || (isURL(self) && self.matches('^(https://[^/?#@]+\
+         |http://(localhost|127[.]0[.]0[.]1|[[]::1[]])(:[0-9]{1,5})?)([/?][^#]*)?$'))",
+        "jwksURI must be an https:// URL (http:// only for this machine), or empty to discover it"
     ))]
     pub jwks_uri: String,
+    /// The claim whose value is the consumer's name, for example `oid`, or `azp` for the calling application,
+    /// which is `appid` in Entra's tokens of version 1: either name finds it. A consumer is `namespace/value`, and the same as one of this name with
+    /// a key. A claim is a name, or a JSON pointer if it begins with a slash. A token without the claim, or
+    /// with more than one value there, is refused. Default: `sub`.
+    #[serde(
+        default = "default_consumer_claim",
+        skip_serializing_if = "is_default_claim"
+    )]
+    #[schemars(length(min = 1, max = 128), regex(pattern = CLAIM))]
+    pub consumer_claim: String,
+    /// Attributes of the consumer, each with the claim that has its values, for example
+    /// `{team: groups, role: roles, namespace: /kubernetes.io/namespace}`, at most 16. Rules and quotas match
+    /// them by `consumers.attributes`. A list is as many values, of which any may match; they are sorted, and
+    /// where a quota splits by the attribute the first one counts. A claim that the token lacks gives none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "claims_schema")]
+    pub attribute_claims: BTreeMap<String, String>,
+    /// Scopes that a token must have, all of them, at most 16: words of its `scp` or `scope`. Tokens that
+    /// an application has for itself have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 256), regex(pattern = r"^[!-~]+$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub required_scopes: Vec<String>,
+    /// Roles that a token must have, all of them, at most 16, of its `roles`. For other roles in each rule,
+    /// make an attribute of them and match it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 256), regex(pattern = r"^[!-~]+$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub required_roles: Vec<String>,
+    /// Applications, one of which the token must have been made for, at most 64: its `azp`, `appid` or
+    /// `client_id`. Empty: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 256), regex(pattern = r"^[!-~]+$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub allowed_clients: Vec<String>,
 }
 
 /// Callers without any credential are served. Has no fields.
@@ -124,6 +177,10 @@ impl Default for JwtIssuer {
             audiences: Vec::new(),
             consumer_claim: default_consumer_claim(),
             jwks_uri: String::new(),
+            attribute_claims: BTreeMap::new(),
+            required_scopes: Vec::new(),
+            required_roles: Vec::new(),
+            allowed_clients: Vec::new(),
         }
     }
 }
@@ -144,6 +201,16 @@ fn labels_schema(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "maxProperties": 8,
         "additionalProperties": {"type": "string", "maxLength": 63},
+    })
+}
+
+fn claims_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": {
+            "type": "string", "minLength": 1, "maxLength": 128, "pattern": CLAIM,
+        },
     })
 }
 

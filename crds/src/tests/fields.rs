@@ -5,9 +5,10 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::{
-    AiBackend, AiBackendSpec, AiQuota, AiQuotaSpec, AiRoute, AiRouteSpec, AuthType, BackendRef,
-    BackendTimeouts, ConditionStatus, DEFAULT_SCOPE, Duration, LimitUnit, OutputTokens, Price,
-    QuotaMode, Retry, RetryWhen, RouteTimeouts, StoreLoss, StreamUsage, Window,
+    AiBackend, AiBackendSpec, AiQuota, AiQuotaSpec, AiRoute, AiRouteSpec, AuthType, Authentication,
+    BackendRef, BackendTimeouts, ConditionStatus, DEFAULT_SCOPE, Duration, JwtIssuer, LimitUnit,
+    OutputTokens, Price, QuotaMode, Retry, RetryWhen, RouteTimeouts, StoreLoss, StreamUsage,
+    Window,
 };
 
 fn spec<K: DeserializeOwned + Resource>(yaml: &str) -> K {
@@ -224,6 +225,44 @@ status:
     );
     assert_eq!(status.conditions[0].status, ConditionStatus::True);
     survives(&status);
+}
+
+#[test]
+fn reads_every_field_of_an_issuer() {
+    let authentication: Authentication = serde_saphyr::from_str(
+        r#"
+jwt:
+- issuer: https://login.microsoftonline.com/T/v2.0
+  audiences: [api]
+  jwksURI: https://login.microsoftonline.com/T/discovery/v2.0/keys
+  consumerClaim: azp
+  attributeClaims: {team: groups, role: /realm_access/roles}
+  requiredScopes: [chat]
+  requiredRoles: [caller]
+  allowedClients: [app]
+- {issuer: "https://a.example", audiences: [a, b]}
+"#,
+    )
+    .unwrap();
+    let [full, minimal] = &authentication.jwt[..] else {
+        panic!("two issuers");
+    };
+    assert!(full.jwks_uri.ends_with("/keys"));
+    assert_eq!(full.attribute_claims["role"], "/realm_access/roles");
+    let required = [
+        &full.required_scopes[0],
+        &full.required_roles[0],
+        &full.allowed_clients[0],
+    ];
+    assert_eq!(required, ["chat", "caller", "app"]);
+    let expect = JwtIssuer {
+        issuer: "https://a.example".to_owned(),
+        audiences: vec!["a".to_owned(), "b".to_owned()],
+        ..JwtIssuer::default()
+    };
+    assert_eq!(*minimal, expect);
+    assert_eq!(minimal.consumer_claim, "sub");
+    survives(&authentication);
 }
 
 #[test]

@@ -96,6 +96,16 @@ pub(crate) fn is_api_version(text: &str) -> bool {
     text.len() <= 32 && text.chars().all(inner)
 }
 
+/// The name of an attribute, as labels have it after their prefix.
+pub(crate) fn is_attribute(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    text.len() <= 63
+        && edge(text.chars().next())
+        && edge(text.chars().next_back())
+        && text.chars().all(inner)
+}
+
 /// Printable ASCII without spaces.
 pub(crate) fn is_graphic(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())

@@ -1,4 +1,4 @@
-//! Claims of hosts: whether a route may serve callers without a key on all of its hosts.
+//! Claims of hosts: whether a route may serve callers that every namespace could claim, on all of its hosts.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,8 @@ use proxy_core::route::HostPattern;
 use crate::index::Index;
 use crate::settings::{Settings, Tenants};
 
-/// Which routes may serve callers without a key.
+/// Which routes may serve callers that every namespace could claim: those without a key, and those with
+/// the token of an issuer.
 pub(crate) struct HostClaims<'a> {
     settings: &'a Settings,
     /// Some namespace could take the callers of another.
@@ -33,7 +34,12 @@ impl<'a> HostClaims<'a> {
         }
     }
 
-    /// The first of `hosts` on which a route of `namespace` may not serve callers without a key. Whoever
+    /// The installation's own namespace.
+    pub(crate) fn own_namespace(&self) -> &'a str {
+        &self.settings.own_namespace
+    }
+
+    /// The first of `hosts` on which a route of `namespace` may not serve such callers. Whoever
     /// writes to the installation's own namespace could write the grants, too.
     pub(crate) fn missing(&self, hosts: &[HostPattern], namespace: &str) -> Option<String> {
         if !self.needed || namespace == self.settings.own_namespace {

@@ -1,5 +1,5 @@
-//! Grants of hosts: where a namespace may serve callers without a key of its own. Anybody could claim
-//! these callers, so who was first must not decide.
+//! Grants of hosts: where a namespace may serve callers without a key of its own, also those with a token.
+//! Anybody could claim these callers, so who was first must not decide.
 
 use std::fmt;
 use std::str::FromStr;

@@ -16,6 +16,8 @@ use crate::reference::References;
 
 mod collision;
 mod draft;
+mod issuer;
+mod issuer_claims;
 mod rule;
 
 use draft::{CONDITIONS, draft};
@@ -53,6 +55,7 @@ pub(crate) fn compile(
             }
         }
     }
+    issuer_claims::find(&mut drafts, hosts.own_namespace());
     collision::find(&mut drafts);
     let (keys, admitted) = selector.judge();
     let none = Admitted::default();

@@ -15,7 +15,7 @@ pub struct Settings {
     pub grants_served: bool,
     /// How many namespaces could claim each other's callers.
     pub tenants: Tenants,
-    /// Who may serve callers without a key on which host, if several could.
+    /// Who may serve callers without a key, also those with a token, on which host, if several could.
     pub host_grants: Vec<HostGrant>,
     /// Which namespaces may use the identities of the gateway and its machine, if several could.
     pub identity_grants: IdentityGrants,

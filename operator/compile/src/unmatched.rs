@@ -1,8 +1,8 @@
 //! What a quota names and no request can have: models that no covered rule serves, and consumers that cannot
 //! call a covered route. Such a quota counts nothing, and looks as if it did.
 //!
-//! Says nothing where the objects do not tell: of routes in error or with callers of other kinds, of Secrets
-//! that are made elsewhere, and to a tenant of the consumers of other namespaces.
+//! Says nothing where the objects do not tell: of routes in error, of names and values that tokens have, of
+//! Secrets that are made elsewhere, and to a tenant of the consumers of other namespaces.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -66,7 +66,7 @@ impl<'a> Unmatched<'a> {
         self.judge_models(quota, spec, &covered, findings);
         let is_readable = |route: &&Route| !route.authentication.unreadable;
         if self.settings.secrets == Secrets::All && covered.iter().all(is_readable) {
-            let known = (self.keys, &*self.settings.own_namespace);
+            let known = (self.keys, self.routes, &*self.settings.own_namespace);
             callers::judge(known, quota, spec, &covered, findings);
         }
     }

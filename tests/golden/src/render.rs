@@ -4,7 +4,7 @@
 use std::fmt::{Display, Write};
 
 use operator_compile::Compiled;
-use proxy_core::auth::Key;
+use proxy_core::auth::{Issuer, Key, Mapping, Required, Source, Trust};
 use proxy_core::names::{Attributes, ConsumerMatch};
 use proxy_core::quota::{Limit, Window};
 use proxy_core::route::Match;
@@ -220,7 +220,7 @@ fn route(out: &mut String, route: &Route) {
     );
     let Authentication {
         keys,
-        issuers: _,
+        issuers,
         anonymous,
         pass_through,
         unreadable,
@@ -235,6 +235,9 @@ fn route(out: &mut String, route: &Route) {
         1,
         format_args!("keys: {keys}; anonymous: {anonymous}; pass through: {pass_through}"),
     );
+    for each in issuers {
+        issuer(out, each);
+    }
     if *unreadable {
         line(out, 1, "others of the namespace: unknown");
     }
@@ -246,6 +249,44 @@ fn route(out: &mut String, route: &Route) {
     }
     for each in rules {
         rule(out, each);
+    }
+}
+
+fn issuer(out: &mut String, issuer: &Issuer) {
+    let Issuer { trust, required } = issuer;
+    let Trust {
+        source: Source { issuer, jwks_uri },
+        audiences,
+        mapping,
+    } = trust;
+    let keys = jwks_uri.as_deref().unwrap_or("discovered");
+    line(out, 1, format_args!("issuer {issuer}, keys: {keys}"));
+    let Mapping {
+        consumer,
+        attributes,
+    } = mapping;
+    let attributes = attributes.iter();
+    let attributes: Vec<String> = attributes
+        .map(|(attribute, claim)| format!(", {attribute}: {claim}"))
+        .collect();
+    line(
+        out,
+        2,
+        format_args!(
+            "audiences: {}; consumer: {consumer}{}",
+            list(audiences),
+            attributes.concat()
+        ),
+    );
+    let Required {
+        scopes,
+        roles,
+        clients,
+    } = required;
+    for (what, wanted) in [("scopes", scopes), ("roles", roles), ("clients", clients)] {
+        if !wanted.is_empty() {
+            line(out, 2, format_args!("required {what}: {}", list(wanted)));
+        }
     }
 }
 

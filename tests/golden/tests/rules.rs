@@ -9,13 +9,11 @@ use operator_compile::{Compiled, Severity};
 use tests_golden::compile_yaml;
 
 /// Rules about fields that this version lacks, or that do not affect admission.
-const NOT_REPEATED: [&str; 6] = [
+const NOT_REPEATED: [&str; 4] = [
     "aibackend-type-is-immutable",
     "aiquota-target-refs-are-unique",
     "aiquota-time-zone-on-calendar-windows",
     "airoute-parent-refs-are-unique",
-    "airoute-jwks-uri-is-https",
-    "airoute-jwt-issuer-is-https",
 ];
 
 fn rules() -> Vec<PathBuf> {

@@ -8,6 +8,7 @@ use proxy_core::names::ObjectName;
 use proxy_core::route::HostPattern;
 use proxy_core::table::{Authentication, Cors, Route, Rule};
 
+use super::issuer::{self, DraftIssuer};
 use super::rule::{self, DraftRule};
 use crate::bounds::{duplicate, is_hostname, is_origin};
 use crate::consumer::{Admitted, Selector};
@@ -38,12 +39,14 @@ pub(super) struct Draft<'a> {
     generation: i64,
     /// Its place among the selections of Secrets.
     pub(super) selection: Option<usize>,
+    /// The issuers whose tokens are good, sorted.
+    pub(super) issuers: Vec<DraftIssuer>,
     /// A part of the route was left out.
     partial: bool,
-    /// It may serve callers without a key, if it declares so.
+    /// It may serve callers that another namespace could claim, if it declares so.
     granted: bool,
     /// Not all of the callers that it admits are known.
-    unreadable: bool,
+    pub(super) unreadable: bool,
     /// It is what is left of an object that cannot be read.
     pub(super) remains: bool,
 }
@@ -65,6 +68,8 @@ pub(super) fn draft<'a>(
     }
     let hostnames = hostnames(spec, &mut findings);
     authentication(spec, &mut findings);
+    let mut issuers = issuer::compile(spec, &mut findings);
+    let has_all_issuers = issuers.len() == spec.authentication.jwt.len();
     let granted = granted(name, spec, &hostnames, hosts, &mut findings);
     let cors = cors(spec, &mut findings);
     let keys = spec.authentication.api_keys.as_ref();
@@ -92,6 +97,9 @@ pub(super) fn draft<'a>(
             &mut findings,
         ));
     }
+    if !granted {
+        issuers.clear();
+    }
     let targets: usize = rules.iter().map(|draft| draft.rule.targets.len()).sum();
     Draft {
         name,
@@ -105,10 +113,9 @@ pub(super) fn draft<'a>(
         selection,
         remains: false,
         granted,
-        unreadable: !granted
-            || !spec.authentication.jwt.is_empty()
-            || labels.is_some_and(BTreeMap::is_empty),
-        partial: targets < declared_targets || !spec.authentication.jwt.is_empty(),
+        issuers,
+        unreadable: !granted || !has_all_issuers || labels.is_some_and(BTreeMap::is_empty),
+        partial: targets < declared_targets,
     }
 }
 
@@ -149,28 +156,16 @@ fn authentication(spec: &AiRouteSpec, findings: &mut Findings) {
                        caller to a route with passThrough; give them a route of their own";
         findings.note(format!("{FIELD}.apiKeys"), message);
     }
-    let other_way =
-        keys.is_some() || declared.anonymous.is_some() || declared.pass_through.is_some();
-    if !declared.jwt.is_empty() {
-        let field = format!("{FIELD}.jwt");
-        if other_way {
-            let message = "this version has no JWT yet, so callers with a token are refused and \
-                           only the other ways count; remove jwt, or wait for a version that has it";
-            let (condition, reason) = (ConditionType::Accepted, Reason::PartiallyInvalid);
-            findings.warning(condition, reason, field, message);
-        } else {
-            let message = "this version has no JWT yet, and no other way is listed; add apiKeys, \
-                           anonymous or passThrough";
-            findings.unsupported(field, message);
-        }
-    } else if !other_way {
-        let message = "lists no way to authenticate, so every request is refused; add apiKeys, \
+    issuer::note(spec, findings);
+    let is_open = declared.anonymous.is_some() || declared.pass_through.is_some();
+    if keys.is_none() && declared.jwt.is_empty() && !is_open {
+        let message = "lists no way to authenticate, so every request is refused; add apiKeys, jwt, \
                        anonymous or passThrough";
         findings.warning(ConditionType::Accepted, Reason::Accepted, FIELD, message);
     }
 }
 
-/// Whether the route may serve the callers without a key that it declares.
+/// Whether the route may serve the callers that it declares and that another namespace could, too.
 fn granted(
     name: &ObjectName,
     spec: &AiRouteSpec,
@@ -179,10 +174,12 @@ fn granted(
     findings: &mut Findings,
 ) -> bool {
     let declared = &spec.authentication;
-    let way = if declared.anonymous.is_some() {
-        "anonymous"
+    let (way, who) = if declared.anonymous.is_some() {
+        ("anonymous", "callers without a key")
     } else if declared.pass_through.is_some() {
-        "passThrough"
+        ("passThrough", "callers without a key")
+    } else if !declared.jwt.is_empty() {
+        ("jwt", "callers with a token")
     } else {
         return true;
     };
@@ -191,7 +188,7 @@ fn granted(
     };
     let on = if host == "*" { "every host" } else { &host };
     let message = format!(
-        "callers without a key could be claimed by every namespace, and none may take those of another; \
+        "{who} could be claimed by every namespace, and none may take those of another; \
          ask the platform to grant {on} to this one (hostGrants, --host-grant={host}={}), or use apiKeys",
         name.namespace()
     );
@@ -247,6 +244,11 @@ fn cors(spec: &AiRouteSpec, findings: &mut Findings) -> Option<Cors> {
 // === impl Draft ===
 
 impl Draft<'_> {
+    /// Whether it sends its callers' own credentials to backends.
+    pub(super) const fn is_passed(&self) -> bool {
+        self.spec.authentication.pass_through.is_some()
+    }
+
     /// What is left if the object cannot be read: it holds its hosts and matches, and serves nothing.
     pub(super) fn remains(self, findings: Findings) -> Self {
         Self {
@@ -289,7 +291,7 @@ impl Draft<'_> {
             hostnames: self.hostnames,
             authentication: Authentication {
                 keys: admitted.secrets.clone(),
-                issuers: Vec::new(),
+                issuers: self.issuers.into_iter().map(|one| one.issuer).collect(),
                 anonymous: self.granted && self.spec.authentication.anonymous.is_some(),
                 pass_through: self.granted && self.spec.authentication.pass_through.is_some(),
                 unreadable: self.unreadable,

@@ -1,13 +1,14 @@
 //! Consumers that a quota names and that cannot call the routes which it covers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use crds::AiQuotaSpec;
-use proxy_core::auth::{Caller, Key};
+use proxy_core::auth::{Caller, Key, Mapping};
 use proxy_core::names::{ConsumerMatch, ConsumerName, ObjectName};
 use proxy_core::table::{Quota, Route, Scope};
 
+use crate::covered::Routes;
 use crate::diagnostic::Findings;
 use crate::near::did_you_mean;
 use crate::route::consumer;
@@ -18,6 +19,8 @@ struct Callers<'a> {
     routes: &'a [&'a Route],
     /// The keys that may be good there, sorted by Secret.
     keys: &'a [Key],
+    /// Namespaces with what makes consumers of tokens there.
+    tokens: HashSet<(&'a str, &'a Mapping)>,
     /// Some route admits every caller.
     anonymous: bool,
     /// Some route admits credentials that are no key of the gateway.
@@ -38,11 +41,11 @@ struct Place<'a> {
 }
 
 /// Warns of the consumers in `match` and `overrides` that can never match, by all `keys`, sorted by Secret.
-pub(super) fn judge(
-    (keys, own_namespace): (&[Key], &str),
-    quota: &Quota,
+pub(super) fn judge<'a>(
+    (keys, all, own_namespace): (&'a [Key], Routes<'a>, &str),
+    quota: &'a Quota,
     spec: &AiQuotaSpec,
-    routes: &[&Route],
+    routes: &'a [&'a Route],
     findings: &mut Findings,
 ) {
     let is_platform = quota.name.namespace() == own_namespace;
@@ -57,6 +60,7 @@ pub(super) fn judge(
         quota,
         routes,
         keys: namespace.map_or(keys, |namespace| of_namespace(keys, namespace)),
+        tokens: tokens(routes, all),
         anonymous,
         pass_through: routes.iter().any(|one| one.authentication.pass_through),
         is_platform,
@@ -80,6 +84,31 @@ pub(super) fn judge(
         };
         callers.judge(&one.consumers, &place, findings);
     }
+}
+
+/// What makes consumers of the tokens that routes admit. One for everybody serves the callers of every issuer of
+/// its namespace.
+fn tokens<'a>(routes: &[&'a Route], all: Routes<'a>) -> HashSet<(&'a str, &'a Mapping)> {
+    let mut found = HashSet::new();
+    let mut open = BTreeSet::new();
+    let mut add = |route: &'a Route| {
+        if !route.authentication.pass_through {
+            let issuers = route.authentication.issuers.iter();
+            let namespace = route.name.namespace();
+            found.extend(issuers.map(|issuer| (namespace, &issuer.trust.mapping)));
+        }
+    };
+    for route in routes {
+        add(route);
+        if route.authentication.anonymous {
+            open.insert(route.name.namespace());
+        }
+    }
+    for namespace in open {
+        let namespace = Scope::Namespace(namespace.into());
+        all.of(&namespace).into_iter().for_each(&mut add);
+    }
+    found
 }
 
 /// The keys of a namespace.
@@ -123,7 +152,11 @@ impl Callers<'_> {
             return false;
         }
         let all = crate::route::consumers(declared, namespace);
-        let has_all = self.reaching(place.within).any(|key| matches(&all, key));
+        let by_token = || {
+            let mut tokens = self.tokens(place.within);
+            tokens.any(|(namespace, mapping)| may_be(&all, namespace, mapping))
+        };
+        let has_all = self.reaching(place.within).any(|key| matches(&all, key)) || by_token();
         if !has_all {
             let Place { who, whole, .. } = place;
             let message = format!(
@@ -138,6 +171,15 @@ impl Callers<'_> {
     fn reaching<'a>(&'a self, within: &'a ConsumerMatch) -> impl Iterator<Item = &'a Key> {
         let keys = self.keys.iter();
         keys.filter(move |key| matches(within, key) && self.reaches(key))
+    }
+
+    /// What makes consumers `within` a match of tokens, as far as tokens are known before they come.
+    fn tokens<'a>(
+        &'a self,
+        within: &'a ConsumerMatch,
+    ) -> impl Iterator<Item = (&'a str, &'a Mapping)> {
+        let all = self.tokens.iter().copied();
+        all.filter(|(namespace, mapping)| may_be(within, namespace, mapping))
     }
 
     fn reaches(&self, key: &Key) -> bool {
@@ -167,6 +209,13 @@ impl Callers<'_> {
             return is_open && within.matches("", &name.name, &Vec::new());
         }
         if self.is_foreign(namespace) && self.anonymous {
+            return true;
+        }
+        let is_within = || {
+            let mut names = within.names.iter();
+            within.names.is_empty() || names.any(|one| one.matches(namespace, &name.name))
+        };
+        if self.tokens(within).any(|(of, _)| of == namespace) && is_within() {
             return true;
         }
         let is_meant = |key: &Key| {
@@ -238,6 +287,14 @@ impl Callers<'_> {
             }
             names.insert(other);
         }
+        let mut other_way = "";
+        for (_, mapping) in self.tokens(place.within) {
+            if mapping.attributes.iter().any(|(other, _)| **other == *name) {
+                return None;
+            }
+            names.extend(mapping.attributes.iter().map(|(other, _)| &**other));
+            other_way = ", or name its claim in attributeClaims of an issuer";
+        }
         let Place { who, whole, .. } = place;
         let (what, hint): (&dyn fmt::Display, _) = if values.is_empty() {
             (&name, did_you_mean(name, names))
@@ -246,9 +303,18 @@ impl Callers<'_> {
         };
         Some(format!(
             "no consumer {who} has the attribute {what}{hint}, so {whole} has no effect; correct it, or \
-             label a Secret attributes.tundish.dev/{name}: {value}"
+             label a Secret attributes.tundish.dev/{name}: {value}{other_way}"
         ))
     }
+}
+
+/// Whether a token may be that of a consumer `within` a match: it says its name and the values, not here.
+fn may_be(within: &ConsumerMatch, namespace: &str, mapping: &Mapping) -> bool {
+    let is_there =
+        |name: &ConsumerName| name.namespace.as_deref().is_none_or(|one| one == namespace);
+    let has = |wanted: &str| mapping.attributes.iter().any(|(name, _)| **name == *wanted);
+    (within.names.is_empty() || within.names.iter().any(is_there))
+        && within.attributes.iter().all(|(name, _)| has(name))
 }
 
 fn matches(within: &ConsumerMatch, key: &Key) -> bool {

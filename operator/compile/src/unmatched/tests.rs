@@ -316,16 +316,6 @@ fn nothing_is_said_of_consumers_that_the_objects_do_not_tell() {
     for spec in unknown() {
         assert_eq!(judged("team/q", spec, installation(), &elsewhere), [""; 0]);
     }
-    // Callers with a token, of which this version knows no more.
-    let mut objects = installation();
-    objects[1]["spec"]["authentication"]["jwt"] =
-        json!([{"issuer": "https://login.example.com", "audiences": ["api"]}]);
-    for spec in unknown() {
-        assert_eq!(
-            judged("team/q", spec, objects.clone(), &settings()),
-            [""; 0]
-        );
-    }
     // On a route for everybody: a tenant is not to know who is elsewhere.
     let mut objects = installation();
     objects[1]["spec"]["authentication"] = json!({"anonymous": {}});
@@ -378,4 +368,64 @@ fn callers_without_a_secret_match_where_a_route_admits_them() {
         ),
         (1, 1)
     );
+}
+
+#[test]
+fn tokens_say_names_and_values_and_their_issuers_which_attributes() {
+    let mut objects = installation();
+    objects[1]["spec"]["authentication"] = json!({"jwt": [
+        {"issuer": "https://a.example", "audiences": ["api"], "attributeClaims": {"team": "groups"}},
+        {"issuer": "https://b.example", "audiences": ["api"], "attributeClaims": {"role": "roles"}},
+    ]});
+    let open = Settings {
+        host_grants: vec!["*=team".parse().unwrap()],
+        ..settings()
+    };
+    let of = |name: &str, spec| judged(name, spec, objects.clone(), &open);
+    for known in [
+        names(&["gone", "team/also"]),
+        attributes(json!({"team": "gone"})),
+        attributes(json!({"role": "gone"})),
+    ] {
+        assert_eq!(of("team/q", known.clone()), [""; 0], "{known}");
+    }
+    assert_eq!(of("team/q", names(&["other/gone"])).len(), 1);
+    assert_eq!(of("tundish-system/q", names(&["other/gone"])).len(), 1);
+    assert_eq!(of("tundish-system/q", names(&["team/gone"])), [""; 0]);
+    let unknown = of("team/q", attributes(json!({"roel": "x"})));
+    assert_eq!(
+        unknown,
+        [
+            "spec.match.consumers.attributes.roel: no consumer that can call the covered routes has the attribute \
+             roel (did you mean role?), so the quota has no effect; correct it, or label a Secret \
+             attributes.tundish.dev/roel: x, or name its claim in attributeClaims of an issuer"
+        ]
+    );
+    // No issuer has both.
+    let both = of("team/q", attributes(json!({"role": "x", "team": "y"})));
+    assert_eq!(both.len(), 1);
+    assert!(both[0].contains("has all of this"), "{both:?}");
+    // A route with passThrough admits no token of the gateway.
+    objects[1]["spec"]["authentication"]["passThrough"] = json!({});
+    assert_eq!(
+        judged("team/q", names(&["gone"]), objects.clone(), &open).len(),
+        1
+    );
+    // One for everybody admits those of the namespace's other routes.
+    let mut another = route("team/tokens");
+    another["spec"]["rules"][0]["matches"] = json!([{"models": ["claude"]}]);
+    objects[1]["spec"]["authentication"]
+        .as_object_mut()
+        .unwrap()
+        .remove("passThrough");
+    another["spec"]["authentication"] = objects[1]["spec"]["authentication"].clone();
+    objects[1]["spec"]["authentication"] = json!({"anonymous": {}});
+    let mut spec = names(&["gone"]);
+    spec["targetRefs"] = json!([{"name": "chat"}]);
+    assert_eq!(
+        judged("team/q", spec.clone(), objects.clone(), &open).len(),
+        1
+    );
+    objects.push(another);
+    assert_eq!(judged("team/q", spec, objects, &open), [""; 0]);
 }
