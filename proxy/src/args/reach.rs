@@ -32,14 +32,14 @@ pub struct ReachArgs {
     /// Address of the cluster's API server, which counts as one of its networks; the kubelet sets the
     /// variable. A name counts for nothing
     #[arg(long, env = "KUBERNETES_SERVICE_HOST", value_name = "ADDRESS")]
-    pub api_server: Option<String>,
+    pub api_server_address: Option<String>,
 }
 
 impl ReachArgs {
     /// Which addresses backends may have.
     #[must_use]
     pub fn reach(&self) -> Reach {
-        let api_server = self.api_server.as_deref();
+        let api_server = self.api_server_address.as_deref();
         let api_server = api_server.and_then(|text| text.parse::<IpAddr>().ok());
         let mut cluster = self.cluster_network.clone();
         cluster.extend(api_server.map(Network::from));
