@@ -226,6 +226,14 @@ impl Origin {
         }
     }
 
+    /// Whether it is shown a credential of the gateway, and none of the client.
+    pub(crate) const fn shows_own_credential(&self) -> bool {
+        match &self.openai.credential {
+            Credential::Header(..) | Credential::Identity(_) => true,
+            Credential::None | Credential::PassThrough => false,
+        }
+    }
+
     const fn access(&self, dialect: Dialect) -> &Access {
         match dialect {
             Dialect::OpenAi => &self.openai,

@@ -1,5 +1,6 @@
 //! Sends a request with the token of its backend, if the backend is shown one. A token that the backend
-//! refuses is replaced once.
+//! refuses is replaced once. What a backend says against a credential of the gateway is not for the client: it
+//! may repeat it.
 
 use std::time::{Duration, Instant};
 
@@ -39,18 +40,16 @@ pub(crate) async fn send(
     let mut renewed = false;
     loop {
         let mut response = connections.send(origin, &outgoing, patience, fate).await?;
-        let (Some(identity), Some(bearer)) = (identity, &outgoing.bearer) else {
-            return Ok(response);
-        };
-        if response.status() != StatusCode::UNAUTHORIZED {
+        if response.status() != StatusCode::UNAUTHORIZED || !origin.shows_own_credential() {
             return Ok(response);
         }
         patience.now = clock::instant();
-        let other = if renewed {
-            None
-        } else {
-            let renewal = identity.renewed(bearer, end(patience, patience.now));
-            Box::pin(renewal).await
+        let other = match (identity, &outgoing.bearer) {
+            (Some(identity), Some(bearer)) if !renewed => {
+                let renewal = identity.renewed(bearer, end(patience, patience.now));
+                Box::pin(renewal).await
+            }
+            _ => None,
         };
         let Some(other) = other else {
             let word = Box::pin(word_of(&mut response)).await;

@@ -271,8 +271,9 @@ impl Code {
                  A warning in the log names it; `--backend-reach` opens it."
             }
             Self::BackendCredentialRefused => {
-                "The gateway has no token of Entra for the backend, or the backend refuses the token. The message has \
-                 Entra's number; a warning in the log has the cause and what to do."
+                "The gateway has no token of Entra for the backend, or the backend refuses the gateway's token or key \
+                 (401). Of a token the message has Entra's number, and a warning in the log the cause and what to do; \
+                 of a key see the AIBackend's Secret."
             }
             Self::Internal => "A defect of the gateway. Please report it with the request id.",
         }

@@ -21,7 +21,7 @@ pub(crate) enum Failure {
     Stray,
     /// Nothing was sent, for the gateway has no token for the backend.
     NoToken,
-    /// The backend refused the gateway's token.
+    /// The backend refused the gateway's key or token.
     Refused,
 }
 
@@ -106,13 +106,13 @@ impl Failed {
         }
     }
 
-    /// The backend refused the gateway's token, and another one too, or there is none. `word` is the
-    /// backend's own for it.
+    /// The backend refused the gateway's key or token, and another token too, or there is none. `word` is
+    /// the backend's own for it.
     pub(crate) fn refused(word: Option<&str>) -> Self {
         let word = word.map_or_else(String::new, |word| format!(": {word}"));
         Self {
             how: Failure::Refused,
-            cause: format!("the backend refuses the gateway's token{word}"),
+            cause: format!("the backend refuses the gateway's credential{word}"),
         }
     }
 

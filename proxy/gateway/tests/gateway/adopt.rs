@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use proxy_core::quota::Unit;
-use proxy_core::table::{Contents, OutputTokens, Rule};
+use proxy_core::table::{BackendAuth, Contents, OutputTokens, Rule};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tests_foundry::{Fault, Record, Sim};
@@ -221,5 +221,49 @@ async fn a_model_that_no_deployment_serves_is_not_found() -> Result<()> {
         error.pointer("/error/code"),
         Some(&json!("model_not_found"))
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_backend_says_against_the_gateways_key_stays_here() -> Result<()> {
+    let echo = Fault {
+        status: Some(401),
+        body: Some(
+            json!({"error": {"code": "invalid_api_key", "message": "no such key: sim-key"}}),
+        ),
+        ..Fault::default()
+    };
+    let bench = Bench::start(1, Vec::new())?;
+    bench.sims[0].faults(vec![echo.clone()])?;
+    let answer = bench.ask(&chat(false)).await?;
+    let error = answer.json::<Value>()?["error"].clone();
+    assert_eq!(
+        (answer.status, &error["code"]),
+        (502, &json!("backend_credential_refused"))
+    );
+    assert!(!answer.text().contains("sim-key"), "{}", answer.text());
+
+    // Another backend serves, and a client's own credential is its own affair.
+    let two = Bench::start(2, Vec::new())?;
+    two.sims[0].faults(vec![echo.clone()])?;
+    for _ in 0..8 {
+        assert_eq!(two.ask(&chat(false)).await?.status, 200);
+    }
+    let sims = vec![sim()?];
+    let mut passing = contents(&sims, Vec::new());
+    for backend in &mut passing.backends {
+        Arc::make_mut(backend).auth = BackendAuth::PassThrough;
+    }
+    for route in &mut passing.routes {
+        Arc::make_mut(route).authentication.pass_through = true;
+    }
+    let bench = Bench::of(sims, passing)?;
+    bench.sims[0].faults(vec![echo])?;
+    let shown = [("api-key", "sim-key")];
+    let answer = bench
+        .post("/v1/chat/completions", &shown, &chat(false).to_string())
+        .await?;
+    assert_eq!(answer.status, 401);
+    assert!(answer.text().contains("no such key"), "{}", answer.text());
     Ok(())
 }
