@@ -115,6 +115,8 @@ pub enum Reason {
     Rejected,
     /// Ready=True.
     Ready,
+    /// Ready=False: a proxy has no token of Entra for the AIBackend.
+    NoToken,
     /// Ready=False: another condition has the reason. Programmed=False: the object is not in the
     /// table.
     NotReady,
@@ -181,7 +183,7 @@ impl fmt::Display for ConditionType {
 
 impl Reason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Accepted,
         Self::Invalid,
         Self::Conflicted,
@@ -202,6 +204,7 @@ impl Reason {
         Self::ProxiesBehind,
         Self::Rejected,
         Self::Ready,
+        Self::NoToken,
         Self::NotReady,
         Self::Pending,
         Self::StoreUnavailable,
@@ -231,6 +234,7 @@ impl Reason {
             Self::ProxiesBehind => "ProxiesBehind",
             Self::Rejected => "Rejected",
             Self::Ready => "Ready",
+            Self::NoToken => "NoToken",
             Self::NotReady => "NotReady",
             Self::Pending => "Pending",
             Self::StoreUnavailable => "StoreUnavailable",

@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 use proxy_admin::task;
 use proxy_admin::telemetry::Log;
 use proxy_gateway::Gateway;
-use proxy_sync::{Config, Counted, Denials, Update};
+use proxy_sync::{Config, Counted, Denials, NoToken, Update};
 use tokio::sync::oneshot;
 use tracing::info;
 
@@ -83,6 +83,11 @@ fn counted(gateway: &Gateway) -> Counted {
                 denials: limit.denials,
                 shadow_denials: limit.shadow_denials,
             })
+            .collect(),
+        tokenless: gateway
+            .tokenless()
+            .into_iter()
+            .map(|(backend, reason)| NoToken { backend, reason })
             .collect(),
     }
 }

@@ -20,7 +20,7 @@ use proxy_admin::shutdown::Shutdown;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use self::judge::{Acknowledged, Wanted};
+use self::judge::{Acknowledged, Heard, Wanted};
 use crate::compiler::Compilation;
 use crate::config::FIELD_MANAGER;
 use crate::events::Announcer;
@@ -213,15 +213,16 @@ impl StatusWriter {
         if stored.status.newest_generation() > Some(generation) {
             return None;
         }
-        let acknowledged = match object.kind {
+        let heard = match object.kind {
             Kind::AiRoute | Kind::AiQuota => {
                 let entry = object.entry()?;
                 let sequence = table.publication.changed_at.get(&entry);
-                Some(Acknowledged::count(&entry, sequence.copied(), fleet))
+                Heard::Progress(Acknowledged::count(&entry, sequence.copied(), fleet))
             }
-            Kind::AiBackend | Kind::Secret | Kind::ReferenceGrant => None,
+            Kind::AiBackend => Heard::of_backend(&object.name, fleet),
+            Kind::Secret | Kind::ReferenceGrant => Heard::Nothing,
         };
-        let mut wanted = Wanted::new(object, verdict, acknowledged.as_ref());
+        let mut wanted = Wanted::new(object, verdict, &heard);
         if clock::now().monotonic_ms < self.settled_ms {
             wanted.keep_programmed(object, &stored.status);
         }

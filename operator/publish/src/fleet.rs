@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proxy_core::names::EntryName;
+use proxy_core::names::{EntryName, ObjectName};
 use proxy_core::quota::StoreState;
 use proxy_wire::v1::{Checkpoint, CheckpointReplica, Unsupported};
 
@@ -40,6 +40,8 @@ pub struct Replica {
     pub unsupported: Arc<BTreeMap<EntryName, Vec<String>>>,
     /// It has lost the shared store of counters.
     pub store_lost: bool,
+    /// Backends that it has no token for, each with the reason and what to do.
+    pub tokenless: Arc<BTreeMap<ObjectName, String>>,
 }
 
 /// Replicas by identity, and the use of departed ones.
@@ -249,6 +251,10 @@ impl Members {
                 .usage
                 .as_ref()
                 .is_some_and(|usage| usage.store() == StoreState::Lost),
+            tokenless: member
+                .usage
+                .as_ref()
+                .map_or_else(Arc::default, |usage| Arc::clone(usage.tokenless())),
         };
         Fleet {
             replicas: present.map(replica).collect(),

@@ -3,16 +3,16 @@
 //! A replica counts for itself. The use of a departed one still counts until its calendar period
 //! ends: the other replicas carry it over, each a share (`carryover`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proxy_core::names::Moment;
+use proxy_core::names::{Moment, ObjectName};
 use proxy_core::quota::{
     Counter, CounterReading, Limit, LimitName, Mode, StoreState, SubjectKey, Window,
 };
 use proxy_core::table::Contents;
-use proxy_wire::v1::{Checkpoint, CheckpointCounter, Denials};
+use proxy_wire::v1::{Checkpoint, CheckpointCounter, Denials, NoToken};
 
 pub(crate) mod page;
 #[cfg(test)]
@@ -51,6 +51,7 @@ pub(crate) struct Usage {
     reported: bool,
     counters: Counters,
     denials: Vec<Denials>,
+    tokenless: Arc<BTreeMap<ObjectName, String>>,
 }
 
 /// The use of departed replicas: calendar counters only.
@@ -109,6 +110,7 @@ impl Usage {
             reported: false,
             counters: Counters::new(),
             denials: Vec::new(),
+            tokenless: Arc::default(),
         }
     }
 
@@ -116,7 +118,7 @@ impl Usage {
     pub(crate) fn reported(
         (instance, store): (String, StoreState),
         readings: Vec<CounterReading>,
-        denials: Vec<Denials>,
+        (denials, tokenless): (Vec<Denials>, Vec<NoToken>),
     ) -> Self {
         let mut counters = Counters::new();
         for reading in readings.into_iter().filter(|reading| reading.used > 0) {
@@ -136,6 +138,12 @@ impl Usage {
             reported: true,
             counters,
             denials,
+            tokenless: Arc::new(
+                tokenless
+                    .into_iter()
+                    .map(|one| (one.backend, one.reason))
+                    .collect(),
+            ),
         }
     }
 
@@ -157,6 +165,11 @@ impl Usage {
 
     pub(crate) const fn store(&self) -> StoreState {
         self.store
+    }
+
+    /// Backends that the replica has no token for, each with the reason.
+    pub(crate) const fn tokenless(&self) -> &Arc<BTreeMap<ObjectName, String>> {
+        &self.tokenless
     }
 
     /// Whether the replica has reported to this operator process.

@@ -5,7 +5,7 @@ use proxy_admin::pages::explanation::Explanation;
 use proxy_admin::pages::question::{self, InvalidQuestion};
 use proxy_api::served;
 use proxy_core::admit::Permit;
-use proxy_core::names::{Moment, Operation};
+use proxy_core::names::{Code, Moment, Operation};
 use proxy_core::whatif::{CounterLevel, Counters, InvalidConsumer, Probe, Question, forecast};
 
 use crate::gateway::Gateway;
@@ -85,6 +85,16 @@ impl Gateway {
             let identity = live.identity(&choice.backend);
             let trouble = identity.and_then(|identity| identity.trouble(now));
             choice.no_token = trouble.map(|trouble| trouble.word().into_owned());
+        }
+        let verdict = &mut explanation.verdict;
+        let choices = explanation.backends.iter();
+        let mut usable = choices.filter(|one| one.deployment.is_some() && one.weight > 0);
+        if verdict.admitted && usable.all(|choice| choice.no_token.is_some()) {
+            verdict.admitted = false;
+            verdict.code = Some(Code::BackendCredentialRefused.as_str().to_owned());
+            verdict.reason =
+                "the limits have room, but the gateway has a token for no backend of the rule"
+                    .to_owned();
         }
         Ok(explanation)
     }

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use proxy_admin::background::Background;
+use proxy_admin::clock;
 use proxy_admin::descriptors::Shortage;
 use proxy_admin::shutdown::Shutdown;
+use proxy_core::names::ObjectName;
 use proxy_core::quota::{Carried, CounterReading, StoreState};
 use proxy_core::table::Table;
 use tracing::{error, info, warn};
@@ -120,6 +122,14 @@ impl Gateway {
         live.map_or_else(Vec::new, |live| {
             self.0.ledger.readings(|name| live.limit(name))
         })
+    }
+
+    /// The backends that the gateway has no token for, each with the reason and what to do. Before the first
+    /// try has ended there is none.
+    #[must_use]
+    pub fn tokenless(&self) -> Vec<(ObjectName, String)> {
+        let live = self.0.live();
+        live.map_or_else(Vec::new, |live| live.tokenless(clock::instant()))
     }
 
     /// Whether the shared store of counters answers.

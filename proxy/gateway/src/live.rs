@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use proxy_core::auth::{Caller, CallerKind};
 use proxy_core::names::{Attributes, ObjectName};
 use proxy_core::quota::{LimitName, Per, Unit};
 use proxy_core::table::{FlatLimit, FlatRule, FlatTarget, Route, Table};
+use proxy_identity::NoToken;
 use proxy_identity::caller::Verifier;
 use proxy_ledger::{Counters, EnforcedLimit};
 
@@ -181,6 +182,22 @@ impl Live {
         let mut placed = targets.flat_map(|target| &target.endpoints);
         let found = placed.find(|placed| &*placed.endpoint.backend == backend)?;
         found.place.origin.as_ref()?.identity()
+    }
+
+    /// The backends without a token at `now`, sorted, each with the reason and what to do.
+    pub(crate) fn tokenless(&self, now: Instant) -> Vec<(ObjectName, String)> {
+        let targets = self.rules.iter().flat_map(|rule| &rule.targets);
+        let found = targets.filter_map(|target| {
+            let origin = target.endpoints.first()?.place.origin.as_ref()?;
+            let trouble = origin.identity()?.trouble(now)?;
+            let is_known = trouble != NoToken::Pending;
+            let reason = || format!("{}; {}", trouble.word(), trouble.advice());
+            is_known.then(|| (target.flat.backend.name.clone(), reason()))
+        });
+        let mut found: Vec<_> = found.collect();
+        found.sort();
+        found.dedup();
+        found
     }
 
     /// Whether the route of a rule reaches several resources, each of which keeps what is its own.

@@ -21,5 +21,5 @@ pub use config::{Config, ConfigError};
 pub use current::Update;
 pub use follow::follow;
 pub use metrics::Metrics;
-pub use proxy_wire::v1::Denials;
+pub use proxy_wire::v1::{Denials, NoToken};
 pub use reports::Counted;

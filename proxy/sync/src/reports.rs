@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use proxy_admin::shutdown::Shutdown;
 use proxy_core::quota::{CounterReading, StoreState};
-use proxy_wire::v1::{Denials, Report};
+use proxy_wire::v1::{Denials, NoToken, Report};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, warn};
@@ -41,6 +41,8 @@ pub struct Counted {
     pub counters: Vec<CounterReading>,
     /// Refusals of its limits.
     pub limits: Vec<Denials>,
+    /// Backends that it has no token for.
+    pub tokenless: Vec<NoToken>,
 }
 
 /// Reads the counters of the replica.
@@ -116,6 +118,7 @@ fn written(id: &(String, String), counted: Counted, metrics: &Metrics) -> Bytes 
         store,
         mut counters,
         limits,
+        tokenless,
     } = counted;
     let all = counters.len();
     // The same counters give the same bytes.
@@ -128,7 +131,8 @@ fn written(id: &(String, String), counted: Counted, metrics: &Metrics) -> Bytes 
     counters.truncate(COUNTERS);
     loop {
         let kept = counters.len();
-        let report = Report::new(id.clone(), store, counters.clone(), limits.clone());
+        let (limits, tokenless) = (limits.clone(), tokenless.clone());
+        let report = Report::new(id.clone(), store, counters.clone(), limits, tokenless);
         match serde_json::to_vec(&report) {
             Ok(body) if body.len() <= LONGEST || kept == 0 => {
                 metrics

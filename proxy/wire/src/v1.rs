@@ -27,5 +27,5 @@ pub use error::DecodeError;
 pub use feature::{Declared, Feature, Features, Unsupported};
 pub use line::{Ack, AckResult, Delta, Heartbeat, Line, Snapshot, VERSION, apply};
 pub use objects::{Entry, Objects, diff, digest, verify};
-pub use report::{Carried, CarriedEntry, Denials, Report};
+pub use report::{Carried, CarriedEntry, Denials, NoToken, Report};
 pub use table::{Decoded, decode, decode_reusing, encode, encode_reusing, without_credentials};

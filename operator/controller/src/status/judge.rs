@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use operator_compile::{Kind, ObjectRef, Severity, Verdict};
 use operator_publish::{Fleet, Replica};
-use proxy_core::names::EntryName;
+use proxy_core::names::{EntryName, ObjectName};
 use serde_json::{Value, json};
 
 use crate::stored_status::{StoredObject, StoredStatus};
@@ -34,6 +34,17 @@ pub(crate) struct Acknowledged {
     store_lost: bool,
 }
 
+/// What the fleet says of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// How far it is with an AIRoute or an AIQuota.
+    Progress(Acknowledged),
+    /// Why a proxy has no token for an AIBackend.
+    NoToken(String),
+    /// Nothing.
+    Nothing,
+}
+
 /// A status to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
@@ -50,6 +61,24 @@ struct Draft {
     status: ConditionStatus,
     reason: Reason,
     message: String,
+}
+
+// === impl Heard ===
+
+impl Heard {
+    /// Whether some proxy has no token for this backend. Without the name of the proxy: each that comes and
+    /// goes would be another write.
+    pub(crate) fn of_backend(name: &ObjectName, fleet: &Fleet) -> Self {
+        let reasons = fleet.replicas.iter();
+        let mut reasons = reasons.filter_map(|replica| replica.tokenless.get(name));
+        match reasons.next() {
+            Some(reason) => Self::NoToken(format!(
+                "a proxy has no token of Entra to show to the backend: {}",
+                cut(reason, REFUSAL)
+            )),
+            None => Self::Nothing,
+        }
+    }
 }
 
 // === impl Acknowledged ===
@@ -136,11 +165,12 @@ impl Acknowledged {
 // === impl Wanted ===
 
 impl Wanted {
-    pub(crate) fn new(
-        object: &ObjectRef,
-        verdict: &Verdict,
-        acknowledged: Option<&Acknowledged>,
-    ) -> Self {
+    pub(crate) fn new(object: &ObjectRef, verdict: &Verdict, heard: &Heard) -> Self {
+        let (acknowledged, no_token) = match heard {
+            Heard::Progress(acknowledged) => (Some(acknowledged), None),
+            Heard::NoToken(why) => (None, Some(why)),
+            Heard::Nothing => (None, None),
+        };
         let judged = verdict.conditions.iter().map(|judgement| Draft {
             condition: judgement.condition,
             status: judgement.holds.into(),
@@ -150,7 +180,7 @@ impl Wanted {
         let mut conditions: Vec<Draft> = judged.collect();
         let sound = conditions.iter().all(Draft::holds);
         conditions.extend(acknowledged.map(Acknowledged::draft));
-        conditions.push(ready(&conditions));
+        conditions.push(ready(&conditions, no_token));
         // An object that works in part is not stalled.
         let mut errors = verdict.diagnostics.iter();
         if !sound && let Some(error) = errors.find(|found| found.severity == Severity::Error) {
@@ -212,7 +242,7 @@ impl Wanted {
             .position(|draft| draft.condition == ConditionType::Stalled);
         let at = stalled.unwrap_or(self.conditions.len());
         let of = self.conditions.get(..at).unwrap_or_default();
-        let ready = ready(of);
+        let ready = ready(of, None);
         self.conditions.insert(at, ready);
     }
 
@@ -292,20 +322,21 @@ impl Draft {
     }
 }
 
-/// The summary of `conditions`.
-fn ready(conditions: &[Draft]) -> Draft {
+/// The summary of `conditions`, and of what keeps an object that is in order from being of use.
+fn ready(conditions: &[Draft], no_token: Option<&String>) -> Draft {
     let failing = conditions.iter().find(|draft| !draft.holds());
-    let (reason, message) = failing.map_or_else(
-        || (Reason::Ready, "the object is in force".to_owned()),
-        |draft| {
+    let (reason, message) = match (failing, no_token) {
+        (Some(draft), _) => {
             let condition = draft.condition;
             let message = format!("{condition}: {}: {}", draft.reason, draft.message);
             (Reason::NotReady, cut(&message, MESSAGE))
-        },
-    );
+        }
+        (None, Some(why)) => (Reason::NoToken, why.clone()),
+        (None, None) => (Reason::Ready, "the object is in force".to_owned()),
+    };
     Draft {
         condition: ConditionType::Ready,
-        status: failing.is_none().into(),
+        status: (reason == Reason::Ready).into(),
         reason,
         message,
     }

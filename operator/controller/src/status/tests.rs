@@ -12,7 +12,7 @@ use proxy_core::names::{EntryName, ObjectName};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::judge::{Acknowledged, Wanted};
+use super::judge::{Acknowledged, Heard, Wanted};
 use super::{Inputs, PublishedTable, StatusWriter};
 use crate::compiler::Compilation;
 use crate::event_writer::EventWriter;
@@ -76,6 +76,7 @@ fn fleet(acked: &[Option<u64>]) -> Fleet {
         acked: *acked,
         refused: None,
         store_lost: false,
+        tokenless: Arc::default(),
         unsupported: Arc::default(),
     });
     Fleet {
@@ -85,7 +86,7 @@ fn fleet(acked: &[Option<u64>]) -> Fleet {
 
 fn wanted(verdict: &Verdict, fleet: &Fleet) -> Wanted {
     let acknowledged = Acknowledged::count(&entry(&route()), Some(5), fleet);
-    Wanted::new(&route(), verdict, Some(&acknowledged))
+    Wanted::new(&route(), verdict, &Heard::Progress(acknowledged))
 }
 
 /// The status that is stored after `wanted` was.
@@ -180,15 +181,32 @@ fn an_error_of_the_user_stalls_the_object() {
 }
 
 #[test]
-fn a_backend_is_ready_without_any_replica() {
+fn a_backend_is_ready_unless_a_replica_has_no_token_for_it() {
     let backend = ObjectRef::new(Kind::AiBackend, ObjectName::new("team", "foundry"));
-    let wanted = Wanted::new(&backend, &sound(1), None);
-    let patch = wanted.patch(&backend, &StoredObject::default(), 0);
-    assert_eq!(
-        words(&patch["status"]).last().map(String::as_str),
-        Some("Ready=True/Ready")
-    );
-    assert_eq!(patch["status"].get("programmed"), None);
+    let check = |fleet: &Fleet| {
+        let heard = Heard::of_backend(&backend.name, fleet);
+        let wanted = Wanted::new(&backend, &sound(1), &heard);
+        let patch = wanted.patch(&backend, &StoredObject::default(), 0);
+        assert_eq!(patch["status"].get("programmed"), None);
+        let words = words(&patch["status"]);
+        (
+            words.last().cloned(),
+            patch["status"]["conditions"][2]["message"].clone(),
+        )
+    };
+    let ready = Some("Ready=True/Ready".to_owned());
+    assert_eq!(check(&fleet(&[])).0, ready);
+    let mut fleet = fleet(&[Some(5), Some(5)]);
+    assert_eq!(check(&fleet).0, ready);
+    let of =
+        |name: &str| Arc::new([(ObjectName::new("team", name), "AADSTS7; fix it".into())].into());
+    fleet.replicas[1].tokenless = of("other");
+    assert_eq!(check(&fleet).0, ready);
+    fleet.replicas[1].tokenless = of("foundry");
+    let (word, message) = check(&fleet);
+    assert_eq!(word.as_deref(), Some("Ready=False/NoToken"));
+    let message = message.as_str().unwrap_or_default();
+    assert!(message.contains("AADSTS7; fix it"), "{message}");
 }
 
 #[test]
@@ -196,7 +214,7 @@ fn a_quota_shows_a_lost_store_and_stays_ready() {
     let quota = ObjectRef::new(Kind::AiQuota, ObjectName::new("team", "spend"));
     let check = |fleet: &Fleet, stored: Option<&StoredStatus>| {
         let acknowledged = Acknowledged::count(&entry(&quota), Some(5), fleet);
-        let wanted = Wanted::new(&quota, &sound(1), Some(&acknowledged));
+        let wanted = Wanted::new(&quota, &sound(1), &Heard::Progress(acknowledged));
         let patch = wanted.patch(&quota, &StoredObject::default(), 0);
         let status = StoredStatus::read(patch.get("status"));
         let differs = stored.is_none_or(|stored| wanted.differs(stored));
@@ -330,7 +348,7 @@ fn a_replica_that_lacks_a_feature_of_an_object_does_not_have_it() {
 #[test]
 fn an_object_without_an_entry_in_the_table_is_not_programmed() {
     let acknowledged = Acknowledged::count(&entry(&route()), None, &fleet(&[Some(9)]));
-    let wanted = Wanted::new(&route(), &sound(1), Some(&acknowledged));
+    let wanted = Wanted::new(&route(), &sound(1), &Heard::Progress(acknowledged));
     let (status, _) = stored(&wanted, &StoredObject::default(), 0);
     assert_eq!(words(&status)[2], "Programmed=False/NotReady");
     assert_eq!(status["programmed"], "0/1");

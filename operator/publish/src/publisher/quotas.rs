@@ -85,10 +85,10 @@ impl Publisher {
     /// Takes a report; false if this instance of `id` is no member of the fleet.
     pub(crate) fn report(&self, id: &str, report: Report) -> bool {
         let (instance, store) = (report.instance.clone(), report.store());
-        let (readings, denials) = report.into_readings();
+        let (readings, denials, tokenless) = report.into_readings();
         let warned = readings.iter().filter(|reading| reading.warned.is_some());
         let warned: Vec<CounterReading> = warned.cloned().collect();
-        let usage = Usage::reported((instance, store), readings, denials);
+        let usage = Usage::reported((instance, store), readings, (denials, tokenless));
         let mut guard = self.0.state.lock();
         let state = &mut *guard;
         let known = state.members.reported(id, usage);

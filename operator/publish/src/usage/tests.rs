@@ -75,7 +75,11 @@ fn report(instance: &str, store: StoreState, used: u64) -> Usage {
         denials: 2,
         shadow_denials: 0,
     }];
-    Usage::reported((instance.to_owned(), store), counters, denials)
+    Usage::reported(
+        (instance.to_owned(), store),
+        counters,
+        (denials, Vec::new()),
+    )
 }
 
 /// Members that each used so much, without a store.
@@ -166,7 +170,7 @@ fn an_ended_period_is_dropped() {
     members.join("p1", Some("a"), at);
     let yesterday = vec![reading("day", Some(today() - 86_400_000), 40)];
     let id = ("a".to_owned(), StoreState::None);
-    let usage = Usage::reported(id, yesterday, Vec::new());
+    let usage = Usage::reported(id, yesterday, Default::default());
     members.reported("p1", usage);
     members.leave("p1", at);
     members.sweep(at + GRACE);
@@ -185,7 +189,7 @@ fn a_subject_with_an_override_is_carried_and_shown_by_its_own_amount() {
             let mut day = reading("day", Some(today()), used);
             day.overridden = overridden;
             let process = ("a".to_owned(), StoreState::None);
-            let usage = Usage::reported(process, vec![day], Vec::new());
+            let usage = Usage::reported(process, vec![day], Default::default());
             assert!(members.reported(id, usage));
         }
         members.leave("p1", at);

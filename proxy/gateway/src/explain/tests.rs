@@ -47,15 +47,16 @@ fn a_backend_without_a_token_says_so() {
     let no_token = |contents: &Contents| {
         gateway.publish(Arc::new(Table::new(contents.clone())));
         let page = gateway.explain_page(query).expect("it has a table");
-        page.backends[0].no_token.clone()
+        (page.backends[0].no_token.clone(), page.verdict.code)
     };
-    assert_eq!(no_token(&contents), None);
+    assert_eq!(no_token(&contents), (None, None));
     Arc::make_mut(&mut contents.backends[0]).auth = BackendAuth::Identity(Identity {
         principal: Principal::Managed { client_id: None },
         scope: "https://ai.azure.com/.default".into(),
     });
     let expect = Some("no token has come yet".to_owned());
-    assert_eq!(no_token(&contents), expect);
+    let code = Some("backend_credential_refused".to_owned());
+    assert_eq!(no_token(&contents), (expect, code));
 }
 
 #[test]

@@ -29,6 +29,7 @@ fn check(counters: Vec<CounterReading>) -> (Vec<CounterReading>, i64) {
         store: StoreState::None,
         counters,
         limits: Vec::new(),
+        tokenless: Vec::new(),
     };
     let body = written(&("p1".to_owned(), "1".to_owned()), counted, &metrics);
     assert!(body.len() <= LONGEST);
@@ -67,6 +68,7 @@ async fn reports_follow_every_two_seconds_and_at_once_after_a_change_of_replicas
                 // The second answer equals the first.
                 counters: vec![reading(0, u64::from(n.max(1)), "day")],
                 limits: Vec::new(),
+                tokenless: Vec::new(),
             }
         }
     };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use proxy_core::names::ObjectName;
 use proxy_core::quota::{self, CounterReading, LimitName, Reached, StoreState, SubjectKey};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,15 @@ pub struct Report {
     counters: Vec<Counter>,
     #[serde(default)]
     limits: Vec<Refused>,
+    /// Absent from proxies that do not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tokenless: Vec<Tokenless>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Tokenless {
+    backend: Text<ObjectName>,
+    reason: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +82,15 @@ pub struct Denials {
     pub shadow_denials: u64,
 }
 
+/// A backend that a replica has no token for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoToken {
+    /// The backend.
+    pub backend: ObjectName,
+    /// Why, and what to do. Names no tenant, application or host.
+    pub reason: String,
+}
+
 /// Usage of departed replicas that each live replica counts besides its own: the whole list, each
 /// time. Sent to replicas that state their `instance`; older ones do not know the line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +121,7 @@ impl Report {
         store: StoreState,
         counters: Vec<CounterReading>,
         limits: Vec<Denials>,
+        tokenless: Vec<NoToken>,
     ) -> Self {
         Self {
             replica,
@@ -109,6 +129,7 @@ impl Report {
             store: Text(store),
             counters: counters.into_iter().map(Counter::from).collect(),
             limits: limits.into_iter().map(Refused::from).collect(),
+            tokenless: tokenless.into_iter().map(Tokenless::from).collect(),
         }
     }
 
@@ -118,12 +139,27 @@ impl Report {
         self.store.0
     }
 
-    /// Its counters and refusals.
+    /// Its counters and refusals, and the backends that it has no token for.
     #[must_use]
-    pub fn into_readings(self) -> (Vec<CounterReading>, Vec<Denials>) {
+    pub fn into_readings(self) -> (Vec<CounterReading>, Vec<Denials>, Vec<NoToken>) {
         let counters = self.counters.into_iter().map(Counter::into_core).collect();
         let limits = self.limits.into_iter().map(Refused::into_core).collect();
-        (counters, limits)
+        let tokenless = self.tokenless.into_iter().map(|one| NoToken {
+            backend: one.backend.0,
+            reason: one.reason,
+        });
+        (counters, limits, tokenless.collect())
+    }
+}
+
+// === impl Tokenless ===
+
+impl From<NoToken> for Tokenless {
+    fn from(NoToken { backend, reason }: NoToken) -> Self {
+        Self {
+            backend: Text(backend),
+            reason,
+        }
     }
 }
 

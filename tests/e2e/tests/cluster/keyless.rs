@@ -81,7 +81,7 @@ async fn every_identity_reaches_the_backend_and_outlives_the_operator() -> Resul
 }
 
 #[tokio::test]
-async fn an_identity_that_entra_does_not_know_is_told_by_proxy_and_metric() -> Result<()> {
+async fn an_identity_without_a_token_is_seen_by_answer_metric_and_status() -> Result<()> {
     let (installation, _operator, proxies) = Installation::start("unknown", &[]).await?;
     installation.apply(GOOD).await?;
     let unknown = "99999999-0000-4000-8000-000000000000";
@@ -102,5 +102,35 @@ async fn an_identity_that_entra_does_not_know_is_told_by_proxy_and_metric() -> R
         })
         .await?;
     }
+    // Entra's own word is in the status, until the mistake is mended.
+    let application = json!({"tenantID": TENANT, "clientID": CLIENT,
+        "secretRef": {"name": "app", "key": "client"}});
+    let auth = json!({"type": "ClientSecret", "clientSecret": application});
+    let secret = |value: &str| {
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "app"},
+            "stringData": {"client": value}})
+        .to_string()
+    };
+    installation.apply(&secret("the-secrets-id")).await?;
+    installation
+        .kubectl(&["delete", "aib", "sim"])
+        .await?
+        .success()?;
+    installation.apply(&backend(&auth)).await?;
+    let ready = "jsonpath={.status.conditions[?(@.type==\"Ready\")]}";
+    eventually_ok("the condition", LIMIT, async || {
+        let shown = installation
+            .kubectl(&["get", "aib", "sim", "-o", ready])
+            .await?;
+        let condition: Value = serde_json::from_str(&shown.success()?)?;
+        ensure!(condition["reason"] == "NoToken", "{condition}");
+        let message = condition["message"].as_str().unwrap_or_default();
+        ensure!(message.contains("AADSTS7000215"), "{message}");
+        ensure!(message.contains("put the secret's value"), "{message}");
+        Ok(())
+    })
+    .await?;
+    installation.apply(&secret(SECRET)).await?;
+    installation.wait("aib/sim", "condition=Ready").await?;
     Ok(())
 }

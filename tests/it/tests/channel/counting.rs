@@ -253,7 +253,7 @@ async fn a_report_is_accepted_from_subscribers_only_and_is_bounded() -> Result<(
     };
     let report = |replica: &str, instance: &str| {
         let id = (replica.to_owned(), instance.to_owned());
-        let report = Report::new(id, StoreState::None, Vec::new(), Vec::new());
+        let report = Report::new(id, StoreState::None, Vec::new(), Vec::new(), Vec::new());
         serde_json::to_string(&report)
     };
     assert_eq!(post("good-p1", report("p1", "i")?).await?, 409);

@@ -181,6 +181,7 @@ impl Proxy {
             store: StoreState::None,
             counters: Vec::new(),
             limits: Vec::new(),
+            tokenless: Vec::new(),
         }));
         let source = {
             let counted = Arc::clone(&counted);

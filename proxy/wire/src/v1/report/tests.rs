@@ -37,7 +37,15 @@ fn report() -> Report {
         StoreState::None,
         vec![reading()],
         vec![denials],
+        vec![no_token()],
     )
+}
+
+fn no_token() -> NoToken {
+    NoToken {
+        backend: ObjectName::new("team", "foundry"),
+        reason: "AADSTS700016; check clientID".to_owned(),
+    }
 }
 
 #[test]
@@ -57,11 +65,16 @@ fn a_report_has_the_agreed_form_and_is_read_back() {
             "amount": 50,
         }],
         "limits": [{"limit": "team/spend/day", "denials": 3, "shadow_denials": 0}],
+        "tokenless": [{"backend": "team/foundry", "reason": "AADSTS700016; check clientID"}],
     });
     assert_eq!(written, agreed);
     let read: Report = serde_json::from_value(agreed).unwrap();
     assert_eq!(read, report());
-    assert_eq!(read.into_readings().0, [reading()]);
+    let (readings, _, tokenless) = read.into_readings();
+    assert_eq!(
+        (readings.as_slice(), tokenless),
+        ([reading()].as_slice(), vec![no_token()])
+    );
 }
 
 #[test]
@@ -75,7 +88,13 @@ fn a_warning_stands_with_its_counter() {
         ..reading()
     };
     let id = ("p1".to_owned(), "4f".to_owned());
-    let report = Report::new(id, StoreState::Ok, vec![warned.clone()], Vec::new());
+    let report = Report::new(
+        id,
+        StoreState::Ok,
+        vec![warned.clone()],
+        Vec::new(),
+        Vec::new(),
+    );
     let written = serde_json::to_value(&report).unwrap();
     let agreed = json!({"level": 80, "used": 41, "at_ms": 1_700_000_000_000_u64});
     assert_eq!(written["counters"][0]["warned"], agreed);
@@ -91,7 +110,8 @@ fn a_report_of_a_newer_proxy_is_read_but_an_unknown_store_state_is_refused() {
     });
     let read: Report = serde_json::from_value(newer.clone()).unwrap();
     assert_eq!(read.store(), StoreState::Ok);
-    let (counters, limits) = read.into_readings();
+    let (counters, limits, tokenless) = read.into_readings();
+    assert!(tokenless.is_empty());
     assert_eq!((counters[0].period_start_ms, limits.len()), (None, 0));
     for (field, odd) in [
         ("store", json!("haunted")),

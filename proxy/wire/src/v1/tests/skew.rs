@@ -108,7 +108,13 @@ fn report() -> Report {
         shadow_denials: 1,
     };
     let replica = ("p1".to_owned(), "4f".to_owned());
-    Report::new(replica, StoreState::Lost, vec![reading], vec![denials])
+    Report::new(
+        replica,
+        StoreState::Lost,
+        vec![reading],
+        vec![denials],
+        Vec::new(),
+    )
 }
 
 #[test]
