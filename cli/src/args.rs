@@ -226,7 +226,7 @@ pub struct NamespaceArgs {
     )]
     pub name: String,
 
-    /// Hosts on which routes of these namespaces may serve anonymous and passThrough callers, as
+    /// Hosts on which routes of these namespaces may serve anonymous, passThrough and jwt callers, as
     /// PATTERN=NAMESPACE[,NAMESPACE]; repeatable, in the environment separated by ';'
     ///
     /// PATTERN is a host, *.host or *. Needed as soon as the manifests have routes in more than one

@@ -41,7 +41,7 @@ pub(crate) struct Args {
     )]
     pub(crate) watch_namespaces: Vec<String>,
 
-    /// Hosts on which routes of these namespaces may serve anonymous and passThrough callers, as
+    /// Hosts on which routes of these namespaces may serve anonymous, passThrough and jwt callers, as
     /// PATTERN=NAMESPACE[,NAMESPACE]; repeatable, in the environment separated by ';'. PATTERN is a
     /// host, *.host or *. Needed as soon as more than one namespace is watched, the installation's own
     /// not counted
