@@ -14,9 +14,11 @@ use proxy_ledger::{StoreAddress, StoreConfig};
 
 mod identity;
 mod reach;
+mod store;
 
 pub use identity::{IdentityArgs, IssuerArgs};
 pub use reach::ReachArgs;
+use store::StoreParser;
 
 /// Default of the output tokens held for a request without a bound of its own: a long paragraph, more than
 /// most answers of a chat.
@@ -154,7 +156,8 @@ pub struct QuotaStoreArgs {
         long = "quota-store",
         env = "TUNDISH_QUOTA_STORE",
         value_name = "URL",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = StoreParser
     )]
     pub url: Option<StoreAddress>,
     /// PEM file with the CA of the store's certificate; without it the public ones are trusted

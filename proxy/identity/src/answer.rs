@@ -11,6 +11,8 @@ mod tests;
 
 /// The longest part of a description that a log gets.
 const DESCRIPTION: usize = 400;
+/// A word that begins as JSON in base64, and is no longer, is no token: their heads alone have 20 characters.
+const SHORTEST_JWT: usize = 20;
 /// No token lives longer; Entra's live a day at most.
 pub(crate) const LONGEST_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -74,8 +76,8 @@ pub(crate) fn token(body: &[u8], unix_s: u64) -> Result<Token, &'static str> {
     }
 }
 
-/// Reads the body of an error.
-pub(crate) fn refusal(body: &[u8]) -> Refusal {
+/// Reads the body of an error. `shown` is the secret of the request, which no log may have; empty if there was none.
+pub(crate) fn refusal(body: &[u8], shown: &str) -> Refusal {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |member: &str| body.get(member).and_then(Value::as_str);
     let word = text("error").unwrap_or_default();
@@ -86,7 +88,7 @@ pub(crate) fn refusal(body: &[u8]) -> Refusal {
         number: number
             .and_then(|number| u32::try_from(number).ok())
             .or_else(|| number_in(description)),
-        description: cleaned(description),
+        description: cleaned(description, shown),
     }
 }
 
@@ -97,11 +99,20 @@ fn number_in(description: &str) -> Option<u32> {
     rest.get(..end.unwrap_or(rest.len()))?.parse().ok()
 }
 
-/// One line, without the ids that Entra appends.
-pub(crate) fn cleaned(description: &str) -> String {
+/// One line, without the ids that Entra appends. What it repeats of the secret, or of any JWT, is left out.
+pub(crate) fn cleaned(description: &str, shown: &str) -> String {
     let (said, _) = description
         .split_once("Trace ID:")
         .unwrap_or((description, ""));
+    let said = match shown {
+        "" => said.to_owned(),
+        secret => said.replace(secret, "(the secret)"),
+    };
+    let words = said.split(' ').map(|word| match word.find("eyJ") {
+        Some(at) if word.len() - at > SHORTEST_JWT => "(a token)",
+        Some(_) | None => word,
+    });
+    let said = words.collect::<Vec<_>>().join(" ");
     let line = said.trim().chars().take(DESCRIPTION);
     line.map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -143,7 +143,7 @@ impl Login {
 
 /// What a command says about its failure. `azd` writes JSON, with the text inside.
 fn complaint(status: ExitStatus, stderr: &[u8]) -> String {
-    let said = answer::cleaned(&String::from_utf8_lossy(stderr));
+    let said = answer::cleaned(&String::from_utf8_lossy(stderr), "");
     if said.is_empty() {
         return status.to_string();
     }

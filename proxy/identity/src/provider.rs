@@ -118,7 +118,8 @@ impl Provider {
         *request.method_mut() = Method::POST;
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         request.headers_mut().insert(CONTENT_TYPE, form);
-        self.ask(peer, &path, request).await
+        let shown = proof.last().map_or("", |(_, value)| value);
+        self.ask(peer, &path, request, shown).await
     }
 
     /// The endpoint of the machine. Of the resource, not of a scope.
@@ -126,14 +127,14 @@ impl Provider {
         let scope = &self.identity.scope;
         let resource = resource_of(scope).unwrap_or(scope);
         let config = &self.config;
-        let (address, path, version, shown) = match &config.app_service {
+        let (address, path, version, shown, secret) = match &config.app_service {
             Some(AppService { endpoint, header }) => {
                 let mut value = HeaderValue::from_str(header.expose()).map_err(|_error| {
                     NoToken::Unset("IDENTITY_HEADER has characters that no header can carry")
                 })?;
                 value.set_sensitive(true);
                 let shown = (IDENTITY_HEADER, value);
-                (endpoint, "", APP_SERVICE_VERSION, shown)
+                (endpoint, "", APP_SERVICE_VERSION, shown, header.expose())
             }
             None => {
                 let shown = (METADATA, HeaderValue::from_static("true"));
@@ -142,6 +143,7 @@ impl Provider {
                     "/metadata/identity/oauth2/token",
                     IMDS_VERSION,
                     shown,
+                    "",
                 )
             }
         };
@@ -153,14 +155,16 @@ impl Provider {
         let path = format!("{}?{query}", address.below(path));
         let mut request = Request::new(Full::default());
         request.headers_mut().insert(shown.0, shown.1);
-        self.ask(Peer::at(address), &path, request).await
+        self.ask(Peer::at(address), &path, request, secret).await
     }
 
+    /// Sends a request with this secret in it, empty if there is none.
     async fn ask(
         &self,
         peer: Peer<'_>,
         path: &str,
         mut request: Request<Full<Bytes>>,
+        secret: &str,
     ) -> Result<Token, NoToken> {
         let host = || peer.address.authority.to_string();
         *request.uri_mut() = path.parse().map_err(|_error| NoToken::Malformed {
@@ -175,7 +179,7 @@ impl Provider {
             reason,
         })?;
         if answer.status != StatusCode::OK {
-            let refusal = answer::refusal(&answer.body);
+            let refusal = answer::refusal(&answer.body, secret);
             let (status, wait) = (answer.status, answer.retry_after);
             return Err(NoToken::refused(host(), status, refusal, wait));
         }
