@@ -32,6 +32,7 @@ Control, on the same port, without a key:
                          starts_s?, claims?}: a token of Entra for a caller of an API
   POST   /_sim/rotations {announced?, keeps_old?}: Entra signs by another key
   POST   /_sim/assertions  {subject, audience, lifetime_s}: a token of the cluster for it
+  GET    /_sim/tokens    every token that Entra made so far
   DELETE /_sim/tokens    refuse every token of Entra made so far
 
 Exit codes: 0 stopped by a signal, 1 failure, 64 wrong usage.";

@@ -52,6 +52,7 @@ pub(crate) fn control(foundry: &Foundry, parts: &Parts, body: &Bytes) -> Respons
             foundry.entra.faults.replace(faults);
             Ok(())
         }),
+        (&Method::GET, "tokens") => show(&foundry.entra.tokens()),
         (&Method::DELETE, "tokens") => {
             foundry.entra.revoke_all();
             done()

@@ -104,6 +104,11 @@ impl Entra {
         *self.directory.lock() = Arc::new(directory);
     }
 
+    /// Every token that was made so far.
+    pub(crate) fn tokens(&self) -> Vec<String> {
+        self.issued.lock().tokens.keys().cloned().collect()
+    }
+
     /// From now on no token that was made so far is good.
     pub(crate) fn revoke_all(&self) {
         let mut issued = self.issued.lock();

@@ -7,6 +7,7 @@
 
 mod control_plane;
 pub mod http;
+pub mod leaks;
 mod memory_group;
 mod metrics_page;
 mod metrics_rules;

@@ -1,7 +1,7 @@
 //! One installation in a namespace of its own: operators and proxies as local processes with the
 //! accounts and the RBAC of the chart, and a simulated Foundry.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,6 +90,10 @@ pub(crate) struct Installation {
     kubeconfig: PathBuf,
     /// The store that proxies share which are started from now on.
     pub(crate) quota_store: Option<String>,
+    /// Flags of operators and proxies that are started from now on, by their variables.
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// Whether the volume with the last good table is one in memory, which may have credentials.
+    pub(crate) in_memory: bool,
     /// Dropped last: the logs are in it.
     folder: TempDir,
 }
@@ -142,6 +146,8 @@ impl Installation {
             channels,
             kubeconfig,
             quota_store: None,
+            environment: Vec::new(),
+            in_memory: true,
             folder,
         })
     }
@@ -168,6 +174,7 @@ impl Installation {
             .args(["--channel-listen", channel, "--admin", &admin])
             .arg(BACKENDS_HERE)
             .args(["--log-format", "text"]);
+        command.envs(self.environment.iter().cloned());
         let name = format!("operator-{index}");
         let mut process = Process::spawn(&name, &mut command, self.folder.path())?;
         let admin = format!("http://{admin}");
@@ -213,7 +220,10 @@ impl Installation {
         std::fs::write(file("ca"), self.authority().await?)?;
         command.arg("--operator-ca").arg(file("ca"));
         command.arg("--last-good").arg(file("last-good"));
-        command.arg("--last-good-in-memory");
+        if self.in_memory {
+            command.arg("--last-good-in-memory");
+        }
+        command.envs(self.environment.iter().cloned());
         let (account, audience) = match token {
             Token::Own | Token::Missing => ("tundish-proxy", "tundish"),
             Token::Other(account, audience) => (*account, *audience),
@@ -233,6 +243,11 @@ impl Installation {
     /// The file with the token that Entra trades in; a test writes it.
     pub(crate) fn assertion(&self) -> PathBuf {
         self.folder.path().join("assertion")
+    }
+
+    /// The folder of logs, tokens and last good tables.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The file that a proxy of this name keeps.

@@ -7,6 +7,7 @@ mod enforcement;
 mod installation;
 mod keyless;
 mod keys;
+mod leaks;
 mod load;
 mod outages;
 mod parts;

@@ -33,7 +33,7 @@ pub const AUDIENCE: &str = "api://AzureADTokenExchange";
 /// Who signs assertions.
 pub const ISSUER: &str = "https://oidc.sim.example/cluster/";
 /// What the endpoint of App Service wants to be shown.
-pub const IDENTITY_HEADER: &str = "sim-identity-header";
+pub const IDENTITY_HEADER: &str = "sim-header-of-the-app-service-8642";
 
 /// What Entra knows. The default has one app, by which everything works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
