@@ -22,7 +22,7 @@ pub(super) const WRITTEN: [(&str, &str); 9] = [
     ("NO_CERTIFICATE", "damagedCertificateThatIsNone777="),
 ];
 
-/// What a client shows that is none of the gateway's.
+/// What a client shows that does not belong to the gateway's.
 pub(super) const OWN: [(&str, &str); 4] = [
     ("a foreign key", "foreign-key-that-passes-through-5550"),
     ("a key in the query", IN_QUERY),
@@ -127,7 +127,7 @@ pub(super) async fn all(installation: &Installation, made: &Made) -> Result<Secr
         private.push(("the token of a ServiceAccount", vec![token]));
     }
     for (name, found) in private {
-        ensure!(!found.is_empty(), "there is none of {name}");
+        ensure!(!found.is_empty(), "{name} is missing");
         for secret in found {
             secrets.add(name, secret.trim());
         }
