@@ -9,7 +9,7 @@ use clap::{Args, Parser};
 use proxy_admin::address;
 use proxy_admin::memory::{Size, SizeError, default_budget};
 use proxy_admin::telemetry::{Filter, Format, Log, TelemetryError};
-use proxy_gateway::{AccessLog, Config, StateKeys, TlsFiles};
+use proxy_gateway::{AccessLog, Config, StateKeys, TlsFiles, TlsSource};
 use proxy_ledger::{StoreAddress, StoreConfig};
 
 mod identity;
@@ -62,7 +62,8 @@ pub struct GatewayArgs {
     /// are closed. It says the client's address for the access log
     #[arg(long, env = "TUNDISH_PROXY_PROTOCOL")]
     pub proxy_protocol: bool,
-    /// PEM file with the certificate chain for HTTPS; read again when it changes
+    /// PEM file with the certificate chain for HTTPS; read again when it changes. It is also for clients that
+    /// ask for a name which no certificate is for, or for none
     #[arg(
         long,
         env = "TUNDISH_TLS_CERT",
@@ -78,6 +79,11 @@ pub struct GatewayArgs {
         requires = "tls_cert"
     )]
     pub tls_key: Option<PathBuf>,
+    /// Folder with a folder for each further certificate, holding tls.crt and tls.key as a mounted Secret of type
+    /// kubernetes.io/tls does; read again when it changes. A client gets the one for the name that it asks
+    /// for. Without --tls-cert the first, by the folder's name, is for all other clients
+    #[arg(long, env = "TUNDISH_TLS_DIR", value_name = "DIR")]
+    pub tls_dir: Option<PathBuf>,
     /// Largest request body in bytes; bodies are held in memory for a retry
     #[arg(long, env = "TUNDISH_MAX_BODY", value_name = "BYTES", default_value_t = 32 << 20)]
     pub max_body: usize,
@@ -216,7 +222,11 @@ impl GatewayArgs {
         let QuotaStoreArgs { url, ca, prefix } = self.quota_store.clone();
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let is_logged = tracing::enabled!(target: "access", tracing::Level::INFO);
-        let tls = self.tls_cert.clone().zip(self.tls_key.clone());
+        let pair = self.tls_cert.clone().zip(self.tls_key.clone());
+        let tls = TlsSource {
+            pair: pair.map(|(certificate, key)| TlsFiles { certificate, key }),
+            folder: self.tls_dir.clone(),
+        };
         Config {
             listen: self.listen,
             reuse_port: self.reuse_port,
@@ -228,7 +238,7 @@ impl GatewayArgs {
             },
             trusted_hops: self.trusted_hops.into(),
             proxy_protocol: self.proxy_protocol,
-            tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
+            tls: (tls.pair.is_some() || tls.folder.is_some()).then_some(tls),
             max_body: self.max_body,
             memory_budget: self
                 .memory_budget

@@ -28,8 +28,8 @@ pub struct Config {
     pub trusted_hops: usize,
     /// Each connection begins with a header of the PROXY protocol, version 2.
     pub proxy_protocol: bool,
-    /// Certificate and key for HTTPS; without them the port speaks plain HTTP.
-    pub tls: Option<TlsFiles>,
+    /// Certificates for HTTPS; without them the port speaks plain HTTP.
+    pub tls: Option<TlsSource>,
     /// Largest request body, in bytes. It is held in memory for a retry.
     pub max_body: usize,
     /// Most bytes that the process holds for its clients: connections, requests, bodies, kept answers.
@@ -59,6 +59,15 @@ pub struct AccessLog {
     pub format: Format,
     /// Where they go.
     pub output: Output,
+}
+
+/// Where the certificates for HTTPS are. The first is for clients that ask for a name which none is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSource {
+    /// The first; without it the first in the folder, by name.
+    pub pair: Option<TlsFiles>,
+    /// A folder with a folder for each further one, which holds `tls.crt` and `tls.key`.
+    pub folder: Option<PathBuf>,
 }
 
 /// PEM files, read again when they change.

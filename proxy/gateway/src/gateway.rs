@@ -11,6 +11,7 @@ use proxy_admin::background::Background;
 use proxy_admin::clock;
 use proxy_admin::descriptors::Shortage;
 use proxy_admin::shutdown::Shutdown;
+use proxy_admin::task;
 use proxy_core::names::ObjectName;
 use proxy_core::quota::{Carried, CounterReading, StoreState};
 use proxy_core::table::Table;
@@ -145,7 +146,8 @@ impl Gateway {
     }
 
     /// Opens the port and serves until `shutdown`, then lets running requests end within the
-    /// grace period. The port is open when this returns.
+    /// grace period. The port is open when this returns. Call it within a runtime, which follows the
+    /// certificates.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -157,6 +159,9 @@ impl Gateway {
             .map(Acceptor::load)
             .transpose()
             .map_err(StartError::Tls)?;
+        if let Some(tls) = &tls {
+            task::spawn("TLS certificates", tls.clone().follow(shutdown.clone()));
+        }
         let mut address = config.listen;
         let mut threads = Vec::new();
         let shortage = Arc::new(Shortage::default());

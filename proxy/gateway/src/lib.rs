@@ -54,7 +54,7 @@ mod usage_page;
 mod vocabulary;
 mod watch;
 
-pub use config::{AccessLog, Config, TlsFiles};
+pub use config::{AccessLog, Config, TlsFiles, TlsSource};
 pub use explain::ExplainError;
 pub use gateway::{Gateway, Serving, StartError};
 pub use kept::{StateKeys, StateKeysError};

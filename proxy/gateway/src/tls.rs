@@ -1,109 +1,87 @@
-//! HTTPS for clients: a certificate from files, read again when they change.
+//! HTTPS for clients: one setting of TLS for all cores, with the newest good certificates.
+//!
+//! It outlives its certificates, so that sessions can be resumed on any core, and after a renewal. Early data
+//! (0-RTT) stays off: a request in it could be sent twice.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use proxy_admin::clock;
+use proxy_admin::shutdown::Shutdown;
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::crypto::aws_lc_rs::{self, Ticketer};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tracing::{info, warn};
 
-use crate::config::TlsFiles;
+use crate::config::TlsSource;
 
+mod choice;
+mod files;
+mod pair;
 #[cfg(test)]
 mod tests;
 
+use choice::Choice;
+use files::Files;
+
 /// How often the files are looked at: kubelet renews a mounted Secret within a minute or two.
-const LOOK_EVERY_MS: u64 = 5_000;
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Accepts TLS with the newest good certificate. Cheap to clone.
+/// Accepts TLS with the newest good certificates. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Acceptor(Arc<Files>);
-
-struct Files {
-    files: TlsFiles,
-    current: ArcSwap<ServerConfig>,
-    looked: Mutex<Looked>,
-}
-
-struct Looked {
-    at_ms: u64,
-    changed: [Option<SystemTime>; 2],
+pub(crate) struct Acceptor {
+    tls: TlsAcceptor,
+    choice: Arc<Choice>,
+    files: Arc<Mutex<Files>>,
 }
 
 impl Acceptor {
-    pub(crate) fn load(files: &TlsFiles) -> Result<Self, String> {
-        let config = read(files)?;
-        Ok(Self(Arc::new(Files {
-            files: files.clone(),
-            current: ArcSwap::new(Arc::new(config)),
-            looked: Mutex::new(Looked {
-                at_ms: clock::now().monotonic_ms,
-                changed: modified(files),
-            }),
-        })))
+    /// Reads the certificates. One that cannot be used is logged; without any there is no HTTPS.
+    pub(crate) fn load(source: &TlsSource) -> Result<Self, String> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut files = Files::new(source, Arc::clone(&provider));
+        files.look(now_s())?;
+        let choice = Arc::new(Choice::new(files.pairs()));
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::<Choice>::clone(&choice));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // What a resumption needs is in the client's ticket, so it costs no memory here.
+        config.ticketer = Ticketer::new().map_err(|error| error.to_string())?;
+        Ok(Self {
+            tls: Arc::new(config).into(),
+            choice,
+            files: Arc::new(Mutex::new(files)),
+        })
     }
 
     pub(crate) async fn accept(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
-        self.renew(clock::now().monotonic_ms);
-        TlsAcceptor::from(self.0.current.load_full())
-            .accept(stream)
-            .await
+        self.tls.accept(stream).await
     }
 
-    /// Reads the files again if they have changed; a broken pair leaves the old one in use.
-    fn renew(&self, now_ms: u64) {
-        let Some(mut looked) = self.0.looked.try_lock() else {
-            return;
-        };
-        if now_ms.saturating_sub(looked.at_ms) < LOOK_EVERY_MS {
-            return;
-        }
-        looked.at_ms = now_ms;
-        let changed = modified(&self.0.files);
-        if changed == looked.changed {
-            return;
-        }
-        match read(&self.0.files) {
-            Ok(config) => {
-                self.0.current.store(Arc::new(config));
-                looked.changed = changed;
-                info!("TLS certificate renewed");
+    /// Reads the files again when they change, until `shutdown`.
+    pub(crate) async fn follow(self, mut shutdown: Shutdown) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => self.renew(now_s()),
+                () = shutdown.requested() => return,
             }
-            Err(cause) => warn!(
-                cause,
-                "the changed TLS certificate cannot be used; keeping the old"
-            ),
+        }
+    }
+
+    /// Reads the files again. What is broken leaves the certificate from before in use.
+    fn renew(&self, now_s: i64) {
+        let mut files = self.files.lock();
+        if files.look(now_s) == Ok(true) {
+            self.choice.renew(files.pairs());
         }
     }
 }
 
-fn modified(files: &TlsFiles) -> [Option<SystemTime>; 2] {
-    let of = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
-    [of(&files.certificate), of(&files.key)]
-}
-
-fn read(files: &TlsFiles) -> Result<ServerConfig, String> {
-    let named = |path: &Path, cause: String| format!("{}: {cause}", path.display());
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(&files.certificate)
-        .and_then(Iterator::collect)
-        .map_err(|error| named(&files.certificate, error.to_string()))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| named(&files.key, error.to_string()))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_no_client_auth()
-        .with_single_cert(certificates, key)
-        .map_err(|error| named(&files.certificate, error.to_string()))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+fn now_s() -> i64 {
+    clock::now().unix_ms / 1_000
 }
