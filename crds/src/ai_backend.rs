@@ -105,7 +105,7 @@ pub struct AiBackendSpec {
     /// How the backend's certificate is verified. Default: public roots, and the endpoint's host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "BackendTls")]
-    pub tls: Option<BackendTls>,
+    pub tls: Option<Box<BackendTls>>,
     /// How long the gateway waits for this backend.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeouts: BackendTimeouts,
@@ -303,6 +303,10 @@ pub struct RoutedPrice {
 /// How a backend's certificate is verified.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new(
+    "!(has(self.dangerInsecureSkipVerify) && self.dangerInsecureSkipVerify && has(self.caCertificateRef))"
+).message("caCertificateRef has no effect with dangerInsecureSkipVerify; remove one of them")
+ .field_path(".caCertificateRef"))]
 pub struct BackendTls {
     /// A Secret with the certificates (PEM) of the authorities to trust instead of the public
     /// roots, in the namespace of the AIBackend.
@@ -317,6 +321,11 @@ pub struct BackendTls {
         regex(pattern = OPTIONAL_SUBDOMAIN)
     )]
     pub server_name: String,
+    /// Whether any certificate is taken for the backend's, without a check: prompts, responses and
+    /// credentials are then open to whatever is between the gateway and the backend. For tests; trust the
+    /// backend's own authority by caCertificateRef instead. Default: false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub danger_insecure_skip_verify: bool,
 }
 
 /// A certificate in a Secret of the same namespace.

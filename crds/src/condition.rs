@@ -93,6 +93,8 @@ pub enum Reason {
     TargetNotFound,
     /// Accepted=False: a quota limits cost, and a deployment that it reaches has no price.
     PriceMissing,
+    /// Accepted=True, but the certificate of the backend is not checked.
+    VerificationSkipped,
     /// Accepted=True, but a part of the object was left out.
     PartiallyInvalid,
     /// ResolvedRefs=True.
@@ -193,6 +195,7 @@ impl Reason {
         Self::UnsupportedValue,
         Self::TargetNotFound,
         Self::PriceMissing,
+        Self::VerificationSkipped,
         Self::PartiallyInvalid,
         Self::ResolvedRefs,
         Self::RefNotPermitted,
@@ -223,6 +226,7 @@ impl Reason {
             Self::UnsupportedValue => "UnsupportedValue",
             Self::TargetNotFound => "TargetNotFound",
             Self::PriceMissing => "PriceMissing",
+            Self::VerificationSkipped => "VerificationSkipped",
             Self::PartiallyInvalid => "PartiallyInvalid",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::RefNotPermitted => "RefNotPermitted",

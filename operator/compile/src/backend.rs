@@ -118,7 +118,7 @@ fn validate(
     };
     let auth = auth::compile(&spec.auth, &lookup, settings, findings);
     let deployments = deployments(spec, findings);
-    let (ca, server_name) = tls(spec, &lookup, findings);
+    let tls = tls(spec, &lookup, findings);
     if CONDITIONS
         .into_iter()
         .any(|condition| findings.has_errors(condition))
@@ -135,8 +135,9 @@ fn validate(
         api_version: non_empty(&spec.api_version),
         auth: auth?,
         deployments,
-        ca,
-        server_name,
+        ca: tls.ca,
+        server_name: tls.server_name,
+        skips_verification: tls.skips_verification,
         connect_timeout: spec.timeouts.connect.as_std(),
         stream_start_timeout: spec.timeouts.stream_start.as_std(),
         idle_timeout: spec.timeouts.idle.as_std(),
@@ -278,14 +279,32 @@ fn deployments(spec: &AiBackendSpec, findings: &mut Findings) -> Vec<table::Depl
 
 // === tls ===
 
-fn tls(
-    spec: &AiBackendSpec,
-    lookup: &Lookup<'_>,
-    findings: &mut Findings,
-) -> (Option<table::Certificates>, Option<Arc<str>>) {
+/// What of a backend is for its certificate.
+#[derive(Default)]
+struct Tls {
+    ca: Option<table::Certificates>,
+    server_name: Option<Arc<str>>,
+    skips_verification: bool,
+}
+
+fn tls(spec: &AiBackendSpec, lookup: &Lookup<'_>, findings: &mut Findings) -> Tls {
     let Some(tls) = &spec.tls else {
-        return (None, None);
+        return Tls::default();
     };
+    let skips_verification = tls.danger_insecure_skip_verify;
+    if skips_verification && tls.ca_certificate_ref.is_some() {
+        let message = "has no effect with dangerInsecureSkipVerify; remove one of them";
+        findings.invalid("spec.tls.caCertificateRef", message);
+    }
+    if skips_verification {
+        findings.warning(
+            ConditionType::Accepted,
+            Reason::VerificationSkipped,
+            "spec.tls.dangerInsecureSkipVerify",
+            "the backend's certificate is not checked, so prompts and credentials are open to whatever is \
+             between; trust its authority by caCertificateRef instead",
+        );
+    }
     if !tls.server_name.is_empty() && !is_subdomain(&tls.server_name) {
         let message = "must be a host name in lower case, for example foundry.internal";
         findings.invalid("spec.tls.serverName", message);
@@ -311,7 +330,11 @@ fn tls(
         findings.unresolved(Reason::SecretKeyMissing, format!("{FIELD}.key"), message);
         None
     });
-    (ca, non_empty(&tls.server_name))
+    Tls {
+        ca,
+        server_name: non_empty(&tls.server_name),
+        skips_verification,
+    }
 }
 
 #[cfg(test)]

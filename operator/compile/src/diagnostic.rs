@@ -244,10 +244,11 @@ impl Findings {
             (Reason::PartiallyInvalid, list(left_out))
         } else {
             let own = self.diagnostics.iter().filter(|d| d.condition == condition);
-            let reason = if accepted {
-                Reason::Accepted
-            } else {
-                Reason::ResolvedRefs
+            let skips = own.clone().any(|d| d.reason == Reason::VerificationSkipped);
+            let reason = match (accepted, skips) {
+                (true, true) => Reason::VerificationSkipped,
+                (true, false) => Reason::Accepted,
+                (false, _) => Reason::ResolvedRefs,
             };
             (reason, list(own))
         };

@@ -37,6 +37,7 @@ pub fn backend(name: &str) -> Backend {
         deployments: Vec::new(),
         ca: None,
         server_name: None,
+        skips_verification: false,
         connect_timeout: timeout,
         stream_start_timeout: timeout,
         idle_timeout: timeout,

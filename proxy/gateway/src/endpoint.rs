@@ -20,7 +20,8 @@ use proxy_identity::Identities;
 use tracing::{debug, error, warn};
 
 use crate::metrics::Metrics;
-use crate::origin::{Origin, Peer, PeerName};
+use crate::origin::Origin;
+use crate::peer::{Peer, PeerName};
 use crate::quirks::Quirks;
 use crate::upstream::{Failed, Failure};
 
@@ -158,9 +159,8 @@ impl Endpoint {
         let failed = outcome.err();
         // What is declared wrong does not heal, so its first failure says it.
         let is_wrong = failed.is_some_and(|failed| failed.how == Failure::OutOfReach);
-        let told = if is_wrong { 1 } else { FAILING };
         let failures = before.saturating_add(1);
-        if failures != told {
+        if failures != FAILING && !(is_wrong && failures == 1) {
             return;
         }
         warn!(
@@ -301,6 +301,12 @@ impl Registry {
                 Some(known) if Arc::ptr_eq(&known.0, backend) => known,
                 before => {
                     let before = before.and_then(|(_, origin)| origin);
+                    if backend.skips_verification {
+                        warn!(
+                            backend = %backend.name,
+                            "the certificate of the backend is not checked: tls.dangerInsecureSkipVerify"
+                        );
+                    }
                     (Arc::clone(backend), self.origin(backend, before.as_deref()))
                 }
             };

@@ -2,8 +2,6 @@
 //! from an allow-list.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use http::header::{
     self, ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue,
@@ -12,11 +10,12 @@ use http::uri::{Authority, InvalidUri, Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri};
 use proxy_api::{Answer, Api, Call, Dialect, Named, Pieces, Upstream, is_dated};
 use proxy_core::names::Secret;
-use proxy_core::table::{Backend, BackendAuth, BackendKind, Certificates};
+use proxy_core::table::{Backend, BackendAuth, BackendKind};
 use proxy_identity::Bearer;
 
 use crate::credential::{API_KEY, Shown, X_API_KEY};
 use crate::kept::ResourceId;
+use crate::peer::{Peer, PeerName};
 
 #[cfg(test)]
 mod tests;
@@ -73,24 +72,6 @@ enum Credential {
     Identity(Arc<proxy_identity::Credential>),
 }
 
-/// The identity of a peer. Connections are shared between backends that are equal in all of it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct PeerName {
-    pub(crate) scheme: Scheme,
-    /// Without a user.
-    pub(crate) authority: Authority,
-    pub(crate) ca: Option<Certificates>,
-    pub(crate) server_name: Option<Arc<str>>,
-    pub(crate) connect_timeout: Duration,
-}
-
-/// A server, as it is connected to. Its number finds its connections, without a look at the certificates.
-#[derive(Debug)]
-pub(crate) struct Peer {
-    pub(crate) number: u64,
-    pub(crate) name: PeerName,
-}
-
 /// Why a backend cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvalidBackend {
@@ -136,18 +117,6 @@ pub(crate) struct Destination {
     pub(crate) asks_usage: bool,
     /// It is in the dated API, which is older than some members.
     pub(crate) is_dated: bool,
-}
-
-// === impl Peer ===
-
-impl Peer {
-    pub(crate) fn new(name: PeerName) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self {
-            number: NEXT.fetch_add(1, Ordering::Relaxed),
-            name,
-        }
-    }
 }
 
 // === impl Origin ===
@@ -198,6 +167,7 @@ impl Origin {
                 authority,
                 ca: backend.ca.clone(),
                 server_name: backend.server_name.clone(),
+                skips_verification: backend.skips_verification,
                 connect_timeout: backend.connect_timeout,
             }),
         })

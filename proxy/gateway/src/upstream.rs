@@ -27,7 +27,8 @@ use http2::Sender;
 pub(crate) use patience::Patience;
 use pool::{Connected, Pool};
 
-use crate::origin::{Origin, Outgoing, Peer};
+use crate::origin::{Origin, Outgoing};
+use crate::peer::Peer;
 
 /// The upstream connections of one core, by the number of their peer.
 #[derive(Debug)]
@@ -100,7 +101,7 @@ impl Connections {
         if let Some((_, pool)) = pools.get(&peer.number) {
             return Ok(Arc::clone(pool));
         }
-        let pool = Pool::new(&peer.name, &self.reach).map_err(Failed::unreachable)?;
+        let pool = Pool::new(peer, &self.reach).map_err(Failed::unreachable)?;
         let pool = Arc::new(pool);
         pools.insert(peer.number, (Arc::downgrade(peer), Arc::clone(&pool)));
         Ok(pool)

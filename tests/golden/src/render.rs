@@ -103,6 +103,7 @@ fn backend(out: &mut String, backend: &Backend) {
         deployments,
         ca,
         server_name,
+        skips_verification,
         connect_timeout,
         stream_start_timeout,
         idle_timeout,
@@ -124,6 +125,9 @@ fn backend(out: &mut String, backend: &Backend) {
         },
     };
     line(out, 1, format_args!("auth: {auth}"));
+    if *skips_verification {
+        line(out, 1, format_args!("tls: the certificate is not checked"));
+    }
     if ca.is_some() || server_name.is_some() {
         let roots = ca.iter().flat_map(|ca| ca.iter());
         let roots: usize = roots.map(|certificate| certificate.len()).sum();

@@ -126,6 +126,7 @@ impl Shared {
         let yaml = yaml
             .replace("TEAM", &team.url())
             .replace("EVIL", &evil.url());
+        let yaml = format!("# backend reach: loopback\n{yaml}");
         let compiled = tests_golden::compile_yaml(&yaml);
         let contents = v1::decode(&v1::encode(&compiled.contents))?;
         let mut registry = Registry::default();

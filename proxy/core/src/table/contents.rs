@@ -70,6 +70,8 @@ pub struct Backend {
     pub ca: Option<Certificates>,
     /// The name to expect in its certificate, if not the endpoint's host.
     pub server_name: Option<Arc<str>>,
+    /// Its certificate is not checked.
+    pub skips_verification: bool,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for the head of a stream.

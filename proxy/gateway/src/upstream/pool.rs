@@ -11,7 +11,7 @@ use super::connect::{Connector, Protocol};
 use super::failure::Failed;
 use super::http1::Connection;
 use super::http2::{self, Sender};
-use crate::origin::PeerName;
+use crate::peer::Peer;
 
 /// Idle connections are closed before the front ends of Foundry and of load balancers close them
 /// (60 s at the earliest), or a request could meet a connection that is just going away.
@@ -46,7 +46,7 @@ pub(super) enum Connected {
 // === impl Pool ===
 
 impl Pool {
-    pub(super) fn new(peer: &PeerName, reach: &Arc<Reach>) -> Result<Self, String> {
+    pub(super) fn new(peer: &Peer, reach: &Arc<Reach>) -> Result<Self, String> {
         Ok(Self {
             connector: Connector::new(peer, reach)?,
             idle: Mutex::default(),

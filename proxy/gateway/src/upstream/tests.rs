@@ -14,7 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Connections, Failed, Failure, Patience};
-use crate::origin::{Origin, Outgoing, Peer};
+use crate::origin::{Origin, Outgoing};
+use crate::peer::Peer;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -329,6 +329,21 @@ async fn a_server_that_is_not_trusted_is_sent_nothing() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_skipped_check_takes_any_certificate() -> Result<()> {
+    let (_raw, backend, handshakes) = secured(b"http/1.1", speak_http1).await?;
+    let unchecked = Backend {
+        ca: None,
+        server_name: None,
+        skips_verification: true,
+        ..backend
+    };
+    let bench = Bench::before(unchecked)?;
+    assert_eq!(&*ask(&bench, "a").await?.body, b"a");
+    assert_eq!(handshakes.load(Ordering::SeqCst), 1);
+    bench.quiet().await
+}
+
 /// A server that takes connections and says nothing.
 async fn silent() -> Result<Raw> {
     async fn serve(mut stream: TcpStream) -> Result<()> {

@@ -113,6 +113,13 @@ const JWT: Feature = Feature {
     },
 };
 
+/// A certificate that is not checked. An older proxy would check it, and say no more than that the backend
+/// cannot be reached.
+const INSECURE_SKIP_VERIFY: Feature = Feature {
+    name: "insecureSkipVerify",
+    needed_by: |declared| matches!(declared, Declared::Backend(backend) if backend.skips_verification),
+};
+
 /// An entry that a proxy cannot enforce as declared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unsupported {
@@ -156,6 +163,7 @@ impl Features {
         SMALLER_OVERRIDES,
         IDENTITIES,
         JWT,
+        INSECURE_SKIP_VERIFY,
     ]);
 
     /// The names of the features that an object uses.

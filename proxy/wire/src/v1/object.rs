@@ -29,6 +29,8 @@ pub(super) struct Backend {
     ca_pem: Option<Certificates>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     server_name: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    skips_verification: bool,
     connect_timeout_ms: Millis,
     /// The wait for the head of a stream; the first release waited as long for any answer.
     first_byte_timeout_ms: Millis,
@@ -211,6 +213,7 @@ impl From<&table::Backend> for Backend {
             deployments: backend.deployments.iter().map(Deployment::from).collect(),
             ca_pem: backend.ca.clone().map(Certificates),
             server_name: backend.server_name.clone(),
+            skips_verification: backend.skips_verification,
             connect_timeout_ms: Millis(backend.connect_timeout),
             first_byte_timeout_ms: Millis(backend.stream_start_timeout),
             idle_timeout_ms: Millis(backend.idle_timeout),
@@ -232,6 +235,7 @@ impl Backend {
             deployments: deployments.map(Deployment::into_core).collect(),
             ca: self.ca_pem.map(|certificates| certificates.0),
             server_name: self.server_name,
+            skips_verification: self.skips_verification,
             connect_timeout: self.connect_timeout_ms.0,
             stream_start_timeout: self.first_byte_timeout_ms.0,
             idle_timeout: self.idle_timeout_ms.0,

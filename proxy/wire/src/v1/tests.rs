@@ -48,6 +48,7 @@ fn backend(text: &str, auth: BackendAuth) -> Backend {
         }],
         ca: Some(Arc::new([Arc::new([0])])),
         server_name: Some("foundry.internal".into()),
+        skips_verification: false,
         connect_timeout: Duration::from_secs(2),
         stream_start_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_millis(30_500),
