@@ -51,6 +51,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- .Values.proxy.serviceAccount.name | default (printf "%s-proxy" (include "tundish.fullname" .)) -}}
 {{- end -}}
 
+{{/* The Secrets with certificates for HTTPS, the default one first. */}}
+{{- define "tundish.certificates" -}}
+{{- without (prepend .Values.proxy.tls.secretNames .Values.proxy.tls.secretName) "" | uniq | toJson -}}
+{{- end -}}
+
 {{- define "tundish.securityContext" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true

@@ -20,7 +20,7 @@ const HELMS: [&str; 2] = ["helm", "helm3"];
 const OLDEST: &str = "--kube-version=v1.33.0";
 
 /// Everything that values can switch on.
-const EVERYTHING: [&str; 22] = [
+const EVERYTHING: [&str; 27] = [
     "--set=quota.storeSecret.name=store",
     "--set=quota.storeCASecret.name=store",
     "--set=networkPolicy.enabled=true",
@@ -29,11 +29,16 @@ const EVERYTHING: [&str; 22] = [
     "--set=hostGrants[0].host=ai.example.com",
     "--set=hostGrants[0].namespaces[0]=team",
     "--set=identityGrants[0]=team",
+    "--set=backends.allowedHosts={*.services.ai.azure.com,apim.contoso.com}",
+    "--set=backends.admissionPolicy.enabled=true",
+    "--set=backends.clusterNetworks={10.96.0.0/12}",
+    "--set=backends.reach={*.models.svc}",
     "--set=proxy.workloadIdentity.enabled=true",
     "--set=proxy.workloadIdentity.clientID=00000000-0000-0000-0000-000000000000",
     "--set=proxy.serviceAccount.annotations.team=platform",
     "--set=networkPolicy.metadataService=true",
     "--set=proxy.tls.secretName=certificate",
+    "--set=proxy.tls.secretNames={other}",
     "--set=proxy.accessLog=false",
     "--set=proxy.trustedHops=2",
     "--set=proxy.proxyProtocol=true",
@@ -149,6 +154,16 @@ fn a_value_that_is_misspelt_or_out_of_range_is_refused_by_name() -> Result<()> {
             ("tundish", "proxy.service.prot=80", "prot"),
             ("tundish", "proxy.maxBody=many", "maxBody"),
             ("tundish", "proxy.trustedHops=17", "trustedHops"),
+            (
+                "tundish",
+                "backends.allowedHosts={https://a.b}",
+                "allowedHosts",
+            ),
+            (
+                "tundish",
+                "backends.admissionPolicy.enabled=true",
+                "allowedHosts",
+            ),
             (
                 "tundish",
                 "operator.podDisruptionBudget.maxUnavailable=0",
