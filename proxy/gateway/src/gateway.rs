@@ -156,7 +156,7 @@ impl Gateway {
         let tls = config
             .tls
             .as_ref()
-            .map(Acceptor::load)
+            .map(|source| Acceptor::load(source, &self.0.metrics.certificates))
             .transpose()
             .map_err(StartError::Tls)?;
         if let Some(tls) = &tls {

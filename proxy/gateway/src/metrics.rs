@@ -14,6 +14,8 @@ use prometheus_client::registry::{Registry, Unit};
 use proxy_admin::connection::Faults;
 use proxy_core::table::{Route, Rule};
 
+use crate::tls;
+
 #[cfg(test)]
 mod tests;
 
@@ -94,6 +96,8 @@ pub struct Metrics {
     first_byte: Family<RuleLabels, Histogram, fn() -> Histogram>,
     pub(crate) ledger: proxy_ledger::Metrics,
     pub(crate) identity: proxy_identity::Metrics,
+    /// When certificates for HTTPS end.
+    pub(crate) certificates: tls::Ends,
     /// Requests that are running.
     pub(crate) in_flight: Gauge,
     /// Open connections of clients.
@@ -129,6 +133,7 @@ impl Metrics {
             first_byte: Family::new_with_constructor(histogram),
             ledger: proxy_ledger::Metrics::register(registry),
             identity: proxy_identity::Metrics::register(registry),
+            certificates: tls::Ends::register(registry),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             faults: Faults::register(registry),

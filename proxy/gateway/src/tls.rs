@@ -18,12 +18,14 @@ use tokio_rustls::server::TlsStream;
 use crate::config::TlsSource;
 
 mod choice;
+mod ends;
 mod files;
 mod pair;
 #[cfg(test)]
 mod tests;
 
 use choice::Choice;
+pub(crate) use ends::Ends;
 use files::Files;
 
 /// How often the files are looked at: kubelet renews a mounted Secret within a minute or two.
@@ -39,9 +41,9 @@ pub(crate) struct Acceptor {
 
 impl Acceptor {
     /// Reads the certificates. One that cannot be used is logged; without any there is no HTTPS.
-    pub(crate) fn load(source: &TlsSource) -> Result<Self, String> {
+    pub(crate) fn load(source: &TlsSource, ends: &Ends) -> Result<Self, String> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut files = Files::new(source, Arc::clone(&provider));
+        let mut files = Files::new(source, Arc::clone(&provider), ends);
         files.look(now_s())?;
         let choice = Arc::new(Choice::new(files.pairs()));
         let mut config = ServerConfig::builder_with_provider(provider)

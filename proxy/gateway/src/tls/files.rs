@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use tracing::{info, warn};
 
+use super::ends::Ends;
 use super::pair::{Pair, Texts};
 use crate::config::{TlsFiles, TlsSource};
 
@@ -19,6 +20,7 @@ const SOON_S: i64 = 60 * 60;
 pub(super) struct Files {
     source: TlsSource,
     provider: Arc<CryptoProvider>,
+    ends: Ends,
     known: BTreeMap<String, Known>,
     /// Why the folder could not be listed, if that was logged.
     logged: Option<String>,
@@ -40,10 +42,11 @@ struct Known {
 
 impl Files {
     /// Reads nothing yet.
-    pub(super) fn new(source: &TlsSource, provider: Arc<CryptoProvider>) -> Self {
+    pub(super) fn new(source: &TlsSource, provider: Arc<CryptoProvider>, ends: &Ends) -> Self {
         Self {
             source: source.clone(),
             provider,
+            ends: ends.clone(),
             known: BTreeMap::new(),
             logged: None,
         }
@@ -82,6 +85,9 @@ impl Files {
         for (name, files) in &found {
             let known = self.known.entry(name.clone()).or_default();
             changed |= known.look(files, &self.provider, now_s);
+            if let Some(pair) = &known.pair {
+                self.ends.set(name, pair.ends_s);
+            }
         }
         let first = self.known.values().next();
         if self.source.pair.is_some() && first.is_some_and(|first| first.pair.is_none())
@@ -111,6 +117,7 @@ impl Files {
             let stays = is_found(name);
             if !stays {
                 info!(certificate = name, "a TLS certificate was removed");
+                self.ends.forget(name);
             }
             stays
         });

@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
-use super::{Acceptor, now_s};
+use super::{Acceptor, Ends, now_s};
 use crate::config::{TlsFiles, TlsSource};
 
 /// Writes a fresh certificate for these names to a folder, and returns it.
@@ -51,6 +51,10 @@ fn folder(folder: &Path) -> TlsSource {
         pair: None,
         folder: Some(folder.to_owned()),
     }
+}
+
+fn load(source: &TlsSource) -> Result<Acceptor, String> {
+    Acceptor::load(source, &Ends::default())
 }
 
 fn client(
@@ -108,7 +112,7 @@ async fn a_renewed_certificate_is_used_without_a_restart_and_a_broken_one_is_not
     let home = tempfile::tempdir().expect("a folder");
     let home = home.path();
     let first = write(home, &["localhost"]);
-    let acceptor = Acceptor::load(&pair(home)).expect("a good pair");
+    let acceptor = load(&pair(home)).expect("a good pair");
     assert!(shows(&acceptor, &first, "localhost").await);
 
     for broken in ["not a certificate", ""] {
@@ -157,7 +161,7 @@ async fn a_mount_that_is_swapped_by_its_link_is_read_again() {
     for file in ["tls.crt", "tls.key"] {
         std::os::unix::fs::symlink(format!("..data/{file}"), home.join(file)).expect("a link");
     }
-    let acceptor = Acceptor::load(&pair(home)).expect("a good pair");
+    let acceptor = load(&pair(home)).expect("a good pair");
     assert!(shows(&acceptor, &first, "localhost").await);
     let second = write(&home.join("..2026_02"), &["localhost"]);
     std::os::unix::fs::symlink("..2026_02", home.join("..data_tmp")).expect("a link");
@@ -175,7 +179,7 @@ async fn a_client_gets_the_certificate_for_the_name_that_it_asks_for() {
     let wildcard = write(&home.join("c"), &["*.example.com"]);
     write(&home.join("..data"), &["hidden.example"]);
     std::fs::write(home.join("README"), "no certificate").expect("written");
-    let acceptor = Acceptor::load(&folder(home)).expect("good pairs");
+    let acceptor = load(&folder(home)).expect("good pairs");
     for (name, root) in [
         ("default.example", &default),
         ("x.default.example", &default),
@@ -197,7 +201,7 @@ async fn a_folder_of_certificates_grows_and_shrinks_without_a_restart() {
     let home = home.path();
     let first = write(&home.join("a"), &["a.example"]);
     write_pair(&home.join("broken"), "no certificate", "no key");
-    let acceptor = Acceptor::load(&folder(home)).expect("one good pair");
+    let acceptor = load(&folder(home)).expect("one good pair");
     let second = write(&home.join("b"), &["b.example"]);
     acceptor.renew(now_s());
     assert!(shows(&acceptor, &first, "a.example").await);
@@ -216,7 +220,7 @@ async fn a_session_is_resumed_also_after_a_renewal() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let home = tempfile::tempdir().expect("a folder");
         let root = write(home.path(), &["localhost"]);
-        let acceptor = Acceptor::load(&pair(home.path())).expect("a good pair");
+        let acceptor = load(&pair(home.path())).expect("a good pair");
         let client = client(&root, &[version]);
         let mut kinds = Vec::new();
         for _ in 0..3 {
@@ -236,12 +240,10 @@ fn a_missing_file_is_named() {
     write(home.path(), &["localhost"]);
     let mut source = pair(home.path());
     source.pair.as_mut().expect("a pair").key = home.path().join("gone.key");
-    let error = Acceptor::load(&source).err().expect("no key");
+    let error = load(&source).err().expect("no key");
     assert!(error.contains("gone.key"), "{error}");
     let empty = tempfile::tempdir().expect("a folder");
-    let error = Acceptor::load(&folder(empty.path()))
-        .err()
-        .expect("no pair");
+    let error = load(&folder(empty.path())).err().expect("no pair");
     assert!(error.contains("tls.crt"), "{error}");
 }
 
@@ -249,7 +251,7 @@ fn a_missing_file_is_named() {
 fn what_is_wrong_is_logged_once() {
     let home = tempfile::tempdir().expect("a folder");
     write(home.path(), &["localhost"]);
-    let acceptor = Acceptor::load(&pair(home.path())).expect("a good pair");
+    let acceptor = load(&pair(home.path())).expect("a good pair");
     std::fs::write(home.path().join("tls.crt"), "broken").expect("written");
     assert_eq!(warnings(&acceptor, 3), ["a TLS certificate cannot be used"]);
     assert!(warnings(&acceptor, 3).is_empty());
@@ -264,7 +266,7 @@ fn what_is_wrong_is_logged_once() {
 fn the_end_of_a_certificate_in_use_is_logged_once() {
     let home = tempfile::tempdir().expect("a folder");
     write_ended(home.path(), "localhost");
-    let acceptor = Acceptor::load(&pair(home.path())).expect("better than none");
+    let acceptor = load(&pair(home.path())).expect("better than none");
     // The start has logged it.
     assert!(warnings(&acceptor, 3).is_empty());
     write(home.path(), &["localhost"]);
@@ -286,4 +288,28 @@ fn warnings(acceptor: &Acceptor, looks: usize) -> Vec<String> {
     let messages = text.lines().filter_map(|line| line.split(": ").nth(1));
     let messages = messages.map(|text| text.split(" cause=").next().unwrap_or(text));
     messages.map(|text| text.trim().to_owned()).collect()
+}
+
+#[test]
+fn the_metric_has_the_ends_of_what_is_in_use() {
+    let home = tempfile::tempdir().expect("a folder");
+    write_ended(&home.path().join("a"), "a.example");
+    write(&home.path().join("b"), &["b.example"]);
+    let mut registry = prometheus_client::registry::Registry::default();
+    let ends = Ends::register(&mut registry);
+    let acceptor = Acceptor::load(&folder(home.path()), &ends).expect("good pairs");
+    let page = || {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
+        text
+    };
+    assert!(
+        page().contains("{certificate=\"a\"} 1609459200"),
+        "{}",
+        page()
+    );
+    std::fs::remove_dir_all(home.path().join("a")).expect("removed");
+    acceptor.renew(now_s());
+    assert!(!page().contains("certificate=\"a\""), "{}", page());
+    assert!(page().contains("certificate=\"b\""), "{}", page());
 }

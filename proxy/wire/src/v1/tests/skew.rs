@@ -402,6 +402,30 @@ fn the_form_of_issuers_is_fixed_and_they_outlive_a_restart() {
 }
 
 #[test]
+fn an_older_proxy_leaves_a_backend_out_whose_certificate_is_not_checked() {
+    let unchecked = Backend {
+        skips_verification: true,
+        ..backend("a/unchecked", BackendAuth::None)
+    };
+    let declared = Contents {
+        backends: vec![
+            Arc::new(backend("a/checked", BackendAuth::None)),
+            Arc::new(unchecked),
+        ],
+        ..Contents::default()
+    };
+    let written = encode(&declared);
+    assert_eq!(decode(&written).unwrap(), declared);
+    let old = as_proxy(&written, Features(&[]));
+    assert_eq!(old.contents.backends, declared.backends[..1]);
+    let unsupported: Vec<String> = old.unsupported.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        unsupported,
+        ["backend/a/unchecked needs insecureSkipVerify"]
+    );
+}
+
+#[test]
 fn an_unknown_price_stays_unknown_and_one_of_0_stays_0() {
     let mut contents = contents();
     let backend = Arc::make_mut(&mut contents.backends[0]);
