@@ -3,8 +3,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test check lint tools clients peers packages bench-packages gen golden bench bench-instructions bench-changes \
-  bench-quota fuzz e2e image
+.PHONY: help build run test check lint tools clients peers packages bench-packages gen golden bench bench-handshakes \
+  bench-instructions bench-changes bench-quota fuzz e2e image
 
 # The cache keys of tests/tools hash files in the order of their names.
 export LC_ALL := C
@@ -71,12 +71,16 @@ gen: ## write what is generated: the CRDs, their copy in the chart, the pages of
 golden: ## accept the present output as the expected one
 	UPDATE_EXPECT=1 cargo test -p tests-golden
 
-bench bench-instructions: export TUNDISH_TEST_PROFILE := release
+bench bench-handshakes bench-instructions: export TUNDISH_TEST_PROFILE := release
 # Where Debian has nginx and HAProxy, and users have no path to.
-bench bench-instructions: export PATH := $(PATH):/usr/sbin
+bench bench-handshakes bench-instructions: export PATH := $(PATH):/usr/sbin
 bench: bench-packages ## cost of requests and events beside other proxies, into docs/benchmarks.md (15 minutes; QUICK=1: 3)
 	cargo build --release -p cli -p tests-bench
 	target/release/bench requests $(if $(QUICK),--quick)
+
+bench-handshakes: bench-packages ## CPU of TLS handshakes of clients, full and resumed, beside nginx (2 minutes)
+	cargo build --release -p cli -p tests-bench
+	target/release/bench handshakes
 
 bench-instructions: bench-packages ## instructions and calls per request; fails if they grew (ARGS=--rebase accepts them)
 	cargo build --release -p cli -p tests-bench

@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{
+    ALL_VERSIONS, ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
+};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// The name in it.
@@ -51,15 +53,24 @@ impl Certificate {
 
     /// A client that trusts this certificate alone and speaks HTTP/1.1.
     pub(crate) fn connector(&self) -> Result<TlsConnector> {
+        let config = self.client(ALL_VERSIONS)?;
+        Ok(TlsConnector::from(Arc::new(config)))
+    }
+
+    /// The settings of such a client, for some versions of TLS.
+    pub(crate) fn client(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Result<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots
             .add(self.read()?)
             .context("trust the own certificate")?;
-        let mut config = ClientConfig::builder()
+        let mut config = ClientConfig::builder_with_protocol_versions(versions)
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(TlsConnector::from(Arc::new(config)))
+        Ok(config)
     }
 
     fn read(&self) -> Result<CertificateDer<'static>> {

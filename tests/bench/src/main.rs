@@ -10,6 +10,7 @@ mod backend;
 mod bare;
 mod certificate;
 mod figures;
+mod handshakes;
 mod instructions;
 mod latency;
 mod load;
@@ -32,6 +33,8 @@ struct Args {
 enum Command {
     /// CPU and latency of requests and events, memory, beside bare hyper, nginx and HAProxy
     Requests(requests::Args),
+    /// CPU of TLS handshakes, full and resumed, beside nginx
+    Handshakes(handshakes::Args),
     /// Instructions, allocations, clock reads and system calls per request, against the baseline
     Instructions(instructions::Args),
     /// From `kubectl apply` to enforcement on two proxies, with 1,000 routes loaded
@@ -52,6 +55,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Requests(args) => requests::run(&args).map(success),
+        Command::Handshakes(args) => handshakes::run(&args).map(success),
         Command::Instructions(args) => instructions::run(&args),
         Command::Propagation(args) => propagation::run(&args).map(success),
         Command::Quota(args) => quota::run(&args).map(success),

@@ -80,7 +80,7 @@ pub(super) fn nginx(folder: &Path, front: Side<'_>, back: Side<'_>) -> Result<Co
         Some(Certificate { file, key }) => (
             format!("{listen} ssl"),
             format!(
-                "ssl_certificate {}; ssl_certificate_key {};",
+                "ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {}; ssl_certificate_key {};",
                 file.display(),
                 key.display()
             ),
