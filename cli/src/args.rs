@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use operator_compile::{HostGrant, InvalidBackendHost, consumer_key, is_label, is_subdomain};
-use proxy::args::{DEFAULT_OUTPUT_TOKENS, GatewayArgs, ObservabilityArgs};
+use proxy::args::{AzureLogin, DEFAULT_OUTPUT_TOKENS, GatewayArgs, ObservabilityArgs};
 use proxy_admin::http::{Token, TokenError};
 use proxy_core::names::Operation;
 use proxy_core::route::HostPattern;
-use proxy_identity::{Login, Tool};
 
 use crate::admin::AdminUrl;
 use crate::label::{InvalidLabel, Label};
@@ -158,30 +157,6 @@ pub struct RunArgs {
     /// Admin port and logs
     #[command(flatten)]
     pub observability: ObservabilityArgs,
-}
-
-/// A command that knows a developer's login.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AzureLogin {
-    /// Azure CLI
-    Az,
-    /// Azure Developer CLI
-    Azd,
-}
-
-impl AzureLogin {
-    /// The command, which the PATH finds.
-    #[must_use]
-    pub fn login(self) -> Login {
-        let tool = match self {
-            Self::Az => Tool::Az,
-            Self::Azd => Tool::Azd,
-        };
-        Login {
-            tool,
-            program: tool.name().into(),
-        }
-    }
 }
 
 /// Flags of `tundish check`.

@@ -8,6 +8,7 @@ use anyhow::Result;
 use operator_compile::Severity;
 use prometheus_client::registry::Registry;
 use proxy::app::{App, Sink};
+use proxy::args::AzureLogin;
 use proxy::runtime;
 use proxy_admin::reminder::Reminder;
 use proxy_admin::shutdown::Shutdown;
@@ -18,7 +19,7 @@ use proxy_core::table::Table;
 use proxy_gateway::Config;
 use tracing::{error, info, warn};
 
-use crate::args::{AzureLogin, RunArgs};
+use crate::args::RunArgs;
 use crate::manifests::{Change, Finding, Folder};
 
 mod reloads;

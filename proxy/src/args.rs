@@ -16,7 +16,7 @@ mod identity;
 mod reach;
 mod store;
 
-pub use identity::{IdentityArgs, IssuerArgs};
+pub use identity::{AzureLogin, IdentityArgs, IssuerArgs};
 pub use reach::ReachArgs;
 use store::StoreParser;
 

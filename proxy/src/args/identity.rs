@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use proxy_core::names::Secret;
 use proxy_identity::{
-    Address, ApiServer, AppService, Config, IMDS, InvalidAddress, PUBLIC_AUTHORITY, Roots,
-    TokenProxy, Workload,
+    Address, ApiServer, AppService, Config, IMDS, InvalidAddress, Login, PUBLIC_AUTHORITY, Roots,
+    TokenProxy, Tool, Workload,
 };
 
 /// Who the gateway is at Microsoft Entra, for backends without keys.
@@ -86,6 +86,30 @@ pub struct IdentityArgs {
         hide_env_values = true
     )]
     pub identity_header: Option<String>,
+}
+
+/// A command that knows a developer's login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AzureLogin {
+    /// Azure CLI
+    Az,
+    /// Azure Developer CLI
+    Azd,
+}
+
+impl AzureLogin {
+    /// The command, which the PATH finds.
+    #[must_use]
+    pub fn login(self) -> Login {
+        let tool = match self {
+            Self::Az => Tool::Az,
+            Self::Azd => Tool::Azd,
+        };
+        Login {
+            tool,
+            program: tool.name().into(),
+        }
+    }
 }
 
 /// Where the keys of callers' issuers come from.

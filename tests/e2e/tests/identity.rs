@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -331,7 +331,7 @@ async fn a_laptop_needs_no_secret_beside_the_login_of_az() -> Result<()> {
             // As `az account get-access-token` prints it.
             let printed = json!({
                 "accessToken": token, "expiresOn": "2026-01-01 10:00:00.000000",
-                "expires_on": SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + 3599,
+                "expires_on": proxy_admin::clock::now().unix_ms / 1_000 + 3_599,
                 "subscription": "s", "tenant": TENANT, "tokenType": "Bearer",
             });
             let az = folder.join("az");
@@ -342,7 +342,7 @@ async fn a_laptop_needs_no_secret_beside_the_login_of_az() -> Result<()> {
             );
             std::fs::write(&az, script)?;
             std::fs::set_permissions(&az, PermissionsExt::from_mode(0o755))?;
-            let path = format!("{}:{}", folder.display(), std::env::var("PATH")?);
+            let path = format!("{}:/usr/bin:/bin", folder.display());
             command.arg("--azure-login").env("PATH", path);
             Ok(())
         },
