@@ -160,10 +160,10 @@ async fn requests_at_once_have_a_connection_each() -> Result<()> {
     Ok(())
 }
 
-type Tls = TlsStream<TcpStream>;
+pub(crate) type Tls = TlsStream<TcpStream>;
 
 /// A server on TLS that agrees to one protocol, and the backend that trusts it. Counts handshakes.
-async fn secured<F>(
+pub(crate) async fn secured<F>(
     alpn: &[u8],
     serve: impl Fn(Tls) -> F + Send + Sync + 'static,
 ) -> Result<(Raw, Backend, Arc<AtomicUsize>)>
@@ -201,7 +201,7 @@ where
     Ok((raw, backend, handshakes))
 }
 
-async fn speak_http1(mut stream: Tls) -> Result<()> {
+pub(crate) async fn speak_http1(mut stream: Tls) -> Result<()> {
     loop {
         let asked = request(&mut stream).await?;
         echo(&mut stream, &asked).await?;

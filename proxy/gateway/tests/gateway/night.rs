@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use proxy_admin::output::Output;
 use proxy_admin::telemetry::Format;
 use proxy_core::quota::{Mode, Unit};
-use proxy_core::table::{Contents, Quota};
+use proxy_core::reach::Reach;
+use proxy_core::table::{Backend, Contents, Quota};
 use proxy_core::test_util::{limit, quota};
 use proxy_gateway::{AccessLog, Config};
 use serde_json::{Value, json};
@@ -20,6 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::bench::{Bench, at, chat, contents, minute, routed, sims};
+use crate::connections::{secured, speak_http1};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -374,5 +376,51 @@ async fn without_the_flag_a_balancers_header_is_no_request() -> Result<()> {
     let v4 = [203, 0, 113, 9, 10, 0, 0, 1, 0x12, 0x34, 0, 80];
     let answer = announced(&night, &header(0x21, 0x11, &v4), "id").await?;
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_line_says_why_a_backend_was_not_spoken_to() -> Result<()> {
+    let (_raw, trusted, _handshakes) = secured(b"http/1.1", speak_http1).await?;
+    let renamed = Backend {
+        server_name: Some("other.test".into()),
+        ..trusted.clone()
+    };
+    let public = Backend {
+        ca: None,
+        ..trusted.clone()
+    };
+    let everywhere = Reach::everywhere();
+    for (backend, reach, code, why) in [
+        (
+            renamed,
+            &everywhere,
+            "upstream_unreachable",
+            "the backend's certificate is for foundry.test, not for other.test",
+        ),
+        (
+            public,
+            &everywhere,
+            "upstream_unreachable",
+            "the backend's certificate is of an authority that is not trusted",
+        ),
+        (
+            trusted,
+            &Reach::default(),
+            "backend_out_of_reach",
+            "127.0.0.1 is the gateway's own machine, where this installation allows no backends",
+        ),
+    ] {
+        let table = |_sims: &[tests_foundry::Sim]| routed(vec![backend], Vec::new());
+        let night = Night::start(0, table, |config| config.reach = Arc::new(reach.clone()))?;
+        assert_eq!(night.ask("one", &[]).await?, 502);
+        let line = night.line("one").await?;
+        check(
+            &line,
+            &[("/code", json!(code)), ("/attempts/0/cause", json!(code))],
+        );
+        let told = line.pointer("/attempts/0/error").and_then(Value::as_str);
+        assert!(told.is_some_and(|told| told.starts_with(why)), "{line}");
+    }
     Ok(())
 }
