@@ -214,12 +214,20 @@ impl ControlPlane {
         Ok(token.trim().to_owned())
     }
 
+    /// A token of the service account for the API server itself. Creates a missing account.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub async fn service_account_token(&self, account: &str, namespace: &str) -> Result<String> {
+        self.create_token(account, namespace, ISSUER).await
+    }
+
     /// A kubeconfig of the service account, with its RBAC only.
     ///
     /// # Errors
     /// The API server refuses, or the file cannot be written.
     pub async fn account_kubeconfig(&self, account: &str, namespace: &str) -> Result<PathBuf> {
-        let token = self.create_token(account, namespace, ISSUER).await?;
+        let token = self.service_account_token(account, namespace).await?;
         let path = self
             .folder()
             .join(format!("{namespace}-{account}.kubeconfig"));

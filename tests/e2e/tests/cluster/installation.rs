@@ -94,6 +94,8 @@ pub(crate) struct Installation {
     pub(crate) environment: Vec<(&'static str, String)>,
     /// Whether the volume with the last good table is one in memory, which may have credentials.
     pub(crate) in_memory: bool,
+    /// Proxies that are started from now on read the keys of the cluster's issuer.
+    pub(crate) follows_cluster_issuer: bool,
     /// Dropped last: the logs are in it.
     folder: TempDir,
 }
@@ -148,6 +150,7 @@ impl Installation {
             quota_store: None,
             environment: Vec::new(),
             in_memory: true,
+            follows_cluster_issuer: false,
             folder,
         })
     }
@@ -217,6 +220,17 @@ impl Installation {
             command.args(["--quota-store", url]);
         }
         let file = |ending: &str| folder.join(format!("{name}.{ending}"));
+        command.arg("--issuer-keys").arg(self.issuer_keys(name));
+        if self.follows_cluster_issuer {
+            // As the chart mounts it.
+            let token = self
+                .plane
+                .service_account_token("tundish-proxy", &self.namespace);
+            std::fs::write(file("api-token"), token.await?)?;
+            command.args(["--api-server", &self.plane.url()]);
+            command.arg("--api-server-ca").arg(self.plane.ca_file());
+            command.arg("--api-server-token").arg(file("api-token"));
+        }
         std::fs::write(file("ca"), self.authority().await?)?;
         command.arg("--operator-ca").arg(file("ca"));
         command.arg("--last-good").arg(file("last-good"));
@@ -248,6 +262,11 @@ impl Installation {
     /// The folder of logs, tokens and last good tables.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The folder in which a proxy of this name keeps the keys of issuers.
+    pub(crate) fn issuer_keys(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.issuers"))
     }
 
     /// The file that a proxy of this name keeps.

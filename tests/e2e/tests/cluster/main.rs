@@ -3,6 +3,7 @@
 //! everything that can fail.
 
 mod calendar;
+mod callers;
 mod enforcement;
 mod installation;
 mod keyless;
