@@ -59,7 +59,7 @@ impl AdminUrl {
         let page = path.split('?').next().unwrap_or(path);
         let context = || format!("cannot ask {self}{page}");
         let authorization = match token {
-            Some(token) => format!("authorization: Bearer {}\r\n", token.read()?),
+            Some(token) => format!("authorization: Bearer {}\r\n", *token.read()?),
             None => String::new(),
         };
         let answer = self.ask(path, &authorization).with_context(context)?;

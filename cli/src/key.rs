@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use operator_compile::consumer_key::{ATTRIBUTE_PREFIX, BOUND, CONSUMER, EXPIRES};
 use proxy_core::auth::{KeyDigest, form};
+use zeroize::Zeroizing;
 
 use crate::args::NewKeyArgs;
 use crate::report;
@@ -24,14 +25,15 @@ mod tests;
 /// The key could not be kept, or would be expired. No Secret is printed then.
 pub fn new(args: &NewKeyArgs) -> Result<ExitCode> {
     let now = Timestamp::from_millisecond(proxy_admin::clock::now().unix_ms)?;
-    let key = form::make(&args.namespace, rand::random())?;
+    let key = Zeroizing::new(form::make(&args.namespace, rand::random())?);
     let manifest = manifest(args, &KeyDigest::of(&key), now)?;
     match &args.key_file {
         Some(file) => keep(&key, file)?,
         None => report::note(&format!(
-            "The key of {}/{}. It is stored nowhere and shown this once:\n{key}",
+            "The key of {}/{}. It is stored nowhere and shown this once:\n{}",
             args.namespace,
-            args.consumer()
+            args.consumer(),
+            *key
         )),
     }
     report::line(manifest.trim_end());

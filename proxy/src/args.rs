@@ -11,6 +11,7 @@ use proxy_admin::memory::{Size, SizeError, default_budget};
 use proxy_admin::telemetry::{Filter, Format, Log, TelemetryError};
 use proxy_gateway::{AccessLog, Config, StateKeys, TlsFiles, TlsSource};
 use proxy_ledger::{StoreAddress, StoreConfig};
+use zeroize::Zeroizing;
 
 mod identity;
 mod reach;
@@ -203,6 +204,7 @@ fn memory_budget(text: &str) -> Result<Size, String> {
 
 fn state_keys(file: &str) -> Result<StateKeys, String> {
     let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let text = Zeroizing::new(text);
     StateKeys::read(&text).map_err(|error| error.to_string())
 }
 

@@ -12,16 +12,21 @@ use proxy_core::auth::form::{self, Form};
 use proxy_core::auth::{Key, KeyDigest};
 use proxy_core::names::{Attributes, ObjectName};
 
+use zeroize::Zeroizing;
+
 use crate::consumer_key::{
     ATTRIBUTE_PREFIX, BOUND, CONSUMER, DIGEST, EXPIRES, LONGEST_NAME, RAW, is_consumer,
 };
 use crate::object::created_s;
 
+/// The entries of a Secret, wiped from memory when it is replaced or deleted.
+type Data = BTreeMap<String, Zeroizing<Vec<u8>>>;
+
 /// A Secret of the index. `Debug` shows no value.
 pub(crate) struct StoredSecret {
     created_s: i64,
     pub(crate) labels: BTreeMap<String, String>,
-    data: BTreeMap<String, Vec<u8>>,
+    data: Data,
     /// Whether the key is bound to this namespace.
     is_bound: bool,
     pub(crate) key: Result<Key, InvalidKey>,
@@ -65,11 +70,11 @@ impl StoredSecret {
     pub(crate) fn new(name: &ObjectName, secret: Secret) -> Self {
         let created_s = created_s(&secret.metadata);
         let values = secret.data.into_iter().flatten();
-        let mut data: BTreeMap<String, Vec<u8>> =
-            values.map(|(key, value)| (key, value.0)).collect();
+        let wiped = |(key, value)| (key, Zeroizing::new(value));
+        let mut data: Data = values.map(|(key, value)| wiped((key, value.0))).collect();
         // As on the API server, stringData wins.
         let plain = secret.string_data.into_iter().flatten();
-        data.extend(plain.map(|(key, value)| (key, value.into_bytes())));
+        data.extend(plain.map(|(key, value)| wiped((key, value.into_bytes()))));
         let labels = secret.metadata.labels.unwrap_or_default();
         let annotations = secret.metadata.annotations.unwrap_or_default();
         let digest = digest(name.namespace(), &data);
@@ -108,10 +113,7 @@ impl fmt::Debug for StoredSecret {
     }
 }
 
-fn entry_text<'a>(
-    data: &'a BTreeMap<String, Vec<u8>>,
-    entry: &str,
-) -> Result<&'a str, InvalidEntry> {
+fn entry_text<'a>(data: &'a Data, entry: &str) -> Result<&'a str, InvalidEntry> {
     let bytes = data.get(entry).ok_or(InvalidEntry::Absent)?;
     let text = std::str::from_utf8(bytes).map_err(|_quotes_the_value| InvalidEntry::Binary)?;
     match text.trim_end_matches(['\r', '\n']) {
@@ -146,10 +148,7 @@ fn key(
 }
 
 /// The digest of the key, and whether it is bound to `namespace`. All entries must say the same.
-fn digest(
-    namespace: &str,
-    data: &BTreeMap<String, Vec<u8>>,
-) -> Result<(KeyDigest, bool), InvalidKey> {
+fn digest(namespace: &str, data: &Data) -> Result<(KeyDigest, bool), InvalidKey> {
     let raw = data.contains_key(RAW).then(|| hashed(namespace, data));
     let plain = written(data, DIGEST).map(|digest| Ok((digest?, false)));
     let bound = written(data, BOUND).map(|digest| Ok((digest?, true)));
@@ -164,10 +163,7 @@ fn digest(
 }
 
 /// The digest of the raw key.
-fn hashed(
-    namespace: &str,
-    data: &BTreeMap<String, Vec<u8>>,
-) -> Result<(KeyDigest, bool), InvalidKey> {
+fn hashed(namespace: &str, data: &Data) -> Result<(KeyDigest, bool), InvalidKey> {
     let raw = entry_text(data, RAW).map_err(InvalidKey::Raw)?;
     let is_bound = match Form::of(raw) {
         Form::Foreign => false,
@@ -183,10 +179,7 @@ fn hashed(
 }
 
 /// The digest in this entry, if there is one.
-fn written(
-    data: &BTreeMap<String, Vec<u8>>,
-    entry: &'static str,
-) -> Option<Result<KeyDigest, InvalidKey>> {
+fn written(data: &Data, entry: &'static str) -> Option<Result<KeyDigest, InvalidKey>> {
     data.contains_key(entry).then(|| {
         let mut bytes = [0; 32];
         let text = entry_text(data, entry).map(str::trim);

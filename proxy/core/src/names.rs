@@ -2,7 +2,10 @@
 //! codes.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+
+use zeroize::Zeroizing;
 
 mod code;
 mod consumer;
@@ -14,20 +17,27 @@ pub use consumer::{Attributes, ConsumerMatch, ConsumerName};
 pub use entry::{EntryKind, EntryName};
 pub use object::ObjectName;
 
-/// A credential. Neither `Debug` nor `Display` shows it; [`Secret::expose`] is the only way out.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Secret(Arc<str>);
+/// A credential. Neither `Debug` nor `Display` shows it; [`Secret::expose`] is the only way out. Its memory is
+/// wiped once the last clone is dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {
     /// Wraps a credential.
-    pub fn new(value: impl Into<Arc<str>>) -> Self {
-        Self(value.into())
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(Arc::new(Zeroizing::new(value.into())))
     }
 
     /// The credential itself, for the code that sends it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+impl Hash for Secret {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.expose().hash(state);
     }
 }
 

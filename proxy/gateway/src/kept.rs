@@ -14,6 +14,7 @@ use proxy_api::ids::Tag;
 
 #[cfg(test)]
 mod tests;
+use zeroize::Zeroizing;
 
 /// The least characters of a key: 32 of `openssl rand -hex 32` are 128 bits.
 const LEAST: usize = 32;
@@ -96,8 +97,8 @@ impl StateKeys {
     /// A key for the life of this process.
     #[must_use]
     pub fn of_this_process() -> Self {
-        let key: [u8; 32] = rand::random();
-        Self([hmac::Key::new(hmac::HMAC_SHA256, &key)].into())
+        let key = Zeroizing::new(rand::random::<[u8; 32]>());
+        Self([hmac::Key::new(hmac::HMAC_SHA256, &*key)].into())
     }
 
     /// The tag of an id that leaves.

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use http::HeaderValue;
 use proxy_core::names::Secret;
+use zeroize::Zeroizing;
 
 /// A token, ready to be sent.
 #[derive(Clone, Debug)]
@@ -25,14 +26,14 @@ impl Bearer {
     /// # Errors
     /// No header can carry it.
     pub fn new(token: &Secret, ends: Instant) -> Result<Self, InvalidToken> {
-        let text = format!("Bearer {}", token.expose());
+        let text = Zeroizing::new(format!("Bearer {}", token.expose()));
         let mut value = HeaderValue::from_str(&text).map_err(|_error| InvalidToken)?;
         value.set_sensitive(true);
         // As text, since a line of HTTP/1.1 is made of it.
         value.to_str().map_err(|_error| InvalidToken)?;
         Ok(Self {
             value,
-            line: Secret::new(format!("authorization: {text}\r\n")),
+            line: Secret::new(format!("authorization: {}\r\n", *text)),
             ends,
         })
     }

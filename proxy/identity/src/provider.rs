@@ -10,6 +10,7 @@ use http_body_util::Full;
 use proxy_admin::clock;
 use proxy_core::table::{Identity, Principal, resource_of};
 use url::form_urlencoded::Serializer;
+use zeroize::Zeroizing;
 
 use crate::answer::{self, Token};
 use crate::config::{AppService, Config, Workload};
@@ -192,15 +193,16 @@ impl Provider {
 }
 
 /// The `ServiceAccount` token, as the kubelet last wrote it.
-fn assertion(file: &Path) -> Result<String, NoToken> {
+fn assertion(file: &Path) -> Result<Zeroizing<String>, NoToken> {
     let wrong = |reason: String| NoToken::File {
         file: file.display().to_string(),
         reason,
     };
     let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    let text = Zeroizing::new(text);
     let text = text.trim();
     if text.is_empty() || text.len() > ASSERTION {
         return Err(wrong("it holds no token".to_owned()));
     }
-    Ok(text.to_owned())
+    Ok(Zeroizing::new(text.to_owned()))
 }

@@ -191,7 +191,7 @@ impl IdentityArgs {
                 .zip(some(&self.identity_header))
                 .map(|(endpoint, header)| AppService {
                     endpoint,
-                    header: Secret::new(header),
+                    header: Secret::new(&*header),
                 }),
             api_server: issuers.api_server(),
             issuer_keys: issuers.issuer_keys.clone(),

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
 
 /// A token in a file, which is read again for every request: a mounted Secret changes in place.
 #[derive(Clone, Debug)]
@@ -41,17 +42,18 @@ impl Token {
     ///
     /// # Errors
     /// See [`TokenError`].
-    pub fn read(&self) -> Result<String, TokenError> {
+    pub fn read(&self) -> Result<Zeroizing<String>, TokenError> {
         let text = std::fs::read_to_string(&self.0);
         let text = text.map_err(|source| TokenError::Unreadable {
             file: self.0.clone(),
             source,
         })?;
+        let text = Zeroizing::new(text);
         let word = text.trim();
         if word.is_empty() || !word.chars().all(|c| c.is_ascii_graphic()) {
             return Err(TokenError::NoWord(self.0.clone()));
         }
-        Ok(word.to_owned())
+        Ok(Zeroizing::new(word.to_owned()))
     }
 
     /// Whether `shown` is the token; never if the file holds none any more.
