@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test check lint tools clients peers packages bench-packages gen golden bench bench-handshakes \
+.PHONY: help build run test check lint sbom tools clients peers packages bench-packages gen golden bench bench-handshakes \
   bench-instructions bench-changes bench-quota fuzz e2e image
 
 # The cache keys of tests/tools hash files in the order of their names.
@@ -43,8 +43,9 @@ check: lint ## what needs no tools: format, lints, tidy, unit and integration te
 
 # Warnings are errors here and nowhere else: clippy reports the compiler's as well, for every target,
 # and a flag that changes every build would make a plain `cargo build` start again from nothing.
-lint: ## format and clippy, where every warning is an error
+lint: ## format, dependencies (cargo-deny) and clippy, where every warning is an error
 	cargo fmt --all --check
+	@tests/tools/deny.sh
 	cargo clippy --workspace --all-targets -- -D warnings
 
 tools: ## build the API server, etcd, controllers, kwok and helm into the cache (ten minutes, once)
@@ -67,6 +68,10 @@ gen: ## write what is generated: the CRDs, their copy in the chart, the pages of
 	cp crds/yaml/*.yaml charts/tundish-crds/files/
 	UPDATE_EXPECT=1 cargo test -p proxy-admin -p proxy-api -p proxy-gateway -p proxy-sync -p operator-publish \
 	  -p operator-controller -p cli --lib is_current
+
+sbom: ## write what the binaries are made of, as CycloneDX, to target/tundish.cdx.json
+	cargo run --quiet -p tests-sbom >target/tundish.cdx.json
+	@ls -l target/tundish.cdx.json
 
 golden: ## accept the present output as the expected one
 	UPDATE_EXPECT=1 cargo test -p tests-golden
