@@ -32,9 +32,9 @@ fn issuers(sim: &Sim, required: &Value) -> Value {
             "issuer": sim.issuer(version), "audiences": audiences, "consumerClaim": "azp",
             "attributeClaims": {"group": "groups", "role": "roles"},
         });
-        let members = required.as_object().into_iter().flatten();
-        for (name, value) in members {
-            entry[name] = value.clone();
+        let members = entry.as_object_mut().zip(required.as_object());
+        if let Some((members, required)) = members {
+            members.extend(required.clone());
         }
         entry
     };

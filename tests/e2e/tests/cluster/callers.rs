@@ -46,7 +46,8 @@ fn route(plane: &ControlPlane, change: Value) -> Result<String> {
 async fn refusal(proxy: &Proxy, credential: &str) -> Result<(u16, String)> {
     let answer = proxy.ask(credential, "gpt-4o").await?;
     let body: Value = answer.json()?;
-    let code = body["error"]["code"].as_str().context("a code")?;
+    let code = body.pointer("/error/code").and_then(Value::as_str);
+    let code = code.context("a code")?;
     Ok((answer.status, code.to_owned()))
 }
 
