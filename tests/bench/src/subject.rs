@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
+use tests_foundry::{AccessToken, Sim};
 use tests_support::{Process, eventually_ok, free_port};
 use tokio::net::TcpStream;
 
@@ -40,6 +41,15 @@ pub(crate) struct Settings {
     pub(crate) upstream: Upstream,
     /// Clients speak TLS.
     pub(crate) front: bool,
+    pub(crate) credential: Credential,
+}
+
+/// What clients show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Credential {
+    Key,
+    /// A token of a simulated Entra, the same for each request.
+    Token,
 }
 
 impl Settings {
@@ -49,6 +59,7 @@ impl Settings {
         limits: 1,
         upstream: Upstream::Plain,
         front: false,
+        credential: Credential::Key,
     };
 }
 
@@ -72,7 +83,7 @@ pub(crate) struct Running {
     pub(crate) id: u32,
     pub(crate) target: SocketAddr,
     /// The header line with the credential that it expects.
-    pub(crate) header: &'static str,
+    pub(crate) header: String,
     process: Option<Process>,
 }
 
@@ -95,6 +106,8 @@ impl Running {
 pub(crate) struct Stage {
     pub(crate) certificate: Certificate,
     backends: Vec<(Upstream, SocketAddr, Process)>,
+    /// Issues the tokens of callers.
+    entra: Sim,
     /// Dropped last: logs are in it.
     folder: TempDir,
 }
@@ -126,6 +139,7 @@ impl Stage {
         Ok(Self {
             certificate,
             backends,
+            entra: Sim::start(&tests_foundry::Config::default())?,
             folder,
         })
     }
@@ -168,7 +182,7 @@ impl Stage {
                 return Ok(Running {
                     id: process.id(),
                     target: address,
-                    header: BACKEND_KEY,
+                    header: BACKEND_KEY.to_owned(),
                     process: None,
                 });
             }
@@ -202,7 +216,7 @@ impl Stage {
         Ok(Running {
             id: process.id(),
             target,
-            header: BACKEND_KEY,
+            header: BACKEND_KEY.to_owned(),
             process: Some(process),
         })
     }
@@ -220,7 +234,20 @@ impl Stage {
             Upstream::Plain => None,
             Upstream::Http1 | Upstream::Http2 => Some(self.certificate.pem()?),
         };
-        let text = manifests::text(backend, authority.as_deref(), settings.limits);
+        let (issuer, header) = match settings.credential {
+            Credential::Key => (None, manifests::KEY.to_owned()),
+            Credential::Token => {
+                let token = self.entra.access_token(&AccessToken::default())?;
+                let header = format!("authorization: Bearer {token}");
+                (Some(self.entra.issuer(1)), header)
+            }
+        };
+        let text = manifests::text(
+            backend,
+            authority.as_deref(),
+            issuer.as_deref(),
+            settings.limits,
+        );
         std::fs::write(manifests.join("all.yaml"), text).context("write the manifests")?;
         let mut command = wrapped(wrapper, program);
         command.args(["run", "--threads", "1", "--listen", &target.to_string()]);
@@ -240,7 +267,7 @@ impl Stage {
         Ok(Running {
             id: process.id(),
             target,
-            header: manifests::KEY,
+            header,
             process: Some(process),
         })
     }

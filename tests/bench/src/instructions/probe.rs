@@ -186,7 +186,7 @@ async fn warm(running: &Running, target: &Target, unit: Unit) -> Result<Connecti
         Unit::Request(bytes) => bytes,
         Unit::Event => 1024,
     };
-    let request = load::chat(target.address, running.header, bytes);
+    let request = load::chat(target.address, &running.header, bytes);
     let mut open = Connections::open(target, &request, 1).await?;
     open.send(WARM).await?;
     rest(running.id).await?;
@@ -195,7 +195,7 @@ async fn warm(running: &Running, target: &Target, unit: Unit) -> Result<Connecti
 
 async fn stream(stage: &Stage, running: &Running, events: u64) -> Result<()> {
     let target = Target::plain(running.target);
-    stepped(&target, running.header, stage.plain()?, events).await
+    stepped(&target, &running.header, stage.plain()?, events).await
 }
 
 fn control(running: &Running, arguments: &[&str]) -> Result<()> {

@@ -98,7 +98,7 @@ async fn row(
     let running = stage.run(subject, program, &[]).await?;
     let target = stage.target(subject, &running)?;
     let resting = resident(running.id)?;
-    let request = load::chat(target.address, running.header, 1024);
+    let request = load::chat(target.address, &running.header, 1024);
     drop(Connections::open(&target, &request, 1).await?);
     rest(running.id).await?;
     let used = resident(running.id)?;
@@ -131,13 +131,13 @@ async fn idle(running: &Running, target: &Target, request: &[u8], count: usize) 
 
 async fn streams(running: &Running, target: &Target, count: usize) -> Result<f64> {
     for _ in 0..WARM {
-        drop(events::hung(target, running.header).await?);
+        drop(events::hung(target, &running.header).await?);
     }
     rest(running.id).await?;
     let before = proportional(running.id)?;
     let mut held: Vec<Box<dyn Wire>> = Vec::with_capacity(count);
     for _ in 0..count {
-        held.push(events::hung(target, running.header).await?);
+        held.push(events::hung(target, &running.header).await?);
     }
     sleep(Duration::from_secs(1)).await;
     each(running, before, held.len())

@@ -59,7 +59,7 @@ impl Row {
     }
 
     async fn requests(&self, bytes: usize, connections: usize, time: Duration) -> Result<Sample> {
-        let request = load::chat(self.target.address, self.running.header, bytes);
+        let request = load::chat(self.target.address, &self.running.header, bytes);
         let open = Connections::open(&self.target, &request, connections).await?;
         let before = process::cpu(self.running.id)?;
         let outcome = open.drive(time).await?;
@@ -86,7 +86,7 @@ impl Row {
         };
         let before = process::cpu(self.running.id)?;
         let outcome =
-            events::streams(&self.target, self.running.header, wish, streams, time).await?;
+            events::streams(&self.target, &self.running.header, wish, streams, time).await?;
         let used = process::cpu(self.running.id)?.saturating_sub(before);
         let count = float(outcome.events);
         Ok(Sample {

@@ -1,6 +1,6 @@
 //! The workloads: what is sent, and by which ways.
 
-use crate::subject::{Settings, Subject, Upstream};
+use crate::subject::{Credential, Settings, Subject, Upstream};
 
 /// What the generator does.
 #[derive(Clone, Copy, Debug)]
@@ -46,11 +46,12 @@ impl Workload {
 }
 
 /// The names that `--workload` takes.
-pub(super) const NAMES: [&str; 9] = [
+pub(super) const NAMES: [&str; 10] = [
     "1kb",
     "200kb",
     "1mb",
     "one-connection",
+    "tokens",
     "events",
     "events-back-to-back",
     "tls-backend",
@@ -126,11 +127,28 @@ fn requests() -> Vec<Workload> {
     let mut one = of("one-connection", "1 KB, one connection", 1024, 1);
     one.lanes.truncate(5);
     one.note = "For the latency: on a machine that is not busy, CPU per request is not that of a loaded one.";
+    let key = Subject::Tundish(Settings::PLAIN);
+    let token = Subject::Tundish(Settings {
+        credential: Credential::Token,
+        ..Settings::PLAIN
+    });
+    let tokens = Workload {
+        name: "tokens",
+        title: "Callers by token, 1 KB, 64 connections",
+        load: Load::Requests {
+            bytes: 1024,
+            connections: 64,
+        },
+        lanes: vec![lane("tundish, a key", key), lane("tundish, a token", token)],
+        compared: "x tundish, a key",
+        note: "A token of Entra that the gateway has judged before.",
+    };
     vec![
         of("1kb", "1 KB, 64 connections", 1024, 64),
         of("200kb", "200 KB, 16 connections", 200 * 1024, 16),
         of("1mb", "1 MB, 8 connections", 1024 * 1024, 8),
         one,
+        tokens,
     ]
 }
 

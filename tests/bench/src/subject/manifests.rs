@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use tests_foundry::API_URI;
+
 use crate::certificate::NAME;
 
 /// The header line with the consumer's key.
@@ -32,7 +34,7 @@ apiVersion: tundish.dev/v1alpha1
 kind: AIRoute
 metadata: {name: chat}
 spec:
-  authentication: {apiKeys: {secretSelector: {matchLabels: {tundish.dev/keys: chat}}}}
+  authentication: AUTHENTICATION
   rules:
   - name: chat
     matches: [{models: ['gpt-*'], operations: [ChatCompletions]}]
@@ -67,8 +69,14 @@ pub(crate) fn limit((unit, window): (&str, &str)) -> String {
     format!("{{name: {name}, unit: {unit}, limit: 9000000000000, window: {window}}}")
 }
 
-/// The objects, with a backend over TLS if there is an authority to trust.
-pub(super) fn text(backend: SocketAddr, authority: Option<&str>, limits: usize) -> String {
+/// The objects, with a backend over TLS if there is an authority to trust, and with callers by token if there is
+/// an issuer.
+pub(super) fn text(
+    backend: SocketAddr,
+    authority: Option<&str>,
+    issuer: Option<&str>,
+    limits: usize,
+) -> String {
     let limits: Vec<String> = LIMITS.into_iter().take(limits).map(limit).collect();
     let limits = format!("[{}]", limits.join(", "));
     let (endpoint, transport, secret) = match authority {
@@ -90,7 +98,16 @@ pub(super) fn text(backend: SocketAddr, authority: Option<&str>, limits: usize) 
             )
         }
     };
+    let authentication = issuer.map_or_else(
+        || "{apiKeys: {secretSelector: {matchLabels: {tundish.dev/keys: chat}}}}".to_owned(),
+        |issuer| {
+            format!(
+                "{{jwt: [{{issuer: '{issuer}', audiences: ['{API_URI}'], consumerClaim: azp}}]}}"
+            )
+        },
+    );
     let objects = OBJECTS
+        .replace("AUTHENTICATION", &authentication)
         .replace("ENDPOINT", &endpoint)
         .replace("TRANSPORT", &transport)
         .replace("LIMITS", &limits);
