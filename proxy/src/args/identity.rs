@@ -1,6 +1,7 @@
 //! Flags of the gateway's identities. Their variables are those that Azure sets: the workload identity
 //! webhook, AKS identity bindings, App Service.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -83,9 +84,14 @@ pub struct IdentityArgs {
         long,
         env = "IDENTITY_HEADER",
         value_name = "TEXT",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = secret
     )]
-    pub identity_header: Option<String>,
+    pub identity_header: Option<Secret>,
+}
+
+fn secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text))
 }
 
 /// A command that knows a developer's login.
@@ -188,11 +194,9 @@ impl IdentityArgs {
                 roots,
             }),
             app_service: endpoint
-                .zip(some(&self.identity_header))
-                .map(|(endpoint, header)| AppService {
-                    endpoint,
-                    header: Secret::new(&*header),
-                }),
+                .zip(self.identity_header.clone())
+                .filter(|(_, header)| !header.expose().is_empty())
+                .map(|(endpoint, header)| AppService { endpoint, header }),
             api_server: issuers.api_server(),
             issuer_keys: issuers.issuer_keys.clone(),
             ..Config::new(self.entra_authority.clone(), self.metadata_service.clone())

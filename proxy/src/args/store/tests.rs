@@ -19,3 +19,20 @@ fn no_error_repeats_the_password() {
         assert_eq!(error.exit_code(), 2);
     }
 }
+
+#[test]
+fn no_debug_output_of_flags_shows_a_secret() {
+    let line = [
+        "tundish-proxy",
+        "--operator=https://operator:8443",
+        "--operator-ca=ca.crt",
+        "--token-file=token",
+        "--replica=a",
+        "--quota-store=redis://:hunter2@store:6379",
+        "--identity-header=hunter2",
+    ];
+    let args = ProxyArgs::try_parse_from(line).unwrap();
+    let shown = format!("{args:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(shown.contains("store:6379"), "{shown}");
+}
