@@ -255,6 +255,8 @@ impl Scene {
         for kind in ["aib", "air", "aiq", "events", "configmaps", "leases"] {
             let get = ["get", kind, "-o", "yaml"];
             let text = self.installation.kubectl(&get).await?.success()?;
+            let problems = text.contains("misplaced is left out");
+            ensure!(kind != "air" || problems, "no status has them: {text}");
             self.outputs.add(format!("kubectl get {kind}"), text);
         }
         for name in ["proxy-0", "proxy-1"] {
