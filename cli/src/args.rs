@@ -302,10 +302,21 @@ pub struct ExplainArgs {
     /// Model that the client names
     #[arg(long, env = "TUNDISH_EXPLAIN_MODEL", value_name = "MODEL")]
     pub model: String,
-    /// Consumer that calls, as NAME or NAMESPACE/NAME; or the fingerprint key-xxxxxxxx of a
-    /// credential without a Secret
+    /// Consumer that calls, as NAME or NAMESPACE/NAME, the latter of one with a token; or the fingerprint
+    /// key-xxxxxxxx of a credential without a Secret
     #[arg(long, env = "TUNDISH_EXPLAIN_CONSUMER", value_name = "NAME")]
     pub consumer: Option<String>,
+    /// Attribute that the consumer's token gives it, as NAME=VALUE; repeatable, in the environment separated
+    /// by ';'
+    #[arg(
+        long = "attribute",
+        env = "TUNDISH_EXPLAIN_ATTRIBUTE",
+        value_name = "NAME=VALUE",
+        value_delimiter = ';',
+        requires = "consumer",
+        value_parser = claimed
+    )]
+    pub attributes: Vec<(String, String)>,
     /// Call without a credential
     #[arg(long, env = "TUNDISH_EXPLAIN_ANONYMOUS")]
     pub anonymous: bool,
@@ -424,6 +435,13 @@ fn attribute(text: &str) -> Result<Label, String> {
 
 fn backend_host(text: &str) -> Result<HostPattern, InvalidBackendHost> {
     operator_compile::backend_host(text)
+}
+
+/// An attribute of a token, whose values are not bound as those of labels are.
+fn claimed(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = pair.ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn operation(word: &str) -> Result<Operation, String> {

@@ -7,6 +7,7 @@ use anyhow::Result;
 use proxy_admin::clock;
 use proxy_admin::pages::explanation::Explanation;
 use proxy_admin::pages::question;
+use proxy_core::names::Attributes;
 use proxy_core::table::Table;
 use proxy_core::whatif::{InvalidConsumer, Question, Unused, forecast};
 
@@ -28,6 +29,7 @@ pub fn explain(args: &ExplainArgs) -> Result<ExitCode> {
         operation: args.operation,
         model: args.model.clone(),
         consumer: args.consumer.clone(),
+        attributes: attributes(&args.attributes),
         input_tokens: args.input_tokens,
         max_tokens: args.max_tokens,
     };
@@ -61,6 +63,16 @@ pub fn explain(args: &ExplainArgs) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Sorted, as a token has them.
+fn attributes(given: &[(String, String)]) -> Attributes {
+    let given = given.iter();
+    let mut all: Attributes = given
+        .map(|(name, value)| (name.as_str().into(), value.as_str().into()))
+        .collect();
+    all.sort();
+    all
 }
 
 /// Forecasts by a table whose counters are unused.

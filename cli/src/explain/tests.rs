@@ -5,7 +5,7 @@ use proxy_core::names::Operation;
 use proxy_core::table::Table;
 use proxy_core::whatif::Question;
 
-use super::{forecast_unused, lines};
+use super::{attributes, forecast_unused, lines};
 use crate::manifests::Folder;
 
 fn question(consumer: &str, model: &str) -> Question {
@@ -14,13 +14,20 @@ fn question(consumer: &str, model: &str) -> Question {
         operation: Operation::ChatCompletions,
         model: model.to_owned(),
         consumer: Some(consumer.to_owned()),
+        attributes: Vec::new(),
         input_tokens: 10,
         max_tokens: Some(20),
     }
 }
 
 fn quickstart(question: &Question) -> Result<Explanation, String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/quickstart");
+    by_example("quickstart", question)
+}
+
+fn by_example(name: &str, question: &Question) -> Result<Explanation, String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../examples")
+        .join(name);
     let mut folder = Folder::new(&path, "tundish-system", Vec::new());
     folder.refresh().map_err(|error| format!("{error:#}"))?;
     let table = Table::new(folder.compile().compiled.contents);
@@ -136,4 +143,32 @@ fn a_refusal_is_shown_with_its_code() {
 fn an_unknown_consumer_is_an_error_that_suggests_similar_names() {
     let error = quickstart(&question("interm", "gpt-5")).expect_err("unknown");
     assert!(error.contains("near it: default/intern"), "{error}");
+}
+
+#[test]
+fn a_consumer_with_a_token_is_explained_by_its_attributes() {
+    let of = |model: &str, given: &[(&str, &str)]| {
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let given: Vec<_> = given.iter().map(pair).collect();
+        let question = Question {
+            host: "ai.example.com".to_owned(),
+            attributes: attributes(&given),
+            ..question("default/app", model)
+        };
+        by_example("jwt", &question).expect("an issuer is listed")
+    };
+    let small = of("gpt-5-mini", &[]);
+    let rule = small.rule.expect("a rule");
+    assert_eq!((&*rule.route, &*rule.rule), ("default/entra", "small"));
+    assert!(small.verdict.admitted);
+    assert!(!of("gpt-5", &[("role", "Models.Call")]).verdict.admitted);
+    // By the first group in their order.
+    let large = of(
+        "gpt-5",
+        &[("role", "Models.Large"), ("group", "b"), ("group", "a")],
+    );
+    assert!(large.verdict.admitted);
+    let subjects: Vec<&str> = large.limits.iter().map(|one| &*one.subject).collect();
+    let expect = ["consumer=default/app", "group=default/a"];
+    assert_eq!(subjects, expect);
 }

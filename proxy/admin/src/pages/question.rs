@@ -22,6 +22,12 @@ pub enum InvalidQuestion {
         /// What is wrong with it.
         source: ParseIntError,
     },
+    /// An attribute has no value.
+    #[error("attribute={value:?} is not written NAME=VALUE")]
+    NoAttribute {
+        /// The value.
+        value: String,
+    },
     /// The operation does not exist.
     #[error("operation {word:?} does not exist; there are {}", Operation::ALL.map(Operation::as_str).join(", "))]
     UnknownOperation {
@@ -30,8 +36,8 @@ pub enum InvalidQuestion {
     },
     /// The field does not exist.
     #[error(
-        "{field:?} is not known; there are host, operation, model, consumer, input_tokens and \
-         max_tokens"
+        "{field:?} is not known; there are host, operation, model, consumer, attribute, input_tokens \
+         and max_tokens"
     )]
     UnknownField {
         /// The field.
@@ -39,7 +45,8 @@ pub enum InvalidQuestion {
     },
 }
 
-/// Reads `host=&operation=&model=&consumer=&input_tokens=&max_tokens=`; only `model` is required.
+/// Reads `host=&operation=&model=&consumer=&attribute=&input_tokens=&max_tokens=`; only `model` is required,
+/// and `attribute` may come several times.
 ///
 /// # Errors
 /// A field is missing, unknown or malformed.
@@ -49,6 +56,7 @@ pub fn parse(query: &str) -> Result<Question, InvalidQuestion> {
         operation: Operation::ChatCompletions,
         model: String::new(),
         consumer: None,
+        attributes: Vec::new(),
         input_tokens: 1,
         max_tokens: None,
     };
@@ -66,6 +74,13 @@ pub fn parse(query: &str) -> Result<Question, InvalidQuestion> {
             "host" => question.host = value.to_ascii_lowercase(),
             "model" => question.model = value.into_owned(),
             "consumer" => question.consumer = Some(value.into_owned()),
+            "attribute" => {
+                let pair = value.split_once('=');
+                let (name, value) = pair.ok_or_else(|| InvalidQuestion::NoAttribute {
+                    value: value.to_string(),
+                })?;
+                question.attributes.push((name.into(), value.into()));
+            }
             "operation" => {
                 question.operation =
                     Operation::parse(&value).ok_or_else(|| InvalidQuestion::UnknownOperation {
@@ -84,6 +99,7 @@ pub fn parse(query: &str) -> Result<Question, InvalidQuestion> {
     if question.model.is_empty() {
         return Err(InvalidQuestion::NoModel);
     }
+    question.attributes.sort();
     Ok(question)
 }
 
@@ -98,6 +114,9 @@ pub fn query(question: &Question) -> String {
         .append_pair("input_tokens", &question.input_tokens.to_string());
     if let Some(consumer) = &question.consumer {
         query.append_pair("consumer", consumer);
+    }
+    for (name, value) in &question.attributes {
+        query.append_pair("attribute", &format!("{name}={value}"));
     }
     if let Some(max_tokens) = question.max_tokens {
         query.append_pair("max_tokens", &max_tokens.to_string());

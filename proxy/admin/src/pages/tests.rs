@@ -20,6 +20,7 @@ fn question(consumer: &str) -> Question {
         operation: Operation::ChatCompletions,
         model: "m".to_owned(),
         consumer: Some(consumer.to_owned()),
+        attributes: Vec::new(),
         input_tokens: 10,
         max_tokens: Some(5),
     }
@@ -138,6 +139,8 @@ fn a_usage_page_has_the_fields_that_clients_read() {
 fn a_question_survives_its_query() {
     let mut asked = question("ns/al ice&=");
     asked.model = "gpt 4o/ä".to_owned();
+    asked.attributes = vec![("role".into(), "a=b&c".into()), ("role".into(), "".into())];
+    asked.attributes.sort();
     assert_eq!(question::parse(&question::query(&asked)), Ok(asked.clone()));
     asked.consumer = None;
     asked.max_tokens = None;
@@ -151,8 +154,12 @@ fn a_malformed_query_names_its_field() {
         ("model=", "model is missing"),
         (
             "model=m&tokens=1",
-            "\"tokens\" is not known; there are host, operation, model, consumer, input_tokens \
-             and max_tokens",
+            "\"tokens\" is not known; there are host, operation, model, consumer, attribute, \
+             input_tokens and max_tokens",
+        ),
+        (
+            "model=m&attribute=role",
+            "attribute=\"role\" is not written NAME=VALUE",
         ),
         ("model=m&max_tokens=-1", "max_tokens=\"-1\" is not a number"),
     ] {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::admit::{Ask, Denial, Identity, Permit, admit, may_call};
 use crate::auth::{Caller, CallerKind, Issuer, Key, Token};
-use crate::names::Moment;
+use crate::names::{Attributes, Moment};
 use crate::table::Table;
 
 /// Names within this many edits are suggested: enough for a swapped pair and one more typo.
@@ -92,13 +92,15 @@ impl Candidate {
     }
 
     /// The callers by token that `name` can be: `namespace/name`, where a route of the namespace lists an
-    /// issuer. They have what the route requires, and no attributes.
-    fn by_token(table: &Table, name: &str) -> Vec<Self> {
+    /// issuer. They have what the route requires, and these attributes.
+    fn by_token(table: &Table, name: &str, attributes: &Attributes) -> Vec<Self> {
         let Some((namespace, consumer)) = name.split_once('/') else {
             return Vec::new();
         };
         let routes = table.contents().routes.iter();
-        let own = routes.filter(|route| route.name.namespace() == namespace);
+        let own = routes.filter(|route| {
+            route.name.namespace() == namespace && !route.authentication.pass_through
+        });
         let mut issuers: Vec<&Issuer> = Vec::new();
         for issuer in own.flat_map(|route| &route.authentication.issuers) {
             if !issuers.contains(&issuer) {
@@ -107,7 +109,12 @@ impl Candidate {
         }
         let caller = |issuer: &&Issuer| {
             let token = Arc::new(Token::satisfying(issuer));
-            Caller::by_token(&namespace.into(), consumer.into(), Vec::new(), token)
+            Caller::by_token(
+                &namespace.into(),
+                consumer.into(),
+                attributes.clone(),
+                token,
+            )
         };
         let callers = issuers.iter().map(caller);
         let candidate = |caller| Self {
@@ -159,11 +166,15 @@ pub(super) fn admit_any<'t>(
 }
 
 /// The callers that `name` can be: `name` or `namespace/name` of a consumer with a Secret, `namespace/name` of
-/// one with a token, or a fingerprint.
+/// one with a token, or a fingerprint. One with a token has these attributes.
 ///
 /// # Errors
 /// [`InvalidConsumer`].
-pub(super) fn candidates(table: &Table, name: &str) -> Result<Vec<Candidate>, InvalidConsumer> {
+pub(super) fn candidates(
+    table: &Table,
+    name: &str,
+    attributes: &Attributes,
+) -> Result<Vec<Candidate>, InvalidConsumer> {
     let keys = &table.contents().keys;
     let full = |key: &Key| format!("{}/{}", key.secret.namespace(), key.consumer);
     let with = |fits: &dyn Fn(&Key) -> bool| -> Vec<&Arc<Key>> {
@@ -177,9 +188,9 @@ pub(super) fn candidates(table: &Table, name: &str) -> Result<Vec<Candidate>, In
     let mut names: Vec<String> = found.iter().map(|key| full(key)).collect();
     names.sort();
     names.dedup();
-    match names.len() {
-        0 => {
-            let mut found = Candidate::by_token(table, name);
+    match &*names {
+        [] => {
+            let mut found = Candidate::by_token(table, name, attributes);
             found.extend(Candidate::unknown(name));
             if found.is_empty() {
                 return Err(InvalidConsumer::Unknown {
@@ -189,7 +200,12 @@ pub(super) fn candidates(table: &Table, name: &str) -> Result<Vec<Candidate>, In
             }
             Ok(found)
         }
-        1 => Ok(found.into_iter().map(Candidate::of).collect()),
+        // A key and a token may be of one consumer.
+        [name] => {
+            let by_token = Candidate::by_token(table, name, attributes);
+            let found = found.into_iter().map(Candidate::of);
+            Ok(found.chain(by_token).collect())
+        }
         _ => Err(InvalidConsumer::Ambiguous {
             name: name.to_owned(),
             candidates: names,
@@ -270,7 +286,8 @@ impl ConsumerIndex {
         if *name == anonymous.caller.name {
             return vec![anonymous];
         }
-        let mut found = Candidate::by_token(table, name);
+        // A log does not have their attributes.
+        let mut found = Candidate::by_token(table, name, &Attributes::new());
         found.extend(Candidate::unknown(name));
         found
     }

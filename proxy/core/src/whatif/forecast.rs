@@ -11,7 +11,7 @@ use http::HeaderMap;
 use super::consumer::{Candidate, InvalidConsumer, admit_any, candidates};
 use crate::admit::{Ask, Denial, Permit};
 use crate::auth::Caller;
-use crate::names::{Code, Moment, Operation, Usage};
+use crate::names::{Attributes, Code, Moment, Operation, Usage};
 use crate::quota::{Cost, Mode, Wait};
 use crate::table::{Deployment, FlatLimit, FlatTarget, OutputTokens, QuotaFacts, Table};
 
@@ -24,9 +24,11 @@ pub struct Question {
     pub operation: Operation,
     /// The model that the client would name.
     pub model: String,
-    /// `name` or `namespace/name` of a consumer, or the fingerprint `key-xxxxxxxx` of a credential
+    /// `name` or `namespace/name` of a consumer, the latter of one with a token; or the fingerprint `key-xxxxxxxx` of a credential
     /// without a Secret; `None` for a caller without a credential.
     pub consumer: Option<String>,
+    /// Attributes that its token gives it, sorted. One with a key has those of its Secret.
+    pub attributes: Attributes,
     /// Tokens of the input.
     pub input_tokens: u64,
     /// The bound on output tokens; `None` when the client would set none.
@@ -218,7 +220,7 @@ pub fn forecast<'t>(
     now: Moment,
 ) -> Result<Forecast<'t>, InvalidConsumer> {
     let candidates = match &question.consumer {
-        Some(name) => candidates(table, name)?,
+        Some(name) => candidates(table, name, &question.attributes)?,
         None => vec![Candidate::anonymous()],
     };
     let headers = HeaderMap::new();

@@ -4,8 +4,10 @@ use super::{
     Forecast, InvalidConsumer, LoggedRequest, Outcome, OutputFrom, Question, Replay,
     ReplaySettings, Unused, forecast,
 };
+use crate::auth::{Issuer, Mapping, Required, Source, Trust};
 use crate::names::{Code, ConsumerMatch, Moment, Operation, Usage};
 use crate::quota::{Mode, Per, Unit, Wait};
+use crate::route::Match;
 use crate::table::{
     Authentication, Backend, Contents, Deployment, OutputTokens, Override, Quota, Table,
 };
@@ -47,6 +49,7 @@ fn question(consumer: &str) -> Question {
         operation: Operation::ChatCompletions,
         model: "m".to_owned(),
         consumer: Some(consumer.to_owned()),
+        attributes: Vec::new(),
         input_tokens: 10,
         max_tokens: Some(5),
     }
@@ -450,4 +453,71 @@ fn a_replay_refuses_the_callers_that_admission_refuses() {
             "no_such_consumer"
         ]
     );
+}
+
+/// [`plenty`] with an issuer besides the keys, and a first rule for tokens with a role.
+fn with_issuer() -> Contents {
+    let mut contents = plenty();
+    let route = Arc::make_mut(&mut contents.routes[0]);
+    route.authentication.issuers = vec![Issuer {
+        trust: Trust {
+            source: Source {
+                issuer: "https://issuer.example".into(),
+                jwks_uri: None,
+            },
+            audiences: vec!["api".into()],
+            mapping: Mapping {
+                consumer: "sub".into(),
+                attributes: vec![("role".into(), "roles".into())],
+            },
+        },
+        required: Required {
+            scopes: vec!["chat".into()],
+            ..Required::default()
+        },
+    }];
+    let mut special = rule("special", vec![target("b")]);
+    special.matches = vec![Match {
+        consumers: ConsumerMatch {
+            names: Vec::new(),
+            attributes: vec![("role".into(), "writer".into())],
+        },
+        ..Match::default()
+    }];
+    route.rules.insert(0, Arc::new(special));
+    contents
+}
+
+#[test]
+fn a_consumer_with_a_token_is_one_of_a_namespace_that_lists_an_issuer() {
+    let table = Table::new(with_issuer());
+    let of = |consumer: &str, attributes: &[(&str, &str)]| {
+        let attributes = attributes.iter();
+        let question = Question {
+            attributes: attributes
+                .map(|(name, value)| ((*name).into(), (*value).into()))
+                .collect(),
+            ..question(consumer)
+        };
+        let forecast = ask(&table, &question)?;
+        let rule = forecast.permit.map(|permit| permit.rule.name.to_string());
+        Ok((forecast.caller.full_name.to_string(), rule))
+    };
+    let served = |name: &str, rule: &str| Ok((name.to_owned(), Some(rule.to_owned())));
+    assert_eq!(of("ns/eve", &[]), served("ns/eve", "rule"));
+    let writer = [("role", "reader"), ("role", "writer")];
+    assert_eq!(of("ns/eve", &writer), served("ns/eve", "special"));
+    // A key has the attributes of its Secret.
+    assert_eq!(of("alice", &writer), served("ns/alice", "rule"));
+    // The key of this consumer is not admitted, a token of that name is.
+    assert_eq!(of("mallory", &[]), served("ns/mallory", "rule"));
+    let unknown = |found| matches!(found, Err(InvalidConsumer::Unknown { .. }));
+    assert!(unknown(of("eve", &[])), "without a namespace");
+    assert!(unknown(of("other/eve", &[])));
+    // Beside pass-through a token admits no caller.
+    let mut passed = with_issuer();
+    let route = Arc::make_mut(&mut passed.routes[0]);
+    route.authentication.pass_through = true;
+    let passed = Table::new(passed);
+    assert!(ask(&passed, &question("ns/eve")).is_err());
 }
