@@ -17,6 +17,9 @@ use crate::exchange::{Client, Peer};
 /// The path of an issuer's description (`OpenID` Connect Discovery, 4).
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 
+/// The API server gives its keys as what they are (RFC 7517, 8.5) and as nothing else.
+const FORMS: &str = "application/json, application/jwk-set+json";
+
 /// Where the keys of an issuer are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum KeySource {
@@ -96,8 +99,9 @@ pub(super) async fn fetch(client: &Outside, source: &KeySource) -> Result<(KeySe
 async fn get(outside: &Outside, address: &Address, path: &str) -> Result<Bytes, String> {
     let mut request = Request::new(Full::default());
     *request.uri_mut() = path.parse().map_err(|_error| "no path".to_owned())?;
-    let json = HeaderValue::from_static("application/json");
-    request.headers_mut().insert(ACCEPT, json);
+    request
+        .headers_mut()
+        .insert(ACCEPT, HeaderValue::from_static(FORMS));
     let mut peer = Peer::at(address);
     let mut client = &outside.client;
     let api_server = outside.api_server.as_ref();
