@@ -237,7 +237,11 @@ impl Stage {
         let (issuer, header) = match settings.credential {
             Credential::Key => (None, manifests::KEY.to_owned()),
             Credential::Token => {
-                let token = self.entra.access_token(&AccessToken::default())?;
+                let wanted = AccessToken {
+                    version: Some(1),
+                    ..AccessToken::default()
+                };
+                let token = self.entra.access_token(&wanted)?;
                 let header = format!("authorization: Bearer {token}");
                 (Some(self.entra.issuer(1)), header)
             }
