@@ -197,6 +197,13 @@ impl Table {
         self.tenancy.home(host, token)
     }
 
+    /// Whether a route of `namespace` admits tokens, or callers without a key, on `host`: what this namespace lists
+    /// decides which tokens are known there. Others could shut its callers out otherwise.
+    #[must_use]
+    pub fn takes_tokens(&self, host: &str, namespace: &str) -> bool {
+        self.tenancy.takes_tokens(host, namespace)
+    }
+
     /// Every issuer whose tokens routes of `host` admit; one may come twice.
     pub fn homes(&self, host: &str) -> impl Iterator<Item = &Home> {
         self.tenancy.homes(host)

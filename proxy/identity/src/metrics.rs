@@ -76,7 +76,7 @@ impl Metrics {
         registry.register(
             "caller_tokens",
             "Tokens of callers that were judged, by their issuer and the outcome: ok, or why they are not \
-             good. A token that is shown again is not judged again until it ends",
+             good. A good token that is shown again is not judged again for an hour",
             metrics.tokens.clone(),
         );
         registry.register(

@@ -24,10 +24,18 @@ const LONGEST_URL: usize = 512;
 const LONGEST_CLAIM: usize = 128;
 const LONGEST_VALUE: usize = 256;
 
-/// The application of Azure AI services, which tokens for Foundry may name as their audience.
-const FOUNDRY_APPLICATION: &str = "7d312290-28c8-473c-a0ed-8e53749b6d6d";
+/// The applications that tokens for Foundry may name as their audience: Azure AI services, and Azure Machine
+/// Learning, which `https://ai.azure.com` belongs to.
+const FOUNDRY_APPLICATIONS: [&str; 2] = [
+    "7d312290-28c8-473c-a0ed-8e53749b6d6d",
+    "18a66f5f-dbdf-4c17-9dd7-1634712a9cbe",
+];
 /// What tokens for Foundry are for, in each cloud: these hosts with one of these endings.
-const FOUNDRY_HOSTS: [&str; 2] = ["https://ai.azure.", "https://cognitiveservices.azure."];
+const FOUNDRY_HOSTS: [&str; 3] = [
+    "https://ai.azure.",
+    "https://ml.azure.",
+    "https://cognitiveservices.azure.",
+];
 const CLOUDS: [&str; 3] = ["com", "us", "cn"];
 
 /// An issuer, and its place among the declared ones.
@@ -261,7 +269,8 @@ fn is_of_foundry(audience: &str) -> bool {
     let bare = bare.trim_end_matches('/');
     let has_cloud = |rest: &str| CLOUDS.contains(&rest);
     let mut hosts = FOUNDRY_HOSTS.iter();
-    bare == FOUNDRY_APPLICATION || hosts.any(|host| bare.strip_prefix(host).is_some_and(has_cloud))
+    FOUNDRY_APPLICATIONS.contains(&bare)
+        || hosts.any(|host| bare.strip_prefix(host).is_some_and(has_cloud))
 }
 
 #[cfg(test)]

@@ -115,7 +115,13 @@ pub fn authenticate(
     } else if let Some((place, judged)) = unknown {
         let Credential { digest, form } = judged.credential;
         foreign(judged.shown, form)?;
-        may_call(table, host, Identity::Unknown, now)?;
+        may_call(table, host, Identity::Unknown, now).map_err(|denial| {
+            let is_token = judged.shown.starts_with("ey") && judged.shown.matches('.').count() == 2;
+            if is_token && table.homes(host).next().is_some() {
+                return unlisted();
+            }
+            denial
+        })?;
         Authenticated {
             caller: Arc::new(Caller::unknown(&digest)),
             credential: Some(place),
@@ -194,6 +200,11 @@ pub(super) fn missing() -> Denial {
 
 pub(super) fn unknown() -> Denial {
     Denial::new(Code::InvalidCredential, "the API key is not known")
+}
+
+fn unlisted() -> Denial {
+    let message = "no route of this host lists the issuer and the audience of the token; each counts to the letter";
+    Denial::new(Code::InvalidCredential, message)
 }
 
 /// Refuses an unknown credential that looks like a key of ours.

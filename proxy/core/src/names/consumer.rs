@@ -50,10 +50,15 @@ impl ConsumerName {
         }
     }
 
-    /// Reads `namespace/name`; `*` stands for any namespace. `None` without a slash.
+    /// Reads `namespace/name`; `*` stands for any namespace. `None` without a slash, or if no namespace has what
+    /// stands in front of it: subjects of tokens may have slashes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (namespace, name) = text.split_once('/')?;
+        let is_of_label = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        if namespace != ANY && !namespace.bytes().all(is_of_label) {
+            return None;
+        }
         Some(match namespace {
             ANY => Self::anywhere(name),
             namespace => Self::new(namespace, name),

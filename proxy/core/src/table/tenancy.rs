@@ -154,6 +154,14 @@ impl Tenancy {
         all.find(|home| home.trust.is_about(token))
     }
 
+    /// Whether a route of `namespace` admits tokens, or callers without a key, on `host`.
+    pub(crate) fn takes_tokens(&self, host: &str, namespace: &str) -> bool {
+        let place = self.by_name.get(namespace);
+        let mut open = self.open.of(host).flat_map(|(_, all)| all);
+        open.any(|one| Some(&one.namespace) == place)
+            || self.homes(host).any(|home| *home.namespace == *namespace)
+    }
+
     /// Every issuer that is listed for `host`; one may come twice.
     pub(crate) fn homes(&self, host: &str) -> impl Iterator<Item = &Home> {
         self.homes.of(host).flat_map(|(_, all)| all)

@@ -5,9 +5,6 @@ use std::sync::Arc;
 use proxy_core::auth::{Source, Token};
 use serde_json::{Map, Value};
 
-/// Words of one claim: as many groups as Entra puts into a token.
-const MOST_WORDS: usize = 200;
-
 /// The claims of a token whose signature is good. `Debug` shows their names alone.
 #[derive(Clone, PartialEq)]
 pub struct Claims(Map<String, Value>);
@@ -64,7 +61,7 @@ impl Claims {
             Some(Value::Array(many)) => (None, Some(many)),
             _ => (None, None),
         };
-        let many = many.into_iter().flatten().take(MOST_WORDS);
+        let many = many.into_iter().flatten();
         one.into_iter().chain(many.filter_map(Value::as_str))
     }
 
@@ -77,7 +74,7 @@ impl Claims {
         };
         let list = list.into_iter().flatten().filter_map(Value::as_str);
         let words = text.split_ascii_whitespace().chain(list);
-        let mut words: Vec<Arc<str>> = words.take(MOST_WORDS).map(Arc::from).collect();
+        let mut words: Vec<Arc<str>> = words.map(Arc::from).collect();
         words.sort();
         words.dedup();
         words

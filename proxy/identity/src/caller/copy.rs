@@ -1,7 +1,9 @@
 //! The keys of an issuer on disk: a process that starts while the issuer is away judges by them. They are
 //! public.
 
-use std::io;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -63,10 +65,16 @@ impl Copy {
 }
 
 fn replace(path: &Path, document: &[u8]) -> io::Result<()> {
+    // Whoever may write there decides which tokens are good.
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
     }
     let fresh = path.with_extension("new");
-    std::fs::write(&fresh, document)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(&fresh)?.write_all(document)?;
     std::fs::rename(fresh, path)
 }

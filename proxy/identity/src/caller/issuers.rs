@@ -17,7 +17,7 @@ use tracing::{error, warn};
 use super::copy::Copy;
 use super::fetch::{KeySource, Outside};
 use super::keys::Keys;
-use super::verifier::{Declared, Issuer, Verifier};
+use super::verifier::{Declared, Issuer, Listing, Verifier};
 use crate::address::Address;
 use crate::config::Config;
 use crate::exchange::Client;
@@ -153,17 +153,19 @@ fn declared(table: &Table) -> Vec<Declared> {
             if place == all.len() {
                 all.push(Declared {
                     source: trust.source.clone(),
-                    audiences: Vec::new(),
+                    listings: Vec::new(),
                     homes: Vec::new(),
                 });
             }
             let Some(known) = all.get_mut(place) else {
                 continue;
             };
-            for audience in &trust.audiences {
-                if !known.audiences.contains(audience) {
-                    known.audiences.push(audience.clone());
-                }
+            let listing = Listing {
+                namespace: route.name.namespace().into(),
+                audiences: trust.audiences.clone(),
+            };
+            if !known.listings.contains(&listing) {
+                known.listings.push(listing);
             }
             let is_same =
                 |home: &Home| *home.namespace == *route.name.namespace() && home.trust == *trust;

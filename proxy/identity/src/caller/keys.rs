@@ -1,9 +1,11 @@
 //! The keys of one issuer, kept current by a task.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use proxy_admin::clock;
 use proxy_admin::shutdown::Shutdown;
@@ -35,6 +37,8 @@ pub(super) struct Keys {
     copy: Option<Copy>,
     metrics: KeyFetches,
     set: ArcSwapOption<KeySet>,
+    /// Another one for each document that differs from the one before.
+    edition: AtomicU64,
     /// How many fetches have ended.
     ended: watch::Sender<u64>,
     state: Mutex<State>,
@@ -67,6 +71,7 @@ impl Keys {
             copy,
             metrics,
             set: ArcSwapOption::new(set.map(Arc::new)),
+            edition: AtomicU64::new(0),
             ended: watch::Sender::default(),
             state: Mutex::default(),
             unknown_after: UNKNOWN,
@@ -75,7 +80,7 @@ impl Keys {
     }
 
     /// Judges a token. Waits until `until` for the keys if there are none yet, or if its key is unknown and
-    /// a fetch may show it.
+    /// a fetch may show it. With the claims comes the edition of the keys that prove them.
     ///
     /// # Errors
     /// See [`Rejected`].
@@ -84,7 +89,7 @@ impl Keys {
         token: &str,
         expectation: &Expectation,
         until: Instant,
-    ) -> Result<Claims, Rejected> {
+    ) -> Result<(Claims, u64), Rejected> {
         let mut ended = self.ended.subscribe();
         let judged = self.by_known(token, expectation);
         if judged != Err(Rejected::UnknownKey) {
@@ -98,10 +103,13 @@ impl Keys {
         self.by_known(token, expectation)
     }
 
-    fn by_known(&self, token: &str, expectation: &Expectation) -> Result<Claims, Rejected> {
+    fn by_known(&self, token: &str, expectation: &Expectation) -> Result<(Claims, u64), Rejected> {
+        // First: keys that come meanwhile are another edition.
+        let edition = self.edition();
         let set = self.set.load();
         let none = KeySet::default();
-        expectation.judge(token, set.as_deref().unwrap_or(&none), clock::now())
+        let claims = expectation.judge(token, set.as_deref().unwrap_or(&none), clock::now())?;
+        Ok((claims, edition))
     }
 
     /// Whether a fetch is under way, or was asked for now.
@@ -131,8 +139,14 @@ impl Keys {
         }
     }
 
+    /// The edition of the keys: what an earlier one proved may have been signed by a key that is withdrawn.
+    pub(super) fn edition(&self) -> u64 {
+        self.edition.load(Ordering::Acquire)
+    }
+
     async fn keep(&self) {
         let mut failures = 0_u32;
+        let mut last = Bytes::new();
         loop {
             let fetched = fetch(&self.outside, &self.source).await;
             self.metrics.ended(fetched.is_ok());
@@ -143,7 +157,11 @@ impl Keys {
                     }
                     failures = 0;
                     debug!(source = %self.source, keys = ?set, "keys of an issuer");
-                    self.set.store(Some(Arc::new(set)));
+                    if document != last {
+                        self.set.store(Some(Arc::new(set)));
+                        self.edition.fetch_add(1, Ordering::Release);
+                        last = document.clone();
+                    }
                     if let Some(copy) = &self.copy {
                         copy.write(document).await;
                     }

@@ -17,8 +17,6 @@ const LONGEST_NAME: usize = 253;
 const LONGEST_VALUE: usize = 256;
 /// Claims that are a list of words in one text (RFC 8693, 4.2; Entra).
 const SCOPES: [&str; 2] = ["scope", "scp"];
-/// Values of one attribute: as many groups as Entra puts into a token.
-const MOST_VALUES: usize = 200;
 
 /// A caller, by its claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +60,7 @@ pub fn consumer(mapping: &Mapping, claims: &Claims) -> Result<Consumer, Unmapped
             Some(one) => std::slice::from_ref(one),
             None => &[],
         };
-        let values = values.iter().take(MOST_VALUES).filter_map(text);
+        let values = values.iter().filter_map(text);
         let fitting = values.filter(|value| value.len() <= LONGEST_VALUE);
         attributes.extend(fitting.map(|value| (Arc::clone(attribute), value.into())));
     }

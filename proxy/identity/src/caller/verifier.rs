@@ -29,6 +29,8 @@ mod tests;
 
 /// Tokens in each of two halves. One takes about a kilobyte.
 const HALF: usize = 4_096;
+/// A token is judged again after this time, in milliseconds, and when its issuer has other keys.
+const REMEMBERED_MS: i64 = 60 * 60 * 1_000;
 /// Longest wait of a request for the keys of an issuer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -54,10 +56,17 @@ pub(super) struct Issuer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Declared {
     pub(super) source: Source,
-    /// Every audience that a route lists with it.
-    pub(super) audiences: Vec<Arc<str>>,
+    /// Who lists it, and for which audiences.
+    pub(super) listings: Vec<Listing>,
     /// Who its tokens are of, by namespace.
     pub(super) homes: Vec<Home>,
+}
+
+/// An issuer in the routes of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listing {
+    pub(super) namespace: Arc<str>,
+    pub(super) audiences: Vec<Arc<str>>,
 }
 
 /// Tokens that are good. When the younger half is full, the older one is forgotten.
@@ -74,7 +83,12 @@ type Half = HashMap<KeyDigest, Arc<Good>, RandomState>;
 struct Good {
     token: Arc<Token>,
     callers: Vec<(Home, Result<Arc<Caller>, Denial>)>,
+    /// The namespaces that list its issuer and audience.
+    namespaces: Vec<Arc<str>>,
     ends_unix_ms: i64,
+    keys: Arc<Keys>,
+    /// Of the keys that proved it.
+    edition: u64,
 }
 
 // === impl Issuer ===
@@ -90,17 +104,32 @@ impl Issuer {
     }
 
     /// What a token of this issuer stands for.
-    fn good(&self, claims: &Claims) -> Good {
+    fn good(&self, claims: &Claims, edition: u64, now: Moment) -> Good {
         let source = &self.declared.source;
         let token = Arc::new(claims.token(source));
         let about = |home: &&Home| home.trust.is_about(&token);
         let homes = self.declared.homes.iter().filter(about);
         let callers = homes.map(|home| (home.clone(), self.caller(home, claims, &token)));
+        let callers = callers.collect();
+        let namespaces = self.listing(claims).map(|one| Arc::clone(&one.namespace));
+        let latest = now.unix_ms.saturating_add(REMEMBERED_MS);
         Good {
-            callers: callers.collect(),
-            ends_unix_ms: token::ends_unix_ms(claims),
+            callers,
+            namespaces: namespaces.collect(),
+            ends_unix_ms: token::ends_unix_ms(claims).min(latest),
+            keys: Arc::clone(&self.keys),
+            edition,
             token,
         }
+    }
+
+    /// Who lists the issuer with an audience of these claims.
+    fn listing<'a>(&'a self, claims: &'a Claims) -> impl Iterator<Item = &'a Listing> {
+        let listings = self.declared.listings.iter();
+        listings.filter(|one| {
+            let is_listed = |claimed: &str| one.audiences.iter().any(|listed| **listed == *claimed);
+            claims.audiences().any(is_listed)
+        })
     }
 
     fn caller(
@@ -157,7 +186,8 @@ impl Verifier {
         own == declared.len() && declared.iter().all(has)
     }
 
-    /// What the issuers of `table` say of a credential on `host`. Waits for their keys, but not for long.
+    /// What the issuers of `table` say of a credential on `host` that has the form of a token. Waits for their
+    /// keys, but not for long.
     pub async fn vouch(
         &self,
         table: &Table,
@@ -168,10 +198,15 @@ impl Verifier {
     ) -> Vouched {
         let moment = clock::moment(now);
         if let Some(good) = self.remembered(digest, moment) {
-            return good.vouched(table, host);
+            let vouched = good.vouched(table, host);
+            // Another issuer of that name may be known here.
+            if !matches!(vouched, Vouched::No) {
+                return vouched;
+            }
         }
         let Some(claims) = token::unproved(credential) else {
-            return Vouched::No;
+            // It has the form of a token, and no backend shall try what cannot be judged.
+            return Vouched::Failed(refused(Rejected::Malformed));
         };
         let Some(issuers) = claims.issuer().and_then(|name| self.issuers.get(name)) else {
             return Vouched::No;
@@ -179,14 +214,15 @@ impl Verifier {
         let mut failed = None;
         let mut elsewhere = false;
         for issuer in issuers {
-            let audiences = &issuer.declared.audiences;
-            let is_listed = |one: &str| audiences.iter().any(|listed| **listed == *one);
-            if !claims.audiences().any(is_listed) {
+            let mut listing = issuer.listing(&claims);
+            if !listing.any(|one| table.takes_tokens(host, &one.namespace)) {
                 continue;
             }
+            let listed = issuer.declared.listings.iter();
+            let audiences = listed.flat_map(|one| &one.audiences).cloned();
             let expectation = Expectation {
                 issuer: Arc::clone(&issuer.declared.source.issuer),
-                audiences: audiences.clone(),
+                audiences: audiences.collect(),
             };
             let judged = issuer.keys.judge(credential, &expectation, now + PATIENCE);
             let judged = judged.await;
@@ -194,11 +230,11 @@ impl Verifier {
                 .outcomes
                 .count(judged.as_ref().err().map(|why| why.label()));
             match judged {
-                Ok(claims) => {
-                    let good = Arc::new(issuer.good(&claims));
+                Ok((claims, edition)) => {
+                    let good = Arc::new(issuer.good(&claims, edition, moment));
                     let vouched = good.vouched(table, host);
                     elsewhere = true;
-                    if !matches!(vouched, Vouched::Elsewhere) {
+                    if matches!(vouched, Vouched::Caller(_) | Vouched::Failed(_)) {
                         self.remember(*digest, good);
                         return vouched;
                     }
@@ -268,9 +304,10 @@ impl Verifier {
     fn remembered(&self, digest: &KeyDigest, now: Moment) -> Option<Arc<Good>> {
         let halves = &*self.known.lock();
         let found = halves.young.get(digest).or_else(|| halves.old.get(digest));
-        found
-            .filter(|good| now.unix_ms < good.ends_unix_ms)
-            .cloned()
+        let is_current = |good: &&Arc<Good>| {
+            now.unix_ms < good.ends_unix_ms && good.edition == good.keys.edition()
+        };
+        found.filter(is_current).cloned()
     }
 
     fn remember(&self, digest: KeyDigest, good: Arc<Good>) {
@@ -287,7 +324,12 @@ impl Verifier {
 impl Good {
     fn vouched(&self, table: &Table, host: &str) -> Vouched {
         let Some(home) = table.home(host, &self.token) else {
-            return Vouched::Elsewhere;
+            let mut namespaces = self.namespaces.iter();
+            return if namespaces.any(|one| table.takes_tokens(host, one)) {
+                Vouched::Elsewhere
+            } else {
+                Vouched::No
+            };
         };
         let mut callers = self.callers.iter();
         let is_at_home = |(known, _): &&(Home, _)| {

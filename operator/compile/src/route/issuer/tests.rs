@@ -125,6 +125,8 @@ fn tokens_for_foundry_are_refused() {
         "https://cognitiveservices.azure.com",
         "https://cognitiveservices.azure.cn/.default",
         "7d312290-28c8-473c-a0ed-8e53749b6d6d",
+        "18a66f5f-dbdf-4c17-9dd7-1634712a9cbe",
+        "https://ml.azure.com",
     ] {
         assert!(is_of_foundry(audience), "{audience}");
         let refused = of(&json!([entry(json!({"audiences": [audience]}))]));

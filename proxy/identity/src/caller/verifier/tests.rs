@@ -1,3 +1,4 @@
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -127,7 +128,7 @@ async fn a_good_token_is_judged_once_and_a_bad_one_is_known() {
         issuer.url
     );
     assert!(process.metrics().contains(&expect), "{}", process.metrics());
-    assert_eq!(vouch(&verifier, &table, "other", &good).await, "elsewhere");
+    assert_eq!(vouch(&verifier, &table, "other", &good).await, "no");
 
     let invalid = Code::InvalidCredential.as_str();
     let expired = of(&issuer, |claims| claims["exp"] = json!(1_000));
@@ -146,8 +147,7 @@ async fn a_good_token_is_judged_once_and_a_bad_one_is_known() {
             signer.sign(&of(&issuer, |claims| claims["iss"] = json!("x"))),
             "no",
         ),
-        ("a.b.c".to_owned(), "no"),
-        ("key".to_owned(), "no"),
+        ("a.b.c".to_owned(), invalid),
     ] {
         assert_eq!(
             vouch(&verifier, &table, "h", &token).await,
@@ -216,9 +216,58 @@ async fn another_place_of_keys_signs_for_its_own_routes_only() {
     for _ in 0..2 {
         assert_eq!(vouch(&verifier, &table, "good", &good).await, "a/9f8e");
         assert_eq!(vouch(&verifier, &table, "evil", &bad).await, "evil/9f8e");
-        assert_eq!(vouch(&verifier, &table, "good", &bad).await, "elsewhere");
-        assert_eq!(vouch(&verifier, &table, "evil", &good).await, "elsewhere");
+        let refused = Code::InvalidCredential.as_str();
+        assert_eq!(vouch(&verifier, &table, "good", &bad).await, refused);
+        assert_eq!(vouch(&verifier, &table, "evil", &good).await, refused);
     }
+}
+
+#[tokio::test]
+async fn what_a_namespace_lists_is_known_where_it_takes_tokens_or_strangers() {
+    let signer = Signer::elliptic("a");
+    let issuer = Loopback::start(json!({"keys": [signer.listed()]})).await;
+    let process = Process::start(|_| {});
+    let open = |name: &str, host: &str| Route {
+        authentication: Authentication {
+            pass_through: true,
+            ..Authentication::default()
+        },
+        ..route(name, host, &issuer.source(), "oid")
+    };
+    let routes = vec![
+        route("a/jwt", "jwt", &issuer.source(), "oid"),
+        open("a/pass", "own"),
+        open("b/pass", "others"),
+    ];
+    let table = table(routes);
+    let verifier = process.verifier(&table);
+    let good = signer.sign(&of(&issuer, |_| {}));
+    let expired = signer.sign(&of(&issuer, |claims| claims["exp"] = json!(1_000)));
+    for _ in 0..2 {
+        assert_eq!(vouch(&verifier, &table, "jwt", &good).await, "a/9f8e");
+        assert_eq!(vouch(&verifier, &table, "own", &good).await, "elsewhere");
+        assert_eq!(vouch(&verifier, &table, "others", &good).await, "no");
+    }
+    let refused = Code::ExpiredCredential.as_str();
+    assert_eq!(vouch(&verifier, &table, "own", &expired).await, refused);
+    assert_eq!(vouch(&verifier, &table, "others", &expired).await, "no");
+}
+
+#[tokio::test]
+async fn a_key_that_is_withdrawn_takes_its_tokens_along() {
+    let (old, new) = (Signer::elliptic("old"), Signer::elliptic("new"));
+    let issuer = Loopback::start(json!({"keys": [old.listed()]})).await;
+    let process = Process::start(|_| {});
+    let table = table(vec![route("a/r", "h", &issuer.source(), "oid")]);
+    let verifier = process.verifier(&table);
+    let claims = of(&issuer, |_| {});
+    let (by_old, by_new) = (old.sign(&claims), new.sign(&claims));
+    assert_eq!(vouch(&verifier, &table, "h", &by_old).await, "a/9f8e");
+    *issuer.keys.lock() = json!({"keys": [new.listed()]});
+    // The unknown key has the set fetched.
+    assert_eq!(vouch(&verifier, &table, "h", &by_new).await, "a/9f8e");
+    let refused = Code::InvalidCredential.as_str();
+    assert_eq!(vouch(&verifier, &table, "h", &by_old).await, refused);
 }
 
 #[tokio::test]
@@ -278,6 +327,17 @@ async fn kept_keys_judge_while_the_issuer_is_away() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     drop(process);
+    let file = std::fs::read_dir(folder.path().join("keys"))
+        .unwrap()
+        .next();
+    let mode = file
+        .unwrap()
+        .unwrap()
+        .metadata()
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600, "whoever writes there decides");
     *issuer.keys.lock() = Value::Null;
     *issuer.description.lock() = Value::Null;
     let process = Process::start(keep);
