@@ -94,10 +94,5 @@ pub(crate) fn shown<'a>(fields: &Fields<'a>) -> Result<SmallVec<[Shown<'a>; 1]>,
     }
 }
 
-/// Whether a credential may be a JSON Web Token: three parts, of which the first is a JSON object in base64url.
-pub(crate) fn may_be_token(credential: &str) -> bool {
-    credential.starts_with("ey") && credential.bytes().filter(|byte| *byte == b'.').count() == 2
-}
-
 #[cfg(test)]
 mod tests;

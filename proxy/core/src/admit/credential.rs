@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::denial::Denial;
 use crate::auth::form::{self, Form};
-use crate::auth::{Caller, Credential, Key, KeyDigest};
+use crate::auth::{Caller, Credential, Key, KeyDigest, Token};
 use crate::names::{Code, Moment};
 use crate::table::{Open, Table};
 
@@ -116,8 +116,7 @@ pub fn authenticate(
         let Credential { digest, form } = judged.credential;
         foreign(judged.shown, form)?;
         may_call(table, host, Identity::Unknown, now).map_err(|denial| {
-            let is_token = judged.shown.starts_with("ey") && judged.shown.matches('.').count() == 2;
-            if is_token && table.homes(host).next().is_some() {
+            if Token::has_form(judged.shown) && table.homes(host).next().is_some() {
                 return unlisted();
             }
             denial

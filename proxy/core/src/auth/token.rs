@@ -89,6 +89,12 @@ pub enum Lack {
 // === impl Token ===
 
 impl Token {
+    /// Whether a credential has the form of one: three parts, of which the first is a JSON object in base64url.
+    #[must_use]
+    pub fn has_form(credential: &str) -> bool {
+        credential.starts_with("ey") && credential.bytes().filter(|byte| *byte == b'.').count() == 2
+    }
+
     /// A token with all that a route asks of this issuer's.
     pub(crate) fn satisfying(issuer: &Issuer) -> Self {
         let Required {

@@ -3,7 +3,7 @@
 use http::Response;
 use proxy_admin::clock;
 use proxy_core::admit::{self, Judged, Permit};
-use proxy_core::auth::KeyDigest;
+use proxy_core::auth::{KeyDigest, Token};
 use proxy_core::names::{Code, Moment, ObjectName};
 use smallvec::SmallVec;
 
@@ -29,7 +29,7 @@ impl<'a> Arrival<'a> {
             shown.iter().map(|one| Judged::key(one.key)).collect();
         if let Some(verifier) = &live.verifier {
             for one in &mut judged {
-                if credential::may_be_token(one.shown) {
+                if Token::has_form(one.shown) {
                     let (table, digest) = (&live.table, &one.credential.digest);
                     let vouched = verifier.vouch(table, host, digest, one.shown, self.now);
                     one.vouched = vouched.await;

@@ -49,6 +49,8 @@ pub(super) struct Issuer {
     pub(super) declared: Declared,
     pub(super) keys: Arc<Keys>,
     pub(super) outcomes: TokenOutcomes,
+    /// A good token is for any of these, whoever lists it.
+    expectation: Expectation,
     lacks_groups: Reminder,
 }
 
@@ -95,7 +97,13 @@ struct Good {
 
 impl Issuer {
     pub(super) fn new(declared: Declared, keys: Arc<Keys>, outcomes: TokenOutcomes) -> Self {
+        let listed = declared.listings.iter();
+        let audiences = listed.flat_map(|one| &one.audiences).cloned();
         Self {
+            expectation: Expectation {
+                issuer: Arc::clone(&declared.source.issuer),
+                audiences: audiences.collect(),
+            },
             declared,
             keys,
             outcomes,
@@ -218,13 +226,9 @@ impl Verifier {
             if !listing.any(|one| table.takes_tokens(host, &one.namespace)) {
                 continue;
             }
-            let listed = issuer.declared.listings.iter();
-            let audiences = listed.flat_map(|one| &one.audiences).cloned();
-            let expectation = Expectation {
-                issuer: Arc::clone(&issuer.declared.source.issuer),
-                audiences: audiences.collect(),
-            };
-            let judged = issuer.keys.judge(credential, &expectation, now + PATIENCE);
+            let judged = issuer
+                .keys
+                .judge(credential, &issuer.expectation, now + PATIENCE);
             let judged = judged.await;
             issuer
                 .outcomes
