@@ -286,6 +286,34 @@ async fn a_head_is_bounded() -> Result<()> {
 }
 
 #[tokio::test]
+async fn documented_headers_reach_foundry_and_no_member_is_added() -> Result<()> {
+    let bench = Bench::start(1, Vec::new())?;
+    let documented = [
+        ("x-policy-id", "strict"),
+        ("x-ms-client-request-id", "of-the-client"),
+        ("x-ms-oai-image-generation-deployment", "gpt-4o-mini"),
+        ("openai-beta", "assistants=v2"),
+        ("anthropic-beta", "files-api-2025-04-14"),
+        ("anthropic-version", "2023-06-01"),
+    ];
+    let mut headers = Vec::from(documented);
+    headers.push(("api-key", "ann-key"));
+    // Models that are not OpenAI's refuse prompt_cache_key.
+    let body = r#"{"model":"mini","messages":[{"role":"user","content":"hi"}]}"#;
+    let answer = bench.post("/v1/chat/completions", &headers, body).await?;
+    assert_eq!(answer.status, 200);
+    let upstream = bench.upstream();
+    let [request] = upstream.as_slice() else {
+        bail!("one request was sent: {upstream:?}");
+    };
+    for (name, value) in documented {
+        assert_eq!(request.header(name), Some(value), "{name}");
+    }
+    assert_eq!(request.body, body.replace("mini", "gpt-4o-mini"));
+    Ok(())
+}
+
+#[tokio::test]
 async fn only_allowed_headers_reach_the_backend() -> Result<()> {
     let bench = Bench::start(1, Vec::new())?;
     let seen = send(
