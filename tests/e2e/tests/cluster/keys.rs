@@ -44,11 +44,15 @@ async fn serves_until(proxy: &Proxy, key: &str, stop: &Notify) -> Result<usize> 
     let stopped = stop.notified();
     tokio::pin!(stopped);
     loop {
-        tokio::select! {
-            () = &mut stopped => return Ok(calls),
-            status = status(proxy, key) => ensure!(status? == 200, "call {calls} is refused"),
-        }
+        // A call that is given up may still count, so each one ends first.
+        let status = status(proxy, key).await?;
+        ensure!(status == 200, "call {calls} is refused: {status}");
         calls += 1;
+        tokio::select! {
+            biased;
+            () = &mut stopped => return Ok(calls),
+            () = std::future::ready(()) => {}
+        }
     }
 }
 

@@ -11,9 +11,12 @@ use crate::load::{
     LIMIT, Outcomes, alone, burst, call, charged, down, light, quota, start, times, up,
 };
 
-const NOTICED: Duration = Duration::from_secs(1);
+/// It is noticed within a second; the rest is for cores that others use too.
+const NOTICED: Duration = Duration::from_secs(2);
 /// A request waits half a second for the store; the rest is for cores that others use too.
 const ANSWERED: Duration = Duration::from_millis(600);
+/// The same beside the load of an outage's test.
+const ANSWERED_UNDER_LOAD: Duration = Duration::from_millis(1_200);
 const LIMIT_EACH: u64 = 40;
 /// After this time each replica knows what the others have used: unused grants are back after a second, and a
 /// look at the store is at most a second old.
@@ -50,7 +53,7 @@ fn load(replicas: &Replicas) -> JoinSet<Result<()>> {
             loop {
                 let called = call(&url, "busy", 1).await?;
                 ensure!([200, 429].contains(&called.status), "{called:?}");
-                ensure!(called.took < ANSWERED, "{called:?}");
+                ensure!(called.took < ANSWERED_UNDER_LOAD, "{called:?}");
             }
         });
     }
@@ -136,7 +139,7 @@ async fn while_away(replicas: &Replicas) -> Result<()> {
         ready(replica).await?;
     }
     println!("slowest of {slowest:?} while the store was away");
-    assert!(slowest < ANSWERED, "{slowest:?}");
+    assert!(slowest < ANSWERED_UNDER_LOAD, "{slowest:?}");
     Ok(())
 }
 
