@@ -1,9 +1,14 @@
-//! Balancing: the endpoint of a rule for the next try, from the first usable tier, by weight.
+//! Balancing: the endpoint of a rule for the next try, from the first usable tier, by weight and load.
 
 use rand::{Rng, RngExt};
 
+mod budget;
+mod health;
 #[cfg(test)]
 mod tests;
+
+pub use budget::RetryBudget;
+pub use health::{Change, Health, HealthSettings, OutReason, Outcome, Standing};
 
 /// One endpoint that a rule may use, and whether it may be used now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,38 +17,97 @@ pub struct Candidate {
     pub priority: u8,
     /// Share within the tier; 0 takes no traffic.
     pub weight: u32,
-    /// Excluded from this try: it was tried, or cannot serve the request.
-    pub excluded: bool,
+    /// Whether it takes this try.
+    pub turn: Turn,
+    /// Calls that it has under way.
+    pub load: u32,
 }
 
-/// Chooses a candidate and returns its index: among those of the lowest priority that are not excluded
-/// and have a weight above zero, in proportion to the weights. `None` without such a candidate.
+/// Whether a candidate takes the next try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// As its weight says.
+    Usual,
+    /// Only if no other one can, of any tier.
+    Last,
+    /// Not at all: it was tried, or cannot serve the request.
+    Never,
+}
+
+/// Chooses a candidate and returns its index: of the lowest tier that has some with a weight above zero, in
+/// proportion to the weights. Of two that are drawn so, the one with much less under way for its weight.
+/// `None` without such a candidate.
 ///
-/// Draws a number only if there is a choice. Cost: two passes, no allocation.
+/// Draws a number only if there is a choice. Cost: a few passes, no allocation.
 pub fn choose(candidates: &[Candidate], rng: &mut impl Rng) -> Option<usize> {
-    let usable = |candidate: &&Candidate| !candidate.excluded && candidate.weight > 0;
-    let tier = candidates
-        .iter()
-        .filter(usable)
-        .map(|candidate| candidate.priority)
-        .min()?;
-    let mut members = candidates
-        .iter()
-        .enumerate()
-        .filter(|(_, candidate)| usable(candidate) && candidate.priority == tier);
-    let total: u64 = members
-        .clone()
-        .map(|(_, candidate)| u64::from(candidate.weight))
-        .sum();
-    if members.clone().nth(1).is_none() {
-        return members.next().map(|(index, _)| index);
+    [Turn::Usual, Turn::Last]
+        .into_iter()
+        .find_map(|turn| Tier::first(candidates, turn)?.choose(rng))
+}
+
+/// The candidates of one tier that may be chosen.
+struct Tier<'a> {
+    candidates: &'a [Candidate],
+    turn: Turn,
+    priority: u8,
+}
+
+impl<'a> Tier<'a> {
+    fn first(candidates: &'a [Candidate], turn: Turn) -> Option<Self> {
+        let usable = candidates
+            .iter()
+            .filter(|one| one.turn == turn && one.weight > 0);
+        let priority = usable.map(|candidate| candidate.priority).min()?;
+        Some(Self {
+            candidates,
+            turn,
+            priority,
+        })
     }
-    let mut ticket = rng.random_range(0..total);
-    for (index, candidate) in members {
-        match ticket.checked_sub(u64::from(candidate.weight)) {
-            Some(rest) => ticket = rest,
-            None => return Some(index),
+
+    fn members(&self) -> impl Iterator<Item = (usize, &'a Candidate)> + Clone + use<'a> {
+        let (turn, priority) = (self.turn, self.priority);
+        let all = self.candidates.iter().enumerate();
+        all.filter(move |(_, one)| {
+            one.turn == turn && one.weight > 0 && one.priority == priority
+        })
+    }
+
+    fn choose(&self, rng: &mut impl Rng) -> Option<usize> {
+        let mut members = self.members();
+        let (only, _) = members.next()?;
+        if members.next().is_none() {
+            return Some(only);
         }
+        let first = self.draw(rng)?;
+        let second = self.draw(rng)?;
+        let is_freer = self.candidates.get(first).zip(self.candidates.get(second));
+        let is_freer = is_freer.is_some_and(|(first, second)| second.is_much_freer_than(first));
+        Some(if is_freer { second } else { first })
     }
-    None
+
+    /// One of the members, by weight.
+    fn draw(&self, rng: &mut impl Rng) -> Option<usize> {
+        let weights = self.members().map(|(_, one)| u64::from(one.weight));
+        let mut ticket = rng.random_range(0..weights.sum());
+        for (index, candidate) in self.members() {
+            match ticket.checked_sub(u64::from(candidate.weight)) {
+                Some(rest) => ticket = rest,
+                None => return Some(index),
+            }
+        }
+        None
+    }
+}
+
+impl Candidate {
+    /// Whether it has less than half of the other's calls, and some less, for its weight. Small differences
+    /// are chance, and would bend the weights.
+    fn is_much_freer_than(&self, other: &Self) -> bool {
+        const SLACK: u64 = 2;
+        let own = u64::from(self.load).saturating_mul(other.weight.into());
+        let others = u64::from(other.load).saturating_mul(self.weight.into());
+        let slack = SLACK.saturating_mul(self.weight.max(other.weight).into());
+        others > own.saturating_mul(2).saturating_add(slack)
+    }
 }

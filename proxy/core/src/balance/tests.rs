@@ -1,4 +1,4 @@
-use super::{Candidate, choose};
+use super::{Candidate, Turn, choose};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -7,7 +7,8 @@ fn candidate(priority: u8, weight: u32, excluded: bool) -> Candidate {
     Candidate {
         priority,
         weight,
-        excluded,
+        turn: if excluded { Turn::Never } else { Turn::Usual },
+        load: 0,
     }
 }
 
@@ -27,7 +28,7 @@ fn a_tier_without_weight_falls_to_the_next() {
 fn the_next_tier_is_used_only_when_the_first_is_excluded() {
     let mut all = [candidate(0, 1, false), candidate(3, 100, false)];
     assert_eq!(choose(&all, &mut StdRng::seed_from_u64(1)), Some(0));
-    all[0].excluded = true;
+    all[0].turn = Turn::Never;
     assert_eq!(choose(&all, &mut StdRng::seed_from_u64(1)), Some(1));
 }
 
@@ -52,17 +53,57 @@ fn shares_follow_the_weights_within_five_standard_deviations() {
     );
 }
 
+#[test]
+fn the_last_resort_of_a_first_tier_waits_for_all_others() {
+    let mut all = [
+        candidate(0, 1, false),
+        candidate(1, 1, false),
+        candidate(2, 1, true),
+    ];
+    all[0].turn = Turn::Last;
+    assert_eq!(choose(&all, &mut StdRng::seed_from_u64(1)), Some(1));
+    all[1].turn = Turn::Never;
+    assert_eq!(choose(&all, &mut StdRng::seed_from_u64(1)), Some(0));
+}
+
+/// Calls that last as long as others arrive: the loads follow the choices.
+#[test]
+fn a_slow_endpoint_gets_less_and_equal_ones_get_their_weights() {
+    let mut rng = StdRng::seed_from_u64(7);
+    let mut shares = |slowness: [u32; 2], weights: [u32; 2]| {
+        let mut all = [candidate(0, weights[0], false), candidate(0, weights[1], false)];
+        let mut running: Vec<(u32, usize)> = Vec::new();
+        let mut hits = [0u32; 2];
+        for now in 0..20_000u32 {
+            running.retain(|(end, index)| {
+                let ends = *end <= now;
+                all[*index].load -= u32::from(ends);
+                !ends
+            });
+            let chosen = choose(&all, &mut rng).expect("one is usable");
+            all[chosen].load += 1;
+            hits[chosen] += 1;
+            running.push((now + slowness[chosen], chosen));
+        }
+        f64::from(hits[0]) / 20_000.0
+    };
+    let equal = shares([20, 20], [3, 1]);
+    assert!((equal - 0.75).abs() < 0.03, "{equal}");
+    let slow = shares([400, 20], [1, 1]);
+    assert!(slow < 0.3, "{slow}");
+}
+
 proptest! {
     #[test]
     fn never_chooses_an_excluded_a_weightless_or_a_later_tier(
         all in prop::collection::vec((0u8..4, 0u32..3, any::<bool>()), 0..8), seed: u64,
     ) {
         let all: Vec<_> = all.into_iter().map(|(p, w, x)| candidate(p, w, x)).collect();
-        let best = all.iter().filter(|c| !c.excluded && c.weight > 0).map(|c| c.priority).min();
+        let best = all.iter().filter(|c| c.turn == Turn::Usual && c.weight > 0).map(|c| c.priority).min();
         let chosen = choose(&all, &mut StdRng::seed_from_u64(seed));
         prop_assert_eq!(chosen.map(|index| all[index].priority), best);
         if let Some(index) = chosen {
-            prop_assert!(!all[index].excluded && all[index].weight > 0);
+            prop_assert!(all[index].turn == Turn::Usual && all[index].weight > 0);
         }
     }
 }

@@ -1,0 +1,372 @@
+//! What an endpoint's answers say of it: whether it takes part, waits, or is tried by a single call.
+//!
+//! An endpoint goes out for a reason and a time. Then one call is the probe: if it is answered, the share of
+//! the endpoint grows until it is whole again; if not, it stays out, for longer. Only calls that began after it
+//! went out tell of its return.
+
+use std::time::Duration;
+
+use crate::names::Moment;
+
+#[cfg(test)]
+mod tests;
+
+/// The first time out after failures; it doubles with each probe that fails.
+const FIRST_OUT: Duration = Duration::from_secs(1);
+/// The longest one. An endpoint that is well again serves in full ten seconds later at the latest.
+const LONGEST_OUT: Duration = Duration::from_secs(5);
+/// The same for a silent one, where each probe may cost a caller its patience.
+const LONGEST_SILENT: Duration = Duration::from_secs(10);
+/// How long a credential that was refused, and a deployment that is not there, rest between two probes: both
+/// heal by a person. Other credentials bring the endpoint back at once.
+const BY_HAND: Duration = Duration::from_secs(30);
+/// After this time without an answer to it, another call may be the probe.
+const PROBE: Duration = Duration::from_secs(10);
+/// From the answered probe to the whole share.
+const RAMP: Duration = Duration::from_secs(4);
+/// The share of the first calls after the probe.
+const FIRST_SHARE: f64 = 0.1;
+/// This long after its return, an endpoint that goes out again begins with the first time.
+const FORGIVEN: Duration = Duration::from_secs(60);
+/// The share of failures is that of half a window to a whole one.
+const WINDOW: Duration = Duration::from_secs(10);
+/// So many answers at least tell of a share.
+const LEAST_OF_WINDOW: u64 = 20;
+
+/// What an AIBackend declares of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthSettings {
+    /// Failures in a row after which an endpoint goes out.
+    pub consecutive_failures: u32,
+    /// The longest time out between two probes, also if the endpoint names a longer wait.
+    pub max_ejection: Duration,
+    /// Calls that wait for so long without a byte to any of them make an endpoint silent.
+    pub suspect_after: Duration,
+}
+
+/// Why an endpoint is out. One list for metrics, logs, pages and conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OutReason {
+    /// It asks callers to wait.
+    Throttled,
+    /// It fails: 5xx, 408, no connection, or one that breaks.
+    Failing,
+    /// Calls wait, and no byte comes.
+    Silent,
+    /// It refuses the gateway's credential.
+    CredentialRefused,
+    /// The deployment does not exist, or its model has retired.
+    NotThere,
+}
+
+/// What a call came to, as far as it tells of the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was answered. A refusal of what the client sent is an answer too.
+    Answered,
+    /// It shall come again later, after this time if it said so.
+    Throttled(Option<Duration>),
+    /// It failed.
+    Failed,
+    /// The gateway's credential was refused.
+    CredentialRefused,
+    /// There is no such deployment, or no longer.
+    NotThere,
+}
+
+/// What an endpoint may take now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Standing {
+    /// Its share.
+    In,
+    /// This part of its share.
+    Ramp(f64),
+    /// One call, as a probe.
+    Due(OutReason),
+    /// Nothing for this time, unless there is no other endpoint and the reason leaves hope.
+    Out(OutReason, Duration),
+}
+
+/// An endpoint has gone out or come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Out, for this time at first.
+    Out(OutReason, Duration),
+    /// Back after this time.
+    Back(OutReason, Duration),
+}
+
+/// The memory of one endpoint.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    in_a_row: u32,
+    window: Window,
+    out: Option<Out>,
+    /// When it came back last.
+    back_ms: Option<u64>,
+    /// How often it went out without a minute of health between.
+    times: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Out {
+    reason: OutReason,
+    since_ms: u64,
+    /// Calls that began before this tell nothing of its return.
+    renewed_ms: u64,
+    until_ms: u64,
+}
+
+/// Answers and failures of two halves.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    began_ms: u64,
+    now: Half,
+    before: Half,
+    /// Answers until the end of the last half.
+    answered: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Half {
+    failed: u64,
+    answered: u64,
+}
+
+// === impl OutReason ===
+
+impl OutReason {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [
+        Self::Throttled,
+        Self::Failing,
+        Self::Silent,
+        Self::CredentialRefused,
+        Self::NotThere,
+    ];
+
+    /// The word of it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Throttled => "Throttled",
+            Self::Failing => "Failing",
+            Self::Silent => "Silent",
+            Self::CredentialRefused => "CredentialRefused",
+            Self::NotThere => "NotThere",
+        }
+    }
+
+    /// Whether a call may be answered all the same, so that it is tried where there is no other endpoint.
+    #[must_use]
+    pub const fn leaves_hope(self) -> bool {
+        matches!(self, Self::Failing | Self::Silent)
+    }
+
+    /// How long an endpoint is out the nth time, from 0.
+    fn lasts(self, times: u32, settings: &HealthSettings) -> Duration {
+        let (first, longest) = match self {
+            Self::Throttled | Self::Failing => (FIRST_OUT, LONGEST_OUT),
+            Self::Silent => (FIRST_OUT, LONGEST_SILENT),
+            Self::CredentialRefused | Self::NotThere => (BY_HAND, BY_HAND),
+        };
+        let doubled = first.saturating_mul(1 << times.min(8));
+        doubled.min(longest).min(settings.max_ejection)
+    }
+}
+
+// === impl Health ===
+
+impl Health {
+    /// What it may take at `now`.
+    #[must_use]
+    pub fn standing(&self, now: Moment) -> Standing {
+        let now = now.monotonic_ms;
+        if let Some(out) = self.out {
+            return match out.until_ms.saturating_sub(now) {
+                0 => Standing::Due(out.reason),
+                left => Standing::Out(out.reason, Duration::from_millis(left)),
+            };
+        }
+        let whole = millis(RAMP);
+        match self.back_ms.map(|back| now.saturating_sub(back)) {
+            Some(past) if past < whole => {
+                let part = f64_of(past) / f64_of(whole);
+                Standing::Ramp(FIRST_SHARE + (1.0 - FIRST_SHARE) * part)
+            }
+            Some(_) | None => Standing::In,
+        }
+    }
+
+    /// Whether it takes its whole share, and an answer at `now` changes nothing.
+    #[must_use]
+    pub fn is_well(&self, now: Moment) -> bool {
+        self.in_a_row == 0 && self.standing(now) == Standing::In
+    }
+
+    /// Lets the caller's call be the probe, if one is due.
+    pub fn take_probe(&mut self, now: Moment) -> bool {
+        let is_due = matches!(self.standing(now), Standing::Due(_));
+        if is_due && let Some(out) = &mut self.out {
+            out.until_ms = now.monotonic_ms.saturating_add(millis(PROBE));
+        }
+        is_due
+    }
+
+    /// Takes note of a call that began at `began`. `answered` counts the answers of the endpoint since its
+    /// start, this one included.
+    pub fn record(
+        &mut self,
+        outcome: Outcome,
+        began: Moment,
+        now: Moment,
+        answered: u64,
+        settings: &HealthSettings,
+    ) -> Option<Change> {
+        let reason = match outcome {
+            Outcome::Answered => {
+                self.in_a_row = 0;
+                return self.answered(began, now);
+            }
+            Outcome::Throttled(Some(wait)) => {
+                let wait = wait.min(settings.max_ejection);
+                return self.leave(OutReason::Throttled, wait, began, now);
+            }
+            Outcome::Throttled(None) => OutReason::Throttled,
+            Outcome::Failed => {
+                self.in_a_row = self.in_a_row.saturating_add(1);
+                self.window.failed(now, answered);
+                let in_a_row = self.in_a_row >= settings.consecutive_failures;
+                if self.out.is_none() && !in_a_row && !self.window.is_bad() {
+                    return None;
+                }
+                OutReason::Failing
+            }
+            Outcome::CredentialRefused => OutReason::CredentialRefused,
+            Outcome::NotThere => OutReason::NotThere,
+        };
+        let lasts = reason.lasts(self.times, settings);
+        self.leave(reason, lasts, began, now)
+    }
+
+    /// Calls wait for it, and no byte has come for too long.
+    pub fn silent(&mut self, now: Moment, settings: &HealthSettings) -> Option<Change> {
+        let lasts = OutReason::Silent.lasts(self.times, settings);
+        self.leave(OutReason::Silent, lasts, now, now)
+    }
+
+    /// It is called with another credential, or under another address: what was refused may be good now.
+    pub fn renewed(&mut self, now: Moment) -> Option<Change> {
+        let by_hand = [OutReason::CredentialRefused, OutReason::NotThere];
+        let out = self.out.take_if(|out| by_hand.contains(&out.reason))?;
+        (self.times, self.in_a_row) = (0, 0);
+        Some(Change::Back(out.reason, out.lasted(now)))
+    }
+
+    /// Why it is out, and for how long already.
+    #[must_use]
+    pub fn out(&self, now: Moment) -> Option<(OutReason, Duration)> {
+        self.out.map(|out| (out.reason, out.lasted(now)))
+    }
+
+    fn answered(&mut self, began: Moment, now: Moment) -> Option<Change> {
+        // A silent endpoint answers late by nature.
+        let tells = |out: &mut Out| {
+            began.monotonic_ms >= out.renewed_ms || out.reason == OutReason::Silent
+        };
+        let out = self.out.take_if(tells)?;
+        self.back_ms = Some(now.monotonic_ms);
+        self.window = Window::default();
+        Some(Change::Back(out.reason, out.lasted(now)))
+    }
+
+    fn leave(
+        &mut self,
+        reason: OutReason,
+        lasts: Duration,
+        began: Moment,
+        now: Moment,
+    ) -> Option<Change> {
+        let until_ms = now.monotonic_ms.saturating_add(millis(lasts));
+        if let Some(out) = &mut self.out {
+            if began.monotonic_ms < out.renewed_ms {
+                // It began before the endpoint went out. It may know of a longer wait.
+                if (reason, out.reason) == (OutReason::Throttled, OutReason::Throttled) {
+                    out.until_ms = out.until_ms.max(until_ms);
+                }
+                return None;
+            }
+            self.times = self.times.saturating_add(1);
+            let before = std::mem::replace(&mut out.reason, reason);
+            out.renewed_ms = now.monotonic_ms;
+            out.until_ms = until_ms;
+            return (reason != before).then_some(Change::Out(reason, lasts));
+        }
+        let well = self.back_ms.map(|back| now.monotonic_ms.saturating_sub(back));
+        self.times = match well {
+            Some(well) if well < millis(FORGIVEN) => self.times.saturating_add(1),
+            Some(_) | None => 0,
+        };
+        self.in_a_row = 0;
+        self.out = Some(Out {
+            reason,
+            since_ms: now.monotonic_ms,
+            renewed_ms: now.monotonic_ms,
+            until_ms,
+        });
+        Some(Change::Out(reason, lasts))
+    }
+}
+
+// === impl Out ===
+
+impl Out {
+    const fn lasted(&self, now: Moment) -> Duration {
+        Duration::from_millis(now.monotonic_ms.saturating_sub(self.since_ms))
+    }
+}
+
+// === impl Window ===
+
+impl Window {
+    fn failed(&mut self, now: Moment, answered: u64) {
+        let half = millis(WINDOW) / 2;
+        let age = now.monotonic_ms.saturating_sub(self.began_ms);
+        if age >= half {
+            self.before = if age < 2 * half {
+                self.now
+            } else {
+                Half::default()
+            };
+            if age >= 2 * half {
+                // Answers of a time without a failure tell nothing of this one.
+                self.answered = answered;
+            } else {
+                self.answered = self.answered.saturating_add(self.now.answered);
+            }
+            self.now = Half::default();
+            self.began_ms = now.monotonic_ms;
+        }
+        self.now.failed += 1;
+        self.now.answered = answered.saturating_sub(self.answered);
+    }
+
+    /// Whether half of the calls fail.
+    const fn is_bad(&self) -> bool {
+        let failed = self.now.failed + self.before.failed;
+        let answered = self.now.answered + self.before.answered;
+        failed + answered >= LEAST_OF_WINDOW && failed >= answered
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "milliseconds of seconds are small"
+)]
+const fn f64_of(millis: u64) -> f64 {
+    millis as f64
+}
