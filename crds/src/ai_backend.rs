@@ -109,6 +109,9 @@ pub struct AiBackendSpec {
     /// How long the gateway waits for this backend.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeouts: BackendTimeouts,
+    /// When the gateway leaves a deployment out, so that others answer. The defaults need no thought.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub health: BackendHealth,
 }
 
 /// The kind of server at an endpoint.
@@ -354,6 +357,25 @@ pub struct BackendTimeouts {
     pub idle: Duration,
 }
 
+/// When the gateway leaves a deployment out. After that time one request tries it, and if it answers, its share
+/// grows until it is whole again. A deployment that fails is tried all the same where a rule has no other.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct BackendHealth {
+    /// Failures in a row after which a deployment is left out: 5xx, 408, 421, 424, no connection, one that
+    /// breaks before a response, no stream in time. Half of all calls in ten seconds have the same effect.
+    /// Default: 5.
+    #[schemars(range(min = 1, max = 1000))]
+    pub consecutive_failures: i32,
+    /// The longest time for which a deployment is left out before a request tries it. A longer wait that the
+    /// backend asks for by `retry-after` is cut to it. Default: 60s.
+    pub max_ejection: Duration,
+    /// Requests that wait for so long, without a byte of the deployment to any of them, make it a suspect:
+    /// others are sent elsewhere. At least three must wait, and longer than four times its slowest response.
+    /// Default: 15s.
+    pub suspect_after: Duration,
+}
+
 /// The state of the backend, as the operator sees it.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -401,6 +423,16 @@ impl Default for BackendTimeouts {
             connect: Duration::from_secs(5),
             stream_start: Duration::from_secs(120),
             idle: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Default for BackendHealth {
+    fn default() -> Self {
+        Self {
+            consecutive_failures: 5,
+            max_ejection: Duration::from_secs(60),
+            suspect_after: Duration::from_secs(15),
         }
     }
 }

@@ -160,7 +160,7 @@ pub struct RouteRule {
     #[schemars(with = "OutputTokens")]
     pub output_tokens: Option<OutputTokens>,
     /// When to try another deployment, only before the first byte of a response. Default: two more
-    /// attempts on TooManyRequests, ServerError and ConnectFailure.
+    /// attempts in each tier, on everything but Timeout, and on that too with timeouts.firstToken.
     #[serde(default, skip_serializing_if = "is_default")]
     pub retry: Retry,
     /// How long a request may take.
@@ -354,11 +354,12 @@ pub struct Retry {
     )]
     #[schemars(range(min = 0, max = 5))]
     pub attempts: i32,
-    /// The failures to retry after: `TooManyRequests` (429), `ServerError` (5xx), `ConnectFailure`
-    /// (no connection, or one lost before a response), `Timeout` (no stream in time). Default:
-    /// TooManyRequests, ServerError, ConnectFailure.
+    /// The failures to retry after: `TooManyRequests` (429), `ServerError` (5xx, 408, 421, 424),
+    /// `ConnectFailure` (no connection, or one lost before a response), `Timeout` (no stream in time),
+    /// `CredentialRefused` (401 or 403 to the gateway's own credential), `NotThere` (no such deployment,
+    /// or a retired model). Default: all but Timeout, which timeouts.firstToken adds.
     #[serde(default = "default_when", skip_serializing_if = "is_default_when")]
-    #[schemars(length(min = 1, max = 4))]
+    #[schemars(length(min = 1, max = 6))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub when: Vec<RetryWhen>,
 }
@@ -370,12 +371,16 @@ pub struct Retry {
 pub enum RetryWhen {
     /// The backend answered 429.
     TooManyRequests,
-    /// The backend answered 5xx.
+    /// The backend answered 5xx, 408, 421 or 424.
     ServerError,
     /// No connection, or one lost before a response.
     ConnectFailure,
     /// No stream in time.
     Timeout,
+    /// The backend refused the gateway's own credential.
+    CredentialRefused,
+    /// The backend has no such deployment, or the model has retired.
+    NotThere,
 }
 
 /// How long a request may take.
@@ -393,8 +398,8 @@ pub struct RouteTimeouts {
         skip_serializing_if = "is_default_request"
     )]
     pub request: Duration,
-    /// From the request to the first token of the response, including retries. Default: only the
-    /// timeouts of the backends.
+    /// From the start of a try to the first byte of the response. A try that takes longer is given up, and
+    /// another deployment is tried. Default: only the timeouts of the backends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Duration")]
     pub first_token: Option<Duration>,
@@ -473,6 +478,8 @@ fn default_when() -> Vec<RetryWhen> {
         RetryWhen::TooManyRequests,
         RetryWhen::ServerError,
         RetryWhen::ConnectFailure,
+        RetryWhen::CredentialRefused,
+        RetryWhen::NotThere,
     ]
 }
 

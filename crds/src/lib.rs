@@ -49,10 +49,10 @@ mod matching;
 mod patterns;
 
 pub use ai_backend::{
-    AiBackend, AiBackendSpec, AiBackendStatus, ApiKeyAuth, AuthType, BackendAuth, BackendTimeouts,
-    BackendTls, BackendType, Capacity, CapacityType, CertificateRef, ClientSecretAuth,
-    DEFAULT_SCOPE, Deployment, LongContext, ManagedIdentityAuth, Price, RoutedPrice, SecretKeyRef,
-    StreamUsage, WorkloadIdentityAuth,
+    AiBackend, AiBackendSpec, AiBackendStatus, ApiKeyAuth, AuthType, BackendAuth, BackendHealth,
+    BackendTimeouts, BackendTls, BackendType, Capacity, CapacityType, CertificateRef,
+    ClientSecretAuth, DEFAULT_SCOPE, Deployment, LongContext, ManagedIdentityAuth, Price,
+    RoutedPrice, SecretKeyRef, StreamUsage, WorkloadIdentityAuth,
 };
 pub use ai_quota::{
     AiQuota, AiQuotaSpec, AiQuotaStatus, Limit, LimitUnit, OverriddenLimit, Override, QuotaMatch,

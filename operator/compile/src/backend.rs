@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crds::{AiBackend, AiBackendSpec, BackendType, ConditionType, Reason, StreamUsage};
+use proxy_core::balance::HealthSettings;
 use proxy_core::names::ObjectName;
 use proxy_core::table;
 use url::Url;
@@ -119,6 +120,11 @@ fn validate(
     let auth = auth::compile(&spec.auth, &lookup, settings, findings);
     let deployments = deployments(spec, findings);
     let tls = tls(spec, &lookup, findings);
+    let health = &spec.health;
+    if health.consecutive_failures < 1 {
+        let message = "must be at least 1; remove it for the default of 5";
+        findings.invalid("spec.health.consecutiveFailures", message);
+    }
     if CONDITIONS
         .into_iter()
         .any(|condition| findings.has_errors(condition))
@@ -141,6 +147,11 @@ fn validate(
         connect_timeout: spec.timeouts.connect.as_std(),
         stream_start_timeout: spec.timeouts.stream_start.as_std(),
         idle_timeout: spec.timeouts.idle.as_std(),
+        health: HealthSettings {
+            consecutive_failures: u32::try_from(health.consecutive_failures).unwrap_or(1),
+            max_ejection: health.max_ejection.as_std(),
+            suspect_after: health.suspect_after.as_std(),
+        },
     })
 }
 

@@ -68,9 +68,7 @@ impl<'a> Tier<'a> {
     fn members(&self) -> impl Iterator<Item = (usize, &'a Candidate)> + Clone + use<'a> {
         let (turn, priority) = (self.turn, self.priority);
         let all = self.candidates.iter().enumerate();
-        all.filter(move |(_, one)| {
-            one.turn == turn && one.weight > 0 && one.priority == priority
-        })
+        all.filter(move |(_, one)| one.turn == turn && one.weight > 0 && one.priority == priority)
     }
 
     fn choose(&self, rng: &mut impl Rng) -> Option<usize> {

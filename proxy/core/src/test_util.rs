@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::{Key, KeyDigest};
+use crate::balance::HealthSettings;
 use crate::names::{ConsumerMatch, ConsumerName, ObjectName, Usage};
 use crate::quota::{Cost, Limit, Mode, OnStoreLoss, Unit, WarnAt, Window};
 use crate::table::{
@@ -41,6 +42,7 @@ pub fn backend(name: &str) -> Backend {
         connect_timeout: timeout,
         stream_start_timeout: timeout,
         idle_timeout: timeout,
+        health: HealthSettings::default(),
     }
 }
 

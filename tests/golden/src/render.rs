@@ -5,6 +5,7 @@ use std::fmt::{Display, Write};
 
 use operator_compile::Compiled;
 use proxy_core::auth::{Issuer, Key, Mapping, Required, Source, Trust};
+use proxy_core::balance::HealthSettings;
 use proxy_core::names::{Attributes, ConsumerMatch};
 use proxy_core::quota::{Limit, Window};
 use proxy_core::route::Match;
@@ -107,6 +108,7 @@ fn backend(out: &mut String, backend: &Backend) {
         connect_timeout,
         stream_start_timeout,
         idle_timeout,
+        health,
     } = backend;
     line(out, 0, format_args!("backend {name}"));
     line(
@@ -145,6 +147,9 @@ fn backend(out: &mut String, backend: &Backend) {
              {idle_timeout:?}"
         ),
     );
+    if *health != HealthSettings::default() {
+        line(out, 1, format_args!("health: {health:?}"));
+    }
     for deployment in deployments {
         let Deployment {
             name,
@@ -348,12 +353,16 @@ fn rule(out: &mut String, rule: &Rule) {
         on_server_error,
         on_connect_failure,
         on_timeout,
+        on_credential_refused,
+        on_not_there,
     } = retry;
     let on = [
         (on_too_many_requests, "429"),
         (on_server_error, "5xx"),
         (on_connect_failure, "connect"),
         (on_timeout, "timeout"),
+        (on_credential_refused, "credential"),
+        (on_not_there, "not-there"),
     ];
     let on: Vec<&str> = on
         .into_iter()

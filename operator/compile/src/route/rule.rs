@@ -240,7 +240,9 @@ fn retry(declared: &RouteRule, field: &str, findings: &mut Findings) -> Retry {
         on_too_many_requests: when.contains(&RetryWhen::TooManyRequests),
         on_server_error: when.contains(&RetryWhen::ServerError),
         on_connect_failure: when.contains(&RetryWhen::ConnectFailure),
-        on_timeout: when.contains(&RetryWhen::Timeout),
+        on_timeout: when.contains(&RetryWhen::Timeout) || declared.timeouts.first_token.is_some(),
+        on_credential_refused: when.contains(&RetryWhen::CredentialRefused),
+        on_not_there: when.contains(&RetryWhen::NotThere),
     }
 }
 

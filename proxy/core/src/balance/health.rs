@@ -133,6 +133,18 @@ struct Half {
     answered: u64,
 }
 
+// === impl HealthSettings ===
+
+impl Default for HealthSettings {
+    fn default() -> Self {
+        Self {
+            consecutive_failures: 5,
+            max_ejection: Duration::from_secs(60),
+            suspect_after: Duration::from_secs(15),
+        }
+    }
+}
+
 // === impl OutReason ===
 
 impl OutReason {
@@ -271,9 +283,8 @@ impl Health {
 
     fn answered(&mut self, began: Moment, now: Moment) -> Option<Change> {
         // A silent endpoint answers late by nature.
-        let tells = |out: &mut Out| {
-            began.monotonic_ms >= out.renewed_ms || out.reason == OutReason::Silent
-        };
+        let tells =
+            |out: &mut Out| began.monotonic_ms >= out.renewed_ms || out.reason == OutReason::Silent;
         let out = self.out.take_if(tells)?;
         self.back_ms = Some(now.monotonic_ms);
         self.window = Window::default();
@@ -302,7 +313,9 @@ impl Health {
             out.until_ms = until_ms;
             return (reason != before).then_some(Change::Out(reason, lasts));
         }
-        let well = self.back_ms.map(|back| now.monotonic_ms.saturating_sub(back));
+        let well = self
+            .back_ms
+            .map(|back| now.monotonic_ms.saturating_sub(back));
         self.times = match well {
             Some(well) if well < millis(FORGIVEN) => self.times.saturating_add(1),
             Some(_) | None => 0,

@@ -71,7 +71,10 @@ fn the_last_resort_of_a_first_tier_waits_for_all_others() {
 fn a_slow_endpoint_gets_less_and_equal_ones_get_their_weights() {
     let mut rng = StdRng::seed_from_u64(7);
     let mut shares = |slowness: [u32; 2], weights: [u32; 2]| {
-        let mut all = [candidate(0, weights[0], false), candidate(0, weights[1], false)];
+        let mut all = [
+            candidate(0, weights[0], false),
+            candidate(0, weights[1], false),
+        ];
         let mut running: Vec<(u32, usize)> = Vec::new();
         let mut hits = [0u32; 2];
         for now in 0..20_000u32 {

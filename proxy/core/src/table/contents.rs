@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::{Caller, Issuer, Key, Lack, Token};
+use crate::balance::HealthSettings;
 use crate::names::{ConsumerMatch, ModelPattern, ObjectName, Secret};
 use crate::quota::{Limit, LimitName, Mode, OnStoreLoss, Per, WarnAt};
 use crate::route::{HostPattern, Match};
@@ -78,6 +79,8 @@ pub struct Backend {
     pub stream_start_timeout: Duration,
     /// Longest silence within an answer.
     pub idle_timeout: Duration,
+    /// When its deployments are left out.
+    pub health: HealthSettings,
 }
 
 /// One deployment of a backend.
@@ -196,16 +199,20 @@ pub struct Target {
 /// When a request is tried again, against another target, before its first byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retry {
-    /// Further tries after the first.
+    /// Further tries after the first, in each tier. Tries that the backend did not work on do not count.
     pub attempts: u8,
     /// On 429.
     pub on_too_many_requests: bool,
-    /// On 500, 502, 503, 504.
+    /// On 5xx, 408, 421 and 424.
     pub on_server_error: bool,
     /// On a failed connection.
     pub on_connect_failure: bool,
     /// On no answer in time.
     pub on_timeout: bool,
+    /// On a refusal of the gateway's own credential.
+    pub on_credential_refused: bool,
+    /// On a deployment that is not there.
+    pub on_not_there: bool,
 }
 
 /// Which rules an AIQuota covers.

@@ -7,6 +7,7 @@ use anyhow::Result;
 use prometheus_client::registry::Registry;
 use proxy_admin::shutdown::{self, Trigger};
 use proxy_core::auth::{Key, KeyDigest};
+use proxy_core::balance::HealthSettings;
 use proxy_core::names::Secret;
 use proxy_core::quota::{Limit, Unit};
 use proxy_core::reach::Reach;
@@ -41,6 +42,7 @@ pub(crate) fn at(url: &str) -> Backend {
         deployments: vec![deployment("gpt-4o-mini", "mini")],
         connect_timeout: Duration::from_secs(2),
         idle_timeout: Duration::from_secs(2),
+        health: HealthSettings::default(),
         ..backend("b")
     }
 }
@@ -67,6 +69,8 @@ pub(crate) fn routed(backends: Vec<Backend>, limits: Vec<Limit>) -> Contents {
             on_server_error: true,
             on_connect_failure: true,
             on_timeout: false,
+            on_credential_refused: true,
+            on_not_there: true,
         },
         ..rule("all", targets.collect())
     };

@@ -33,7 +33,7 @@ pub(super) trait Word: Sized {
 pub(super) struct Text<T>(pub(super) T);
 
 /// A duration in whole milliseconds, which is the resolution of Kubernetes' durations.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Millis(pub(super) Duration);
 
 /// A credential. The only type that writes one.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 use proxy_core::auth::{self, KeyDigest};
+use proxy_core::balance::HealthSettings;
 use proxy_core::names::{self, ConsumerName, ModelPattern, ObjectName, Operation};
 use proxy_core::route::{self, HostPattern};
 use proxy_core::table::{self, BackendAuth, BackendKind, Identity, Principal, StreamUsage};
@@ -35,6 +36,16 @@ pub(super) struct Backend {
     /// The wait for the head of a stream; the first release waited as long for any answer.
     first_byte_timeout_ms: Millis,
     idle_timeout_ms: Millis,
+    #[serde(default, skip_serializing_if = "Health::is_default")]
+    health: Health,
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Health {
+    consecutive_failures: u32,
+    max_ejection_ms: Millis,
+    suspect_after_ms: Millis,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -188,6 +199,9 @@ struct Retry {
     on_server_error: bool,
     on_connect_failure: bool,
     on_timeout: bool,
+    /// The first release always tried another backend then.
+    on_credential_refused: Option<bool>,
+    on_not_there: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -217,6 +231,7 @@ impl From<&table::Backend> for Backend {
             connect_timeout_ms: Millis(backend.connect_timeout),
             first_byte_timeout_ms: Millis(backend.stream_start_timeout),
             idle_timeout_ms: Millis(backend.idle_timeout),
+            health: Health::from(backend.health),
         }
     }
 }
@@ -239,6 +254,7 @@ impl Backend {
             connect_timeout: self.connect_timeout_ms.0,
             stream_start_timeout: self.first_byte_timeout_ms.0,
             idle_timeout: self.idle_timeout_ms.0,
+            health: self.health.into(),
         })
     }
 
@@ -253,6 +269,40 @@ impl Backend {
             | Auth::ManagedIdentity { .. }) => auth,
         };
         Self { auth, ..self }
+    }
+}
+
+// === impl Health ===
+
+impl From<HealthSettings> for Health {
+    fn from(from: HealthSettings) -> Self {
+        Self {
+            consecutive_failures: from.consecutive_failures,
+            max_ejection_ms: Millis(from.max_ejection),
+            suspect_after_ms: Millis(from.suspect_after),
+        }
+    }
+}
+
+impl From<Health> for HealthSettings {
+    fn from(from: Health) -> Self {
+        Self {
+            consecutive_failures: from.consecutive_failures,
+            max_ejection: from.max_ejection_ms.0,
+            suspect_after: from.suspect_after_ms.0,
+        }
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        HealthSettings::default().into()
+    }
+}
+
+impl Health {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -443,6 +493,8 @@ impl From<&table::Rule> for Rule {
                 on_server_error: rule.retry.on_server_error,
                 on_connect_failure: rule.retry.on_connect_failure,
                 on_timeout: rule.retry.on_timeout,
+                on_credential_refused: Some(rule.retry.on_credential_refused),
+                on_not_there: rule.retry.on_not_there,
             },
             request_timeout_ms: rule.request_timeout.map(Millis),
             first_token_timeout_ms: rule.first_token_timeout.map(Millis),
@@ -475,6 +527,8 @@ impl Rule {
                 on_server_error: self.retry.on_server_error,
                 on_connect_failure: self.retry.on_connect_failure,
                 on_timeout: self.retry.on_timeout,
+                on_credential_refused: self.retry.on_credential_refused.unwrap_or(true),
+                on_not_there: self.retry.on_not_there,
             },
             request_timeout: self.request_timeout_ms.map(|millis| millis.0),
             first_token_timeout: self.first_token_timeout_ms.map(|millis| millis.0),

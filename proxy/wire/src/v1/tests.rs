@@ -10,6 +10,7 @@ use http::HeaderName;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proxy_core::auth::{Issuer, Key, KeyDigest, Mapping, Required, Source, Trust};
+use proxy_core::balance::HealthSettings;
 use proxy_core::names::{ConsumerMatch, ConsumerName, ModelPattern, ObjectName, Operation, Secret};
 use proxy_core::quota::{Limit, Mode, OnStoreLoss, Per, Period, TimeZone, Unit, WarnAt, Window};
 use proxy_core::route::{HostPattern, Match};
@@ -52,6 +53,11 @@ fn backend(text: &str, auth: BackendAuth) -> Backend {
         connect_timeout: Duration::from_secs(2),
         stream_start_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_millis(30_500),
+        health: HealthSettings {
+            consecutive_failures: 3,
+            max_ejection: Duration::from_millis(20_500),
+            suspect_after: Duration::from_secs(30),
+        },
     }
 }
 
@@ -99,6 +105,8 @@ fn route(text: &str) -> Route {
                 on_server_error: false,
                 on_connect_failure: true,
                 on_timeout: true,
+                on_credential_refused: false,
+                on_not_there: true,
             },
             request_timeout: Some(Duration::from_secs(300)),
             first_token_timeout: None,

@@ -171,7 +171,10 @@ fn a_probe_without_an_answer_is_followed_by_another() {
 #[test]
 fn a_named_wait_counts_at_once_and_is_cut_to_the_longest() {
     for (named, expected) in [
-        (Some(Duration::from_millis(1_700)), Duration::from_millis(1_700)),
+        (
+            Some(Duration::from_millis(1_700)),
+            Duration::from_millis(1_700),
+        ),
         (Some(seconds(86_400)), seconds(60)),
         (None, seconds(1)),
     ] {
