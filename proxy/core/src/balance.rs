@@ -28,7 +28,9 @@ pub struct Candidate {
 pub enum Turn {
     /// As its weight says.
     Usual,
-    /// Only if no other one can, of any tier.
+    /// If no other one can, of any tier: it is well, and should not have all of its share yet.
+    Spare,
+    /// If no other one can, and none of these: it fails.
     Last,
     /// Not at all: it was tried, or cannot serve the request.
     Never,
@@ -40,7 +42,7 @@ pub enum Turn {
 ///
 /// Draws a number only if there is a choice. Cost: a few passes, no allocation.
 pub fn choose(candidates: &[Candidate], rng: &mut impl Rng) -> Option<usize> {
-    [Turn::Usual, Turn::Last]
+    [Turn::Usual, Turn::Spare, Turn::Last]
         .into_iter()
         .find_map(|turn| Tier::first(candidates, turn)?.choose(rng))
 }

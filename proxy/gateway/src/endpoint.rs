@@ -2,9 +2,9 @@
 //! must, and keeps the endpoint itself.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foldhash::quality::RandomState;
 use http::{HeaderValue, StatusCode};
@@ -12,8 +12,10 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use proxy_admin::clock;
+use proxy_admin::reminder::Reminder;
 use proxy_api::Api;
-use proxy_core::names::{ObjectName, Usage};
+use proxy_core::balance::{Change, HealthSettings, OutReason, Outcome, Turn};
+use proxy_core::names::{Moment, ObjectName, Usage};
 use proxy_core::table::{self, Backend, BackendAuth, EndpointName};
 use proxy_core::tokens::{Family, context_window, max_output_tokens};
 use proxy_identity::Identities;
@@ -23,17 +25,16 @@ use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::peer::{Peer, PeerName};
 use crate::quirks::Quirks;
-use crate::upstream::{Failed, Failure};
+use crate::upstream::Failed;
 
 #[cfg(test)]
 mod tests;
+mod vitals;
+
+use vitals::Vitals;
 
 /// The tokens that no model reads or writes at once.
 const UNKNOWN_CEILING: u64 = 1 << 24;
-
-/// The failures in a row with which a deployment begins to fail, for the log: Envoy's `consecutive_5xx`. One
-/// that throttles does what it should, so a 429 neither counts nor ends a row.
-const FAILING: u32 = 5;
 
 /// A deployment of a backend, as this process knows it.
 #[derive(Debug)]
@@ -45,8 +46,6 @@ pub(crate) struct Endpoint {
     load: Gauge,
     /// Tries that failed since the last good answer.
     failures: Gauge,
-    /// The same without 429.
-    broken: AtomicU32,
     /// Answers with status 200.
     answered: Counter,
     /// The time in which calls waited for the heads of their answers.
@@ -55,6 +54,26 @@ pub(crate) struct Endpoint {
     last_answer: AtomicI64,
     /// What it refuses of what the gateway adds to requests.
     pub(crate) quirks: Quirks,
+    vitals: Vitals,
+    /// 1 while it is not out.
+    is_in: Gauge,
+    /// The log says that it is out.
+    is_reported: AtomicBool,
+    /// For the lines of an endpoint that throttles again and again.
+    throttles: Reminder,
+    /// Why it went out last, in the backend's own words if it said some.
+    cause: Mutex<Arc<str>>,
+}
+
+/// A try that has ended.
+pub(crate) struct Ended<'a> {
+    /// The status that it came to, or its failure.
+    pub(crate) result: Result<StatusCode, &'a Failed>,
+    /// What it tells of the endpoint.
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) request_id: &'a HeaderValue,
+    pub(crate) began: Instant,
+    pub(crate) now: Instant,
 }
 
 /// Where one table places an endpoint. A request keeps the place of the table that admitted it: its
@@ -109,14 +128,49 @@ impl Endpoint {
         Self {
             load: metrics.load(&backend, &name.deployment),
             failures: metrics.failures(&backend, &name.deployment),
-            broken: AtomicU32::new(0),
             answered: metrics.tries(&backend, &name.deployment, "200"),
             waited: metrics.waited(&backend, &name.deployment),
+            is_in: metrics.is_in(&backend, &name.deployment),
             deployment: Arc::clone(&name.deployment),
             backend,
             last_answer: AtomicI64::new(i64::MIN),
             quirks: Quirks::default(),
+            vitals: Vitals::default(),
+            is_reported: AtomicBool::new(false),
+            throttles: Reminder::default(),
+            cause: Mutex::default(),
         }
+    }
+
+    /// Whether the next try is for it.
+    pub(crate) fn turn(&self, now: Moment, settings: &HealthSettings, metrics: &Metrics) -> Turn {
+        let silent = |change| self.report(change, metrics, None);
+        self.vitals.turn(now, settings, silent)
+    }
+
+    /// Whether it takes a try that is its turn. If it is out and a probe is due, this try is the probe.
+    pub(crate) fn admits(&self, now: Moment) -> bool {
+        self.vitals.admits(now)
+    }
+
+    /// Calls that are under way.
+    pub(crate) fn load(&self) -> u32 {
+        u32::try_from(self.load.get()).unwrap_or(0)
+    }
+
+    /// Why it is out, and for how long until a call may try it.
+    pub(crate) fn out(&self, now: Moment) -> Option<(OutReason, Duration)> {
+        self.vitals.out(now)
+    }
+
+    /// Why it went out last, in the backend's own words if it said some.
+    pub(crate) fn cause(&self) -> Arc<str> {
+        Arc::clone(&self.cause.lock())
+    }
+
+    /// A byte of an answer has come.
+    pub(crate) fn heard(&self) {
+        self.vitals.heard();
     }
 
     /// Whether an answer of any request has come since.
@@ -124,74 +178,88 @@ impl Endpoint {
         self.last_answer.load(Ordering::Relaxed) > clock::unix_micros(moment)
     }
 
-    /// Takes note of a try that began at `began`: of the status that it came to, or of its failure.
-    pub(crate) fn tried(
-        &self,
-        outcome: Result<StatusCode, &Failed>,
-        request_id: &HeaderValue,
-        began: Instant,
-        now: Instant,
-    ) {
-        if let Ok(status) = outcome {
-            let waited = now.saturating_duration_since(began);
+    /// Takes note of a try.
+    pub(crate) fn tried(&self, ended: &Ended<'_>, settings: &HealthSettings, metrics: &Metrics) {
+        if let Ok(status) = ended.result {
+            let waited = ended.now.saturating_duration_since(ended.began);
             self.waited.inc_by(waited.as_secs_f64());
-            let now = clock::unix_micros(now);
+            self.vitals.answered_after(waited);
+            let now = clock::unix_micros(ended.now);
             self.last_answer.store(now, Ordering::Relaxed);
             if status == StatusCode::OK {
                 self.answered.inc();
             }
-            if status != StatusCode::TOO_MANY_REQUESTS && !status.is_server_error() {
-                if self.failures.get() != 0 {
-                    self.recovered();
+        }
+        let Some(outcome) = ended.outcome else { return };
+        if outcome != Outcome::Answered {
+            self.failures.inc();
+        } else if self.failures.get() != 0 {
+            self.failures.set(0);
+        }
+        let times = (clock::moment(ended.began), clock::moment(ended.now));
+        let answered = self.answered.get();
+        let change = self.vitals.record(outcome, times, answered, settings);
+        if let Some(change) = change {
+            self.report(change, metrics, Some(ended));
+        }
+    }
+
+    /// Counts and logs that it goes out or is back: one line each. One that throttles again and again is
+    /// logged once a minute.
+    fn report(&self, change: Change, metrics: &Metrics, ended: Option<&Ended<'_>>) {
+        let (backend, deployment) = (&*self.backend, &*self.deployment);
+        match change {
+            Change::Out(reason, lasts) => {
+                self.is_in.set(0);
+                metrics.ejected(backend, deployment, reason.as_str());
+                let failed = ended.and_then(|ended| ended.result.err());
+                *self.cause.lock() =
+                    failed.map_or_else(Arc::default, |one| one.cause.as_str().into());
+                let is_due = || ended.is_none_or(|ended| self.throttles.is_due(ended.now));
+                if reason == OutReason::Throttled && !is_due() {
+                    return;
                 }
-                return;
+                self.is_reported.store(true, Ordering::Relaxed);
+                warn!(
+                    backend,
+                    deployment,
+                    reason = reason.as_str(),
+                    out_ms = millis(lasts),
+                    status = ended
+                        .and_then(|ended| ended.result.ok())
+                        .map(|status| status.as_u16()),
+                    code = failed.map(|failed| failed.how.code().as_str()),
+                    cause = failed.map(|failed| &*failed.cause),
+                    request_id = ended.and_then(|ended| ended.request_id.to_str().ok()),
+                    "a deployment is left out"
+                );
+            }
+            Change::Back(reason, lasted) => {
+                self.is_in.set(1);
+                if self.is_reported.swap(false, Ordering::Relaxed) {
+                    warn!(
+                        backend,
+                        deployment,
+                        reason = reason.as_str(),
+                        out_ms = millis(lasted),
+                        "a deployment is back"
+                    );
+                }
             }
         }
-        self.failures.inc();
-        if !matches!(outcome, Ok(StatusCode::TOO_MANY_REQUESTS)) {
-            self.broke(outcome, request_id);
-        }
     }
 
-    /// Another failure of the row. The line comes once for each row.
-    fn broke(&self, outcome: Result<StatusCode, &Failed>, request_id: &HeaderValue) {
-        let before = self.broken.fetch_add(1, Ordering::Relaxed);
-        let failed = outcome.err();
-        // What is declared wrong does not heal, so its first failure says it.
-        let is_wrong = failed.is_some_and(|failed| failed.how == Failure::OutOfReach);
-        let failures = before.saturating_add(1);
-        if failures != FAILING && !(is_wrong && failures == 1) {
-            return;
-        }
-        warn!(
-            backend = &*self.backend,
-            deployment = &*self.deployment,
-            failures,
-            status = outcome.ok().map(|status| status.as_u16()),
-            code = failed.map(|failed| failed.how.code().as_str()),
-            cause = failed.map(|failed| &*failed.cause),
-            request_id = request_id.to_str().ok(),
-            "a deployment fails"
-        );
-    }
-
-    /// The row has ended.
-    fn recovered(&self) {
-        self.failures.set(0);
-        let failures = self.broken.swap(0, Ordering::Relaxed);
-        if failures >= FAILING {
-            warn!(
-                backend = &*self.backend,
-                deployment = &*self.deployment,
-                failures,
-                "a deployment is back"
-            );
+    /// It is placed with another credential or address.
+    fn renewed(&self, metrics: &Metrics) {
+        if let Some(change) = self.vitals.renewed(clock::now()) {
+            self.report(change, metrics, None);
         }
     }
 
     /// Begins a call.
-    pub(crate) fn call(self: &Arc<Self>) -> Ongoing {
+    pub(crate) fn call(self: &Arc<Self>, now: Moment, settings: &HealthSettings) -> Ongoing {
         self.load.inc();
+        self.vitals.called(now, settings);
         Ongoing(Arc::clone(self))
     }
 }
@@ -280,6 +348,7 @@ impl Registry {
         let place = place.filter(|place| Arc::ptr_eq(&place.declared, declared));
         let place = place.unwrap_or_else(|| {
             self.changes += 1;
+            endpoint.renewed(metrics);
             let origin = self.origins.get(&name.backend);
             Arc::new(Place {
                 declared: Arc::clone(declared),
@@ -341,4 +410,8 @@ impl Registry {
             }
         }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

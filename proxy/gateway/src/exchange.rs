@@ -110,7 +110,8 @@ impl Exchange {
         self.call_began = now;
         self.record.place = Some(Arc::clone(&at.place));
         self.record.tries = self.record.tries.saturating_add(1);
-        self.record.endpoint = Some(at.endpoint.call());
+        let settings = &at.place.declared.backend.health;
+        self.record.endpoint = Some(at.endpoint.call(clock::moment(now), settings));
         if let Some(open) = self.charges.last_mut() {
             open.price.clone_from(&at.place.declared.deployment.price);
         }

@@ -7,18 +7,17 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, Method, Response, StatusCode};
 use proxy_admin::clock;
 use proxy_api::{Body, BoundName, Call, Edit, EndUser, Upstream, UserMember, UserMembers, splice};
-use proxy_core::balance::{Candidate, choose};
+use proxy_core::balance::Outcome;
 use proxy_core::names::Code;
-use proxy_core::table::{Backend, Rule, StreamUsage};
+use proxy_core::table::{Backend, BackendAuth, BackendKind, Rule, StreamUsage};
 use proxy_core::tokens;
-use smallvec::SmallVec;
 
 use crate::additions::Additions;
 use crate::aftermath;
 use crate::answer::{Refusal, refuse};
 use crate::bound::Bound;
 use crate::credential::Shown;
-use crate::endpoint::{Place, Placed};
+use crate::endpoint::{Ended, Place, Placed};
 use crate::exchange::Exchange;
 use crate::kept::ResourceId;
 use crate::live::{LiveRule, LiveTarget};
@@ -27,12 +26,13 @@ use crate::proofs::Stranger;
 use crate::quirks::{Added, Refused};
 use crate::relay::Payload;
 use crate::replay::Replay;
-use crate::retry::{cause_of, is_retried, retry_after_ms, throttled};
 use crate::state::Core;
 use crate::token;
+use crate::trouble::{Trouble, named_wait};
 use crate::upstream::{AnswerBody, Failed, Failure, Patience};
 
 mod relayed;
+mod tries;
 
 /// A charged request and everything that its tries need.
 pub(crate) struct Sending<'a> {
@@ -65,13 +65,6 @@ pub(crate) struct Unserviced {
     pub(crate) refusal: Box<Refusal>,
 }
 
-/// What the tries so far came to.
-#[derive(Default)]
-struct Outcome {
-    shortest_wait: Option<u64>,
-    failed: Option<Failed>,
-}
-
 /// An answer, and what is known of it.
 struct Answered {
     response: Response<AnswerBody>,
@@ -79,6 +72,8 @@ struct Answered {
     now: Instant,
     /// The gateway asked for the usage of its stream.
     asked_usage: bool,
+    /// Why another endpoint may give a better one.
+    trouble: Option<Trouble>,
 }
 
 impl Sending<'_> {
@@ -93,113 +88,6 @@ impl Sending<'_> {
         match tried {
             Ok((answered, at)) => Ok(self.relay(answered, exchange, at)),
             Err(refusal) => Err(Box::new(Unserviced { exchange, refusal })),
-        }
-    }
-
-    async fn tries(&self, exchange: &mut Exchange) -> Result<(Answered, &Placed), Box<Refusal>> {
-        let mut candidates = self.candidates();
-        let mut outcome = Outcome::default();
-        let retry = self.declared.retry;
-        for attempt in 0..=retry.attempts {
-            let Some(index) = choose(&candidates, &mut rand::rng()) else {
-                break;
-            };
-            if let Some(candidate) = candidates.get_mut(index) {
-                candidate.excluded = true;
-            }
-            let Some((at, origin)) = self.endpoint(index) else {
-                continue;
-            };
-            let now = if attempt == 0 {
-                self.now
-            } else {
-                clock::instant()
-            };
-            exchange.placed(at, now);
-            let tried = self.attempt(at, origin, exchange, now).await;
-            let more =
-                attempt < retry.attempts && candidates.iter().any(usable) && self.replay.is_kept();
-            match tried {
-                Ok(answered) => {
-                    let status = answered.response.status();
-                    let again = more && is_retried(retry, status);
-                    let why = (cause_of(status), "");
-                    if status == StatusCode::TOO_MANY_REQUESTS {
-                        let wait = retry_after_ms(answered.response.headers());
-                        let known = outcome.shortest_wait.get_or_insert(wait);
-                        *known = wait.min(*known);
-                        if !again && exchange.record.tries > 1 {
-                            exchange.failed(Some(status), why, answered.now);
-                            return Err(throttled(*known));
-                        }
-                    }
-                    if !again {
-                        return Ok((answered, at));
-                    }
-                    exchange.failed(Some(status), why, answered.now);
-                    self.count_retry(at, why.0);
-                }
-                Err(failure) => {
-                    let again = match failure.how {
-                        Failure::Unreachable | Failure::BrokeOff => retry.on_connect_failure,
-                        Failure::Timeout => retry.on_timeout,
-                        Failure::Stray => retry.on_server_error,
-                        Failure::NoToken | Failure::Refused | Failure::OutOfReach => true,
-                    };
-                    if matches!(failure.how, Failure::BrokeOff | Failure::Timeout) {
-                        exchange.unconfirmed();
-                    }
-                    let word = failure.how.code().as_str();
-                    exchange.failed(None, (word, &failure.cause), clock::instant());
-                    outcome.failed = Some(failure);
-                    if !(again && more) {
-                        break;
-                    }
-                    self.count_retry(at, word);
-                }
-            }
-        }
-        Err(self.unserved(exchange, outcome))
-    }
-
-    /// Counts that another endpoint is tried after this one.
-    fn count_retry(&self, after: &Placed, reason: &'static str) {
-        let endpoint = &after.endpoint;
-        let metrics = &self.core.shared.metrics;
-        metrics.retried(&endpoint.backend, &endpoint.deployment, reason);
-    }
-
-    fn unserved(&self, exchange: &mut Exchange, outcome: Outcome) -> Box<Refusal> {
-        match (outcome.failed, outcome.shortest_wait) {
-            (Some(failure), _) => {
-                tracing::debug!(
-                    request_id = exchange.record.request_id.to_str().ok(),
-                    route = &*self.rule.metrics.route,
-                    backend = exchange.record.endpoint.as_deref().map(|one| &*one.backend),
-                    code = failure.how.code().as_str(),
-                    cause = failure.cause,
-                    "a backend did not answer"
-                );
-                if matches!(failure.how, Failure::Stray | Failure::Refused) {
-                    // It was answered, so it counts as a request.
-                    exchange.refused(clock::instant());
-                }
-                let message = match failure.how {
-                    Failure::NoToken | Failure::Refused => &*failure.cause,
-                    Failure::Timeout => "the backend did not answer in time",
-                    Failure::Unreachable => "the backend cannot be reached",
-                    Failure::OutOfReach => {
-                        "the backend is at an address where the installation allows none"
-                    }
-                    Failure::BrokeOff => "the backend broke off before it answered",
-                    Failure::Stray => {
-                        "the backend gave no answer of its API, but a redirect or the like"
-                    }
-                };
-                refuse(failure.how.code(), message)
-            }
-            (None, Some(wait)) => throttled(wait),
-            (None, None) => self.untried(),
         }
     }
 
@@ -246,24 +134,6 @@ impl Sending<'_> {
         let targets = &self.rule.targets;
         let serves = |target: &LiveTarget| target.endpoint(&self.model).is_some();
         !targets.is_empty() && !targets.iter().any(serves)
-    }
-
-    fn candidates(&self) -> SmallVec<[Candidate; 4]> {
-        let targets = self.rule.targets.iter().enumerate();
-        targets
-            .map(|(index, target)| Candidate {
-                priority: target.flat.priority,
-                // What is drained still has what it keeps.
-                weight: if self.resource().is_some() {
-                    target.flat.weight.max(1)
-                } else {
-                    target.flat.weight
-                },
-                excluded: self
-                    .endpoint(index)
-                    .is_none_or(|(_, origin)| origin.lacks(self.call.upstream).is_some()),
-            })
-            .collect()
     }
 
     /// The endpoint of a target, if it has one for the model and its address can be used.
@@ -342,6 +212,7 @@ impl Sending<'_> {
             bound.map(|bound| (&bound.named, &*bound.query)),
         );
         let mut additions = Additions::default();
+        let patience = self.patience(&place.declared.backend, began);
         let tried = match destination {
             Ok(destination) => {
                 additions = self.additions(&destination, place, refused);
@@ -378,7 +249,6 @@ impl Sending<'_> {
                     length,
                     body: &spliced,
                 };
-                let patience = self.patience(&place.declared.backend, began);
                 let connections = &self.core.connections;
                 token::send(connections, origin, outgoing, patience, &exchange.fate).await
             }
@@ -387,7 +257,7 @@ impl Sending<'_> {
                 cause: format!("the request cannot be built: {error}"),
             }),
         };
-        let tried = tried.and_then(|response| {
+        let mut tried = tried.and_then(|response| {
             let status = response.status();
             let is_final = status.is_success() || matches!(status.as_u16(), 400..600);
             is_final
@@ -395,10 +265,21 @@ impl Sending<'_> {
                 .ok_or_else(|| Failed::stray(status))
         });
         let now = clock::instant();
+        let trouble = match &mut tried {
+            Ok(response) if response.status().is_success() => None,
+            Ok(response) => Box::pin(self.trouble_of(response)).await,
+            Err(failed) => Some(Trouble::Failed(failed.how)),
+        };
         let metrics = &self.core.shared.metrics;
         let tries = |status| metrics.tries(&endpoint.backend, &deployment.name, status);
-        let outcome = tried.as_ref().map(Response::status);
-        endpoint.tried(outcome, &exchange.record.request_id, began, now);
+        let ended = Ended {
+            result: tried.as_ref().map(Response::status),
+            outcome: self.outcome(&tried, trouble, place, patience),
+            request_id: &exchange.record.request_id,
+            began,
+            now,
+        };
+        endpoint.tried(&ended, &place.declared.backend.health, metrics);
         match &tried {
             // Counted by the endpoint, without a look at labels.
             Ok(response) if response.status() == StatusCode::OK => {}
@@ -409,8 +290,71 @@ impl Sending<'_> {
             response: tried?,
             now,
             asked_usage: additions.usage && !self.body.asks_usage(),
+            trouble,
         };
         Ok((answered, additions))
+    }
+
+    /// Why another endpoint may give a better answer than this one, which is no success.
+    async fn trouble_of(&self, answer: &mut Response<AnswerBody>) -> Option<Trouble> {
+        let names_model = self.call.has_model() && self.resource().is_none();
+        match answer.status().as_u16() {
+            429 => Some(Trouble::Throttled),
+            408 | 421 | 424 | 500.. => Some(Trouble::ServerError),
+            410 if names_model => Some(Trouble::NotThere),
+            404 if names_model => {
+                let word = token::word_of(answer).await?;
+                let is_of_model = ["DeploymentNotFound", "model_not_found", "unknown_model"];
+                is_of_model.contains(&&*word).then_some(Trouble::NotThere)
+            }
+            _ => None,
+        }
+    }
+
+    /// What a try tells of the endpoint, for all requests.
+    fn outcome(
+        &self,
+        tried: &Result<Response<AnswerBody>, Failed>,
+        trouble: Option<Trouble>,
+        place: &Place,
+        patience: Patience,
+    ) -> Option<Outcome> {
+        let backend = &place.declared.backend;
+        let Some(trouble) = trouble else {
+            return Some(Outcome::Answered);
+        };
+        match trouble {
+            // Elsewhere, a limit is that of the caller whose key was passed on.
+            Trouble::Throttled
+                if backend.auth == BackendAuth::PassThrough
+                    && backend.kind == BackendKind::OpenAiCompatible =>
+            {
+                None
+            }
+            Trouble::Throttled => {
+                let headers = tried.as_ref().ok().map(Response::headers);
+                let wait = headers.and_then(|headers| named_wait(headers, clock::now()));
+                Some(Outcome::Throttled(wait))
+            }
+            Trouble::NotThere => Some(Outcome::NotThere),
+            Trouble::Failed(Failure::Refused) => Some(Outcome::CredentialRefused),
+            Trouble::Failed(Failure::OutOfReach) => Some(Outcome::OutOfReach),
+            // The identity knows it.
+            Trouble::Failed(Failure::NoToken) => None,
+            Trouble::Failed(Failure::Timeout) => {
+                // A rule's patience is its own, unless the backend's owner wrote it. The request's end tells
+                // nothing.
+                let is_slow =
+                    patience.answer < patience.until.saturating_duration_since(patience.now);
+                let is_own = backend.name.namespace() == self.rule.route.name.namespace();
+                let is_declared = patience.answer >= backend.stream_start_timeout;
+                (is_slow && (is_own || is_declared)).then_some(Outcome::Failed)
+            }
+            Trouble::ServerError
+            | Trouble::Failed(Failure::Unreachable | Failure::BrokeOff | Failure::Stray) => {
+                Some(Outcome::Failed)
+            }
+        }
     }
 
     /// What the gateway adds to the body for this endpoint.
@@ -476,8 +420,4 @@ impl Sending<'_> {
             until: self.deadline,
         }
     }
-}
-
-const fn usable(candidate: &Candidate) -> bool {
-    !candidate.excluded && candidate.weight > 0
 }

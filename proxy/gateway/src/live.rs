@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use proxy_core::auth::{Caller, CallerKind};
+use proxy_core::balance::RetryBudget;
 use proxy_core::names::{Attributes, ObjectName};
 use proxy_core::quota::{LimitName, Per, Unit};
 use proxy_core::table::{FlatLimit, FlatRule, FlatTarget, Route, Table};
@@ -65,6 +66,8 @@ pub(crate) struct LiveRule {
     no_model: Arc<str>,
     /// Where it goes, as declared.
     pub(crate) targets: Vec<LiveTarget>,
+    /// How many tries may be added to its requests.
+    pub(crate) retries: RetryBudget,
     /// Of callers with a Secret, by the address of their entry in the table, which outlives this.
     accounts: RwLock<HashMap<usize, Arc<Account>, foldhash::fast::RandomState>>,
     /// Of callers with a token, by their full names.
@@ -150,6 +153,7 @@ impl Live {
                     by_model: ByModel::of(&flat.limits),
                     no_model: Arc::default(),
                     targets: flat.targets.iter().map(&mut target).collect(),
+                    retries: RetryBudget::default(),
                     accounts: RwLock::default(),
                     by_token: RwLock::default(),
                     strangers: OnceLock::new(),

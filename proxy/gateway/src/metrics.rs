@@ -91,6 +91,8 @@ pub struct Metrics {
     retries: Family<RetryLabels, Counter>,
     load: Family<EndpointLabels, Gauge>,
     failures: Family<EndpointLabels, Gauge>,
+    is_in: Family<EndpointLabels, Gauge>,
+    ejections: Family<RetryLabels, Counter>,
     unconfirmed: Family<EndpointLabels, Counter>,
     duration: Family<RuleLabels, Histogram, fn() -> Histogram>,
     first_byte: Family<RuleLabels, Histogram, fn() -> Histogram>,
@@ -128,6 +130,8 @@ impl Metrics {
             retries: Family::default(),
             load: Family::default(),
             failures: Family::default(),
+            is_in: Family::default(),
+            ejections: Family::default(),
             unconfirmed: Family::default(),
             duration: Family::new_with_constructor(histogram),
             first_byte: Family::new_with_constructor(histogram),
@@ -210,8 +214,19 @@ impl Metrics {
         );
         registry.register(
             "upstream_failures_in_a_row",
-            "Tries of a deployment that failed (no answer, 429 or 5xx) since its last good answer",
+            "Tries of a deployment that failed (no answer, 429, 5xx, 408, 421 or 424, its credential refused, not \
+             there) since its last good answer",
             self.failures.clone(),
+        );
+        registry.register(
+            "upstream_in",
+            "1 while a deployment takes its share of requests, 0 while it is left out",
+            self.is_in.clone(),
+        );
+        registry.register(
+            "upstream_ejections",
+            "Times that a deployment was left out, by reason (docs/balancing.md)",
+            self.ejections.clone(),
         );
         registry.register(
             "unconfirmed_tokens",
@@ -313,6 +328,27 @@ impl Metrics {
             deployment: deployment.to_owned(),
         };
         self.failures.get_or_create_owned(&labels)
+    }
+
+    /// 1 while a deployment is not left out.
+    pub(crate) fn is_in(&self, backend: &str, deployment: &str) -> Gauge {
+        let labels = EndpointLabels {
+            backend: backend.to_owned(),
+            deployment: deployment.to_owned(),
+        };
+        let gauge = self.is_in.get_or_create_owned(&labels);
+        gauge.set(1);
+        gauge
+    }
+
+    /// Counts that a deployment is left out.
+    pub(crate) fn ejected(&self, backend: &str, deployment: &str, reason: &'static str) {
+        let labels = RetryLabels {
+            backend: backend.to_owned(),
+            deployment: deployment.to_owned(),
+            reason,
+        };
+        self.ejections.get_or_create_owned(&labels).inc();
     }
 
     /// Counts the reservation of a call that was sent to a deployment and has no answer.

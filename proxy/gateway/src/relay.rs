@@ -201,6 +201,9 @@ impl Relay {
                         Some(marking) => marking.pass(data),
                         None => Ok(data),
                     };
+                    if let Some(endpoint) = &self.exchange.record.endpoint {
+                        endpoint.heard();
+                    }
                     let out = data.and_then(|data| self.watch.pass(data, &mut self.exchange));
                     let Ok(out) = out else {
                         self.last = self.break_off(Code::UpstreamFailed, UNDECODABLE);

@@ -40,12 +40,16 @@ pub(crate) async fn send(
     let mut renewed = false;
     loop {
         let mut response = connections.send(origin, &outgoing, patience, fate).await?;
-        if response.status() != StatusCode::UNAUTHORIZED || !origin.shows_own_credential() {
+        let is_refused = matches!(
+            response.status(),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+        );
+        if !is_refused || !origin.shows_own_credential() {
             return Ok(response);
         }
         patience.now = clock::instant();
         let other = match (identity, &outgoing.bearer) {
-            (Some(identity), Some(bearer)) if !renewed => {
+            (Some(identity), Some(bearer)) if !renewed && is_unknown(&response) => {
                 let renewal = identity.renewed(bearer, end(patience, patience.now));
                 Box::pin(renewal).await
             }
@@ -61,15 +65,23 @@ pub(crate) async fn send(
     }
 }
 
+/// Whether another token may be known: 403 is for one that is.
+fn is_unknown(response: &Response<AnswerBody>) -> bool {
+    response.status() == StatusCode::UNAUTHORIZED
+}
+
 fn end(patience: Patience, now: Instant) -> Instant {
     patience.until.min(now + WAIT)
 }
 
 /// The word by which a refusal calls itself, such as `PermissionDenied`.
-async fn word_of(response: &mut Response<AnswerBody>) -> Option<String> {
+pub(crate) async fn word_of(response: &mut Response<AnswerBody>) -> Option<String> {
     let body = response.body_mut().peek(REFUSAL_BYTES, REFUSAL_TIME).await;
     let body: Value = serde_json::from_slice(&body).ok()?;
     let word = body.pointer("/error/code")?.as_str()?;
-    let is_word = word.len() <= 64 && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_word = word.len() <= 64
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     is_word.then(|| word.to_owned())
 }

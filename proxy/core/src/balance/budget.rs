@@ -26,13 +26,14 @@ pub struct RetryBudget {
 struct Rolling([AtomicU64; 10]);
 
 impl RetryBudget {
-    /// Takes note of a request. `is_retry` if its client has tried it before: then it is a retry too, which
-    /// no budget can refuse.
-    pub fn request(&self, is_retry: bool, now: Moment) {
+    /// Takes note of a request.
+    pub fn request(&self, now: Moment) {
         self.requests.add(now);
-        if is_retry {
-            self.retries.add(now);
-        }
+    }
+
+    /// Takes note that a client has tried a request before, which no budget can refuse.
+    pub fn retried(&self, now: Moment) {
+        self.retries.add(now);
     }
 
     /// Takes a retry out of the budget, if there is one.

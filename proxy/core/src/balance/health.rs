@@ -17,8 +17,8 @@ const FIRST_OUT: Duration = Duration::from_secs(1);
 const LONGEST_OUT: Duration = Duration::from_secs(5);
 /// The same for a silent one, where each probe may cost a caller its patience.
 const LONGEST_SILENT: Duration = Duration::from_secs(10);
-/// How long a credential that was refused, and a deployment that is not there, rest between two probes: both
-/// heal by a person. Other credentials bring the endpoint back at once.
+/// How long a credential that was refused, a deployment that is not there and a closed address rest between two
+/// probes: a person mends them. Other credentials bring the endpoint back at once.
 const BY_HAND: Duration = Duration::from_secs(30);
 /// After this time without an answer to it, another call may be the probe.
 const PROBE: Duration = Duration::from_secs(10);
@@ -57,6 +57,8 @@ pub enum OutReason {
     CredentialRefused,
     /// The deployment does not exist, or its model has retired.
     NotThere,
+    /// It is at an address where the installation allows no backend.
+    OutOfReach,
 }
 
 /// What a call came to, as far as it tells of the endpoint.
@@ -72,6 +74,8 @@ pub enum Outcome {
     CredentialRefused,
     /// There is no such deployment, or no longer.
     NotThere,
+    /// The address is closed to backends.
+    OutOfReach,
 }
 
 /// What an endpoint may take now.
@@ -115,6 +119,8 @@ struct Out {
     /// Calls that began before this tell nothing of its return.
     renewed_ms: u64,
     until_ms: u64,
+    /// A call is under way that tells of its return.
+    is_probed: bool,
 }
 
 /// Answers and failures of two halves.
@@ -149,12 +155,13 @@ impl Default for HealthSettings {
 
 impl OutReason {
     /// Every reason.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Throttled,
         Self::Failing,
         Self::Silent,
         Self::CredentialRefused,
         Self::NotThere,
+        Self::OutOfReach,
     ];
 
     /// The word of it.
@@ -166,6 +173,7 @@ impl OutReason {
             Self::Silent => "Silent",
             Self::CredentialRefused => "CredentialRefused",
             Self::NotThere => "NotThere",
+            Self::OutOfReach => "OutOfReach",
         }
     }
 
@@ -180,7 +188,7 @@ impl OutReason {
         let (first, longest) = match self {
             Self::Throttled | Self::Failing => (FIRST_OUT, LONGEST_OUT),
             Self::Silent => (FIRST_OUT, LONGEST_SILENT),
-            Self::CredentialRefused | Self::NotThere => (BY_HAND, BY_HAND),
+            Self::CredentialRefused | Self::NotThere | Self::OutOfReach => (BY_HAND, BY_HAND),
         };
         let doubled = first.saturating_mul(1 << times.min(8));
         doubled.min(longest).min(settings.max_ejection)
@@ -197,6 +205,8 @@ impl Health {
         if let Some(out) = self.out {
             return match out.until_ms.saturating_sub(now) {
                 0 => Standing::Due(out.reason),
+                // The answer to the probe is near.
+                _ if out.is_probed => Standing::Out(out.reason, FIRST_OUT),
                 left => Standing::Out(out.reason, Duration::from_millis(left)),
             };
         }
@@ -221,6 +231,7 @@ impl Health {
         let is_due = matches!(self.standing(now), Standing::Due(_));
         if is_due && let Some(out) = &mut self.out {
             out.until_ms = now.monotonic_ms.saturating_add(millis(PROBE));
+            out.is_probed = true;
         }
         is_due
     }
@@ -256,6 +267,7 @@ impl Health {
             }
             Outcome::CredentialRefused => OutReason::CredentialRefused,
             Outcome::NotThere => OutReason::NotThere,
+            Outcome::OutOfReach => OutReason::OutOfReach,
         };
         let lasts = reason.lasts(self.times, settings);
         self.leave(reason, lasts, began, now)
@@ -269,8 +281,11 @@ impl Health {
 
     /// It is called with another credential, or under another address: what was refused may be good now.
     pub fn renewed(&mut self, now: Moment) -> Option<Change> {
-        let by_hand = [OutReason::CredentialRefused, OutReason::NotThere];
-        let out = self.out.take_if(|out| by_hand.contains(&out.reason))?;
+        let is_by_hand = |out: &mut Out| match out.reason {
+            OutReason::CredentialRefused | OutReason::NotThere | OutReason::OutOfReach => true,
+            OutReason::Throttled | OutReason::Failing | OutReason::Silent => false,
+        };
+        let out = self.out.take_if(is_by_hand)?;
         (self.times, self.in_a_row) = (0, 0);
         Some(Change::Back(out.reason, out.lasted(now)))
     }
@@ -310,7 +325,7 @@ impl Health {
             self.times = self.times.saturating_add(1);
             let before = std::mem::replace(&mut out.reason, reason);
             out.renewed_ms = now.monotonic_ms;
-            out.until_ms = until_ms;
+            (out.until_ms, out.is_probed) = (until_ms, false);
             return (reason != before).then_some(Change::Out(reason, lasts));
         }
         let well = self
@@ -326,6 +341,7 @@ impl Health {
             since_ms: now.monotonic_ms,
             renewed_ms: now.monotonic_ms,
             until_ms,
+            is_probed: false,
         });
         Some(Change::Out(reason, lasts))
     }

@@ -1,9 +1,10 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
+use proxy_core::balance::{HealthSettings, Outcome};
 use proxy_core::names::Secret;
 use proxy_core::quota::Unit;
 use proxy_core::table::{Backend, BackendAuth, Contents, Quota, Route, Table};
@@ -11,7 +12,7 @@ use proxy_core::test_util::{backend, deployment, limit, object, quota, route, ru
 
 use proxy_identity::Identities;
 
-use super::{Endpoint, Endpoints, Placed};
+use super::{Ended, Endpoint, Endpoints, Placed};
 use crate::metrics::Metrics;
 use crate::test_support::no_identity;
 use crate::upstream::{Failed, Failure};
@@ -117,7 +118,7 @@ fn an_endpoint_outlives_a_change_of_its_place() {
     let process = Process::new();
     let before = Table::new(contents(vec![east(), west()], routes()));
     let old = process.endpoint(&before, "east");
-    let running = old.endpoint.call();
+    let running = old.endpoint.call(clock::now(), &HealthSettings::default());
     let moved = Backend {
         endpoint: "https://moved.example".into(),
         auth: BackendAuth::ApiKey(Secret::new("new")),
@@ -166,44 +167,69 @@ fn backends_of_one_peer_share_their_connections() {
     assert_ne!(number("east"), number("private"));
 }
 
-/// The status of an answer, or `None` for a try that failed.
-fn try_out(endpoint: &Endpoint, status: Option<u16>) {
-    let failed = Failed {
-        how: Failure::BrokeOff,
-        cause: "it was cut".to_owned(),
-    };
-    let status = status.map(|status| StatusCode::from_u16(status).expect("a status"));
-    let began = clock::instant();
-    let id = HeaderValue::from_static("id-1");
-    endpoint.tried(
-        status.ok_or(&failed),
-        &id,
-        began,
-        began + Duration::from_millis(1_500),
-    );
+/// An endpoint that is called every two seconds, and takes 1.5 for each answer.
+struct Called {
+    endpoint: Arc<Endpoint>,
+    metrics: Metrics,
+    began: Instant,
+}
+
+impl Called {
+    fn new() -> Self {
+        let process = Process::new();
+        let table = Table::new(contents(vec![east(), west()], routes()));
+        Self {
+            endpoint: process.endpoint(&table, "east").endpoint,
+            metrics: process.metrics.clone(),
+            began: clock::instant(),
+        }
+    }
+
+    /// A call that comes to a status, or to none.
+    fn call(&mut self, status: Option<u16>) {
+        let failed = Failed {
+            how: Failure::BrokeOff,
+            cause: "it was cut".to_owned(),
+        };
+        let outcome = match status {
+            Some(429) => Outcome::Throttled(Some(Duration::from_secs(1))),
+            None | Some(500..) => Outcome::Failed,
+            Some(_) => Outcome::Answered,
+        };
+        let status = status.map(|status| StatusCode::from_u16(status).expect("a status"));
+        self.began += Duration::from_secs(2);
+        let ended = Ended {
+            result: status.ok_or(&failed),
+            outcome: Some(outcome),
+            request_id: &HeaderValue::from_static("id-1"),
+            began: self.began,
+            now: self.began + Duration::from_millis(1_500),
+        };
+        let settings = HealthSettings::default();
+        self.endpoint.tried(&ended, &settings, &self.metrics);
+    }
 }
 
 #[test]
 fn failures_in_a_row_end_with_a_good_answer() {
-    let process = Process::new();
-    let table = Table::new(contents(vec![east(), west()], routes()));
-    let endpoint = process.endpoint(&table, "east").endpoint;
-    let after = |status: Option<u16>| {
-        try_out(&endpoint, status);
-        endpoint.failures.get()
+    let mut called = Called::new();
+    let mut after = |status: Option<u16>| {
+        called.call(status);
+        called.endpoint.failures.get()
     };
-    assert_eq!([None, Some(429), Some(503)].map(after), [1, 2, 3]);
+    assert_eq!([None, Some(429), Some(503)].map(&mut after), [1, 2, 3]);
     // A client's error says that the endpoint works.
     assert_eq!([Some(400), Some(500), Some(200)].map(after), [0, 1, 0]);
-    assert_eq!(endpoint.answered.get(), 1);
-    assert!((endpoint.waited.get() - 7.5).abs() < 1e-9, "five answers");
+    assert_eq!(called.endpoint.answered.get(), 1);
+    assert!(
+        (called.endpoint.waited.get() - 7.5).abs() < 1e-9,
+        "five answers"
+    );
 }
 
 /// The messages of the lines that `statuses` cause.
 fn lines(statuses: &[Option<u16>]) -> Vec<String> {
-    let process = Process::new();
-    let table = Table::new(contents(vec![east(), west()], routes()));
-    let endpoint = process.endpoint(&table, "east").endpoint;
+    let mut called = Called::new();
     let file = tempfile::NamedTempFile::new().expect("a file");
     let writer = file.reopen().expect("the same file");
     let subscriber = tracing_subscriber::fmt()
@@ -212,35 +238,49 @@ fn lines(statuses: &[Option<u16>]) -> Vec<String> {
         .with_writer(writer)
         .finish();
     tracing::subscriber::with_default(subscriber, || {
-        statuses
-            .iter()
-            .for_each(|status| try_out(&endpoint, *status));
+        statuses.iter().for_each(|status| called.call(*status));
     });
     let text = std::fs::read_to_string(file.path()).expect("text");
     text.lines().map(|line| line.trim().to_owned()).collect()
 }
 
 #[test]
-fn a_deployment_that_fails_is_reported_once_and_once_when_it_is_back() {
-    let (failed, busy, good) = (Some(503), Some(429), Some(200));
+fn a_deployment_is_reported_once_when_it_goes_out_and_once_when_it_is_back() {
+    let (failed, good) = (Some(503), Some(200));
     assert!(lines(&[failed, failed, failed, failed, good, failed]).is_empty());
-    assert!(lines(&[busy; 20]).is_empty(), "it throttles as it should");
-    let begins = "WARN proxy_gateway::endpoint: a deployment fails backend=\"ns/east\" \
-                  deployment=\"m\" failures=5";
-    let row = [failed, busy, None, None, failed, None];
-    let mut statuses = row.to_vec();
-    statuses.extend([failed; 20]);
-    assert_eq!(
-        lines(&statuses),
-        [format!(
-            "{begins} code=\"upstream_failed\" cause=\"it was cut\" request_id=\"id-1\""
-        )]
-    );
+    let line = |what: &str, reason: &str, rest: &str| {
+        format!(
+            "WARN proxy_gateway::endpoint: a deployment is {what} backend=\"ns/east\" deployment=\"m\" \
+             reason=\"{reason}\" {rest}"
+        )
+    };
+    let mut row = [failed, None, None, failed, None].to_vec();
+    row.extend([failed; 20]);
+    let cut = "out_ms=1000 code=\"upstream_failed\" cause=\"it was cut\" request_id=\"id-1\"";
+    assert_eq!(lines(&row), [line("left out", "Failing", cut)]);
     let mut again = [failed; 9].to_vec();
     again.extend([good, good]);
-    again.extend([failed; 5]);
-    let begins = format!("{begins} status=503 request_id=\"id-1\"");
-    let back = "WARN proxy_gateway::endpoint: a deployment is back backend=\"ns/east\" \
-                deployment=\"m\" failures=9";
-    assert_eq!(lines(&again), [&*begins, back, &*begins]);
+    assert_eq!(
+        lines(&again),
+        [
+            line(
+                "left out",
+                "Failing",
+                "out_ms=1000 status=503 request_id=\"id-1\""
+            ),
+            line("back", "Failing", "out_ms=10000"),
+        ]
+    );
+}
+
+#[test]
+fn a_deployment_that_throttles_again_and_again_is_reported_once_a_minute() {
+    let (busy, good) = (Some(429), Some(200));
+    // 58 seconds.
+    let lines = lines(&[busy, good].repeat(14));
+    let what: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.split("a deployment is ").nth(1)?.split(' ').next())
+        .collect();
+    assert_eq!(what, ["left", "back"]);
 }

@@ -109,6 +109,7 @@ impl Sending<'_> {
             response,
             now,
             asked_usage,
+            trouble: _,
         } = answered;
         exchange.answered(response.status(), now);
         if response.status().is_success()

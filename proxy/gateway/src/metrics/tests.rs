@@ -65,6 +65,8 @@ fn touched() -> String {
     metrics.retried("ns/b", "d", "upstream_failed");
     let _load = metrics.load("ns/b", "d");
     let _failures = metrics.failures("ns/b", "d");
+    let _in = metrics.is_in("ns/b", "d");
+    metrics.ejected("ns/b", "d", "Failing");
     let _tokens = metrics.rule_named("ns/r", "rule").tokens("c");
     let identity = Identity {
         principal: Principal::Managed { client_id: None },

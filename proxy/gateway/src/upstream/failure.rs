@@ -59,11 +59,32 @@ impl Failure {
             Self::NoToken | Self::Refused => Code::BackendCredentialRefused,
         }
     }
+
+    /// For the client.
+    pub(crate) const fn message(self) -> &'static str {
+        match self {
+            Self::NoToken => "the gateway has no token for the backend",
+            Self::Refused => "the backend refuses the gateway's credential",
+            Self::Timeout => "the backend did not answer in time",
+            Self::Unreachable => "the backend cannot be reached",
+            Self::OutOfReach => "the backend is at an address where the installation allows none",
+            Self::BrokeOff => "the backend broke off before it answered",
+            Self::Stray => "the backend gave no answer of its API, but a redirect or the like",
+        }
+    }
 }
 
 // === impl Failed ===
 
 impl Failed {
+    /// For the client.
+    pub(crate) fn message(&self) -> &str {
+        match self.how {
+            Failure::NoToken | Failure::Refused => &self.cause,
+            other => other.message(),
+        }
+    }
+
     /// Nothing was sent.
     pub(super) const fn unreachable(cause: String) -> Self {
         let how = Failure::Unreachable;

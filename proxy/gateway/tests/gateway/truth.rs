@@ -312,7 +312,7 @@ async fn an_answer_without_a_body_gives_back_and_counts_as_a_request() -> Result
         "200 OK",
         "201 Created",
         "400 Bad Request",
-        "403 Forbidden",
+        "404 Not Found",
         "500 Oops",
         "503 No",
     ] {

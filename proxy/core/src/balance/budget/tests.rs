@@ -24,7 +24,7 @@ fn a_first_wave_needs_no_requests_before() {
 fn a_fifth_of_the_requests_of_ten_seconds_is_retried() {
     let budget = RetryBudget::default();
     for request in 0..3_000 {
-        budget.request(false, at(request * 3));
+        budget.request(at(request * 3));
     }
     assert_eq!(taken(&budget, 9_000, 10_000), 600);
     // An hour later they have gone.
@@ -35,7 +35,7 @@ fn a_fifth_of_the_requests_of_ten_seconds_is_retried() {
 fn what_clients_retry_themselves_is_no_longer_in_the_budget() {
     let budget = RetryBudget::default();
     for _ in 0..70 {
-        budget.request(true, at(0));
+        budget.retried(at(0));
     }
     assert_eq!(taken(&budget, 0, 1_000), 30);
 }

@@ -1,0 +1,158 @@
+//! What the calls to an endpoint tell of it, shared between the cores of the process.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use proxy_core::balance::{Change, Health, HealthSettings, OutReason, Outcome, Standing, Turn};
+use proxy_core::names::Moment;
+use rand::RngExt;
+
+#[cfg(test)]
+mod tests;
+
+/// Calls that wait at least, before silence tells something. A lone call may take half an hour.
+const SUSPICIOUS: u32 = 3;
+/// Silence is too long beyond this many times the slowest answer of late.
+const SLOWEST: u64 = 4;
+/// The slowest answer is forgotten by this share with each answer.
+const FORGETS: u64 = 64;
+
+/// The memory of an endpoint, and the silence since its last byte.
+#[derive(Debug, Default)]
+pub(super) struct Vitals {
+    health: Mutex<Health>,
+    /// Whether the health is anything else than whole.
+    ails: AtomicBool,
+    /// Calls that began since the last byte of any answer.
+    unheard: AtomicU32,
+    /// When the first of them began, in monotonic milliseconds.
+    unheard_since: AtomicU64,
+    /// The slowest first byte of late, in milliseconds.
+    slowest: AtomicU64,
+}
+
+// === impl Vitals ===
+
+impl Vitals {
+    /// Whether the next try is for it. Costs two loads as long as all is well.
+    pub(super) fn turn(
+        &self,
+        now: Moment,
+        settings: &HealthSettings,
+        changed: impl FnOnce(Change),
+    ) -> Turn {
+        let is_silent = self.is_silent(now, settings);
+        if !is_silent && !self.ails.load(Ordering::Relaxed) {
+            return Turn::Usual;
+        }
+        let mut health = self.health.lock();
+        if is_silent && health.out(now).is_none() {
+            let change = health.silent(now, settings);
+            self.ails.store(true, Ordering::Relaxed);
+            change.map(changed);
+        }
+        match health.standing(now) {
+            Standing::In | Standing::Due(_) => Turn::Usual,
+            Standing::Ramp(share) if rand::rng().random_bool(share.clamp(0.0, 1.0)) => Turn::Usual,
+            Standing::Ramp(_) => Turn::Spare,
+            Standing::Out(reason, _) if reason.leaves_hope() => Turn::Last,
+            Standing::Out(..) => Turn::Never,
+        }
+    }
+
+    /// Whether it takes a try that is its turn. If it is out and a probe is due, this try is the probe.
+    pub(super) fn admits(&self, now: Moment) -> bool {
+        if !self.ails.load(Ordering::Relaxed) {
+            return true;
+        }
+        let mut health = self.health.lock();
+        match health.standing(now) {
+            Standing::In | Standing::Ramp(_) => true,
+            Standing::Due(_) => health.take_probe(now),
+            Standing::Out(..) => false,
+        }
+    }
+
+    /// A call begins.
+    pub(super) fn called(&self, now: Moment, settings: &HealthSettings) {
+        let before = self.unheard.fetch_add(1, Ordering::Relaxed);
+        let since = self.unheard_since.load(Ordering::Relaxed);
+        let silence = now.monotonic_ms.saturating_sub(since);
+        // A call that was given up an hour ago tells nothing of those that wait now.
+        let is_stale = before < SUSPICIOUS && silence > 2 * self.patience(settings);
+        if before == 0 || is_stale {
+            self.unheard.store(1, Ordering::Relaxed);
+            self.unheard_since
+                .store(now.monotonic_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// A byte of an answer has come.
+    pub(super) fn heard(&self) {
+        if self.unheard.load(Ordering::Relaxed) != 0 {
+            self.unheard.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The head of an answer has come, after this time.
+    pub(super) fn answered_after(&self, waited: Duration) {
+        self.heard();
+        let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        let slowest = self.slowest.load(Ordering::Relaxed);
+        let faded = slowest - slowest.div_ceil(FORGETS);
+        let now = waited.max(faded);
+        if now != slowest {
+            self.slowest.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes note of what a call came to.
+    pub(super) fn record(
+        &self,
+        outcome: Outcome,
+        (began, now): (Moment, Moment),
+        answered: u64,
+        settings: &HealthSettings,
+    ) -> Option<Change> {
+        if outcome == Outcome::Answered && !self.ails.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut health = self.health.lock();
+        let change = health.record(outcome, began, now, answered, settings);
+        self.ails.store(!health.is_well(now), Ordering::Relaxed);
+        change
+    }
+
+    /// Its credential or its address is another one.
+    pub(super) fn renewed(&self, now: Moment) -> Option<Change> {
+        self.health.lock().renewed(now)
+    }
+
+    /// Why it is out, and for how long until a call may try it.
+    pub(super) fn out(&self, now: Moment) -> Option<(OutReason, Duration)> {
+        if !self.ails.load(Ordering::Relaxed) {
+            return None;
+        }
+        match self.health.lock().standing(now) {
+            Standing::Due(reason) => Some((reason, Duration::ZERO)),
+            Standing::Out(reason, left) => Some((reason, left)),
+            Standing::In | Standing::Ramp(_) => None,
+        }
+    }
+
+    fn is_silent(&self, now: Moment, settings: &HealthSettings) -> bool {
+        if self.unheard.load(Ordering::Relaxed) < SUSPICIOUS {
+            return false;
+        }
+        let since = self.unheard_since.load(Ordering::Relaxed);
+        now.monotonic_ms.saturating_sub(since) > self.patience(settings)
+    }
+
+    /// The longest silence of an endpoint that works, in milliseconds.
+    fn patience(&self, settings: &HealthSettings) -> u64 {
+        let declared = u64::try_from(settings.suspect_after.as_millis()).unwrap_or(u64::MAX);
+        let slowest = self.slowest.load(Ordering::Relaxed);
+        declared.max(slowest.saturating_mul(SLOWEST))
+    }
+}

@@ -1,0 +1,102 @@
+use std::time::Duration;
+
+use proxy_core::balance::{HealthSettings, OutReason, Outcome, Turn};
+use proxy_core::names::Moment;
+
+use super::Vitals;
+
+fn at(ms: u64) -> Moment {
+    Moment {
+        monotonic_ms: ms,
+        unix_ms: 0,
+    }
+}
+
+fn turn(vitals: &Vitals, ms: u64) -> Turn {
+    vitals.turn(at(ms), &HealthSettings::default(), |_| {})
+}
+
+fn call(vitals: &Vitals, ms: u64) {
+    vitals.called(at(ms), &HealthSettings::default());
+}
+
+#[test]
+fn three_calls_without_a_byte_for_fifteen_seconds_make_a_suspect() {
+    let vitals = Vitals::default();
+    for ms in [1_000, 1_001, 1_002] {
+        call(&vitals, ms);
+    }
+    assert_eq!(turn(&vitals, 16_000), Turn::Usual);
+    assert_eq!(turn(&vitals, 16_001), Turn::Last);
+    let out = vitals.out(at(16_001)).map(|(why, _)| why);
+    assert_eq!(out, Some(OutReason::Silent));
+    // One call after a second, and less often then.
+    assert!(!vitals.admits(at(17_000)));
+    assert_eq!(turn(&vitals, 17_001), Turn::Usual);
+    assert!(vitals.admits(at(17_001)));
+    assert!(!vitals.admits(at(18_001)));
+}
+
+#[test]
+fn two_calls_may_wait_for_ever_and_one_byte_to_any_call_ends_a_silence() {
+    let vitals = Vitals::default();
+    call(&vitals, 0);
+    call(&vitals, 1);
+    assert_eq!(turn(&vitals, 3_600_000), Turn::Usual);
+    let vitals = Vitals::default();
+    for ms in 0..50 {
+        call(&vitals, ms);
+    }
+    vitals.heard();
+    assert_eq!(turn(&vitals, 60_000), Turn::Usual);
+}
+
+#[test]
+fn calls_that_were_given_up_long_ago_do_not_count() {
+    let vitals = Vitals::default();
+    call(&vitals, 0);
+    call(&vitals, 1);
+    call(&vitals, 3_600_000);
+    call(&vitals, 3_600_001);
+    assert_eq!(turn(&vitals, 3_600_002), Turn::Usual);
+}
+
+#[test]
+fn silence_of_clients_that_leave_soon_counts() {
+    let vitals = Vitals::default();
+    // Each of them waits for a second only.
+    for second in 0..20 {
+        call(&vitals, second * 1_000);
+    }
+    assert_eq!(turn(&vitals, 19_500), Turn::Last);
+}
+
+#[test]
+fn a_slow_endpoint_is_no_suspect() {
+    let vitals = Vitals::default();
+    vitals.answered_after(Duration::from_secs(100));
+    for ms in 0..10 {
+        call(&vitals, ms);
+    }
+    assert_eq!(turn(&vitals, 399_000), Turn::Usual);
+    assert_eq!(turn(&vitals, 401_000), Turn::Last);
+}
+
+#[test]
+fn a_probe_that_is_answered_brings_it_back() {
+    let vitals = Vitals::default();
+    let settings = HealthSettings::default();
+    let record = |outcome, ms| vitals.record(outcome, (at(ms), at(ms)), 0, &settings);
+    assert!(record(Outcome::Throttled(Some(Duration::from_secs(2))), 0).is_some());
+    assert_eq!(turn(&vitals, 100), Turn::Never);
+    assert_eq!(turn(&vitals, 2_000), Turn::Usual);
+    assert!(vitals.admits(at(2_000)));
+    assert_eq!(turn(&vitals, 2_000), Turn::Never);
+    assert!(!vitals.admits(at(2_000)), "one probe at a time");
+    assert!(record(Outcome::Answered, 2_000).is_some());
+    assert_ne!(turn(&vitals, 2_001), Turn::Never);
+    // The first answer after the ramp ends the care.
+    assert!(record(Outcome::Answered, 6_100).is_none());
+    assert_eq!(turn(&vitals, 6_101), Turn::Usual);
+    assert!(!vitals.ails.load(std::sync::atomic::Ordering::Relaxed));
+}

@@ -1,0 +1,339 @@
+//! The endpoints of one request, one after the other, until one answers.
+//!
+//! An endpoint that did not work on the request costs its caller nothing, so all of them are asked. Tries that
+//! a backend may have worked on are limited: by the rule's attempts, in each tier, and by its budget.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use http::header::HeaderName;
+use proxy_admin::clock;
+use proxy_core::balance::{Candidate, OutReason, Turn, choose};
+use proxy_core::names::{Code, Moment};
+use proxy_core::quota::Wait;
+use smallvec::SmallVec;
+
+use super::{Answered, Sending};
+use crate::answer::{Refusal, refuse};
+use crate::endpoint::Placed;
+use crate::exchange::Exchange;
+use crate::trouble::Trouble;
+use crate::upstream::{Failed, Failure};
+
+/// How often the client's SDK has sent the same call before.
+const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+/// A wait that no endpoint names.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+
+/// The endpoints that a request may use, parallel to the rule's targets.
+struct Choice {
+    candidates: SmallVec<[Candidate; 4]>,
+    now: Moment,
+}
+
+/// What the tries so far came to.
+#[derive(Default)]
+struct Tried {
+    troubles: SmallVec<[Trouble; 4]>,
+    /// The status of the first answer.
+    status: Option<StatusCode>,
+    /// Not all tries came to the same.
+    differs: bool,
+    /// The last failure.
+    failed: Option<Failed>,
+    /// The tier of the last try.
+    tier: u8,
+    /// Tries of that tier that a backend may have worked on.
+    worked_on: u8,
+}
+
+impl Sending<'_> {
+    /// Tries endpoints until one answers, or none is left that may be tried.
+    pub(super) async fn tries(
+        &self,
+        exchange: &mut Exchange,
+    ) -> Result<(Answered, &Placed), Box<Refusal>> {
+        let mut choice = self.choice();
+        let mut tried = Tried::default();
+        self.rule.retries.request(choice.now);
+        while let Some(index) = self.next(&mut choice) {
+            let Some((at, origin)) = self.endpoint(index) else {
+                continue;
+            };
+            let now = if tried.troubles.is_empty() {
+                self.now
+            } else {
+                clock::instant()
+            };
+            exchange.placed(at, now);
+            let attempt = self.attempt(at, origin, exchange, now).await;
+            let trouble = match &attempt {
+                Ok(answered) => answered.trouble,
+                Err(failed) => Some(Trouble::Failed(failed.how)),
+            };
+            if let (Some(trouble), Some(candidate)) = (trouble, choice.candidates.get(index)) {
+                tried.add(trouble, candidate.priority);
+            }
+            let goes_on = trouble.is_some_and(|one| self.goes_on(one, &mut tried, &mut choice));
+            match attempt {
+                Ok(answered) => {
+                    let status = answered.response.status();
+                    tried.answered(status);
+                    if !goes_on && self.is_for_client(trouble, &tried, choice.now) {
+                        return Ok((answered, at));
+                    }
+                    let why = (trouble.map_or("", Trouble::word), "");
+                    exchange.failed(Some(status), why, answered.now);
+                }
+                Err(failed) => {
+                    if matches!(failed.how, Failure::BrokeOff | Failure::Timeout) {
+                        exchange.unconfirmed();
+                    }
+                    let why = (failed.how.code().as_str(), &*failed.cause);
+                    exchange.failed(None, why, clock::instant());
+                    tried.failed = Some(failed);
+                }
+            }
+            if !goes_on {
+                break;
+            }
+            let (metrics, endpoint) = (&self.core.shared.metrics, &at.endpoint);
+            let word = trouble.map_or("", Trouble::word);
+            metrics.retried(&endpoint.backend, &endpoint.deployment, word);
+        }
+        Err(self.unserved(exchange, &tried))
+    }
+
+    fn choice(&self) -> Choice {
+        let now = clock::moment(self.now);
+        let is_bound = self.resource().is_some();
+        let targets = self.rule.targets.iter().enumerate();
+        let candidates = targets.map(|(index, target)| {
+            let usable = self.endpoint(index);
+            let usable = usable.filter(|(_, origin)| origin.lacks(self.call.upstream).is_none());
+            Candidate {
+                priority: target.flat.priority,
+                // What is drained still has what it keeps.
+                weight: target.flat.weight.max(u32::from(is_bound)),
+                turn: usable.map_or(Turn::Never, |(at, _)| self.turn(at, now)),
+                load: usable.map_or(0, |(at, _)| at.endpoint.load()),
+            }
+        });
+        Choice {
+            candidates: candidates.collect(),
+            now,
+        }
+    }
+
+    fn turn(&self, at: &Placed, now: Moment) -> Turn {
+        let settings = &at.place.declared.backend.health;
+        at.endpoint.turn(now, settings, &self.core.shared.metrics)
+    }
+
+    /// The endpoint for the next try, which is not chosen again.
+    fn next(&self, choice: &mut Choice) -> Option<usize> {
+        loop {
+            let index = choose(&choice.candidates, &mut rand::rng())?;
+            let candidate = choice.candidates.get_mut(index)?;
+            let turn = std::mem::replace(&mut candidate.turn, Turn::Never);
+            let (at, _) = self.endpoint(index)?;
+            if turn == Turn::Last {
+                // An SDK that tries again must not make a fault worse.
+                if self.is_sent_again() {
+                    continue;
+                }
+            } else if !at.endpoint.admits(choice.now) {
+                // It went out meanwhile, or another call is the probe.
+                candidate.turn = self.turn(at, choice.now);
+                continue;
+            }
+            return Some(index);
+        }
+    }
+
+    /// Whether another endpoint is tried after this trouble.
+    fn goes_on(&self, trouble: Trouble, tried: &mut Tried, choice: &mut Choice) -> bool {
+        let now = clock::instant();
+        let retry = self.declared.retry;
+        let may = retry.attempts > 0 && trouble.is_retried(retry) && self.replay.is_kept();
+        if tried.troubles.len() == 1 {
+            if self.is_sent_again() {
+                self.rule.retries.retried(choice.now);
+            }
+            // Once is enough for an endpoint that fails.
+            choice.forget(|one| one.turn == Turn::Last);
+        }
+        if tried.worked_on > retry.attempts {
+            let tier = tried.tier;
+            choice.forget(|one| one.priority == tier);
+        }
+        choice.now = clock::moment(now);
+        may && now < self.deadline
+            && choice.has_more()
+            && (!trouble.was_worked_on() || self.rule.retries.take(choice.now))
+    }
+
+    /// Whether the last answer is the one for the client. It is if the client would have got it from the only
+    /// endpoint, or from any of them.
+    fn is_for_client(&self, trouble: Option<Trouble>, tried: &Tried, now: Moment) -> bool {
+        match trouble {
+            None => true,
+            Some(trouble) if !trouble.is_retried(self.declared.retry) => true,
+            Some(Trouble::NotThere) => false,
+            Some(Trouble::Throttled) => self.rule.targets.len() == 1,
+            Some(Trouble::ServerError | Trouble::Failed(_)) => {
+                !tried.differs && self.throttled(now).is_none()
+            }
+        }
+    }
+
+    /// Whether the client's SDK has sent the call before.
+    fn is_sent_again(&self) -> bool {
+        let count = self.client.get(RETRY_COUNT);
+        count.is_some_and(|count| count != "0")
+    }
+
+    /// Why each endpoint of the rule is out that could serve the request, and for how long still.
+    fn outs(&self, now: Moment) -> impl Iterator<Item = (OutReason, Duration)> {
+        let endpoints = self.endpoints();
+        endpoints.filter_map(move |at| at.endpoint.out(now))
+    }
+
+    /// The endpoints of the rule that could serve the request.
+    fn endpoints(&self) -> impl Iterator<Item = &Placed> {
+        let targets = 0..self.rule.targets.len();
+        targets.filter_map(|index| self.endpoint(index).map(|(at, _)| at))
+    }
+
+    /// The shortest wait of all endpoints that are throttled.
+    fn throttled(&self, now: Moment) -> Option<Duration> {
+        let throttled = self
+            .outs(now)
+            .filter(|(why, _)| *why == OutReason::Throttled);
+        let wait = throttled.map(|(_, left)| left).min()?;
+        Some(if wait.is_zero() { SHORT_WAIT } else { wait })
+    }
+
+    /// The answer if no endpoint gave one. It depends on what the endpoints are in, and not on the order in which
+    /// they were tried.
+    fn unserved(&self, exchange: &mut Exchange, tried: &Tried) -> Box<Refusal> {
+        let now = clock::now();
+        if let Some(wait) = self.throttled(now) {
+            return throttled(wait);
+        }
+        let mut troubles = tried.troubles.clone();
+        let is_tried = !troubles.is_empty();
+        let outs = self.outs(now).map(|(reason, _)| reason);
+        // One that fails would have been tried if none else had.
+        let others = outs.filter(|reason| !(is_tried && reason.leaves_hope()));
+        troubles.extend(others.map(Trouble::from));
+        if troubles.contains(&Trouble::Throttled) {
+            // It named no wait that counts, or has let go of it since.
+            return throttled(SHORT_WAIT);
+        }
+        let Some(first) = troubles.first().copied() else {
+            return self.untried();
+        };
+        if let Some(failed) = &tried.failed {
+            self.note(exchange, failed);
+            if !tried.differs && troubles.iter().all(|one| *one == first) {
+                return refuse(failed.how.code(), failed.message());
+            }
+        }
+        if troubles.iter().all(|one| one.is_lasting()) {
+            return self.lasting(&troubles, now);
+        }
+        let model = &self.model;
+        let message = format!("no deployment of the rule for model {model:?} answers; retry later");
+        let left = self.outs(now).map(|(_, left)| left).min();
+        let wait = left.unwrap_or(SHORT_WAIT).max(SHORT_WAIT);
+        let refusal = Refusal::new(Code::NoBackend, message).waiting(millis(wait));
+        Box::new(refusal)
+    }
+
+    /// The answer if a person must mend each of the endpoints.
+    fn lasting(&self, troubles: &[Trouble], now: Moment) -> Box<Refusal> {
+        let is_credential = |trouble: &Trouble| {
+            let how = [Failure::Refused, Failure::NoToken].map(Trouble::Failed);
+            how.contains(trouble)
+        };
+        let how = if troubles.iter().any(is_credential) {
+            Failure::Refused
+        } else if troubles.contains(&Trouble::Failed(Failure::OutOfReach)) {
+            Failure::OutOfReach
+        } else {
+            let model = &self.model;
+            let message = format!(
+                "no backend of the rule has the deployment for model {model:?}: it was deleted, or the model has \
+                 retired"
+            );
+            return refuse(Code::ModelNotFound, message);
+        };
+        let mut endpoints = self.endpoints();
+        let refusing = endpoints.find(|at| {
+            let out = at.endpoint.out(now).map(|(reason, _)| reason);
+            out == Some(OutReason::CredentialRefused)
+        });
+        let cause = refusing.filter(|_| how == Failure::Refused);
+        let cause = cause.map(|at| at.endpoint.cause());
+        refuse(how.code(), cause.as_deref().unwrap_or(how.message()))
+    }
+
+    fn note(&self, exchange: &mut Exchange, failed: &Failed) {
+        tracing::debug!(
+            request_id = exchange.record.request_id.to_str().ok(),
+            route = &*self.rule.metrics.route,
+            backend = exchange.record.endpoint.as_deref().map(|one| &*one.backend),
+            code = failed.how.code().as_str(),
+            cause = failed.cause,
+            "a backend did not answer"
+        );
+        if matches!(failed.how, Failure::Stray | Failure::Refused) {
+            // It was answered, so it counts as a request.
+            exchange.refused(clock::instant());
+        }
+    }
+}
+
+// === impl Choice ===
+
+impl Choice {
+    fn forget(&mut self, is_over: impl Fn(&Candidate) -> bool) {
+        let over = self.candidates.iter_mut().filter(|one| is_over(one));
+        over.for_each(|one| one.turn = Turn::Never);
+    }
+
+    fn has_more(&self) -> bool {
+        let mut all = self.candidates.iter();
+        all.any(|one| one.turn != Turn::Never && one.weight > 0)
+    }
+}
+
+// === impl Tried ===
+
+impl Tried {
+    fn add(&mut self, trouble: Trouble, tier: u8) {
+        self.differs |= self.troubles.last().is_some_and(|last| *last != trouble);
+        self.troubles.push(trouble);
+        if tier != self.tier {
+            (self.tier, self.worked_on) = (tier, 0);
+        }
+        self.worked_on = self
+            .worked_on
+            .saturating_add(u8::from(trouble.was_worked_on()));
+    }
+
+    fn answered(&mut self, status: StatusCode) {
+        self.differs |= *self.status.get_or_insert(status) != status;
+    }
+}
+
+fn throttled(wait: Duration) -> Box<Refusal> {
+    let message = "every backend of the rule is throttled or fails; retry later";
+    let refusal = Refusal::new(Code::BackendThrottled, message);
+    Box::new(refusal.waiting(millis(wait)))
+}
+
+fn millis(wait: Duration) -> Wait {
+    Wait::Millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1))
+}
