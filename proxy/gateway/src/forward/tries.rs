@@ -182,7 +182,7 @@ impl Sending<'_> {
             Some(Trouble::NotThere) => false,
             Some(Trouble::Throttled) => self.rule.targets.len() == 1,
             Some(Trouble::ServerError | Trouble::Failed(_)) => {
-                !tried.differs && self.throttled(now).is_none()
+                !tried.differs && self.outs(now).all(|(why, _)| why.leaves_hope())
             }
         }
     }

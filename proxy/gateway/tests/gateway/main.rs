@@ -9,6 +9,7 @@ mod connections;
 mod end_user;
 mod estimates;
 mod families;
+mod health;
 mod hostile;
 mod http2;
 mod kept;
