@@ -6,6 +6,7 @@
 //! name, since a failed run shows little else.
 
 mod control_plane;
+mod fault_proxy;
 pub mod http;
 pub mod leaks;
 mod memory_group;
@@ -20,6 +21,7 @@ mod replicas;
 mod wait;
 
 pub use control_plane::{ControlPlane, Output};
+pub use fault_proxy::{Fault, FaultProxy};
 pub use memory_group::{MemoryGroup, peak_of, resident_of};
 pub use metrics_page::metrics_page;
 pub use metrics_rules::metrics_problems;
