@@ -100,8 +100,17 @@ impl Link {
     ) -> Result<(), End> {
         let (sender, mut receiver) = mpsc::channel::<Piece>(UNDER_WAY);
         let read = async move {
-            while let Some(bytes) = self.read(from, &mut source).await? {
-                let piece = self.judge(from, bytes);
+            loop {
+                let piece = match self.read(from, &mut source).await {
+                    Ok(None) => break,
+                    Ok(Some(bytes)) => self.judge(from, bytes),
+                    // Behind what is still under way.
+                    Err(end) => Piece {
+                        due: Instant::now(),
+                        bytes: Bytes::new(),
+                        end: Some(end),
+                    },
+                };
                 // The other half is gone if its side of the connection is: the end of all.
                 sender.send(piece).await.map_err(|_closed| End::Close)?;
             }

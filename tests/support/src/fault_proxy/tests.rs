@@ -220,4 +220,9 @@ async fn a_kept_connection_ends_idle_or_under_the_next_request() {
     assert_eq!(ended, (0, Some(ErrorKind::UnexpectedEof)));
     // It has carried no answer.
     assert_eq!(rest(&mut fresh).await, (0, Some(ErrorKind::TimedOut)));
+    // Nothing of the answer is lost.
+    scene.proxy.set(Fault::CloseIdle(Duration::ZERO));
+    let mut hasty = scene.connect().await;
+    assert_eq!(ask(&mut hasty).await, (10, None));
+    assert_eq!(rest(&mut hasty).await, (0, Some(ErrorKind::UnexpectedEof)));
 }
