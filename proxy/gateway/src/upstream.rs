@@ -13,15 +13,16 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Response;
 use parking_lot::Mutex;
-use proxy_admin::errors;
+use proxy_admin::{clock, errors};
 use proxy_api::http1::{Head, strip};
 use proxy_core::reach::Reach;
 
 pub(crate) use body::AnswerBody;
+use failure::Lost;
 pub(crate) use failure::{Failed, Failure};
 use http2::Sender;
 pub(crate) use patience::Patience;
@@ -29,6 +30,10 @@ use pool::{Connected, Pool};
 
 use crate::origin::{Origin, Outgoing};
 use crate::peer::Peer;
+
+/// How soon a kept connection ends that its server had closed already: the longest round trip there is, twice.
+/// One that ends later was at work on the request, which is not sent again here.
+const STALE: Duration = Duration::from_secs(2);
 
 /// The upstream connections of one core, by the number of their peer.
 #[derive(Debug)]
@@ -59,11 +64,10 @@ impl Connections {
         fate: &Mutex<Fate>,
     ) -> Result<Response<AnswerBody>, Failed> {
         let pool = self.pool(&origin.peer)?;
-        while let Some(connection) = pool.take() {
-            let tried = exchange(connection, &pool, origin, outgoing, patience, fate).await;
-            // It was closed just now.
-            if !matches!(&tried, Err(failed) if failed.how == Failure::Unreachable) {
-                return tried;
+        if let Some(connection) = pool.take() {
+            match exchange(connection, &pool, origin, outgoing, patience, fate).await {
+                Err(lost) if lost.is_unanswered && is_early(patience) => pool.drop_closed(),
+                tried => return Ok(tried?),
             }
         }
         if let Some(sender) = pool.sender() {
@@ -74,7 +78,7 @@ impl Connections {
         }
         match connect(&pool, patience.end()).await? {
             Connected::Http1(connection) => {
-                exchange(connection, &pool, origin, outgoing, patience, fate).await
+                Ok(exchange(connection, &pool, origin, outgoing, patience, fate).await?)
             }
             Connected::Http2(sender) => request(sender, origin, outgoing, patience, fate).await,
         }
@@ -108,6 +112,12 @@ impl Connections {
     }
 }
 
+/// Whether a kept connection that ends now ends because its server had closed it before it read the request:
+/// such an end comes a round trip after the request.
+fn is_early(patience: Patience) -> bool {
+    clock::instant().saturating_duration_since(patience.now) < STALE
+}
+
 async fn connect(pool: &Pool, deadline: Instant) -> Result<Connected, Failed> {
     // A handshake is a large future, and most requests have none.
     let connected = Box::pin(tokio::time::timeout_at(deadline.into(), pool.connect()));
@@ -125,19 +135,19 @@ async fn exchange(
     outgoing: &Outgoing<'_>,
     patience: Patience,
     fate: &Mutex<Fate>,
-) -> Result<Response<AnswerBody>, Failed> {
+) -> Result<Response<AnswerBody>, Lost> {
     let mut call = Call {
         connection: Some(connection),
         pool,
         fate,
     };
     let Some(connection) = &mut call.connection else {
-        return Err(Failed::unreachable("no connection".to_owned()));
+        return Err(Failed::unreachable("no connection".to_owned()).into());
     };
     let head = connection.exchange(origin, outgoing, patience).await;
     let connection = call.connection.take();
     let (head, Some(connection)) = (head?, connection) else {
-        return Err(Failed::unreachable("no connection".to_owned()));
+        return Err(Failed::unreachable("no connection".to_owned()).into());
     };
     Ok(answer(head, connection, Arc::clone(pool)))
 }

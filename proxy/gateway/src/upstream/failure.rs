@@ -33,6 +33,14 @@ pub(crate) struct Failed {
     pub(crate) cause: String,
 }
 
+/// A try on one connection, without an answer.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) failed: Failed,
+    /// The connection ended, or refused the request, before any byte of an answer.
+    pub(super) is_unanswered: bool,
+}
+
 /// Why the body of an answer ended early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AnswerError {
@@ -142,6 +150,23 @@ impl Failed {
         Self {
             how: Failure::Timeout,
             cause: "no answer in time".to_owned(),
+        }
+    }
+}
+
+impl From<Lost> for Failed {
+    fn from(lost: Lost) -> Self {
+        lost.failed
+    }
+}
+
+// === impl Lost ===
+
+impl From<Failed> for Lost {
+    fn from(failed: Failed) -> Self {
+        Self {
+            failed,
+            is_unanswered: false,
         }
     }
 }

@@ -16,7 +16,7 @@ use proxy_api::http1::{Decoder, Head, Piece};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::task::coop::unconstrained;
 
-use super::failure::{AnswerError, Failed};
+use super::failure::{AnswerError, Failed, Lost};
 use super::patience::{Patience, Progress};
 use super::stream::Stream;
 use crate::alarm::Alarm;
@@ -54,6 +54,8 @@ pub(super) struct Connection {
     is_resized: bool,
     read_size: usize,
     decoder: Decoder,
+    /// A byte of the answer has come.
+    is_answered: bool,
     /// For the waits of all exchanges.
     pub(super) alarm: Alarm,
 }
@@ -82,6 +84,7 @@ impl Connection {
             is_resized: false,
             read_size: LEAST_READ,
             decoder: Decoder::new(),
+            is_answered: false,
             alarm: Alarm::default(),
         }
     }
@@ -104,24 +107,25 @@ impl Connection {
         origin: &Origin,
         outgoing: &Outgoing<'_>,
         patience: Patience,
-    ) -> Result<Head, Failed> {
+    ) -> Result<Head, Lost> {
         self.head.clear();
         origin.write_head(outgoing, &mut self.head);
         self.written = 0;
         let Some(mut body) = (outgoing.body)() else {
-            return Err(Failed::given_up());
+            return Err(Failed::given_up().into());
         };
         self.body = body.take_next().unwrap_or_default();
         self.rest = body;
         self.sending = Sending::Writing;
         self.decoder = Decoder::new();
+        self.is_answered = false;
         self.stream.begin();
         let mut progress = Progress::new(patience);
         poll_fn(|cx| self.poll_head(cx, &mut progress)).await
     }
 
     /// Goes on with an exchange that was given up before its answer.
-    pub(super) async fn head(&mut self, until: Instant) -> Result<Head, Failed> {
+    pub(super) async fn head(&mut self, until: Instant) -> Result<Head, Lost> {
         let now = clock::instant();
         let mut progress = Progress::new(Patience {
             now,
@@ -140,39 +144,43 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         progress: &mut Progress,
-    ) -> Poll<Result<Head, Failed>> {
+    ) -> Poll<Result<Head, Lost>> {
         loop {
             if let Err(error) = self.write(cx)
                 && !self.stream.has_sent()
             {
-                return Poll::Ready(Err(Failed::unreachable(error.to_string())));
+                return Poll::Ready(Err(self.lost(error.to_string())));
             }
             match self.decoder.head(&mut self.buffer) {
                 Ok(Some(head)) => return Poll::Ready(Ok(head)),
                 Ok(None) => {}
-                Err(malformed) => return Poll::Ready(Err(self.failed(malformed.to_string()))),
+                Err(malformed) => return Poll::Ready(Err(self.lost(malformed.to_string()))),
             }
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(0)) => {
                     let cause = "the connection was closed before the answer";
-                    return Poll::Ready(Err(self.failed(cause.to_owned())));
+                    return Poll::Ready(Err(self.lost(cause.to_owned())));
                 }
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.failed(error.to_string()))),
+                Poll::Ready(Ok(_)) => self.is_answered = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.lost(error.to_string()))),
                 Poll::Pending => {
                     let unsent = self.head.len() - self.written + self.body.len() + self.rest.len();
                     ready!(self.alarm.poll_past(cx, progress.end(unsent)));
-                    return Poll::Ready(Err(Failed::timeout()));
+                    return Poll::Ready(Err(Failed::timeout().into()));
                 }
             }
         }
     }
 
-    fn failed(&mut self, cause: String) -> Failed {
-        if self.stream.has_sent() {
+    fn lost(&mut self, cause: String) -> Lost {
+        let failed = if self.stream.has_sent() {
             Failed::broke_off(cause)
         } else {
             Failed::unreachable(cause)
+        };
+        Lost {
+            failed,
+            is_unanswered: !self.is_answered,
         }
     }
 

@@ -66,6 +66,13 @@ impl Pool {
         }
     }
 
+    /// Closes the kept connections that their peer has closed: one has just shown that it does.
+    pub(super) fn drop_closed(&self) {
+        self.idle
+            .lock()
+            .retain_mut(|idle| idle.connection.is_quiet());
+    }
+
     /// Keeps the connection of an exchange that has ended, if it can carry another one.
     pub(super) fn put(&self, connection: Box<Connection>) {
         if let Some(connection) = connection.into_idle() {

@@ -165,23 +165,86 @@ async fn connections_go_with_their_peer() {
     assert_eq!(connections.pools.lock().len(), 0);
 }
 
+/// Reads a request up to its end, and closes the connection instead of an answer.
+async fn close_under_request(mut stream: TcpStream, after: Duration, early: &[u8]) {
+    assert!(stream.read(&mut [0; 1_000]).await.expect("a request") > 0);
+    stream.write_all(early).await.expect("it is open");
+    tokio::time::sleep(after).await;
+}
+
 #[tokio::test]
-async fn a_request_that_was_sent_is_not_sent_again() {
+async fn a_request_goes_once_more_if_its_kept_connection_ends_under_it() {
     let scene = Scene::new().await;
     let serve = async {
-        let mut stream = scene.accept().await;
-        answer(&mut stream).await;
-        // The next request is read, and not answered.
-        assert!(stream.read(&mut [0; 1_000]).await.expect("a request") > 0);
-        drop(stream);
+        let mut first = scene.accept().await;
+        answer(&mut first).await;
+        close_under_request(first, Duration::ZERO, b"").await;
+        answer(&mut scene.accept().await).await;
     };
     let ask = async {
-        assert_eq!(scene.send().await.expect("an answer"), "{}");
-        scene.send().await.map(|_| ()).expect_err("it breaks off")
+        for _ in 0..2 {
+            assert_eq!(scene.send().await.expect("an answer"), "{}");
+        }
     };
-    let (failed, ()) = tokio::join!(ask, serve);
-    assert_eq!(failed.how, Failure::BrokeOff, "{}", failed.cause);
-    drop(scene.listener);
+    tokio::join!(ask, serve);
+}
+
+#[tokio::test]
+async fn a_request_that_was_taken_is_not_sent_again() {
+    for (after, early, is_kept) in [
+        // The server may have worked on it.
+        (Duration::from_secs(3), &b""[..], true),
+        (Duration::ZERO, b"HTTP/1.1 100 Continue\r\n\r\n", true),
+        (Duration::ZERO, b"", false),
+    ] {
+        let scene = Scene::new().await;
+        let serve = async {
+            let mut stream = scene.accept().await;
+            if is_kept {
+                answer(&mut stream).await;
+            }
+            close_under_request(stream, after, early).await;
+        };
+        let ask = async {
+            if is_kept {
+                assert_eq!(scene.send().await.expect("an answer"), "{}");
+            }
+            scene.send().await.map(|_| ()).expect_err("it breaks off")
+        };
+        let (failed, ()) = tokio::join!(ask, serve);
+        assert_eq!(failed.how, Failure::BrokeOff, "{}", failed.cause);
+    }
+}
+
+#[tokio::test]
+async fn after_one_stale_connection_a_new_one_is_used() {
+    const KEPT: usize = 10;
+    let scene = Scene::new().await;
+    let serve = async {
+        let mut kept = Vec::new();
+        for _ in 0..KEPT {
+            kept.push(scene.accept().await);
+        }
+        for stream in &mut kept {
+            answer(stream).await;
+        }
+        kept
+    };
+    let asked = (0..KEPT).map(|_| scene.send());
+    let (answers, kept) = tokio::join!(futures::future::join_all(asked), serve);
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(scene.kept(), KEPT);
+    let serve = async {
+        // Each would fail in the same way.
+        let mut kept = kept.into_iter();
+        let last = kept.next_back().expect("they are kept");
+        drop(kept);
+        close_under_request(last, Duration::ZERO, b"").await;
+        answer(&mut scene.accept().await).await;
+    };
+    let (sent, ()) = tokio::join!(scene.send(), serve);
+    assert_eq!(sent.expect("an answer"), "{}");
+    assert_eq!(scene.kept(), 1);
 }
 
 #[tokio::test]
