@@ -42,6 +42,11 @@ pub enum Command {
     /// Asks an admin port: a proxy knows its own share, an operator the sum over all replicas. The
     /// largest used share comes first.
     Quota(QuotaArgs),
+    /// Show every deployment that a rule uses: whether it takes requests, why not, and since when
+    ///
+    /// Asks the admin port of a proxy or of `tundish run`. Each proxy judges by its own calls. What is out
+    /// comes first.
+    Backends(BackendsArgs),
     /// Forecast a request: its rule, its limits, its backends, and the verdict
     ///
     /// Sends nothing and takes no quota. A folder has unused limits; a gateway has its current
@@ -274,6 +279,25 @@ impl AdminTokenArgs {
     pub fn token(&self) -> Result<Option<Token>, TokenError> {
         self.file.clone().map(Token::in_file).transpose()
     }
+}
+
+/// Flags of `tundish backends`.
+#[derive(clap::Args, Debug)]
+pub struct BackendsArgs {
+    /// Admin port of `tundish run` or a tundish-proxy
+    #[arg(
+        long,
+        env = "TUNDISH_ADMIN_URL",
+        value_name = "URL",
+        default_value = ADMIN
+    )]
+    pub admin: AdminUrl,
+    /// The token of the admin port
+    #[command(flatten)]
+    pub token: AdminTokenArgs,
+    /// The form of the answer
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Flags of `tundish quota`.

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod args;
+pub mod backends;
 pub mod check;
 mod columns;
 pub mod explain;

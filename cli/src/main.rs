@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Run(run) => cli::run::run(run),
         Command::Check(check) => cli::check::check(check),
         Command::Quota(quota) => cli::quota::quota(quota),
+        Command::Backends(backends) => cli::backends::backends(backends),
         Command::Explain(explain) => cli::explain::explain(explain),
         Command::Simulate(simulate) => cli::simulate::simulate(simulate),
         Command::Key(KeyCommand::New(new)) => cli::key::new(new),

@@ -89,10 +89,13 @@ impl App {
         gateway.register_memory(&mut registry);
         let readiness = Readiness::default();
         let (trigger, shutdown) = shutdown::channel();
-        let (quota, explain) = (gateway.clone(), gateway.clone());
+        let (quota, explain, backends) = (gateway.clone(), gateway.clone(), gateway.clone());
         let admin = Admin::new(registry, readiness.clone())
             .with_page("/quota", move |_query| {
                 Ok::<_, Infallible>(quota.usage_page())
+            })
+            .with_page("/backends", move |_query| {
+                Ok::<_, Infallible>(backends.backends_page())
             })
             .with_page("/explain", move |query| explain.explain_page(query))
             .with_token(token)

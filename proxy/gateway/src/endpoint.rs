@@ -12,9 +12,10 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use proxy_admin::clock;
+use proxy_admin::pages::backends::DeploymentState;
 use proxy_admin::reminder::Reminder;
 use proxy_api::Api;
-use proxy_core::balance::{Change, HealthSettings, OutReason, Outcome, Turn};
+use proxy_core::balance::{Change, HealthSettings, OutReason, Outcome, Standing, Turn};
 use proxy_core::names::{Moment, ObjectName, Usage};
 use proxy_core::table::{self, Backend, BackendAuth, EndpointName};
 use proxy_core::tokens::{Family, context_window, max_output_tokens};
@@ -166,6 +167,33 @@ impl Endpoint {
     /// Why it went out last, in the backend's own words if it said some.
     pub(crate) fn cause(&self) -> Arc<str> {
         Arc::clone(&self.cause.lock())
+    }
+
+    /// As the page of backends shows it.
+    pub(crate) fn state(&self, now: Moment) -> DeploymentState {
+        let sign = self.vitals.sign(now);
+        let out = sign.out.map(|(reason, _)| reason);
+        let state = match sign.standing {
+            Standing::In => "In",
+            Standing::Ramp(_) => "Returning",
+            Standing::Due(_) | Standing::Out(..) => "Out",
+        };
+        DeploymentState {
+            backend: self.backend.to_string(),
+            deployment: self.deployment.to_string(),
+            state: state.to_owned(),
+            reason: out.map_or_else(String::new, |reason| reason.as_str().to_owned()),
+            cause: out.map_or_else(String::new, |_| self.cause().to_string()),
+            out_ms: sign.out.map(|(_, lasted)| millis(lasted)),
+            retry_in_ms: match sign.standing {
+                Standing::Out(_, left) => Some(millis(left)),
+                Standing::Due(_) => Some(0),
+                Standing::In | Standing::Ramp(_) => None,
+            },
+            in_flight: self.load(),
+            failures_in_a_row: u64::try_from(self.failures.get()).unwrap_or(0),
+            first_byte_ms: sign.first_byte.map(millis),
+        }
     }
 
     /// A byte of an answer has come.

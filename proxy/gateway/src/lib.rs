@@ -9,6 +9,7 @@ mod additions;
 mod aftermath;
 mod alarm;
 mod answer;
+mod backends_page;
 mod bound;
 mod client;
 mod config;

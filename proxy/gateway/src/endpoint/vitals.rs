@@ -15,6 +15,8 @@ mod tests;
 const SUSPICIOUS: u32 = 3;
 /// Silence is too long beyond this many times the slowest answer of late.
 const SLOWEST: u64 = 4;
+/// Answers that the average of late is made of, about.
+const LATE: u64 = 16;
 /// The slowest answer is forgotten by this share with each answer.
 const FORGETS: u64 = 64;
 
@@ -30,6 +32,18 @@ pub(super) struct Vitals {
     unheard_since: AtomicU64,
     /// The slowest first byte of late, in milliseconds.
     slowest: AtomicU64,
+    /// The average of late, in microseconds; 0 before the first.
+    usual: AtomicU64,
+}
+
+/// What can be seen of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Sign {
+    pub(super) standing: Standing,
+    /// Why it is out, and for how long already.
+    pub(super) out: Option<(OutReason, Duration)>,
+    /// The time to the first byte of late.
+    pub(super) first_byte: Option<Duration>,
 }
 
 // === impl Vitals ===
@@ -98,10 +112,17 @@ impl Vitals {
     /// The head of an answer has come, after this time.
     pub(super) fn answered_after(&self, waited: Duration) {
         self.heard();
-        let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        let micros = waited.as_secs().saturating_mul(1_000_000);
+        let micros = micros.saturating_add(waited.subsec_micros().into());
+        let usual = self.usual.load(Ordering::Relaxed);
+        let usual = match usual {
+            0 => micros,
+            usual => usual - usual / LATE + micros / LATE,
+        };
+        self.usual.store(usual.max(1), Ordering::Relaxed);
         let slowest = self.slowest.load(Ordering::Relaxed);
         let faded = slowest - slowest.div_ceil(FORGETS);
-        let now = waited.max(faded);
+        let now = faded.max(micros / 1_000);
         if now != slowest {
             self.slowest.store(now, Ordering::Relaxed);
         }
@@ -138,6 +159,17 @@ impl Vitals {
             Standing::Due(reason) => Some((reason, Duration::ZERO)),
             Standing::Out(reason, left) => Some((reason, left)),
             Standing::In | Standing::Ramp(_) => None,
+        }
+    }
+
+    /// What can be seen of it.
+    pub(super) fn sign(&self, now: Moment) -> Sign {
+        let health = self.health.lock();
+        let usual = self.usual.load(Ordering::Relaxed);
+        Sign {
+            standing: health.standing(now),
+            out: health.out(now),
+            first_byte: (usual > 0).then(|| Duration::from_micros(usual)),
         }
     }
 
