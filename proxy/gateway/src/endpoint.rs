@@ -218,11 +218,30 @@ impl Endpoint {
                 self.answered.inc();
             }
         }
-        let Some(outcome) = ended.outcome else { return };
-        if outcome != Outcome::Answered {
-            self.failures.inc();
-        } else if self.failures.get() != 0 {
-            self.failures.set(0);
+        if let Some(outcome) = ended.outcome {
+            self.tells(outcome, ended, settings, metrics);
+        }
+    }
+
+    /// Takes note of what a call tells, at its head or at its end.
+    pub(crate) fn tells(
+        &self,
+        outcome: Outcome,
+        ended: &Ended<'_>,
+        settings: &HealthSettings,
+        metrics: &Metrics,
+    ) {
+        match outcome {
+            Outcome::Begun => {}
+            Outcome::Answered => {
+                if self.failures.get() != 0 {
+                    self.failures.set(0);
+                }
+            }
+            _ => drop(self.failures.inc()),
+        }
+        if !self.vitals.listens_to(outcome) {
+            return;
         }
         let times = (clock::moment(ended.began), clock::moment(ended.now));
         let answered = self.answered.get();
@@ -230,6 +249,11 @@ impl Endpoint {
         if let Some(change) = change {
             self.report(change, metrics, Some(ended));
         }
+    }
+
+    /// Whether another good answer would change nothing.
+    pub(crate) fn is_well(&self) -> bool {
+        self.failures.get() == 0 && !self.vitals.listens_to(Outcome::Answered)
     }
 
     /// Counts and logs that it goes out or is back: one line each. One that throttles again and again is

@@ -10,18 +10,19 @@ use std::time::Instant;
 use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use proxy_admin::clock;
+use proxy_core::balance::Outcome;
 use proxy_core::names::Usage;
 use proxy_core::quota::{Cost, LimitName};
 use proxy_core::tokens::Price;
 use proxy_ledger::{Charge, Levels, Settled};
 use smallvec::SmallVec;
 
-use crate::endpoint::Placed;
+use crate::endpoint::{Ended, Placed};
 use crate::memory::{Hold, REQUEST};
 use crate::record::Record;
 use crate::slot::Place;
 use crate::state::Core;
-use crate::upstream::Fate;
+use crate::upstream::{Failed, Fate};
 
 #[cfg(test)]
 mod tests;
@@ -145,6 +146,34 @@ impl Exchange {
     /// The head of an answer has come.
     pub(crate) fn answered(&mut self, status: StatusCode, now: Instant) {
         self.record.answered(status.as_u16(), self.call_began, now);
+    }
+
+    /// The body of the answer has ended: whole, or cut by the backend.
+    pub(crate) fn body_ended(&self, is_whole: bool) {
+        let (Some(endpoint), Some(place)) = (&self.record.endpoint, &self.record.place) else {
+            return;
+        };
+        let is_good = (200..300).contains(&self.record.status);
+        if is_whole && (endpoint.is_well() || !is_good) {
+            return;
+        }
+        let metrics = &self.core.shared.metrics;
+        let cut = Failed::cut();
+        let (result, outcome) = if is_whole {
+            (Ok(StatusCode::OK), Outcome::Answered)
+        } else {
+            metrics.cut(&endpoint.backend, &endpoint.deployment);
+            (Err(&cut), Outcome::Failed)
+        };
+        let ended = Ended {
+            result,
+            outcome: Some(outcome),
+            request_id: &self.record.request_id,
+            began: self.call_began,
+            now: clock::instant(),
+        };
+        let settings = &place.declared.backend.health;
+        endpoint.tells(outcome, &ended, settings, metrics);
     }
 
     /// Whether the price depends on the model that the answer names.

@@ -321,7 +321,13 @@ impl Sending<'_> {
     ) -> Option<Outcome> {
         let backend = &place.declared.backend;
         let Some(trouble) = trouble else {
-            return Some(Outcome::Answered);
+            let status = tried.as_ref().map(Response::status);
+            let is_good = status.is_ok_and(|status| status.is_success());
+            return Some(if is_good {
+                Outcome::Begun
+            } else {
+                Outcome::Answered
+            });
         };
         match trouble {
             // Elsewhere, a limit is that of the caller whose key was passed on.

@@ -93,6 +93,7 @@ pub struct Metrics {
     failures: Family<EndpointLabels, Gauge>,
     is_in: Family<EndpointLabels, Gauge>,
     ejections: Family<RetryLabels, Counter>,
+    cuts: Family<EndpointLabels, Counter>,
     unconfirmed: Family<EndpointLabels, Counter>,
     duration: Family<RuleLabels, Histogram, fn() -> Histogram>,
     first_byte: Family<RuleLabels, Histogram, fn() -> Histogram>,
@@ -132,6 +133,7 @@ impl Metrics {
             failures: Family::default(),
             is_in: Family::default(),
             ejections: Family::default(),
+            cuts: Family::default(),
             unconfirmed: Family::default(),
             duration: Family::new_with_constructor(histogram),
             first_byte: Family::new_with_constructor(histogram),
@@ -227,6 +229,11 @@ impl Metrics {
             "upstream_ejections",
             "Times that a deployment was left out, by reason (docs/balancing.md)",
             self.ejections.clone(),
+        );
+        registry.register(
+            "upstream_cut_answers",
+            "Answers of a deployment that broke off after they began",
+            self.cuts.clone(),
         );
         registry.register(
             "unconfirmed_tokens",
@@ -349,6 +356,15 @@ impl Metrics {
             reason,
         };
         self.ejections.get_or_create_owned(&labels).inc();
+    }
+
+    /// Counts that an answer broke off after it began.
+    pub(crate) fn cut(&self, backend: &str, deployment: &str) {
+        let labels = EndpointLabels {
+            backend: backend.to_owned(),
+            deployment: deployment.to_owned(),
+        };
+        self.cuts.get_or_create_owned(&labels).inc();
     }
 
     /// Counts the reservation of a call that was sent to a deployment and has no answer.

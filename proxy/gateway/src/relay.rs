@@ -136,6 +136,7 @@ impl Relay {
         let Ok(out) = self.last_marked() else {
             return self.break_off(Code::UpstreamFailed, UNDECODABLE);
         };
+        self.exchange.body_ended(true);
         self.hand_over();
         let rest = self.watch.complete(&mut self.exchange, clock::instant());
         match rest {
@@ -221,6 +222,7 @@ impl Relay {
                     }
                 }
                 Poll::Ready(Some(Err(_error))) => {
+                    self.exchange.body_ended(false);
                     self.last = self.break_off(Code::UpstreamFailed, "the backend broke off");
                 }
                 Poll::Ready(None) => self.last = self.complete(),

@@ -64,7 +64,9 @@ pub enum OutReason {
 /// What a call came to, as far as it tells of the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was answered. A refusal of what the client sent is an answer too.
+    /// An answer began. It may still be cut.
+    Begun,
+    /// It was answered whole. A refusal of what the client sent is an answer too.
     Answered,
     /// It shall come again later, after this time if it said so.
     Throttled(Option<Duration>),
@@ -108,6 +110,8 @@ pub struct Health {
     out: Option<Out>,
     /// When it came back last.
     back_ms: Option<u64>,
+    /// It is back, and nothing was answered whole since: the next failure is one too many.
+    is_on_probation: bool,
     /// How often it went out without a minute of health between.
     times: u32,
 }
@@ -223,7 +227,7 @@ impl Health {
     /// Whether it takes its whole share, and an answer at `now` changes nothing.
     #[must_use]
     pub fn is_well(&self, now: Moment) -> bool {
-        self.in_a_row == 0 && self.standing(now) == Standing::In
+        self.in_a_row == 0 && !self.is_on_probation && self.standing(now) == Standing::In
     }
 
     /// Lets the caller's call be the probe, if one is due.
@@ -247,9 +251,12 @@ impl Health {
         settings: &HealthSettings,
     ) -> Option<Change> {
         let reason = match outcome {
+            Outcome::Begun => return self.answered(began, now),
             Outcome::Answered => {
                 self.in_a_row = 0;
-                return self.answered(began, now);
+                let change = self.answered(began, now);
+                self.is_on_probation &= self.out.is_some();
+                return change;
             }
             Outcome::Throttled(Some(wait)) => {
                 let wait = wait.min(settings.max_ejection);
@@ -260,7 +267,8 @@ impl Health {
                 self.in_a_row = self.in_a_row.saturating_add(1);
                 self.window.failed(now, answered);
                 let in_a_row = self.in_a_row >= settings.consecutive_failures;
-                if self.out.is_none() && !in_a_row && !self.window.is_bad() {
+                let is_enough = in_a_row || self.is_on_probation || self.window.is_bad();
+                if self.out.is_none() && !is_enough {
                     return None;
                 }
                 OutReason::Failing
@@ -302,6 +310,7 @@ impl Health {
             |out: &mut Out| began.monotonic_ms >= out.renewed_ms || out.reason == OutReason::Silent;
         let out = self.out.take_if(tells)?;
         self.back_ms = Some(now.monotonic_ms);
+        self.is_on_probation = true;
         self.window = Window::default();
         Some(Change::Back(out.reason, out.lasted(now)))
     }

@@ -128,6 +128,12 @@ impl Vitals {
         }
     }
 
+    /// Whether an outcome changes anything.
+    pub(super) fn listens_to(&self, outcome: Outcome) -> bool {
+        let is_good = matches!(outcome, Outcome::Begun | Outcome::Answered);
+        !is_good || self.ails.load(Ordering::Relaxed)
+    }
+
     /// Takes note of what a call came to.
     pub(super) fn record(
         &self,
@@ -136,9 +142,6 @@ impl Vitals {
         answered: u64,
         settings: &HealthSettings,
     ) -> Option<Change> {
-        if outcome == Outcome::Answered && !self.ails.load(Ordering::Relaxed) {
-            return None;
-        }
         let mut health = self.health.lock();
         let change = health.record(outcome, began, now, answered, settings);
         self.ails.store(!health.is_well(now), Ordering::Relaxed);

@@ -67,6 +67,7 @@ fn touched() -> String {
     let _failures = metrics.failures("ns/b", "d");
     let _in = metrics.is_in("ns/b", "d");
     metrics.ejected("ns/b", "d", "Failing");
+    metrics.cut("ns/b", "d");
     let _tokens = metrics.rule_named("ns/r", "rule").tokens("c");
     let identity = Identity {
         principal: Principal::Managed { client_id: None },

@@ -113,6 +113,11 @@ impl Failed {
         Self { how, cause }
     }
 
+    /// The answer began, and broke off.
+    pub(crate) fn cut() -> Self {
+        Self::broke_off("the answer was cut".to_owned())
+    }
+
     /// The body went with an earlier try, and is needed again.
     pub(crate) fn given_up() -> Self {
         let cause = "memory is short, so the copy of the body for another try was given up";

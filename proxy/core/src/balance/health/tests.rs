@@ -259,9 +259,32 @@ fn a_silent_endpoint_is_back_with_any_answer() {
     assert!(one.call_since(100, Outcome::Answered).is_some());
 }
 
+#[test]
+fn answers_that_are_cut_are_failures_although_they_began() {
+    let mut one = Endpoint::default();
+    let mut cut = 0;
+    while one.now < 60_000 {
+        one.now += 20;
+        let may_go = match one.standing() {
+            Standing::In => true,
+            Standing::Ramp(share) => share > 0.5,
+            Standing::Due(_) => one.probes(),
+            Standing::Out(..) => false,
+        };
+        if may_go {
+            one.call(Outcome::Begun);
+            one.call(Outcome::Failed);
+            cut += 1;
+        }
+    }
+    // Five at first, and then the probes.
+    assert!(cut <= 5 + 15, "{cut} of 3000");
+}
+
 fn outcomes() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         4 => Just(Outcome::Answered),
+        2 => Just(Outcome::Begun),
         4 => Just(Outcome::Failed),
         1 => (0u64..200_000).prop_map(|ms| Outcome::Throttled(Some(Duration::from_millis(ms)))),
         1 => Just(Outcome::Throttled(None)),
