@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help build run test check lint sbom tools clients peers packages bench-packages gen golden bench bench-handshakes \
-  bench-instructions bench-changes bench-quota fuzz e2e image
+  bench-instructions bench-faults bench-changes bench-quota fuzz e2e image
 
 # The cache keys of tests/tools hash files in the order of their names.
 export LC_ALL := C
@@ -76,12 +76,16 @@ sbom: ## write what the binaries are made of, as CycloneDX, to target/tundish.cd
 golden: ## accept the present output as the expected one
 	UPDATE_EXPECT=1 cargo test -p tests-golden
 
-bench bench-handshakes bench-instructions: export TUNDISH_TEST_PROFILE := release
+bench bench-faults bench-handshakes bench-instructions: export TUNDISH_TEST_PROFILE := release
 # Where Debian has nginx and HAProxy, and users have no path to.
 bench bench-handshakes bench-instructions: export PATH := $(PATH):/usr/sbin
 bench: bench-packages ## cost of requests and events beside other proxies, into docs/benchmarks.md (15 minutes; QUICK=1: 3)
 	cargo build --release -p cli -p tests-bench
 	target/release/bench requests $(if $(QUICK),--quick)
+
+bench-faults: ## what callers notice of each kind of failure beside a backend that works (12 minutes)
+	cargo build --release -p cli -p tests-bench
+	target/release/bench faults
 
 bench-handshakes: bench-packages ## CPU of TLS handshakes of clients, full and resumed, beside nginx (2 minutes)
 	cargo build --release -p cli -p tests-bench

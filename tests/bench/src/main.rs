@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod backend;
 mod bare;
 mod certificate;
+mod faults;
 mod figures;
 mod handshakes;
 mod instructions;
@@ -37,6 +38,8 @@ enum Command {
     Handshakes(handshakes::Args),
     /// Instructions, allocations, clock reads and system calls per request, against the baseline
     Instructions(instructions::Args),
+    /// A backend that fails beside one that works: what callers notice, by kind of failure
+    Faults(faults::Args),
     /// From `kubectl apply` to enforcement on two proxies, with 1,000 routes loaded
     Propagation(propagation::Args),
     /// What quotas admit and cost, with and without a store, through failures, beside a peer
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Requests(args) => requests::run(&args).map(success),
         Command::Handshakes(args) => handshakes::run(&args).map(success),
         Command::Instructions(args) => instructions::run(&args),
+        Command::Faults(args) => faults::run(&args).map(success),
         Command::Propagation(args) => propagation::run(&args).map(success),
         Command::Quota(args) => quota::run(&args).map(success),
         Command::Simulation(args) => simulation::run(&args).map(success),
