@@ -5,6 +5,8 @@ mod connect;
 mod failure;
 mod http1;
 mod http2;
+mod idle;
+mod links;
 mod patience;
 mod pool;
 mod stream;
@@ -17,14 +19,14 @@ use std::time::{Duration, Instant};
 
 use http::Response;
 use parking_lot::Mutex;
-use proxy_admin::{clock, errors};
+use proxy_admin::clock;
 use proxy_api::http1::{Head, strip};
 use proxy_core::reach::Reach;
 
 pub(crate) use body::AnswerBody;
 use failure::Lost;
 pub(crate) use failure::{Failed, Failure};
-use http2::Sender;
+use links::Lease;
 pub(crate) use patience::Patience;
 use pool::{Connected, Pool};
 
@@ -34,6 +36,9 @@ use crate::peer::Peer;
 /// How soon a kept connection ends that its server had closed already: the longest round trip there is, twice.
 /// One that ends later was at work on the request, which is not sent again here.
 const STALE: Duration = Duration::from_secs(2);
+/// How often a request goes again that HTTP/2 says was not looked at: a server that goes away may say so on a
+/// connection or two before there is a new one.
+const MOST_REPEATS: usize = 2;
 
 /// The upstream connections of one core, by the number of their peer.
 #[derive(Debug)]
@@ -70,17 +75,23 @@ impl Connections {
                 tried => return Ok(tried?),
             }
         }
-        if let Some(sender) = pool.sender() {
-            let tried = request(sender, origin, outgoing, patience, fate).await;
-            if !matches!(&tried, Err(failed) if failed.how == Failure::Unreachable) {
-                return tried;
+        let mut repeats = 0;
+        loop {
+            let connected = match pool.lease() {
+                Some(lease) => Connected::Http2(lease),
+                None => connect(&pool, patience.end()).await?,
+            };
+            let lease = match connected {
+                Connected::Http1(connection) => {
+                    let tried = exchange(connection, &pool, origin, outgoing, patience, fate);
+                    return Ok(tried.await?);
+                }
+                Connected::Http2(lease) => lease,
+            };
+            match request(lease, origin, outgoing, patience, fate).await {
+                Err(lost) if lost.is_unanswered && repeats < MOST_REPEATS => repeats += 1,
+                tried => return Ok(tried?),
             }
-        }
-        match connect(&pool, patience.end()).await? {
-            Connected::Http1(connection) => {
-                Ok(exchange(connection, &pool, origin, outgoing, patience, fate).await?)
-            }
-            Connected::Http2(sender) => request(sender, origin, outgoing, patience, fate).await,
         }
     }
 
@@ -204,32 +215,25 @@ impl Drop for Call<'_> {
 
 /// An exchange on HTTP/2.
 async fn request(
-    mut sender: Sender,
+    lease: Lease,
     origin: &Origin,
     outgoing: &Outgoing<'_>,
     patience: Patience,
     fate: &Mutex<Fate>,
-) -> Result<Response<AnswerBody>, Failed> {
+) -> Result<Response<AnswerBody>, Lost> {
     let body = (outgoing.body)().ok_or_else(Failed::given_up)?;
     let request = origin.request(outgoing, http2::Upload::from(body));
-    let answered = sender.try_send_request(request);
+    let answered = lease.link.send(request);
     // Whether a byte leaves is not known from here.
     *fate.lock() = Fate::Sent(None);
     match tokio::time::timeout_at(patience.end().into(), answered).await {
-        Ok(Ok(response)) => {
-            let (mut parts, body) = response.into_parts();
+        Ok(answered) => {
+            let (mut parts, body) = answered?.into_parts();
             strip(&mut parts.headers);
             parts.version = http::Version::HTTP_11;
-            Ok(Response::from_parts(parts, AnswerBody::http2(body)))
+            let body = AnswerBody::http2(body, lease);
+            Ok(Response::from_parts(parts, body))
         }
-        Ok(Err(mut error)) => {
-            let cause = errors::chain(error.error());
-            // It comes back if no part of it was sent.
-            Err(match error.take_message() {
-                Some(_unsent) => Failed::unreachable(cause),
-                None => Failed::broke_off(cause),
-            })
-        }
-        Err(_elapsed) => Err(Failed::timeout()),
+        Err(_elapsed) => Err(Failed::timeout().into()),
     }
 }

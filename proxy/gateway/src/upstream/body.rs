@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 
 use super::failure::AnswerError;
 use super::http1::Connection;
+use super::links::Lease;
 use super::pool::Pool;
 use crate::alarm::Alarm;
 
@@ -26,8 +27,13 @@ pub(crate) struct AnswerBody {
 #[derive(Debug)]
 enum Kind {
     Http1(Box<Connection>, Arc<Pool>),
-    Http2(Incoming, Alarm),
-    /// Its connection is back in the pool.
+    Http2 {
+        body: Incoming,
+        alarm: Alarm,
+        /// Its stream's place on the connection.
+        _lease: Lease,
+    },
+    /// Its connection is back in the pool, or its stream has ended.
     Ended,
 }
 
@@ -39,8 +45,16 @@ impl AnswerBody {
         body
     }
 
-    pub(super) fn http2(body: Incoming) -> Self {
-        Self::from(Kind::Http2(body, Alarm::default()))
+    /// The body of an answer on HTTP/2, and its stream.
+    pub(super) fn http2(body: Incoming, lease: Lease) -> Self {
+        if body.is_end_stream() {
+            return Self::from(Kind::Ended);
+        }
+        Self::from(Kind::Http2 {
+            body,
+            alarm: Alarm::default(),
+            _lease: lease,
+        })
     }
 
     /// Reads the body as far as a look at it takes, at most `size` bytes in `time`, and puts it back.
@@ -65,7 +79,7 @@ impl AnswerBody {
     pub(crate) fn poll_past(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         match &mut self.kind {
             Kind::Http1(connection, _) => connection.alarm.poll_past(cx, deadline),
-            Kind::Http2(_, alarm) => alarm.poll_past(cx, deadline),
+            Kind::Http2 { alarm, .. } => alarm.poll_past(cx, deadline),
             Kind::Ended => Poll::Pending,
         }
     }
@@ -95,8 +109,11 @@ impl Body for AnswerBody {
         }
         let piece = match &mut self.kind {
             Kind::Http1(connection, _) => ready!(connection.poll_body(cx)).transpose(),
-            Kind::Http2(body, _) => {
-                let frame = ready!(Pin::new(body).poll_frame(cx));
+            Kind::Http2 { body, .. } => {
+                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                if frame.is_none() || body.is_end_stream() {
+                    self.kind = Kind::Ended;
+                }
                 return Poll::Ready(frame.map(|frame| Ok(frame?)));
             }
             Kind::Ended => None,
@@ -111,7 +128,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         let is_end = match &self.kind {
             Kind::Http1(..) => false,
-            Kind::Http2(body, _) => body.is_end_stream(),
+            Kind::Http2 { body, .. } => body.is_end_stream(),
             Kind::Ended => true,
         };
         is_end && self.before.is_empty()
@@ -122,7 +139,7 @@ impl Body for AnswerBody {
             Kind::Http1(connection, _) => connection
                 .left()
                 .map_or_else(SizeHint::default, SizeHint::with_exact),
-            Kind::Http2(body, _) => body.size_hint(),
+            Kind::Http2 { body, .. } => body.size_hint(),
             Kind::Ended => SizeHint::with_exact(0),
         };
         let before = u64::try_from(self.before.len()).unwrap_or(u64::MAX);

@@ -32,17 +32,19 @@ pub(super) struct Connector {
     uri: Uri,
     tcp: Dialer,
     tls: Option<Trust>,
-    /// For TCP and TLS together.
-    timeout: Duration,
+    /// For the name, TCP, TLS and the greeting of HTTP/2 together.
+    pub(super) timeout: Duration,
 }
 
 /// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-enum Unopened {
-    #[error(transparent)]
-    Tcp(#[from] DialError),
-    #[error(transparent)]
-    Tls(#[from] io::Error),
+#[derive(Debug)]
+pub(super) enum Unopened {
+    Tcp(DialError),
+    Tls(io::Error),
+    /// The server refuses the protocol.
+    Protocol(io::Error),
+    /// It was opened for this call and others.
+    Failed(Failed),
 }
 
 // === impl Connector ===
@@ -66,24 +68,10 @@ impl Connector {
         })
     }
 
-    /// Opens a connection for a protocol, or for the other one if the server refuses this one.
-    pub(super) async fn connect(&self, wanted: Protocol) -> Result<(Stream, Protocol), Failed> {
-        let opened = async {
-            match self.open(wanted).await {
-                Err(Unopened::Tls(error)) if refuses_protocol(&error) => {
-                    self.open(wanted.other()).await
-                }
-                opened => opened,
-            }
-        };
-        match tokio::time::timeout(self.timeout, opened).await {
-            Ok(opened) => opened.map_err(Failed::from),
-            Err(_elapsed) => Err(Failed::unreachable("no connection in time".to_owned())),
-        }
-    }
-
-    async fn open(&self, wanted: Protocol) -> Result<(Stream, Protocol), Unopened> {
-        let tcp = Tcp::new(self.tcp.connect(&self.uri).await?);
+    /// Opens a connection for a protocol. Without TLS it is one on HTTP/1.1.
+    pub(super) async fn open(&self, wanted: Protocol) -> Result<(Stream, Protocol), Unopened> {
+        let tcp = self.tcp.connect(&self.uri).await;
+        let tcp = Tcp::new(tcp.map_err(Unopened::Tcp)?);
         let Some(tls) = &self.tls else {
             return Ok((Stream::Plain(tcp), Protocol::Http1));
         };
@@ -91,7 +79,8 @@ impl Connector {
             Protocol::Http1 => &tls.http1,
             Protocol::Http2 => &tls.http2,
         };
-        let stream = connector.connect(tls.name.clone(), tcp).await?;
+        let stream = connector.connect(tls.name.clone(), tcp).await;
+        let stream = stream.map_err(Unopened::of_tls)?;
         // A server without ALPN speaks HTTP/1.1.
         let spoken = match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => Protocol::Http2,
@@ -103,6 +92,22 @@ impl Connector {
 
 // === impl Unopened ===
 
+impl Unopened {
+    fn of_tls(error: io::Error) -> Self {
+        if refuses_protocol(&error) {
+            Self::Protocol(error)
+        } else {
+            Self::Tls(error)
+        }
+    }
+}
+
+impl From<Failed> for Unopened {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
+}
+
 impl From<Unopened> for Failed {
     fn from(unopened: Unopened) -> Self {
         match unopened {
@@ -110,18 +115,10 @@ impl From<Unopened> for Failed {
             Unopened::Tcp(error @ DialError::Connect(_)) => {
                 Self::unreachable(errors::chain(&error))
             }
-            Unopened::Tls(error) => Self::unreachable(trust::cause(&error)),
-        }
-    }
-}
-
-// === impl Protocol ===
-
-impl Protocol {
-    const fn other(self) -> Self {
-        match self {
-            Self::Http1 => Self::Http2,
-            Self::Http2 => Self::Http1,
+            Unopened::Tls(error) | Unopened::Protocol(error) => {
+                Self::unreachable(trust::cause(&error))
+            }
+            Unopened::Failed(failed) => failed,
         }
     }
 }

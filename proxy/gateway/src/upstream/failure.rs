@@ -26,7 +26,7 @@ pub(crate) enum Failure {
 }
 
 /// A try without an answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failed {
     pub(crate) how: Failure,
     /// For the log.

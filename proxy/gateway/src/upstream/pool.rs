@@ -1,21 +1,21 @@
 //! The connections of one core to one peer.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use proxy_core::reach::Reach;
 
-use super::connect::{Connector, Protocol};
+use super::connect::{Connector, Protocol, Unopened};
 use super::failure::Failed;
 use super::http1::Connection;
-use super::http2::{self, Sender};
+use super::http2::Link;
+use super::idle::Idle;
+use super::links::{Lease, Links, Turn};
+use super::stream::Stream;
 use crate::peer::Peer;
-
-/// Idle connections are closed before the front ends of Foundry and of load balancers close them
-/// (60 s at the earliest), or a request could meet a connection that is just going away.
-const IDLE_CONNECTION: Duration = Duration::from_secs(55);
 
 /// Connections to one peer.
 #[derive(Debug)]
@@ -25,22 +25,14 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Idle<Box<Connection>>>>,
     /// The server refused HTTP/1.1.
     is_http2: AtomicBool,
-    http2: Mutex<Option<Idle<Sender>>>,
+    links: Arc<Links>,
 }
 
-/// A connection, and when it was first seen idle. It is seen once a second, which is exact enough, and
-/// spares a look at the clock for each exchange.
-#[derive(Debug)]
-struct Idle<T> {
-    connection: T,
-    seen: Option<Instant>,
-}
-
-/// A new connection.
+/// A connection for one call.
 #[derive(Debug)]
 pub(super) enum Connected {
     Http1(Box<Connection>),
-    Http2(Sender),
+    Http2(Lease),
 }
 
 // === impl Pool ===
@@ -51,7 +43,7 @@ impl Pool {
             connector: Connector::new(peer, reach)?,
             idle: Mutex::default(),
             is_http2: AtomicBool::new(false),
-            http2: Mutex::default(),
+            links: Links::new(),
         })
     }
 
@@ -85,45 +77,89 @@ impl Pool {
         self.idle.lock().len()
     }
 
-    /// The open connection on HTTP/2.
-    pub(super) fn sender(&self) -> Option<Sender> {
-        if !self.is_http2.load(Ordering::Relaxed) {
-            return None;
-        }
-        let mut known = self.http2.lock();
-        let open = known
-            .as_mut()
-            .filter(|known| !known.connection.is_closed())?;
-        open.seen = None;
-        Some(open.connection.clone())
+    /// A stream on an open connection, if one has room.
+    pub(super) fn lease(&self) -> Option<Lease> {
+        self.is_http2().then(|| self.links.lease()).flatten()
     }
 
-    /// Opens a connection; on HTTP/2, the one for all requests.
+    /// Opens a connection, or waits for a stream on one that is opened for others. All of it, from the name
+    /// to the greeting, within the peer's time.
     pub(super) async fn connect(&self) -> Result<Connected, Failed> {
-        let wanted = if self.is_http2.load(Ordering::Relaxed) {
-            Protocol::Http2
-        } else {
-            Protocol::Http1
-        };
-        let (stream, spoken) = self.connector.connect(wanted).await?;
-        self.is_http2
-            .store(spoken == Protocol::Http2, Ordering::Relaxed);
-        Ok(match spoken {
-            Protocol::Http1 => Connected::Http1(Box::new(Connection::new(stream))),
-            Protocol::Http2 => {
-                let greeted = http2::greet(stream).await;
-                let sender = greeted.map_err(Failed::unreachable)?;
-                // Of several that were opened at once, the last one stays.
-                *self.http2.lock() = Some(Idle::new(sender.clone()));
-                Connected::Http2(sender)
+        let connected = tokio::time::timeout(self.connector.timeout, self.open());
+        match connected.await {
+            Ok(connected) => connected,
+            Err(_elapsed) => Err(Failed::unreachable("no connection in time".to_owned())),
+        }
+    }
+
+    async fn open(&self) -> Result<Connected, Failed> {
+        let mut is_refused = false;
+        loop {
+            let (wanted, opened) = if self.is_http2() {
+                (Protocol::Http2, self.stream().await)
+            } else {
+                let opened = self.connector.open(Protocol::Http1).await;
+                (Protocol::Http1, opened.map(|(stream, _)| http1(stream)))
+            };
+            match opened {
+                // The server may speak the other one.
+                Err(Unopened::Protocol(_)) if !is_refused => {
+                    is_refused = true;
+                    self.is_http2
+                        .store(wanted == Protocol::Http1, Ordering::Relaxed);
+                }
+                opened => return Ok(opened?),
             }
-        })
+        }
+    }
+
+    /// A stream, on HTTP/2; or a connection on HTTP/1.1 if the server speaks that now.
+    async fn stream(&self) -> Result<Connected, Unopened> {
+        let queued = self.links.queue();
+        loop {
+            if !self.is_http2() {
+                let (stream, _) = self.connector.open(Protocol::Http1).await?;
+                return Ok(http1(stream));
+            }
+            let mut changed = pin!(queued.changed());
+            changed.as_mut().enable();
+            let opening = match queued.turn() {
+                Turn::Lease(lease) => return Ok(Connected::Http2(lease)),
+                Turn::Failed(failed) => return Err(failed.into()),
+                Turn::Wait(waiting) => {
+                    waiting.for_change(changed).await;
+                    continue;
+                }
+                Turn::Open(opening) => opening,
+            };
+            let opened = match self.connector.open(Protocol::Http2).await {
+                Ok((stream, Protocol::Http1)) => {
+                    self.is_http2.store(false, Ordering::Relaxed);
+                    return Ok(http1(stream));
+                }
+                Ok((stream, Protocol::Http2)) => {
+                    let greeted = Link::greet(stream).await;
+                    greeted.map_err(|cause| Failed::unreachable(cause).into())
+                }
+                Err(unopened) => Err(unopened),
+            };
+            return match opened {
+                Ok(link) => Ok(Connected::Http2(opening.opened(link))),
+                Err(unopened @ Unopened::Protocol(_)) => Err(unopened),
+                Err(unopened) => {
+                    let failed = unopened.into();
+                    opening.failed(&failed);
+                    Err(failed.into())
+                }
+            };
+        }
     }
 
     /// Closes what is idle.
     pub(super) fn close_idle(&self) {
         let idle = std::mem::take(&mut *self.idle.lock());
         drop(idle);
+        self.links.close_idle();
     }
 
     /// Closes what was idle for too long, or was closed by the peer.
@@ -131,29 +167,14 @@ impl Pool {
         self.idle
             .lock()
             .retain_mut(|idle| !idle.is_old(now) && idle.connection.is_quiet());
-        let mut http2 = self.http2.lock();
-        // Streams that still run keep a connection open without its sender here.
-        if http2
-            .as_mut()
-            .is_some_and(|known| known.is_old(now) || known.connection.is_closed())
-        {
-            *http2 = None;
-        }
+        self.links.prune(now);
+    }
+
+    fn is_http2(&self) -> bool {
+        self.is_http2.load(Ordering::Relaxed)
     }
 }
 
-// === impl Idle ===
-
-impl<T> Idle<T> {
-    const fn new(connection: T) -> Self {
-        Self {
-            connection,
-            seen: None,
-        }
-    }
-
-    fn is_old(&mut self, now: Instant) -> bool {
-        let seen = *self.seen.get_or_insert(now);
-        now.saturating_duration_since(seen) >= IDLE_CONNECTION
-    }
+fn http1(stream: Stream) -> Connected {
+    Connected::Http1(Box::new(Connection::new(stream)))
 }

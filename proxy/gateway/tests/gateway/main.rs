@@ -6,6 +6,7 @@ mod bench;
 mod callers;
 mod chat;
 mod connections;
+mod connections_http2;
 mod connections_lost;
 mod end_user;
 mod estimates;
