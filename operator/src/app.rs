@@ -121,7 +121,7 @@ impl App {
     /// Works until SIGTERM or SIGINT, then stops in order. A second signal stops it at once.
     pub(crate) async fn run(mut self) -> Result<()> {
         tokio::select! {
-            () = self.signals.next() => {}
+            _signal = self.signals.next() => {}
             // A part that ends by itself is broken; a restart may help.
             _ended = &mut self.controller => bail!("the controller ended"),
             _ended = &mut self.publishing => bail!("the publisher ended"),
@@ -131,7 +131,7 @@ impl App {
         tokio::select! {
             ended = self.controller => ended.context("stop the controller")?,
             () = tokio::time::sleep(DRAIN) => warn!("the drain takes too long; exiting without it"),
-            () = self.signals.next() => warn!("stopped by a second signal, without a drain"),
+            _signal = self.signals.next() => warn!("stopped by a second signal, without a drain"),
         }
         info!("stopped");
         Ok(())
@@ -167,7 +167,7 @@ async fn load_ca(
         }
         tokio::select! {
             () = tokio::time::sleep(RETRY) => {}
-            () = signals.next() => bail!("stopped while waiting for the API server"),
+            _signal = signals.next() => bail!("stopped while waiting for the API server"),
         }
     }
 }

@@ -38,7 +38,7 @@ pub(crate) async fn restore(
         }
         tokio::select! {
             () = tokio::time::sleep(RETRY) => {}
-            () = signals.next() => bail!("stopped while waiting for the API server"),
+            _signal = signals.next() => bail!("stopped while waiting for the API server"),
         }
     }
 }

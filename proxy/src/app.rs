@@ -167,7 +167,7 @@ impl App {
         };
         tokio::select! {
             drained = drain => drained?,
-            () = self.signals.next() => {
+            _signal = self.signals.next() => {
                 tracing::warn!("stopped by a second signal: running requests are cut");
                 return Ok(Ending::Cut);
             }

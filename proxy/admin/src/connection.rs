@@ -23,6 +23,7 @@ mod head;
 mod http1;
 mod http2;
 mod leash;
+mod leashed;
 mod limits;
 mod lingers;
 mod streams;
@@ -106,7 +107,8 @@ async fn peek(stream: &TcpStream) -> io::Result<Protocol> {
 }
 
 /// Answers the requests of one connection until the peer closes it. After a `shutdown` the requests
-/// under way are finished and no further one is taken.
+/// under way are finished and no further one is taken. Before, while the shutdown is `leaving`, answers on
+/// HTTP/1.1 close the connection, and from `draining` on one on HTTP/2 ends with its last stream.
 ///
 /// `answer` cannot fail: a failed request is a response too. On HTTP/2 its futures run as tasks of
 /// their own, several at once. By its leash an exchange says when it must end. `refuse` gives the whole

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -54,18 +54,39 @@ const TURNED_AWAY: &[u8] =
 
 /// Whether the process wants traffic. Starts as no.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness(Arc<AtomicU8>);
+
+/// The states of a [`Readiness`].
+const UNREADY: u8 = 0;
+const READY: u8 = 1;
+/// The last one: a process that leaves is never ready again.
+const GONE: u8 = 2;
 
 impl Readiness {
-    /// Says that the process is ready, or not any more.
+    /// Says that the process is ready, or not any more. After [`Readiness::leave`] it changes nothing.
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
+        let state = if ready { READY } else { UNREADY };
+        let other = |now: u8| (now != GONE).then_some(state);
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, other)
+            .ok();
     }
 
-    /// What was said last.
+    /// Says that the process is about to stop.
+    pub fn leave(&self) {
+        self.0.store(GONE, Ordering::Release);
+    }
+
+    /// Whether the process wants traffic.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.load(Ordering::Acquire) == READY
+    }
+
+    /// Whether the process is about to stop.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.0.load(Ordering::Acquire) == GONE
     }
 }
 
@@ -163,7 +184,15 @@ impl Admin {
         match asked.path {
             "/livez" => plain(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" if self.readiness.is_ready() => plain(StatusCode::OK, "ok\n".to_owned()),
-            "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
+            "/readyz" => {
+                let leaves = self.readiness.is_leaving();
+                let why = if leaves {
+                    "shutting down\n"
+                } else {
+                    "not ready\n"
+                };
+                plain(StatusCode::SERVICE_UNAVAILABLE, why.to_owned())
+            }
             "/metrics" => {
                 let form = Exposition::asked(asked.accept);
                 let work = move |admin: &Self| admin.metrics(form);
@@ -266,17 +295,17 @@ impl Bound {
     }
 
     /// Serves until `shutdown` **and** beyond: the port answers until the process ends, so that
-    /// probes see the drain.
+    /// probes see the drain. From its first stage on the process is not ready.
     pub async fn serve(self, mut shutdown: Shutdown) {
-        let mut draining = shutdown.is_requested();
+        let mut leaving = false;
         let mut open = Connections::default();
         let (reserve, shortage) = (Reserve::new(), Shortage::default());
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                () = shutdown.requested(), if !draining => {
-                    draining = true;
-                    self.admin.readiness.set(false);
+                () = shutdown.leaving(), if !leaving => {
+                    leaving = true;
+                    self.admin.readiness.leave();
                     continue;
                 }
             };

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
@@ -66,7 +67,9 @@ enum Pause {
     Stopped,
 }
 
-/// Serves until the peer closes the connection, `head` passes without a request, or a shutdown.
+/// Serves until the peer closes the connection, `head` passes without a request, or a shutdown. From the first
+/// stage of that on each answer says `connection: close`, so that its client takes another connection for
+/// the next request.
 pub(super) async fn serve<I, F, R, B, E>(
     client: Accepted<I>,
     limits: &Limits,
@@ -83,15 +86,18 @@ where
 {
     let activity = Arc::new(Activity::default());
     let mut quiet = Quiet::new(client.room.as_ref().map(|room| room.place().clone()));
+    let asked = &shutdown.clone();
     let mut service = service_fn(|mut request: Request<Incoming>| {
         let running = activity.begin(&mut request);
         let answered = answer(request, Arc::clone(&activity.leash));
         async move {
-            let response = answered.await;
+            let mut response = answered.await;
+            if asked.is_leaving() {
+                close_after(&mut response);
+            }
             Ok::<_, Infallible>(response.map(|body| Answer::new(body, running)))
         }
     });
-    let asked = shutdown.clone();
     let mut stop = pin!(shutdown.requested());
     let mut io = Rewound::new(client, &activity, refuse);
     loop {
@@ -104,8 +110,8 @@ where
             if let Poll::Ready(ended) = activity.turn(|| Pin::new(&mut *connection).poll(cx)) {
                 return Poll::Ready(Pause::Ended(ended));
             }
-            // Once is enough: it wakes the same task, which asks above.
-            if !quiet.registered && stop.as_mut().poll(cx).is_ready() {
+            // Once is enough for a stage: it wakes the same task, which asks above.
+            if (!quiet.registered || asked.is_leaving()) && stop.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Pause::Stopped);
             }
             if quiet.poll_asked(cx, &activity).is_ready() {
@@ -128,8 +134,7 @@ where
             Pause::Overdue => return Err(ConnectionError::Overdue),
             Pause::Stopped => {
                 Pin::new(&mut *connection).graceful_shutdown();
-                let rest = poll_fn(|cx| activity.turn(|| Pin::new(&mut *connection).poll(cx)));
-                return close(rest, limits.close).await;
+                return close(finish(connection, &activity, asked.clone()), limits.close).await;
             }
             Pause::Room => return Ok(()),
             Pause::Idle => {}
@@ -159,6 +164,28 @@ where
         }
         quiet.registered = false;
     }
+}
+
+/// Lets a response be the last of its connection.
+fn close_after<B>(response: &mut Response<B>) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+}
+
+/// The rest of a connection that takes no further request. A cut wakes it once, so that the answer sees that it
+/// must end.
+async fn finish(
+    mut connection: Box<impl Future<Output = hyper::Result<()>> + Unpin>,
+    activity: &Activity,
+    mut shutdown: Shutdown,
+) -> hyper::Result<()> {
+    let mut cut = pin!(shutdown.cutting());
+    let mut is_cut = false;
+    poll_fn(|cx| {
+        is_cut = is_cut || cut.as_mut().poll(cx).is_ready();
+        activity.turn(|| Pin::new(&mut *connection).poll(cx))
+    })
+    .await
 }
 
 // === impl Quiet ===

@@ -18,7 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::accepted::Accepted;
-use super::leash::{Leash, Leashed};
+use super::leash::Leash;
+use super::leashed::Leashed;
 use super::limits::{ConnectionError, Limits, close};
 use super::streams::Streams;
 use crate::memory::{CONNECTION, Place, Rank};
@@ -73,6 +74,9 @@ enum Pause {
 
 /// Serves until the peer closes the connection, or a shutdown or want of memory and the end of its last
 /// stream.
+///
+/// While it drains, a GOAWAY goes out with the end of the last stream, and new streams are served until then:
+/// some clients (python-h2) give up every stream at a GOAWAY, also those that it leaves alone.
 pub(super) async fn serve<I, F, R, B>(
     mut client: Accepted<I>,
     limits: &Limits,
@@ -96,17 +100,22 @@ where
     (limits.http2)(&mut builder);
     let mut watch = Watch::new(streams.clone(), place);
     let service = service_fn(move |request| {
-        let leash = streams.begin();
-        let answered = answer(request, Arc::clone(&leash));
+        let running = streams.begin();
+        let answered = answer(request, Arc::clone(&running.leash));
         async move {
+            running.leash.answered_here().await;
             let response = answered.await;
-            Ok::<_, Infallible>(response.map(|body| Leashed::new(body, leash)))
+            Ok::<_, Infallible>(response.map(|body| Leashed::new(body, running)))
         }
     });
     let wire = Wire::new(client, COST, &limits.faults);
     let served = builder.serve_connection(TokioIo::new(wire), service);
     let mut served = pin!(served);
+    let asked = shutdown.clone();
+    let (mut draining, mut cutting) = (asked.clone(), asked);
     let mut stop = pin!(shutdown.requested());
+    let mut drain = pin!(draining.draining());
+    let mut is_draining = false;
     let pause = poll_fn(|cx| {
         if let Poll::Ready(ended) = served.as_mut().poll(cx) {
             return Poll::Ready(Pause::Ended(ended));
@@ -114,6 +123,10 @@ where
         watch.poll(cx);
         if watch.poll_room(cx).is_ready() {
             return Poll::Ready(Pause::Room);
+        }
+        is_draining = is_draining || drain.as_mut().poll(cx).is_ready();
+        if is_draining && watch.streams.poll_ended(cx).is_ready() {
+            return Poll::Ready(Pause::Stopped);
         }
         stop.as_mut().poll(cx).map(|()| Pause::Stopped)
     });
@@ -125,7 +138,13 @@ where
         Pause::Stopped => limits.close,
     };
     served.as_mut().graceful_shutdown();
+    let mut cut = pin!(cutting.cutting());
+    let mut is_cut = false;
     let rest = poll_fn(|cx| {
+        if !is_cut && cut.as_mut().poll(cx).is_ready() {
+            is_cut = true;
+            watch.streams.wake();
+        }
         let ended = served.as_mut().poll(cx);
         watch.poll(cx);
         ended

@@ -1,14 +1,11 @@
 //! What ends an exchange from outside. hyper asks for the body of an answer only when the client takes more
 //! of it, so a deadline that the body looks at is never seen while the client takes nothing.
 
-use std::pin::Pin;
-use std::sync::Arc;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -18,9 +15,6 @@ const STALL: Duration = Duration::from_secs(30);
 /// The answer itself may notice its deadline first, and end with a word to the client.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Most of an answer that may wait in hyper for a client that takes nothing of it: a frame of HTTP/2.
-const PIECE: usize = 16 << 10;
-
 /// What is known of one exchange to those who may end it.
 #[derive(Debug, Default)]
 pub struct Leash {
@@ -29,6 +23,8 @@ pub struct Leash {
     turns: AtomicU32,
     /// The request has been read to its end.
     received: AtomicBool,
+    /// Of the task that answers, on HTTP/2.
+    waker: Mutex<Option<Waker>>,
 }
 
 /// What was seen of an exchange at the last look.
@@ -36,16 +32,6 @@ pub struct Leash {
 pub(super) struct Seen {
     turns: u32,
     since: Instant,
-}
-
-/// The body of an answer on a leash, in pieces: hyper asks for the next one once the client takes the first byte
-/// of this one.
-#[derive(Debug)]
-pub(super) struct Leashed<B> {
-    body: B,
-    /// What is left of a frame.
-    rest: Bytes,
-    leash: Arc<Leash>,
 }
 
 // === impl Leash ===
@@ -68,6 +54,22 @@ impl Leash {
         self.received.store(false, Ordering::Relaxed);
     }
 
+    /// Takes note of the task that answers. A task is woken as a whole, so once is enough.
+    pub(super) async fn answered_here(&self) {
+        poll_fn(|cx| {
+            *self.waker.lock() = Some(cx.waker().clone());
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Lets the task that answers look at its state.
+    pub(super) fn wake(&self) {
+        if let Some(waker) = self.waker.lock().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
     pub(super) fn is_received(&self) -> bool {
         self.received.load(Ordering::Relaxed)
     }
@@ -79,7 +81,8 @@ impl Leash {
             .is_some_and(|deadline| now >= deadline + GRACE)
     }
 
-    fn turn(&self, is_with_client: bool) {
+    /// Says whether it is for the client to take a part of the answer.
+    pub(super) fn turn(&self, is_with_client: bool) {
         let turns = self.turns.load(Ordering::Relaxed);
         if (turns % 2 == 1) != is_with_client {
             self.turns.store(turns.wrapping_add(1), Ordering::Relaxed);
@@ -104,61 +107,5 @@ impl Seen {
             (self.turns, self.since) = (turns, now);
         }
         now.saturating_duration_since(self.since) >= STALL
-    }
-}
-
-// === impl Leashed ===
-
-impl<B> Leashed<B> {
-    /// An answer whose head goes out now. Its body is not asked for until the client takes some of it.
-    pub(super) fn new(body: B, leash: Arc<Leash>) -> Self {
-        leash.turn(true);
-        Self {
-            body,
-            rest: Bytes::new(),
-            leash,
-        }
-    }
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Leashed<B> {
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        if self.rest.is_empty() {
-            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-            match frame.map(|frame| frame.map(Frame::into_data)) {
-                Some(Ok(Ok(data))) => self.rest = data,
-                Some(Ok(Err(trailers))) => return Poll::Ready(Some(Ok(trailers))),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => return Poll::Ready(None),
-            }
-        }
-        let piece = self.rest.split_to(self.rest.len().min(PIECE));
-        Poll::Ready(Some(Ok(Frame::data(piece))))
-    }
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Body for Leashed<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let frame = self.poll_piece(cx);
-        // What was given before has been taken, or this would not be asked for more. Two turns for a part,
-        // so that each is seen.
-        self.leash.turn(false);
-        self.leash.turn(frame.is_ready());
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
-    }
-
-    // Asked for before the first frame only.
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -1,6 +1,7 @@
 //! The exchanges of one connection on HTTP/2, each a task of its own.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use hyper::rt::Executor;
 use parking_lot::Mutex;
@@ -21,6 +22,10 @@ struct Open {
     /// One has come.
     has_begun: bool,
     running: Vec<Stream>,
+    /// Those that have begun and not ended.
+    unended: usize,
+    /// Of the connection, if it waits for the end of the last one.
+    waits: Option<Waker>,
 }
 
 #[derive(Debug)]
@@ -30,16 +35,45 @@ struct Stream {
     seen: Seen,
 }
 
+/// One exchange, until its answer has been sent or dropped.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) leash: Arc<Leash>,
+    streams: Streams,
+}
+
 // === impl Streams ===
 
 impl Streams {
     /// A request has come: hyper runs it next.
-    pub(super) fn begin(&self) -> Arc<Leash> {
+    pub(super) fn begin(&self) -> Running {
         let leash = Arc::new(Leash::default());
         let mut open = self.0.lock();
         open.latest = Some(Arc::clone(&leash));
         open.has_begun = true;
-        leash
+        open.unended += 1;
+        Running {
+            leash,
+            streams: self.clone(),
+        }
+    }
+
+    /// Ready when no exchange runs: in the same turn as the last one ends, so that its client has no time to
+    /// begin another.
+    pub(super) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut open = self.0.lock();
+        if open.unended == 0 {
+            return Poll::Ready(());
+        }
+        open.waits = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Lets each answer look at its state.
+    pub(super) fn wake(&self) {
+        for stream in &self.0.lock().running {
+            stream.leash.wake();
+        }
     }
 
     /// Whether no request has come yet.
@@ -64,6 +98,18 @@ impl Streams {
             }
             !is_over
         });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut open = self.streams.0.lock();
+        open.unended = open.unended.saturating_sub(1);
+        if open.unended == 0
+            && let Some(connection) = open.waits.take()
+        {
+            connection.wake();
+        }
     }
 }
 

@@ -149,6 +149,29 @@ async fn a_shutdown_finishes_the_request_under_way_and_closes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leaving_server_serves_on_and_closes_with_its_next_answer() {
+    // At once, within a pause, and while a request runs.
+    for pause in [Some(Duration::ZERO), Some(PAUSE), None] {
+        let mut served = served(None);
+        if let Some(pause) = pause {
+            served.client.write_all(REQUEST).await.unwrap();
+            served.exchange().await;
+            sleep(pause).await;
+            served.stop.leave();
+            sleep(PAUSE).await;
+        }
+        served.client.write_all(REQUEST).await.unwrap();
+        served.requests.recv().await.unwrap();
+        served.stop.leave();
+        served.answers.send(()).await.unwrap();
+        let mut response = String::new();
+        served.client.read_to_string(&mut response).await.unwrap();
+        assert!(response.contains("\r\nconnection: close\r\n"), "{response}");
+        assert!(response.ends_with("served"), "{response}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_response_that_outlasts_the_limit_is_cut() {
     let mut served = served(Some(Duration::from_secs(5)));
     served.client.write_all(REQUEST).await.unwrap();

@@ -165,3 +165,100 @@ async fn a_client_that_takes_its_time_gets_all_of_its_answer() {
     }
     assert_eq!(size, SIZE);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_connection_serves_new_streams_until_the_last_one_has_ended() {
+    let (client, server) = duplex(1 << 20);
+    let (stop, shutdown) = shutdown::channel();
+    let may_answer = Arc::new(tokio::sync::Semaphore::new(0));
+    let turn = Arc::clone(&may_answer);
+    let served = task::spawn("connection under test", async move {
+        let answer = move |_request, _leash| {
+            let turn = Arc::clone(&turn);
+            async move {
+                turn.acquire().await.unwrap().forget();
+                Response::new(Relayed(Some(Bytes::from_static(b"whole"))))
+            }
+        };
+        let client = Accepted::unbudgeted(server);
+        serve(client, &limits(), answer, shutdown).await.ok();
+    });
+    let (sender, connection) = h2::client::handshake(client).await.unwrap();
+    let closed = task::spawn("client", async move { drop(connection.await) });
+    let mut sender = sender.ready().await.unwrap();
+    let mut ask = || sender.send_request(Request::new(()), true).unwrap().0;
+    let first = ask();
+    sleep(LOOK).await;
+    stop.leave();
+    stop.drain();
+    sleep(LOOK).await;
+    // A client that had seen a GOAWAY would refuse it.
+    let second = ask();
+    may_answer.add_permits(2);
+    for response in [first, second] {
+        let mut body = response.await.unwrap().into_body();
+        assert_eq!(body.data().await.unwrap().unwrap(), "whole");
+        while let Some(rest) = body.data().await {
+            assert!(rest.unwrap().is_empty());
+        }
+    }
+    closed.await.unwrap();
+    served.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_ends_when_it_drains() {
+    let (client, server) = duplex(1 << 20);
+    let (stop, shutdown) = shutdown::channel();
+    let served = task::spawn("connection under test", async move {
+        let answer = |_request, _leash| async { Response::new(Relayed(None)) };
+        let client = Accepted::unbudgeted(server);
+        serve(client, &limits(), answer, shutdown).await.ok();
+    });
+    let (sender, connection) = h2::client::handshake(client).await.unwrap();
+    let closed = task::spawn("client", async move { drop(connection.await) });
+    let sender = sender.ready().await.unwrap();
+    stop.leave();
+    sleep(LOOK).await;
+    assert!(!closed.is_finished(), "the server only leaves");
+    stop.drain();
+    closed.await.unwrap();
+    served.await.unwrap();
+    drop::<h2::client::SendRequest<Bytes>>(sender);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_wakes_every_answer() {
+    let (client, server) = duplex(1 << 20);
+    let (stop, shutdown) = shutdown::channel();
+    let seen = shutdown.clone();
+    task::spawn("connection under test", async move {
+        let answer = move |_request, _leash| {
+            let seen = seen.clone();
+            async move {
+                // Registers no waker, as an answer that waits for its backend.
+                poll_fn(|_cx| {
+                    if seen.is_cutting() {
+                        Poll::Ready(())
+                    } else {
+                        Poll::Pending
+                    }
+                })
+                .await;
+                Response::new(Relayed(Some(Bytes::from_static(b"last word"))))
+            }
+        };
+        let client = Accepted::unbudgeted(server);
+        serve(client, &limits(), answer, shutdown).await.ok();
+    });
+    let (sender, connection) = h2::client::handshake(client).await.unwrap();
+    task::spawn("client", async move { drop(connection.await) });
+    let mut sender = sender.ready().await.unwrap();
+    let asked = [(), ()].map(|()| sender.send_request(Request::new(()), true).unwrap().0);
+    sleep(LOOK).await;
+    stop.cut();
+    for response in asked {
+        let mut body = response.await.unwrap().into_body();
+        assert_eq!(body.data().await.unwrap().unwrap(), "last word");
+    }
+}
