@@ -74,7 +74,8 @@ async fn serve(args: &RunArgs, log: &Log) -> Result<()> {
         "serving; GET /v1/models lists what a key can reach"
     );
     task::spawn("manifests", follower.follow(sink, app.shutdown.clone()));
-    app.run().await.map(|_ending| ())
+    let delay = args.gateway.drain_delay();
+    app.run(delay).await.map(|_ending| ())
 }
 
 struct Follower {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -11,16 +12,20 @@ use prometheus_client::registry::Registry;
 use proxy_admin::background::Background;
 use proxy_admin::descriptors;
 use proxy_admin::http::{Admin, Readiness, Token};
-use proxy_admin::shutdown::{Shutdown, Signals, Trigger};
+use proxy_admin::shutdown::{Request, Shutdown, Signals, Trigger};
 use proxy_admin::{shutdown, task};
 use proxy_core::table::Table;
 use proxy_gateway::{Config, Gateway, Metrics, Serving};
 use tokio::sync::oneshot;
+use tracing::{info, warn};
 
 use crate::args::ObservabilityArgs;
 
 /// Longest wait for the store before the gateway serves without it: about four tries.
 const FIRST_CONTACT: Duration = Duration::from_secs(1);
+
+/// Longest wait for the end of what was cut: a second for the last words, and the store.
+const CUT: Duration = Duration::from_secs(3);
 
 /// A serving gateway.
 #[derive(Debug)]
@@ -40,7 +45,7 @@ pub struct App {
 pub enum Ending {
     /// Running requests ended, or their grace period did.
     Drained,
-    /// A second signal cut them.
+    /// A further signal cut them.
     Cut,
 }
 
@@ -49,16 +54,13 @@ pub enum Ending {
 pub struct Sink {
     gateway: Gateway,
     readiness: Readiness,
-    shutdown: Shutdown,
 }
 
 impl Sink {
     /// Puts a table in force; from the first one on the process is ready.
     pub fn publish(&self, table: Arc<Table>) {
         self.gateway.publish(table);
-        if !self.shutdown.is_requested() {
-            self.readiness.set(true);
-        }
+        self.readiness.set(true);
     }
 
     /// Says how many replicas share the limits.
@@ -136,21 +138,33 @@ impl App {
         Sink {
             gateway: self.gateway.clone(),
             readiness: self.readiness.clone(),
-            shutdown: self.shutdown.clone(),
         }
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain at once.
+    /// Serves until SIGTERM or SIGINT, then drains. After SIGTERM it serves on for `delay`, since balancers
+    /// learn of it later than the process does. Each further signal ends what is waited for: the delay, the
+    /// grace period, the end of what was cut.
     ///
     /// # Errors
     /// The drain failed.
-    pub async fn run(mut self) -> Result<Ending> {
-        self.signals.next().await;
-        tracing::info!("stopping: no new connections; running requests may end");
+    pub async fn run(mut self, delay: Duration) -> Result<Ending> {
+        let request = self.signals.next().await;
+        self.trigger.leave();
+        if request == Request::Terminate && !delay.is_zero() {
+            info!(
+                seconds = delay.as_secs(),
+                "asked to stop: not ready any more, and serving for the drain delay"
+            );
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                _signal = self.signals.next() => info!("a further signal ends the drain delay"),
+            }
+        }
+        info!("stopping: no new connections; running requests may end");
         self.trigger.stop();
         let serving = self.serving;
         let (ended, drained) = oneshot::channel();
-        // Not a blocking task: a runtime waits for those before it ends, also after a second signal.
+        // Not a blocking task: a runtime waits for those before it ends, also after another signal.
         thread::Builder::new()
             .name("drain".to_owned())
             .spawn(move || {
@@ -165,14 +179,21 @@ impl App {
             background.stop().await;
             anyhow::Ok(())
         };
+        let mut drain = pin!(drain);
         tokio::select! {
-            drained = drain => drained?,
+            drained = drain.as_mut() => drained?,
             _signal = self.signals.next() => {
-                tracing::warn!("stopped by a second signal: running requests are cut");
+                warn!("a further signal ends the grace period: running requests are cut");
+                self.trigger.cut();
+                tokio::select! {
+                    drained = drain => drained?,
+                    () = tokio::time::sleep(CUT) => warn!("exiting although requests have not ended"),
+                    _signal = self.signals.next() => warn!("exiting at once by a further signal"),
+                }
                 return Ok(Ending::Cut);
             }
         }
-        tracing::info!("stopped");
+        info!("stopped");
         Ok(Ending::Drained)
     }
 }

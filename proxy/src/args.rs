@@ -118,7 +118,16 @@ pub struct GatewayArgs {
         value_parser = state_keys
     )]
     pub state_keys: Option<StateKeys>,
-    /// Seconds that running requests may go on after SIGTERM
+    /// Seconds after SIGTERM in which connections are still accepted and served, while /readyz and /healthz say 503:
+    /// longer than balancers take to notice. SIGINT skips it, and so does a second signal
+    #[arg(
+        long,
+        env = "TUNDISH_DRAIN_DELAY",
+        value_name = "SECONDS",
+        default_value_t = 5
+    )]
+    pub drain_delay: u64,
+    /// Seconds that running requests may go on once no connection is accepted any more
     #[arg(
         long,
         env = "TUNDISH_DRAIN_GRACE",
@@ -217,6 +226,12 @@ fn prefix(text: &str) -> Result<String, String> {
 }
 
 impl GatewayArgs {
+    /// How long the gateway serves on after SIGTERM.
+    #[must_use]
+    pub const fn drain_delay(&self) -> Duration {
+        Duration::from_secs(self.drain_delay)
+    }
+
     /// The settings of the gateway. The shared store knows it as `replica`; its access log is a part of
     /// `log`, whose filter may leave it out.
     #[must_use]

@@ -60,7 +60,7 @@ async fn serve(args: &ProxyArgs, log: &Log) -> Result<()> {
         }
     });
     tokio::select! {
-        ended = app.run() => {
+        ended = app.run(args.gateway.drain_delay()) => {
             if ended? == Ending::Drained {
                 tokio::time::timeout(LAST_REPORT, following).await.ok();
             }

@@ -39,7 +39,12 @@ pub(crate) fn without_head(mut exchange: Box<Exchange>) {
     };
     let read = async move {
         let until = clock::instant() + READ_ON;
-        match unanswered.answer(until).await {
+        let mut closing = exchange.core().closing.clone();
+        let answered = tokio::select! {
+            answered = unanswered.answer(until) => answered,
+            () = closing.cutting() => None,
+        };
+        match answered {
             Some(response) => {
                 exchange.answered(response.status(), clock::instant());
                 let (parts, body) = response.into_parts();
@@ -81,6 +86,7 @@ async fn read_on(
     until: Instant,
     is_worth_it: fn(&Watch) -> bool,
 ) {
+    let mut closing = exchange.core().closing.clone();
     let whole = async {
         while !watch.is_done() && is_worth_it(&watch) {
             match body.frame().await {
@@ -97,7 +103,10 @@ async fn read_on(
         }
         watch.is_done()
     };
-    let is_whole = tokio::time::timeout_at(until.into(), whole).await == Ok(true);
+    let is_whole = tokio::select! {
+        read = tokio::time::timeout_at(until.into(), whole) => read == Ok(true),
+        () = closing.cutting() => false,
+    };
     let now = clock::instant();
     if is_whole {
         watch.settle(&mut exchange, now);

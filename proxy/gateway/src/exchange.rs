@@ -11,7 +11,7 @@ use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use proxy_admin::clock;
 use proxy_core::balance::Outcome;
-use proxy_core::names::Usage;
+use proxy_core::names::{Code, Usage};
 use proxy_core::quota::{Cost, LimitName};
 use proxy_core::tokens::Price;
 use proxy_ledger::{Charge, Levels, Settled};
@@ -243,6 +243,16 @@ impl Exchange {
         self.end("client_aborted", now);
     }
 
+    /// The gateway stops before an answer has begun: as if a timeout of its own had ended the wait.
+    fn cut_off(&mut self, now: Instant) {
+        if let Fate::Sent(_) = std::mem::take(self.fate.get_mut()) {
+            self.unconfirmed();
+        }
+        self.record.status = Code::ShuttingDown.status();
+        self.released(now);
+        self.end(Code::ShuttingDown.as_str(), now);
+    }
+
     /// A call was sent and has no answer. It costs the consumer nothing, and may be billed.
     pub(crate) fn unconfirmed(&self) {
         if let (Some(endpoint), Some(open)) = (self.record.endpoint.as_deref(), self.charges.last())
@@ -344,6 +354,9 @@ impl Drop for Exchange {
         if let Some(if_left) = self.if_left.take()
             && !std::thread::panicking()
         {
+            if self.core.is_cut() {
+                return self.cut_off(clock::instant());
+            }
             return if_left(self.taken());
         }
         let code = if std::thread::panicking() {

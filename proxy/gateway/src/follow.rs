@@ -2,6 +2,7 @@
 //! or not its client asks.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -64,23 +65,41 @@ impl Background {
         };
         task::spawn("response in the background", async move {
             let core = Arc::clone(exchange.core());
-            let until = clock::instant() + LONGEST;
-            let (mut pause, mut failures) = (FIRST_PAUSE, 0);
-            while failures < MOST_FAILURES && clock::instant() < until {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                match self.ask(&core, &named, &exchange.record.request_id).await {
-                    Asked::Running => failures = 0,
-                    Asked::Failed => failures += 1,
-                    Asked::Ended(whole) => return ended(exchange, whole),
-                    Asked::Gone => break,
+            let mut closing = core.closing.clone();
+            let whole = tokio::select! {
+                whole = self.whole(&core, &named, &exchange.record.request_id) => whole,
+                () = closing.cutting() => {
+                    core.shared.given_up.fetch_add(1, Ordering::Relaxed);
+                    None
+                }
+            };
+            match whole {
+                Some(whole) => ended(exchange, whole),
+                None => {
+                    // What it came to is not known: as reserved.
+                    exchange.unknown(0, clock::instant());
+                    exchange.end("ok", clock::instant());
                 }
             }
-            // What it came to is not known: as reserved.
-            exchange.unknown(0, clock::instant());
-            exchange.end("ok", clock::instant());
             drop(self.place);
         });
+    }
+
+    /// Asks until the response has ended; `None` if what it came to cannot be known.
+    async fn whole(&self, core: &Core, named: &Named, request_id: &HeaderValue) -> Option<Bytes> {
+        let until = clock::instant() + LONGEST;
+        let (mut pause, mut failures) = (FIRST_PAUSE, 0);
+        while failures < MOST_FAILURES && clock::instant() < until {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            match self.ask(core, named, request_id).await {
+                Asked::Running => failures = 0,
+                Asked::Failed => failures += 1,
+                Asked::Ended(whole) => return Some(whole),
+                Asked::Gone => return None,
+            }
+        }
+        None
     }
 
     async fn ask(&self, core: &Core, named: &Named, request_id: &HeaderValue) -> Asked {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::config::Config;
 use crate::memory::AtScrape;
 use crate::metrics::Metrics;
 use crate::server;
+use crate::slot::Place;
 use crate::state::{Core, Shared};
 use crate::tls::Acceptor;
 
@@ -65,10 +67,18 @@ pub enum StartError {
 }
 
 /// A started gateway.
-#[derive(Debug)]
 pub struct Serving {
     address: SocketAddr,
     threads: Vec<thread::JoinHandle<()>>,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Serving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Serving")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Gateway {
@@ -200,7 +210,11 @@ impl Gateway {
             memory_budget = budget,
             "gateway port open"
         );
-        Ok(Serving { address, threads })
+        Ok(Serving {
+            address,
+            threads,
+            shared: Arc::clone(&self.0),
+        })
     }
 }
 
@@ -213,10 +227,26 @@ impl Serving {
 
     /// Waits until every core has drained and ended. Blocks: not for an async task.
     pub fn join(self) {
+        let followed = Place::taken();
+        if followed > 0 {
+            info!(
+                responses = followed,
+                seconds = self.shared.config.drain_grace.as_secs(),
+                "responses in the background are followed for the grace period at most; what has not ended then \
+                 settles as reserved"
+            );
+        }
         for thread in self.threads {
             if thread.join().is_err() {
                 error!("a core of the gateway panicked");
             }
+        }
+        let given_up = self.shared.given_up.load(Ordering::Relaxed);
+        if given_up > 0 {
+            warn!(
+                responses = given_up,
+                "responses in the background had not ended; they are settled as reserved"
+            );
         }
     }
 }

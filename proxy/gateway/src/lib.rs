@@ -16,6 +16,7 @@ mod config;
 mod cors;
 mod credential;
 mod detail;
+mod drain;
 mod endpoint;
 mod estimate;
 mod exchange;

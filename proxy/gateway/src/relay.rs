@@ -51,6 +51,7 @@ pub(crate) struct Relay {
 }
 
 const UNDECODABLE: &str = "the answer cannot be decoded";
+const CUT: &str = "the gateway shuts down; ask again, another replica serves";
 
 /// Looks at an answer within the time for which it may be silent. A look costs a timer, and between two of
 /// them an event costs no look at the clock; silence is noticed an eighth too late at most.
@@ -168,7 +169,7 @@ impl Relay {
         }
     }
 
-    /// The backend broke off, or took too long: settle, and tell a stream's client before the connection is
+    /// The backend broke off or took too long, or the gateway stops: settle, and tell a stream's client before the connection is
     /// cut.
     fn break_off(&mut self, code: Code, why: &'static str) -> Option<Bytes> {
         self.upstream = None;
@@ -226,6 +227,9 @@ impl Relay {
                     self.last = self.break_off(Code::UpstreamFailed, "the backend broke off");
                 }
                 Poll::Ready(None) => self.last = self.complete(),
+                Poll::Pending if self.exchange.core().is_cut() => {
+                    self.last = self.break_off(Code::ShuttingDown, CUT);
+                }
                 Poll::Pending => {
                     let why = ready!(self.limits.poll_exceeded(upstream, cx));
                     self.last = self.break_off(Code::UpstreamTimeout, why);
@@ -236,13 +240,16 @@ impl Relay {
 }
 
 impl Drop for Relay {
-    /// The client has hung up, unless the exchange has ended.
+    /// The client has hung up or is cut off, unless the exchange has ended.
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
         }
         self.hand_over();
-        if !self.exchange.is_ended() {
+        if !self.exchange.is_ended() && self.exchange.core().is_cut() {
+            // Its client takes too little to see the last word.
+            self.break_off(Code::ShuttingDown, CUT);
+        } else if !self.exchange.is_ended() {
             let watch = std::mem::replace(&mut self.watch, Watch::Nothing);
             let exchange = self.exchange.taken();
             aftermath::within(exchange, self.upstream.take(), watch);

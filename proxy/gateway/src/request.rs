@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,7 +32,7 @@ use crate::detail::Detail;
 use crate::estimate::Estimate;
 use crate::exchange::Exchange;
 use crate::fields::Fields;
-use crate::forward::{Sending, Unserviced};
+use crate::forward::Sending;
 use crate::intake::{head_of, host_of, is_complete, keep_unread, request_id, version_of};
 use crate::live::{DEFAULT_TIMEOUT, Live, LiveRule};
 use crate::memory::{REQUEST, STREAM};
@@ -44,12 +45,15 @@ use crate::surface::{dialect_of, found};
 use crate::upload::Upload;
 
 mod caller;
+mod cut;
 mod kept;
 mod unread;
 
+use cut::{Forwarded, forwarded, shutting_down, unless_cut};
 pub(crate) use unread::{unreadable, without_descriptor, without_room};
 
-/// What load balancers ask on the port of the traffic. Only a process that serves answers.
+/// What load balancers ask on the port of the traffic. Only a process that serves answers, and one that is about
+/// to stop says so.
 const HEALTH: &str = "/healthz";
 
 /// A request that may go on.
@@ -68,7 +72,7 @@ pub(crate) async fn handle(
     leash: Arc<Leash>,
 ) -> Response<Payload> {
     if request.uri().path() == HEALTH {
-        return healthy(request.method());
+        return healthy(request.method(), core.closing.is_leaving());
     }
     let now = clock::instant();
     let (parts, mut body) = request.into_parts();
@@ -87,8 +91,8 @@ pub(crate) async fn handle(
         leash: &leash,
         now,
     };
-    let admitted = arrival.admitted(&mut body, &mut exchange).await;
-    let refusal = match admitted {
+    let admitted = unless_cut(&core, pin!(arrival.admitted(&mut body, &mut exchange))).await;
+    let refusal = match admitted.unwrap_or_else(|| Err(shutting_down())) {
         Ok(Admitted::Answered(mut answer)) => {
             let id = exchange.record.request_id.clone();
             let dialect = dialect_of(exchange.record.api, &parts.headers);
@@ -99,8 +103,8 @@ pub(crate) async fn handle(
             exchange.end("ok", clock::instant());
             return finished(answer, rule.as_deref(), &parts, &fields, live.as_deref());
         }
-        Ok(Admitted::Charged(sending)) => match sending.forward(exchange).await {
-            Ok(mut answer) => {
+        Ok(Admitted::Charged(sending)) => match forwarded(&core, &sending, exchange).await {
+            Forwarded::Answered(mut answer) => {
                 if let Some(origin) = fields.origin.first()
                     && let Payload::Relayed(relay) = answer.body()
                     && let Some(rule) = relay.rule()
@@ -110,13 +114,13 @@ pub(crate) async fn handle(
                 }
                 return answer;
             }
-            Err(unserviced) => {
-                let Unserviced {
-                    exchange: unsettled,
-                    refusal,
-                } = *unserviced;
-                exchange = unsettled;
-                refusal
+            Forwarded::Unserviced(unserviced) => {
+                exchange = unserviced.exchange;
+                unserviced.refusal
+            }
+            Forwarded::Cut(answer) => {
+                let rule = Some(&*sending.rule);
+                return finished(answer, rule, &parts, &fields, live.as_deref());
             }
         },
         Err(refusal) => refusal,
@@ -144,8 +148,12 @@ pub(crate) async fn handle(
     finished(answer, rule.as_deref(), &parts, &fields, live.as_deref())
 }
 
-fn healthy(method: &Method) -> Response<Payload> {
-    let mut answer = Response::new(Payload::from(Bytes::from_static(b"ok\n")));
+fn healthy(method: &Method, leaves: bool) -> Response<Payload> {
+    let word: &[u8] = if leaves { b"shutting down\n" } else { b"ok\n" };
+    let mut answer = Response::new(Payload::from(Bytes::from_static(word)));
+    if leaves {
+        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     match *method {

@@ -24,17 +24,15 @@ use proxy_api::proxy_protocol::{InvalidHeader, PREFIX_BYTES, Prefix};
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{MissedTickBehavior, sleep};
+use tokio::time::MissedTickBehavior;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, error, warn};
 
+use crate::drain;
 use crate::intake;
 use crate::request;
 use crate::state::{Core, Shared};
 use crate::tls::Acceptor;
-
-#[cfg(test)]
-mod tests;
 
 /// Connections waiting to be accepted, per core.
 const BACKLOG: i32 = 1024;
@@ -59,11 +57,6 @@ const H2_STREAM_WINDOW: u32 = 64 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 1 << 20;
 const H2_PING: Duration = Duration::from_secs(20);
 const H2_PONG: Duration = Duration::from_secs(10);
-/// How often a draining core looks whether its last exchange has ended.
-const DRAIN_POLL: Duration = Duration::from_millis(20);
-/// How long a draining core without an exchange waits for connections: for the last bytes of an answer
-/// to be written, and for a request whose head is on its way.
-const FLUSH: Duration = Duration::from_secs(1);
 /// How often a core hands over its log and closes idle connections.
 const TICK: Duration = Duration::from_secs(1);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
@@ -124,55 +117,36 @@ async fn serve(
     shortage: &Shortage,
 ) {
     let reserve = Reserve::new();
-    // With TLS a connection just ends: a handshake would need more of what is lacking.
-    let is_plain = tls.is_none();
-    let turned_away = |answer: Bytes| if is_plain { answer } else { Bytes::new() };
-    let limits = Arc::new(limits(&core.shared));
-    let unannounced = Arc::default();
+    let door = Door {
+        core: Arc::clone(&core),
+        unannounced: Arc::default(),
+        limits: Arc::new(limits(&core.shared)),
+        tls,
+    };
     task::spawn("tick", tick(Arc::clone(&core)));
+    let mut leaving = shutdown.clone();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            () = leaving.leaving(), if !core.closing.is_leaving() => {
+                core.closer.leave();
+                continue;
+            }
             () = shutdown.requested() => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let peer = peer.ip().to_canonical();
-                let Some(room) = core.room().await else {
-                    let answer = turned_away(request::without_room(&core, peer));
-                    turn_away(&stream, &answer, TURNED_AWAY).await;
-                    continue;
-                };
-                let connection = Connection {
-                    core: Arc::clone(&core),
-                    peer,
-                    unannounced: Arc::clone(&unannounced),
-                    limits: Arc::clone(&limits),
-                    shutdown: shutdown.clone(),
-                    room,
-                };
-                task::spawn("client connection", connection.run(stream, tls.clone()));
-            }
+            Ok((stream, peer)) => door.open(stream, peer).await,
             Err(error) => {
                 let answer = |peer: IpAddr| {
                     core.shared.memory.turned_away();
-                    turned_away(request::without_descriptor(&core, peer.to_canonical()))
+                    door.turned_away(request::without_descriptor(&core, peer.to_canonical()))
                 };
                 reserve.handle(&error, &listener, answer, shortage).await;
             }
         }
     }
-    drop(listener);
-    if tokio::time::timeout(core.shared.config.drain_grace, drained(&core))
-        .await
-        .is_err()
-    {
-        let exchanges = core.exchanges.load(Ordering::Relaxed);
-        warn!(
-            exchanges,
-            "the grace period is over; cutting what still runs"
-        );
-    }
+    door.close(listener).await;
+    drain::drain(&core, &mut shutdown).await;
 }
 
 /// Does what a core does once a second, until its runtime ends.
@@ -189,16 +163,60 @@ async fn tick(core: Arc<Core>) {
     }
 }
 
-/// Waits for the exchanges of this core, whatever carries them, and then shortly for its connections.
-async fn drained(core: &Core) {
-    let mut busy = clock::instant();
-    while core.is_busy() || core.is_connected() {
-        if core.is_busy() {
-            busy = clock::instant();
-        } else if clock::instant().saturating_duration_since(busy) >= FLUSH {
-            return;
+/// Where connections come in.
+struct Door {
+    core: Arc<Core>,
+    /// For the line that a connection lacks its header.
+    unannounced: Arc<Reminder>,
+    limits: Arc<Limits>,
+    tls: Option<Acceptor>,
+}
+
+impl Door {
+    /// Serves a connection, if there is room for it.
+    async fn open(&self, stream: TcpStream, peer: SocketAddr) {
+        let core = &self.core;
+        let peer = peer.ip().to_canonical();
+        let Some(room) = core.room().await else {
+            let answer = self.turned_away(request::without_room(core, peer));
+            return turn_away(&stream, &answer, TURNED_AWAY).await;
+        };
+        let connection = Connection {
+            core: Arc::clone(core),
+            peer,
+            unannounced: Arc::clone(&self.unannounced),
+            limits: Arc::clone(&self.limits),
+            shutdown: core.closing.clone(),
+            room,
+        };
+        task::spawn(
+            "client connection",
+            connection.run(stream, self.tls.clone()),
+        );
+    }
+
+    /// What a connection gets that is not served. With TLS it just ends: a handshake would need more of what is
+    /// lacking.
+    fn turned_away(&self, answer: Bytes) -> Bytes {
+        if self.tls.is_none() {
+            answer
+        } else {
+            Bytes::new()
         }
-        sleep(DRAIN_POLL).await;
+    }
+
+    /// Closes the port. Connections that the kernel has taken already are served: it would reset them.
+    async fn close(&self, listener: TcpListener) {
+        let Ok(listener) = listener.into_std() else {
+            return;
+        };
+        while let Ok((stream, peer)) = listener.accept() {
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                self.open(stream, peer).await;
+            }
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use proxy_admin::clock;
 use proxy_admin::connection::Lingers;
 use proxy_admin::memory::Room;
+use proxy_admin::shutdown::{self, Shutdown, Trigger};
 use proxy_core::table::Table;
 use proxy_identity::Identities;
 use proxy_identity::caller::Issuers;
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) identities: Arc<Identities>,
     /// Those of callers' tokens.
     pub(crate) issuers: Arc<Issuers>,
+    /// Responses in the background that were not followed to their end, since the process stops.
+    pub(crate) given_up: AtomicUsize,
     sizes: Sizes,
     endpoints: Endpoints,
     live: ArcSwapOption<Live>,
@@ -63,6 +66,10 @@ pub(crate) struct Core {
     pub(crate) exchanges: AtomicUsize,
     /// Open connections of clients.
     pub(crate) clients: AtomicUsize,
+    /// Takes those connections to their end.
+    pub(crate) closer: Trigger,
+    /// How far that has come.
+    pub(crate) closing: Shutdown,
 }
 
 // === impl Shared ===
@@ -95,6 +102,7 @@ impl Shared {
             endpoints: Endpoints::new(config.apis, Arc::clone(&identities)),
             identities,
             issuers: Arc::new(issuers),
+            given_up: AtomicUsize::new(0),
             live: ArcSwapOption::empty(),
             published: Mutex::new(Published {
                 table: None,
@@ -158,7 +166,10 @@ impl Core {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let log = shared.config.access_log.as_ref();
         let dropped = &shared.metrics.access_log_dropped;
+        let (closer, closing) = shutdown::channel();
         Self {
+            closer,
+            closing,
             log: log.map(|log| Lines::new(log, dropped.clone())),
             connections: Connections::new(Arc::clone(&shared.config.reach)),
             exchanges: AtomicUsize::new(0),
@@ -177,6 +188,11 @@ impl Core {
     /// Whether some exchange has not ended.
     pub(crate) fn is_busy(&self) -> bool {
         self.exchanges.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether what still runs must end: the grace period is over.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.closing.is_cutting()
     }
 
     /// Room for one more connection of a client.

@@ -292,6 +292,9 @@ fn a_proxy_gets_the_time_to_drain() -> Result<()> {
     let grace: u64 = grace.parse().context("read the grace period")?;
     assert!(grace > 620, "{grace}");
     assert!(rendered.contains("- --drain-grace=600"));
+    // The process itself serves on, so a hook would only wait a second time.
+    assert!(rendered.contains("- --drain-delay=20"));
+    assert!(!rendered.contains("preStop"));
     Ok(())
 }
 

@@ -58,6 +58,8 @@ pub enum Code {
     NotReady,
     /// The gateway has no memory or file descriptor left.
     Overloaded,
+    /// The gateway stops, and its grace period is over.
+    ShuttingDown,
     /// The backend does not accept a connection.
     UpstreamUnreachable,
     /// The backend broke the protocol or the connection.
@@ -74,7 +76,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::InvalidRequest,
         Self::UnsupportedApiVersion,
         Self::UnknownPath,
@@ -102,6 +104,7 @@ impl Code {
         Self::NoBackend,
         Self::NotReady,
         Self::Overloaded,
+        Self::ShuttingDown,
         Self::UpstreamUnreachable,
         Self::UpstreamFailed,
         Self::UpstreamTimeout,
@@ -141,6 +144,7 @@ impl Code {
             Self::NoBackend => "no_backend",
             Self::NotReady => "not_ready",
             Self::Overloaded => "overloaded",
+            Self::ShuttingDown => "shutting_down",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamFailed => "upstream_failed",
             Self::UpstreamTimeout => "upstream_timeout",
@@ -179,7 +183,11 @@ impl Code {
             | Self::UpstreamFailed
             | Self::BackendOutOfReach
             | Self::BackendCredentialRefused => 502,
-            Self::RouteRejected | Self::NoBackend | Self::NotReady | Self::Overloaded => 503,
+            Self::RouteRejected
+            | Self::NoBackend
+            | Self::NotReady
+            | Self::Overloaded
+            | Self::ShuttingDown => 503,
             Self::UpstreamTimeout => 504,
         }
     }
@@ -256,6 +264,9 @@ impl Code {
                 "The gateway has no memory or file descriptor left for this. Retry; give it more, or more \
                  replicas. With 429 it is the caller's own share of the memory: send fewer large bodies at \
                  once."
+            }
+            Self::ShuttingDown => {
+                "The gateway stops, and its grace period (`--drain-grace`) is over. Retry: another replica serves."
             }
             Self::UpstreamUnreachable => {
                 "The backend cannot be connected. See the AIBackend's endpoint."

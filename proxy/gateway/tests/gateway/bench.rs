@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use proxy_admin::shutdown::{self, Trigger};
 use proxy_core::auth::{Key, KeyDigest};
@@ -238,6 +238,14 @@ impl Bench {
             .filter(|line| !line.ends_with(" 0"))
             .map(str::to_owned)
             .collect()
+    }
+
+    /// Asks it to stop, and waits until every core has ended.
+    pub(crate) async fn stop(&mut self) -> Result<()> {
+        self.trigger.stop();
+        let serving = self.serving.take().context("it was stopped before")?;
+        tokio::task::spawn_blocking(move || serving.join()).await?;
+        Ok(())
     }
 
     /// Waits until every request that was begun has been settled and recorded.

@@ -8,6 +8,7 @@ mod chat;
 mod connections;
 mod connections_http2;
 mod connections_lost;
+mod drain;
 mod end_user;
 mod estimates;
 mod families;
