@@ -43,6 +43,10 @@ const TIGHT_IDLE: Duration = Duration::from_millis(100);
 /// How long the client of an idle connection has to close it, once it is asked to.
 const GOODBYE: Duration = Duration::from_millis(250);
 
+/// How long a draining connection without a stream waits for its client to take what came last: a GOAWAY that is read
+/// with it makes python-h2 fail at its next acknowledgement of data.
+const PARTING: Duration = Duration::from_millis(250);
+
 /// The tables of both compressions and the buffers of frames, beside what any connection costs: 21 KB are
 /// resident before the first request. What streams need more is counted with each request.
 const COST: usize = 2 * CONNECTION;
@@ -53,6 +57,8 @@ struct Watch {
     timer: Pin<Box<Sleep>>,
     place: Option<Place>,
     state: State,
+    /// Since no stream has been open, while the connection drains.
+    parting: Option<Pin<Box<Sleep>>>,
 }
 
 /// What a connection does, for those that need its room.
@@ -75,8 +81,8 @@ enum Pause {
 /// Serves until the peer closes the connection, or a shutdown or want of memory and the end of its last
 /// stream.
 ///
-/// While it drains, a GOAWAY goes out with the end of the last stream, and new streams are served until then:
-/// some clients (python-h2) give up every stream at a GOAWAY, also those that it leaves alone.
+/// While it drains, a GOAWAY goes out shortly after the end of the last stream, and new streams are served until
+/// then: some clients (python-h2) give up every stream at a GOAWAY, also those that it leaves alone.
 pub(super) async fn serve<I, F, R, B>(
     mut client: Accepted<I>,
     limits: &Limits,
@@ -125,7 +131,7 @@ where
             return Poll::Ready(Pause::Room);
         }
         is_draining = is_draining || drain.as_mut().poll(cx).is_ready();
-        if is_draining && watch.streams.poll_ended(cx).is_ready() {
+        if is_draining && watch.poll_parting(cx).is_ready() {
             return Poll::Ready(Pause::Stopped);
         }
         stop.as_mut().poll(cx).map(|()| Pause::Stopped)
@@ -161,7 +167,18 @@ impl Watch {
             timer: Box::pin(sleep_until(Instant::now() + LOOK)),
             place,
             state: State::Silent,
+            parting: None,
         }
+    }
+
+    /// Ready when no stream has been open for a while.
+    fn poll_parting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.streams.poll_ended(cx).is_pending() {
+            self.parting = None;
+            return Poll::Pending;
+        }
+        let parting = || Box::pin(sleep(PARTING));
+        self.parting.get_or_insert_with(parting).as_mut().poll(cx)
     }
 
     /// Ready when the connection does nothing, and others need its room.

@@ -58,8 +58,7 @@ impl Streams {
         }
     }
 
-    /// Ready when no exchange runs: in the same turn as the last one ends, so that its client has no time to
-    /// begin another.
+    /// Ready when no exchange runs.
     pub(super) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut open = self.0.lock();
         if open.unended == 0 {
