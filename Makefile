@@ -4,10 +4,12 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help build run test check lint sbom tools clients peers packages bench-packages gen golden bench bench-handshakes \
-  bench-instructions bench-faults bench-changes bench-quota fuzz e2e image
+  bench-instructions bench-faults bench-changes bench-quota fuzz e2e e2e-long image
 
 # The cache keys of tests/tools hash files in the order of their names.
 export LC_ALL := C
+# Where Debian has nginx and HAProxy, and users have no path to.
+export PATH := $(PATH):/usr/sbin
 
 # The quickstart's ports; the addresses are the programs' own defaults.
 ADMIN := http://127.0.0.1:8081
@@ -77,8 +79,6 @@ golden: ## accept the present output as the expected one
 	UPDATE_EXPECT=1 cargo test -p tests-golden
 
 bench bench-faults bench-handshakes bench-instructions: export TUNDISH_TEST_PROFILE := release
-# Where Debian has nginx and HAProxy, and users have no path to.
-bench bench-handshakes bench-instructions: export PATH := $(PATH):/usr/sbin
 bench: bench-packages ## cost of requests and events beside other proxies, into docs/benchmarks.md (15 minutes; QUICK=1: 3)
 	cargo build --release -p cli -p tests-bench
 	target/release/bench requests $(if $(QUICK),--quick)
@@ -121,6 +121,11 @@ fuzz: ## fuzz what reads bytes of others, a minute for each target
 e2e: tools clients packages ## only the end-to-end tests
 	cargo build --workspace --bins
 	cargo test -p tests-e2e
+
+e2e-long: export TUNDISH_TEST_REQUESTS := 20000
+e2e-long: tools clients packages ## rolling restarts under load for longer
+	cargo build --workspace --bins
+	cargo test -p tests-e2e --test rolling
 
 image: ## build the container image with the binaries in it
 	docker build -t tundish:dev .

@@ -20,9 +20,10 @@ need python3-venv python3 -c 'import ensurepip, venv'
 need nodejs node --version
 need npm npm --version
 need redis-server redis-server --version
+need haproxy haproxy -v
+need nghttp2-client nghttp --version
 if [ "${1:-}" = bench ]; then
   need nginx nginx -v
-  need haproxy haproxy -v
   need valgrind callgrind_control --version
   need strace strace -V
 fi

@@ -173,6 +173,13 @@ fn cache() -> Result<PathBuf> {
 }
 
 /// An empty variable counts as unset, as in a shell's `${NAME:-}`.
+/// How many requests a test of load sends at least: `TUNDISH_TEST_REQUESTS`, else `usually`.
+pub fn requests(usually: usize) -> usize {
+    let wanted = setting("TUNDISH_TEST_REQUESTS");
+    let wanted = wanted.and_then(|wanted| wanted.to_str()?.parse().ok());
+    wanted.unwrap_or(usually)
+}
+
 fn setting(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }

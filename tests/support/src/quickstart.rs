@@ -88,6 +88,8 @@ impl Quickstart {
             .wait_for_http(&format!("{sim_url}/_sim/billed"), LIMIT)
             .await?;
         let mut command = gateway_command(&binary("tundish")?);
+        // No balancer has to notice its end.
+        command.env("TUNDISH_DRAIN_DELAY", "0");
         command.args(["run", "--listen", &gateway, "--admin", &admin]);
         command.arg("--manifests").arg(&manifests);
         let mut run = Process::spawn("tundish", &mut command, folder.path())?;

@@ -17,6 +17,7 @@ pub struct Replicas {
     /// `http://host:port` of the simulated Foundry.
     pub sim: String,
     replicas: Vec<Replica>,
+    arguments: Vec<String>,
     _sim: Process,
     /// Dropped last: the processes' logs are in it.
     folder: tempfile::TempDir,
@@ -29,6 +30,7 @@ pub struct Replica {
     pub gateway: String,
     /// `http://host:port` of its admin port.
     pub admin: String,
+    name: String,
     /// `tundish run`, while it runs.
     run: Option<Process>,
 }
@@ -60,28 +62,55 @@ impl Replicas {
         let mut replicas = Vec::new();
         for index in 0..count {
             let [gateway, admin] =
-                [free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
-            let mut command = Command::new(binary("tundish")?);
-            command.args(["run", "--listen", &gateway, "--admin", &admin]);
-            command.args(["--threads", "1"]).args(arguments);
-            command.arg("--manifests").arg(&manifests);
-            let run = Process::spawn(&format!("tundish-{index}"), &mut command, folder.path())?;
+                [free_port()?, free_port()?].map(|port| format!("http://127.0.0.1:{port}"));
             replicas.push(Replica {
-                gateway: format!("http://{gateway}"),
-                admin: format!("http://{admin}"),
-                run: Some(run),
+                gateway,
+                admin,
+                name: format!("tundish-{index}"),
+                run: None,
             });
         }
-        for replica in &mut replicas {
-            let ready = format!("{}/readyz", replica.admin);
-            replica.process()?.wait_for_http(&ready, LIMIT).await?;
-        }
-        Ok(Self {
+        let mut all = Self {
             sim,
             replicas,
+            arguments: arguments.iter().map(|&one| one.to_owned()).collect(),
             _sim: simulated,
             folder,
-        })
+        };
+        for index in 0..count {
+            all.launch(index)?;
+        }
+        for replica in &mut all.replicas {
+            replica.ready().await?;
+        }
+        Ok(all)
+    }
+
+    fn launch(&mut self, index: usize) -> Result<()> {
+        let manifests = self.manifests();
+        let folder = self.folder.path();
+        let replica = self.replicas.get_mut(index).context("no such replica")?;
+        let mut command = Command::new(binary("tundish")?);
+        command.arg("run");
+        for (flag, url) in [("--listen", &replica.gateway), ("--admin", &replica.admin)] {
+            command.args([flag, url.trim_start_matches("http://")]);
+        }
+        command.args(["--threads", "1"]).args(&self.arguments);
+        command.arg("--manifests").arg(&manifests);
+        // No balancer has to notice its end, unless the arguments say so.
+        command.env("TUNDISH_DRAIN_DELAY", "0");
+        replica.run = Some(Process::spawn(&replica.name, &mut command, folder)?);
+        Ok(())
+    }
+
+    /// Starts one that was stopped, at its addresses, and waits until it is ready.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub async fn restart(&mut self, index: usize) -> Result<()> {
+        self.launch(index)?;
+        let replica = self.replicas.get_mut(index).context("no such replica")?;
+        replica.ready().await
     }
 
     /// The folder of the manifests that all of them follow.
@@ -158,7 +187,9 @@ impl Replica {
         self.run.as_ref().map(Process::log).unwrap_or_default()
     }
 
-    fn process(&mut self) -> Result<&mut Process> {
-        self.run.as_mut().context("it was stopped")
+    async fn ready(&mut self) -> Result<()> {
+        let ready = format!("{}/readyz", self.admin);
+        let run = self.run.as_mut().context("it was stopped")?;
+        run.wait_for_http(&ready, LIMIT).await
     }
 }

@@ -47,6 +47,12 @@ impl Connection {
         })
     }
 
+    /// Whether the server has not closed it, as far as is known.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
     /// Posts a JSON body to `path` and reads the whole answer.
     ///
     /// # Errors
