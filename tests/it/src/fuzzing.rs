@@ -17,6 +17,7 @@ use proxy_api::{
 use proxy_wire::v1::{self, Line};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 mod answers;
 mod callers;
@@ -33,7 +34,7 @@ use rows::{DEPLOYMENT, chat, chunks};
 pub type Check = fn(&[u8]);
 
 /// Every check, by the name of its target.
-pub const CHECKS: [(&str, Check); 19] = [
+pub const CHECKS: [(&str, Check); 20] = [
     ("request_body", request_body),
     ("form", form),
     ("prompt", prompt),
@@ -51,6 +52,7 @@ pub const CHECKS: [(&str, Check); 19] = [
     ("claims", claims),
     ("caller_token", caller_token),
     ("channel_line", channel_line),
+    ("snapshot_part", snapshot_part),
     ("objects", objects),
     ("duration", duration),
 ];
@@ -371,6 +373,34 @@ pub fn proxy_protocol(data: &[u8]) {
     if let Some(client) = client {
         assert_eq!(client.to_canonical(), client);
     }
+}
+
+/// A part that is read as a snapshot has whole lines in it, and comes back when it is written. So does what is
+/// compressed in it, whatever the head says of it.
+///
+/// # Panics
+/// The contract is broken.
+pub fn snapshot_part(data: &[u8]) {
+    let check = |part: Vec<u8>| {
+        let Ok(stored) = v1::join(&[part]) else {
+            return;
+        };
+        let parts = v1::split(stored.snapshot.clone(), stored.written_ms);
+        let again = parts.and_then(|parts| v1::join(&parts));
+        assert_eq!(again.ok(), Some(stored));
+    };
+    check(data.to_vec());
+    let Some(end) = data.iter().position(|byte| *byte == b'\n') else {
+        return;
+    };
+    let (head, piece) = data.split_at(end);
+    let piece = piece.get(1..).unwrap_or_default();
+    let Ok(Value::Object(mut head)) = serde_json::from_slice(head) else {
+        return;
+    };
+    head.insert("sum".to_owned(), hex::encode(Sha256::digest(piece)).into());
+    let head = Value::Object(head).to_string();
+    check([head.as_bytes(), b"\n", piece].concat());
 }
 
 /// A readable line can be written and read again, and so can the table of a snapshot.
