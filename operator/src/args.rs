@@ -152,6 +152,11 @@ pub(crate) struct Args {
     )]
     pub(crate) checkpoint_config_map: String,
 
+    /// Secrets in the installation's namespace that store the table for proxies which start while every
+    /// operator is away: NAME-0 to NAME-3, which the chart makes; without it none is stored
+    #[arg(long, env = "TUNDISH_SNAPSHOT_SECRETS", value_name = "NAME")]
+    pub(crate) snapshot_secrets: Option<String>,
+
     /// Audience of the proxies' tokens
     #[arg(
         long,

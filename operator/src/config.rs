@@ -45,41 +45,13 @@ impl TryFrom<Args> for Config {
     type Error = clap::Error;
 
     fn try_from(args: Args) -> Result<Self, clap::Error> {
-        let mut problems = Vec::new();
-        let namespace = args.namespace.or_else(|| read(Path::new(POD_NAMESPACE)));
-        let namespace = namespace.unwrap_or_else(|| INSTALLATION_NAMESPACE.to_owned());
-        let mut check = |flag: &str, name: &str, valid: bool| {
-            if !valid {
-                problems.push(format!(
-                    "--{flag}: {name:?} is not a name that Kubernetes allows"
-                ));
-            }
-        };
-        check("namespace", &namespace, is_label(&namespace));
-        for watched in &args.watch_namespaces {
-            check("watch-namespace", watched, is_label(watched));
-        }
-        for granted in &args.identity_grants {
-            check(
-                "identity-grant",
-                granted,
-                granted == "*" || is_label(granted),
-            );
-        }
+        let own = args.namespace.clone();
+        let own = own.or_else(|| read(Path::new(POD_NAMESPACE)));
+        let namespace = own.unwrap_or_else(|| INSTALLATION_NAMESPACE.to_owned());
         let account = &args.proxy_service_account;
         let (account_namespace, account_name) =
             account.split_once('/').unwrap_or((&namespace, account));
-        // An invalid own namespace is reported already.
-        let own = account_namespace == namespace;
-        let valid = (own || is_label(account_namespace)) && is_subdomain(account_name);
-        check("proxy-service-account", account, valid);
-        for name in &args.channel_dns_names {
-            let plain = name.strip_prefix("*.").unwrap_or(name);
-            let address = plain.parse::<std::net::IpAddr>().is_ok();
-            check("channel-dns-name", name, address || is_subdomain(plain));
-        }
-        let map = &args.checkpoint_config_map;
-        check("checkpoint-config-map", map, is_subdomain(map));
+        let mut problems = invalid_names(&args, &namespace);
         if args.audience.is_empty() {
             problems.push("--audience: must not be empty".to_owned());
         }
@@ -119,6 +91,7 @@ impl TryFrom<Args> for Config {
                 identity,
                 lease: Timing::KUBERNETES,
                 checkpoint: args.checkpoint_config_map,
+                snapshot: args.snapshot_secrets,
             },
             audience: args.audience,
             admin: args.admin,
@@ -127,6 +100,46 @@ impl TryFrom<Args> for Config {
             log_format: args.log_format.unwrap_or_else(Format::of_output),
         })
     }
+}
+
+/// What flags say that is no name in Kubernetes.
+fn invalid_names(args: &Args, namespace: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut check = |flag: &str, name: &str, valid: bool| {
+        if !valid {
+            problems.push(format!(
+                "--{flag}: {name:?} is not a name that Kubernetes allows"
+            ));
+        }
+    };
+    check("namespace", namespace, is_label(namespace));
+    for watched in &args.watch_namespaces {
+        check("watch-namespace", watched, is_label(watched));
+    }
+    for granted in &args.identity_grants {
+        check(
+            "identity-grant",
+            granted,
+            granted == "*" || is_label(granted),
+        );
+    }
+    let account = &args.proxy_service_account;
+    let (account_namespace, account_name) = account.split_once('/').unwrap_or((namespace, account));
+    // An invalid own namespace is reported already.
+    let own = account_namespace == namespace;
+    let valid = (own || is_label(account_namespace)) && is_subdomain(account_name);
+    check("proxy-service-account", account, valid);
+    for name in &args.channel_dns_names {
+        let plain = name.strip_prefix("*.").unwrap_or(name);
+        let address = plain.parse::<std::net::IpAddr>().is_ok();
+        check("channel-dns-name", name, address || is_subdomain(plain));
+    }
+    let map = &args.checkpoint_config_map;
+    check("checkpoint-config-map", map, is_subdomain(map));
+    if let Some(name) = &args.snapshot_secrets {
+        check("snapshot-secrets", name, is_subdomain(&format!("{name}-0")));
+    }
+    problems
 }
 
 fn channel_names(given: Vec<String>, namespace: &str) -> Vec<String> {

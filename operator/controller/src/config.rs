@@ -37,6 +37,9 @@ pub struct Config {
     pub lease: Timing,
     /// The existing ConfigMap for checkpoints of counters.
     pub checkpoint: String,
+    /// What the existing Secrets for snapshots are called, but for `-` and their number; without it no
+    /// snapshot is written.
+    pub snapshot: Option<String>,
 }
 
 // === impl Config ===

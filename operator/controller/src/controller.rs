@@ -19,6 +19,7 @@ use crate::event_writer::EventWriter;
 use crate::events::Announcer;
 use crate::lease::keeper::Keeper;
 use crate::metrics::Metrics;
+use crate::snapshot::SnapshotKeeper;
 use crate::status::{Inputs, PublishedTable, StatusWriter};
 use crate::stored_status::StoredObjects;
 use crate::warnings::WarningWriter;
@@ -120,6 +121,14 @@ impl Controller {
         let warnings = warnings.run(leadership.clone(), shutdown.clone());
         spawn("quota warnings", warnings);
         let announcer = Announcer::new(events);
+        let snapshots = SnapshotKeeper::new(
+            &self.client,
+            &self.config,
+            publisher.clone(),
+            self.metrics.clone(),
+        );
+        let snapshots = snapshots.run(leadership.clone(), shutdown.clone());
+        let snapshots = spawn("snapshot", snapshots);
         let checkpoints =
             CheckpointKeeper::new(&self.client, &self.config, publisher, self.metrics.clone());
         let checkpoints = checkpoints.run(leadership.clone(), shutdown.clone());
@@ -134,6 +143,7 @@ impl Controller {
             // The panic of a writer is logged by its task; there is nothing left to wait for.
             writing.await.ok();
             checkpoints.await.ok();
+            snapshots.await.ok();
         }));
         tokio::select! {
             () = &mut keeping => {}

@@ -23,6 +23,7 @@ mod resource;
 mod review;
 #[cfg(test)]
 mod scenario;
+mod snapshot;
 mod state_keys;
 mod status;
 mod stored_status;

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub(crate) status_writes: Family<WriteLabels, Counter>,
     pub(crate) event_writes: Family<ResultLabel, Counter>,
     pub(crate) checkpoint_writes: Family<ResultLabel, Counter>,
+    pub(crate) snapshot_writes: Family<ResultLabel, Counter>,
+    pub(crate) snapshot_size: Gauge<u64, AtomicU64>,
     pub(crate) reviews: Family<ReviewLabel, Counter>,
     pub(crate) is_leader: Gauge,
     pub(crate) leader_transitions: Counter,
@@ -67,6 +69,8 @@ pub(crate) enum WriteResult {
     /// The object was deleted, or replaced by a new one of its name.
     Gone,
     Failed,
+    /// There is no room for it; what was stored before is removed.
+    TooLarge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -103,6 +107,8 @@ impl Metrics {
             status_writes: Family::default(),
             event_writes: Family::default(),
             checkpoint_writes: Family::default(),
+            snapshot_writes: Family::default(),
+            snapshot_size: Gauge::default(),
             reviews: Family::default(),
             is_leader: Gauge::default(),
             leader_transitions: Counter::default(),
@@ -160,6 +166,17 @@ impl Metrics {
             "checkpoint_writes",
             "Checkpoints of counters written, by result",
             self.checkpoint_writes.clone(),
+        );
+        registry.register(
+            "snapshot_writes",
+            "Snapshots written for proxies that start while every operator is away, by result",
+            self.snapshot_writes.clone(),
+        );
+        registry.register_with_unit(
+            "snapshot_size",
+            "Size of the last snapshot written, compressed; at most 3600000 fit",
+            Unit::Bytes,
+            self.snapshot_size.clone(),
         );
         registry.register(
             "token_reviews",

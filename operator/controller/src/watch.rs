@@ -26,8 +26,9 @@ mod tests;
 
 pub(crate) use self::observed::Observed;
 
-/// Leaves out Helm's releases: Secrets of up to a megabyte that change with every upgrade.
-const SECRETS: &str = "type!=helm.sh/release.v1";
+/// Leaves out Helm's releases, which change with every upgrade, and our own snapshots: Secrets of up to
+/// a megabyte, of which no object is made.
+const SECRETS: &str = "type!=helm.sh/release.v1,type!=tundish.dev/snapshot";
 
 /// Pause between two checks for a later Gateway API installation; a minute is soon enough for a
 /// person.

@@ -18,8 +18,8 @@ mod warnings;
 
 pub use fleet::{Fleet, Replica};
 pub use metrics::Metrics;
-pub use proxy_wire::v1::Features;
-pub use publisher::{Publication, Publisher};
+pub use proxy_wire::v1::{Features, PARTS, PartsError};
+pub use publisher::{Publication, Publisher, SnapshotVersion};
 pub use review::{Denial, Reviewer};
 pub use server::{Config, Server};
 pub use warnings::{LimitWarnings, QuotaWarning};

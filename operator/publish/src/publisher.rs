@@ -17,12 +17,14 @@ use crate::usage;
 
 mod quotas;
 mod state;
+mod stored;
 pub(crate) mod subscription;
 #[cfg(test)]
 mod tests;
 
 pub use state::Publication;
 use state::{KEPT, Kept, State};
+pub use stored::SnapshotVersion;
 
 /// Longest error text of a replica that is kept: it appears in the status of an object.
 const ERROR_CHARS: usize = 1_000;

@@ -42,6 +42,7 @@ fn config() -> Config {
         identity: "op".to_owned(),
         lease: Timing::KUBERNETES,
         checkpoint: "kept".to_owned(),
+        snapshot: None,
     }
 }
 

@@ -13,6 +13,7 @@ fn config(watched: &[&str]) -> Config {
         identity: "a".to_owned(),
         lease: Timing::KUBERNETES,
         checkpoint: "kept".to_owned(),
+        snapshot: None,
     }
 }
 

@@ -27,6 +27,9 @@ fn the_page_of_metrics_is_current() {
         .event_writes
         .get_or_create(&ResultLabel { result })
         .inc();
+    for writes in [&metrics.checkpoint_writes, &metrics.snapshot_writes] {
+        writes.get_or_create(&ResultLabel { result }).inc();
+    }
     metrics.left_out("team", true);
     metrics.reviewed(Ok(()));
     let mut text = String::new();

@@ -245,3 +245,23 @@ async fn the_error_of_a_replica_is_cut() {
     assert_eq!((refused.0, refused.1.len()), (1, ERROR_CHARS));
     assert!(!publisher.acknowledge("stranger", ack(&first.digest, AckResult::Applied)));
 }
+
+#[test]
+fn a_stored_snapshot_is_the_newest_table_and_changes_with_the_replicas() {
+    let publisher = publisher();
+    assert_eq!(publisher.snapshot_version(), None);
+    assert!(publisher.snapshot_parts().unwrap().is_empty());
+    publisher.publish(7, &keys(&["one"]));
+    let version = publisher.snapshot_version().unwrap();
+    let stored = v1::join(&publisher.snapshot_parts().unwrap()).unwrap();
+    assert_eq!(stored.snapshot.revision, 7);
+    assert_eq!(*stored.snapshot.digest, *version.digest);
+    let objects = stored.snapshot.verified().unwrap();
+    assert_eq!(v1::decode(&objects).unwrap(), keys(&["one"]));
+
+    publisher.join("p1", Some("i1"));
+    publisher.join("p2", Some("i2"));
+    assert_ne!(publisher.snapshot_version(), Some(version));
+    let stored = v1::join(&publisher.snapshot_parts().unwrap()).unwrap();
+    assert_eq!(stored.snapshot.replicas, 2);
+}
