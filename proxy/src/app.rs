@@ -10,12 +10,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use proxy_admin::background::Background;
-use proxy_admin::descriptors;
 use proxy_admin::http::{Admin, Readiness, Token};
 use proxy_admin::shutdown::{Request, Shutdown, Signals, Trigger};
+use proxy_admin::{clock, descriptors};
 use proxy_admin::{shutdown, task};
 use proxy_core::table::Table;
 use proxy_gateway::{Config, Gateway, Metrics, Serving};
+use proxy_sync::Origin;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -61,6 +62,23 @@ impl Sink {
     pub fn publish(&self, table: Arc<Table>) {
         self.gateway.publish(table);
         self.readiness.set(true);
+    }
+
+    /// Says where the table comes from that was published last, for `/readyz`.
+    pub fn came_from(&self, origin: Origin) {
+        match origin {
+            Origin::Operator => self.readiness.clear_detail(),
+            Origin::LastGood => self.readiness.set_detail(|| {
+                "no operator has answered since the start; serving the last good table".to_owned()
+            }),
+            Origin::Snapshot { written_ms } => self.readiness.set_detail(move || {
+                let age_ms = clock::now().unix_ms.saturating_sub(written_ms);
+                let age_s = age_ms / 1_000;
+                format!(
+                    "no operator has answered since the start; serving the snapshot of {age_s} seconds ago"
+                )
+            }),
+        }
     }
 
     /// Says how many replicas share the limits.

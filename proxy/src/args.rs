@@ -356,6 +356,10 @@ pub struct ProxyArgs {
     /// The file of --last-good is on a volume in memory and may hold the backends' credentials
     #[arg(long, env = "TUNDISH_LAST_GOOD_IN_MEMORY", requires = "last_good")]
     pub last_good_in_memory: bool,
+    /// Folder with the snapshot that the operators stored in Secrets, as the chart mounts them: what this
+    /// replica serves if it starts while no operator answers, and --last-good has nothing newer
+    #[arg(long, env = "TUNDISH_SNAPSHOT_DIR", value_name = "DIR")]
+    pub snapshot_dir: Option<PathBuf>,
     /// The gateway
     #[command(flatten)]
     pub gateway: GatewayArgs,

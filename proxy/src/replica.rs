@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 use proxy_admin::task;
 use proxy_admin::telemetry::Log;
 use proxy_gateway::Gateway;
-use proxy_sync::{Config, Counted, Denials, NoToken, Update};
+use proxy_sync::{Config, Counted, Denials, NoToken, Origin, Update};
 use tokio::sync::oneshot;
 use tracing::info;
 
@@ -41,10 +41,13 @@ async fn serve(args: &ProxyArgs, log: &Log) -> Result<()> {
             table,
             revision,
             digest,
+            origin,
         } => {
             info!(revision, %digest, "table in force");
             sink.publish(table);
+            sink.came_from(origin);
         }
+        Update::Confirmed => sink.came_from(Origin::Operator),
         Update::Replicas(replicas) => sink.share_among(replicas),
         Update::Carried(carried) => carrying.carry(carried),
     };
@@ -99,6 +102,7 @@ fn config(args: &ProxyArgs) -> Config {
         token_file: args.token_file.clone(),
         replica: args.replica.clone(),
         last_good: args.last_good.clone(),
+        snapshot: args.snapshot_dir.clone(),
         keep_credentials: args.last_good_in_memory,
         allow_plaintext: args.operator_plaintext,
     }

@@ -9,7 +9,6 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,8 +36,10 @@ use crate::shutdown::Shutdown;
 use crate::stall::Stall;
 use crate::task;
 
+mod readiness;
 mod token;
 
+pub use readiness::Readiness;
 pub use token::{Token, TokenError};
 
 #[cfg(test)]
@@ -51,44 +52,6 @@ const CONNECTIONS: usize = 64;
 /// For a caller that no descriptor is left for; a probe counts it as a failure.
 const TURNED_AWAY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-
-/// Whether the process wants traffic. Starts as no.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicU8>);
-
-/// The states of a [`Readiness`].
-const UNREADY: u8 = 0;
-const READY: u8 = 1;
-/// The last one: a process that leaves is never ready again.
-const GONE: u8 = 2;
-
-impl Readiness {
-    /// Says that the process is ready, or not any more. After [`Readiness::leave`] it changes nothing.
-    pub fn set(&self, ready: bool) {
-        let state = if ready { READY } else { UNREADY };
-        let other = |now: u8| (now != GONE).then_some(state);
-        self.0
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, other)
-            .ok();
-    }
-
-    /// Says that the process is about to stop.
-    pub fn leave(&self) {
-        self.0.store(GONE, Ordering::Release);
-    }
-
-    /// Whether the process wants traffic.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Acquire) == READY
-    }
-
-    /// Whether the process is about to stop.
-    #[must_use]
-    pub fn is_leaving(&self) -> bool {
-        self.0.load(Ordering::Acquire) == GONE
-    }
-}
 
 type Page = Box<dyn Fn(&str) -> Result<String, String> + Send + Sync>;
 
@@ -183,15 +146,13 @@ impl Admin {
         let query = asked.query.to_owned();
         match asked.path {
             "/livez" => plain(StatusCode::OK, "ok\n".to_owned()),
-            "/readyz" if self.readiness.is_ready() => plain(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" => {
-                let leaves = self.readiness.is_leaving();
-                let why = if leaves {
-                    "shutting down\n"
+                let status = if self.readiness.is_ready() {
+                    StatusCode::OK
                 } else {
-                    "not ready\n"
+                    StatusCode::SERVICE_UNAVAILABLE
                 };
-                plain(StatusCode::SERVICE_UNAVAILABLE, why.to_owned())
+                plain(status, self.readiness.text())
             }
             "/metrics" => {
                 let form = Exposition::asked(asked.accept);

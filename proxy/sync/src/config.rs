@@ -22,6 +22,8 @@ pub struct Config {
     pub last_good: Option<PathBuf>,
     /// Whether that file may hold backend credentials: only on a volume in memory.
     pub keep_credentials: bool,
+    /// The folder with the snapshot that the operators stored.
+    pub snapshot: Option<PathBuf>,
     /// Whether `http://` is allowed.
     pub allow_plaintext: bool,
 }

@@ -30,7 +30,11 @@ pub enum Update {
         revision: u64,
         /// Its digest.
         digest: Arc<str>,
+        /// Where it comes from.
+        origin: Origin,
     },
+    /// An operator sent the current table, which came from elsewhere.
+    Confirmed,
     /// The number of live proxy replicas: the largest that a connected operator states. An operator
     /// that has just started has not seen every replica yet, and too small a number would admit too
     /// much.
@@ -38,6 +42,20 @@ pub enum Update {
     /// Usage of departed replicas that counts here besides this replica's own: the whole list, each
     /// time. Per subject the largest amount that a connected operator states, for the same reason.
     Carried(Vec<Carried>),
+}
+
+/// Where a table comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From an operator.
+    Operator,
+    /// From the file of the last good table.
+    LastGood,
+    /// From a mounted snapshot.
+    Snapshot {
+        /// When it was written, in Unix milliseconds.
+        written_ms: i64,
+    },
 }
 
 /// A table as received.
@@ -53,7 +71,7 @@ pub(crate) struct Version {
 pub(crate) enum Outcome {
     /// It is current now, or was already. With the entries that this proxy cannot enforce.
     Applied(Arc<[Unsupported]>),
-    /// It is older than the current one.
+    /// It is older than the current one, or restored and nothing new.
     Older,
     /// It cannot be read.
     Refused(String),
@@ -74,6 +92,8 @@ pub(crate) struct Current {
 #[derive(Default)]
 struct State {
     version: Option<Version>,
+    /// Where `version` comes from.
+    origin: Option<Origin>,
     decoded: Decoded,
     table: Arc<Table>,
     /// What each connected operator states.
@@ -122,10 +142,25 @@ impl Current {
         self.replicas.subscribe()
     }
 
-    /// Takes the table from the disk. Its revision counts: older tables of operators are ignored.
-    pub(crate) fn restore(&self, version: Version, replicas: u64) -> Outcome {
+    /// Whether an operator has sent the current table.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.state.lock().origin == Some(Origin::Operator)
+    }
+
+    /// Takes a table that no operator has sent, unless there is a newer one, or one from an operator.
+    ///
+    /// The revision of the last good table counts: older tables of operators are ignored. That of a
+    /// snapshot does not, since it is not this proxy that got it from an operator.
+    pub(crate) fn restore(&self, version: Version, replicas: u64, origin: Origin) -> Outcome {
         let mut state = self.state.lock();
-        let outcome = self.replace(&mut state, version);
+        if let Some(current) = &state.version {
+            let is_older = version.revision < current.revision;
+            let is_answered = state.origin == Some(Origin::Operator);
+            if is_older || is_answered || current.digest == version.digest {
+                return Outcome::Older;
+            }
+        }
+        let outcome = self.replace(&mut state, version, origin);
         if matches!(outcome, Outcome::Applied(_)) && replicas > 0 {
             state.replicas = replicas;
             (self.sink)(Update::Replicas(replicas));
@@ -137,14 +172,12 @@ impl Current {
     /// thousand routes takes some milliseconds.
     pub(crate) fn offer(&self, version: Version) -> Outcome {
         let mut state = self.state.lock();
-        let unsupported = Arc::clone(&state.decoded.unsupported);
-        if let Some(current) = &mut state.version {
-            if current.digest == version.digest {
-                current.revision = current.revision.max(version.revision);
-                self.metrics.revision.set(current.revision);
-                return Outcome::Applied(unsupported);
-            }
-            if version.revision < current.revision {
+        if self.confirmed(&mut state, version.revision, &version.digest) {
+            return Outcome::Applied(Arc::clone(&state.decoded.unsupported));
+        }
+        if let Some(current) = &state.version {
+            let is_snapshot = matches!(state.origin, Some(Origin::Snapshot { .. }));
+            if version.revision < current.revision && !is_snapshot {
                 self.metrics.ignored.inc();
                 warn!(
                     revision = version.revision,
@@ -154,16 +187,51 @@ impl Current {
                 return Outcome::Older;
             }
         }
-        let outcome = self.replace(&mut state, version);
+        let outcome = self.replace(&mut state, version, Origin::Operator);
         if matches!(outcome, Outcome::Applied(_)) {
-            let saved = state.version.clone();
-            self.newest
-                .send_replace(saved.map(|version| (version, state.replicas)));
+            self.save(&state);
         }
         outcome
     }
 
-    fn replace(&self, state: &mut State, version: Version) -> Outcome {
+    /// An operator has this table too.
+    pub(crate) fn confirm(&self, revision: u64, digest: &str) {
+        self.confirmed(&mut self.state.lock(), revision, digest);
+    }
+
+    /// Whether the table that an operator has is the current one; its origin is the operator then.
+    fn confirmed(&self, state: &mut State, revision: u64, digest: &str) -> bool {
+        let Some(current) = &mut state.version else {
+            return false;
+        };
+        if *current.digest != *digest {
+            return false;
+        }
+        let origin = state.origin.replace(Origin::Operator);
+        let is_snapshot = matches!(origin, Some(Origin::Snapshot { .. }));
+        if is_snapshot {
+            current.revision = revision;
+        } else {
+            current.revision = current.revision.max(revision);
+        }
+        self.metrics.revision.set(current.revision);
+        if is_snapshot {
+            self.save(state);
+        }
+        if origin != Some(Origin::Operator) {
+            info!(revision, "an operator has the current table");
+            (self.sink)(Update::Confirmed);
+        }
+        true
+    }
+
+    fn save(&self, state: &State) {
+        let saved = state.version.clone();
+        self.newest
+            .send_replace(saved.map(|version| (version, state.replicas)));
+    }
+
+    fn replace(&self, state: &mut State, version: Version, origin: Origin) -> Outcome {
         let none = Objects::default();
         let previous = state.version.as_ref().map_or(&none, |one| &*one.objects);
         let decoded =
@@ -186,6 +254,7 @@ impl Current {
             table: Arc::clone(&table),
             revision: version.revision,
             digest: Arc::clone(&version.digest),
+            origin,
         });
         info!(
             revision = version.revision,
@@ -208,6 +277,7 @@ impl Current {
         };
         state.table = table;
         state.version = Some(version);
+        state.origin = Some(origin);
         Outcome::Applied(unsupported)
     }
 

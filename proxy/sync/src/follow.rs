@@ -21,6 +21,7 @@ use crate::connection::{ChannelError, Connection};
 use crate::current::{Current, Update};
 use crate::last_good;
 use crate::metrics::Metrics;
+use crate::mounted::MountedSnapshot;
 use crate::reports::{self, Counted};
 use crate::session::Session;
 
@@ -44,7 +45,8 @@ struct Followed {
 }
 
 /// Follows the operators of `config` until `shutdown`. Gives `sink` the last good table first, if there
-/// is one, then every newer table from whichever operator sends it first.
+/// is one, then every newer table from whichever operator sends it first. While none answers, a mounted
+/// snapshot takes the place of what is older.
 ///
 /// Calls the sink from this future's runtime, one call at a time; it should only store the update.
 /// Reads `counted` every two seconds and reports it to every operator.
@@ -67,6 +69,10 @@ pub async fn follow(
         let keep = last_good::keep(path, config.keep_credentials, current.newest());
         keeper = Some(task::spawn("last good table", keep));
     }
+    let mounted = config.snapshot.clone().map(|folder| {
+        let mounted = MountedSnapshot::new(folder).follow(Arc::clone(&current), shutdown.clone());
+        task::spawn("mounted snapshot", mounted)
+    });
     // A replica that restarts keeps its name, but its counters start at 0.
     let instance: Arc<str> = format!("{:016x}", rand::random::<u64>()).into();
     let (newest, reports) = watch::channel(Bytes::new());
@@ -93,6 +99,9 @@ pub async fn follow(
     finished("reports", collector).await;
     for resolver in resolvers {
         finished("operator addresses", resolver).await;
+    }
+    if let Some(mounted) = mounted {
+        finished("mounted snapshot", mounted).await;
     }
     // The last reference: the keeper writes the newest table and ends.
     drop(current);

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
-use crate::current::{Current, Outcome, Version};
+use crate::current::{Current, Origin, Outcome, Version};
 
 /// The file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,10 @@ pub(crate) fn restore(path: &Path, current: &Current) {
         Ok(None) => info!(path = %path.display(), "no last good table"),
         Ok(Some((version, replicas))) => {
             let revision = version.revision;
-            if matches!(current.restore(version, replicas), Outcome::Applied(_)) {
+            if matches!(
+                current.restore(version, replicas, Origin::LastGood),
+                Outcome::Applied(_)
+            ) {
                 info!(path = %path.display(), revision, "serving the last good table");
             }
         }

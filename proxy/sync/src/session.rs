@@ -153,6 +153,7 @@ impl<'a> Session<'a> {
     }
 
     fn heartbeat(&mut self, heartbeat: &Heartbeat) {
+        self.current.confirm(heartbeat.revision, &heartbeat.digest);
         self.current.count(self.address, heartbeat.replicas);
         self.fruitful |= !self.damaged;
         if std::mem::take(&mut self.failed) {

@@ -54,6 +54,11 @@ async fn get_from(
     admin.answer(&Method::GET, asked).await
 }
 
+async fn text(answer: Response<Full<Bytes>>) -> Bytes {
+    let body = answer.into_body().collect().await;
+    body.expect("it is in memory").to_bytes()
+}
+
 #[tokio::test]
 async fn is_alive_at_once_and_ready_when_set() {
     let (admin, readiness, _) = admin();
@@ -63,6 +68,12 @@ async fn is_alive_at_once_and_ready_when_set() {
     assert_eq!(status("/readyz").await, StatusCode::SERVICE_UNAVAILABLE);
     readiness.set(true);
     assert_eq!(status("/readyz").await, StatusCode::OK);
+    assert_eq!(text(get(&admin, "/readyz", "").await).await, "ok\n");
+    readiness.set_detail(|| "from a file".to_owned());
+    let detailed = text(get(&admin, "/readyz", "").await).await;
+    assert_eq!(detailed, "ok\nfrom a file\n");
+    readiness.clear_detail();
+    assert_eq!(text(get(&admin, "/readyz", "").await).await, "ok\n");
     assert_eq!(status("/page").await, StatusCode::OK);
     assert_eq!(status("/nothing").await, StatusCode::NOT_FOUND);
     let asked = Asked {

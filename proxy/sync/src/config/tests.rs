@@ -7,6 +7,7 @@ fn check(url: &str, plaintext: bool, expect: Result<(&str, u16, bool), &str>) {
         token_file: None,
         replica: "p1".to_owned(),
         last_good: None,
+        snapshot: None,
         keep_credentials: false,
         allow_plaintext: plaintext,
     };
@@ -44,6 +45,7 @@ fn https_needs_a_ca_and_an_operator() {
         token_file: None,
         replica: "p1".to_owned(),
         last_good: None,
+        snapshot: None,
         keep_credentials: false,
         allow_plaintext: false,
     };

@@ -15,6 +15,7 @@ fn current() -> (Current, Received) {
                 Update::Table {
                     table, revision, ..
                 } => format!("{revision}: {} keys", table.contents().keys.len()),
+                Update::Confirmed => "confirmed".to_owned(),
                 Update::Replicas(replicas) => format!("{replicas} replicas"),
                 Update::Carried(carried) => {
                     let each = carried.iter().map(|one| {
@@ -81,13 +82,58 @@ fn the_revision_never_moves_back() {
 #[test]
 fn the_table_on_disk_has_a_revision() {
     let (current, received) = current();
-    assert_eq!(current.restore(version(5, 1), 3), applied());
+    assert_eq!(
+        current.restore(version(5, 1), 3, Origin::LastGood),
+        applied()
+    );
     assert_eq!(current.offer(version(4, 2)), Outcome::Older);
     assert_eq!(*received.lock(), ["5: 1 keys", "3 replicas"]);
     assert!(
         !current.newest().has_changed().unwrap(),
         "it is on disk already"
     );
+}
+
+/// A snapshot that was written long ago.
+const STORED: Origin = Origin::Snapshot { written_ms: 5 };
+
+#[test]
+fn a_snapshot_replaces_an_older_last_good_table_and_no_newer_one() {
+    let (current, received) = current();
+    current.restore(version(5, 1), 3, Origin::LastGood);
+    assert_eq!(current.restore(version(4, 2), 2, STORED), Outcome::Older);
+    assert_eq!(current.restore(version(5, 1), 2, STORED), Outcome::Older);
+    assert_eq!(current.restore(version(6, 4), 2, STORED), applied());
+    assert!(!current.is_answered());
+    let expected = ["5: 1 keys", "3 replicas", "6: 4 keys", "2 replicas"];
+    assert_eq!(*received.lock(), expected);
+}
+
+#[test]
+fn an_answer_of_an_operator_replaces_a_snapshot_also_if_it_is_older() {
+    let (current, received) = current();
+    current.restore(version(900, 1), 3, STORED);
+    assert_eq!(current.offer(version(4, 2)), applied());
+    assert!(current.is_answered());
+    assert_eq!(current.restore(version(901, 1), 3, STORED), Outcome::Older);
+    // From now on the revision counts again.
+    assert_eq!(current.offer(version(3, 3)), Outcome::Older);
+    assert_eq!(*received.lock(), ["900: 1 keys", "3 replicas", "4: 2 keys"]);
+    assert!(current.newest().borrow().is_some(), "it is for the disk");
+}
+
+#[test]
+fn an_operator_with_the_same_table_confirms_it_and_its_revision_counts() {
+    let (current, received) = current();
+    current.restore(version(900, 1), 3, STORED);
+    current.confirm(7, "another");
+    assert!(!current.is_answered());
+    current.confirm(7, &version(0, 1).digest);
+    current.confirm(7, &version(0, 1).digest);
+    assert_eq!(current.version().unwrap().revision, 7);
+    assert_eq!(current.offer(version(6, 2)), Outcome::Older);
+    assert_eq!(*received.lock(), ["900: 1 keys", "3 replicas", "confirmed"]);
+    assert!(current.newest().borrow().is_some(), "it is for the disk");
 }
 
 #[test]

@@ -45,6 +45,7 @@ async fn check(lines: &'static [&'static str], pause: Duration) -> (ChannelError
         token_file: None,
         replica: "p1".to_owned(),
         last_good: None,
+        snapshot: None,
         keep_credentials: false,
         allow_plaintext: true,
     });

@@ -5,6 +5,7 @@ mod liar;
 mod parts;
 mod refusals;
 mod skew;
+mod stored;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;

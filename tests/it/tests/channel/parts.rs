@@ -122,6 +122,8 @@ pub(crate) struct Given {
     pub(crate) tables: Vec<(Arc<Table>, u64)>,
     pub(crate) replicas: Option<u64>,
     pub(crate) carried: Vec<Carried>,
+    /// Whether an operator sent the table that came from elsewhere.
+    pub(crate) confirmed: bool,
     /// Whether a table came before the first carried line.
     pub(crate) early: bool,
 }
@@ -158,6 +160,7 @@ impl Proxy {
             token_file: Some(token_file),
             replica: id.to_owned(),
             last_good: Some(last_good(folder.path())),
+            snapshot: None,
             keep_credentials: false,
             allow_plaintext: true,
         };
@@ -169,6 +172,7 @@ impl Proxy {
                 Update::Table {
                     table, revision, ..
                 } => given.lock().tables.push((table, revision)),
+                Update::Confirmed => given.lock().confirmed = true,
                 Update::Replicas(replicas) => given.lock().replicas = Some(replicas),
                 Update::Carried(carried) => {
                     let mut given = given.lock();
