@@ -43,6 +43,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- printf "%s-quota-checkpoint" (include "tundish.fullname" .) -}}
 {{- end -}}
 
+{{- define "tundish.snapshot" -}}
+{{- printf "%s-snapshot" (include "tundish.fullname" .) -}}
+{{- end -}}
+
 {{- define "tundish.operatorAccount" -}}
 {{- .Values.operator.serviceAccount.name | default (printf "%s-operator" (include "tundish.fullname" .)) -}}
 {{- end -}}

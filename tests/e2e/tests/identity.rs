@@ -272,7 +272,7 @@ async fn a_refusal_is_warned_of_once_with_what_to_do_and_ends_with_the_right_sec
 }
 
 #[tokio::test]
-async fn an_outage_of_entra_is_outlived_and_its_end_is_told() -> Result<()> {
+async fn an_outage_of_entra_is_outlived_and_its_end_is_logged() -> Result<()> {
     let gateway = Gateway::start(SECRET, |sim| {
         sim.directory(directory(&[SECRET], 10));
         Ok(())

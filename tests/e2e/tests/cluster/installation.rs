@@ -174,6 +174,7 @@ impl Installation {
             .args(["--namespace", &self.namespace])
             .args(["--watch-namespace", &self.namespace])
             .args(["--identity", &format!("operator-{index}")])
+            .args(["--snapshot-secrets", "tundish-snapshot"])
             .args(["--channel-listen", channel, "--admin", &admin])
             .arg(BACKENDS_HERE)
             .args(["--log-format", "text"]);
@@ -339,7 +340,7 @@ impl Installation {
     }
 }
 
-/// Accounts, RBAC and the object for checkpoints as the chart makes them; kubectl applies what helm would install.
+/// Accounts, RBAC and the objects that the operator writes as the chart makes them; kubectl applies what helm would install.
 fn rbac(namespace: &str) -> Result<String> {
     let output = Command::new(tool("helm")?)
         .args(["template", "tundish"])
@@ -351,6 +352,8 @@ fn rbac(namespace: &str) -> Result<String> {
             "templates/rbac.yaml",
             "--show-only",
             "templates/checkpoint.yaml",
+            "--show-only",
+            "templates/snapshot.yaml",
         ])
         .output()
         .context("run helm")?;

@@ -14,5 +14,6 @@ mod outages;
 mod parts;
 mod quotas;
 mod secrets;
+mod snapshot;
 mod store;
 mod warnings;
