@@ -238,7 +238,11 @@ impl Endpoint {
                     self.failures.set(0);
                 }
             }
-            _ => drop(self.failures.inc()),
+            Outcome::Throttled(_)
+            | Outcome::Failed
+            | Outcome::CredentialRefused
+            | Outcome::NotThere
+            | Outcome::OutOfReach => drop(self.failures.inc()),
         }
         if !self.vitals.listens_to(outcome) {
             return;

@@ -4,12 +4,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response};
 use proxy_admin::clock;
 use proxy_api::{Body, BoundName, Call, Edit, EndUser, Upstream, UserMember, UserMembers, splice};
-use proxy_core::balance::Outcome;
 use proxy_core::names::Code;
-use proxy_core::table::{Backend, BackendAuth, BackendKind, Rule, StreamUsage};
+use proxy_core::table::{Backend, Rule, StreamUsage};
 use proxy_core::tokens;
 
 use crate::additions::Additions;
@@ -17,7 +16,7 @@ use crate::aftermath;
 use crate::answer::{Refusal, refuse};
 use crate::bound::Bound;
 use crate::credential::Shown;
-use crate::endpoint::{Ended, Place, Placed};
+use crate::endpoint::{Place, Placed};
 use crate::exchange::Exchange;
 use crate::kept::ResourceId;
 use crate::live::{LiveRule, LiveTarget};
@@ -28,9 +27,10 @@ use crate::relay::Payload;
 use crate::replay::Replay;
 use crate::state::Core;
 use crate::token;
-use crate::trouble::{Trouble, named_wait};
+use crate::trouble::Trouble;
 use crate::upstream::{AnswerBody, Failed, Failure, Patience};
 
+mod judge;
 mod relayed;
 mod tries;
 
@@ -202,7 +202,7 @@ impl Sending<'_> {
         refused: Refused,
         began: Instant,
     ) -> Result<(Answered, Additions), Failed> {
-        let Placed { endpoint, place } = at;
+        let place = &at.place;
         let deployment = &place.declared.deployment;
         let bound = self.bound.as_deref();
         let destination = origin.destination(
@@ -257,110 +257,9 @@ impl Sending<'_> {
                 cause: format!("the request cannot be built: {error}"),
             }),
         };
-        let mut tried = tried.and_then(|response| {
-            let status = response.status();
-            let is_final = status.is_success() || matches!(status.as_u16(), 400..600);
-            is_final
-                .then_some(response)
-                .ok_or_else(|| Failed::stray(status))
-        });
-        let now = clock::instant();
-        let trouble = match &mut tried {
-            Ok(response) if response.status().is_success() => None,
-            Ok(response) => Box::pin(self.trouble_of(response)).await,
-            Err(failed) => Some(Trouble::Failed(failed.how)),
-        };
-        let metrics = &self.core.shared.metrics;
-        let tries = |status| metrics.tries(&endpoint.backend, &deployment.name, status);
-        let ended = Ended {
-            result: tried.as_ref().map(Response::status),
-            outcome: self.outcome(&tried, trouble, place, patience),
-            request_id: &exchange.record.request_id,
-            began,
-            now,
-        };
-        endpoint.tried(&ended, &place.declared.backend.health, metrics);
-        match &tried {
-            // Counted by the endpoint, without a look at labels.
-            Ok(response) if response.status() == StatusCode::OK => {}
-            Ok(response) => drop(tries(response.status().as_str()).inc()),
-            Err(failed) => drop(tries(failed.how.code().as_str()).inc()),
-        }
-        let answered = Answered {
-            response: tried?,
-            now,
-            asked_usage: additions.usage && !self.body.asks_usage(),
-            trouble,
-        };
+        let mut answered = self.judged(at, exchange, tried, patience).await?;
+        answered.asked_usage = additions.usage && !self.body.asks_usage();
         Ok((answered, additions))
-    }
-
-    /// Why another endpoint may give a better answer than this one, which is no success.
-    async fn trouble_of(&self, answer: &mut Response<AnswerBody>) -> Option<Trouble> {
-        let names_model = self.call.has_model() && self.resource().is_none();
-        match answer.status().as_u16() {
-            429 => Some(Trouble::Throttled),
-            408 | 421 | 424 | 500.. => Some(Trouble::ServerError),
-            410 if names_model => Some(Trouble::NotThere),
-            404 if names_model => {
-                let word = token::word_of(answer).await?;
-                let is_of_model = ["DeploymentNotFound", "model_not_found", "unknown_model"];
-                is_of_model.contains(&&*word).then_some(Trouble::NotThere)
-            }
-            _ => None,
-        }
-    }
-
-    /// What a try tells of the endpoint, for all requests.
-    fn outcome(
-        &self,
-        tried: &Result<Response<AnswerBody>, Failed>,
-        trouble: Option<Trouble>,
-        place: &Place,
-        patience: Patience,
-    ) -> Option<Outcome> {
-        let backend = &place.declared.backend;
-        let Some(trouble) = trouble else {
-            let status = tried.as_ref().map(Response::status);
-            let is_good = status.is_ok_and(|status| status.is_success());
-            return Some(if is_good {
-                Outcome::Begun
-            } else {
-                Outcome::Answered
-            });
-        };
-        match trouble {
-            // Elsewhere, a limit is that of the caller whose key was passed on.
-            Trouble::Throttled
-                if backend.auth == BackendAuth::PassThrough
-                    && backend.kind == BackendKind::OpenAiCompatible =>
-            {
-                None
-            }
-            Trouble::Throttled => {
-                let headers = tried.as_ref().ok().map(Response::headers);
-                let wait = headers.and_then(|headers| named_wait(headers, clock::now()));
-                Some(Outcome::Throttled(wait))
-            }
-            Trouble::NotThere => Some(Outcome::NotThere),
-            Trouble::Failed(Failure::Refused) => Some(Outcome::CredentialRefused),
-            Trouble::Failed(Failure::OutOfReach) => Some(Outcome::OutOfReach),
-            // The identity knows it.
-            Trouble::Failed(Failure::NoToken) => None,
-            Trouble::Failed(Failure::Timeout) => {
-                // A rule's patience is its own, unless the backend's owner wrote it. The request's end tells
-                // nothing.
-                let is_slow =
-                    patience.answer < patience.until.saturating_duration_since(patience.now);
-                let is_own = backend.name.namespace() == self.rule.route.name.namespace();
-                let is_declared = patience.answer >= backend.stream_start_timeout;
-                (is_slow && (is_own || is_declared)).then_some(Outcome::Failed)
-            }
-            Trouble::ServerError
-            | Trouble::Failed(Failure::Unreachable | Failure::BrokeOff | Failure::Stray) => {
-                Some(Outcome::Failed)
-            }
-        }
     }
 
     /// What the gateway adds to the body for this endpoint.

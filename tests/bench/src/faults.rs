@@ -77,7 +77,7 @@ async fn measure(args: &Args) -> Result<()> {
             .as_ref()
             .is_none_or(|only| kind.name.contains(only))
     };
-    let kinds: Vec<Kind> = kinds()?.into_iter().filter(wanted).collect();
+    let kinds: Vec<Kind> = kinds().into_iter().filter(wanted).collect();
     let both = [Layout::First, Layout::Beside];
     let cases = kinds
         .iter()

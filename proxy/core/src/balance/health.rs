@@ -214,10 +214,10 @@ impl Health {
                 left => Standing::Out(out.reason, Duration::from_millis(left)),
             };
         }
-        let whole = millis(RAMP);
-        match self.back_ms.map(|back| now.saturating_sub(back)) {
-            Some(past) if past < whole => {
-                let part = f64_of(past) / f64_of(whole);
+        let back = self.back_ms.map(|back| now.saturating_sub(back));
+        match back.map(Duration::from_millis) {
+            Some(past) if past < RAMP => {
+                let part = past.as_secs_f64() / RAMP.as_secs_f64();
                 Standing::Ramp(FIRST_SHARE + (1.0 - FIRST_SHARE) * part)
             }
             Some(_) | None => Standing::In,
@@ -399,12 +399,4 @@ impl Window {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "milliseconds of seconds are small"
-)]
-const fn f64_of(millis: u64) -> f64 {
-    millis as f64
 }

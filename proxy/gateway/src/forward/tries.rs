@@ -276,7 +276,10 @@ impl Sending<'_> {
         });
         let cause = refusing.filter(|_| how == Failure::Refused);
         let cause = cause.map(|at| at.endpoint.cause());
-        refuse(how.code(), cause.as_deref().unwrap_or(how.message()))
+        refuse(
+            how.code(),
+            cause.as_deref().unwrap_or_else(|| how.message()),
+        )
     }
 
     fn note(&self, exchange: &mut Exchange, failed: &Failed) {

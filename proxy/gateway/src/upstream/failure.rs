@@ -87,9 +87,10 @@ impl Failure {
 impl Failed {
     /// For the client.
     pub(crate) fn message(&self) -> &str {
-        match self.how {
-            Failure::NoToken | Failure::Refused => &self.cause,
-            other => other.message(),
+        if matches!(self.how, Failure::NoToken | Failure::Refused) {
+            &self.cause
+        } else {
+            self.how.message()
         }
     }
 

@@ -1,7 +1,7 @@
 //! Endpoints that fail: who is asked then, how often, and what the client gets if all do.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use futures::future::join_all;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tests_foundry::{Fault, Sim};
 use tests_support::eventually_ok;
 use tests_support::http::Answer;
+use tokio::time::Instant;
 
 use crate::bench::{Bench, chat, contents, sims};
 

@@ -127,7 +127,12 @@ impl Pair {
                     sleep(MOMENT).await;
                     self.proxy.set(Cut::Pass);
                 }
-                _ => std::future::pending().await,
+                How::Well
+                | How::Answers(_)
+                | How::Connections(_)
+                | How::Closed
+                | How::Nameless
+                | How::Tls(_) => std::future::pending().await,
             }
         }
     }
@@ -147,9 +152,10 @@ impl Pair {
 
     /// Requests or connections that have reached the bad one.
     pub(crate) fn tries(&self) -> u64 {
-        match self.kind.how {
-            How::Connections(_) | How::Tls(_) => self.proxy.accepted(),
-            _ => self.asked().0,
+        if matches!(self.kind.how, How::Connections(_) | How::Tls(_)) {
+            self.proxy.accepted()
+        } else {
+            self.asked().0
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
 use serde_json::json;
 use tests_foundry::Fault as Answer;
 use tests_support::Fault as Cut;
@@ -42,6 +41,13 @@ pub(crate) enum How {
     Tls(Cut),
 }
 
+/// Five until it is out, and each of its probes.
+const CUT: usize = 5 + 8;
+/// One wave of callers, and the probes.
+const WAVE: usize = 30 + 8;
+/// A rule that wants a first byte soon.
+const IMPATIENT: &str = "    timeouts: {firstToken: 1s}\n";
+
 fn answers(status: u16, code: &str, headers: &[(&str, &str)]) -> How {
     let pairs = headers.iter();
     let pairs = pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -53,20 +59,59 @@ fn answers(status: u16, code: &str, headers: &[(&str, &str)]) -> How {
     })
 }
 
-pub(crate) fn kinds() -> Result<Vec<Kind>> {
-    let kind = |name, how| Kind {
+/// An endpoint that goes out for it, and no call that is lost.
+fn kind(name: &'static str, how: How) -> Kind {
+    Kind {
         name,
         how,
         streams: false,
         rule: "",
         goes_out: true,
         may_lose: 0,
-    };
+    }
+}
+
+/// The same, and the endpoint stays in.
+fn mild(name: &'static str, how: How) -> Kind {
+    Kind {
+        goes_out: false,
+        ..kind(name, how)
+    }
+}
+
+pub(crate) fn kinds() -> Vec<Kind> {
+    let mut kinds = vec![mild("none", How::Well)];
+    kinds.extend(of_heads());
+    kinds.extend(of_bodies());
+    kinds.extend(of_connections());
+    kinds
+}
+
+fn of_heads() -> Vec<Kind> {
     let some_500 = Answer {
         status: Some(500),
         times: Some(1),
         ..Answer::default()
     };
+    let wait = |name, header, value| kind(name, answers(429, "429", &[(header, value)]));
+    vec![
+        wait("429, retry-after: 5", "retry-after", "5"),
+        wait("429, retry-after-ms: 2500", "retry-after-ms", "2500"),
+        kind("500", answers(500, "InternalServerError", &[])),
+        kind("503", answers(503, "ServiceUnavailable", &[])),
+        mild("some 500", How::Sometimes(some_500)),
+        kind("408", answers(408, "Timeout", &[])),
+        kind("529", answers(529, "Overloaded", &[])),
+        kind("401 to the gateway's key", answers(401, "401", &[])),
+        kind(
+            "404 DeploymentNotFound",
+            answers(404, "DeploymentNotFound", &[]),
+        ),
+        kind("410", answers(410, "Gone", &[])),
+    ]
+}
+
+fn of_bodies() -> Vec<Kind> {
     let cut = Answer {
         truncate: true,
         ..Answer::default()
@@ -79,54 +124,7 @@ pub(crate) fn kinds() -> Result<Vec<Kind>> {
         delay_ms: Some(10_000),
         ..Answer::default()
     };
-    // Five until it is out, and each of its probes.
-    const CUT: usize = 5 + 8;
-    // One wave of callers, and the probes.
-    const WAVE: usize = 30 + 8;
-    Ok(vec![
-        Kind {
-            goes_out: false,
-            ..kind("none", How::Well)
-        },
-        kind(
-            "429, retry-after: 5",
-            answers(429, "429", &[("retry-after", "5")]),
-        ),
-        kind(
-            "429, retry-after-ms: 2500",
-            answers(429, "429", &[("retry-after-ms", "2500")]),
-        ),
-        kind("500", answers(500, "InternalServerError", &[])),
-        kind("503", answers(503, "ServiceUnavailable", &[])),
-        Kind {
-            goes_out: false,
-            ..kind("some 500", How::Sometimes(some_500))
-        },
-        kind("408", answers(408, "Timeout", &[])),
-        kind("529", answers(529, "Overloaded", &[])),
-        kind("401 to the gateway's key", answers(401, "401", &[])),
-        kind(
-            "404 DeploymentNotFound",
-            answers(404, "DeploymentNotFound", &[]),
-        ),
-        kind("410", answers(410, "Gone", &[])),
-        kind(
-            "accepted, then closed",
-            How::Connections(Cut::CloseOnAccept),
-        ),
-        kind("accepted, then reset", How::Connections(Cut::ResetOnAccept)),
-        Kind {
-            goes_out: false,
-            ..kind("some resets", How::SometimesCut(Cut::ResetAfter(0)))
-        },
-        kind(
-            "reset before the answer",
-            How::Connections(Cut::ResetAfter(0)),
-        ),
-        Kind {
-            goes_out: false,
-            ..kind("kept connections close", How::Connections(Cut::CloseKept))
-        },
+    vec![
         Kind {
             may_lose: CUT,
             ..kind("JSON cut", How::Answers(cut))
@@ -137,26 +135,34 @@ pub(crate) fn kinds() -> Result<Vec<Kind>> {
             ..kind("stream cut", How::Answers(cut_stream))
         },
         Kind {
-            // Tries are few because each takes so long.
-            rule: "    timeouts: {firstToken: 1s}\n",
+            rule: IMPATIENT,
             ..kind("first byte after 10 s, firstToken 1s", How::Answers(slow))
         },
+    ]
+}
+
+fn of_connections() -> Vec<Kind> {
+    let cut = |name, cut| kind(name, How::Connections(cut));
+    vec![
+        cut("accepted, then closed", Cut::CloseOnAccept),
+        cut("accepted, then reset", Cut::ResetOnAccept),
+        cut("reset before the answer", Cut::ResetAfter(0)),
+        mild("some resets", How::SometimesCut(Cut::ResetAfter(0))),
+        mild("kept connections close", How::Connections(Cut::CloseKept)),
+        mild("kept connections reset", How::Connections(Cut::ResetKept)),
         Kind {
             may_lose: WAVE,
-            ..kind("black hole", How::Connections(Cut::BlackHole))
+            ..cut("black hole", Cut::BlackHole)
         },
         Kind {
-            rule: "    timeouts: {firstToken: 1s}\n",
-            ..kind(
-                "black hole, firstToken 1s",
-                How::Connections(Cut::BlackHole),
-            )
+            rule: IMPATIENT,
+            ..cut("black hole, firstToken 1s", Cut::BlackHole)
         },
         kind("refused", How::Closed),
         kind("TLS: no TLS there", How::Tls(Cut::Pass)),
         kind("TLS: silence", How::Tls(Cut::BlackHole)),
         kind("unknown name", How::Nameless),
-    ])
+    ]
 }
 
 /// How long what fails sometimes waits before it fails again.
