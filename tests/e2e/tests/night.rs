@@ -151,7 +151,7 @@ async fn the_line_of_a_retry_has_both_tries_and_the_log_one_warning() -> Result<
     check(
         &warning,
         &[
-            ("/message", json!("a deployment fails")),
+            ("/message", json!("a deployment is left out")),
             ("/backend", json!("default/gone")),
             ("/request_id", json!("try-4")),
         ],

@@ -253,11 +253,11 @@ impl Code {
                 "Too many requests of this consumer are running. Wait for one to end."
             }
             Self::BackendThrottled => {
-                "Every backend of the rule is throttled; `retry-after` is the shortest wait."
+                "Every backend of the rule is throttled or fails; `retry-after` is the shortest wait."
             }
             Self::RouteRejected => "The AIRoute is in error. See its conditions.",
             Self::NoBackend => {
-                "No backend of the rule can serve this. See the AIRoute's ResolvedRefs."
+                "No backend of the rule can serve this, or none answers. Retry if the answer has a wait; else see the AIRoute's ResolvedRefs, and `tundish backends`."
             }
             Self::NotReady => "The gateway has no routing table yet. See the operator.",
             Self::Overloaded => {

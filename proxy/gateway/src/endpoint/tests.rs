@@ -180,7 +180,7 @@ impl Called {
         let table = Table::new(contents(vec![east(), west()], routes()));
         Self {
             endpoint: process.endpoint(&table, "east").endpoint,
-            metrics: process.metrics.clone(),
+            metrics: process.metrics,
             began: clock::instant(),
         }
     }
