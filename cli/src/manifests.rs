@@ -7,9 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use operator_compile::{
-    Compiled, HostGrant, IdentityGrants, Index, Kind, ObjectRef, Secrets, Settings, Severity,
+    Compiled, Day, HostGrant, IdentityGrants, Index, Kind, ObjectRef, Secrets, Settings, Severity,
     Tenants, compile, decode,
 };
+use proxy_admin::clock;
 use proxy_core::reach::Reach;
 use proxy_core::route::HostPattern;
 
@@ -116,6 +117,7 @@ impl Folder {
             secrets: Secrets::All,
             reach: Reach::local(),
             backend_hosts: Vec::new(),
+            today: Day::at(0),
         };
         Self {
             path: path.to_owned(),
@@ -305,12 +307,16 @@ impl Folder {
             mut findings,
             places,
         } = reading;
-        let mut compiled = compile(&index, &self.settings);
+        let settings = Settings {
+            today: Day::at(clock::now().unix_ms),
+            ..self.settings.clone()
+        };
+        let mut compiled = compile(&index, &settings);
         if self.settings.secrets == Secrets::Some {
             let source = |object: &ObjectRef| Some(places.get(object)?.1.value());
             let missing = external::assume(&compiled, source, &mut index);
             if !missing.is_empty() {
-                compiled = compile(&index, &self.settings);
+                compiled = compile(&index, &settings);
             }
             for one in missing {
                 if let Some((file, document)) = places.get(&one.object) {

@@ -8,8 +8,8 @@ use crate::condition::Condition;
 use crate::default::is_default;
 use crate::duration::Duration;
 use crate::patterns::{
-    MAX_SAFE_INTEGER, MODEL, OBJECT_NAME, OPTIONAL_API_VERSION, OPTIONAL_MODEL, OPTIONAL_SUBDOMAIN,
-    SECRET_KEY,
+    DATE, MAX_SAFE_INTEGER, MODEL, OBJECT_NAME, OPTIONAL_API_VERSION, OPTIONAL_MODEL,
+    OPTIONAL_SUBDOMAIN, SECRET_KEY,
 };
 
 #[expect(
@@ -142,6 +142,11 @@ pub struct Deployment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Capacity")]
     pub capacity: Option<Capacity>,
+    /// The day on which the backend retires the deployment, for example `2027-10-01`, in UTC. From 90 days
+    /// before on the condition Retiring warns of it. The gateway goes on using the deployment after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 10), regex(pattern = DATE))]
+    pub retires: Option<String>,
     /// Whether the gateway asks for the usage of streams, so that it can count them: `Auto` (it
     /// asks, unless the deployment has refused that) or `Never` (it counts the text of the stream
     /// itself). Default: Auto.

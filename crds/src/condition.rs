@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// The aspect: Accepted, ResolvedRefs, Programmed, Ready, Stalled or StoreUnavailable.
+    /// The aspect: Accepted, ResolvedRefs, Retiring, Programmed, Ready, Stalled or StoreUnavailable.
     #[serde(rename = "type")]
     #[schemars(
         length(min = 1, max = 316),
@@ -62,6 +62,8 @@ pub enum ConditionType {
     Accepted,
     /// Every reference can be resolved and is permitted.
     ResolvedRefs,
+    /// Present and True only from 90 days before a deployment of the AIBackend retires on.
+    Retiring,
     /// The proxies have acknowledged a table that contains this generation.
     Programmed,
     /// The summary: all of the above hold. `kubectl wait` and GitOps tools use it.
@@ -109,6 +111,14 @@ pub enum Reason {
     SecretNotFound,
     /// ResolvedRefs=False: the Secret exists, but has no such key.
     SecretKeyMissing,
+    /// Retiring=True: the next deployment retires within 90 days.
+    RetiresWithinQuarter,
+    /// Retiring=True: the next deployment retires within 30 days.
+    RetiresWithinMonth,
+    /// Retiring=True: the next deployment retires within 7 days.
+    RetiresWithinWeek,
+    /// Retiring=True: the date of a deployment has come.
+    Retired,
     /// Programmed=True.
     Programmed,
     /// Programmed=False: published, and not yet acknowledged by every proxy.
@@ -153,9 +163,10 @@ impl From<bool> for ConditionStatus {
 
 impl ConditionType {
     /// Every type, in the order in which a status lists them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Accepted,
         Self::ResolvedRefs,
+        Self::Retiring,
         Self::Programmed,
         Self::Ready,
         Self::Stalled,
@@ -167,6 +178,7 @@ impl ConditionType {
         match self {
             Self::Accepted => "Accepted",
             Self::ResolvedRefs => "ResolvedRefs",
+            Self::Retiring => "Retiring",
             Self::Programmed => "Programmed",
             Self::Ready => "Ready",
             Self::Stalled => "Stalled",
@@ -185,7 +197,7 @@ impl fmt::Display for ConditionType {
 
 impl Reason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::Accepted,
         Self::Invalid,
         Self::Conflicted,
@@ -203,6 +215,10 @@ impl Reason {
         Self::DeploymentNotFound,
         Self::SecretNotFound,
         Self::SecretKeyMissing,
+        Self::RetiresWithinQuarter,
+        Self::RetiresWithinMonth,
+        Self::RetiresWithinWeek,
+        Self::Retired,
         Self::Programmed,
         Self::ProxiesBehind,
         Self::Rejected,
@@ -234,6 +250,10 @@ impl Reason {
             Self::DeploymentNotFound => "DeploymentNotFound",
             Self::SecretNotFound => "SecretNotFound",
             Self::SecretKeyMissing => "SecretKeyMissing",
+            Self::RetiresWithinQuarter => "RetiresWithinQuarter",
+            Self::RetiresWithinMonth => "RetiresWithinMonth",
+            Self::RetiresWithinWeek => "RetiresWithinWeek",
+            Self::Retired => "Retired",
             Self::Programmed => "Programmed",
             Self::ProxiesBehind => "ProxiesBehind",
             Self::Rejected => "Rejected",

@@ -50,6 +50,9 @@ pub(crate) const OPTIONAL_TIME_ZONE: &str =
 /// An Azure API version (`2024-10-21`, `2025-04-01-preview`, `preview`), or nothing.
 pub(crate) const OPTIONAL_API_VERSION: &str = r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$";
 
+/// A date as in RFC 3339, `2027-10-01`.
+pub(crate) const DATE: &str = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$";
+
 /// The largest integer that JSON readers keep exact: 2^53 - 1.
 pub(crate) const MAX_SAFE_INTEGER: i64 = 9_007_199_254_740_991;
 /// The largest bound on output tokens: far above what any model answers, and far below a slip of

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use operator_compile::Severity;
+use operator_compile::{Day, Severity};
 use proxy_admin::clock;
 
 use super::{Change, Folder};
@@ -245,4 +245,42 @@ spec:
     );
     let elsewhere = folder(dir.path()).with_external_secrets(true).compile();
     assert_eq!(elsewhere.findings, []);
+}
+
+#[test]
+fn a_deployment_that_retires_soon_or_has_retired_is_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let today = clock::now().unix_ms;
+    let soon = Day::at(today + 20 * 86_400_000);
+    let far = Day::at(today + 200 * 86_400_000);
+    let backend = format!(
+        "apiVersion: tundish.dev/v1alpha1
+kind: AIBackend
+metadata: {{name: eu}}
+spec:
+  type: Foundry
+  endpoint: https://contoso.services.ai.azure.com
+  auth: {{type: None}}
+  deployments:
+  - {{name: gone, retires: \"2020-01-31\"}}
+  - {{name: soon, retires: \"{soon}\"}}
+  - {{name: far, retires: \"{far}\"}}
+"
+    );
+    fs::write(dir.path().join("eu.yaml"), backend).unwrap();
+    let mut folder = folder(dir.path());
+    folder.refresh().unwrap();
+    let findings = folder.compile().findings;
+    let lines: Vec<_> = findings
+        .iter()
+        .map(|one| (one.line, one.severity))
+        .collect();
+    assert_eq!(lines, [(9, Severity::Warning), (10, Severity::Warning)]);
+    assert!(findings[0].message.contains("gone retired on 2020-01-31"));
+    let message = format!("soon retires on {soon}, in 20 days; deploy its successor");
+    assert!(
+        findings[1].message.contains(&message),
+        "{}",
+        findings[1].message
+    );
 }

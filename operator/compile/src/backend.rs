@@ -12,6 +12,7 @@ use url::Url;
 use crate::auth;
 use crate::bounds::{duplicate, is_api_version, is_graphic, is_model, is_subdomain};
 use crate::certificates::{self, InvalidCertificates};
+use crate::day::Day;
 use crate::diagnostic::{Findings, Verdict};
 use crate::index::{Index, Stored};
 use crate::lookup::Lookup;
@@ -271,6 +272,11 @@ fn deployments(spec: &AiBackendSpec, findings: &mut Findings) -> Vec<table::Depl
         {
             let field = format!("{FIELD}[{i}].capacity.tokensPerMinute");
             findings.invalid(field, "must be at least 1; remove it if unknown");
+        }
+        let retires = deployment.retires.as_deref();
+        if retires.is_some_and(|text| Day::parse(text).is_none()) {
+            let message = "is no day; write it as 2027-10-01";
+            findings.invalid(format!("{FIELD}[{i}].retires"), message);
         }
         compiled.push(table::Deployment {
             name: deployment.name.as_str().into(),

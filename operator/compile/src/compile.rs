@@ -16,7 +16,7 @@ use crate::reference::References;
 use crate::settings::Settings;
 use crate::unmatched::Unmatched;
 use crate::unpriced::Prices;
-use crate::{quota, route};
+use crate::{quota, retirement, route};
 
 /// A table, and the verdicts on its objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +40,7 @@ pub fn compile(index: &Index, settings: &Settings) -> Compiled {
     };
     let hosts = HostClaims::new(index, settings);
     let (routes, keys) = route::compile(index, &references, &hosts, &mut verdicts);
+    retirement::judge(index, &routes, settings.today, &mut verdicts);
     let by_scope = Routes::new(&routes);
     let reach = quota::Reach {
         prices: Prices::new(by_scope, &backends, &settings.own_namespace),

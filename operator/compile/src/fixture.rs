@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    Compiled, IdentityGrants, Index, Kind, Object, ObjectRef, Secrets, Settings, Tenants, Verdict,
-    compile, decode,
+    Compiled, Day, IdentityGrants, Index, Kind, Object, ObjectRef, Secrets, Settings, Tenants,
+    Verdict, compile, decode,
 };
 use proxy_core::names::ObjectName;
 use proxy_core::reach::Reach;
@@ -29,7 +29,21 @@ pub(crate) fn settings() -> Settings {
         secrets: Secrets::All,
         reach: Reach::default(),
         backend_hosts: Vec::new(),
+        today: Day::at(0),
     }
+}
+
+/// Compiles on another day.
+pub(crate) fn compile_on(today: &str, objects: impl IntoIterator<Item = Value>) -> Compiled {
+    let mut index = Index::default();
+    for value in objects {
+        index.apply(object(value));
+    }
+    let settings = Settings {
+        today: Day::parse(today).unwrap(),
+        ..settings()
+    };
+    compile(&index, &settings)
 }
 
 pub(crate) fn compiled(objects: impl IntoIterator<Item = Value>) -> Compiled {

@@ -4,6 +4,7 @@ use proxy_core::reach::Reach;
 use proxy_core::route::HostPattern;
 
 use crate::bounds::is_hostname;
+use crate::day::Day;
 use crate::host_grant::HostGrant;
 
 /// The facts about an installation that no object declares.
@@ -25,6 +26,8 @@ pub struct Settings {
     pub reach: Reach,
     /// Which hosts backends may have; empty = every one.
     pub backend_hosts: Vec<HostPattern>,
+    /// The present day, for what warns ahead.
+    pub today: Day,
 }
 
 /// Which namespaces may use the identities of the gateway and its machine.

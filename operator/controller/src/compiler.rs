@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use operator_compile::{Compiled, Index, Kind, ObjectRef, Settings, Severity, compile};
+use operator_compile::{Compiled, Day, Index, Kind, ObjectRef, Settings, Severity, compile};
 use parking_lot::Mutex;
 use proxy_admin::clock;
 use proxy_admin::shutdown::Shutdown;
@@ -26,6 +26,9 @@ mod tests;
 
 /// A compile waits for this pause between changes: those of a burst are a few milliseconds apart.
 const QUIET: Duration = Duration::from_millis(15);
+
+/// Pause between two looks at the day: what warns of a day ahead is an hour late at most.
+const DAY: Duration = Duration::from_secs(3_600);
 
 /// Longest wait after the first change: a tenth of the budget of one second.
 const LONGEST: Duration = Duration::from_millis(100);
@@ -101,6 +104,7 @@ impl Compiler {
     /// Runs until `shutdown` or until every watch has ended.
     pub(crate) async fn run(mut self, mut updates: mpsc::Receiver<Update>, mut shutdown: Shutdown) {
         let mut due: Option<Due> = None;
+        let mut look = Instant::now() + DAY;
         loop {
             let alarm = due.as_ref().map(Due::at);
             tokio::select! {
@@ -110,6 +114,13 @@ impl Compiler {
                 () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {
                     due = None;
                     self.compile();
+                }
+                () = sleep_until(look) => {
+                    look = Instant::now() + DAY;
+                    let is_compiled = self.output.borrow().is_some();
+                    if is_compiled && self.settings.today != today() {
+                        due = Some(Due::after(due, Instant::now()));
+                    }
                 }
                 update = updates.recv() => {
                     let Some(update) = update else { return };
@@ -254,6 +265,7 @@ impl Compiler {
 
     fn compile(&mut self) {
         let before = clock::instant();
+        self.settings.today = today();
         let compiled = compile(&self.index, &self.settings);
         let took = clock::instant().saturating_duration_since(before);
         self.metrics.compile_duration.observe(took.as_secs_f64());
@@ -302,6 +314,10 @@ impl Compiler {
             self.metrics.diagnostics.get_or_create(&labels).set(count);
         }
     }
+}
+
+fn today() -> Day {
+    Day::at(clock::now().unix_ms)
 }
 
 const fn is_ours(kind: Kind) -> bool {

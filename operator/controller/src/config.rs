@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use operator_compile::{HostGrant, IdentityGrants, Secrets, Settings, Tenants};
+use operator_compile::{Day, HostGrant, IdentityGrants, Secrets, Settings, Tenants};
 
 use proxy_core::reach::Reach;
 use proxy_core::route::HostPattern;
@@ -62,6 +62,8 @@ impl Config {
             secrets: Secrets::All,
             reach: self.reach.clone(),
             backend_hosts: self.backend_hosts.clone(),
+            // The compiler sets it.
+            today: Day::at(0),
         }
     }
 
