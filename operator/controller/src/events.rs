@@ -42,6 +42,11 @@ impl Announcer {
         }
     }
 
+    /// Writes an event at once; losing it is acceptable.
+    pub(crate) async fn write(&self, notice: &Notice) {
+        self.events.write(notice).await;
+    }
+
     /// Forgets everything at the start of a leadership; the stored status shows what was reported.
     pub(crate) fn begin(&self) {
         *self.memory.lock() = Memory::default();

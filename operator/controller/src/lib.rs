@@ -20,6 +20,7 @@ mod lease;
 mod metrics;
 mod pending;
 mod resource;
+mod retirements;
 mod review;
 #[cfg(test)]
 mod scenario;

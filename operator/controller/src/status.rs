@@ -23,10 +23,12 @@ use tracing::{debug, warn};
 use self::judge::{Acknowledged, Heard, Wanted};
 use crate::compiler::Compilation;
 use crate::config::FIELD_MANAGER;
+use crate::event_writer::Notice;
 use crate::events::Announcer;
 use crate::lease::keeper::Leadership;
 use crate::metrics::{Metrics, WriteLabels, WriteResult};
 use crate::resource::resource;
+use crate::retirements::notices;
 use crate::stored_status::{StoredObject, StoredObjects, StoredStatus};
 
 mod judge;
@@ -237,6 +239,10 @@ impl StatusWriter {
         if !leadership.holds() {
             return true;
         }
+        // One that cannot be written is lost, and holds up no status.
+        for notice in self.retirements(object, &stored) {
+            self.announcer.write(&notice).await;
+        }
         let resource = resource(object.kind);
         let name = &object.name;
         let api: Api<DynamicObject> =
@@ -284,6 +290,14 @@ impl StatusWriter {
         wanted
             .differs(&stored.status)
             .then(|| (wanted.patch(object, &stored, now_ms), stored))
+    }
+
+    fn retirements(&self, object: &ObjectRef, stored: &StoredObject) -> Vec<Notice> {
+        let Some(table) = self.inputs.publications.borrow().clone() else {
+            return Vec::new();
+        };
+        let verdict = table.compilation.compiled.verdicts.get(object);
+        verdict.map_or_else(Vec::new, |verdict| notices(object, verdict, stored))
     }
 
     /// Remembers a write until its event comes.

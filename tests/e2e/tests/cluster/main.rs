@@ -13,6 +13,7 @@ mod load;
 mod outages;
 mod parts;
 mod quotas;
+mod retirements;
 mod secrets;
 mod snapshot;
 mod store;
