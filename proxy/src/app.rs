@@ -72,7 +72,7 @@ impl Sink {
                 "no operator has answered since the start; serving the last good table".to_owned()
             }),
             Origin::Snapshot { written_ms } => self.readiness.set_detail(move || {
-                let age_ms = clock::now().unix_ms.saturating_sub(written_ms);
+                let age_ms = clock::now().unix_ms.saturating_sub(written_ms).max(0);
                 let age_s = age_ms / 1_000;
                 format!(
                     "no operator has answered since the start; serving the snapshot of {age_s} seconds ago"

@@ -140,7 +140,7 @@ impl MountedSnapshot {
         self.known = Some(head);
         match current.restore(version, replicas, Origin::Snapshot { written_ms }) {
             Outcome::Applied(_) => {
-                let age_ms = clock::now().unix_ms.saturating_sub(written_ms);
+                let age_ms = clock::now().unix_ms.saturating_sub(written_ms).max(0);
                 warn!(
                     folder = %self.folder.display(),
                     revision,
