@@ -92,3 +92,16 @@ async fn an_operator_that_is_there_is_asked_first() -> Result<()> {
     assert_eq!(proxy.table(8).await?, table);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_whose_name_does_not_resolve_are_away() -> Result<()> {
+    let stored = Operator::start().await?;
+    let table = contents(vec![route("x", 1)]);
+    stored.publisher.publish(9, &table);
+    let mounted = tempfile::tempdir()?;
+    mount(&stored.publisher, mounted.path())?;
+    // A top-level domain that has no names (RFC 6761).
+    let proxy = fresh("http://operators.invalid:8443", &mounted)?;
+    assert_eq!(proxy.table(9).await?, table);
+    Ok(())
+}
