@@ -14,6 +14,7 @@ pub mod dial;
 pub mod errors;
 pub mod exit;
 mod exposition;
+pub mod host;
 pub mod http;
 pub mod memory;
 pub mod output;

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
+use proxy_admin::host::Host;
 use proxy_core::table::Certificates;
 
 use crate::trust::{Roots, Trust};
@@ -27,6 +28,8 @@ pub(crate) struct PeerName {
 pub(crate) struct Peer {
     pub(crate) number: u64,
     pub(crate) name: PeerName,
+    /// Where it is. One for all cores, so that its name is looked up once.
+    pub(crate) host: Host,
     /// One for all cores, so that a session can be resumed by another core.
     trust: OnceLock<Result<Trust, String>>,
 }
@@ -35,10 +38,17 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(name: PeerName) -> Self {
+        let host = Host::new(name.authority.host());
+        Self::at(host, name)
+    }
+
+    /// The same, where a host is known to be.
+    pub(crate) fn at(host: Host, name: PeerName) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             name,
+            host,
             trust: OnceLock::new(),
         }
     }

@@ -10,6 +10,7 @@ mod links;
 mod patience;
 mod pool;
 mod stream;
+mod term;
 #[cfg(test)]
 mod tests;
 
@@ -69,7 +70,7 @@ impl Connections {
         fate: &Mutex<Fate>,
     ) -> Result<Response<AnswerBody>, Failed> {
         let pool = self.pool(&origin.peer)?;
-        if let Some(connection) = pool.take() {
+        if let Some(connection) = pool.take(patience.now) {
             match exchange(connection, &pool, origin, outgoing, patience, fate).await {
                 Err(lost) if lost.is_unanswered && is_early(patience) => pool.drop_closed(),
                 tried => return Ok(tried?),

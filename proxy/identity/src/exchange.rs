@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue, RETRY_AFTER};
-use http::uri::Scheme;
-use http::{Request, StatusCode, Uri};
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use proxy_admin::dial::Dialer;
 use proxy_admin::errors;
+use proxy_admin::host::Host;
 use proxy_core::reach::Reach;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
@@ -73,7 +73,7 @@ impl Client {
         let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
         Self {
             public: Arc::new(roots.collect()),
-            dialer: Dialer::new(reach, None, None),
+            dialer: Dialer::new(reach),
         }
     }
 
@@ -112,18 +112,11 @@ impl Client {
     }
 
     async fn tcp(&self, address: &Address) -> Result<TcpStream, String> {
-        let scheme = if address.is_tls {
-            Scheme::HTTPS
-        } else {
-            Scheme::HTTP
-        };
-        let uri = Uri::builder()
-            .scheme(scheme)
-            .authority(address.authority.clone())
-            .path_and_query("/")
-            .build()
-            .map_err(|error| error.to_string())?;
-        let connected = self.dialer.connect(&uri).await;
+        let authority = &address.authority;
+        let usual = if address.is_tls { 443 } else { 80 };
+        let port = authority.port_u16().unwrap_or(usual);
+        let host = Host::new(authority.host());
+        let connected = self.dialer.connect(&host, port).await;
         connected.map_err(|error| error.to_string())
     }
 

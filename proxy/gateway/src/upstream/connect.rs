@@ -4,20 +4,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
-use http::uri::PathAndQuery;
+use proxy_admin::clock;
 use proxy_admin::dial::{DialError, Dialer};
-use proxy_admin::errors;
+use proxy_admin::host::Host;
 use proxy_core::reach::Reach;
 use rustls::AlertDescription;
 
 use super::failure::Failed;
 use super::stream::{Stream, Tcp};
+use super::term::Term;
 use crate::peer::Peer;
 use crate::trust::{self, Trust};
-
-/// Finds dead peers behind a load balancer that drops idle flows.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +26,20 @@ pub(super) enum Protocol {
 /// Opens connections to one peer.
 #[derive(Debug)]
 pub(super) struct Connector {
-    uri: Uri,
+    pub(super) host: Host,
+    port: u16,
     tcp: Dialer,
     tls: Option<Trust>,
     /// For the name, TCP, TLS and the greeting of HTTP/2 together.
     pub(super) timeout: Duration,
+}
+
+/// A connection on which nothing was said yet.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) stream: Stream,
+    pub(super) protocol: Protocol,
+    pub(super) term: Term,
 }
 
 /// Why there is no connection.
@@ -52,28 +58,30 @@ pub(super) enum Unopened {
 impl Connector {
     pub(super) fn new(peer: &Peer, reach: &Arc<Reach>) -> Result<Self, String> {
         let tls = peer.trust()?;
-        let peer = &peer.name;
-        let timeout = Some(peer.connect_timeout);
-        let tcp = Dialer::new(Arc::clone(reach), timeout, Some(TCP_KEEPALIVE));
-        let uri = Uri::builder()
-            .scheme(peer.scheme.clone())
-            .authority(peer.authority.clone())
-            .path_and_query(PathAndQuery::from_static("/"))
-            .build();
+        let usual = if tls.is_some() { 443 } else { 80 };
         Ok(Self {
-            uri: uri.map_err(|error| error.to_string())?,
-            tcp,
+            host: peer.host.clone(),
+            port: peer.name.authority.port_u16().unwrap_or(usual),
+            tcp: Dialer::new(Arc::clone(reach)),
             tls,
-            timeout: peer.connect_timeout,
+            timeout: peer.name.connect_timeout,
         })
     }
 
     /// Opens a connection for a protocol. Without TLS it is one on HTTP/1.1.
-    pub(super) async fn open(&self, wanted: Protocol) -> Result<(Stream, Protocol), Unopened> {
-        let tcp = self.tcp.connect(&self.uri).await;
-        let tcp = Tcp::new(tcp.map_err(Unopened::Tcp)?);
+    pub(super) async fn open(&self, wanted: Protocol) -> Result<Opened, Unopened> {
+        let epoch = self.host.epoch();
+        let tcp = self.tcp.connect(&self.host, self.port).await;
+        let tcp = tcp.map_err(Unopened::Tcp)?;
+        let address = tcp.peer_addr().map_err(Unopened::Tls)?.ip();
+        let term = Term::new(address, epoch, clock::instant());
+        let tcp = Tcp::new(tcp);
         let Some(tls) = &self.tls else {
-            return Ok((Stream::Plain(tcp), Protocol::Http1));
+            return Ok(Opened {
+                stream: Stream::Plain(tcp),
+                protocol: Protocol::Http1,
+                term,
+            });
         };
         let connector = match wanted {
             Protocol::Http1 => &tls.http1,
@@ -82,11 +90,15 @@ impl Connector {
         let stream = connector.connect(tls.name.clone(), tcp).await;
         let stream = stream.map_err(Unopened::of_tls)?;
         // A server without ALPN speaks HTTP/1.1.
-        let spoken = match stream.get_ref().1.alpn_protocol() {
+        let protocol = match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => Protocol::Http2,
             Some(_) | None => Protocol::Http1,
         };
-        Ok((Stream::Tls(Box::new(stream)), spoken))
+        Ok(Opened {
+            stream: Stream::Tls(Box::new(stream)),
+            protocol,
+            term,
+        })
     }
 }
 
@@ -112,8 +124,8 @@ impl From<Unopened> for Failed {
     fn from(unopened: Unopened) -> Self {
         match unopened {
             Unopened::Tcp(DialError::OutOfReach(why)) => Self::out_of_reach(&why),
-            Unopened::Tcp(error @ DialError::Connect(_)) => {
-                Self::unreachable(errors::chain(&error))
+            Unopened::Tcp(DialError::Connect(cause) | DialError::Local(cause)) => {
+                Self::unreachable(cause)
             }
             Unopened::Tls(error) | Unopened::Protocol(error) => {
                 Self::unreachable(trust::cause(&error))

@@ -19,6 +19,7 @@ use tokio::task::coop::unconstrained;
 use super::failure::{AnswerError, Failed, Lost};
 use super::patience::{Patience, Progress};
 use super::stream::Stream;
+use super::term::Term;
 use crate::alarm::Alarm;
 use crate::origin::{Origin, Outgoing};
 
@@ -38,6 +39,8 @@ const TURNS: usize = 5;
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
+    /// How long it may be kept.
+    pub(super) term: Term,
     sending: Sending,
     /// The head of the request. Its memory is used again.
     head: Vec<u8>,
@@ -72,9 +75,10 @@ enum Sending {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(super) fn new(stream: Stream, term: Term) -> Self {
         Self {
             stream,
+            term,
             sending: Sending::Done,
             head: Vec::new(),
             written: 0,

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use proxy_admin::host::Host;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::failure::Failed;
 use super::http2::Link;
 use super::idle::Idle;
+use super::term::Term;
 
 /// Connections of one core to one peer. Servers take a hundred streams on each, so that these carry more calls
 /// than one core can. Beyond it, streams wait for their turn within a connection.
@@ -28,7 +30,7 @@ pub(super) struct Links {
 
 #[derive(Debug)]
 struct State {
-    links: Vec<Idle<Arc<Link>>>,
+    links: Vec<Idle<(Arc<Link>, Term)>>,
     /// Being opened.
     openings: usize,
     /// Calls that wait for these.
@@ -106,21 +108,26 @@ impl Links {
         }
     }
 
-    /// Closes those that were idle for too long, or take no streams and have none.
-    pub(super) fn prune(&self, now: Instant) {
+    /// Takes no new streams on those that were idle for too long, or lead where the peer is no more. Whether
+    /// one is left.
+    pub(super) fn prune(&self, host: &Host, now: Instant) -> bool {
+        let mut state = self.state.lock();
         // Streams that still run keep a connection open without its link here.
-        self.state.lock().links.retain_mut(|idle| {
-            if idle.connection.load() > 0 {
+        state.links.retain_mut(|idle| {
+            if idle.connection.0.load() > 0 {
                 idle.touch();
             }
-            idle.connection.is_open() && !idle.is_old(now)
+            let is_old = idle.is_old(now);
+            let (link, term) = &mut idle.connection;
+            link.is_open() && !is_old && !term.is_over(host, now)
         });
+        !state.links.is_empty()
     }
 
     /// Closes what is idle.
     pub(super) fn close_idle(&self) {
         let mut state = self.state.lock();
-        state.links.retain(|idle| idle.connection.load() > 0);
+        state.links.retain(|idle| idle.connection.0.load() > 0);
     }
 }
 
@@ -140,10 +147,13 @@ impl State {
     /// A stream on the one with the fewest of those that fit.
     fn least(&mut self, fits: impl Fn(&Link) -> bool, links: &Arc<Links>) -> Option<Lease> {
         let open = self.links.iter_mut();
-        let fitting = open.filter(|idle| idle.connection.is_open() && fits(&idle.connection));
-        let idle = fitting.min_by_key(|idle| idle.connection.load())?;
+        let fitting = open.filter(|idle| {
+            let (link, _) = &idle.connection;
+            link.is_open() && fits(link)
+        });
+        let idle = fitting.min_by_key(|idle| idle.connection.0.load())?;
         idle.touch();
-        Some(Lease::on(&idle.connection, links))
+        Some(Lease::on(&idle.connection.0, links))
     }
 }
 
@@ -185,12 +195,12 @@ impl Queued {
 
 impl Opening {
     /// It is open, and has a stream for the call that opened it.
-    pub(super) fn opened(self, link: Link) -> Lease {
+    pub(super) fn opened(self, link: Link, term: Term) -> Lease {
         let link = Arc::new(link);
         let lease = Lease::on(&link, &self.0);
         let mut state = self.0.state.lock();
         state.usual = link.most().max(1);
-        state.links.push(Idle::new(link));
+        state.links.push(Idle::new((link, term)));
         drop(state);
         lease
     }

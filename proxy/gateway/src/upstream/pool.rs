@@ -8,24 +8,31 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use proxy_core::reach::Reach;
 
-use super::connect::{Connector, Protocol, Unopened};
+use super::connect::{Connector, Opened, Protocol, Unopened};
 use super::failure::Failed;
 use super::http1::Connection;
 use super::http2::Link;
 use super::idle::Idle;
 use super::links::{Lease, Links, Turn};
-use super::stream::Stream;
 use crate::peer::Peer;
 
 /// Connections to one peer.
 #[derive(Debug)]
 pub(super) struct Pool {
     connector: Connector,
-    /// The last one kept is the first one used, so that a quiet hour lets the others go.
-    idle: Mutex<Vec<Idle<Box<Connection>>>>,
+    kept: Mutex<Kept>,
     /// The server refused HTTP/1.1.
     is_http2: AtomicBool,
     links: Arc<Links>,
+}
+
+/// The idle connections on HTTP/1.1.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The last one kept is the first one used, so that a quiet hour lets the others go.
+    idle: Vec<Idle<Box<Connection>>>,
+    /// A connection was opened or kept since the last second.
+    is_used: bool,
 }
 
 /// A connection for one call.
@@ -41,40 +48,42 @@ impl Pool {
     pub(super) fn new(peer: &Peer, reach: &Arc<Reach>) -> Result<Self, String> {
         Ok(Self {
             connector: Connector::new(peer, reach)?,
-            idle: Mutex::default(),
+            kept: Mutex::default(),
             is_http2: AtomicBool::new(false),
             links: Links::new(),
         })
     }
 
-    /// A kept connection on HTTP/1.1. Those that were closed meanwhile, or carry what was not asked for,
-    /// are thrown away.
-    pub(super) fn take(&self) -> Option<Box<Connection>> {
+    /// A kept connection on HTTP/1.1. Those that were closed meanwhile, carry what was not asked for, or lead
+    /// where the peer is no more, are thrown away.
+    pub(super) fn take(&self, now: Instant) -> Option<Box<Connection>> {
         loop {
-            let mut idle = self.idle.lock().pop()?;
-            if idle.connection.is_quiet() {
-                return Some(idle.connection);
+            let Idle { mut connection, .. } = self.kept.lock().idle.pop()?;
+            let is_over = connection.term.is_over(&self.connector.host, now);
+            if !is_over && connection.is_quiet() {
+                return Some(connection);
             }
         }
     }
 
     /// Closes the kept connections that their peer has closed: one has just shown that it does.
     pub(super) fn drop_closed(&self) {
-        self.idle
-            .lock()
-            .retain_mut(|idle| idle.connection.is_quiet());
+        let mut kept = self.kept.lock();
+        kept.idle.retain_mut(|idle| idle.connection.is_quiet());
     }
 
     /// Keeps the connection of an exchange that has ended, if it can carry another one.
     pub(super) fn put(&self, connection: Box<Connection>) {
         if let Some(connection) = connection.into_idle() {
-            self.idle.lock().push(Idle::new(connection));
+            let mut kept = self.kept.lock();
+            kept.is_used = true;
+            kept.idle.push(Idle::new(connection));
         }
     }
 
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
-        self.idle.lock().len()
+        self.kept.lock().idle.len()
     }
 
     /// A stream on an open connection, if one has room.
@@ -85,6 +94,7 @@ impl Pool {
     /// Opens a connection, or waits for a stream on one that is opened for others. All of it, from the name
     /// to the greeting, within the peer's time.
     pub(super) async fn connect(&self) -> Result<Connected, Failed> {
+        self.kept.lock().is_used = true;
         let connected = tokio::time::timeout(self.connector.timeout, self.open());
         match connected.await {
             Ok(connected) => connected,
@@ -99,7 +109,7 @@ impl Pool {
                 (Protocol::Http2, self.stream().await)
             } else {
                 let opened = self.connector.open(Protocol::Http1).await;
-                (Protocol::Http1, opened.map(|(stream, _)| http1(stream)))
+                (Protocol::Http1, opened.map(http1))
             };
             match opened {
                 // The server may speak the other one.
@@ -118,8 +128,7 @@ impl Pool {
         let queued = self.links.queue();
         loop {
             if !self.is_http2() {
-                let (stream, _) = self.connector.open(Protocol::Http1).await?;
-                return Ok(http1(stream));
+                return self.connector.open(Protocol::Http1).await.map(http1);
             }
             let mut changed = pin!(queued.changed());
             changed.as_mut().enable();
@@ -133,18 +142,18 @@ impl Pool {
                 Turn::Open(opening) => opening,
             };
             let opened = match self.connector.open(Protocol::Http2).await {
-                Ok((stream, Protocol::Http1)) => {
+                Ok(opened) if opened.protocol == Protocol::Http1 => {
                     self.is_http2.store(false, Ordering::Relaxed);
-                    return Ok(http1(stream));
+                    return Ok(http1(opened));
                 }
-                Ok((stream, Protocol::Http2)) => {
-                    let greeted = Link::greet(stream).await;
-                    greeted.map_err(|cause| Failed::unreachable(cause).into())
-                }
+                Ok(Opened { stream, term, .. }) => match Link::greet(stream).await {
+                    Ok(link) => Ok((link, term)),
+                    Err(cause) => Err(Failed::unreachable(cause).into()),
+                },
                 Err(unopened) => Err(unopened),
             };
             return match opened {
-                Ok(link) => Ok(Connected::Http2(opening.opened(link))),
+                Ok((link, term)) => Ok(Connected::Http2(opening.opened(link, term))),
                 Err(unopened @ Unopened::Protocol(_)) => Err(unopened),
                 Err(unopened) => {
                     let failed = unopened.into();
@@ -157,17 +166,26 @@ impl Pool {
 
     /// Closes what is idle.
     pub(super) fn close_idle(&self) {
-        let idle = std::mem::take(&mut *self.idle.lock());
+        let idle = std::mem::take(&mut self.kept.lock().idle);
         drop(idle);
         self.links.close_idle();
     }
 
-    /// Closes what was idle for too long, or was closed by the peer.
+    /// Closes what was idle for too long, was closed by the peer, or leads where the peer is no more. While
+    /// there are connections, it is looked up where that is.
     pub(super) fn prune(&self, now: Instant) {
-        self.idle
-            .lock()
-            .retain_mut(|idle| !idle.is_old(now) && idle.connection.is_quiet());
-        self.links.prune(now);
+        let host = &self.connector.host;
+        let is_used = {
+            let mut kept = self.kept.lock();
+            kept.idle.retain_mut(|idle| {
+                let is_old = idle.is_old(now) || idle.connection.term.is_over(host, now);
+                !is_old && idle.connection.is_quiet()
+            });
+            std::mem::take(&mut kept.is_used) || !kept.idle.is_empty()
+        };
+        if self.links.prune(host, now) || is_used {
+            host.refresh(now);
+        }
     }
 
     fn is_http2(&self) -> bool {
@@ -175,6 +193,7 @@ impl Pool {
     }
 }
 
-fn http1(stream: Stream) -> Connected {
-    Connected::Http1(Box::new(Connection::new(stream)))
+fn http1(opened: Opened) -> Connected {
+    let connection = Connection::new(opened.stream, opened.term);
+    Connected::Http1(Box::new(connection))
 }

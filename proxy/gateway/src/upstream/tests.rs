@@ -1,4 +1,6 @@
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -6,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use proxy_admin::clock;
+use proxy_admin::host::{Host, Looking};
 use proxy_api::{Answer, ROWS};
 use proxy_core::reach::Reach;
 use proxy_core::table::Backend;
@@ -15,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{Connections, Failed, Failure, Patience};
 use crate::origin::{Origin, Outgoing};
-use crate::peer::Peer;
+use crate::peer::{Peer, PeerName};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -30,11 +33,25 @@ impl Scene {
     async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
+        Self::at(listener, &format!("http://{address}"), Peer::new)
+    }
+
+    /// Where this says that a name is.
+    async fn named(lookup: impl Fn(&str) -> Looking + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let host = Host::with_lookup("a.example", Arc::new(lookup));
+        let url = format!("http://a.example:{port}");
+        Self::at(listener, &url, |name| Peer::at(host.clone(), name))
+    }
+
+    fn at(listener: TcpListener, url: &str, peer: impl Fn(PeerName) -> Peer) -> Self {
         let backend = Backend {
-            endpoint: format!("http://{address}").into(),
+            endpoint: url.into(),
+            connect_timeout: Duration::from_secs(2),
             ..test_util::backend("b")
         };
-        let origin = Origin::of(&backend, ROWS, None, |name| Arc::new(Peer::new(name)));
+        let origin = Origin::of(&backend, ROWS, None, |name| Arc::new(peer(name)));
         Self {
             listener,
             origin: origin.expect("a good backend"),
@@ -78,6 +95,18 @@ impl Scene {
             .send(&self.origin, &outgoing, patience, &fate);
         let body = sent.await?.into_body().collect().await;
         Ok(body.expect("a whole answer").to_bytes())
+    }
+
+    /// Sends a request on a new connection, and answers it.
+    async fn connect(&self) -> TcpStream {
+        let serve = async {
+            let mut stream = self.accept().await;
+            answer(&mut stream).await;
+            stream
+        };
+        let (sent, stream) = tokio::join!(self.send(), serve);
+        assert_eq!(sent.expect("an answer"), "{}");
+        stream
     }
 
     fn kept(&self) -> usize {
@@ -256,4 +285,97 @@ async fn without_a_listener_nothing_is_sent() {
     assert_ne!(scene.listener.local_addr().expect("an address"), address);
     let failed = scene.send().await.map(|_| ()).expect_err("refused");
     assert_eq!(failed.how, Failure::Unreachable, "{}", failed.cause);
+}
+
+/// A lookup that has ended.
+fn found(address: [u8; 4]) -> Looking {
+    Box::pin(std::future::ready(Ok(vec![IpAddr::from(address)])))
+}
+
+#[tokio::test]
+async fn calls_follow_a_name_that_has_another_address() {
+    let address = Arc::new(Mutex::new([127, 0, 0, 1]));
+    let now_at = Arc::clone(&address);
+    let mut scene = Scene::named(move |_name| found(*now_at.lock())).await;
+    let port = scene.listener.local_addr().expect("an address").port();
+    let _old = scene.connect().await;
+    *address.lock() = [127, 0, 0, 2];
+    let elsewhere = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), port)).await;
+    let before = std::mem::replace(&mut scene.listener, elsewhere.expect("the same port"));
+    let pool = scene.connections.pool(&scene.origin.peer).expect("a pool");
+    let start = clock::instant();
+    let followed = async || {
+        for second in 0..30 {
+            scene.connections.prune(start + Duration::from_secs(second));
+            // The lookup ends.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            // Under load it is idle for no second.
+            match pool.take(start) {
+                Some(connection) => pool.put(connection),
+                None => return Some(second),
+            }
+        }
+        None
+    };
+    let second = followed().await.expect("half a minute is enough");
+    assert!(
+        second > 10,
+        "one answer without the address may be a round robin"
+    );
+    drop(before);
+    let new = scene.connect().await;
+    assert_eq!(
+        new.local_addr().expect("an address").ip(),
+        Ipv4Addr::new(127, 0, 0, 2)
+    );
+}
+
+#[tokio::test]
+async fn a_lookup_that_hangs_ends_with_the_time_to_connect() {
+    let lookups = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&lookups);
+    let scene = Scene::named(move |_name| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Box::pin(std::future::pending())
+    })
+    .await;
+    let began = clock::instant();
+    let asked = (0..100).map(|_| scene.send());
+    for failed in futures::future::join_all(asked).await {
+        let failed = failed.map(|_| ()).expect_err("it hangs");
+        assert_eq!(failed.how, Failure::Unreachable, "{}", failed.cause);
+    }
+    let took = began.elapsed();
+    assert!(
+        took >= Duration::from_secs(2) && took < Duration::from_secs(3),
+        "{took:?}"
+    );
+    assert_eq!(lookups.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_found_fails_at_once() {
+    let scene = Scene::named(|_name| {
+        let failed = Err(std::io::Error::other("NXDOMAIN"));
+        Box::pin(std::future::ready(failed))
+    })
+    .await;
+    let failed = scene.send().await.map(|_| ()).expect_err("no name");
+    assert_eq!(failed.how, Failure::Unreachable);
+    assert_eq!(failed.cause, "look up the name: NXDOMAIN");
+}
+
+#[tokio::test]
+async fn an_old_connection_is_not_used_again() {
+    let scene = Scene::new().await;
+    let mut stream = scene.connect().await;
+    let pool = scene.connections.pool(&scene.origin.peer).expect("a pool");
+    let age = |minutes: u64| clock::instant() + Duration::from_secs(minutes * 60);
+    let young = pool.take(age(9)).expect("it is young");
+    pool.put(young);
+    // Idle or busy, and whatever its jitter is.
+    assert!(pool.take(age(12)).is_none());
+    assert_eq!(stream.read(&mut [0]).await.expect("closed, not reset"), 0);
 }
