@@ -40,6 +40,7 @@ impl Trouble {
             Self::Failed(Failure::Timeout) => retry.on_timeout,
             Self::Failed(Failure::NoToken | Failure::Refused) => retry.on_credential_refused,
             Self::Failed(Failure::OutOfReach) => true,
+            Self::Failed(Failure::Local) => false,
             Self::NotThere => retry.on_not_there,
         }
     }
@@ -52,7 +53,11 @@ impl Trouble {
             Self::Throttled
             | Self::NotThere
             | Self::Failed(
-                Failure::Unreachable | Failure::NoToken | Failure::Refused | Failure::OutOfReach,
+                Failure::Unreachable
+                | Failure::Local
+                | Failure::NoToken
+                | Failure::Refused
+                | Failure::OutOfReach,
             ) => false,
         }
     }

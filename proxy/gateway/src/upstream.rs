@@ -80,7 +80,7 @@ impl Connections {
         loop {
             let connected = match pool.lease() {
                 Some(lease) => Connected::Http2(lease),
-                None => connect(&pool, patience.end()).await?,
+                None => self.connect(&pool, patience.end()).await?,
             };
             let lease = match connected {
                 Connected::Http1(connection) => {
@@ -109,6 +109,17 @@ impl Connections {
     pub(crate) fn close_idle(&self) {
         for (_, pool) in self.pools.lock().values() {
             pool.close_idle();
+        }
+    }
+
+    async fn connect(&self, pool: &Pool, deadline: Instant) -> Result<Connected, Failed> {
+        match connect(pool, deadline).await {
+            Err(failed) if failed.how == Failure::Local => {
+                // Idle connections have what it lacks.
+                self.close_idle();
+                connect(pool, deadline).await
+            }
+            connected => connected,
         }
     }
 

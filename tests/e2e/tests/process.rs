@@ -1,6 +1,7 @@
 //! The binaries as processes: signals, ports, file descriptors, flags and the admin port.
 
 use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -30,6 +31,33 @@ fn addresses() -> Result<[String; 2]> {
     Ok([free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}")))
 }
 
+/// A backend that takes connections and says nothing, and manifests before it.
+fn silent_backend(folder: &Path) -> Result<(TcpListener, PathBuf)> {
+    let backend = TcpListener::bind("127.0.0.1:0")?;
+    let manifests = folder.join("manifests");
+    std::fs::create_dir(&manifests)?;
+    let silent = backend.local_addr()?.to_string();
+    for name in ["backend.yaml", "route.yaml", "consumers.yaml"] {
+        let text = std::fs::read_to_string(workspace().join("examples/quickstart").join(name))?;
+        std::fs::write(
+            manifests.join(name),
+            text.replace("127.0.0.1:8082", &silent),
+        )?;
+    }
+    Ok((backend, manifests))
+}
+
+/// A call that the quickstart's route takes.
+fn call() -> String {
+    let body = json!({"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}]});
+    let body = body.to_string();
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\napi-key: search-team-key\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
 /// A gateway, and a backend that takes connections and says nothing, with a request under way to it.
 struct Busy {
     run: Process,
@@ -41,17 +69,7 @@ struct Busy {
 impl Busy {
     async fn start(more: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let backend = TcpListener::bind("127.0.0.1:0")?;
-        let manifests = folder.path().join("manifests");
-        std::fs::create_dir(&manifests)?;
-        let silent = backend.local_addr()?.to_string();
-        for name in ["backend.yaml", "route.yaml", "consumers.yaml"] {
-            let text = std::fs::read_to_string(workspace().join("examples/quickstart").join(name))?;
-            std::fs::write(
-                manifests.join(name),
-                text.replace("127.0.0.1:8082", &silent),
-            )?;
-        }
+        let (backend, manifests) = silent_backend(folder.path())?;
         let [listen, admin] = addresses()?;
         let mut command = Command::new(binary("tundish")?);
         command
@@ -62,14 +80,7 @@ impl Busy {
         run.wait_for_http(&format!("http://{admin}/readyz"), LIMIT)
             .await?;
         let mut call = TcpStream::connect(&listen)?;
-        let body = json!({"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}]});
-        let body = body.to_string();
-        let head = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\napi-key: search-team-key\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        std::io::Write::write_all(&mut call, format!("{head}{body}").as_bytes())?;
+        std::io::Write::write_all(&mut call, self::call().as_bytes())?;
         backend.set_nonblocking(true)?;
         let arrived = eventually("the request reaches the backend", LIMIT, async || {
             backend.accept().ok()
@@ -233,6 +244,56 @@ async fn without_descriptors_callers_are_turned_away_and_the_log_says_so_once() 
     let lines = log.matches("no file descriptor is left").count();
     // The admin port has a line of its own.
     assert!((1..=2).contains(&lines), "{log}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_without_a_descriptor_for_its_backend_is_refused_for_that() -> Result<()> {
+    // The process has about fifteen of its own, and most calls find one for their client only.
+    const CALLS: usize = 34;
+    let folder = tempfile::tempdir()?;
+    let (backend, manifests) = silent_backend(folder.path())?;
+    let [listen, admin] = addresses()?;
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", r#"ulimit -n 60; exec "$0" "$@""#])
+        .arg(binary("tundish")?)
+        .args([
+            "run",
+            "--listen",
+            &listen,
+            "--admin",
+            &admin,
+            "--threads",
+            "1",
+        ])
+        .arg("--manifests")
+        .arg(&manifests);
+    let mut run = Process::spawn("few", &mut command, folder.path())?;
+    run.wait_for_http(&format!("http://{admin}/readyz"), LIMIT)
+        .await?;
+    let mut clients = Vec::new();
+    for _ in 0..CALLS {
+        clients.push(TcpStream::connect(&listen)?);
+    }
+    for client in &mut clients {
+        std::io::Write::write_all(client, call().as_bytes())?;
+        client.set_nonblocking(true)?;
+    }
+    let refused = eventually("a refusal", LIMIT, async || {
+        clients.iter_mut().find_map(|client| {
+            let mut answer = [0; 4_096];
+            let size = client.peek(&mut answer).ok().filter(|size| *size > 0)?;
+            Some(String::from_utf8_lossy(&answer[..size]).into_owned())
+        })
+    });
+    let refused = refused.await?;
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(refused.contains(r#""code":"overloaded""#), "{refused}");
+    let why = "no file descriptor or memory left for a connection to a backend";
+    assert!(refused.contains(why), "{refused}");
+    // Others have found one.
+    backend.accept()?;
     Ok(())
 }
 

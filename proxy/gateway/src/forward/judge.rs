@@ -112,8 +112,8 @@ impl Sending<'_> {
             Trouble::NotThere => Some(Outcome::NotThere),
             Trouble::Failed(Failure::Refused) => Some(Outcome::CredentialRefused),
             Trouble::Failed(Failure::OutOfReach) => Some(Outcome::OutOfReach),
-            // The identity knows it.
-            Trouble::Failed(Failure::NoToken) => None,
+            // The identity knows it; or the gateway itself lacks something.
+            Trouble::Failed(Failure::NoToken | Failure::Local) => None,
             Trouble::Failed(Failure::Timeout) => {
                 // A rule's patience is its own, unless the backend's owner wrote it. The request's end tells
                 // nothing.

@@ -124,9 +124,8 @@ impl From<Unopened> for Failed {
     fn from(unopened: Unopened) -> Self {
         match unopened {
             Unopened::Tcp(DialError::OutOfReach(why)) => Self::out_of_reach(&why),
-            Unopened::Tcp(DialError::Connect(cause) | DialError::Local(cause)) => {
-                Self::unreachable(cause)
-            }
+            Unopened::Tcp(DialError::Connect(cause)) => Self::unreachable(cause),
+            Unopened::Tcp(DialError::Local(cause)) => Self::local(cause),
             Unopened::Tls(error) | Unopened::Protocol(error) => {
                 Self::unreachable(trust::cause(&error))
             }

@@ -13,6 +13,8 @@ pub(crate) enum Failure {
     Unreachable,
     /// Nothing was sent, for the installation keeps backends from the address.
     OutOfReach,
+    /// Nothing was sent, for the gateway has no descriptor, memory or port left: no fault of the backend.
+    Local,
     /// Something was sent, and the connection broke.
     BrokeOff,
     /// No answer in time.
@@ -62,6 +64,7 @@ impl Failure {
         match self {
             Self::Unreachable => Code::UpstreamUnreachable,
             Self::OutOfReach => Code::BackendOutOfReach,
+            Self::Local => Code::Overloaded,
             Self::BrokeOff | Self::Stray => Code::UpstreamFailed,
             Self::Timeout => Code::UpstreamTimeout,
             Self::NoToken | Self::Refused => Code::BackendCredentialRefused,
@@ -73,6 +76,9 @@ impl Failure {
         match self {
             Self::NoToken => "the gateway has no token for the backend",
             Self::Refused => "the backend refuses the gateway's credential",
+            Self::Local => {
+                "the gateway has no file descriptor or memory left for a call to a backend"
+            }
             Self::Timeout => "the backend did not answer in time",
             Self::Unreachable => "the backend cannot be reached",
             Self::OutOfReach => "the backend is at an address where the installation allows none",
@@ -108,6 +114,12 @@ impl Failed {
         }
     }
 
+    /// Nothing was sent, for this process lacks something.
+    pub(super) const fn local(cause: String) -> Self {
+        let how = Failure::Local;
+        Self { how, cause }
+    }
+
     /// Something was sent.
     pub(super) const fn broke_off(cause: String) -> Self {
         let how = Failure::BrokeOff;
@@ -122,7 +134,7 @@ impl Failed {
     /// The body went with an earlier try, and is needed again.
     pub(crate) fn given_up() -> Self {
         let cause = "memory is short, so the copy of the body for another try was given up";
-        Self::broke_off(cause.to_owned())
+        Self::local(cause.to_owned())
     }
 
     /// The answer's status is not for clients.

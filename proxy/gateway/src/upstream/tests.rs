@@ -368,6 +368,21 @@ async fn a_name_that_is_not_found_fails_at_once() {
 }
 
 #[tokio::test]
+async fn a_lookup_without_a_descriptor_is_no_fault_of_the_backend() {
+    let lookups = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&lookups);
+    let scene = Scene::named(move |_name| {
+        count.fetch_add(1, Ordering::SeqCst);
+        // EMFILE.
+        let failed = Err(std::io::Error::from_raw_os_error(24));
+        Box::pin(std::future::ready(failed))
+    })
+    .await;
+    let failed = scene.send().await.map(|_| ()).expect_err("no descriptor");
+    assert_eq!(failed.how, Failure::Local, "{}", failed.cause);
+}
+
+#[tokio::test]
 async fn an_old_connection_is_not_used_again() {
     let scene = Scene::new().await;
     let mut stream = scene.connect().await;
