@@ -16,6 +16,10 @@ use super::idle::Idle;
 use super::links::{Lease, Links, Turn};
 use crate::peer::Peer;
 
+/// The most idle connections on HTTP/1.1. More than a core needs for calls that begin within a moment; the rest
+/// of a wave of streams that end together would stay until it is too old.
+const MOST_IDLE: usize = 256;
+
 /// Connections to one peer.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -72,11 +76,15 @@ impl Pool {
         kept.idle.retain_mut(|idle| idle.connection.is_quiet());
     }
 
-    /// Keeps the connection of an exchange that has ended, if it can carry another one.
+    /// Keeps the connection of an exchange that has ended, if it can carry another one. Beyond the most that
+    /// are kept, the oldest one goes.
     pub(super) fn put(&self, connection: Box<Connection>) {
         if let Some(connection) = connection.into_idle() {
             let mut kept = self.kept.lock();
             kept.is_used = true;
+            if kept.idle.len() >= MOST_IDLE {
+                kept.idle.remove(0);
+            }
             kept.idle.push(Idle::new(connection));
         }
     }

@@ -383,6 +383,24 @@ async fn a_lookup_without_a_descriptor_is_no_fault_of_the_backend() {
 }
 
 #[tokio::test]
+async fn of_many_connections_the_newest_are_kept() {
+    let scene = Scene::new().await;
+    let mut streams = Vec::new();
+    let asked = (0..300).map(|_| scene.send());
+    let serve = async {
+        for _ in 0..300 {
+            streams.push(scene.accept().await);
+        }
+        for stream in &mut streams {
+            answer(stream).await;
+        }
+    };
+    let (answers, ()) = tokio::join!(futures::future::join_all(asked), serve);
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(scene.kept(), 256);
+}
+
+#[tokio::test]
 async fn an_old_connection_is_not_used_again() {
     let scene = Scene::new().await;
     let mut stream = scene.connect().await;
