@@ -169,8 +169,8 @@ impl Relay {
         }
     }
 
-    /// The backend broke off or took too long, or the gateway stops: settle, and tell a stream's client before the connection is
-    /// cut.
+    /// The backend broke off or took too long, or the gateway stops: settle, and tell a stream's client before the
+    /// connection is cut.
     fn break_off(&mut self, code: Code, why: &'static str) -> Option<Bytes> {
         self.upstream = None;
         self.broken = Some(BrokenOff(why));

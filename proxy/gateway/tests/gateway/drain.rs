@@ -81,7 +81,7 @@ async fn a_leaving_gateway_serves_on_and_sends_its_clients_elsewhere() -> Result
 
 #[tokio::test]
 async fn requests_on_open_connections_are_served_while_others_run() -> Result<()> {
-    let bench = silent(PATIENCE, Duration::ZERO)?;
+    let mut bench = silent(PATIENCE, Duration::ZERO)?;
     let url = format!("{}{PATH}", bench.url);
     let mut stream = http::stream_json(&url, &[ANN], chat(true).to_string()).await?;
     stream.next().await?.context("a chunk")?;
@@ -99,7 +99,8 @@ async fn requests_on_open_connections_are_served_while_others_run() -> Result<()
         served += usize::from(answer.is_ok_and(|answer| answer.status == 200));
     }
     assert_eq!(served, kept.len());
-    Ok(())
+    drop(stream);
+    bench.stop().await
 }
 
 #[tokio::test]
@@ -160,6 +161,45 @@ async fn a_stream_that_outlasts_the_grace_period_ends_with_a_word_and_keeps_its_
         bench.metric("settlements_total{kind=\"estimated\"}"),
         Some(1)
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn streams_of_every_protocol_and_api_end_with_that_word() -> Result<()> {
+    let mut bench = silent(Duration::from_millis(300), Duration::ZERO)?;
+    let mut responses = {
+        let url = format!("{}/v1/responses", bench.url);
+        let body = json!({"model": "mini", "input": "a", "stream": true});
+        http::stream_json(&url, &[ANN], body.to_string()).await?
+    };
+    responses.next().await?.context("an event")?;
+    let (sender, connection) = h2::client::handshake(connect(&bench).await?).await?;
+    let mut driver = JoinSet::new();
+    driver.spawn(async move { drop(connection.await) });
+    let asked = ::http::Request::post(format!("http://gw{PATH}"))
+        .header(ANN.0, ANN.1)
+        .body(())?;
+    let (answer, mut upload) = sender.ready().await?.send_request(asked, false)?;
+    upload.send_data(chat(true).to_string().into(), true)?;
+    let mut http2 = answer.await?.into_body();
+    let read = async {
+        let mut texts = [String::new(), String::new()];
+        while let Some(Ok(data)) = http2.data().await {
+            texts[0].push_str(&String::from_utf8_lossy(&data));
+        }
+        while let Ok(Some(chunk)) = responses.next().await {
+            texts[1].push_str(&String::from_utf8_lossy(&chunk.bytes));
+        }
+        texts
+    };
+    let (stopped, texts) = tokio::join!(bench.stop(), read);
+    stopped?;
+    for text in texts {
+        let last = text.trim_end().lines().last().context("an event")?;
+        assert!(last.contains("\"code\":\"shutting_down\""), "{text}");
+    }
+    let code = |line: &String| line.contains("code=\"shutting_down\"");
+    assert!(bench.counted("requests_total").iter().all(code));
     Ok(())
 }
 
