@@ -205,6 +205,8 @@ impl Installation {
         let address = || Ok::<_, anyhow::Error>(format!("127.0.0.1:{}", free_port()?));
         let (listen, admin) = (address()?, address()?);
         let mut command = Command::new(binary("tundish-proxy")?);
+        // No balancer has to notice its end.
+        command.env("TUNDISH_DRAIN_DELAY", "0");
         command.args(["--listen", &listen, "--admin", &admin, "--threads", "1"]);
         command.args(["--replica", name, "--log-format", "text", BACKENDS_HERE]);
         // As the workload identity webhook sets it, with the simulated Foundry as Entra and as the machine.
