@@ -221,8 +221,10 @@ fn the_wait_of_a_failed_probe_replaces_the_one_before() {
 
 #[test]
 fn a_wave_that_fails_at_once_lengthens_the_time_once() {
-    let mut one = Endpoint::default();
-    one.now = 1_000;
+    let mut one = Endpoint {
+        now: 1_000,
+        ..Endpoint::default()
+    };
     one.fail(5);
     for _ in 0..100 {
         one.call_since(900, Outcome::Failed);
