@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use tests_support::{Process, Quickstart, Signal, binary, eventually, free_port, http, workspace};
+use tests_support::{
+    Process, Quickstart, Replicas, Signal, binary, eventually, free_port, http, workspace,
+};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -138,6 +140,29 @@ async fn a_further_signal_ends_what_is_waited_for() -> Result<()> {
             log.contains("code=shutting_down") || log.contains(r#""code":"shutting_down""#),
             "{log}"
         );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn responses_in_the_background_that_a_stop_gives_up_are_counted_in_the_log() -> Result<()> {
+    let arguments = ["--drain-grace", "1", "--log-format", "text"];
+    let simulator = ["--background-time", "60s"];
+    let mut replicas = Replicas::start(1, "", &arguments, &simulator).await?;
+    let url = format!("{}/v1/responses", replicas.at(0).gateway);
+    let body = json!({"model": "gpt-5", "input": "Hi", "background": true}).to_string();
+    for _ in 0..2 {
+        let answer = http::post_json(&url, &[("api-key", "search-team-key")], body.clone());
+        let answer = answer.await?;
+        ensure!(answer.status == 200, "{}", answer.text());
+    }
+    let log = replicas.manifests().with_file_name("tundish-0.log");
+    replicas.terminate(0, LIMIT).await?;
+    let log = std::fs::read_to_string(log)?;
+    for told in ["are followed for the grace period", "settled as reserved"] {
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(told)).collect();
+        ensure!(lines.len() == 1, "{told:?} in {lines:?} of {log}");
+        ensure!(lines[0].contains("responses=2"), "{}", lines[0]);
     }
     Ok(())
 }
