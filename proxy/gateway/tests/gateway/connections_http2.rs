@@ -158,6 +158,28 @@ async fn what_is_refused_again_and_again_fails() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_server_that_does_not_greet_is_given_up_in_the_time_to_connect() -> Result<()> {
+    let (_raw, backend, handshakes) = first(usize::MAX, |stream| async move {
+        let _open = stream;
+        std::future::pending().await
+    })
+    .await?;
+    let bench = Bench::before(backend)?;
+    let began = Instant::now();
+    // Those that wait for the connection of another one do not wait again.
+    let asked = (0..10).map(|_| ask(&bench, "x"));
+    for answer in futures::future::try_join_all(asked).await? {
+        assert_eq!(answer.status, 502, "{}", answer.text());
+        assert!(answer.text().contains("upstream_unreachable"));
+    }
+    let took = began.elapsed();
+    // `connect` is 2 s.
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert_eq!(handshakes.load(Ordering::SeqCst), 1);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_connection_into_a_black_hole_ends() -> Result<()> {
     let served = |stream| serve(stream, 100, Duration::ZERO);
     let (raw, backend, _) = secured(b"h2", served).await?;
