@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use proxy_admin::clock;
 use proxy_core::reach::Reach;
+use tokio::time::{Instant as Deadline, timeout_at};
 
 use super::connect::{Connector, Opened, Protocol, Unopened};
 use super::failure::Failed;
@@ -14,6 +16,7 @@ use super::http1::Connection;
 use super::http2::Link;
 use super::idle::Idle;
 use super::links::{Lease, Links, Turn};
+use super::term::Term;
 use crate::peer::Peer;
 
 /// The most idle connections on HTTP/1.1. More than a core needs for calls that begin within a moment; the rest
@@ -44,6 +47,12 @@ struct Kept {
 pub(super) enum Connected {
     Http1(Box<Connection>),
     Http2(Lease),
+}
+
+/// What a server agreed to that was asked for HTTP/2.
+enum Greeted {
+    Http1(Opened),
+    Http2(Link, Term),
 }
 
 // === impl Pool ===
@@ -103,21 +112,17 @@ impl Pool {
     /// to the greeting, within the peer's time.
     pub(super) async fn connect(&self) -> Result<Connected, Failed> {
         self.kept.lock().is_used = true;
-        let connected = tokio::time::timeout(self.connector.timeout, self.open());
-        match connected.await {
-            Ok(connected) => connected,
-            Err(_elapsed) => Err(Failed::unreachable("no connection in time".to_owned())),
-        }
+        let end = clock::instant() + self.connector.timeout;
+        self.open(end.into()).await
     }
 
-    async fn open(&self) -> Result<Connected, Failed> {
+    async fn open(&self, end: Deadline) -> Result<Connected, Failed> {
         let mut is_refused = false;
         loop {
             let (wanted, opened) = if self.is_http2() {
-                (Protocol::Http2, self.stream().await)
+                (Protocol::Http2, self.stream(end).await)
             } else {
-                let opened = self.connector.open(Protocol::Http1).await;
-                (Protocol::Http1, opened.map(http1))
+                (Protocol::Http1, self.exclusive(end).await)
             };
             match opened {
                 // The server may speak the other one.
@@ -131,12 +136,18 @@ impl Pool {
         }
     }
 
+    /// A connection on HTTP/1.1.
+    async fn exclusive(&self, end: Deadline) -> Result<Connected, Unopened> {
+        let opened = timeout_at(end, self.connector.open(Protocol::Http1)).await;
+        opened.unwrap_or_else(|_elapsed| Err(late())).map(http1)
+    }
+
     /// A stream, on HTTP/2; or a connection on HTTP/1.1 if the server speaks that now.
-    async fn stream(&self) -> Result<Connected, Unopened> {
+    async fn stream(&self, end: Deadline) -> Result<Connected, Unopened> {
         let queued = self.links.queue();
         loop {
             if !self.is_http2() {
-                return self.connector.open(Protocol::Http1).await.map(http1);
+                return self.exclusive(end).await;
             }
             let mut changed = pin!(queued.changed());
             changed.as_mut().enable();
@@ -144,24 +155,19 @@ impl Pool {
                 Turn::Lease(lease) => return Ok(Connected::Http2(lease)),
                 Turn::Failed(failed) => return Err(failed.into()),
                 Turn::Wait(waiting) => {
-                    waiting.for_change(changed).await;
+                    let waited = timeout_at(end, waiting.for_change(changed)).await;
+                    waited.map_err(|_elapsed| late())?;
                     continue;
                 }
                 Turn::Open(opening) => opening,
             };
-            let opened = match self.connector.open(Protocol::Http2).await {
-                Ok(opened) if opened.protocol == Protocol::Http1 => {
+            let greeted = timeout_at(end, self.greet()).await;
+            return match greeted.unwrap_or_else(|_elapsed| Err(late())) {
+                Ok(Greeted::Http2(link, term)) => Ok(Connected::Http2(opening.opened(link, term))),
+                Ok(Greeted::Http1(opened)) => {
                     self.is_http2.store(false, Ordering::Relaxed);
-                    return Ok(http1(opened));
+                    Ok(http1(opened))
                 }
-                Ok(Opened { stream, term, .. }) => match Link::greet(stream).await {
-                    Ok(link) => Ok((link, term)),
-                    Err(cause) => Err(Failed::unreachable(cause).into()),
-                },
-                Err(unopened) => Err(unopened),
-            };
-            return match opened {
-                Ok((link, term)) => Ok(Connected::Http2(opening.opened(link, term))),
                 Err(unopened @ Unopened::Protocol(_)) => Err(unopened),
                 Err(unopened) => {
                     let failed = unopened.into();
@@ -169,6 +175,18 @@ impl Pool {
                     Err(failed.into())
                 }
             };
+        }
+    }
+
+    /// Opens a connection on HTTP/2, if the server agrees.
+    async fn greet(&self) -> Result<Greeted, Unopened> {
+        let opened = self.connector.open(Protocol::Http2).await?;
+        if opened.protocol == Protocol::Http1 {
+            return Ok(Greeted::Http1(opened));
+        }
+        match Link::greet(opened.stream).await {
+            Ok(link) => Ok(Greeted::Http2(link, opened.term)),
+            Err(cause) => Err(Failed::unreachable(cause).into()),
         }
     }
 
@@ -199,6 +217,10 @@ impl Pool {
     fn is_http2(&self) -> bool {
         self.is_http2.load(Ordering::Relaxed)
     }
+}
+
+fn late() -> Unopened {
+    Failed::unreachable("no connection in time".to_owned()).into()
 }
 
 fn http1(opened: Opened) -> Connected {
