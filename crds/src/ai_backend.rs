@@ -375,7 +375,7 @@ pub struct BackendHealth {
     /// The longest time for which a deployment is left out before a request tries it. A longer wait that the
     /// backend asks for by `retry-after` is cut to it. Default: 60s.
     pub max_ejection: Duration,
-    /// Requests that wait for so long, without a byte of the deployment to any of them, make it a suspect:
+    /// Requests that wait this long, without a byte of the deployment to any of them, make it a suspect:
     /// others are sent elsewhere. At least three must wait, and longer than four times its slowest response.
     /// Default: 15s.
     pub suspect_after: Duration,

@@ -6,6 +6,7 @@
 //! `revision` orders tables in time, a `base` is the digest that a delta starts from, a `feature` is
 //! what an entry may need of its reader.
 
+mod backend;
 mod checkpoint;
 mod error;
 mod feature;

@@ -19,7 +19,7 @@ mod kinds;
 
 use backends::Pair;
 use callers::{Calls, Load};
-use kinds::{Kind, kinds};
+use kinds::{Kind, Layout, kinds};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
@@ -32,15 +32,6 @@ pub(crate) struct Args {
     /// Seconds of each kind
     #[arg(long, default_value_t = 8)]
     seconds: u64,
-}
-
-/// How the failing backend stands beside the other one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Layout {
-    /// In a tier of its own, before it.
-    First,
-    /// In the same tier, with the same weight.
-    Beside,
 }
 
 const LIMIT: Duration = Duration::from_secs(30);

@@ -315,7 +315,7 @@ async fn a_call_without_a_descriptor_for_its_backend_is_refused_for_that() -> Re
     let refused = refused.await?;
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     assert!(refused.contains(r#""code":"overloaded""#), "{refused}");
-    let why = "no file descriptor or memory left for a connection to a backend";
+    let why = "no file descriptor or memory left for a call to a backend";
     assert!(refused.contains(why), "{refused}");
     // Others have found one.
     backend.accept()?;

@@ -30,7 +30,7 @@ const FIRST_SHARE: f64 = 0.1;
 const FORGIVEN: Duration = Duration::from_secs(60);
 /// The share of failures is that of half a window to a whole one.
 const WINDOW: Duration = Duration::from_secs(10);
-/// So many answers at least tell of a share.
+/// Fewer calls tell of no share.
 const LEAST_OF_WINDOW: u64 = 20;
 
 /// What an AIBackend declares of it.
@@ -40,7 +40,7 @@ pub struct HealthSettings {
     pub consecutive_failures: u32,
     /// The longest time out between two probes, also if the endpoint names a longer wait.
     pub max_ejection: Duration,
-    /// Calls that wait for so long without a byte to any of them make an endpoint silent.
+    /// Calls that wait this long without a byte to any of them make an endpoint silent.
     pub suspect_after: Duration,
 }
 

@@ -317,3 +317,11 @@ words!(
     Route = "Route",
     Attribute = "Attribute"
 );
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+pub(super) fn is_false(flag: &bool) -> bool {
+    !*flag
+}

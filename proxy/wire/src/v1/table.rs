@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::error::DecodeError;
 use super::feature::{Declared, Features, Needing, Unsupported, needs};
 use super::objects::{Entry, Objects};
-use super::{object, quota, restricted};
+use super::{backend, object, quota, restricted};
 
 /// A table that was read, with what this proxy cannot enforce of it.
 #[derive(Clone, Debug, Default)]
@@ -147,7 +147,7 @@ pub fn without_credentials(objects: &Objects) -> Objects {
 
 fn withheld(key: &str, entry: &Entry) -> Option<Entry> {
     let needs = needs(entry.json()).ok()?;
-    let backend: object::Backend = entry.read(key).ok()?;
+    let backend: backend::Backend = entry.read(key).ok()?;
     Entry::of(&Needing {
         object: backend.withheld(),
         needs: needs.iter().map(String::as_str).collect(),
@@ -269,7 +269,7 @@ impl Reader<'_> {
 
 impl Piece for Backend {
     const KIND: EntryKind = EntryKind::Backend;
-    type Wire = object::Backend;
+    type Wire = backend::Backend;
 
     fn name(&self) -> &ObjectName {
         &self.name

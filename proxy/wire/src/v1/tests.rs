@@ -53,11 +53,7 @@ fn backend(text: &str, auth: BackendAuth) -> Backend {
         connect_timeout: Duration::from_secs(2),
         stream_start_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_millis(30_500),
-        health: HealthSettings {
-            consecutive_failures: 3,
-            max_ejection: Duration::from_millis(20_500),
-            suspect_after: Duration::from_secs(30),
-        },
+        health: HealthSettings::default(),
     }
 }
 
@@ -105,8 +101,8 @@ fn route(text: &str) -> Route {
                 on_server_error: false,
                 on_connect_failure: true,
                 on_timeout: true,
-                on_credential_refused: false,
-                on_not_there: true,
+                on_credential_refused: true,
+                on_not_there: false,
             },
             request_timeout: Some(Duration::from_secs(300)),
             first_token_timeout: None,
@@ -468,7 +464,7 @@ prop_compose! {
     fn any_backend()(
         name in any_name(), auth in any_auth(), openai: bool, url in "\\PC{0,20}",
         version in prop::option::of("[0-9-]{1,8}"), models in vec("\\PC{1,6}", 0..3),
-        millis in 0..1_000_000u64, price in any_price(), never: bool,
+        millis in 0..1_000_000u64, price in any_price(), never: bool, failures in 1..9u32,
     ) -> Backend {
         Backend {
             name,
@@ -483,6 +479,11 @@ prop_compose! {
                 stream_usage: if never { StreamUsage::Never } else { StreamUsage::Auto },
             }).collect(),
             idle_timeout: Duration::from_millis(millis),
+            health: HealthSettings {
+                consecutive_failures: failures,
+                max_ejection: Duration::from_millis(millis),
+                ..HealthSettings::default()
+            },
             ca: None,
             ..backend("x/y", BackendAuth::None)
         }

@@ -7,8 +7,7 @@ use tests_foundry::{Config, Sim};
 use tests_support::{Fault as Cut, FaultProxy, free_port};
 use tokio::time::sleep;
 
-use super::Layout;
-use super::kinds::{How, Kind, SOMETIMES};
+use super::kinds::{How, Kind, Layout, SOMETIMES};
 
 /// Requests that are remembered, so that all are counted.
 const RECORD: usize = 1_000_000;

@@ -21,6 +21,15 @@ pub(crate) struct Kind {
     pub(crate) may_lose: usize,
 }
 
+/// How the failing backend stands beside the other one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// In a tier of its own, before it.
+    First,
+    /// In the same tier, with the same weight.
+    Beside,
+}
+
 /// What the backend does.
 #[derive(Clone, Debug)]
 pub(crate) enum How {
