@@ -139,9 +139,12 @@ def of_the_backend(of):
         (503, of.sdk.ServiceUnavailableError if of is OfAnthropic else of.sdk.InternalServerError),
         (529, of.overloaded),
     ]:
-        faults({"status": status, "body": {"type": "error", "error": {"type": "t", "message": "m"}}})
+        body = {"type": "error", "error": {"type": "t", "message": "m"}}
+        # The wait of a 429 is over before the next call.
+        faults({"status": status, "body": body, "headers": {"retry-after-ms": "1"}})
         error = raised(f"{of.name}: backend says {status}", kind, once.ask)
         assert error.status_code == status and error.request_id, error
+        time.sleep(0.01)
     faults()
 
 
