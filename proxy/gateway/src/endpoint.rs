@@ -154,6 +154,11 @@ impl Endpoint {
         self.vitals.admits(now)
     }
 
+    /// It tells how many thousandths of its share it has room for.
+    pub(crate) fn tells_room(&self, share: u32, now: Moment) {
+        self.vitals.tells_room(share, now);
+    }
+
     /// Calls that are under way.
     pub(crate) fn load(&self) -> u32 {
         u32::try_from(self.load.get()).unwrap_or(0)

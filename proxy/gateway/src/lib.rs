@@ -33,6 +33,7 @@ mod memory;
 mod metrics;
 mod origin;
 mod peer;
+mod pressure;
 mod proofs;
 mod quirks;
 mod record;

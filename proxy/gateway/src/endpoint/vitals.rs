@@ -8,6 +8,8 @@ use proxy_core::balance::{Change, Health, HealthSettings, OutReason, Outcome, St
 use proxy_core::names::Moment;
 use rand::RngExt;
 
+use crate::pressure::WHOLE;
+
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +17,10 @@ mod tests;
 const SUSPICIOUS: u32 = 3;
 /// Silence is too long beyond this many times the slowest answer of late.
 const SLOWEST: u64 = 4;
+/// How much more of its share each answer may give back, in thousandths.
+const STEP: u32 = 50;
+/// What an endpoint told of its room counts for this long, in milliseconds.
+const ROOM_LASTS: u64 = 10_000;
 /// Answers that the average of late is made of, about.
 const LATE: u64 = 16;
 /// The slowest answer is forgotten by this share with each answer.
@@ -34,6 +40,10 @@ pub(super) struct Vitals {
     slowest: AtomicU64,
     /// The average of late, in microseconds; 0 before the first.
     usual: AtomicU64,
+    /// The thousandths of its share that it has room for; 0 as long as it does not tell.
+    room: AtomicU32,
+    /// When it told that, in monotonic milliseconds.
+    room_told: AtomicU64,
 }
 
 /// What can be seen of an endpoint.
@@ -57,7 +67,8 @@ impl Vitals {
         changed: impl FnOnce(Change),
     ) -> Turn {
         let is_silent = self.is_silent(now, settings);
-        if !is_silent && !self.ails.load(Ordering::Relaxed) {
+        let room = self.room.load(Ordering::Relaxed);
+        if !is_silent && room == 0 && !self.ails.load(Ordering::Relaxed) {
             return Turn::Usual;
         }
         let mut health = self.health.lock();
@@ -67,12 +78,35 @@ impl Vitals {
             change.map(changed);
         }
         match health.standing(now) {
-            Standing::In | Standing::Due(_) => Turn::Usual,
+            Standing::In if self.has_room(room, now) => Turn::Usual,
+            Standing::In => Turn::Spare,
+            Standing::Due(_) => Turn::Usual,
             Standing::Ramp(share) if rand::rng().random_bool(share.clamp(0.0, 1.0)) => Turn::Usual,
             Standing::Ramp(_) => Turn::Spare,
             Standing::Out(reason, _) if reason.leaves_hope() => Turn::Last,
             Standing::Out(..) => Turn::Never,
         }
+    }
+
+    /// Draws whether the next try finds room.
+    fn has_room(&self, room: u32, now: Moment) -> bool {
+        let told = self.room_told.load(Ordering::Relaxed);
+        let age = now.monotonic_ms.saturating_sub(told);
+        room == 0 || age >= ROOM_LASTS || rand::rng().random_range(0..WHOLE) < room
+    }
+
+    /// It tells how many thousandths of its share it has room for. Less counts at once, more step by step.
+    pub(super) fn tells_room(&self, told: u32, now: Moment) {
+        let before = match self.room.load(Ordering::Relaxed) {
+            0 if told == WHOLE => return,
+            0 => WHOLE,
+            before => before,
+        };
+        let room = told.min(before.saturating_add(STEP));
+        // All of it is as if nothing had been told.
+        let room = if room >= WHOLE { 0 } else { room };
+        self.room.store(room, Ordering::Relaxed);
+        self.room_told.store(now.monotonic_ms, Ordering::Relaxed);
     }
 
     /// Whether it takes a try that is its turn. If it is out and a probe is due, this try is the probe.

@@ -9,6 +9,7 @@ use proxy_core::table::{BackendAuth, BackendKind};
 use super::{Answered, Sending};
 use crate::endpoint::{Ended, Place, Placed};
 use crate::exchange::Exchange;
+use crate::pressure;
 use crate::token;
 use crate::trouble::{Trouble, named_wait};
 use crate::upstream::{AnswerBody, Failed, Failure, Patience};
@@ -39,6 +40,13 @@ impl Sending<'_> {
             Ok(response) => Box::pin(self.trouble_of(response)).await,
             Err(failed) => Some(Trouble::Failed(failed.how)),
         };
+        // Where there is no choice, no look at the headers is needed.
+        if let Ok(response) = &tried
+            && self.rule.targets.len() > 1
+            && let Some(share) = pressure::share(response.headers())
+        {
+            endpoint.tells_room(share, clock::moment(now));
+        }
         let metrics = &self.core.shared.metrics;
         let tries = |status| metrics.tries(&endpoint.backend, &endpoint.deployment, status);
         let ended = Ended {

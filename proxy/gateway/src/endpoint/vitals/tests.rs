@@ -100,3 +100,64 @@ fn a_probe_that_is_answered_brings_it_back() {
     assert_eq!(turn(&vitals, 6_101), Turn::Usual);
     assert!(!vitals.ails.load(std::sync::atomic::Ordering::Relaxed));
 }
+
+#[test]
+fn an_endpoint_that_fills_takes_the_part_that_it_has_room_for() {
+    let vitals = Vitals::default();
+    let usual = |ms| {
+        let turns = (0..2_000).map(|_| turn(&vitals, ms));
+        turns.filter(|turn| *turn == Turn::Usual).count()
+    };
+    vitals.tells_room(1_000, at(0));
+    assert_eq!(usual(0), 2_000);
+    vitals.tells_room(500, at(0));
+    assert!((880..1_120).contains(&usual(0)), "{}", usual(0));
+    assert_eq!(turn(&vitals, 10_000), Turn::Usual, "it is long ago");
+    // Full again: the share comes back step by step.
+    vitals.tells_room(50, at(0));
+    vitals.tells_room(1_000, at(0));
+    assert!((140..270).contains(&usual(0)), "{}", usual(0));
+    for _ in 0..20 {
+        vitals.tells_room(1_000, at(0));
+    }
+    assert_eq!(usual(0), 2_000);
+}
+
+/// A provisioned deployment as Azure counts it: a bucket that leaks, and 429 above it.
+#[test]
+fn what_a_provisioned_deployment_cannot_take_spills_and_no_more() {
+    // Calls per second that it can take.
+    const CAPACITY: u32 = 100;
+    for offered in [50, 90, 100, 120, 150, 200] {
+        let vitals = Vitals::default();
+        let settings = HealthSettings::default();
+        // In thousandths of a second's capacity.
+        let (mut level, mut served, mut refused) = (0u32, 0u32, 0u32);
+        let calls = offered * 60;
+        for call in 0..calls {
+            let ms = u64::from(call) * 1_000 / u64::from(offered);
+            level = level.saturating_sub(1_000 / offered * CAPACITY * 10 / 1_000);
+            if turn(&vitals, ms) != Turn::Usual || !vitals.admits(at(ms)) {
+                continue;
+            }
+            let outcome = if level >= 1_000 {
+                refused += 1;
+                Outcome::Throttled(Some(Duration::from_millis(100)))
+            } else {
+                level += 10;
+                served += 1;
+                let room = 1_000u32.saturating_sub(level) * 10;
+                vitals.tells_room(room.clamp(50, 1_000), at(ms));
+                Outcome::Answered
+            };
+            vitals.record(outcome, (at(ms), at(ms)), served.into(), &settings);
+        }
+        let could = (CAPACITY * 60).min(calls);
+        println!("{offered} a second: {served} of {could} served, {refused} refused");
+        assert!(served * 100 >= could * 85, "{offered}: {served} of {could}");
+        assert!(
+            refused * 100 <= calls,
+            "{offered}: {refused} of {calls} refused"
+        );
+    }
+}
