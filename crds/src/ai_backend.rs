@@ -367,7 +367,7 @@ pub struct BackendTimeouts {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct BackendHealth {
-    /// Failures in a row after which a deployment is left out: 5xx, 408, 421, 424, no connection, one that
+    /// Failures in a row after which a deployment is left out: 5xx, 408, 421, no connection, one that
     /// breaks before a response, no stream in time. Half of all calls in ten seconds have the same effect.
     /// Default: 5.
     #[schemars(range(min = 1, max = 1000))]

@@ -8,7 +8,7 @@ mod health;
 mod tests;
 
 pub use budget::RetryBudget;
-pub use health::{Change, Health, HealthSettings, OutReason, Outcome, Standing};
+pub use health::{Call, Change, Health, HealthSettings, OutReason, Outcome, Standing};
 
 /// One endpoint that a rule may use, and whether it may be used now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use proxy_admin::clock;
 use proxy_admin::pages::backends::DeploymentState;
 use proxy_admin::reminder::Reminder;
 use proxy_api::Api;
-use proxy_core::balance::{Change, HealthSettings, OutReason, Outcome, Standing, Turn};
+use proxy_core::balance::{Call, Change, HealthSettings, OutReason, Outcome, Standing, Turn};
 use proxy_core::names::{Moment, ObjectName, Usage};
 use proxy_core::table::{self, Backend, BackendAuth, EndpointName};
 use proxy_core::tokens::{Family, context_window, max_output_tokens};
@@ -73,6 +73,8 @@ pub(crate) struct Ended<'a> {
     /// What it tells of the endpoint.
     pub(crate) outcome: Option<Outcome>,
     pub(crate) request_id: &'a HeaderValue,
+    /// The tokens that it asked for.
+    pub(crate) size: u64,
     pub(crate) began: Instant,
     pub(crate) now: Instant,
 }
@@ -143,15 +145,21 @@ impl Endpoint {
         }
     }
 
-    /// Whether the next try is for it.
-    pub(crate) fn turn(&self, now: Moment, settings: &HealthSettings, metrics: &Metrics) -> Turn {
+    /// Whether the next try is for it, of a request of this many tokens.
+    pub(crate) fn turn(
+        &self,
+        size: u64,
+        now: Moment,
+        settings: &HealthSettings,
+        metrics: &Metrics,
+    ) -> Turn {
         let silent = |change| self.report(change, metrics, None);
-        self.vitals.turn(now, settings, silent)
+        self.vitals.turn(size, now, settings, silent)
     }
 
     /// Whether it takes a try that is its turn. If it is out and a probe is due, this try is the probe.
-    pub(crate) fn admits(&self, now: Moment) -> bool {
-        self.vitals.admits(now)
+    pub(crate) fn admits(&self, size: u64, now: Moment) -> bool {
+        self.vitals.admits(size, now)
     }
 
     /// It tells how many thousandths of its share it has room for.
@@ -164,9 +172,9 @@ impl Endpoint {
         u32::try_from(self.load.get()).unwrap_or(0)
     }
 
-    /// Why it is out, and for how long until a call may try it.
-    pub(crate) fn out(&self, now: Moment) -> Option<(OutReason, Duration)> {
-        self.vitals.out(now)
+    /// Why it is out for a request of this many tokens, and for how long until a call may try it.
+    pub(crate) fn out(&self, size: u64, now: Moment) -> Option<(OutReason, Duration)> {
+        self.vitals.out(size, now)
     }
 
     /// Why it went out last, in the backend's own words if it said some.
@@ -252,9 +260,13 @@ impl Endpoint {
         if !self.vitals.listens_to(outcome) {
             return;
         }
-        let times = (clock::moment(ended.began), clock::moment(ended.now));
+        let call = Call {
+            began: clock::moment(ended.began),
+            ended: clock::moment(ended.now),
+            size: ended.size,
+        };
         let answered = self.answered.get();
-        let change = self.vitals.record(outcome, times, answered, settings);
+        let change = self.vitals.record(outcome, call, answered, settings);
         if let Some(change) = change {
             self.report(change, metrics, Some(ended));
         }

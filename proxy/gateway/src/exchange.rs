@@ -96,6 +96,11 @@ impl Exchange {
         open.map_or_else(Cost::default, |open| open.charge.estimate)
     }
 
+    /// The tokens that it asks for.
+    pub(crate) fn size(&self) -> u64 {
+        self.record.held.map_or(0, |held| held.total_tokens())
+    }
+
     /// Counts the answer that is under way by another charge.
     pub(crate) fn recharge(&mut self, mut charge: Box<Charge>, now: Instant) {
         self.record.shadow_limits.append(&mut charge.would_refuse);
@@ -169,6 +174,7 @@ impl Exchange {
             result,
             outcome: Some(outcome),
             request_id: &self.record.request_id,
+            size: self.size(),
             began: self.call_began,
             now: clock::instant(),
         };

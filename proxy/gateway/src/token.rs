@@ -57,6 +57,10 @@ pub(crate) async fn send(
         };
         let Some(other) = other else {
             let word = Box::pin(word_of(&mut response)).await;
+            if word.is_none() && !is_unknown(&response) {
+                // A firewall's page: it refuses what the client sent.
+                return Ok(response);
+            }
             return Err(Failed::refused(word.as_deref()));
         };
         outgoing.bearer = Some(other);

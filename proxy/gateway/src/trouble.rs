@@ -118,6 +118,8 @@ pub(crate) fn named_wait(headers: &HeaderMap, now: Moment) -> Option<Duration> {
             let resets = resets.filter_map(|unit| text(&format!("x-ratelimit-reset-{unit}")));
             resets.filter_map(seconds_or_units).max()
         });
+    // A wait of nothing, and a date that has passed, say nothing.
+    let found = found.filter(|wait| !wait.is_zero());
     found.map(|wait| wait.clamp(Duration::from_millis(1), LONGEST_WAIT))
 }
 

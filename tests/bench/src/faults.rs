@@ -41,6 +41,8 @@ const LEARNT: Duration = Duration::from_secs(2);
 const TRIES: f64 = 1.5;
 /// An endpoint that works again has its whole share after this time.
 const RECOVERED: Duration = Duration::from_secs(10);
+/// What a person must mend is not tried for this time.
+const RESTS: Duration = Duration::from_secs(30);
 /// The clients of one kind and the pause between their calls: about 290 calls a second.
 const CLIENTS: usize = 30;
 const PAUSE: Duration = Duration::from_millis(100);
@@ -213,10 +215,13 @@ impl Row {
         if self.kind.goes_out && self.tries_later > TRIES {
             broken.push(format!("{name}: {:.1} tries a second", self.tries_later));
         }
-        if let Some(recovery) = self
-            .recovery
-            .filter(|recovery| *recovery > RECOVERED + LEARNT)
-        {
+        let rest = if self.kind.is_lasting {
+            RESTS
+        } else {
+            Duration::ZERO
+        };
+        let most = RECOVERED + LEARNT + rest;
+        if let Some(recovery) = self.recovery.filter(|recovery| *recovery > most) {
             broken.push(format!("{name}: back after {recovery:?}"));
         }
         broken

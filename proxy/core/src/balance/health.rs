@@ -28,6 +28,10 @@ const RAMP: Duration = Duration::from_secs(4);
 const FIRST_SHARE: f64 = 0.1;
 /// This long after its return, an endpoint that goes out again begins with the first time.
 const FORGIVEN: Duration = Duration::from_secs(60);
+/// Requests of fewer tokens are all of one size.
+const SMALL: u64 = 1_000;
+/// A request is much smaller than another by this factor.
+const MUCH: u64 = 8;
 /// The share of failures is that of half a window to a whole one.
 const WINDOW: Duration = Duration::from_secs(10);
 /// Fewer calls tell of no share.
@@ -80,6 +84,17 @@ pub enum Outcome {
     OutOfReach,
 }
 
+/// A call that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// When it began.
+    pub began: Moment,
+    /// When it ended.
+    pub ended: Moment,
+    /// The tokens that it asked for.
+    pub size: u64,
+}
+
 /// What an endpoint may take now.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Standing {
@@ -125,6 +140,9 @@ struct Out {
     until_ms: u64,
     /// A call is under way that tells of its return.
     is_probed: bool,
+    /// The tokens of the smallest request that was throttled; 0 for every other reason. Much smaller ones are
+    /// not kept away: a request that no deployment has room for says nothing of them.
+    size: u64,
 }
 
 /// Answers and failures of two halves.
@@ -202,11 +220,11 @@ impl OutReason {
 // === impl Health ===
 
 impl Health {
-    /// What it may take at `now`.
+    /// What it may take at `now` of requests of this many tokens.
     #[must_use]
-    pub fn standing(&self, now: Moment) -> Standing {
+    pub fn standing(&self, size: u64, now: Moment) -> Standing {
         let now = now.monotonic_ms;
-        if let Some(out) = self.out {
+        if let Some(out) = self.out.filter(|out| out.concerns(size)) {
             return match out.until_ms.saturating_sub(now) {
                 0 => Standing::Due(out.reason),
                 // The answer to the probe is near.
@@ -227,12 +245,12 @@ impl Health {
     /// Whether it takes its whole share, and an answer at `now` changes nothing.
     #[must_use]
     pub fn is_well(&self, now: Moment) -> bool {
-        self.in_a_row == 0 && !self.is_on_probation && self.standing(now) == Standing::In
+        self.in_a_row == 0 && !self.is_on_probation && self.standing(u64::MAX, now) == Standing::In
     }
 
     /// Lets the caller's call be the probe, if one is due.
-    pub fn take_probe(&mut self, now: Moment) -> bool {
-        let is_due = matches!(self.standing(now), Standing::Due(_));
+    pub fn take_probe(&mut self, size: u64, now: Moment) -> bool {
+        let is_due = matches!(self.standing(size, now), Standing::Due(_));
         if is_due && let Some(out) = &mut self.out {
             out.until_ms = now.monotonic_ms.saturating_add(millis(PROBE));
             out.is_probed = true;
@@ -240,27 +258,27 @@ impl Health {
         is_due
     }
 
-    /// Takes note of a call that began at `began`. `answered` counts the answers of the endpoint since its
-    /// start, this one included.
+    /// Takes note of a call. `answered` counts the answers of the endpoint since its start, this one
+    /// included.
     pub fn record(
         &mut self,
         outcome: Outcome,
-        began: Moment,
-        now: Moment,
+        call: Call,
         answered: u64,
         settings: &HealthSettings,
     ) -> Option<Change> {
+        let now = call.ended;
         let reason = match outcome {
-            Outcome::Begun => return self.answered(began, now),
+            Outcome::Begun => return self.answered(call),
             Outcome::Answered => {
                 self.in_a_row = 0;
-                let change = self.answered(began, now);
+                let change = self.answered(call);
                 self.is_on_probation &= self.out.is_some();
                 return change;
             }
             Outcome::Throttled(Some(wait)) => {
                 let wait = wait.min(settings.max_ejection);
-                return self.leave(OutReason::Throttled, wait, began, now);
+                return self.leave(OutReason::Throttled, wait, call);
             }
             Outcome::Throttled(None) => OutReason::Throttled,
             Outcome::Failed => {
@@ -278,13 +296,18 @@ impl Health {
             Outcome::OutOfReach => OutReason::OutOfReach,
         };
         let lasts = reason.lasts(self.times, settings);
-        self.leave(reason, lasts, began, now)
+        self.leave(reason, lasts, call)
     }
 
     /// Calls wait for it, and no byte has come for too long.
     pub fn silent(&mut self, now: Moment, settings: &HealthSettings) -> Option<Change> {
         let lasts = OutReason::Silent.lasts(self.times, settings);
-        self.leave(OutReason::Silent, lasts, now, now)
+        let call = Call {
+            began: now,
+            ended: now,
+            size: 0,
+        };
+        self.leave(OutReason::Silent, lasts, call)
     }
 
     /// It is called with another credential, or under another address: what was refused may be good now.
@@ -304,10 +327,13 @@ impl Health {
         self.out.map(|out| (out.reason, out.lasted(now)))
     }
 
-    fn answered(&mut self, began: Moment, now: Moment) -> Option<Change> {
+    fn answered(&mut self, call: Call) -> Option<Change> {
+        let now = call.ended;
         // A silent endpoint answers late by nature.
-        let tells =
-            |out: &mut Out| began.monotonic_ms >= out.renewed_ms || out.reason == OutReason::Silent;
+        let tells = |out: &mut Out| {
+            let is_new = call.began.monotonic_ms >= out.renewed_ms;
+            out.concerns(call.size) && (is_new || out.reason == OutReason::Silent)
+        };
         let out = self.out.take_if(tells)?;
         self.back_ms = Some(now.monotonic_ms);
         self.is_on_probation = true;
@@ -315,16 +341,14 @@ impl Health {
         Some(Change::Back(out.reason, out.lasted(now)))
     }
 
-    fn leave(
-        &mut self,
-        reason: OutReason,
-        lasts: Duration,
-        began: Moment,
-        now: Moment,
-    ) -> Option<Change> {
+    fn leave(&mut self, reason: OutReason, lasts: Duration, call: Call) -> Option<Change> {
+        let now = call.ended;
+        let is_throttled = reason == OutReason::Throttled;
+        let size = if is_throttled { call.size } else { 0 };
         let until_ms = now.monotonic_ms.saturating_add(millis(lasts));
         if let Some(out) = &mut self.out {
-            if began.monotonic_ms < out.renewed_ms {
+            out.size = out.size.min(size);
+            if call.began.monotonic_ms < out.renewed_ms {
                 // It began before the endpoint went out. It may know of a longer wait.
                 if (reason, out.reason) == (OutReason::Throttled, OutReason::Throttled) {
                     out.until_ms = out.until_ms.max(until_ms);
@@ -351,6 +375,7 @@ impl Health {
             renewed_ms: now.monotonic_ms,
             until_ms,
             is_probed: false,
+            size,
         });
         Some(Change::Out(reason, lasts))
     }
@@ -359,6 +384,11 @@ impl Health {
 // === impl Out ===
 
 impl Out {
+    /// Whether requests of this many tokens are kept away.
+    fn concerns(&self, size: u64) -> bool {
+        size.max(SMALL).saturating_mul(MUCH) > self.size
+    }
+
     const fn lasted(&self, now: Moment) -> Duration {
         Duration::from_millis(now.monotonic_ms.saturating_sub(self.since_ms))
     }

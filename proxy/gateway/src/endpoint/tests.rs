@@ -202,6 +202,7 @@ impl Called {
             result: status.ok_or(&failed),
             outcome: Some(outcome),
             request_id: &HeaderValue::from_static("id-1"),
+            size: 10,
             began: self.began,
             now: self.began + Duration::from_millis(1_500),
         };

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use proxy_core::balance::{Change, Health, HealthSettings, OutReason, Outcome, Standing, Turn};
+use proxy_core::balance::{
+    Call, Change, Health, HealthSettings, OutReason, Outcome, Standing, Turn,
+};
 use proxy_core::names::Moment;
 use rand::RngExt;
 
@@ -59,9 +61,11 @@ pub(super) struct Sign {
 // === impl Vitals ===
 
 impl Vitals {
-    /// Whether the next try is for it. Costs two loads as long as all is well.
+    /// Whether the next try is for it, of a request of this many tokens. Costs three loads as long as all is
+    /// well.
     pub(super) fn turn(
         &self,
+        size: u64,
         now: Moment,
         settings: &HealthSettings,
         changed: impl FnOnce(Change),
@@ -77,7 +81,7 @@ impl Vitals {
             self.ails.store(true, Ordering::Relaxed);
             change.map(changed);
         }
-        match health.standing(now) {
+        match health.standing(size, now) {
             Standing::In if self.has_room(room, now) => Turn::Usual,
             Standing::In => Turn::Spare,
             Standing::Due(_) => Turn::Usual,
@@ -110,14 +114,14 @@ impl Vitals {
     }
 
     /// Whether it takes a try that is its turn. If it is out and a probe is due, this try is the probe.
-    pub(super) fn admits(&self, now: Moment) -> bool {
+    pub(super) fn admits(&self, size: u64, now: Moment) -> bool {
         if !self.ails.load(Ordering::Relaxed) {
             return true;
         }
         let mut health = self.health.lock();
-        match health.standing(now) {
+        match health.standing(size, now) {
             Standing::In | Standing::Ramp(_) => true,
-            Standing::Due(_) => health.take_probe(now),
+            Standing::Due(_) => health.take_probe(size, now),
             Standing::Out(..) => false,
         }
     }
@@ -172,13 +176,14 @@ impl Vitals {
     pub(super) fn record(
         &self,
         outcome: Outcome,
-        (began, now): (Moment, Moment),
+        call: Call,
         answered: u64,
         settings: &HealthSettings,
     ) -> Option<Change> {
         let mut health = self.health.lock();
-        let change = health.record(outcome, began, now, answered, settings);
-        self.ails.store(!health.is_well(now), Ordering::Relaxed);
+        let change = health.record(outcome, call, answered, settings);
+        self.ails
+            .store(!health.is_well(call.ended), Ordering::Relaxed);
         change
     }
 
@@ -187,12 +192,12 @@ impl Vitals {
         self.health.lock().renewed(now)
     }
 
-    /// Why it is out, and for how long until a call may try it.
-    pub(super) fn out(&self, now: Moment) -> Option<(OutReason, Duration)> {
+    /// Why it is out for a request of this many tokens, and for how long until a call may try it.
+    pub(super) fn out(&self, size: u64, now: Moment) -> Option<(OutReason, Duration)> {
         if !self.ails.load(Ordering::Relaxed) {
             return None;
         }
-        match self.health.lock().standing(now) {
+        match self.health.lock().standing(size, now) {
             Standing::Due(reason) => Some((reason, Duration::ZERO)),
             Standing::Out(reason, left) => Some((reason, left)),
             Standing::In | Standing::Ramp(_) => None,
@@ -204,7 +209,7 @@ impl Vitals {
         let health = self.health.lock();
         let usual = self.usual.load(Ordering::Relaxed);
         Sign {
-            standing: health.standing(now),
+            standing: health.standing(u64::MAX, now),
             out: health.out(now),
             first_byte: (usual > 0).then(|| Duration::from_micros(usual)),
         }

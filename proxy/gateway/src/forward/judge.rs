@@ -4,7 +4,7 @@
 use http::{Response, StatusCode};
 use proxy_admin::clock;
 use proxy_core::balance::Outcome;
-use proxy_core::table::{BackendAuth, BackendKind};
+use proxy_core::table::BackendAuth;
 
 use super::{Answered, Sending};
 use crate::endpoint::{Ended, Place, Placed};
@@ -53,6 +53,7 @@ impl Sending<'_> {
             result: tried.as_ref().map(Response::status),
             outcome: self.outcome(&tried, trouble, place, patience),
             request_id: &exchange.record.request_id,
+            size: exchange.size(),
             began: patience.now,
             now,
         };
@@ -105,13 +106,8 @@ impl Sending<'_> {
             });
         };
         match trouble {
-            // Elsewhere, a limit is that of the caller whose key was passed on.
-            Trouble::Throttled
-                if backend.auth == BackendAuth::PassThrough
-                    && backend.kind == BackendKind::OpenAiCompatible =>
-            {
-                None
-            }
+            // The limit may be that of the caller whose credential was passed on.
+            Trouble::Throttled if backend.auth == BackendAuth::PassThrough => None,
             Trouble::Throttled => {
                 let headers = tried.as_ref().ok().map(Response::headers);
                 let wait = headers.and_then(|headers| named_wait(headers, clock::now()));
@@ -130,6 +126,14 @@ impl Sending<'_> {
                 let is_own = backend.name.namespace() == self.rule.route.name.namespace();
                 let is_declared = patience.answer >= backend.stream_start_timeout;
                 (is_slow && (is_own || is_declared)).then_some(Outcome::Failed)
+            }
+            // What failed may be a tool server that the request names.
+            Trouble::ServerError
+                if tried
+                    .as_ref()
+                    .is_ok_and(|one| one.status() == StatusCode::FAILED_DEPENDENCY) =>
+            {
+                None
             }
             Trouble::ServerError
             | Trouble::Failed(Failure::Unreachable | Failure::BrokeOff | Failure::Stray) => {

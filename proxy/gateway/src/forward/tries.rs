@@ -28,6 +28,8 @@ const SHORT_WAIT: Duration = Duration::from_secs(1);
 /// The endpoints that a request may use, parallel to the rule's targets.
 struct Choice {
     candidates: SmallVec<[Candidate; 4]>,
+    /// The tokens that it asks for.
+    size: u64,
     now: Moment,
 }
 
@@ -53,7 +55,7 @@ impl Sending<'_> {
         &self,
         exchange: &mut Exchange,
     ) -> Result<(Answered, &Placed), Box<Refusal>> {
-        let mut choice = self.choice();
+        let mut choice = self.choice(exchange.size());
         let mut tried = Tried::default();
         self.rule.retries.request(choice.now);
         while let Some(index) = self.next(&mut choice) {
@@ -79,7 +81,7 @@ impl Sending<'_> {
                 Ok(answered) => {
                     let status = answered.response.status();
                     tried.answered(status);
-                    if !goes_on && self.is_for_client(trouble, &tried, choice.now) {
+                    if !goes_on && self.is_for_client(trouble, &tried, &choice) {
                         return Ok((answered, at));
                     }
                     let why = (trouble.map_or("", Trouble::word), "");
@@ -104,7 +106,7 @@ impl Sending<'_> {
         Err(self.unserved(exchange, &tried))
     }
 
-    fn choice(&self) -> Choice {
+    fn choice(&self, size: u64) -> Choice {
         let now = clock::moment(self.now);
         let is_bound = self.resource().is_some();
         let targets = self.rule.targets.iter().enumerate();
@@ -115,19 +117,21 @@ impl Sending<'_> {
                 priority: target.flat.priority,
                 // What is drained still has what it keeps.
                 weight: target.flat.weight.max(u32::from(is_bound)),
-                turn: usable.map_or(Turn::Never, |(at, _)| self.turn(at, now)),
+                turn: usable.map_or(Turn::Never, |(at, _)| self.turn(at, size, now)),
                 load: usable.map_or(0, |(at, _)| at.endpoint.load()),
             }
         });
         Choice {
             candidates: candidates.collect(),
+            size,
             now,
         }
     }
 
-    fn turn(&self, at: &Placed, now: Moment) -> Turn {
+    fn turn(&self, at: &Placed, size: u64, now: Moment) -> Turn {
         let settings = &at.place.declared.backend.health;
-        at.endpoint.turn(now, settings, &self.core.shared.metrics)
+        at.endpoint
+            .turn(size, now, settings, &self.core.shared.metrics)
     }
 
     /// The endpoint for the next try, which is not chosen again.
@@ -142,9 +146,9 @@ impl Sending<'_> {
                 if self.is_sent_again() {
                     continue;
                 }
-            } else if !at.endpoint.admits(choice.now) {
+            } else if !at.endpoint.admits(choice.size, choice.now) {
                 // It went out meanwhile, or another call is the probe.
-                candidate.turn = self.turn(at, choice.now);
+                candidate.turn = self.turn(at, choice.size, choice.now);
                 continue;
             }
             return Some(index);
@@ -175,14 +179,15 @@ impl Sending<'_> {
 
     /// Whether the last answer is the one for the client. It is if the client would have got it from the only
     /// endpoint, or from any of them.
-    fn is_for_client(&self, trouble: Option<Trouble>, tried: &Tried, now: Moment) -> bool {
+    fn is_for_client(&self, trouble: Option<Trouble>, tried: &Tried, choice: &Choice) -> bool {
         match trouble {
             None => true,
             Some(trouble) if !trouble.is_retried(self.declared.retry) => true,
             Some(Trouble::NotThere) => false,
             Some(Trouble::Throttled) => self.rule.targets.len() == 1,
             Some(Trouble::ServerError | Trouble::Failed(_)) => {
-                !tried.differs && self.outs(now).all(|(why, _)| why.leaves_hope())
+                let (size, now) = (choice.size, choice.now);
+                !tried.differs && self.outs(size, now).all(|(why, _)| why.leaves_hope())
             }
         }
     }
@@ -194,9 +199,9 @@ impl Sending<'_> {
     }
 
     /// Why each endpoint of the rule is out that could serve the request, and for how long still.
-    fn outs(&self, now: Moment) -> impl Iterator<Item = (OutReason, Duration)> {
+    fn outs(&self, size: u64, now: Moment) -> impl Iterator<Item = (OutReason, Duration)> {
         let endpoints = self.endpoints();
-        endpoints.filter_map(move |at| at.endpoint.out(now))
+        endpoints.filter_map(move |at| at.endpoint.out(size, now))
     }
 
     /// The endpoints of the rule that could serve the request.
@@ -206,9 +211,9 @@ impl Sending<'_> {
     }
 
     /// The shortest wait of all endpoints that are throttled.
-    fn throttled(&self, now: Moment) -> Option<Duration> {
+    fn throttled(&self, size: u64, now: Moment) -> Option<Duration> {
         let throttled = self
-            .outs(now)
+            .outs(size, now)
             .filter(|(why, _)| *why == OutReason::Throttled);
         let wait = throttled.map(|(_, left)| left).min()?;
         Some(if wait.is_zero() { SHORT_WAIT } else { wait })
@@ -217,13 +222,13 @@ impl Sending<'_> {
     /// The answer if no endpoint gave one. It depends on what the endpoints are in, and not on the order in which
     /// they were tried.
     fn unserved(&self, exchange: &mut Exchange, tried: &Tried) -> Box<Refusal> {
-        let now = clock::now();
-        if let Some(wait) = self.throttled(now) {
+        let (size, now) = (exchange.size(), clock::now());
+        if let Some(wait) = self.throttled(size, now) {
             return throttled(wait);
         }
         let mut troubles = tried.troubles.clone();
         let is_tried = !troubles.is_empty();
-        let outs = self.outs(now).map(|(reason, _)| reason);
+        let outs = self.outs(size, now).map(|(reason, _)| reason);
         // One that fails would have been tried if none else had.
         let others = outs.filter(|reason| !(is_tried && reason.leaves_hope()));
         troubles.extend(others.map(Trouble::from));
@@ -241,18 +246,18 @@ impl Sending<'_> {
             }
         }
         if troubles.iter().all(|one| one.is_lasting()) {
-            return self.lasting(&troubles, now);
+            return self.lasting(&troubles, size, now);
         }
         let model = &self.model;
         let message = format!("no deployment of the rule for model {model:?} answers; retry later");
-        let left = self.outs(now).map(|(_, left)| left).min();
+        let left = self.outs(size, now).map(|(_, left)| left).min();
         let wait = left.unwrap_or(SHORT_WAIT).max(SHORT_WAIT);
         let refusal = Refusal::new(Code::NoBackend, message).waiting(millis(wait));
         Box::new(refusal)
     }
 
     /// The answer if a person must mend each of the endpoints.
-    fn lasting(&self, troubles: &[Trouble], now: Moment) -> Box<Refusal> {
+    fn lasting(&self, troubles: &[Trouble], size: u64, now: Moment) -> Box<Refusal> {
         let is_credential = |trouble: &Trouble| {
             let how = [Failure::Refused, Failure::NoToken].map(Trouble::Failed);
             how.contains(trouble)
@@ -271,7 +276,7 @@ impl Sending<'_> {
         };
         let mut endpoints = self.endpoints();
         let refusing = endpoints.find(|at| {
-            let out = at.endpoint.out(now).map(|(reason, _)| reason);
+            let out = at.endpoint.out(size, now).map(|(reason, _)| reason);
             out == Some(OutReason::CredentialRefused)
         });
         let cause = refusing.filter(|_| how == Failure::Refused);

@@ -30,9 +30,15 @@ fn a_wait_is_read_in_every_form() {
     assert_eq!(of("retry-after", "0.25"), Some(250));
     let date = of("retry-after", "Fri, 27 Nov 2026 12:00:07 GMT");
     assert_eq!(date, Some(7_000));
-    // A date that has passed: at once.
-    assert_eq!(of("retry-after", "Fri, 27 Nov 2026 11:00:00 GMT"), Some(1));
-    for broken in ["soon", "-1", "nan", "inf", ""] {
+    for broken in [
+        "Fri, 27 Nov 2026 11:00:00 GMT",
+        "0",
+        "soon",
+        "-1",
+        "nan",
+        "inf",
+        "",
+    ] {
         assert_eq!(of("retry-after", broken), None, "{broken:?}");
     }
     assert_eq!(of("retry-after", "1e300"), None);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use futures::future::join_all;
 use proxy_core::names::Secret;
+use proxy_core::quota::Unit;
 use proxy_core::table::{BackendAuth, Contents, Rule};
 use serde_json::{Value, json};
 use tests_foundry::{Fault, Sim};
@@ -13,7 +14,7 @@ use tests_support::eventually_ok;
 use tests_support::http::Answer;
 use tokio::time::Instant;
 
-use crate::bench::{Bench, chat, contents, sims};
+use crate::bench::{Bench, chat, contents, minute, sims};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -93,6 +94,53 @@ async fn a_throttled_endpoint_is_not_asked_within_its_wait() -> Result<()> {
     assert_eq!(bench.metric(&format!("upstream_in{labels}}}")), Some(0));
     let ejections = format!("upstream_ejections_total{labels},reason=\"Throttled\"}}");
     assert_eq!(bench.metric(&ejections), Some(1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_huge_prompt_that_is_throttled_stops_no_small_ones() -> Result<()> {
+    let sims = sims(1, &tests_foundry::Config::default())?;
+    let mut table = contents(&sims, vec![minute(Unit::Tokens, 10_000_000)]);
+    rule(&mut table).retry.attempts = 0;
+    let bench = Bench::of(sims, table)?;
+    let mut huge = chat(false);
+    huge["messages"][0]["content"] = json!("word ".repeat(60_000));
+    set(&bench.sims[0], &throttles(LONG))?;
+    assert_eq!(bench.ask(&huge).await?.status, 429);
+    bench.sims[0].faults(Vec::new())?;
+    for _ in 0..5 {
+        assert_eq!(bench.ask(&chat(false)).await?.status, 200);
+    }
+    // The huge one waits, without a call.
+    let before = asked(&bench);
+    assert_eq!(bench.ask(&huge).await?.status, 429);
+    assert_eq!(asked(&bench), before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_limit_of_one_callers_own_key_keeps_no_other_caller_away() -> Result<()> {
+    let sims = sims(1, &tests_foundry::Config::default())?;
+    let mut table = contents(&sims, Vec::new());
+    for backend in &mut table.backends {
+        Arc::make_mut(backend).auth = BackendAuth::PassThrough;
+    }
+    let route = table.routes.first_mut().expect("a route");
+    Arc::make_mut(route).authentication.pass_through = true;
+    let bench = Bench::of(sims, table)?;
+    let mine = Fault {
+        api_key: Some("mine".to_owned()),
+        ..throttles(LONG)
+    };
+    set(&bench.sims[0], &mine)?;
+    bench.sims[0].keys(&["mine".to_owned(), "theirs".to_owned()]);
+    let body = chat(false).to_string();
+    for (key, status) in [("mine", 429), ("theirs", 200), ("mine", 429)] {
+        let answer = bench
+            .post("/v1/chat/completions", &[("api-key", key)], &body)
+            .await?;
+        assert_eq!(answer.status, status, "{key}: {}", answer.text());
+    }
     Ok(())
 }
 
@@ -192,13 +240,14 @@ async fn what_a_client_does_wrong_tells_nothing_of_the_endpoint() -> Result<()> 
         (404, "404"),
         (413, "TooLarge"),
         (422, "invalid"),
+        (403, "Blocked by the firewall"),
     ] {
         set(&bench.sims[0], &answers(status, word, None))?;
         for _ in 0..10 {
             assert_eq!(bench.ask(&chat(false)).await?.status, status);
         }
     }
-    assert_eq!(asked(&bench), [50, 0]);
+    assert_eq!(asked(&bench), [60, 0]);
     Ok(())
 }
 

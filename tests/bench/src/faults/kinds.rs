@@ -17,6 +17,8 @@ pub(crate) struct Kind {
     pub(crate) rule: &'static str,
     /// The endpoint goes out.
     pub(crate) goes_out: bool,
+    /// A person must mend it: it is tried again after half a minute.
+    pub(crate) is_lasting: bool,
     /// Calls that cannot be saved.
     pub(crate) may_lose: usize,
 }
@@ -76,6 +78,7 @@ fn kind(name: &'static str, how: How) -> Kind {
         streams: false,
         rule: "",
         goes_out: true,
+        is_lasting: false,
         may_lose: 0,
     }
 }
@@ -84,6 +87,14 @@ fn kind(name: &'static str, how: How) -> Kind {
 fn mild(name: &'static str, how: How) -> Kind {
     Kind {
         goes_out: false,
+        ..kind(name, how)
+    }
+}
+
+/// The same, until a person mends it.
+fn lasting(name: &'static str, how: How) -> Kind {
+    Kind {
+        is_lasting: true,
         ..kind(name, how)
     }
 }
@@ -111,12 +122,12 @@ fn of_heads() -> Vec<Kind> {
         mild("some 500", How::Sometimes(some_500)),
         kind("408", answers(408, "Timeout", &[])),
         kind("529", answers(529, "Overloaded", &[])),
-        kind("401 to the gateway's key", answers(401, "401", &[])),
-        kind(
+        lasting("401 to the gateway's key", answers(401, "401", &[])),
+        lasting(
             "404 DeploymentNotFound",
             answers(404, "DeploymentNotFound", &[]),
         ),
-        kind("410", answers(410, "Gone", &[])),
+        lasting("410", answers(410, "Gone", &[])),
     ]
 }
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Change, Health, HealthSettings, OutReason, Outcome, Standing};
+use super::{Call, Change, Health, HealthSettings, OutReason, Outcome, Standing};
 use crate::names::Moment;
 
 const SETTINGS: HealthSettings = HealthSettings {
@@ -10,6 +10,9 @@ const SETTINGS: HealthSettings = HealthSettings {
     max_ejection: Duration::from_secs(60),
     suspect_after: Duration::from_secs(15),
 };
+
+/// The tokens of most requests here.
+const SIZE: u64 = 2_000;
 
 fn at(ms: u64) -> Moment {
     Moment {
@@ -37,18 +40,25 @@ impl Endpoint {
     }
 
     fn call_since(&mut self, began: u64, outcome: Outcome) -> Option<Change> {
+        self.call_of(SIZE, began, outcome)
+    }
+
+    fn call_of(&mut self, size: u64, began: u64, outcome: Outcome) -> Option<Change> {
         self.answered += u64::from(outcome == Outcome::Answered);
-        let (began, now) = (at(began), at(self.now));
-        self.health
-            .record(outcome, began, now, self.answered, &SETTINGS)
+        let call = Call {
+            began: at(began),
+            ended: at(self.now),
+            size,
+        };
+        self.health.record(outcome, call, self.answered, &SETTINGS)
     }
 
     fn standing(&self) -> Standing {
-        self.health.standing(at(self.now))
+        self.health.standing(SIZE, at(self.now))
     }
 
     fn probes(&mut self) -> bool {
-        self.health.take_probe(at(self.now))
+        self.health.take_probe(SIZE, at(self.now))
     }
 
     fn fail(&mut self, times: usize) -> Option<Change> {
@@ -186,6 +196,30 @@ fn a_named_wait_counts_at_once_and_is_cut_to_the_longest() {
             Standing::Out(OutReason::Throttled, expected)
         );
     }
+}
+
+#[test]
+fn a_huge_request_that_is_throttled_keeps_no_small_one_away() {
+    let mut one = Endpoint::default();
+    one.call_of(100_000, 0, Outcome::Throttled(Some(seconds(55))));
+    let of = |one: &Endpoint, size| one.health.standing(size, at(one.now));
+    assert_eq!(of(&one, 2_000), Standing::In);
+    assert_eq!(of(&one, 10), Standing::In);
+    let out = Standing::Out(OutReason::Throttled, seconds(55));
+    assert_eq!(of(&one, 100_000), out);
+    assert_eq!(of(&one, 12_500), Standing::In);
+    assert_eq!(of(&one, 12_501), out);
+    // The answer to a small one tells nothing of huge ones.
+    assert_eq!(one.call_of(10, 0, Outcome::Answered), None);
+    assert_eq!(of(&one, 100_000), out);
+    // A small one that is throttled too keeps all away.
+    one.call_of(10, 0, Outcome::Throttled(Some(seconds(20))));
+    assert!(matches!(of(&one, 10), Standing::Out(..)));
+    // And its answer brings all back.
+    one.now = 20_000;
+    assert!(one.health.take_probe(10, at(one.now)));
+    assert!(one.call_of(10, 20_000, Outcome::Answered).is_some());
+    assert!(matches!(of(&one, 100_000), Standing::Ramp(_)));
 }
 
 #[test]

@@ -1,9 +1,20 @@
 use std::time::Duration;
 
-use proxy_core::balance::{HealthSettings, OutReason, Outcome, Turn};
+use proxy_core::balance::{Call, HealthSettings, OutReason, Outcome, Turn};
 use proxy_core::names::Moment;
 
 use super::Vitals;
+
+/// The tokens of each request here.
+const SIZE: u64 = 100;
+
+fn ended(ms: u64) -> Call {
+    Call {
+        began: at(ms),
+        ended: at(ms),
+        size: SIZE,
+    }
+}
 
 fn at(ms: u64) -> Moment {
     Moment {
@@ -13,7 +24,7 @@ fn at(ms: u64) -> Moment {
 }
 
 fn turn(vitals: &Vitals, ms: u64) -> Turn {
-    vitals.turn(at(ms), &HealthSettings::default(), |_| {})
+    vitals.turn(SIZE, at(ms), &HealthSettings::default(), |_| {})
 }
 
 fn call(vitals: &Vitals, ms: u64) {
@@ -28,13 +39,13 @@ fn three_calls_without_a_byte_for_fifteen_seconds_make_a_suspect() {
     }
     assert_eq!(turn(&vitals, 16_000), Turn::Usual);
     assert_eq!(turn(&vitals, 16_001), Turn::Last);
-    let out = vitals.out(at(16_001)).map(|(why, _)| why);
+    let out = vitals.out(SIZE, at(16_001)).map(|(why, _)| why);
     assert_eq!(out, Some(OutReason::Silent));
     // One call after a second, and less often then.
-    assert!(!vitals.admits(at(17_000)));
+    assert!(!vitals.admits(SIZE, at(17_000)));
     assert_eq!(turn(&vitals, 17_001), Turn::Usual);
-    assert!(vitals.admits(at(17_001)));
-    assert!(!vitals.admits(at(18_001)));
+    assert!(vitals.admits(SIZE, at(17_001)));
+    assert!(!vitals.admits(SIZE, at(18_001)));
 }
 
 #[test]
@@ -86,13 +97,13 @@ fn a_slow_endpoint_is_no_suspect() {
 fn a_probe_that_is_answered_brings_it_back() {
     let vitals = Vitals::default();
     let settings = HealthSettings::default();
-    let record = |outcome, ms| vitals.record(outcome, (at(ms), at(ms)), 0, &settings);
+    let record = |outcome, ms| vitals.record(outcome, ended(ms), 0, &settings);
     assert!(record(Outcome::Throttled(Some(Duration::from_secs(2))), 0).is_some());
     assert_eq!(turn(&vitals, 100), Turn::Never);
     assert_eq!(turn(&vitals, 2_000), Turn::Usual);
-    assert!(vitals.admits(at(2_000)));
+    assert!(vitals.admits(SIZE, at(2_000)));
     assert_eq!(turn(&vitals, 2_000), Turn::Never);
-    assert!(!vitals.admits(at(2_000)), "one probe at a time");
+    assert!(!vitals.admits(SIZE, at(2_000)), "one probe at a time");
     assert!(record(Outcome::Answered, 2_000).is_some());
     assert_ne!(turn(&vitals, 2_001), Turn::Never);
     // The first answer after the ramp ends the care.
@@ -137,7 +148,7 @@ fn what_a_provisioned_deployment_cannot_take_spills_and_no_more() {
         for call in 0..calls {
             let ms = u64::from(call) * 1_000 / u64::from(offered);
             level = level.saturating_sub(1_000 / offered * CAPACITY * 10 / 1_000);
-            if turn(&vitals, ms) != Turn::Usual || !vitals.admits(at(ms)) {
+            if turn(&vitals, ms) != Turn::Usual || !vitals.admits(SIZE, at(ms)) {
                 continue;
             }
             let outcome = if level >= 1_000 {
@@ -150,7 +161,7 @@ fn what_a_provisioned_deployment_cannot_take_spills_and_no_more() {
                 vitals.tells_room(room.clamp(50, 1_000), at(ms));
                 Outcome::Answered
             };
-            vitals.record(outcome, (at(ms), at(ms)), served.into(), &settings);
+            vitals.record(outcome, ended(ms), served.into(), &settings);
         }
         let could = (CAPACITY * 60).min(calls);
         println!("{offered} a second: {served} of {could} served, {refused} refused");
