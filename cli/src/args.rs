@@ -44,8 +44,9 @@ pub enum Command {
     Quota(QuotaArgs),
     /// Show every deployment that a rule uses: whether it takes requests, why not, and since when
     ///
-    /// Asks the admin port of a proxy or of `tundish run`. Each proxy judges by its own calls. What is out
-    /// comes first.
+    /// Asks an admin port: a proxy and `tundish run` judge by their own calls, an operator shows how many
+    /// proxies have a deployment in, and what the others say. What is out comes first. A folder has no state: it
+    /// shows what its rules use.
     Backends(BackendsArgs),
     /// Forecast a request: its rule, its limits, its backends, and the verdict
     ///
@@ -284,7 +285,10 @@ impl AdminTokenArgs {
 /// Flags of `tundish backends`.
 #[derive(clap::Args, Debug)]
 pub struct BackendsArgs {
-    /// Admin port of `tundish run` or a tundish-proxy
+    /// Folder with YAML manifests, in place of a gateway: what they declare, without a state
+    #[arg(long, env = "TUNDISH_BACKENDS_MANIFESTS", value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+    /// Admin port of `tundish run`, a tundish-proxy or a tundish-operator
     #[arg(
         long,
         env = "TUNDISH_ADMIN_URL",
@@ -295,6 +299,9 @@ pub struct BackendsArgs {
     /// The token of the admin port
     #[command(flatten)]
     pub token: AdminTokenArgs,
+    /// The gateway's own namespace
+    #[command(flatten)]
+    pub namespace: NamespaceArgs,
     /// The form of the answer
     #[command(flatten)]
     pub output: OutputArgs,

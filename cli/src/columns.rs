@@ -14,9 +14,9 @@ pub(crate) struct Columns<const N: usize> {
 }
 
 impl<const N: usize> Columns<N> {
-    pub(crate) fn new(head: [&str; N]) -> Self {
+    pub(crate) fn new<S: Into<String>>(head: [S; N]) -> Self {
         Self {
-            rows: vec![head.map(str::to_owned)],
+            rows: vec![head.map(Into::into)],
         }
     }
 

@@ -59,10 +59,13 @@ impl App {
         );
         let readiness = Readiness::default();
         let (trigger, shutdown) = shutdown::channel();
-        let quota = publisher.clone();
+        let (quota, backends) = (publisher.clone(), publisher.clone());
         let admin = Admin::new(registry, readiness.clone())
             .with_page("/quota", move |_query| {
                 Ok::<_, Infallible>(quota.usage_page())
+            })
+            .with_page("/backends", move |_query| {
+                Ok::<_, Infallible>(backends.backends_page())
             })
             .with_token(token)
             .bind(config.admin)

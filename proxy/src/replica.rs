@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
+use proxy_admin::pages::backends::DeploymentState;
 use proxy_admin::task;
 use proxy_admin::telemetry::Log;
 use proxy_gateway::Gateway;
-use proxy_sync::{Config, Counted, Denials, NoToken, Origin, Update};
+use proxy_sync::{Config, Counted, Denials, DeploymentReport, NoToken, Origin, Update};
 use tokio::sync::oneshot;
 use tracing::info;
 
@@ -92,6 +93,41 @@ fn counted(gateway: &Gateway) -> Counted {
             .into_iter()
             .map(|(backend, reason)| NoToken { backend, reason })
             .collect(),
+        deployments: gateway
+            .backends_page()
+            .deployments
+            .into_iter()
+            .map(deployment)
+            .collect(),
+    }
+}
+
+fn deployment(state: DeploymentState) -> DeploymentReport {
+    let DeploymentState {
+        backend,
+        deployment,
+        state,
+        reason,
+        cause,
+        out_ms,
+        retry_in_ms,
+        in_flight,
+        failures_in_a_row,
+        first_byte_ms,
+        // Of the page of an operator.
+        proxies: _,
+    } = state;
+    DeploymentReport {
+        backend,
+        deployment,
+        state,
+        reason,
+        cause,
+        out_ms,
+        retry_in_ms,
+        in_flight,
+        failures_in_a_row,
+        first_byte_ms,
     }
 }
 

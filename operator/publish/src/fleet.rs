@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proxy_admin::pages::backends::BackendsPage;
 use proxy_core::names::{EntryName, ObjectName};
 use proxy_core::quota::StoreState;
 use proxy_wire::v1::{Checkpoint, CheckpointReplica, Unsupported};
 
+use crate::deployments::{Outages, Served, backends_page};
 use crate::usage::{Departed, Usage};
 
 /// A replica that is away for less than this still counts: a reconnect must not change the divisor
@@ -42,6 +44,8 @@ pub struct Replica {
     pub store_lost: bool,
     /// Backends that it has no token for, each with the reason and what to do.
     pub tokenless: Arc<BTreeMap<ObjectName, String>>,
+    /// The deployments that its rules use; empty for one that is too old to tell.
+    pub outages: Arc<Outages>,
 }
 
 /// Replicas by identity, and the use of departed ones.
@@ -65,6 +69,18 @@ struct Member {
     /// Its use; `None` for a proxy that is too old to report it.
     usage: Option<Usage>,
 }
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// The deployments of a backend that proxies reported, by name.
+    #[must_use]
+    pub fn deployments_of(&self, backend: &ObjectName) -> BTreeMap<&str, Served> {
+        Served::by(self.replicas.iter().map(|one| &*one.outages), backend)
+    }
+}
+
+// === impl Members ===
 
 impl Members {
     /// A replica subscribes. `instance` is its process: a new one has new counters, so the use of
@@ -128,6 +144,15 @@ impl Members {
     /// The use of every member that reports it.
     pub(crate) fn usages(&self) -> impl Iterator<Item = &Usage> {
         self.all.values().filter_map(|member| member.usage.as_ref())
+    }
+
+    /// The state of every deployment that a member reported.
+    pub(crate) fn backends_page(&self, now_ms: u64) -> BackendsPage {
+        let reports = self.all.iter().filter_map(|(id, member)| {
+            let usage = member.usage.as_ref()?;
+            Some((id.as_str(), usage.deployments()))
+        });
+        backends_page(reports, self.count(), now_ms)
     }
 
     pub(crate) const fn departed(&self) -> &Departed {
@@ -255,6 +280,9 @@ impl Members {
                 .usage
                 .as_ref()
                 .map_or_else(Arc::default, |usage| Arc::clone(usage.tokenless())),
+            outages: member.usage.as_ref().map_or_else(Arc::default, |usage| {
+                Arc::clone(usage.deployments().outages())
+            }),
         };
         Fleet {
             replicas: present.map(replica).collect(),

@@ -7,6 +7,7 @@
 //! one process of it, the `carryover` use by others that a replica counts as well.
 
 mod carryover;
+mod deployments;
 mod fleet;
 mod metrics;
 mod publisher;
@@ -16,6 +17,7 @@ pub mod tls;
 mod usage;
 mod warnings;
 
+pub use deployments::{Outage, Outages, Served};
 pub use fleet::{Fleet, Replica};
 pub use metrics::Metrics;
 pub use proxy_wire::v1::{Features, PARTS, PartsError};

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proxy_core::names::{Moment, ObjectName};
-use proxy_core::quota::{
-    Counter, CounterReading, Limit, LimitName, Mode, StoreState, SubjectKey, Window,
-};
+use proxy_core::quota::{Counter, Limit, LimitName, Mode, StoreState, SubjectKey, Window};
 use proxy_core::table::Contents;
-use proxy_wire::v1::{Checkpoint, CheckpointCounter, Denials, NoToken};
+use proxy_wire::v1::{self, Checkpoint, CheckpointCounter, Denials};
+
+use crate::deployments::Reported;
 
 pub(crate) mod page;
 #[cfg(test)]
@@ -52,6 +52,7 @@ pub(crate) struct Usage {
     counters: Counters,
     denials: Vec<Denials>,
     tokenless: Arc<BTreeMap<ObjectName, String>>,
+    deployments: Reported,
 }
 
 /// The use of departed replicas: calendar counters only.
@@ -111,15 +112,19 @@ impl Usage {
             counters: Counters::new(),
             denials: Vec::new(),
             tokenless: Arc::default(),
+            deployments: Reported::default(),
         }
     }
 
-    /// The use of the process `instance`, as it reports it.
-    pub(crate) fn reported(
-        (instance, store): (String, StoreState),
-        readings: Vec<CounterReading>,
-        (denials, tokenless): (Vec<Denials>, Vec<NoToken>),
-    ) -> Self {
+    /// The use of the process `instance`, as it reports it at `at_ms`, in monotonic milliseconds.
+    pub(crate) fn reported(instance: String, counted: v1::Counted, at_ms: u64) -> Self {
+        let v1::Counted {
+            store,
+            counters: readings,
+            limits: denials,
+            tokenless,
+            deployments,
+        } = counted;
         let mut counters = Counters::new();
         for reading in readings.into_iter().filter(|reading| reading.used > 0) {
             let counted = Counted {
@@ -144,6 +149,7 @@ impl Usage {
                     .map(|one| (one.backend, one.reason))
                     .collect(),
             ),
+            deployments: Reported::new(deployments, at_ms),
         }
     }
 
@@ -170,6 +176,11 @@ impl Usage {
     /// Backends that the replica has no token for, each with the reason.
     pub(crate) const fn tokenless(&self) -> &Arc<BTreeMap<ObjectName, String>> {
         &self.tokenless
+    }
+
+    /// The deployments that the rules of the replica use.
+    pub(crate) const fn deployments(&self) -> &Reported {
+        &self.deployments
     }
 
     /// Whether the replica has reported to this operator process.

@@ -21,6 +21,7 @@ impl Gateway {
             .collect();
         BackendsPage {
             deployments: by_name.into_values().collect(),
+            ..BackendsPage::default()
         }
     }
 }

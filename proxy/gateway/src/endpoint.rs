@@ -206,6 +206,7 @@ impl Endpoint {
             in_flight: self.load(),
             failures_in_a_row: u64::try_from(self.failures.get()).unwrap_or(0),
             first_byte_ms: sign.first_byte.map(millis),
+            proxies: None,
         }
     }
 

@@ -22,8 +22,9 @@ use crate::current::{Current, Update};
 use crate::last_good;
 use crate::metrics::Metrics;
 use crate::mounted::MountedSnapshot;
-use crate::reports::{self, Counted};
+use crate::reports;
 use crate::session::Session;
+use proxy_wire::v1::Counted;
 
 /// Interval of name look-ups: a new operator replica is followed within this time.
 const RESOLVE: Duration = Duration::from_secs(10);

@@ -23,5 +23,4 @@ pub use config::{Config, ConfigError};
 pub use current::{Origin, Update};
 pub use follow::follow;
 pub use metrics::Metrics;
-pub use proxy_wire::v1::{Denials, NoToken};
-pub use reports::Counted;
+pub use proxy_wire::v1::{Counted, Denials, DeploymentReport, NoToken};

@@ -2,13 +2,13 @@
 //! every ten, and once more before it stops.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 use proxy_admin::shutdown::Shutdown;
-use proxy_core::quota::{CounterReading, StoreState};
-use proxy_wire::v1::{Denials, NoToken, Report};
+use proxy_wire::v1::{Counted, DeploymentReport, Report};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, warn};
@@ -29,27 +29,22 @@ const UNCHANGED: Duration = Duration::from_secs(10);
 /// create any number.
 const COUNTERS: usize = 10_000;
 
+/// Most deployments of a report; those of a backend with one that is out come first. More than any gateway
+/// known, and a tenth of what an operator accepts.
+const DEPLOYMENTS: usize = 2_000;
+
+/// Longest cause of a deployment that is out: enough for the first sentences of a backend.
+const CAUSE_CHARS: usize = 256;
+
 /// Longest report: an operator accepts eight megabytes.
 const LONGEST: usize = 7 * 1024 * 1024;
-
-/// The counters of a replica.
-#[derive(Clone, Debug)]
-pub struct Counted {
-    /// The state of its shared store.
-    pub store: StoreState,
-    /// Its readings.
-    pub counters: Vec<CounterReading>,
-    /// Refusals of its limits.
-    pub limits: Vec<Denials>,
-    /// Backends that it has no token for.
-    pub tokenless: Vec<NoToken>,
-}
 
 /// Reads the counters of the replica.
 pub(crate) type Source = Box<dyn Fn() -> Counted + Send + Sync>;
 
 /// Reads `source` until `shutdown`, and then once more. `id` is the replica and its process. A change
-/// of `replicas` reads at once: the usage of each replica decides what the others may admit.
+/// of `replicas` reads at once: the usage of each replica decides what the others may admit. Numbers that move
+/// all the time travel with the next report, and are no reason for one.
 pub(crate) async fn collect(
     source: Source,
     id: (String, String),
@@ -57,12 +52,16 @@ pub(crate) async fn collect(
     mut replicas: watch::Receiver<u64>,
     (metrics, mut shutdown): (Metrics, Shutdown),
 ) {
+    let mut known = None;
     loop {
         let stops = shutdown.is_requested();
-        let report = written(&id, source(), &metrics);
+        let counted = bounded(source());
+        let now = Some(at_rest(&counted));
+        // The last report is sent even if it is the same: the one before may be lost.
+        let differs = stops || known != now;
+        known = now;
+        let report = written(&id, counted, &metrics);
         newest.send_if_modified(|last| {
-            // The last report is sent even if it is the same: the one before may be lost.
-            let differs = stops || *last != report;
             *last = report;
             differs
         });
@@ -112,27 +111,57 @@ pub(crate) async fn deliver(
     }
 }
 
-/// The body of a report, no longer than an operator accepts.
-fn written(id: &(String, String), counted: Counted, metrics: &Metrics) -> Bytes {
-    let Counted {
-        store,
-        mut counters,
-        limits,
-        tokenless,
-    } = counted;
-    let all = counters.len();
-    // The same counters give the same bytes.
-    counters.sort_by_cached_key(|reading| {
+/// The parts of a report that an operator has room for, in an order that depends on nothing else: the same
+/// counters give the same bytes.
+fn bounded(mut counted: Counted) -> Counted {
+    counted.counters.sort_by_cached_key(|reading| {
         let warned = reading.warned.map_or(0, |reached| reached.used);
         let used = u128::from(reading.used.max(warned));
         let millionths = used.saturating_mul(1_000_000) / u128::from(reading.amount.max(1));
         (Reverse(millionths), reading.limit.clone(), reading.key)
     });
-    counters.truncate(COUNTERS);
+    counted.deployments = whole_backends(counted.deployments);
+    counted
+}
+
+/// Backends with a deployment that is out come first. An operator counts the deployments of a backend, so one
+/// that finds no room is left out whole.
+fn whole_backends(mut deployments: Vec<DeploymentReport>) -> Vec<DeploymentReport> {
+    let out = deployments.iter().filter(|one| one.is_out());
+    let out: BTreeSet<String> = out.map(|one| one.backend.clone()).collect();
+    deployments.sort_by_cached_key(|one| {
+        let is_well = !out.contains(&one.backend);
+        (is_well, one.backend.clone(), one.deployment.clone())
+    });
+    if let Some(first) = deployments.get(DEPLOYMENTS) {
+        let cut = first.backend.clone();
+        deployments.truncate(DEPLOYMENTS);
+        deployments.retain(|one| one.backend != cut);
+    }
+    for one in &mut deployments {
+        if let Some((end, _)) = one.cause.char_indices().nth(CAUSE_CHARS) {
+            one.cause.truncate(end);
+        }
+    }
+    deployments
+}
+
+/// The part of `counted` whose change is worth a report.
+fn at_rest(counted: &Counted) -> Counted {
+    let deployments = counted.deployments.iter();
+    Counted {
+        deployments: deployments.map(DeploymentReport::at_rest).collect(),
+        ..counted.clone()
+    }
+}
+
+/// The body of a report, no longer than an operator accepts.
+fn written(id: &(String, String), mut counted: Counted, metrics: &Metrics) -> Bytes {
+    let all = counted.counters.len();
+    counted.counters.truncate(COUNTERS);
     loop {
-        let kept = counters.len();
-        let (limits, tokenless) = (limits.clone(), tokenless.clone());
-        let report = Report::new(id.clone(), store, counters.clone(), limits, tokenless);
+        let kept = counted.counters.len();
+        let report = Report::new(id.clone(), counted.clone());
         match serde_json::to_vec(&report) {
             Ok(body) if body.len() <= LONGEST || kept == 0 => {
                 metrics
@@ -141,7 +170,7 @@ fn written(id: &(String, String), counted: Counted, metrics: &Metrics) -> Bytes 
                 return Bytes::from(body);
             }
             // Very long names.
-            Ok(_) => counters.truncate(kept / 2),
+            Ok(_) => counted.counters.truncate(kept / 2),
             Err(error) => {
                 warn!(%error, "report not encodable");
                 return Bytes::new();

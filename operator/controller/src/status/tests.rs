@@ -78,6 +78,7 @@ fn fleet(acked: &[Option<u64>]) -> Fleet {
         store_lost: false,
         tokenless: Arc::default(),
         unsupported: Arc::default(),
+        outages: Arc::default(),
     });
     Fleet {
         replicas: replicas.collect(),

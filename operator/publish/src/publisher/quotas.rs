@@ -2,6 +2,7 @@
 //! warnings for the leader, and makes checkpoints for the next operator.
 
 use proxy_admin::clock;
+use proxy_admin::pages::backends::BackendsPage;
 use proxy_admin::pages::usage::UsagePage;
 use proxy_core::quota::CounterReading;
 use proxy_wire::v1::{Checkpoint, DecodeError, Report};
@@ -26,6 +27,13 @@ impl Publisher {
     pub fn usage_page(&self) -> UsagePage {
         let state = self.0.state.lock();
         page::usage_page(&state.members, &state.limits, clock::now())
+    }
+
+    /// The state of every deployment that rules use, over all replicas.
+    #[must_use]
+    pub fn backends_page(&self) -> BackendsPage {
+        let state = self.0.state.lock();
+        state.members.backends_page(clock::now().monotonic_ms)
     }
 
     /// Calendar counters of all replicas in at most `longest` bytes, for [`Publisher::restore`].
@@ -84,11 +92,13 @@ impl Publisher {
 
     /// Takes a report; false if this instance of `id` is no member of the fleet.
     pub(crate) fn report(&self, id: &str, report: Report) -> bool {
-        let (instance, store) = (report.instance.clone(), report.store());
-        let (readings, denials, tokenless) = report.into_readings();
-        let warned = readings.iter().filter(|reading| reading.warned.is_some());
+        let instance = report.instance.clone();
+        let counted = report.into_counted();
+        let store = counted.store;
+        let readings = counted.counters.iter();
+        let warned = readings.filter(|reading| reading.warned.is_some());
         let warned: Vec<CounterReading> = warned.cloned().collect();
-        let usage = Usage::reported((instance, store), readings, (denials, tokenless));
+        let usage = Usage::reported(instance, counted, clock::now().monotonic_ms);
         let mut guard = self.0.state.lock();
         let state = &mut *guard;
         let known = state.members.reported(id, usage);

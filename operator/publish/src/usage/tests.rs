@@ -75,11 +75,12 @@ fn report(instance: &str, store: StoreState, used: u64) -> Usage {
         denials: 2,
         shadow_denials: 0,
     }];
-    Usage::reported(
-        (instance.to_owned(), store),
+    let counted = v1::Counted {
         counters,
-        (denials, Vec::new()),
-    )
+        limits: denials,
+        ..v1::Counted::new(store)
+    };
+    Usage::reported(instance.to_owned(), counted, 0)
 }
 
 /// Members that each used so much, without a store.
@@ -168,9 +169,11 @@ fn an_ended_period_is_dropped() {
     let at = clock::instant();
     let mut members = members(&[("p2", 0)], at);
     members.join("p1", Some("a"), at);
-    let yesterday = vec![reading("day", Some(today() - 86_400_000), 40)];
-    let id = ("a".to_owned(), StoreState::None);
-    let usage = Usage::reported(id, yesterday, Default::default());
+    let yesterday = v1::Counted {
+        counters: vec![reading("day", Some(today() - 86_400_000), 40)],
+        ..v1::Counted::new(StoreState::None)
+    };
+    let usage = Usage::reported("a".to_owned(), yesterday, 0);
     members.reported("p1", usage);
     members.leave("p1", at);
     members.sweep(at + GRACE);
@@ -188,8 +191,11 @@ fn a_subject_with_an_override_is_carried_and_shown_by_its_own_amount() {
             members.join(id, Some("a"), at);
             let mut day = reading("day", Some(today()), used);
             day.overridden = overridden;
-            let process = ("a".to_owned(), StoreState::None);
-            let usage = Usage::reported(process, vec![day], Default::default());
+            let counted = v1::Counted {
+                counters: vec![day],
+                ..v1::Counted::new(StoreState::None)
+            };
+            let usage = Usage::reported("a".to_owned(), counted, 0);
             assert!(members.reported(id, usage));
         }
         members.leave("p1", at);

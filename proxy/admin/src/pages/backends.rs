@@ -2,21 +2,44 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The deployments of one proxy at one moment.
+/// The deployments of one proxy at one moment, or of all proxies as an operator knows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendsPage {
+    /// Proxies that an operator knows; absent from the page of a proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u64>,
+    /// Those of them that told it of their deployments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reporting: Option<u64>,
     /// Every deployment that a rule uses, by backend and name.
     pub deployments: Vec<DeploymentState>,
 }
 
-/// One deployment of one backend.
+/// Most names in [`Proxies::out_on`]: a person looks at one of them.
+pub const NAMED: usize = 10;
+
+/// The proxies that told an operator of a deployment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proxies {
+    /// Those that have it in.
+    pub have: u64,
+    /// All.
+    pub of: u64,
+    /// The names of those that have it out, at most [`NAMED`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub out_on: Vec<String>,
+}
+
+/// One deployment of one backend. On the page of an operator the times are the longest of all proxies, and
+/// `retry_in_ms` the shortest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeploymentState {
     /// `namespace/name` of the AIBackend.
     pub backend: String,
     /// The deployment.
     pub deployment: String,
-    /// `In`, `Returning` (a part of its share) or `Out`.
+    /// `In`, `Returning` (a part of its share) or `Out`; for an operator `Out` if most proxies have it out.
+    /// `-` if no gateway was asked.
     pub state: String,
     /// Why it is out: a word of docs/balancing.md. Empty if it is not.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -37,4 +60,7 @@ pub struct DeploymentState {
     /// The time to the first byte of late, in milliseconds: an average that forgets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_ms: Option<u64>,
+    /// How many proxies have it in; absent from the page of a proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxies: Option<Proxies>,
 }

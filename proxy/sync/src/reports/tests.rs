@@ -1,6 +1,8 @@
 use prometheus_client::registry::Registry;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use proxy_core::names::ObjectName;
-use proxy_core::quota::{LimitName, SubjectKey};
+use proxy_core::quota::{CounterReading, LimitName, StoreState, SubjectKey};
 
 use super::*;
 
@@ -26,15 +28,14 @@ fn reading(n: u32, used: u64, limit: &str) -> CounterReading {
 fn check(counters: Vec<CounterReading>) -> (Vec<CounterReading>, i64) {
     let metrics = Metrics::register(&mut Registry::default());
     let counted = Counted {
-        store: StoreState::None,
         counters,
-        limits: Vec::new(),
-        tokenless: Vec::new(),
+        ..Counted::new(StoreState::None)
     };
-    let body = written(&("p1".to_owned(), "1".to_owned()), counted, &metrics);
+    let id = ("p1".to_owned(), "1".to_owned());
+    let body = written(&id, bounded(counted), &metrics);
     assert!(body.len() <= LONGEST);
     let report: Report = serde_json::from_slice(&body).unwrap();
-    (report.into_readings().0, metrics.unreported.get())
+    (report.into_counted().counters, metrics.unreported.get())
 }
 
 #[test]
@@ -53,6 +54,61 @@ fn a_report_stays_below_the_limit_of_an_operator() {
     assert_eq!((told.len(), left_out), (1_250, 3_750));
 }
 
+fn deployment(backend: &str, n: usize, state: &str) -> DeploymentReport {
+    DeploymentReport {
+        backend: backend.to_owned(),
+        deployment: format!("d{n}"),
+        state: state.to_owned(),
+        ..DeploymentReport::default()
+    }
+}
+
+#[test]
+fn a_long_cause_is_cut_between_two_characters() {
+    let long = DeploymentReport {
+        cause: "ü".repeat(CAUSE_CHARS + 1),
+        ..deployment("team/a", 0, "Out")
+    };
+    let [cut] = &whole_backends(vec![long])[..] else {
+        panic!("one deployment");
+    };
+    assert_eq!(cut.cause, "ü".repeat(CAUSE_CHARS));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Backends of up to 64 deployments each, some of them with one that is out.
+    #[test]
+    fn backends_find_room_whole_and_those_with_trouble_first(
+        backends in vec((1_usize..=64, any::<bool>()), 1..120)
+    ) {
+        let all = backends.iter().enumerate().flat_map(|(index, (size, is_out))| {
+            (0..*size).map(move |n| {
+                let state = if *is_out && n == 0 { "Out" } else { "In" };
+                deployment(&format!("team/b{index}"), n, state)
+            })
+        });
+        let kept = whole_backends(all.collect());
+        prop_assert!(kept.len() <= DEPLOYMENTS);
+        let has = |index: usize| {
+            let name = format!("team/b{index}");
+            kept.iter().filter(|one| one.backend == name).count()
+        };
+        let mut troubled_left_out = false;
+        let mut well_kept = false;
+        for (index, (size, is_out)) in backends.iter().enumerate() {
+            let there = has(index);
+            prop_assert!(there == 0 || there == *size, "a backend is whole or away");
+            troubled_left_out |= *is_out && there == 0;
+            well_kept |= !*is_out && there > 0;
+        }
+        prop_assert!(!(troubled_left_out && well_kept));
+        let total: usize = backends.iter().map(|(size, _)| size).sum();
+        prop_assert!(total > DEPLOYMENTS || kept.len() == total, "all find room");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn reports_follow_every_two_seconds_and_at_once_after_a_change_of_replicas_or_at_the_end() {
     let (trigger, shutdown) = proxy_admin::shutdown::channel();
@@ -64,11 +120,13 @@ async fn reports_follow_every_two_seconds_and_at_once_after_a_change_of_replicas
         move || {
             let n = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             Counted {
-                store: StoreState::None,
-                // The second answer equals the first.
+                // The second answer equals the first, but for a number that moves all the time.
                 counters: vec![reading(0, u64::from(n.max(1)), "day")],
-                limits: Vec::new(),
-                tokenless: Vec::new(),
+                deployments: vec![DeploymentReport {
+                    in_flight: n,
+                    ..deployment("team/foundry", 0, "In")
+                }],
+                ..Counted::new(StoreState::None)
             }
         }
     };

@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::fields::Text;
 
+mod counted;
 #[cfg(test)]
 mod tests;
+
+pub use counted::{Counted, Denials, DeploymentReport, NoToken};
 
 /// The counters of a proxy: the body of `POST /v1/report`. Each report replaces the one before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +29,9 @@ pub struct Report {
     /// Absent from proxies that do not tell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tokenless: Vec<Tokenless>,
+    /// The same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    deployments: Vec<DeploymentReport>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,26 +77,6 @@ struct Refused {
     shadow_denials: u64,
 }
 
-/// How often a limit has refused since the process started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denials {
-    /// The limit.
-    pub limit: LimitName,
-    /// Requests refused.
-    pub denials: u64,
-    /// Requests that it would have refused, in mode `Shadow`.
-    pub shadow_denials: u64,
-}
-
-/// A backend that a replica has no token for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NoToken {
-    /// The backend.
-    pub backend: ObjectName,
-    /// Why, and what to do. Names no tenant, application or host.
-    pub reason: String,
-}
-
 /// Usage of departed replicas that each live replica counts besides its own: the whole list, each
 /// time. Sent to replicas that state their `instance`; older ones do not know the line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,15 +100,16 @@ pub struct CarriedEntry {
 // === impl Report ===
 
 impl Report {
-    /// The counters and refusals of one process of a replica.
+    /// What one process of a replica has counted.
     #[must_use]
-    pub fn new(
-        (replica, instance): (String, String),
-        store: StoreState,
-        counters: Vec<CounterReading>,
-        limits: Vec<Denials>,
-        tokenless: Vec<NoToken>,
-    ) -> Self {
+    pub fn new((replica, instance): (String, String), counted: Counted) -> Self {
+        let Counted {
+            store,
+            counters,
+            limits,
+            tokenless,
+            deployments,
+        } = counted;
         Self {
             replica,
             instance,
@@ -130,25 +117,26 @@ impl Report {
             counters: counters.into_iter().map(Counter::from).collect(),
             limits: limits.into_iter().map(Refused::from).collect(),
             tokenless: tokenless.into_iter().map(Tokenless::from).collect(),
+            deployments,
         }
     }
 
-    /// The state of the shared store of its counters.
+    /// What it says.
     #[must_use]
-    pub const fn store(&self) -> StoreState {
-        self.store.0
-    }
-
-    /// Its counters and refusals, and the backends that it has no token for.
-    #[must_use]
-    pub fn into_readings(self) -> (Vec<CounterReading>, Vec<Denials>, Vec<NoToken>) {
-        let counters = self.counters.into_iter().map(Counter::into_core).collect();
-        let limits = self.limits.into_iter().map(Refused::into_core).collect();
+    pub fn into_counted(self) -> Counted {
+        let counters = self.counters.into_iter().map(Counter::into_core);
+        let limits = self.limits.into_iter().map(Refused::into_core);
         let tokenless = self.tokenless.into_iter().map(|one| NoToken {
             backend: one.backend.0,
             reason: one.reason,
         });
-        (counters, limits, tokenless.collect())
+        Counted {
+            store: self.store.0,
+            counters: counters.collect(),
+            limits: limits.collect(),
+            tokenless: tokenless.collect(),
+            deployments: self.deployments,
+        }
     }
 }
 

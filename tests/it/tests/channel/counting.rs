@@ -12,7 +12,7 @@ use proxy_core::quota::{
 };
 use proxy_core::table::Contents;
 use proxy_core::test_util::quota;
-use proxy_sync::Denials;
+use proxy_sync::{Counted, Denials};
 use proxy_wire::v1::{self, Line, Report};
 use tests_support::{eventually, eventually_ok, http};
 
@@ -253,7 +253,7 @@ async fn a_report_is_accepted_from_subscribers_only_and_is_bounded() -> Result<(
     };
     let report = |replica: &str, instance: &str| {
         let id = (replica.to_owned(), instance.to_owned());
-        let report = Report::new(id, StoreState::None, Vec::new(), Vec::new(), Vec::new());
+        let report = Report::new(id, Counted::new(StoreState::None));
         serde_json::to_string(&report)
     };
     assert_eq!(post("good-p1", report("p1", "i")?).await?, 409);

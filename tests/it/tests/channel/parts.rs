@@ -181,12 +181,7 @@ impl Proxy {
                 }
             }
         };
-        let counted = Arc::new(Mutex::new(Counted {
-            store: StoreState::None,
-            counters: Vec::new(),
-            limits: Vec::new(),
-            tokenless: Vec::new(),
-        }));
+        let counted = Arc::new(Mutex::new(Counted::new(StoreState::None)));
         let source = {
             let counted = Arc::clone(&counted);
             move || counted.lock().clone()

@@ -110,13 +110,12 @@ fn report() -> Report {
         shadow_denials: 1,
     };
     let replica = ("p1".to_owned(), "4f".to_owned());
-    Report::new(
-        replica,
-        StoreState::Lost,
-        vec![reading],
-        vec![denials],
-        Vec::new(),
-    )
+    let counted = Counted {
+        counters: vec![reading],
+        limits: vec![denials],
+        ..Counted::new(StoreState::Lost)
+    };
+    Report::new(replica, counted)
 }
 
 #[test]
