@@ -42,6 +42,7 @@ pub use auth::{
            AIRoutes refer to it.",
     printcolumn = r#"{"name":"Type","type":"string","jsonPath":".spec.type"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name":"Serving","type":"string","jsonPath":".status.deployments"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason","priority":1}"#,
     printcolumn = r#"{"name":"Endpoint","type":"string","jsonPath":".spec.endpoint","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
@@ -394,6 +395,12 @@ pub struct AiBackendStatus {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// Of the deployments that a rule uses, those that at least half of the proxies send requests to, for example
+    /// `2/3 serving`. A throttled one counts as serving. Written when it has lasted for 30 s; empty while no proxy
+    /// reports.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 32))]
+    pub deployments: String,
 }
 
 // === impl Deployment ===

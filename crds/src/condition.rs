@@ -129,6 +129,16 @@ pub enum Reason {
     Ready,
     /// Ready=False: a proxy has no token of Entra for the AIBackend.
     NoToken,
+    /// Ready=False: the AIBackend refuses the gateway's credential, at every deployment.
+    CredentialRefused,
+    /// Ready=False: no deployment of the AIBackend that a rule uses is there.
+    NotThere,
+    /// Ready=False: the installation allows no backend at the address of the AIBackend.
+    OutOfReach,
+    /// Ready=False: every deployment of the AIBackend that a rule uses fails.
+    Failing,
+    /// Ready=False: calls wait for the AIBackend, and no byte comes.
+    Silent,
     /// Ready=False: another condition has the reason. Programmed=False: the object is not in the
     /// table.
     NotReady,
@@ -197,7 +207,7 @@ impl fmt::Display for ConditionType {
 
 impl Reason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 35] = [
         Self::Accepted,
         Self::Invalid,
         Self::Conflicted,
@@ -224,6 +234,11 @@ impl Reason {
         Self::Rejected,
         Self::Ready,
         Self::NoToken,
+        Self::CredentialRefused,
+        Self::NotThere,
+        Self::OutOfReach,
+        Self::Failing,
+        Self::Silent,
         Self::NotReady,
         Self::Pending,
         Self::StoreUnavailable,
@@ -259,6 +274,11 @@ impl Reason {
             Self::Rejected => "Rejected",
             Self::Ready => "Ready",
             Self::NoToken => "NoToken",
+            Self::CredentialRefused => "CredentialRefused",
+            Self::NotThere => "NotThere",
+            Self::OutOfReach => "OutOfReach",
+            Self::Failing => "Failing",
+            Self::Silent => "Silent",
             Self::NotReady => "NotReady",
             Self::Pending => "Pending",
             Self::StoreUnavailable => "StoreUnavailable",

@@ -183,7 +183,7 @@ fn columns_are_the_published_ones() {
     assert_eq!(
         columns,
         [
-            "Type Ready Reason(1) Endpoint(1) Age",
+            "Type Ready Serving Reason(1) Endpoint(1) Age",
             "Mode Ready Target(1) Age",
             "Hostnames Ready Programmed Reason(1) Age",
         ]

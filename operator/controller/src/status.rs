@@ -18,9 +18,11 @@ use proxy_admin::clock;
 use proxy_admin::errors::chain;
 use proxy_admin::shutdown::Shutdown;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use self::judge::{Acknowledged, Heard, Wanted};
+use self::service::{Candidates, Service};
 use crate::compiler::Compilation;
 use crate::config::FIELD_MANAGER;
 use crate::event_writer::Notice;
@@ -32,6 +34,7 @@ use crate::retirements::notices;
 use crate::stored_status::{StoredObject, StoredObjects, StoredStatus};
 
 mod judge;
+mod service;
 #[cfg(test)]
 mod tests;
 
@@ -78,6 +81,10 @@ pub(crate) struct StatusWriter {
     metrics: Metrics,
     /// Own writes whose events have not come yet.
     written: Mutex<StoredObjects>,
+    /// What backends say that is not stored yet.
+    candidates: Mutex<Candidates>,
+    /// Where the time of `candidates` begins.
+    started: Instant,
     /// When every replica has had the time to find this operator.
     settled_ms: u64,
 }
@@ -98,6 +105,8 @@ impl StatusWriter {
             announcer,
             metrics,
             written: Mutex::default(),
+            candidates: Mutex::default(),
+            started: Instant::now(),
             settled_ms: clock::now().monotonic_ms.saturating_add(settle_ms),
         }
     }
@@ -136,12 +145,16 @@ impl StatusWriter {
         }
     }
 
-    /// Waits until an input has changed.
+    /// Waits until an input has changed, or a state has lasted.
     async fn changed(&mut self) {
         let now = clock::now().monotonic_ms;
         let settling = self.settled_ms.checked_sub(now).filter(|left| *left > 0);
-        let settled = async {
-            match settling {
+        let elapsed_ms = self.elapsed_ms();
+        let lasting = self.candidates.lock().next_ms(elapsed_ms);
+        let lasting = lasting.map(|moment| moment.saturating_sub(elapsed_ms));
+        let due = settling.into_iter().chain(lasting).min();
+        let is_due = async {
+            match due {
                 Some(left) => tokio::time::sleep(Duration::from_millis(left)).await,
                 None => std::future::pending().await,
             }
@@ -152,9 +165,13 @@ impl StatusWriter {
             Ok(()) = inputs.publications.changed() => {}
             Ok(()) = inputs.fleet.changed() => {}
             Ok(()) = inputs.status_changes.changed() => {}
-            () = settled => {}
+            () = is_due => {}
             else => std::future::pending().await,
         }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Writes every status that differs. False if a write failed and has to be tried again.
@@ -171,6 +188,9 @@ impl StatusWriter {
                 let observed = stored.get(object);
                 observed.is_some_and(|observed| written.supersedes(observed))
             });
+            let mut candidates = self.candidates.lock();
+            candidates.retain(|object| verdicts.contains_key(object));
+            drop(candidates);
             let latest = |object: &ObjectRef| {
                 let observed = stored.get(object)?;
                 Some(observed.after(written.get(object)))
@@ -221,7 +241,13 @@ impl StatusWriter {
                 let sequence = table.publication.changed_at.get(&entry);
                 Heard::Progress(Acknowledged::count(&entry, sequence.copied(), fleet))
             }
-            Kind::AiBackend => Heard::of_backend(&object.name, fleet),
+            Kind::AiBackend => {
+                let now = Service::of_backend(&object.name, fleet);
+                let stored = Service::stored(&stored.status);
+                let mut candidates = self.candidates.lock();
+                let lasting = candidates.settle(object, now, stored, self.elapsed_ms());
+                Heard::of_backend(&object.name, lasting, fleet)
+            }
             Kind::Secret | Kind::ReferenceGrant => Heard::Nothing,
         };
         let mut wanted = Wanted::new(object, verdict, &heard);

@@ -24,6 +24,7 @@ pub(crate) struct StoredStatus {
     pub(crate) observed_generation: Option<i64>,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) programmed: String,
+    pub(crate) deployments: String,
 }
 
 /// Every object of ours, by name.
@@ -58,7 +59,10 @@ impl StoredStatus {
             return Self::default();
         };
         let conditions = status.get("conditions").and_then(Value::as_array);
-        let programmed = status.get("programmed").and_then(Value::as_str);
+        let text = |field: &str| {
+            let text = status.get(field).and_then(Value::as_str);
+            text.unwrap_or_default().to_owned()
+        };
         Self {
             observed_generation: status.get("observedGeneration").and_then(Value::as_i64),
             conditions: conditions
@@ -66,7 +70,8 @@ impl StoredStatus {
                 .flatten()
                 .filter_map(|condition| serde_json::from_value(condition.clone()).ok())
                 .collect(),
-            programmed: programmed.unwrap_or_default().to_owned(),
+            programmed: text("programmed"),
+            deployments: text("deployments"),
         }
     }
 

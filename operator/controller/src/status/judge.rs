@@ -8,6 +8,7 @@ use operator_publish::{Fleet, Replica};
 use proxy_core::names::{EntryName, ObjectName};
 use serde_json::{Value, json};
 
+use super::service::Service;
 use crate::stored_status::{StoredObject, StoredStatus};
 use crate::text::cut;
 
@@ -39,8 +40,8 @@ pub(crate) struct Acknowledged {
 pub(crate) enum Heard {
     /// How far it is with an AIRoute or an AIQuota.
     Progress(Acknowledged),
-    /// Why a proxy has no token for an AIBackend.
-    NoToken(String),
+    /// How an AIBackend serves, and why a proxy has no token for it, if one has none.
+    Service(Service, Option<String>),
     /// Nothing.
     Nothing,
 }
@@ -52,6 +53,8 @@ pub(crate) struct Wanted {
     conditions: Vec<Draft>,
     /// `k/n`, for the kinds that have the field.
     programmed: Option<String>,
+    /// `k/n serving`, for an AIBackend.
+    deployments: Option<String>,
 }
 
 /// A condition without its time.
@@ -66,18 +69,16 @@ struct Draft {
 // === impl Heard ===
 
 impl Heard {
-    /// Whether some proxy has no token for this backend. Without the name of the proxy: each that comes and
-    /// goes would be another write.
-    pub(crate) fn of_backend(name: &ObjectName, fleet: &Fleet) -> Self {
-        let reasons = fleet.replicas.iter();
-        let mut reasons = reasons.filter_map(|replica| replica.tokenless.get(name));
-        match reasons.next() {
-            Some(reason) => Self::NoToken(format!(
-                "a proxy has no token of Entra to show to the backend: {}",
-                cut(reason, REFUSAL)
-            )),
-            None => Self::Nothing,
-        }
+    /// That a backend serves so, and whether some proxy has no token for it. Without the name of the proxy: each
+    /// that comes and goes would be another write.
+    pub(crate) fn of_backend(name: &ObjectName, service: Service, fleet: &Fleet) -> Self {
+        let mut reasons = fleet.replicas.iter();
+        let reason = reasons.find_map(|replica| replica.tokenless.get(name));
+        let no_token = reason.map(|reason| {
+            let reason = cut(reason, REFUSAL);
+            format!("a proxy has no token of Entra to show to the backend: {reason}")
+        });
+        Self::Service(service, no_token)
     }
 }
 
@@ -166,11 +167,13 @@ impl Acknowledged {
 
 impl Wanted {
     pub(crate) fn new(object: &ObjectRef, verdict: &Verdict, heard: &Heard) -> Self {
-        let (acknowledged, no_token) = match heard {
-            Heard::Progress(acknowledged) => (Some(acknowledged), None),
-            Heard::NoToken(why) => (None, Some(why)),
-            Heard::Nothing => (None, None),
+        let (acknowledged, service, no_token) = match heard {
+            Heard::Progress(acknowledged) => (Some(acknowledged), None, None),
+            Heard::Service(service, no_token) => (None, Some(service), no_token.as_ref()),
+            Heard::Nothing => (None, None, None),
         };
+        let no_token = no_token.map(|why| (Reason::NoToken, why.clone()));
+        let of_no_use = no_token.or_else(|| service.and_then(|one| one.outage.clone()));
         let judged = verdict.conditions.iter().map(|judgement| Draft {
             condition: judgement.condition,
             status: judgement.holds.into(),
@@ -180,7 +183,7 @@ impl Wanted {
         let mut conditions: Vec<Draft> = judged.collect();
         let sound = conditions.iter().all(Draft::holds);
         conditions.extend(acknowledged.map(Acknowledged::draft));
-        conditions.push(ready(&conditions, no_token));
+        conditions.push(ready(&conditions, of_no_use));
         // An object that works in part is not stalled.
         let mut errors = verdict.diagnostics.iter();
         if !sound && let Some(error) = errors.find(|found| found.severity == Severity::Error) {
@@ -210,6 +213,7 @@ impl Wanted {
             generation: verdict.generation,
             conditions,
             programmed,
+            deployments: service.map(|service| service.deployments.clone()),
         }
     }
 
@@ -265,11 +269,12 @@ impl Wanted {
                     .iter()
                     .all(|draft| draft.condition != *condition)
         });
-        let programmed = self.programmed.as_ref();
+        let (programmed, deployments) = (self.programmed.as_ref(), self.deployments.as_ref());
         stored.observed_generation != Some(self.generation)
             || left_over
             || !self.conditions.iter().all(same)
             || programmed.is_some_and(|wanted| *wanted != stored.programmed)
+            || deployments.is_some_and(|wanted| *wanted != stored.deployments)
     }
 
     /// The patch that stores it. Only a condition whose status flipped gets a new time.
@@ -297,8 +302,15 @@ impl Wanted {
             "observedGeneration": self.generation,
             "conditions": conditions,
         });
-        if let (Some(programmed), Some(fields)) = (&self.programmed, status.as_object_mut()) {
-            fields.insert("programmed".to_owned(), Value::from(programmed.as_str()));
+        let texts = [
+            ("programmed", &self.programmed),
+            ("deployments", &self.deployments),
+        ];
+        for (field, text) in texts {
+            let text = text.as_ref().filter(|text| !text.is_empty());
+            if let (Some(text), Some(fields)) = (text, status.as_object_mut()) {
+                fields.insert(field.to_owned(), Value::from(text.as_str()));
+            }
         }
         json!({
             "apiVersion": format!("{}/{}", crds::GROUP, crds::VERSION),
@@ -323,15 +335,15 @@ impl Draft {
 }
 
 /// The summary of `conditions`, and of what keeps an object that is in order from being of use.
-fn ready(conditions: &[Draft], no_token: Option<&String>) -> Draft {
+fn ready(conditions: &[Draft], of_no_use: Option<(Reason, String)>) -> Draft {
     let failing = conditions.iter().find(|draft| !draft.holds());
-    let (reason, message) = match (failing, no_token) {
+    let (reason, message) = match (failing, of_no_use) {
         (Some(draft), _) => {
             let condition = draft.condition;
             let message = format!("{condition}: {}: {}", draft.reason, draft.message);
             (Reason::NotReady, cut(&message, MESSAGE))
         }
-        (None, Some(why)) => (Reason::NoToken, why.clone()),
+        (None, Some(why)) => why,
         (None, None) => (Reason::Ready, "the object is in force".to_owned()),
     };
     Draft {
