@@ -4,6 +4,7 @@
 
 mod calendar;
 mod callers;
+mod deployments;
 mod enforcement;
 mod installation;
 mod keyless;
