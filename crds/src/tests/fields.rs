@@ -285,6 +285,8 @@ fn a_minimal_route_refuses_everybody_and_retries_as_documented() {
         RetryWhen::TooManyRequests,
         RetryWhen::ServerError,
         RetryWhen::ConnectFailure,
+        RetryWhen::CredentialRefused,
+        RetryWhen::NotThere,
     ];
     assert_eq!(rule.retry.when, when);
     assert_eq!(rule.timeouts, RouteTimeouts::default());

@@ -37,7 +37,7 @@ pub enum Turn {
 }
 
 /// Chooses a candidate and returns its index: of the lowest tier that has some with a weight above zero, in
-/// proportion to the weights. Of two that are drawn so, the one with much less under way for its weight.
+/// proportion to the weights; as a last resort of all tiers, since any of them may be well again. Of two that are drawn so, the one with much less under way for its weight.
 /// `None` without such a candidate.
 ///
 /// Draws a number only if there is a choice. Cost: a few passes, no allocation.
@@ -51,7 +51,8 @@ pub fn choose(candidates: &[Candidate], rng: &mut impl Rng) -> Option<usize> {
 struct Tier<'a> {
     candidates: &'a [Candidate],
     turn: Turn,
-    priority: u8,
+    /// `None` = all.
+    priority: Option<u8>,
 }
 
 impl<'a> Tier<'a> {
@@ -59,18 +60,21 @@ impl<'a> Tier<'a> {
         let usable = candidates
             .iter()
             .filter(|one| one.turn == turn && one.weight > 0);
-        let priority = usable.map(|candidate| candidate.priority).min()?;
+        let lowest = usable.map(|candidate| candidate.priority).min()?;
         Some(Self {
             candidates,
             turn,
-            priority,
+            priority: (turn != Turn::Last).then_some(lowest),
         })
     }
 
     fn members(&self) -> impl Iterator<Item = (usize, &'a Candidate)> + Clone + use<'a> {
         let (turn, priority) = (self.turn, self.priority);
         let all = self.candidates.iter().enumerate();
-        all.filter(move |(_, one)| one.turn == turn && one.weight > 0 && one.priority == priority)
+        all.filter(move |(_, one)| {
+            let is_of_tier = priority.is_none_or(|priority| one.priority == priority);
+            one.turn == turn && one.weight > 0 && is_of_tier
+        })
     }
 
     fn choose(&self, rng: &mut impl Rng) -> Option<usize> {

@@ -153,13 +153,13 @@ impl Exchange {
         self.record.answered(status.as_u16(), self.call_began, now);
     }
 
-    /// The body of the answer has ended: whole, or cut by the backend.
+    /// The body of the answer has ended: a good one, or one that was cut, or is an error within a success.
     pub(crate) fn body_ended(&self, is_whole: bool) {
         let (Some(endpoint), Some(place)) = (&self.record.endpoint, &self.record.place) else {
             return;
         };
         let is_good = (200..300).contains(&self.record.status);
-        if is_whole && (endpoint.is_well() || !is_good) {
+        if !is_good || (is_whole && endpoint.is_well()) {
             return;
         }
         let metrics = &self.core.shared.metrics;

@@ -232,7 +232,7 @@ impl Metrics {
         );
         registry.register(
             "upstream_cut_answers",
-            "Answers of a deployment that broke off after they began",
+            "Answers of a deployment that began and were no good: cut, empty, or an error within a success",
             self.cuts.clone(),
         );
         registry.register(

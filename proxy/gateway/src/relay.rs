@@ -137,7 +137,6 @@ impl Relay {
         let Ok(out) = self.last_marked() else {
             return self.break_off(Code::UpstreamFailed, UNDECODABLE);
         };
-        self.exchange.body_ended(true);
         self.hand_over();
         let rest = self.watch.complete(&mut self.exchange, clock::instant());
         match rest {

@@ -208,6 +208,7 @@ impl Watch {
         };
         let code = self.settle(exchange, now);
         exchange.record.passed(rest.len());
+        exchange.body_ended(code == "ok");
         exchange.end(code, now);
         (!rest.is_empty()).then_some(rest)
     }

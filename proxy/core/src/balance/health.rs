@@ -20,6 +20,8 @@ const LONGEST_SILENT: Duration = Duration::from_secs(10);
 /// How long a credential that was refused, a deployment that is not there and a closed address rest between two
 /// probes: a person mends them. Other credentials bring the endpoint back at once.
 const BY_HAND: Duration = Duration::from_secs(30);
+/// Such refusals in a row: a single one may be of something that one request names.
+const REFUSALS: u32 = 3;
 /// After this time without an answer to it, another call may be the probe.
 const PROBE: Duration = Duration::from_secs(10);
 /// From the answered probe to the whole share.
@@ -121,6 +123,8 @@ pub enum Change {
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     in_a_row: u32,
+    /// Refusals in a row that a person must mend.
+    refusals: u32,
     window: Window,
     out: Option<Out>,
     /// When it came back last.
@@ -245,7 +249,8 @@ impl Health {
     /// Whether it takes its whole share, and an answer at `now` changes nothing.
     #[must_use]
     pub fn is_well(&self, now: Moment) -> bool {
-        self.in_a_row == 0 && !self.is_on_probation && self.standing(u64::MAX, now) == Standing::In
+        let is_quiet = self.in_a_row == 0 && self.refusals == 0 && !self.is_on_probation;
+        is_quiet && self.standing(u64::MAX, now) == Standing::In
     }
 
     /// Lets the caller's call be the probe, if one is due.
@@ -269,9 +274,12 @@ impl Health {
     ) -> Option<Change> {
         let now = call.ended;
         let reason = match outcome {
-            Outcome::Begun => return self.answered(call),
+            Outcome::Begun => {
+                self.refusals = 0;
+                return self.answered(call);
+            }
             Outcome::Answered => {
-                self.in_a_row = 0;
+                (self.in_a_row, self.refusals) = (0, 0);
                 let change = self.answered(call);
                 self.is_on_probation &= self.out.is_some();
                 return change;
@@ -291,8 +299,17 @@ impl Health {
                 }
                 OutReason::Failing
             }
-            Outcome::CredentialRefused => OutReason::CredentialRefused,
-            Outcome::NotThere => OutReason::NotThere,
+            Outcome::CredentialRefused | Outcome::NotThere => {
+                self.refusals = self.refusals.saturating_add(1);
+                if self.out.is_none() && self.refusals < REFUSALS {
+                    return None;
+                }
+                if outcome == Outcome::NotThere {
+                    OutReason::NotThere
+                } else {
+                    OutReason::CredentialRefused
+                }
+            }
             Outcome::OutOfReach => OutReason::OutOfReach,
         };
         let lasts = reason.lasts(self.times, settings);
@@ -317,7 +334,7 @@ impl Health {
             OutReason::Throttled | OutReason::Failing | OutReason::Silent => false,
         };
         let out = self.out.take_if(is_by_hand)?;
-        (self.times, self.in_a_row) = (0, 0);
+        (self.times, self.in_a_row, self.refusals) = (0, 0, 0);
         Some(Change::Back(out.reason, out.lasted(now)))
     }
 

@@ -64,6 +64,11 @@ fn the_last_resort_of_a_first_tier_waits_for_all_others() {
     assert_eq!(choose(&all, &mut StdRng::seed_from_u64(1)), Some(1));
     all[1].turn = Turn::Never;
     assert_eq!(choose(&all, &mut StdRng::seed_from_u64(1)), Some(0));
+    // Any tier may be well again.
+    all[1].turn = Turn::Last;
+    let mut rng = StdRng::seed_from_u64(1);
+    let seconds = (0..100).filter(|_| choose(&all, &mut rng) == Some(1));
+    assert!((30..70).contains(&seconds.count()));
 }
 
 /// Calls that last as long as others arrive: the loads follow the choices.

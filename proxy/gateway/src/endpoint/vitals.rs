@@ -21,7 +21,7 @@ const SUSPICIOUS: u32 = 3;
 const SLOWEST: u64 = 4;
 /// How much more of its share each answer may give back, in thousandths.
 const STEP: u32 = 50;
-/// What an endpoint told of its room counts for this long, in milliseconds.
+/// What an endpoint says of its room counts for this long, in milliseconds.
 const ROOM_LASTS: u64 = 10_000;
 /// Answers that the average of late is made of, about.
 const LATE: u64 = 16;

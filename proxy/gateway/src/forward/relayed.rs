@@ -143,6 +143,7 @@ impl Sending<'_> {
                 .insert(X_MAX_OUTPUT_TOKENS, HeaderValue::from(max));
         }
         if body.is_end_stream() {
+            exchange.body_ended(!self.call.has_model());
             exchange.empty(now);
             return Response::from_parts(parts, Payload::Own(None));
         }

@@ -183,7 +183,10 @@ impl Sending<'_> {
         match trouble {
             None => true,
             Some(trouble) if !trouble.is_retried(self.declared.retry) => true,
-            Some(Trouble::NotThere) => false,
+            // What is missing may be something else that the request names.
+            Some(Trouble::NotThere) => {
+                !tried.differs && tried.status == Some(StatusCode::NOT_FOUND)
+            }
             Some(Trouble::Throttled) => self.rule.targets.len() == 1,
             Some(Trouble::ServerError | Trouble::Failed(_)) => {
                 let (size, now) = (choice.size, choice.now);

@@ -126,9 +126,9 @@ impl Failed {
         Self { how, cause }
     }
 
-    /// The answer began, and broke off.
+    /// The answer began, and was no good.
     pub(crate) fn cut() -> Self {
-        Self::broke_off("the answer was cut".to_owned())
+        Self::broke_off("the answer was cut, empty, or an error within a success".to_owned())
     }
 
     /// The body went with an earlier try, and is needed again.

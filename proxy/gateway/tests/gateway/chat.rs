@@ -299,7 +299,7 @@ fn http_method() -> ::http::Method {
 #[tokio::test]
 async fn fails_over_to_the_next_tier_before_the_first_byte() -> Result<()> {
     let bench = Bench::start(2, Vec::new())?;
-    for status in [500, 503, 408, 424] {
+    for status in [500, 503, 408, 529] {
         bench.sims[0].faults(vec![Fault {
             status: Some(status),
             times: Some(1),

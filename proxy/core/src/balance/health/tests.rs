@@ -277,10 +277,22 @@ fn other_credentials_bring_back_what_was_refused_and_nothing_else() {
         (Outcome::Throttled(Some(seconds(9))), false),
     ] {
         let mut one = Endpoint::default();
-        assert!(one.call(outcome).is_some());
+        let changes = (0..3).filter_map(|_| one.call(outcome)).count();
+        assert_eq!(changes, 1);
         assert_eq!(one.health.renewed(at(100)).is_some(), is_back);
         assert_eq!(one.standing() == Standing::In, is_back);
     }
+}
+
+#[test]
+fn a_refusal_of_what_one_request_names_is_none_of_the_endpoint() {
+    let mut one = Endpoint::default();
+    for _ in 0..100 {
+        assert_eq!(one.call(Outcome::NotThere), None);
+        assert_eq!(one.call(Outcome::NotThere), None);
+        one.call(Outcome::Begun);
+    }
+    assert_eq!(one.standing(), Standing::In);
 }
 
 #[test]
