@@ -37,8 +37,8 @@ pub enum Turn {
 }
 
 /// Chooses a candidate and returns its index: of the lowest tier that has some with a weight above zero, in
-/// proportion to the weights; as a last resort of all tiers, since any of them may be well again. Of two that are drawn so, the one with much less under way for its weight.
-/// `None` without such a candidate.
+/// proportion to the weights; as a last resort of all tiers, since any of them may be well again. Of two that
+/// are drawn so, the one with much less under way for its weight. `None` without such a candidate.
 ///
 /// Draws a number only if there is a choice. Cost: a few passes, no allocation.
 pub fn choose(candidates: &[Candidate], rng: &mut impl Rng) -> Option<usize> {

@@ -287,8 +287,10 @@ impl Endpoint {
                 self.is_in.set(0);
                 metrics.ejected(backend, deployment, reason.as_str());
                 let failed = ended.and_then(|ended| ended.result.err());
-                *self.cause.lock() =
-                    failed.map_or_else(Arc::default, |one| one.cause.as_str().into());
+                let status = ended.and_then(|ended| ended.result.ok());
+                let status = status.map(|status| format!("status {}", status.as_u16()));
+                let cause = failed.map(|one| one.cause.clone()).or(status);
+                *self.cause.lock() = cause.unwrap_or_default().into();
                 let is_due = || ended.is_none_or(|ended| self.throttles.is_due(ended.now));
                 if reason == OutReason::Throttled && !is_due() {
                     return;

@@ -294,14 +294,14 @@ impl Health {
                 self.window.failed(now, answered);
                 let in_a_row = self.in_a_row >= settings.consecutive_failures;
                 let is_enough = in_a_row || self.is_on_probation || self.window.is_bad();
-                if self.out.is_none() && !is_enough {
+                if !self.is_out_for(call.size) && !is_enough {
                     return None;
                 }
                 OutReason::Failing
             }
             Outcome::CredentialRefused | Outcome::NotThere => {
                 self.refusals = self.refusals.saturating_add(1);
-                if self.out.is_none() && self.refusals < REFUSALS {
+                if !self.is_out_for(call.size) && self.refusals < REFUSALS {
                     return None;
                 }
                 if outcome == Outcome::NotThere {
@@ -344,6 +344,10 @@ impl Health {
         self.out.map(|out| (out.reason, out.lasted(now)))
     }
 
+    fn is_out_for(&self, size: u64) -> bool {
+        self.out.is_some_and(|out| out.concerns(size))
+    }
+
     fn answered(&mut self, call: Call) -> Option<Change> {
         let now = call.ended;
         // A silent endpoint answers late by nature.
@@ -364,14 +368,22 @@ impl Health {
         let size = if is_throttled { call.size } else { 0 };
         let until_ms = now.monotonic_ms.saturating_add(millis(lasts));
         if let Some(out) = &mut self.out {
-            out.size = out.size.min(size);
             if call.began.monotonic_ms < out.renewed_ms {
-                // It began before the endpoint went out. It may know of a longer wait.
-                if (reason, out.reason) == (OutReason::Throttled, OutReason::Throttled) {
+                // It began before the endpoint went out. It may know of a longer wait, or of smaller requests.
+                if is_throttled && out.reason == OutReason::Throttled {
                     out.until_ms = out.until_ms.max(until_ms);
+                    out.size = out.size.min(size);
                 }
                 return None;
             }
+            // One failure of a huge request says no more of small ones than its 429 did.
+            let is_of_huge = reason == OutReason::Failing && !out.concerns(0);
+            let (reason, size) = if is_of_huge {
+                (out.reason, out.size)
+            } else {
+                (reason, size)
+            };
+            out.size = out.size.min(size);
             self.times = self.times.saturating_add(1);
             let before = std::mem::replace(&mut out.reason, reason);
             out.renewed_ms = now.monotonic_ms;

@@ -212,13 +212,19 @@ fn a_huge_request_that_is_throttled_keeps_no_small_one_away() {
     // The answer to a small one tells nothing of huge ones.
     assert_eq!(one.call_of(10, 0, Outcome::Answered), None);
     assert_eq!(of(&one, 100_000), out);
+    // Nor does a single failure, or one from before.
+    one.now = 10;
+    assert_eq!(one.call_of(10, 10, Outcome::Failed), None);
+    assert_eq!(one.call_of(100_000, 10, Outcome::Failed), None);
+    assert_eq!(one.call_of(10, 10, Outcome::NotThere), None);
+    assert_eq!(of(&one, 10), Standing::In);
     // A small one that is throttled too keeps all away.
-    one.call_of(10, 0, Outcome::Throttled(Some(seconds(20))));
+    one.call_of(10, 10, Outcome::Throttled(Some(seconds(20))));
     assert!(matches!(of(&one, 10), Standing::Out(..)));
     // And its answer brings all back.
-    one.now = 20_000;
+    one.now = 20_010;
     assert!(one.health.take_probe(10, at(one.now)));
-    assert!(one.call_of(10, 20_000, Outcome::Answered).is_some());
+    assert!(one.call_of(10, 20_010, Outcome::Answered).is_some());
     assert!(matches!(of(&one, 100_000), Standing::Ramp(_)));
 }
 
