@@ -42,6 +42,9 @@ pub enum Turn {
 ///
 /// Draws a number only if there is a choice. Cost: a few passes, no allocation.
 pub fn choose(candidates: &[Candidate], rng: &mut impl Rng) -> Option<usize> {
+    if let [only] = candidates {
+        return (only.turn != Turn::Never && only.weight > 0).then_some(0);
+    }
     [Turn::Usual, Turn::Spare, Turn::Last]
         .into_iter()
         .find_map(|turn| Tier::first(candidates, turn)?.choose(rng))

@@ -129,11 +129,13 @@ impl Vitals {
     /// A call begins.
     pub(super) fn called(&self, now: Moment, settings: &HealthSettings) {
         let before = self.unheard.fetch_add(1, Ordering::Relaxed);
-        let since = self.unheard_since.load(Ordering::Relaxed);
-        let silence = now.monotonic_ms.saturating_sub(since);
         // A call that was given up an hour ago tells nothing of those that wait now.
-        let is_stale = before < SUSPICIOUS && silence > 2 * self.patience(settings);
-        if before == 0 || is_stale {
+        let is_stale = || {
+            let since = self.unheard_since.load(Ordering::Relaxed);
+            let silence = now.monotonic_ms.saturating_sub(since);
+            before < SUSPICIOUS && silence > 2 * self.patience(settings)
+        };
+        if before == 0 || is_stale() {
             self.unheard.store(1, Ordering::Relaxed);
             self.unheard_since
                 .store(now.monotonic_ms, Ordering::Relaxed);

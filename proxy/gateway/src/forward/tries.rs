@@ -17,6 +17,7 @@ use super::{Answered, Sending};
 use crate::answer::{Refusal, refuse};
 use crate::endpoint::Placed;
 use crate::exchange::Exchange;
+use crate::origin::Origin;
 use crate::trouble::Trouble;
 use crate::upstream::{Failed, Failure};
 
@@ -58,10 +59,7 @@ impl Sending<'_> {
         let mut choice = self.choice(exchange.size());
         let mut tried = Tried::default();
         self.rule.retries.request(choice.now);
-        while let Some(index) = self.next(&mut choice) {
-            let Some((at, origin)) = self.endpoint(index) else {
-                continue;
-            };
+        while let Some((index, at, origin)) = self.next(&mut choice) {
             let now = if tried.troubles.is_empty() {
                 self.now
             } else {
@@ -135,12 +133,12 @@ impl Sending<'_> {
     }
 
     /// The endpoint for the next try, which is not chosen again.
-    fn next(&self, choice: &mut Choice) -> Option<usize> {
+    fn next(&self, choice: &mut Choice) -> Option<(usize, &Placed, &Origin)> {
         loop {
             let index = choose(&choice.candidates, &mut rand::rng())?;
             let candidate = choice.candidates.get_mut(index)?;
             let turn = std::mem::replace(&mut candidate.turn, Turn::Never);
-            let (at, _) = self.endpoint(index)?;
+            let (at, origin) = self.endpoint(index)?;
             if turn == Turn::Last {
                 // An SDK that tries again must not make a fault worse.
                 if self.is_sent_again() {
@@ -151,7 +149,7 @@ impl Sending<'_> {
                 candidate.turn = self.turn(at, choice.size, choice.now);
                 continue;
             }
-            return Some(index);
+            return Some((index, at, origin));
         }
     }
 
