@@ -1,4 +1,4 @@
-//! Endpoints that fail: who is asked then, how often, and what the client gets if all do.
+//! Failover and ejection of endpoints, and the answer when no endpoint serves.
 
 use std::sync::Arc;
 use std::time::Duration;

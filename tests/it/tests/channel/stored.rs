@@ -1,10 +1,12 @@
 //! A snapshot that an operator stored, and proxies that start without one.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use operator_publish::Publisher;
+use proxy_core::table::Contents;
 use tempfile::TempDir;
 
 use crate::parts::{Operator, Proxy, contents, route};
@@ -15,6 +17,16 @@ fn mount(publisher: &Publisher, folder: &Path) -> Result<()> {
         std::fs::write(folder.join(format!("part-{number}")), part)?;
     }
     Ok(())
+}
+
+/// The snapshot of an operator that has gone, its URL, and the address for the next one.
+async fn left_behind(table: &Contents) -> Result<(TempDir, String, SocketAddr)> {
+    let operator = Operator::start().await?;
+    operator.publisher.publish(7, table);
+    let mounted = tempfile::tempdir()?;
+    mount(&operator.publisher, mounted.path())?;
+    let url = operator.url();
+    Ok((mounted, url, operator.kill().await?))
 }
 
 /// Starts a new proxy with this mount.
@@ -29,13 +41,8 @@ fn fresh(url: &str, mounted: &TempDir) -> Result<Proxy> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_proxy_serves_the_stored_snapshot_until_an_operator_answers() -> Result<()> {
-    let operator = Operator::start().await?;
     let table = contents(vec![route("x", 1)]);
-    operator.publisher.publish(7, &table);
-    let mounted = tempfile::tempdir()?;
-    mount(&operator.publisher, mounted.path())?;
-    let url = operator.url();
-    let address = operator.kill().await?;
+    let (mounted, url, address) = left_behind(&table).await?;
 
     let proxy = fresh(&url, &mounted)?;
     assert_eq!(proxy.table(7).await?, table, "with its credentials");
@@ -57,13 +64,8 @@ async fn a_new_proxy_serves_the_stored_snapshot_until_an_operator_answers() -> R
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_with_the_table_of_the_snapshot_confirms_it() -> Result<()> {
-    let operator = Operator::start().await?;
     let table = contents(vec![route("x", 1)]);
-    operator.publisher.publish(7, &table);
-    let mounted = tempfile::tempdir()?;
-    mount(&operator.publisher, mounted.path())?;
-    let url = operator.url();
-    let address = operator.kill().await?;
+    let (mounted, url, address) = left_behind(&table).await?;
     let proxy = fresh(&url, &mounted)?;
     proxy.table(7).await?;
 

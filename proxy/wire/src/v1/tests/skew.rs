@@ -4,6 +4,7 @@ use proxy_core::names::Usage;
 use proxy_core::quota::{Carried, CounterReading, LimitName, StoreState, SubjectKey};
 use proxy_core::table::Scope;
 
+use super::properties::{any_contents, any_price};
 use super::released::{OldAck, OldEntry, OldReport, OldResult, entries};
 use super::*;
 use crate::v1::{Ack, AckResult, Denials, Report};
