@@ -232,19 +232,12 @@ impl Endpoint {
                 self.answered.inc();
             }
         }
-        if let Some(outcome) = ended.outcome {
-            self.tells(outcome, ended, settings, metrics);
-        }
+        self.tells(ended, settings, metrics);
     }
 
     /// Takes note of what a call tells, at its head or at its end.
-    pub(crate) fn tells(
-        &self,
-        outcome: Outcome,
-        ended: &Ended<'_>,
-        settings: &HealthSettings,
-        metrics: &Metrics,
-    ) {
+    pub(crate) fn tells(&self, ended: &Ended<'_>, settings: &HealthSettings, metrics: &Metrics) {
+        let Some(outcome) = ended.outcome else { return };
         match outcome {
             Outcome::Begun => {}
             Outcome::Answered => {

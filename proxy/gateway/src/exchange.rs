@@ -154,17 +154,17 @@ impl Exchange {
     }
 
     /// The body of the answer has ended: a good one, or one that was cut, or is an error within a success.
-    pub(crate) fn body_ended(&self, is_whole: bool) {
+    pub(crate) fn body_ended(&self, is_good: bool) {
         let (Some(endpoint), Some(place)) = (&self.record.endpoint, &self.record.place) else {
             return;
         };
-        let is_good = (200..300).contains(&self.record.status);
-        if !is_good || (is_whole && endpoint.is_well()) {
+        let is_success = (200..300).contains(&self.record.status);
+        if !is_success || (is_good && endpoint.is_well()) {
             return;
         }
         let metrics = &self.core.shared.metrics;
         let cut = Failed::cut();
-        let (result, outcome) = if is_whole {
+        let (result, outcome) = if is_good {
             (Ok(StatusCode::OK), Outcome::Answered)
         } else {
             metrics.cut(&endpoint.backend, &endpoint.deployment);
@@ -179,7 +179,7 @@ impl Exchange {
             now: clock::instant(),
         };
         let settings = &place.declared.backend.health;
-        endpoint.tells(outcome, &ended, settings, metrics);
+        endpoint.tells(&ended, settings, metrics);
     }
 
     /// Whether the price depends on the model that the answer names.
