@@ -179,6 +179,56 @@ pub struct RouteRule {
     /// `metadata.user_id`. Default: Keep.
     #[serde(default, skip_serializing_if = "is_default")]
     pub end_user: EndUser,
+    /// Which requests go to the deployment that served the ones before them, so that its prompt cache serves
+    /// their beginning. A deployment that is out or full is passed over.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub affinity: Affinity,
+    /// Who yields first where a provisioned deployment or the gateway itself is at its limit: Batch before
+    /// Standard before Interactive. The attribute `class` of a consumer lowers it. Default: Standard.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub class: Class,
+}
+
+/// Which requests go to the same deployment, within a priority.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = (
+    "self.type == 'Header' ? has(self.header) : !has(self.header)",
+    "affinity.header names a header with type Header, and only then; set or remove it"
+))]
+pub struct Affinity {
+    /// What tells them.
+    #[serde(default, rename = "type")]
+    pub type_: AffinityType,
+    /// The header whose value tells them, with type Header; case-insensitive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 128), regex(pattern = HEADER_NAME))]
+    pub header: Option<String>,
+}
+
+/// What tells which requests go to the same deployment.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AffinityType {
+    /// The `prompt_cache_key` of a request, else the beginning of its prompt up to the first words of the user,
+    /// where the prompt is long enough for a cache: about 1,024 tokens.
+    #[default]
+    Conversation,
+    /// The value of a header.
+    Header,
+    /// Nothing: weights and load decide alone.
+    None,
+}
+
+/// Who yields first under pressure.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Class {
+    /// Somebody waits for the answer. Yields last.
+    Interactive,
+    /// As most requests.
+    #[default]
+    Standard,
+    /// Work that can wait. Yields first.
+    Batch,
 }
 
 /// What backends take for the end user of a request.

@@ -59,9 +59,10 @@ pub use ai_quota::{
     QuotaMode, SplitBy, StoreLoss, TargetRef, Window,
 };
 pub use ai_route::{
-    AiRoute, AiRouteSpec, AiRouteStatus, Anonymous, ApiKeys, Authentication, BackendHeaders,
-    BackendRef, Cors, EndUser, HeaderMatch, JwtIssuer, Operation, OutputTokens, ParentRef,
-    PassThrough, Retry, RetryWhen, RouteMatch, RouteRule, RouteTimeouts, SecretSelector, Unmetered,
+    Affinity, AffinityType, AiRoute, AiRouteSpec, AiRouteStatus, Anonymous, ApiKeys,
+    Authentication, BackendHeaders, BackendRef, Class, Cors, EndUser, HeaderMatch, JwtIssuer,
+    Operation, OutputTokens, ParentRef, PassThrough, Retry, RetryWhen, RouteMatch, RouteRule,
+    RouteTimeouts, SecretSelector, Unmetered,
 };
 pub use condition::{Condition, ConditionStatus, ConditionType, Reason};
 pub use definition::{definitions, manifests};

@@ -5,10 +5,10 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::{
-    AiBackend, AiBackendSpec, AiQuota, AiQuotaSpec, AiRoute, AiRouteSpec, AuthType, Authentication,
-    BackendRef, BackendTimeouts, ConditionStatus, DEFAULT_SCOPE, Duration, JwtIssuer, LimitUnit,
-    OutputTokens, Price, QuotaMode, Retry, RetryWhen, RouteTimeouts, StoreLoss, StreamUsage,
-    Window,
+    AffinityType, AiBackend, AiBackendSpec, AiQuota, AiQuotaSpec, AiRoute, AiRouteSpec, AuthType,
+    Authentication, BackendRef, BackendTimeouts, Class, ConditionStatus, DEFAULT_SCOPE, Duration,
+    JwtIssuer, LimitUnit, OutputTokens, Price, QuotaMode, Retry, RetryWhen, RouteTimeouts,
+    StoreLoss, StreamUsage, Window,
 };
 
 fn spec<K: DeserializeOwned + Resource>(yaml: &str) -> K {
@@ -176,6 +176,8 @@ spec:
     - {name: foundry-us, namespace: shared, deployment: gpt-4o-std, priority: 1, weight: 3}
     retry: {attempts: 1, when: [Timeout]}
     timeouts: {request: 5m, firstToken: 60s}
+    affinity: {type: Header, header: x-session}
+    class: Batch
 status:
   observedGeneration: 3
   programmed: 3/3
@@ -217,6 +219,9 @@ status:
         }
     );
     assert_eq!(rule.timeouts.first_token, Some(Duration::from_secs(60)));
+    assert_eq!(rule.affinity.type_, AffinityType::Header);
+    assert_eq!(rule.affinity.header.as_deref(), Some("x-session"));
+    assert_eq!(rule.class, Class::Batch);
     survives(&route.spec);
     let status = route.status.unwrap();
     assert_eq!(

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crds::{AiBackend, AiBackendSpec, BackendType, ConditionType, Reason, StreamUsage};
+use crds::{
+    AiBackend, AiBackendSpec, BackendType, CapacityType, ConditionType, Reason, StreamUsage,
+};
 use proxy_core::balance::HealthSettings;
 use proxy_core::names::ObjectName;
 use proxy_core::table;
@@ -266,10 +268,10 @@ fn deployments(spec: &AiBackendSpec, findings: &mut Findings) -> Vec<table::Depl
             findings.invalid(format!("{FIELD}[{i}].model"), message);
         }
         let capacity = deployment.capacity.as_ref();
-        if capacity
-            .and_then(|c| c.tokens_per_minute)
-            .is_some_and(|tokens| tokens < 1)
-        {
+        let tokens = capacity.and_then(|capacity| capacity.tokens_per_minute);
+        let tokens_per_minute = tokens.and_then(|tokens| u64::try_from(tokens).ok());
+        let tokens_per_minute = tokens_per_minute.filter(|tokens| *tokens > 0);
+        if tokens.is_some() && tokens_per_minute.is_none() {
             let field = format!("{FIELD}[{i}].capacity.tokensPerMinute");
             findings.invalid(field, "must be at least 1; remove it if unknown");
         }
@@ -288,6 +290,11 @@ fn deployments(spec: &AiBackendSpec, findings: &mut Findings) -> Vec<table::Depl
             stream_usage: match deployment.stream_usage {
                 StreamUsage::Auto => table::StreamUsage::Auto,
                 StreamUsage::Never => table::StreamUsage::Never,
+            },
+            capacity: table::Capacity {
+                is_provisioned: capacity
+                    .is_some_and(|capacity| capacity.type_ == CapacityType::Provisioned),
+                tokens_per_minute,
             },
         });
     }

@@ -20,8 +20,9 @@ mod tenancy;
 mod tests;
 
 pub use contents::{
-    Authentication, Backend, BackendAuth, BackendKind, Certificates, Contents, Cors, Deployment,
-    OutputTokens, Override, Quota, QuotaFacts, Retry, Route, Rule, Scope, StreamUsage, Target,
+    Affinity, Authentication, Backend, BackendAuth, BackendKind, Capacity, Certificates, Class,
+    Contents, Cors, Deployment, OutputTokens, Override, Quota, QuotaFacts, Retry, Route, Rule,
+    Scope, StreamUsage, Target, UnknownClass,
 };
 pub use endpoint::{Endpoint, EndpointName, FlatTarget};
 pub use identity::{Identity, Principal, resource_of};

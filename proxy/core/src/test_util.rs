@@ -9,8 +9,8 @@ use crate::balance::HealthSettings;
 use crate::names::{ConsumerMatch, ConsumerName, ObjectName, Usage};
 use crate::quota::{Cost, Limit, Mode, OnStoreLoss, Unit, WarnAt, Window};
 use crate::table::{
-    Authentication, Backend, BackendAuth, BackendKind, Deployment, OutputTokens, Quota, Retry,
-    Route, Rule, Scope, StreamUsage, Target,
+    Affinity, Authentication, Backend, BackendAuth, BackendKind, Capacity, Class, Deployment,
+    OutputTokens, Quota, Retry, Route, Rule, Scope, StreamUsage, Target,
 };
 
 /// The object `namespace/name`, or `ns/name` for a text without a slash.
@@ -54,6 +54,7 @@ pub fn deployment(name: &str, model: &str) -> Deployment {
         model: model.into(),
         price: Some(Arc::default()),
         stream_usage: StreamUsage::Auto,
+        capacity: Capacity::default(),
     }
 }
 
@@ -85,6 +86,8 @@ pub fn rule(name: &str, targets: Vec<Target>) -> Rule {
         allows_unmetered: false,
         shows_backend: false,
         names_end_user: false,
+        affinity: Affinity::default(),
+        class: Class::default(),
     }
 }
 

@@ -10,8 +10,8 @@ use proxy_core::names::{Attributes, ConsumerMatch};
 use proxy_core::quota::{Limit, Window};
 use proxy_core::route::Match;
 use proxy_core::table::{
-    Authentication, Backend, BackendAuth, Contents, Cors, Deployment, OutputTokens, Override,
-    Principal, Quota, Retry, Route, Rule, Scope, Target,
+    Affinity, Authentication, Backend, BackendAuth, Capacity, Class, Contents, Cors, Deployment,
+    OutputTokens, Override, Principal, Quota, Retry, Route, Rule, Scope, Target,
 };
 use proxy_core::tokens::{LongContext, Price, Rates};
 
@@ -156,12 +156,29 @@ fn backend(out: &mut String, backend: &Backend) {
             model,
             price,
             stream_usage,
+            capacity,
         } = deployment;
         line(
             out,
             1,
             format_args!("deployment {name}: {model}, stream usage {stream_usage:?}"),
         );
+        let Capacity {
+            is_provisioned,
+            tokens_per_minute,
+        } = capacity;
+        if *is_provisioned || tokens_per_minute.is_some() {
+            let kind = if *is_provisioned {
+                "provisioned"
+            } else {
+                "standard"
+            };
+            line(
+                out,
+                2,
+                format_args!("capacity {kind}, {tokens_per_minute:?} a minute"),
+            );
+        }
         match price {
             Some(price) => self::price(out, price),
             None => line(out, 2, "price unknown"),
@@ -311,6 +328,8 @@ fn rule(out: &mut String, rule: &Rule) {
         allows_unmetered,
         shows_backend,
         names_end_user,
+        affinity,
+        class,
     } = rule;
     line(out, 1, format_args!("rule {name}"));
     for alternative in matches {
@@ -343,6 +362,14 @@ fn rule(out: &mut String, rule: &Rule) {
     }
     if *names_end_user {
         line(out, 2, format_args!("consumers as end users"));
+    }
+    match affinity {
+        Affinity::Conversation => {}
+        Affinity::Header(name) => line(out, 2, format_args!("affinity: header {name}")),
+        Affinity::None => line(out, 2, format_args!("affinity: none")),
+    }
+    if *class != Class::Standard {
+        line(out, 2, format_args!("class: {}", class.as_str()));
     }
     if *allows_unmetered {
         line(out, 2, format_args!("unmetered operations"));

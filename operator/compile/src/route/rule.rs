@@ -7,7 +7,7 @@ use http::HeaderName;
 use proxy_core::auth::Caller;
 use proxy_core::names::{self, ConsumerMatch, ConsumerName, ModelPattern, ObjectName};
 use proxy_core::route::Match;
-use proxy_core::table::{Deployment, OutputTokens, Retry, Rule};
+use proxy_core::table::{Affinity, Class, Deployment, OutputTokens, Retry, Rule};
 use proxy_core::tokens::{is_reasoning, max_output_tokens};
 
 use crate::backend::Backends;
@@ -98,6 +98,12 @@ pub(super) fn compile(
         first_token_timeout: first_token.map(crds::Duration::as_std),
         shows_backend: declared.backend_headers == crds::BackendHeaders::Show,
         names_end_user: declared.end_user == crds::EndUser::Consumer,
+        affinity: affinity(declared, &field, findings),
+        class: match declared.class {
+            crds::Class::Interactive => Class::Interactive,
+            crds::Class::Standard => Class::Standard,
+            crds::Class::Batch => Class::Batch,
+        },
         allows_unmetered: declared.unmetered == crds::Unmetered::Allow,
     };
     judge_bounds(&rule, route, references.backends, &field, findings);
@@ -140,6 +146,34 @@ fn output_tokens(declared: &RouteRule, field: &str, findings: &mut Findings) -> 
         findings.invalid(format!("{field}.default"), message);
     }
     bounds
+}
+
+/// What keeps requests on one deployment; a header that is invalid keeps none, and the route is rejected.
+fn affinity(declared: &RouteRule, field: &str, findings: &mut Findings) -> Affinity {
+    let crds::Affinity { type_, header } = &declared.affinity;
+    let field = format!("{field}.affinity.header");
+    match (type_, header) {
+        (crds::AffinityType::Conversation, None) => Affinity::Conversation,
+        (crds::AffinityType::None, None) => Affinity::None,
+        (crds::AffinityType::Header, Some(name)) => match name.parse() {
+            Ok(name) => Affinity::Header(name),
+            Err(_invalid) => {
+                findings.invalid(field, "is not the name of a header; correct it");
+                Affinity::None
+            }
+        },
+        (crds::AffinityType::Header, None) => {
+            findings.invalid(field, "is missing; name the header whose value decides");
+            Affinity::None
+        }
+        (crds::AffinityType::Conversation | crds::AffinityType::None, Some(_)) => {
+            findings.invalid(
+                field,
+                "has no effect without type Header; remove it, or set the type",
+            );
+            Affinity::None
+        }
+    }
 }
 
 /// Warns of bounds that the models of the rule hardly serve.

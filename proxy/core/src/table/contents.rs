@@ -1,8 +1,11 @@
 //! The declared form of a table: what is compiled, sent and compared. Every entry is shared, so that
 //! the next table keeps those that did not change.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use http::header::HeaderName;
 
 use crate::auth::{Caller, Issuer, Key, Lack, Token};
 use crate::balance::HealthSettings;
@@ -94,6 +97,17 @@ pub struct Deployment {
     pub price: Option<Arc<Price>>,
     /// Whether the gateway asks for the usage of its streams.
     pub stream_usage: StreamUsage,
+    /// What it takes.
+    pub capacity: Capacity,
+}
+
+/// What a deployment takes, as far as that is declared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// Paid for whether it is used or not: it is filled first.
+    pub is_provisioned: bool,
+    /// Its rated input tokens in a minute.
+    pub tokens_per_minute: Option<u64>,
 }
 
 /// Whether the gateway asks for the usage of a deployment's streams.
@@ -172,7 +186,64 @@ pub struct Rule {
     pub shows_backend: bool,
     /// Whether backends are given a pseudonym of the caller as their end user, whatever the client says.
     pub names_end_user: bool,
+    /// Which requests prefer the same endpoint.
+    pub affinity: Affinity,
+    /// Who yields first under pressure.
+    pub class: Class,
 }
+
+/// Which requests of a rule prefer the same endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Affinity {
+    /// Those with the same key of the prompt cache, or the same beginning.
+    #[default]
+    Conversation,
+    /// Those with the same value of this header.
+    Header(HeaderName),
+    /// None.
+    None,
+}
+
+/// Who yields under pressure: the lesser class first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Work that can wait.
+    Batch,
+    /// As most requests.
+    #[default]
+    Standard,
+    /// Somebody waits for the answer.
+    Interactive,
+}
+
+impl Class {
+    /// All of them, the first to yield first.
+    pub const ALL: [Self; 3] = [Self::Batch, Self::Standard, Self::Interactive];
+
+    /// As objects and the channel write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Batch => "Batch",
+            Self::Standard => "Standard",
+            Self::Interactive => "Interactive",
+        }
+    }
+}
+
+impl FromStr for Class {
+    type Err = UnknownClass;
+
+    fn from_str(text: &str) -> Result<Self, UnknownClass> {
+        let named = |one: &Self| one.as_str() == text;
+        Self::ALL.into_iter().find(named).ok_or(UnknownClass)
+    }
+}
+
+/// A class that this version does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a class is Interactive, Standard or Batch")]
+pub struct UnknownClass;
 
 /// The bounds on output tokens that a rule sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -86,6 +86,10 @@ struct Deployment {
     price: Price,
     #[serde(default, skip_serializing_if = "is_auto")]
     stream_usage: Text<StreamUsage>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    provisioned: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tokens_per_minute: Option<u64>,
 }
 
 // === impl Backend ===
@@ -264,6 +268,8 @@ impl From<&table::Deployment> for Deployment {
             model: Arc::clone(&deployment.model),
             price: Price::of(deployment.price.as_deref()),
             stream_usage: Text(deployment.stream_usage),
+            provisioned: deployment.capacity.is_provisioned,
+            tokens_per_minute: deployment.capacity.tokens_per_minute,
         }
     }
 }
@@ -275,6 +281,10 @@ impl Deployment {
             model: self.model,
             price: self.price.into_core().map(Arc::new),
             stream_usage: self.stream_usage.0,
+            capacity: table::Capacity {
+                is_provisioned: self.provisioned,
+                tokens_per_minute: self.tokens_per_minute,
+            },
         }
     }
 }

@@ -73,6 +73,20 @@ struct Rule {
     shows_backend: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     names_end_user: bool,
+    /// `None` = by the conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    affinity: Option<Affinity>,
+    /// A class that is unknown here is Standard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    class: Option<Arc<str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Affinity {
+    /// `None` = no affinity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    header: Option<Text<HeaderName>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -220,7 +234,26 @@ impl From<&table::Rule> for Rule {
             unmetered: rule.allows_unmetered,
             shows_backend: rule.shows_backend,
             names_end_user: rule.names_end_user,
+            affinity: Affinity::of(&rule.affinity),
+            class: (rule.class != table::Class::Standard).then(|| rule.class.as_str().into()),
         }
+    }
+}
+
+impl Affinity {
+    fn of(affinity: &table::Affinity) -> Option<Self> {
+        match affinity {
+            table::Affinity::Conversation => None,
+            table::Affinity::None => Some(Self { header: None }),
+            table::Affinity::Header(name) => Some(Self {
+                header: Some(Text(name.clone())),
+            }),
+        }
+    }
+
+    fn into_core(self) -> table::Affinity {
+        let header = self.header.map(|name| table::Affinity::Header(name.0));
+        header.unwrap_or(table::Affinity::None)
     }
 }
 
@@ -254,6 +287,13 @@ impl Rule {
             allows_unmetered: self.unmetered,
             shows_backend: self.shows_backend,
             names_end_user: self.names_end_user,
+            affinity: self
+                .affinity
+                .map_or(table::Affinity::Conversation, Affinity::into_core),
+            class: self
+                .class
+                .and_then(|class| class.parse().ok())
+                .unwrap_or_default(),
         }
     }
 }

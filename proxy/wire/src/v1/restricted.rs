@@ -11,7 +11,9 @@ use http::HeaderName;
 use proxy_core::names::{ConsumerMatch, ModelPattern, ObjectName};
 use proxy_core::quota::{Mode, OnStoreLoss, WarnAt};
 use proxy_core::route::{HostPattern, Match};
-use proxy_core::table::{Authentication, OutputTokens, Quota, Retry, Route, Rule, Scope};
+use proxy_core::table::{
+    Affinity, Authentication, Class, OutputTokens, Quota, Retry, Route, Rule, Scope,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -126,6 +128,9 @@ fn rule(index: usize, entry: &Value) -> Rule {
         allows_unmetered: false,
         shows_backend: false,
         names_end_user: false,
+        affinity: Affinity::default(),
+        // What cannot be read yields to no one.
+        class: Class::default(),
     }
 }
 

@@ -16,9 +16,9 @@ use proxy_core::names::{ConsumerMatch, ConsumerName, ModelPattern, ObjectName, O
 use proxy_core::quota::{Limit, Mode, OnStoreLoss, Per, Period, TimeZone, Unit, WarnAt, Window};
 use proxy_core::route::{HostPattern, Match};
 use proxy_core::table::{
-    Authentication, Backend, BackendAuth, BackendKind, Contents, Cors, Deployment, Identity,
-    OutputTokens, Override, Principal, Quota, Retry, Route, Rule, Scope, StreamUsage, Table,
-    Target,
+    Affinity, Authentication, Backend, BackendAuth, BackendKind, Capacity, Class, Contents, Cors,
+    Deployment, Identity, OutputTokens, Override, Principal, Quota, Retry, Route, Rule, Scope,
+    StreamUsage, Table, Target,
 };
 use proxy_core::tokens::{LongContext, Price, Rates};
 
@@ -47,6 +47,7 @@ fn backend(text: &str, auth: BackendAuth) -> Backend {
                 ..Price::default()
             })),
             stream_usage: StreamUsage::Auto,
+            capacity: Capacity::default(),
         }],
         ca: Some(Arc::new([Arc::new([0])])),
         server_name: Some("foundry.internal".into()),
@@ -110,6 +111,8 @@ fn route(text: &str) -> Route {
             allows_unmetered: false,
             shows_backend: false,
             names_end_user: false,
+            affinity: Affinity::default(),
+            class: Class::default(),
         })],
     }
 }
@@ -204,6 +207,7 @@ fn newest() -> Contents {
             routed: [("gpt-5.6-luna".into(), Rates::of_text(300_000, 1_200_000))].into(),
         })),
         stream_usage: StreamUsage::Never,
+        capacity: Capacity::default(),
     };
     let unpriced = Deployment {
         name: "unpriced".into(),

@@ -93,7 +93,7 @@ prop_compose! {
     fn any_backend()(
         name in any_name(), auth in any_auth(), openai: bool, url in "\\PC{0,20}",
         version in prop::option::of("[0-9-]{1,8}"), models in vec("\\PC{1,6}", 0..3),
-        millis in 0..1_000_000u64, price in any_price(), never: bool, failures in 1..9u32,
+        millis in 0..1_000_000u64, price in any_price(), never: bool, capacity: Option<u64>, failures in 1..9u32,
     ) -> Backend {
         Backend {
             name,
@@ -106,6 +106,7 @@ prop_compose! {
                 model: "m".into(),
                 price: price.clone().map(Arc::new),
                 stream_usage: if never { StreamUsage::Never } else { StreamUsage::Auto },
+                capacity: Capacity { is_provisioned: never, tokens_per_minute: capacity },
             }).collect(),
             idle_timeout: Duration::from_millis(millis),
             health: HealthSettings {
@@ -140,6 +141,14 @@ prop_compose! {
     }
 }
 
+fn any_affinity() -> impl Strategy<Value = Affinity> {
+    prop_oneof![
+        Just(Affinity::Conversation),
+        Just(Affinity::None),
+        "[a-z][a-z-]{0,8}".prop_map(|name| Affinity::Header(name.parse().unwrap())),
+    ]
+}
+
 fn any_texts() -> impl Strategy<Value = Vec<Arc<str>>> {
     vec("\\PC{0,4}".prop_map(Arc::<str>::from), 0..3)
 }
@@ -150,7 +159,7 @@ prop_compose! {
         rejected in prop::option::of("\\PC{0,20}"), hosts in vec("(\\*\\.)?[a-z]{1,5}\\.[a-z]{1,3}", 0..3),
         models in vec("[a-z0-9.]{1,4}\\*?", 0..3), operations in prop::sample::subsequence(Operation::ALL.to_vec(), 0..4),
         value in "\\PC{0,8}", weight: u32, priority: u8, timeout in prop::option::of(0..1_000_000u64),
-        issuers in vec(any_issuer(), 0..3), pass_through: bool, default: Option<u64>, max: Option<u64>, allows_unmetered: bool, shows_backend: bool, names_end_user: bool, origins in prop::option::of(vec("\\PC{0,8}", 0..3)),
+        issuers in vec(any_issuer(), 0..3), pass_through: bool, default: Option<u64>, max: Option<u64>, allows_unmetered: bool, shows_backend: bool, names_end_user: bool, affinity in any_affinity(), class in prop::sample::select(Class::ALL.to_vec()), origins in prop::option::of(vec("\\PC{0,8}", 0..3)),
     ) -> Route {
         let mut rule = Rule::clone(&route("x/y").rules[0]);
         rule.matches = vec![Match {
@@ -166,6 +175,8 @@ prop_compose! {
         rule.allows_unmetered = allows_unmetered;
         rule.shows_backend = shows_backend;
         rule.names_end_user = names_end_user;
+        rule.affinity = affinity;
+        rule.class = class;
         Route {
             name,
             created_s,
