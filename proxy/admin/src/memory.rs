@@ -16,7 +16,7 @@ mod tests;
 use queue::Connections;
 
 pub use limit::{default_budget, limit};
-pub use queue::Rank;
+pub use queue::{Made, Rank};
 pub use room::{Place, Room};
 pub use size::{Size, SizeError};
 

@@ -22,7 +22,7 @@ use super::leash::Leash;
 use super::leashed::Leashed;
 use super::limits::{ConnectionError, Limits, close};
 use super::streams::Streams;
-use crate::memory::{CONNECTION, Place, Rank};
+use crate::memory::{CONNECTION, Made, Place, Rank};
 use crate::shutdown::Shutdown;
 
 mod frames;
@@ -96,10 +96,12 @@ where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
 {
     let place = client.room.as_ref().map(|room| room.place().clone());
-    if let Some(room) = &mut client.room
-        && !room.grow(COST).await
-    {
-        return Err(ConnectionError::Memory);
+    if let Some(room) = &mut client.room {
+        match room.grow(COST).await {
+            Made::Room => {}
+            Made::GivesWay => return Ok(()),
+            Made::None => return Err(ConnectionError::Memory),
+        }
     }
     let streams = Streams::default();
     let mut builder = http2::Builder::new(streams.clone());

@@ -2,6 +2,7 @@
 //! requests, and in each rank the one that came first.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -37,9 +38,11 @@ pub(super) struct Connections {
     idle: Mutex<Queue>,
     /// Those that are asked and not gone yet.
     leaving: AtomicUsize,
-    /// Newcomers that wait.
+    /// Those that wait: newcomers, and connections that need more.
     waiting: AtomicUsize,
     gone: Notify,
+    /// Held by the connection that others make more room for.
+    growing: tokio::sync::Mutex<()>,
 }
 
 /// Connections that may be asked to make room, by the order in which they came.
@@ -58,7 +61,18 @@ pub(super) struct Seat {
     waker: Mutex<Waker>,
 }
 
-/// A newcomer, while it waits.
+/// Whether a connection gets more room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// It has it.
+    Room,
+    /// It is asked to make room itself.
+    GivesWay,
+    /// There is none to ask, or those that are asked are too slow.
+    None,
+}
+
+/// Counts one that waits.
 struct Waits<'a>(&'a AtomicUsize);
 
 // === impl Connections ===
@@ -73,6 +87,7 @@ impl Connections {
             leaving: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             gone: Notify::new(),
+            growing: tokio::sync::Mutex::default(),
         }
     }
 
@@ -124,9 +139,9 @@ impl Connections {
         }
     }
 
-    /// Asks up to `count` connections to make room. Returns how many there were.
-    pub(super) fn ask(&self, count: usize) -> usize {
-        let of = |rank| self.ask_first(rank);
+    /// Asks up to `count` connections to make room, but not the one in this seat. Returns how many there were.
+    pub(super) fn ask(&self, count: usize, but: Option<&Arc<Seat>>) -> usize {
+        let of = |rank| self.ask_first(rank, but);
         let asked = std::iter::from_fn(|| of(Rank::Silent).or_else(|| of(Rank::Idle)));
         asked.take(count).map(Waker::wake).count()
     }
@@ -144,11 +159,49 @@ impl Connections {
                 return Some(taken);
             }
             let asks = is_late || leaving == 0;
-            let asked = if asks { self.ask(ASKED_AT_ONCE) } else { 0 };
+            let asked = if asks {
+                self.ask(ASKED_AT_ONCE, None)
+            } else {
+                0
+            };
             if asked + leaving == 0 || Instant::now() >= until {
                 return None;
             }
             is_late = timeout(MOMENT, self.gone.notified()).await.is_err();
+        }
+    }
+
+    /// The same for a connection that is open, and may be asked itself meanwhile. Those that need more take turns, so
+    /// that of many at once no more give way than others need.
+    pub(super) async fn make_more_room(
+        &self,
+        seat: &Arc<Seat>,
+        mut take: impl FnMut() -> bool,
+    ) -> Made {
+        let _waits = Waits::new(&self.waiting);
+        let seek = async {
+            let _turn = self.growing.lock().await;
+            let mut is_late = false;
+            loop {
+                let leaving = self.leaving.load(Ordering::Acquire);
+                if take() {
+                    return true;
+                }
+                let asks = is_late || leaving == 0;
+                let asked = if asks { self.ask(1, Some(seat)) } else { 0 };
+                if asked + leaving == 0 {
+                    return false;
+                }
+                is_late = timeout(MOMENT, self.gone.notified()).await.is_err();
+            }
+        };
+        tokio::select! {
+            biased;
+            () = poll_fn(|cx| seat.poll_asked(cx)) => Made::GivesWay,
+            found = timeout(LONGEST, seek) => match found {
+                Ok(true) => Made::Room,
+                Ok(false) | Err(_) => Made::None,
+            },
         }
     }
 
@@ -159,9 +212,12 @@ impl Connections {
         }
     }
 
-    fn ask_first(&self, rank: Rank) -> Option<Waker> {
+    fn ask_first(&self, rank: Rank, but: Option<&Arc<Seat>>) -> Option<Waker> {
         let mut queue = self.queue(rank).lock();
-        let (_number, seat) = queue.seats.pop_first()?;
+        let is_other = |seat: &Arc<Seat>| but.is_none_or(|but| !Arc::ptr_eq(seat, but));
+        let (number, _) = queue.seats.iter().find(|(_, seat)| is_other(seat))?;
+        let number = *number;
+        let seat = queue.seats.remove(&number)?;
         let waker = seat.waker.lock();
         // Under the lock of the queue: it may be about to leave.
         seat.is_asked.store(true, Ordering::Relaxed);

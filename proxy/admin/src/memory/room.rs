@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::queue::{Rank, Seat};
+use super::queue::{Made, Rank, Seat};
 use super::{Budget, CONNECTION, Held, Purpose};
 
 /// What one connection holds of a budget. Given back on drop.
@@ -88,19 +88,13 @@ impl Room {
         self.held.resize(bytes)
     }
 
-    /// The same for a connection that has sent no request: others make room for it, as for a newcomer.
-    pub async fn grow(&mut self, bytes: usize) -> bool {
-        if self.held.resize(bytes) {
-            return true;
-        }
+    /// The same for a connection that has sent no request: others make room for it, as for a newcomer, unless it
+    /// is asked to make room itself.
+    pub async fn grow(&mut self, bytes: usize) -> Made {
         let Self { held, place } = self;
-        // It makes no room for itself.
-        place.leave();
+        let take = || held.resize(bytes);
         let connections = &place.budget.connections;
-        let grown = connections.make_room(|| held.resize(bytes).then_some(()));
-        let grown = grown.await.is_some();
-        place.stand(Rank::Silent);
-        grown
+        connections.make_more_room(&place.seat, take).await
     }
 }
 

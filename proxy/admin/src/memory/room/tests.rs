@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::*;
@@ -102,13 +103,26 @@ async fn a_silent_connection_grows_at_the_cost_of_others_and_not_of_itself() {
         .map(|room| open(room, Duration::ZERO))
         .collect();
     sleep(Duration::from_millis(1)).await;
-    assert!(last.grow(3 * CONNECTION).await);
+    assert_eq!(last.grow(3 * CONNECTION).await, Made::Room);
     assert_eq!(last.bytes(), 3 * CONNECTION);
-    for other in others {
-        other.await.unwrap();
-    }
-    assert!(!last.grow(5 * CONNECTION).await, "there is no one else");
+    assert_eq!(others.iter().filter(|other| other.is_finished()).count(), 2);
+    let more = last.grow(5 * CONNECTION).await;
+    assert_eq!(more, Made::None, "there is no one else");
     assert_eq!(budget.open(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_that_grow_at_once_as_many_give_way_as_others_need() {
+    let (budget, rooms) = full(40);
+    let growing = rooms.into_iter().map(|mut room| async move {
+        let made = room.grow(2 * CONNECTION).await;
+        assert_ne!(made, Made::None);
+        (made == Made::Room).then_some(room)
+    });
+    let growing: JoinSet<_> = growing.collect();
+    let grown = growing.join_all().await;
+    let grown: Vec<_> = grown.into_iter().flatten().collect();
+    assert_eq!((grown.len(), budget.open()), (20, 20));
 }
 
 #[test]
@@ -167,7 +181,7 @@ proptest! {
                 }
                 Step::Ask(count) => {
                     let may = open.iter().filter(|(_, rank)| rank.is_some()).count();
-                    let asked = budget.connections.ask(count);
+                    let asked = budget.connections.ask(count, None);
                     prop_assert_eq!(asked, count.min(may));
                     for (room, rank) in &mut open {
                         let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -186,6 +200,6 @@ proptest! {
         }
         drop(open);
         prop_assert_eq!((budget.open(), budget.held()), (0, 0));
-        prop_assert_eq!(budget.connections.ask(1), 0);
+        prop_assert_eq!(budget.connections.ask(1, None), 0);
     }
 }
