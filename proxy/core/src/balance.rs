@@ -2,8 +2,11 @@
 
 use rand::{Rng, RngExt};
 
+use crate::table::Class;
+
 mod budget;
 mod health;
+pub mod room;
 #[cfg(test)]
 mod tests;
 
@@ -32,8 +35,38 @@ pub enum Turn {
     Spare,
     /// If no other one can, and none of these: it fails.
     Last,
+    /// Not at all: what is left of it is for requests of a higher class.
+    Yields,
     /// Not at all: it was tried, or cannot serve the request.
     Never,
+}
+
+/// What a request asks of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// The tokens that it asks for.
+    pub size: u64,
+    /// To whom it gives way.
+    pub class: Class,
+}
+
+impl Turn {
+    /// Whether it may be chosen, at least where nothing else is left.
+    #[must_use]
+    pub const fn is_chosen(self) -> bool {
+        match self {
+            Self::Usual | Self::Spare | Self::Last => true,
+            Self::Yields | Self::Never => false,
+        }
+    }
+}
+
+impl Demand {
+    /// The most that can be asked.
+    pub const MOST: Self = Self {
+        size: u64::MAX,
+        class: Class::Interactive,
+    };
 }
 
 /// Chooses a candidate and returns its index: of the lowest tier that has some with a weight above zero, in
@@ -43,7 +76,7 @@ pub enum Turn {
 /// Draws a number only if there is a choice. Cost: a few passes, no allocation.
 pub fn choose(candidates: &[Candidate], rng: &mut impl Rng) -> Option<usize> {
     if let [only] = candidates {
-        return (only.turn != Turn::Never && only.weight > 0).then_some(0);
+        return (only.turn.is_chosen() && only.weight > 0).then_some(0);
     }
     [Turn::Usual, Turn::Spare, Turn::Last]
         .into_iter()

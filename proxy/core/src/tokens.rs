@@ -14,6 +14,7 @@ mod reasoning;
 mod tests;
 mod texture;
 mod unreported;
+mod weight;
 
 pub use ceiling::{context_window, max_output_tokens};
 pub use encoding::Encoding;
@@ -23,3 +24,4 @@ pub use price::{LongContext, Price, Rates};
 pub use reasoning::is_reasoning;
 pub use texture::Family;
 pub use unreported::{Thoughts, Unreported};
+pub use weight::output_weight;

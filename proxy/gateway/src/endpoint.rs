@@ -15,10 +15,12 @@ use proxy_admin::clock;
 use proxy_admin::pages::backends::DeploymentState;
 use proxy_admin::reminder::Reminder;
 use proxy_api::Api;
-use proxy_core::balance::{Call, Change, HealthSettings, OutReason, Outcome, Standing, Turn};
+use proxy_core::balance::{
+    Call, Change, Demand, HealthSettings, OutReason, Outcome, Standing, Turn, room,
+};
 use proxy_core::names::{Moment, ObjectName, Usage};
-use proxy_core::table::{self, Backend, BackendAuth, EndpointName};
-use proxy_core::tokens::{Family, context_window, max_output_tokens};
+use proxy_core::table::{self, Backend, BackendAuth, Deployment, EndpointName};
+use proxy_core::tokens::{Family, context_window, max_output_tokens, output_weight};
 use proxy_identity::Identities;
 use tracing::{debug, error, warn};
 
@@ -73,8 +75,7 @@ pub(crate) struct Ended<'a> {
     /// What it tells of the endpoint.
     pub(crate) outcome: Option<Outcome>,
     pub(crate) request_id: &'a HeaderValue,
-    /// The tokens that it asked for.
-    pub(crate) size: u64,
+    pub(crate) demand: Demand,
     pub(crate) began: Instant,
     pub(crate) now: Instant,
 }
@@ -91,6 +92,15 @@ pub(crate) struct Place {
     pub(crate) longest: Option<u64>,
     /// How its model splits text.
     pub(crate) family: Family,
+    /// What it takes, if it is provisioned and that is declared.
+    pub(crate) rated: Option<Rated>,
+}
+
+/// The rate of a provisioned deployment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rated {
+    tokens_per_minute: u64,
+    output_weight: u64,
 }
 
 /// An endpoint at its place.
@@ -145,26 +155,37 @@ impl Endpoint {
         }
     }
 
-    /// Whether the next try is for it, of a request of this many tokens.
+    /// Whether the next try is for it, at its place.
     pub(crate) fn turn(
         &self,
-        size: u64,
+        demand: Demand,
         now: Moment,
-        settings: &HealthSettings,
+        place: &Place,
         metrics: &Metrics,
     ) -> Turn {
         let silent = |change| self.report(change, metrics, None);
-        self.vitals.turn(size, now, settings, silent)
+        let settings = &place.declared.backend.health;
+        self.vitals
+            .turn(demand, now, settings, place.rate(), silent)
     }
 
     /// Whether it takes a try that is its turn. If it is out and a probe is due, this try is the probe.
-    pub(crate) fn admits(&self, size: u64, now: Moment) -> bool {
-        self.vitals.admits(size, now)
+    pub(crate) fn admits(&self, demand: Demand, now: Moment) -> bool {
+        self.vitals.admits(demand, now)
     }
 
-    /// It tells how many thousandths of its share it has room for.
-    pub(crate) fn tells_room(&self, share: u32, now: Moment) {
-        self.vitals.tells_room(share, now);
+    /// It tells how many thousandths of it are free.
+    pub(crate) fn tells_room(&self, free: i32, now: Moment, place: &Place) {
+        self.vitals.tells_room(free, now, place.rate());
+    }
+
+    /// A call takes this much of a provisioned deployment, where `before` tokens were reckoned for it. Returns what is
+    /// reckoned now.
+    pub(crate) fn takes(&self, rated: Rated, before: u64, usage: Usage, now: Moment) -> u64 {
+        let tokens = room::taken(usage, rated.output_weight);
+        self.vitals
+            .takes(before, tokens, rated.tokens_per_minute, now);
+        tokens
     }
 
     /// Calls that are under way.
@@ -172,9 +193,9 @@ impl Endpoint {
         u32::try_from(self.load.get()).unwrap_or(0)
     }
 
-    /// Why it is out for a request of this many tokens, and for how long until a call may try it.
-    pub(crate) fn out(&self, size: u64, now: Moment) -> Option<(OutReason, Duration)> {
-        self.vitals.out(size, now)
+    /// Why it is out for such a request, and for how long until a call may try it.
+    pub(crate) fn out(&self, demand: Demand, now: Moment) -> Option<(OutReason, Duration)> {
+        self.vitals.out(demand, now)
     }
 
     /// Why it went out last, in the backend's own words if it said some.
@@ -257,7 +278,7 @@ impl Endpoint {
         let call = Call {
             began: clock::moment(ended.began),
             ended: clock::moment(ended.now),
-            size: ended.size,
+            demand: ended.demand,
         };
         let answered = self.answered.get();
         let change = self.vitals.record(outcome, call, answered, settings);
@@ -350,6 +371,11 @@ impl Drop for Ongoing {
 // === impl Place ===
 
 impl Place {
+    /// The tokens that it takes in a minute, if that is declared.
+    fn rate(&self) -> Option<u64> {
+        self.rated.map(|rated| rated.tokens_per_minute)
+    }
+
     /// More than one answer can use: twice what the model is known for, since models grow under their names.
     pub(crate) fn ceiling(&self) -> Usage {
         let most =
@@ -359,6 +385,21 @@ impl Place {
             output_tokens: most(self.longest),
             ..Usage::default()
         }
+    }
+}
+
+// === impl Rated ===
+
+impl Rated {
+    fn of(deployment: &Deployment) -> Option<Self> {
+        let capacity = deployment.capacity;
+        let rate = capacity
+            .tokens_per_minute
+            .filter(|_| capacity.is_provisioned);
+        rate.map(|tokens_per_minute| Self {
+            tokens_per_minute,
+            output_weight: output_weight(&deployment.model),
+        })
     }
 }
 
@@ -425,6 +466,7 @@ impl Registry {
                 window: context_window(&declared.deployment.model),
                 longest: max_output_tokens(&declared.deployment.model),
                 family: Family::of_model(&declared.deployment.model),
+                rated: Rated::of(&declared.deployment),
             })
         });
         let known = (Arc::downgrade(&endpoint), Arc::downgrade(&place));

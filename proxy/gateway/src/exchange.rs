@@ -10,9 +10,10 @@ use std::time::Instant;
 use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use proxy_admin::clock;
-use proxy_core::balance::Outcome;
+use proxy_core::balance::{Demand, Outcome};
 use proxy_core::names::{Code, Usage};
 use proxy_core::quota::{Cost, LimitName};
+use proxy_core::table::Class;
 use proxy_core::tokens::Price;
 use proxy_ledger::{Charge, Levels, Settled};
 use smallvec::SmallVec;
@@ -31,6 +32,10 @@ mod tests;
 pub(crate) struct Exchange {
     core: Arc<Core>,
     pub(crate) record: Record,
+    /// To whom it gives way.
+    pub(crate) class: Class,
+    /// What it takes of the endpoint that it is at, as reckoned, if that is provisioned.
+    taken: Option<u64>,
     /// What is reserved and not settled: one charge for most, several for a connection that carries
     /// many answers. The last one belongs to the answer that is under way.
     charges: SmallVec<[Priced; 1]>,
@@ -65,6 +70,8 @@ impl Exchange {
         Box::new(Self {
             core: Arc::clone(core),
             record: Record::begin(request_id, now),
+            class: Class::default(),
+            taken: None,
             charges: SmallVec::new(),
             hold: None,
             followed: None,
@@ -96,9 +103,12 @@ impl Exchange {
         open.map_or_else(Cost::default, |open| open.charge.estimate)
     }
 
-    /// The tokens that it asks for.
-    pub(crate) fn size(&self) -> u64 {
-        self.record.held.map_or(0, |held| held.total_tokens())
+    /// What it asks of an endpoint.
+    pub(crate) fn demand(&self) -> Demand {
+        Demand {
+            size: self.record.held.map_or(0, |held| held.total_tokens()),
+            class: self.class,
+        }
     }
 
     /// Counts the answer that is under way by another charge.
@@ -118,6 +128,10 @@ impl Exchange {
         self.record.tries = self.record.tries.saturating_add(1);
         let settings = &at.place.declared.backend.health;
         self.record.endpoint = Some(at.endpoint.call(clock::moment(now), settings));
+        if let (Some(rated), Some(held)) = (at.place.rated, self.record.held) {
+            let now = clock::moment(now);
+            self.taken = Some(at.endpoint.takes(rated, 0, held, now));
+        }
         if let Some(open) = self.charges.last_mut() {
             open.price.clone_from(&at.place.declared.deployment.price);
         }
@@ -132,6 +146,7 @@ impl Exchange {
     ) {
         let status = status.map(|status| status.as_u16());
         let lasted = now.saturating_duration_since(self.call_began);
+        self.took(Usage::default(), now);
         self.record.tried(status, Some((cause, error)), lasted);
     }
 
@@ -174,7 +189,7 @@ impl Exchange {
             result,
             outcome: Some(outcome),
             request_id: &self.record.request_id,
-            size: self.size(),
+            demand: self.demand(),
             began: self.call_began,
             now: clock::instant(),
         };
@@ -203,6 +218,8 @@ impl Exchange {
         let ended = Self {
             core: Arc::clone(&self.core),
             record: Record::begin(self.record.request_id.clone(), self.call_began),
+            class: self.class,
+            taken: None,
             charges: SmallVec::new(),
             hold: None,
             followed: None,
@@ -330,7 +347,19 @@ impl Exchange {
             cost_micros: cost_micros.unwrap_or(0),
         };
         charge.settle(cost, how, clock::moment(now));
+        self.took(usage, now);
         self.record.settled(usage, cost_micros, how);
+    }
+
+    /// It has taken this much of a provisioned deployment.
+    fn took(&mut self, usage: Usage, now: Instant) {
+        let Some(before) = self.taken.take() else {
+            return;
+        };
+        let rated = self.record.place.as_ref().and_then(|place| place.rated);
+        if let (Some(endpoint), Some(rated)) = (self.record.endpoint.as_deref(), rated) {
+            endpoint.takes(rated, before, usage, clock::moment(now));
+        }
     }
 
     /// Ends the request with a code: `ok`, `upstream_error`, `client_aborted` or a reason word.

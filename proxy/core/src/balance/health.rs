@@ -7,6 +7,9 @@
 use std::time::Duration;
 
 use crate::names::Moment;
+use crate::table::Class;
+
+use super::Demand;
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +27,8 @@ const BY_HAND: Duration = Duration::from_secs(30);
 const REFUSALS: u32 = 3;
 /// After this time without an answer to it, another call may be the probe.
 const PROBE: Duration = Duration::from_secs(10);
-/// From the answered probe to the whole share.
+/// From the answered probe to the whole share. An endpoint that was throttled for less takes no longer than that:
+/// it is well, and what it has no room for is steered by what it says.
 const RAMP: Duration = Duration::from_secs(4);
 /// The share of the first calls after the probe.
 const FIRST_SHARE: f64 = 0.1;
@@ -93,8 +97,8 @@ pub struct Call {
     pub began: Moment,
     /// When it ended.
     pub ended: Moment,
-    /// The tokens that it asked for.
-    pub size: u64,
+    /// What it asked for.
+    pub demand: Demand,
 }
 
 /// What an endpoint may take now.
@@ -129,6 +133,8 @@ pub struct Health {
     out: Option<Out>,
     /// When it came back last.
     back_ms: Option<u64>,
+    /// How long its share grows from then on.
+    ramp: Duration,
     /// It is back, and nothing was answered whole since: the next failure is one too many.
     is_on_probation: bool,
     /// How often it went out without a minute of health between.
@@ -147,6 +153,8 @@ struct Out {
     /// The tokens of the smallest request that was throttled; 0 for every other reason. Much smaller ones are
     /// not kept away: a request that no deployment has room for says nothing of them.
     size: u64,
+    /// The highest class that was throttled: all lower ones are kept away.
+    class: Class,
 }
 
 /// Answers and failures of two halves.
@@ -224,11 +232,11 @@ impl OutReason {
 // === impl Health ===
 
 impl Health {
-    /// What it may take at `now` of requests of this many tokens.
+    /// What it may take at `now` of such requests.
     #[must_use]
-    pub fn standing(&self, size: u64, now: Moment) -> Standing {
+    pub fn standing(&self, demand: Demand, now: Moment) -> Standing {
         let now = now.monotonic_ms;
-        if let Some(out) = self.out.filter(|out| out.concerns(size)) {
+        if let Some(out) = self.out.filter(|out| out.concerns(demand)) {
             return match out.until_ms.saturating_sub(now) {
                 0 => Standing::Due(out.reason),
                 // The answer to the probe is near.
@@ -238,8 +246,8 @@ impl Health {
         }
         let back = self.back_ms.map(|back| now.saturating_sub(back));
         match back.map(Duration::from_millis) {
-            Some(past) if past < RAMP => {
-                let part = past.as_secs_f64() / RAMP.as_secs_f64();
+            Some(past) if past < self.ramp => {
+                let part = past.as_secs_f64() / self.ramp.as_secs_f64();
                 Standing::Ramp(FIRST_SHARE + (1.0 - FIRST_SHARE) * part)
             }
             Some(_) | None => Standing::In,
@@ -250,12 +258,12 @@ impl Health {
     #[must_use]
     pub fn is_well(&self, now: Moment) -> bool {
         let is_quiet = self.in_a_row == 0 && self.refusals == 0 && !self.is_on_probation;
-        is_quiet && self.standing(u64::MAX, now) == Standing::In
+        is_quiet && self.standing(Demand::MOST, now) == Standing::In
     }
 
     /// Lets the caller's call be the probe, if one is due.
-    pub fn take_probe(&mut self, size: u64, now: Moment) -> bool {
-        let is_due = matches!(self.standing(size, now), Standing::Due(_));
+    pub fn take_probe(&mut self, demand: Demand, now: Moment) -> bool {
+        let is_due = matches!(self.standing(demand, now), Standing::Due(_));
         if is_due && let Some(out) = &mut self.out {
             out.until_ms = now.monotonic_ms.saturating_add(millis(PROBE));
             out.is_probed = true;
@@ -294,14 +302,14 @@ impl Health {
                 self.window.failed(now, answered);
                 let in_a_row = self.in_a_row >= settings.consecutive_failures;
                 let is_enough = in_a_row || self.is_on_probation || self.window.is_bad();
-                if !self.is_out_for(call.size) && !is_enough {
+                if !self.is_out_for(call.demand) && !is_enough {
                     return None;
                 }
                 OutReason::Failing
             }
             Outcome::CredentialRefused | Outcome::NotThere => {
                 self.refusals = self.refusals.saturating_add(1);
-                if !self.is_out_for(call.size) && self.refusals < REFUSALS {
+                if !self.is_out_for(call.demand) && self.refusals < REFUSALS {
                     return None;
                 }
                 if outcome == Outcome::NotThere {
@@ -322,7 +330,10 @@ impl Health {
         let call = Call {
             began: now,
             ended: now,
-            size: 0,
+            demand: Demand {
+                size: 0,
+                class: Class::Batch,
+            },
         };
         self.leave(OutReason::Silent, lasts, call)
     }
@@ -344,8 +355,8 @@ impl Health {
         self.out.map(|out| (out.reason, out.lasted(now)))
     }
 
-    fn is_out_for(&self, size: u64) -> bool {
-        self.out.is_some_and(|out| out.concerns(size))
+    fn is_out_for(&self, demand: Demand) -> bool {
+        self.out.is_some_and(|out| out.concerns(demand))
     }
 
     fn answered(&mut self, call: Call) -> Option<Change> {
@@ -353,10 +364,15 @@ impl Health {
         // A silent endpoint answers late by nature.
         let tells = |out: &mut Out| {
             let is_new = call.began.monotonic_ms >= out.renewed_ms;
-            out.concerns(call.size) && (is_new || out.reason == OutReason::Silent)
+            out.concerns(call.demand) && (is_new || out.reason == OutReason::Silent)
         };
         let out = self.out.take_if(tells)?;
         self.back_ms = Some(now.monotonic_ms);
+        self.ramp = if out.reason == OutReason::Throttled {
+            RAMP.min(out.lasted(now))
+        } else {
+            RAMP
+        };
         self.is_on_probation = true;
         self.window = Window::default();
         Some(Change::Back(out.reason, out.lasted(now)))
@@ -365,7 +381,11 @@ impl Health {
     fn leave(&mut self, reason: OutReason, lasts: Duration, call: Call) -> Option<Change> {
         let now = call.ended;
         let is_throttled = reason == OutReason::Throttled;
-        let size = if is_throttled { call.size } else { 0 };
+        let (size, class) = if is_throttled {
+            (call.demand.size, call.demand.class)
+        } else {
+            (0, Class::Batch)
+        };
         let until_ms = now.monotonic_ms.saturating_add(millis(lasts));
         if let Some(out) = &mut self.out {
             if call.began.monotonic_ms < out.renewed_ms {
@@ -373,17 +393,19 @@ impl Health {
                 if is_throttled && out.reason == OutReason::Throttled {
                     out.until_ms = out.until_ms.max(until_ms);
                     out.size = out.size.min(size);
+                    out.class = out.class.max(class);
                 }
                 return None;
             }
             // One failure of a huge request says no more of small ones than its 429 did.
-            let is_of_huge = reason == OutReason::Failing && !out.concerns(0);
+            let is_of_huge = reason == OutReason::Failing && !out.keeps_away(0);
             let (reason, size) = if is_of_huge {
                 (out.reason, out.size)
             } else {
                 (reason, size)
             };
             out.size = out.size.min(size);
+            out.class = out.class.max(class);
             self.times = self.times.saturating_add(1);
             let before = std::mem::replace(&mut out.reason, reason);
             out.renewed_ms = now.monotonic_ms;
@@ -405,6 +427,7 @@ impl Health {
             until_ms,
             is_probed: false,
             size,
+            class,
         });
         Some(Change::Out(reason, lasts))
     }
@@ -413,8 +436,13 @@ impl Health {
 // === impl Out ===
 
 impl Out {
-    /// Whether requests of this many tokens are kept away.
-    fn concerns(&self, size: u64) -> bool {
+    /// Whether such requests are kept away.
+    fn concerns(&self, demand: Demand) -> bool {
+        demand.class < self.class || self.keeps_away(demand.size)
+    }
+
+    /// Whether requests of this many tokens are kept away, whatever their class.
+    fn keeps_away(&self, size: u64) -> bool {
         size.max(SMALL).saturating_mul(MUCH) > self.size
     }
 

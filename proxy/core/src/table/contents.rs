@@ -9,7 +9,7 @@ use http::header::HeaderName;
 
 use crate::auth::{Caller, Issuer, Key, Lack, Token};
 use crate::balance::HealthSettings;
-use crate::names::{ConsumerMatch, ModelPattern, ObjectName, Secret};
+use crate::names::{Attributes, ConsumerMatch, ModelPattern, ObjectName, Secret};
 use crate::quota::{Limit, LimitName, Mode, OnStoreLoss, Per, WarnAt};
 use crate::route::{HostPattern, Match};
 use crate::tokens::Price;
@@ -219,6 +219,19 @@ pub enum Class {
 impl Class {
     /// All of them, the first to yield first.
     pub const ALL: [Self; 3] = [Self::Batch, Self::Standard, Self::Interactive];
+
+    /// The attribute of a consumer that lowers the class of its requests.
+    pub const ATTRIBUTE: &str = "class";
+
+    /// The class of a request by a caller with these attributes.
+    #[must_use]
+    pub fn lowered_by(self, attributes: &Attributes) -> Self {
+        let named = attributes
+            .iter()
+            .find(|(name, _)| **name == *Self::ATTRIBUTE);
+        let lower = named.and_then(|(_, class)| class.parse().ok());
+        lower.map_or(self, |lower| self.min(lower))
+    }
 
     /// As objects and the channel write it.
     #[must_use]

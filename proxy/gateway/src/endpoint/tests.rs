@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use proxy_core::balance::{HealthSettings, Outcome};
+use proxy_core::balance::{Demand, HealthSettings, Outcome};
 use proxy_core::names::Secret;
 use proxy_core::quota::Unit;
-use proxy_core::table::{Backend, BackendAuth, Contents, Quota, Route, Table};
+use proxy_core::table::{Backend, BackendAuth, Class, Contents, Quota, Route, Table};
 use proxy_core::test_util::{backend, deployment, limit, object, quota, route, rule, target};
 
 use proxy_identity::Identities;
@@ -202,7 +202,10 @@ impl Called {
             result: status.ok_or(&failed),
             outcome: Some(outcome),
             request_id: &HeaderValue::from_static("id-1"),
-            size: 10,
+            demand: Demand {
+                size: 10,
+                class: Class::Standard,
+            },
             began: self.began,
             now: self.began + Duration::from_millis(1_500),
         };

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use proxy_core::balance::room::{self, Bucket, ROOMY, WHOLE};
 use proxy_core::balance::{
-    Call, Change, Health, HealthSettings, OutReason, Outcome, Standing, Turn,
+    Call, Change, Demand, Health, HealthSettings, OutReason, Outcome, Standing, Turn,
 };
 use proxy_core::names::Moment;
+use proxy_core::table::Class;
 use rand::RngExt;
-
-use crate::pressure::WHOLE;
 
 #[cfg(test)]
 mod tests;
@@ -19,10 +19,12 @@ mod tests;
 const SUSPICIOUS: u32 = 3;
 /// Silence is too long beyond this many times the slowest answer of late.
 const SLOWEST: u64 = 4;
-/// How much more of its share each answer may give back, in thousandths.
-const STEP: u32 = 50;
+/// How much more may be free after each answer, in thousandths.
+const STEP: u32 = 5;
 /// What an endpoint says of its room counts for this long, in milliseconds.
 const ROOM_LASTS: u64 = 10_000;
+/// Requests of a higher class that came within this time, in milliseconds, are still about.
+const ABOUT: u64 = 10_000;
 /// Answers that the average of late is made of, about.
 const LATE: u64 = 16;
 /// The slowest answer is forgotten by this share with each answer.
@@ -42,10 +44,15 @@ pub(super) struct Vitals {
     slowest: AtomicU64,
     /// The average of late, in microseconds; 0 before the first.
     usual: AtomicU64,
-    /// The thousandths of its share that it has room for; 0 as long as it does not tell.
+    /// The thousandths of it that are free, and one; 0 as long as it does not tell of less than is needed.
     room: AtomicU32,
     /// When it told that, in monotonic milliseconds.
     room_told: AtomicU64,
+    /// The use of it, where its capacity is declared.
+    bucket: Mutex<Bucket>,
+    /// When requests came that some class gives way to, in monotonic milliseconds.
+    standard: AtomicU64,
+    interactive: AtomicU64,
 }
 
 /// What can be seen of an endpoint.
@@ -61,18 +68,20 @@ pub(super) struct Sign {
 // === impl Vitals ===
 
 impl Vitals {
-    /// Whether the next try is for it, of a request of this many tokens. Costs three loads as long as all is
-    /// well.
+    /// Whether the next try is for it. `rate`: the tokens that it takes in a minute, where that is declared. Costs a
+    /// few loads as long as all is well.
     pub(super) fn turn(
         &self,
-        size: u64,
+        demand: Demand,
         now: Moment,
         settings: &HealthSettings,
+        rate: Option<u64>,
         changed: impl FnOnce(Change),
     ) -> Turn {
+        self.sees(demand.class, now);
         let is_silent = self.is_silent(now, settings);
-        let room = self.room.load(Ordering::Relaxed);
-        if !is_silent && room == 0 && !self.ails.load(Ordering::Relaxed) {
+        let free = self.free(rate, now);
+        if !is_silent && free >= ROOMY && !self.ails.load(Ordering::Relaxed) {
             return Turn::Usual;
         }
         let mut health = self.health.lock();
@@ -81,47 +90,97 @@ impl Vitals {
             self.ails.store(true, Ordering::Relaxed);
             change.map(changed);
         }
-        match health.standing(size, now) {
-            Standing::In if self.has_room(room, now) => Turn::Usual,
-            Standing::In => Turn::Spare,
+        let gives_way = self.gives_way(demand.class, now);
+        let by_room = || room::turn(demand.class, gives_way, free, draw());
+        match health.standing(demand, now) {
+            Standing::In => by_room(),
+            // The answer to the probe of a higher class decides.
+            Standing::Due(OutReason::Throttled) if gives_way => Turn::Yields,
             Standing::Due(_) => Turn::Usual,
-            Standing::Ramp(share) if rand::rng().random_bool(share.clamp(0.0, 1.0)) => Turn::Usual,
+            Standing::Ramp(share) if rand::rng().random_bool(share.clamp(0.0, 1.0)) => by_room(),
+            Standing::Ramp(_) if gives_way => Turn::Yields,
             Standing::Ramp(_) => Turn::Spare,
             Standing::Out(reason, _) if reason.leaves_hope() => Turn::Last,
             Standing::Out(..) => Turn::Never,
         }
     }
 
-    /// Draws whether the next try finds room.
-    fn has_room(&self, room: u32, now: Moment) -> bool {
-        let told = self.room_told.load(Ordering::Relaxed);
-        let age = now.monotonic_ms.saturating_sub(told);
-        room == 0 || age >= ROOM_LASTS || rand::rng().random_range(0..WHOLE) < room
+    /// The thousandths of it that are free.
+    fn free(&self, rate: Option<u64>, now: Moment) -> u32 {
+        if let Some(rate) = rate {
+            return self.bucket.lock().free(rate, now);
+        }
+        match self.room.load(Ordering::Relaxed) {
+            0 => WHOLE,
+            room => {
+                let told = self.room_told.load(Ordering::Relaxed);
+                let age = now.monotonic_ms.saturating_sub(told);
+                if age >= ROOM_LASTS { WHOLE } else { room - 1 }
+            }
+        }
     }
 
-    /// It tells how many thousandths of its share it has room for. Less counts at once, more step by step.
-    pub(super) fn tells_room(&self, told: u32, now: Moment) {
+    /// It tells how many thousandths of it are free. Without a declared capacity less counts at once, and more step by
+    /// step.
+    pub(super) fn tells_room(&self, told: i32, now: Moment, rate: Option<u64>) {
+        if let Some(rate) = rate {
+            let used = i64::from(WHOLE).saturating_sub(told.into()).max(0);
+            let used = u32::try_from(used).unwrap_or(u32::MAX);
+            return self.bucket.lock().told(used, rate, now);
+        }
+        let told = u32::try_from(told).unwrap_or(0);
         let before = match self.room.load(Ordering::Relaxed) {
-            0 if told == WHOLE => return,
+            0 if told >= ROOMY => return,
             0 => WHOLE,
-            before => before,
+            room => room - 1,
         };
-        let room = told.min(before.saturating_add(STEP));
-        // All of it is as if nothing had been told.
-        let room = if room >= WHOLE { 0 } else { room };
+        let free = told.min(before.saturating_add(STEP));
+        // Enough is as if nothing had been told.
+        let room = if free >= ROOMY { 0 } else { free + 1 };
         self.room.store(room, Ordering::Relaxed);
         self.room_told.store(now.monotonic_ms, Ordering::Relaxed);
     }
 
+    /// A call takes `tokens` of it, where `before` were reckoned for it.
+    pub(super) fn takes(&self, before: u64, tokens: u64, rate: u64, now: Moment) {
+        self.bucket.lock().corrects(before, tokens, rate, now);
+    }
+
+    /// A request of this class wants it.
+    fn sees(&self, class: Class, now: Moment) {
+        let seen = match class {
+            Class::Batch => return,
+            Class::Standard => &self.standard,
+            Class::Interactive => &self.interactive,
+        };
+        // It may be the same millisecond for many cores.
+        if seen.load(Ordering::Relaxed) != now.monotonic_ms {
+            seen.store(now.monotonic_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether requests of a higher class are about.
+    fn gives_way(&self, class: Class, now: Moment) -> bool {
+        let is_about = |seen: &AtomicU64| {
+            let seen = seen.load(Ordering::Relaxed);
+            seen > 0 && now.monotonic_ms.saturating_sub(seen) < ABOUT
+        };
+        match class {
+            Class::Interactive => false,
+            Class::Standard => is_about(&self.interactive),
+            Class::Batch => is_about(&self.interactive) || is_about(&self.standard),
+        }
+    }
+
     /// Whether it takes a try that is its turn. If it is out and a probe is due, this try is the probe.
-    pub(super) fn admits(&self, size: u64, now: Moment) -> bool {
+    pub(super) fn admits(&self, demand: Demand, now: Moment) -> bool {
         if !self.ails.load(Ordering::Relaxed) {
             return true;
         }
         let mut health = self.health.lock();
-        match health.standing(size, now) {
+        match health.standing(demand, now) {
             Standing::In | Standing::Ramp(_) => true,
-            Standing::Due(_) => health.take_probe(size, now),
+            Standing::Due(_) => health.take_probe(demand, now),
             Standing::Out(..) => false,
         }
     }
@@ -194,12 +253,12 @@ impl Vitals {
         self.health.lock().renewed(now)
     }
 
-    /// Why it is out for a request of this many tokens, and for how long until a call may try it.
-    pub(super) fn out(&self, size: u64, now: Moment) -> Option<(OutReason, Duration)> {
+    /// Why it is out for such a request, and for how long until a call may try it.
+    pub(super) fn out(&self, demand: Demand, now: Moment) -> Option<(OutReason, Duration)> {
         if !self.ails.load(Ordering::Relaxed) {
             return None;
         }
-        match self.health.lock().standing(size, now) {
+        match self.health.lock().standing(demand, now) {
             Standing::Due(reason) => Some((reason, Duration::ZERO)),
             Standing::Out(reason, left) => Some((reason, left)),
             Standing::In | Standing::Ramp(_) => None,
@@ -211,7 +270,7 @@ impl Vitals {
         let health = self.health.lock();
         let usual = self.usual.load(Ordering::Relaxed);
         Sign {
-            standing: health.standing(u64::MAX, now),
+            standing: health.standing(Demand::MOST, now),
             out: health.out(now),
             first_byte: (usual > 0).then(|| Duration::from_micros(usual)),
         }
@@ -231,4 +290,9 @@ impl Vitals {
         let slowest = self.slowest.load(Ordering::Relaxed);
         declared.max(slowest.saturating_mul(SLOWEST))
     }
+}
+
+/// A random number of thousandths.
+fn draw() -> u32 {
+    rand::rng().random_range(0..WHOLE)
 }

@@ -40,12 +40,13 @@ impl Sending<'_> {
             Ok(response) => Box::pin(self.trouble_of(response)).await,
             Err(failed) => Some(Trouble::Failed(failed.how)),
         };
-        // Where there is no choice, no look at the headers is needed.
+        // Where there is no choice, and no one to give way to, no look at the headers is needed.
+        let is_provisioned = place.declared.deployment.capacity.is_provisioned;
         if let Ok(response) = &tried
-            && self.rule.targets.len() > 1
-            && let Some(share) = pressure::share(response.headers())
+            && (self.rule.targets.len() > 1 || is_provisioned)
+            && let Some(free) = pressure::free(response.headers())
         {
-            endpoint.tells_room(share, clock::moment(now));
+            endpoint.tells_room(free, clock::moment(now), place);
         }
         let metrics = &self.core.shared.metrics;
         let tries = |status| metrics.tries(&endpoint.backend, &endpoint.deployment, status);
@@ -53,7 +54,7 @@ impl Sending<'_> {
             result: tried.as_ref().map(Response::status),
             outcome: self.outcome(&tried, trouble, place, patience),
             request_id: &exchange.record.request_id,
-            size: exchange.size(),
+            demand: exchange.demand(),
             began: patience.now,
             now,
         };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::HeaderName;
 use proxy_admin::clock;
-use proxy_core::balance::{Candidate, OutReason, Turn, choose};
+use proxy_core::balance::{Candidate, Demand, OutReason, Turn, choose};
 use proxy_core::names::{Code, Moment};
 use proxy_core::quota::Wait;
 use smallvec::SmallVec;
@@ -29,8 +29,7 @@ const SHORT_WAIT: Duration = Duration::from_secs(1);
 /// The endpoints that a request may use, parallel to the rule's targets.
 struct Choice {
     candidates: SmallVec<[Candidate; 4]>,
-    /// The tokens that it asks for.
-    size: u64,
+    demand: Demand,
     now: Moment,
 }
 
@@ -48,6 +47,8 @@ struct Tried {
     tier: u8,
     /// Tries of that tier that a backend may have worked on.
     worked_on: u8,
+    /// An endpoint is kept for requests of a higher class.
+    yields: bool,
 }
 
 impl Sending<'_> {
@@ -56,8 +57,11 @@ impl Sending<'_> {
         &self,
         exchange: &mut Exchange,
     ) -> Result<(Answered, &Placed), Box<Refusal>> {
-        let mut choice = self.choice(exchange.size());
-        let mut tried = Tried::default();
+        let mut choice = self.choice(exchange.demand());
+        let mut tried = Tried {
+            yields: choice.yields(),
+            ..Tried::default()
+        };
         self.rule.retries.request(choice.now);
         while let Some((index, at, origin)) = self.next(&mut choice) {
             let now = if tried.troubles.is_empty() {
@@ -104,7 +108,7 @@ impl Sending<'_> {
         Err(self.unserved(exchange, &tried))
     }
 
-    fn choice(&self, size: u64) -> Choice {
+    fn choice(&self, demand: Demand) -> Choice {
         let now = clock::moment(self.now);
         let is_bound = self.resource().is_some();
         let targets = self.rule.targets.iter().enumerate();
@@ -115,21 +119,20 @@ impl Sending<'_> {
                 priority: target.flat.priority,
                 // What is drained still has what it keeps.
                 weight: target.flat.weight.max(u32::from(is_bound)),
-                turn: usable.map_or(Turn::Never, |(at, _)| self.turn(at, size, now)),
+                turn: usable.map_or(Turn::Never, |(at, _)| self.turn(at, demand, now)),
                 load: usable.map_or(0, |(at, _)| at.endpoint.load()),
             }
         });
         Choice {
             candidates: candidates.collect(),
-            size,
+            demand,
             now,
         }
     }
 
-    fn turn(&self, at: &Placed, size: u64, now: Moment) -> Turn {
-        let settings = &at.place.declared.backend.health;
+    fn turn(&self, at: &Placed, demand: Demand, now: Moment) -> Turn {
         at.endpoint
-            .turn(size, now, settings, &self.core.shared.metrics)
+            .turn(demand, now, &at.place, &self.core.shared.metrics)
     }
 
     /// The endpoint for the next try, which is not chosen again.
@@ -144,9 +147,9 @@ impl Sending<'_> {
                 if self.is_sent_again() {
                     continue;
                 }
-            } else if !at.endpoint.admits(choice.size, choice.now) {
+            } else if !at.endpoint.admits(choice.demand, choice.now) {
                 // It went out meanwhile, or another call is the probe.
-                candidate.turn = self.turn(at, choice.size, choice.now);
+                candidate.turn = self.turn(at, choice.demand, choice.now);
                 continue;
             }
             return Some((index, at, origin));
@@ -187,8 +190,8 @@ impl Sending<'_> {
             }
             Some(Trouble::Throttled) => self.rule.targets.len() == 1,
             Some(Trouble::ServerError | Trouble::Failed(_)) => {
-                let (size, now) = (choice.size, choice.now);
-                !tried.differs && self.outs(size, now).all(|(why, _)| why.leaves_hope())
+                let (demand, now) = (choice.demand, choice.now);
+                !tried.differs && self.outs(demand, now).all(|(why, _)| why.leaves_hope())
             }
         }
     }
@@ -200,9 +203,9 @@ impl Sending<'_> {
     }
 
     /// Why each endpoint of the rule is out that could serve the request, and for how long still.
-    fn outs(&self, size: u64, now: Moment) -> impl Iterator<Item = (OutReason, Duration)> {
+    fn outs(&self, demand: Demand, now: Moment) -> impl Iterator<Item = (OutReason, Duration)> {
         let endpoints = self.endpoints();
-        endpoints.filter_map(move |at| at.endpoint.out(size, now))
+        endpoints.filter_map(move |at| at.endpoint.out(demand, now))
     }
 
     /// The endpoints of the rule that could serve the request.
@@ -212,9 +215,9 @@ impl Sending<'_> {
     }
 
     /// The shortest wait of all endpoints that are throttled.
-    fn throttled(&self, size: u64, now: Moment) -> Option<Duration> {
+    fn throttled(&self, demand: Demand, now: Moment) -> Option<Duration> {
         let throttled = self
-            .outs(size, now)
+            .outs(demand, now)
             .filter(|(why, _)| *why == OutReason::Throttled);
         let wait = throttled.map(|(_, left)| left).min()?;
         Some(if wait.is_zero() { SHORT_WAIT } else { wait })
@@ -223,13 +226,16 @@ impl Sending<'_> {
     /// The answer if no endpoint gave one. It depends on what the endpoints are in, and not on the order in which
     /// they were tried.
     fn unserved(&self, exchange: &mut Exchange, tried: &Tried) -> Box<Refusal> {
-        let (size, now) = (exchange.size(), clock::now());
-        if let Some(wait) = self.throttled(size, now) {
+        let (demand, now) = (exchange.demand(), clock::now());
+        if let Some(wait) = self.throttled(demand, now) {
             return throttled(wait);
+        }
+        if tried.yields {
+            return self.gives_way(demand);
         }
         let mut troubles = tried.troubles.clone();
         let is_tried = !troubles.is_empty();
-        let outs = self.outs(size, now).map(|(reason, _)| reason);
+        let outs = self.outs(demand, now).map(|(reason, _)| reason);
         // One that fails would have been tried if none else had.
         let others = outs.filter(|reason| !(is_tried && reason.leaves_hope()));
         troubles.extend(others.map(Trouble::from));
@@ -247,18 +253,29 @@ impl Sending<'_> {
             }
         }
         if troubles.iter().all(|one| one.is_lasting()) {
-            return self.lasting(&troubles, size, now);
+            return self.lasting(&troubles, demand, now);
         }
         let model = &self.model;
         let message = format!("no deployment of the rule for model {model:?} answers; retry later");
-        let left = self.outs(size, now).map(|(_, left)| left).min();
+        let left = self.outs(demand, now).map(|(_, left)| left).min();
         let wait = left.unwrap_or(SHORT_WAIT).max(SHORT_WAIT);
         let refusal = Refusal::new(Code::NoBackend, message).waiting(millis(wait));
         Box::new(refusal)
     }
 
+    /// The answer if what is left of the endpoints is for others.
+    fn gives_way(&self, demand: Demand) -> Box<Refusal> {
+        let (model, class) = (&self.model, demand.class.as_str());
+        let message = format!(
+            "the deployments of the rule for model {model:?} are nearly full, and requests of class {class} give way to \
+             higher ones; retry later"
+        );
+        let refusal = Refusal::new(Code::BackendThrottled, message);
+        Box::new(refusal.waiting(millis(SHORT_WAIT)))
+    }
+
     /// The answer if a person must mend each of the endpoints.
-    fn lasting(&self, troubles: &[Trouble], size: u64, now: Moment) -> Box<Refusal> {
+    fn lasting(&self, troubles: &[Trouble], demand: Demand, now: Moment) -> Box<Refusal> {
         let is_credential = |trouble: &Trouble| {
             let how = [Failure::Refused, Failure::NoToken].map(Trouble::Failed);
             how.contains(trouble)
@@ -277,7 +294,7 @@ impl Sending<'_> {
         };
         let mut endpoints = self.endpoints();
         let refusing = endpoints.find(|at| {
-            let out = at.endpoint.out(size, now).map(|(reason, _)| reason);
+            let out = at.endpoint.out(demand, now).map(|(reason, _)| reason);
             out == Some(OutReason::CredentialRefused)
         });
         let cause = refusing.filter(|_| how == Failure::Refused);
@@ -314,7 +331,12 @@ impl Choice {
 
     fn has_more(&self) -> bool {
         let mut all = self.candidates.iter();
-        all.any(|one| one.turn != Turn::Never && one.weight > 0)
+        all.any(|one| one.turn.is_chosen() && one.weight > 0)
+    }
+
+    /// Whether an endpoint is kept for requests of a higher class.
+    fn yields(&self) -> bool {
+        self.candidates.iter().any(|one| one.turn == Turn::Yields)
     }
 }
 

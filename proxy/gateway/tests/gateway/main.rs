@@ -5,6 +5,7 @@ mod adopt;
 mod bench;
 mod callers;
 mod chat;
+mod classes;
 mod connections;
 mod connections_http2;
 mod connections_lost;

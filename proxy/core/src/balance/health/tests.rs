@@ -3,7 +3,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{Call, Change, Health, HealthSettings, OutReason, Outcome, Standing};
+use crate::balance::Demand;
 use crate::names::Moment;
+use crate::table::Class;
 
 const SETTINGS: HealthSettings = HealthSettings {
     consecutive_failures: 5,
@@ -18,6 +20,14 @@ fn at(ms: u64) -> Moment {
     Moment {
         monotonic_ms: ms,
         unix_ms: 0,
+    }
+}
+
+/// What a usual request of this many tokens asks.
+const fn of(size: u64) -> Demand {
+    Demand {
+        size,
+        class: Class::Standard,
     }
 }
 
@@ -48,17 +58,17 @@ impl Endpoint {
         let call = Call {
             began: at(began),
             ended: at(self.now),
-            size,
+            demand: of(size),
         };
         self.health.record(outcome, call, self.answered, &SETTINGS)
     }
 
     fn standing(&self) -> Standing {
-        self.health.standing(SIZE, at(self.now))
+        self.health.standing(of(SIZE), at(self.now))
     }
 
     fn probes(&mut self) -> bool {
-        self.health.take_probe(SIZE, at(self.now))
+        self.health.take_probe(of(SIZE), at(self.now))
     }
 
     fn fail(&mut self, times: usize) -> Option<Change> {
@@ -202,30 +212,56 @@ fn a_named_wait_counts_at_once_and_is_cut_to_the_longest() {
 fn a_huge_request_that_is_throttled_keeps_no_small_one_away() {
     let mut one = Endpoint::default();
     one.call_of(100_000, 0, Outcome::Throttled(Some(seconds(55))));
-    let of = |one: &Endpoint, size| one.health.standing(size, at(one.now));
-    assert_eq!(of(&one, 2_000), Standing::In);
-    assert_eq!(of(&one, 10), Standing::In);
+    let standing = |one: &Endpoint, size| one.health.standing(of(size), at(one.now));
+    assert_eq!(standing(&one, 2_000), Standing::In);
+    assert_eq!(standing(&one, 10), Standing::In);
     let out = Standing::Out(OutReason::Throttled, seconds(55));
-    assert_eq!(of(&one, 100_000), out);
-    assert_eq!(of(&one, 12_500), Standing::In);
-    assert_eq!(of(&one, 12_501), out);
+    assert_eq!(standing(&one, 100_000), out);
+    assert_eq!(standing(&one, 12_500), Standing::In);
+    assert_eq!(standing(&one, 12_501), out);
     // The answer to a small one tells nothing of huge ones.
     assert_eq!(one.call_of(10, 0, Outcome::Answered), None);
-    assert_eq!(of(&one, 100_000), out);
+    assert_eq!(standing(&one, 100_000), out);
     // Nor does a single failure, or one from before.
     one.now = 10;
     assert_eq!(one.call_of(10, 10, Outcome::Failed), None);
     assert_eq!(one.call_of(100_000, 10, Outcome::Failed), None);
     assert_eq!(one.call_of(10, 10, Outcome::NotThere), None);
-    assert_eq!(of(&one, 10), Standing::In);
+    assert_eq!(standing(&one, 10), Standing::In);
     // A small one that is throttled too keeps all away.
     one.call_of(10, 10, Outcome::Throttled(Some(seconds(20))));
-    assert!(matches!(of(&one, 10), Standing::Out(..)));
+    assert!(matches!(standing(&one, 10), Standing::Out(..)));
     // And its answer brings all back.
     one.now = 20_010;
-    assert!(one.health.take_probe(10, at(one.now)));
+    assert!(one.health.take_probe(of(10), at(one.now)));
     assert!(one.call_of(10, 20_010, Outcome::Answered).is_some());
-    assert!(matches!(of(&one, 100_000), Standing::Ramp(_)));
+    assert!(matches!(standing(&one, 100_000), Standing::Ramp(_)));
+}
+
+#[test]
+fn what_throttles_a_class_keeps_lower_ones_away_whatever_they_ask() {
+    let mut one = Endpoint::default();
+    one.call_of(100_000, 0, Outcome::Throttled(Some(seconds(5))));
+    let standing = |one: &Endpoint, size, class| {
+        let demand = Demand { size, class };
+        one.health.standing(demand, at(one.now))
+    };
+    let out = Standing::Out(OutReason::Throttled, seconds(5));
+    assert_eq!(standing(&one, 10, Class::Batch), out);
+    assert_eq!(standing(&one, 10, Class::Standard), Standing::In);
+    assert_eq!(standing(&one, 10, Class::Interactive), Standing::In);
+}
+
+#[test]
+fn after_a_short_wait_the_whole_share_is_soon_back() {
+    let mut one = Endpoint::default();
+    one.call(Outcome::Throttled(Some(Duration::from_millis(300))));
+    one.now = 300;
+    assert!(one.probes());
+    assert!(one.call(Outcome::Answered).is_some());
+    assert!(matches!(one.standing(), Standing::Ramp(_)));
+    one.now = 600;
+    assert_eq!(one.standing(), Standing::In);
 }
 
 #[test]

@@ -1,18 +1,22 @@
 use std::time::Duration;
 
-use proxy_core::balance::{Call, HealthSettings, OutReason, Outcome, Turn};
+use proxy_core::balance::{Call, Demand, HealthSettings, OutReason, Outcome, Turn};
 use proxy_core::names::Moment;
+use proxy_core::table::Class;
 
 use super::Vitals;
 
-/// The tokens of each request here.
-const SIZE: u64 = 100;
+/// What most requests ask here.
+const USUAL: Demand = Demand {
+    size: 100,
+    class: Class::Standard,
+};
 
 fn ended(ms: u64) -> Call {
     Call {
         began: at(ms),
         ended: at(ms),
-        size: SIZE,
+        demand: USUAL,
     }
 }
 
@@ -24,7 +28,12 @@ fn at(ms: u64) -> Moment {
 }
 
 fn turn(vitals: &Vitals, ms: u64) -> Turn {
-    vitals.turn(SIZE, at(ms), &HealthSettings::default(), |_| {})
+    turn_of(vitals, Class::Standard, ms)
+}
+
+fn turn_of(vitals: &Vitals, class: Class, ms: u64) -> Turn {
+    let demand = Demand { class, ..USUAL };
+    vitals.turn(demand, at(ms), &HealthSettings::default(), None, |_| {})
 }
 
 fn call(vitals: &Vitals, ms: u64) {
@@ -39,13 +48,13 @@ fn three_calls_without_a_byte_for_fifteen_seconds_make_a_suspect() {
     }
     assert_eq!(turn(&vitals, 16_000), Turn::Usual);
     assert_eq!(turn(&vitals, 16_001), Turn::Last);
-    let out = vitals.out(SIZE, at(16_001)).map(|(why, _)| why);
+    let out = vitals.out(USUAL, at(16_001)).map(|(why, _)| why);
     assert_eq!(out, Some(OutReason::Silent));
     // One call after a second, and less often then.
-    assert!(!vitals.admits(SIZE, at(17_000)));
+    assert!(!vitals.admits(USUAL, at(17_000)));
     assert_eq!(turn(&vitals, 17_001), Turn::Usual);
-    assert!(vitals.admits(SIZE, at(17_001)));
-    assert!(!vitals.admits(SIZE, at(18_001)));
+    assert!(vitals.admits(USUAL, at(17_001)));
+    assert!(!vitals.admits(USUAL, at(18_001)));
 }
 
 #[test]
@@ -101,9 +110,9 @@ fn a_probe_that_is_answered_brings_it_back() {
     assert!(record(Outcome::Throttled(Some(Duration::from_secs(2))), 0).is_some());
     assert_eq!(turn(&vitals, 100), Turn::Never);
     assert_eq!(turn(&vitals, 2_000), Turn::Usual);
-    assert!(vitals.admits(SIZE, at(2_000)));
+    assert!(vitals.admits(USUAL, at(2_000)));
     assert_eq!(turn(&vitals, 2_000), Turn::Never);
-    assert!(!vitals.admits(SIZE, at(2_000)), "one probe at a time");
+    assert!(!vitals.admits(USUAL, at(2_000)), "one probe at a time");
     assert!(record(Outcome::Answered, 2_000).is_some());
     assert_ne!(turn(&vitals, 2_001), Turn::Never);
     // The first answer after the ramp ends the care.
@@ -119,17 +128,17 @@ fn an_endpoint_that_fills_takes_the_part_that_it_has_room_for() {
         let turns = (0..2_000).map(|_| turn(&vitals, ms));
         turns.filter(|turn| *turn == Turn::Usual).count()
     };
-    vitals.tells_room(1_000, at(0));
+    vitals.tells_room(1_000, at(0), None);
     assert_eq!(usual(0), 2_000);
-    vitals.tells_room(500, at(0));
+    vitals.tells_room(50, at(0), None);
     assert!((880..1_120).contains(&usual(0)), "{}", usual(0));
     assert_eq!(turn(&vitals, 10_000), Turn::Usual, "it is long ago");
     // Full again: the share comes back step by step.
-    vitals.tells_room(50, at(0));
-    vitals.tells_room(1_000, at(0));
-    assert!((140..270).contains(&usual(0)), "{}", usual(0));
-    for _ in 0..20 {
-        vitals.tells_room(1_000, at(0));
+    vitals.tells_room(0, at(0), None);
+    vitals.tells_room(1_000, at(0), None);
+    assert!((60..150).contains(&usual(0)), "{}", usual(0));
+    for _ in 0..40 {
+        vitals.tells_room(1_000, at(0), None);
     }
     assert_eq!(usual(0), 2_000);
 }
@@ -148,7 +157,7 @@ fn what_a_provisioned_deployment_cannot_take_spills_and_no_more() {
         for call in 0..calls {
             let ms = u64::from(call) * 1_000 / u64::from(offered);
             level = level.saturating_sub(1_000 / offered * CAPACITY * 10 / 1_000);
-            if turn(&vitals, ms) != Turn::Usual || !vitals.admits(SIZE, at(ms)) {
+            if turn(&vitals, ms) != Turn::Usual || !vitals.admits(USUAL, at(ms)) {
                 continue;
             }
             let outcome = if level >= 1_000 {
@@ -157,8 +166,8 @@ fn what_a_provisioned_deployment_cannot_take_spills_and_no_more() {
             } else {
                 level += 10;
                 served += 1;
-                let room = 1_000u32.saturating_sub(level) * 10;
-                vitals.tells_room(room.clamp(50, 1_000), at(ms));
+                let free = i32::try_from(1_000u32.saturating_sub(level)).unwrap();
+                vitals.tells_room(free, at(ms), None);
                 Outcome::Answered
             };
             vitals.record(outcome, ended(ms), served.into(), &settings);
@@ -171,4 +180,57 @@ fn what_a_provisioned_deployment_cannot_take_spills_and_no_more() {
             "{offered}: {refused} of {calls} refused"
         );
     }
+}
+
+#[test]
+fn a_lower_class_gives_way_while_a_higher_one_is_about_and_not_after_that() {
+    let vitals = Vitals::default();
+    vitals.tells_room(60, at(1), None);
+    let usual = |class, ms| {
+        let turns = (0..1_000).map(|_| turn_of(&vitals, class, ms));
+        turns.filter(|turn| *turn == Turn::Usual).count()
+    };
+    // Alone, Batch has the place of all.
+    assert!((500..700).contains(&usual(Class::Batch, 2)));
+    assert_eq!(turn_of(&vitals, Class::Standard, 3), Turn::Usual);
+    assert_eq!(turn_of(&vitals, Class::Batch, 4), Turn::Yields);
+    assert!((780..920).contains(&usual(Class::Interactive, 5)));
+    assert_eq!(turn_of(&vitals, Class::Standard, 6), Turn::Yields);
+    vitals.tells_room(60, at(10_006), None);
+    assert!((500..700).contains(&usual(Class::Standard, 10_006)));
+}
+
+#[test]
+fn the_probe_after_a_throttle_is_that_of_the_highest_class() {
+    let vitals = Vitals::default();
+    let throttled = Outcome::Throttled(Some(Duration::from_secs(1)));
+    vitals.record(throttled, ended(1), 0, &HealthSettings::default());
+    assert_eq!(turn_of(&vitals, Class::Interactive, 500), Turn::Never);
+    assert_eq!(turn_of(&vitals, Class::Batch, 1_001), Turn::Yields);
+    assert_eq!(turn_of(&vitals, Class::Interactive, 1_001), Turn::Usual);
+}
+
+#[test]
+fn a_declared_rate_is_reckoned_with_before_an_answer_tells_of_it() {
+    const RATE: u64 = 6_000;
+    let vitals = Vitals::default();
+    let turn = |ms| {
+        vitals.turn(
+            USUAL,
+            at(ms),
+            &HealthSettings::default(),
+            Some(RATE),
+            |_| {},
+        )
+    };
+    assert_eq!(turn(0), Turn::Usual);
+    vitals.takes(0, RATE, RATE, at(0));
+    let spare = (0..1_000).filter(|_| turn(0) == Turn::Spare).count();
+    assert!(spare > 900, "{spare}");
+    // A tenth of a minute empties a tenth of it.
+    assert_eq!(turn(6_000), Turn::Usual);
+    vitals.takes(RATE, 0, RATE, at(6_000));
+    assert_eq!(turn(6_000), Turn::Usual);
+    vitals.tells_room(-20, at(6_000), Some(RATE));
+    assert!((0..100).any(|_| turn(6_000) == Turn::Spare));
 }
