@@ -7,8 +7,8 @@ use serde_json::json;
 use crate::{
     AffinityType, AiBackend, AiBackendSpec, AiQuota, AiQuotaSpec, AiRoute, AiRouteSpec, AuthType,
     Authentication, BackendRef, BackendTimeouts, Class, ConditionStatus, DEFAULT_SCOPE, Duration,
-    JwtIssuer, LimitUnit, OutputTokens, Price, QuotaMode, Retry, RetryWhen, RouteTimeouts,
-    StoreLoss, StreamUsage, Window,
+    JwtIssuer, LimitUnit, OutputTokens, Price, QuotaMode, Retry, RetryWhen, RouteRule,
+    RouteTimeouts, StoreLoss, StreamUsage, Window,
 };
 
 fn spec<K: DeserializeOwned + Resource>(yaml: &str) -> K {
@@ -176,8 +176,6 @@ spec:
     - {name: foundry-us, namespace: shared, deployment: gpt-4o-std, priority: 1, weight: 3}
     retry: {attempts: 1, when: [Timeout]}
     timeouts: {request: 5m, firstToken: 60s}
-    affinity: {type: Header, header: x-session}
-    class: Batch
 status:
   observedGeneration: 3
   programmed: 3/3
@@ -219,9 +217,6 @@ status:
         }
     );
     assert_eq!(rule.timeouts.first_token, Some(Duration::from_secs(60)));
-    assert_eq!(rule.affinity.type_, AffinityType::Header);
-    assert_eq!(rule.affinity.header.as_deref(), Some("x-session"));
-    assert_eq!(rule.class, Class::Batch);
     survives(&route.spec);
     let status = route.status.unwrap();
     assert_eq!(
@@ -230,6 +225,21 @@ status:
     );
     assert_eq!(status.conditions[0].status, ConditionStatus::True);
     survives(&status);
+}
+
+#[test]
+fn reads_what_a_rule_prefers() {
+    let rule: RouteRule = serde_saphyr::from_str(
+        "{name: a, backendRefs: [{name: b}], affinity: {type: Header, header: x-session}, class: Batch}",
+    )
+    .unwrap();
+    assert_eq!(rule.affinity.type_, AffinityType::Header);
+    assert_eq!(rule.affinity.header.as_deref(), Some("x-session"));
+    assert_eq!(rule.class, Class::Batch);
+    survives(&rule);
+    let usual: RouteRule = serde_saphyr::from_str("{name: a, backendRefs: [{name: b}]}").unwrap();
+    assert_eq!(usual.affinity.type_, AffinityType::Conversation);
+    assert_eq!(usual.class, Class::Standard);
 }
 
 #[test]

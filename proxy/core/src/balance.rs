@@ -2,16 +2,16 @@
 
 use rand::{Rng, RngExt};
 
-use crate::table::Class;
-
 mod budget;
 mod health;
 pub mod room;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 pub use budget::RetryBudget;
 pub use health::{Call, Change, Health, HealthSettings, OutReason, Outcome, Standing};
+pub use turn::{Demand, Turn};
 
 /// One endpoint that a rule may use, and whether it may be used now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,49 +24,6 @@ pub struct Candidate {
     pub turn: Turn,
     /// Calls that it has under way.
     pub load: u32,
-}
-
-/// Whether a candidate takes the next try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// As its weight says.
-    Usual,
-    /// If no other one can, of any tier: it is well, and should not have all of its share yet.
-    Spare,
-    /// If no other one can, and none of these: it fails.
-    Last,
-    /// Not at all: what is left of it is for requests of a higher class.
-    Yields,
-    /// Not at all: it was tried, or cannot serve the request.
-    Never,
-}
-
-/// What a request asks of an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Demand {
-    /// The tokens that it asks for.
-    pub size: u64,
-    /// To whom it gives way.
-    pub class: Class,
-}
-
-impl Turn {
-    /// Whether it may be chosen, at least where nothing else is left.
-    #[must_use]
-    pub const fn is_chosen(self) -> bool {
-        match self {
-            Self::Usual | Self::Spare | Self::Last => true,
-            Self::Yields | Self::Never => false,
-        }
-    }
-}
-
-impl Demand {
-    /// The most that can be asked.
-    pub const MOST: Self = Self {
-        size: u64::MAX,
-        class: Class::Interactive,
-    };
 }
 
 /// Chooses a candidate and returns its index: of the lowest tier that has some with a weight above zero, in

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+mod class;
 mod code;
 mod consumer;
 mod entry;
 mod object;
 
+pub use class::{Class, UnknownClass};
 pub use code::Code;
 pub use consumer::{Attributes, ConsumerMatch, ConsumerName};
 pub use entry::{EntryKind, EntryName};

@@ -20,9 +20,9 @@ mod tenancy;
 mod tests;
 
 pub use contents::{
-    Affinity, Authentication, Backend, BackendAuth, BackendKind, Capacity, Certificates, Class,
-    Contents, Cors, Deployment, OutputTokens, Override, Quota, QuotaFacts, Retry, Route, Rule,
-    Scope, StreamUsage, Target, UnknownClass,
+    Affinity, Authentication, Backend, BackendAuth, BackendKind, Capacity, Certificates, Contents,
+    Cors, Deployment, OutputTokens, Override, Quota, QuotaFacts, Retry, Route, Rule, Scope,
+    StreamUsage, Target,
 };
 pub use endpoint::{Endpoint, EndpointName, FlatTarget};
 pub use identity::{Identity, Principal, resource_of};

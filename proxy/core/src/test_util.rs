@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::auth::{Key, KeyDigest};
 use crate::balance::HealthSettings;
-use crate::names::{ConsumerMatch, ConsumerName, ObjectName, Usage};
+use crate::names::{Class, ConsumerMatch, ConsumerName, ObjectName, Usage};
 use crate::quota::{Cost, Limit, Mode, OnStoreLoss, Unit, WarnAt, Window};
 use crate::table::{
-    Affinity, Authentication, Backend, BackendAuth, BackendKind, Capacity, Class, Deployment,
+    Affinity, Authentication, Backend, BackendAuth, BackendKind, Capacity, Deployment,
     OutputTokens, Quota, Retry, Route, Rule, Scope, StreamUsage, Target,
 };
 

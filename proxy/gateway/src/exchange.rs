@@ -11,9 +11,8 @@ use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use proxy_admin::clock;
 use proxy_core::balance::{Demand, Outcome};
-use proxy_core::names::{Code, Usage};
+use proxy_core::names::{Class, Code, Usage};
 use proxy_core::quota::{Cost, LimitName};
-use proxy_core::table::Class;
 use proxy_core::tokens::Price;
 use proxy_ledger::{Charge, Levels, Settled};
 use smallvec::SmallVec;
@@ -32,7 +31,7 @@ mod tests;
 pub(crate) struct Exchange {
     core: Arc<Core>,
     pub(crate) record: Record,
-    /// To whom it gives way.
+    /// Requests of higher classes go first.
     pub(crate) class: Class,
     /// What it takes of the endpoint that it is at, as reckoned, if that is provisioned.
     taken: Option<u64>,

@@ -6,11 +6,11 @@ use std::fmt::{Display, Write};
 use operator_compile::Compiled;
 use proxy_core::auth::{Issuer, Key, Mapping, Required, Source, Trust};
 use proxy_core::balance::HealthSettings;
-use proxy_core::names::{Attributes, ConsumerMatch};
+use proxy_core::names::{Attributes, Class, ConsumerMatch};
 use proxy_core::quota::{Limit, Window};
 use proxy_core::route::Match;
 use proxy_core::table::{
-    Affinity, Authentication, Backend, BackendAuth, Capacity, Class, Contents, Cors, Deployment,
+    Affinity, Authentication, Backend, BackendAuth, Capacity, Contents, Cors, Deployment,
     OutputTokens, Override, Principal, Quota, Retry, Route, Rule, Scope, Target,
 };
 use proxy_core::tokens::{LongContext, Price, Rates};

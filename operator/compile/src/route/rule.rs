@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crds::{AiRouteSpec, Operation, RetryWhen, RouteMatch, RouteRule};
 use http::HeaderName;
 use proxy_core::auth::Caller;
-use proxy_core::names::{self, ConsumerMatch, ConsumerName, ModelPattern, ObjectName};
+use proxy_core::names::{self, Class, ConsumerMatch, ConsumerName, ModelPattern, ObjectName};
 use proxy_core::route::Match;
-use proxy_core::table::{Affinity, Class, Deployment, OutputTokens, Retry, Rule};
+use proxy_core::table::{Affinity, Deployment, OutputTokens, Retry, Rule};
 use proxy_core::tokens::{is_reasoning, max_output_tokens};
 
 use crate::backend::Backends;

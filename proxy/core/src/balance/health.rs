@@ -6,10 +6,9 @@
 
 use std::time::Duration;
 
-use crate::names::Moment;
-use crate::table::Class;
+use crate::names::{Class, Moment};
 
-use super::Demand;
+use super::turn::Demand;
 
 #[cfg(test)]
 mod tests;

@@ -3,10 +3,12 @@
 //! Parts are in thousandths. Nothing here is exact: other proxies call the same endpoint. What it says of itself
 //! corrects what was reckoned.
 
-use crate::names::{Moment, Usage};
-use crate::table::Class;
+use rand::{Rng, RngExt};
 
-use super::Turn;
+use crate::names::{Class, Moment, Usage};
+
+use super::health::{OutReason, Standing};
+use super::turn::Turn;
 
 #[cfg(test)]
 mod tests;
@@ -29,12 +31,27 @@ pub struct Bucket {
     at_ms: u64,
 }
 
-/// The turn of a class at an endpoint of which this part is free. `has_higher`: requests of a higher class use it
-/// too, so that this class gives way, and is not served at their cost where there is no other endpoint. `drawn` is a
-/// random number below [`WHOLE`].
-#[must_use]
-pub fn turn(class: Class, has_higher: bool, free: u32, drawn: u32) -> Turn {
-    if drawn < part(class, has_higher, free) {
+/// The turn of a class at an endpoint in this standing, of which `free` is free. `has_higher`: requests of a higher class
+/// use it too, so that this class gives way, and is not served at their cost where there is no other endpoint.
+pub fn turn(
+    standing: Standing,
+    class: Class,
+    has_higher: bool,
+    free: u32,
+    rng: &mut impl Rng,
+) -> Turn {
+    let part = part(class, has_higher, free);
+    let part = match standing {
+        Standing::In => part,
+        // The answer to the probe of a higher class decides.
+        Standing::Due(OutReason::Throttled) if has_higher => 0,
+        Standing::Due(_) => return Turn::Usual,
+        Standing::Ramp(share) if rng.random_bool(share.clamp(0.0, 1.0)) => part,
+        Standing::Ramp(_) => 0,
+        Standing::Out(reason, _) if reason.leaves_hope() => return Turn::Last,
+        Standing::Out(..) => return Turn::Never,
+    };
+    if part == WHOLE || rng.random_range(0..WHOLE) < part {
         Turn::Usual
     } else if has_higher {
         Turn::Yields

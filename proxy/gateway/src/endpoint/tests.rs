@@ -5,9 +5,9 @@ use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use proxy_core::balance::{Demand, HealthSettings, Outcome};
-use proxy_core::names::Secret;
+use proxy_core::names::{Class, Secret};
 use proxy_core::quota::Unit;
-use proxy_core::table::{Backend, BackendAuth, Class, Contents, Quota, Route, Table};
+use proxy_core::table::{Backend, BackendAuth, Contents, Quota, Route, Table};
 use proxy_core::test_util::{backend, deployment, limit, object, quota, route, rule, target};
 
 use proxy_identity::Identities;

@@ -8,9 +8,7 @@ use proxy_core::balance::room::{self, Bucket, ROOMY, WHOLE};
 use proxy_core::balance::{
     Call, Change, Demand, Health, HealthSettings, OutReason, Outcome, Standing, Turn,
 };
-use proxy_core::names::Moment;
-use proxy_core::table::Class;
-use rand::RngExt;
+use proxy_core::names::{Class, Moment};
 
 #[cfg(test)]
 mod tests;
@@ -90,19 +88,10 @@ impl Vitals {
             self.ails.store(true, Ordering::Relaxed);
             change.map(changed);
         }
+        let standing = health.standing(demand, now);
+        drop(health);
         let gives_way = self.gives_way(demand.class, now);
-        let by_room = || room::turn(demand.class, gives_way, free, draw());
-        match health.standing(demand, now) {
-            Standing::In => by_room(),
-            // The answer to the probe of a higher class decides.
-            Standing::Due(OutReason::Throttled) if gives_way => Turn::Yields,
-            Standing::Due(_) => Turn::Usual,
-            Standing::Ramp(share) if rand::rng().random_bool(share.clamp(0.0, 1.0)) => by_room(),
-            Standing::Ramp(_) if gives_way => Turn::Yields,
-            Standing::Ramp(_) => Turn::Spare,
-            Standing::Out(reason, _) if reason.leaves_hope() => Turn::Last,
-            Standing::Out(..) => Turn::Never,
-        }
+        room::turn(standing, demand.class, gives_way, free, &mut rand::rng())
     }
 
     /// The thousandths of it that are free.
@@ -290,9 +279,4 @@ impl Vitals {
         let slowest = self.slowest.load(Ordering::Relaxed);
         declared.max(slowest.saturating_mul(SLOWEST))
     }
-}
-
-/// A random number of thousandths.
-fn draw() -> u32 {
-    rand::rng().random_range(0..WHOLE)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 use proxy_core::auth::{self, KeyDigest};
-use proxy_core::names::{self, ConsumerName, ModelPattern, ObjectName, Operation};
+use proxy_core::names::{self, Class, ConsumerName, ModelPattern, ObjectName, Operation};
 use proxy_core::route::{self, HostPattern};
 use proxy_core::table;
 use serde::{Deserialize, Serialize};
@@ -235,7 +235,7 @@ impl From<&table::Rule> for Rule {
             shows_backend: rule.shows_backend,
             names_end_user: rule.names_end_user,
             affinity: Affinity::of(&rule.affinity),
-            class: (rule.class != table::Class::Standard).then(|| rule.class.as_str().into()),
+            class: (rule.class != Class::Standard).then(|| rule.class.as_str().into()),
         }
     }
 }

@@ -8,12 +8,10 @@
 use std::sync::Arc;
 
 use http::HeaderName;
-use proxy_core::names::{ConsumerMatch, ModelPattern, ObjectName};
+use proxy_core::names::{Class, ConsumerMatch, ModelPattern, ObjectName};
 use proxy_core::quota::{Mode, OnStoreLoss, WarnAt};
 use proxy_core::route::{HostPattern, Match};
-use proxy_core::table::{
-    Affinity, Authentication, Class, OutputTokens, Quota, Retry, Route, Rule, Scope,
-};
+use proxy_core::table::{Affinity, Authentication, OutputTokens, Quota, Retry, Route, Rule, Scope};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 

@@ -12,11 +12,13 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proxy_core::auth::{Issuer, Key, KeyDigest, Mapping, Required, Source, Trust};
 use proxy_core::balance::HealthSettings;
-use proxy_core::names::{ConsumerMatch, ConsumerName, ModelPattern, ObjectName, Operation, Secret};
+use proxy_core::names::{
+    Class, ConsumerMatch, ConsumerName, ModelPattern, ObjectName, Operation, Secret,
+};
 use proxy_core::quota::{Limit, Mode, OnStoreLoss, Per, Period, TimeZone, Unit, WarnAt, Window};
 use proxy_core::route::{HostPattern, Match};
 use proxy_core::table::{
-    Affinity, Authentication, Backend, BackendAuth, BackendKind, Capacity, Class, Contents, Cors,
+    Affinity, Authentication, Backend, BackendAuth, BackendKind, Capacity, Contents, Cors,
     Deployment, Identity, OutputTokens, Override, Principal, Quota, Retry, Route, Rule, Scope,
     StreamUsage, Table, Target,
 };

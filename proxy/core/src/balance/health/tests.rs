@@ -4,8 +4,7 @@ use proptest::prelude::*;
 
 use super::{Call, Change, Health, HealthSettings, OutReason, Outcome, Standing};
 use crate::balance::Demand;
-use crate::names::Moment;
-use crate::table::Class;
+use crate::names::{Class, Moment};
 
 const SETTINGS: HealthSettings = HealthSettings {
     consecutive_failures: 5,

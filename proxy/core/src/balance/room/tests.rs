@@ -55,10 +55,27 @@ fn batch_gives_way_before_standard_and_standard_before_interactive() {
     for class in Class::ALL {
         assert_eq!(part(class, false, 100), WHOLE);
         assert_eq!(part(class, false, 0), LEAST);
-        assert_eq!(turn(class, false, 0, LEAST), Turn::Spare);
     }
-    assert_eq!(turn(Class::Batch, true, 130, 0), Turn::Yields);
-    assert_eq!(turn(Class::Batch, true, 165, 499), Turn::Usual);
+}
+
+#[test]
+fn a_class_that_gives_way_is_held_back_and_another_goes_where_nothing_else_can() {
+    let rng = &mut rand::rng();
+    let mut turns = |standing, class, has_higher, free| {
+        let turn = |_| turn(standing, class, has_higher, free, rng);
+        (0..400).map(turn).collect::<Vec<_>>()
+    };
+    let held = turns(Standing::In, Class::Batch, true, 130);
+    assert!(held.iter().all(|turn| *turn == Turn::Yields));
+    let alone = turns(Standing::In, Class::Batch, false, 50);
+    assert!(alone.contains(&Turn::Usual) && alone.contains(&Turn::Spare));
+    let due = Standing::Due(OutReason::Throttled);
+    assert_eq!(turns(due, Class::Batch, true, WHOLE)[0], Turn::Yields);
+    assert_eq!(turns(due, Class::Interactive, false, 0)[0], Turn::Usual);
+    let failed = Standing::Due(OutReason::Failing);
+    assert_eq!(turns(failed, Class::Batch, true, WHOLE)[0], Turn::Usual);
+    let ramp = turns(Standing::Ramp(0.5), Class::Batch, true, WHOLE);
+    assert!(ramp.contains(&Turn::Usual) && ramp.contains(&Turn::Yields));
 }
 
 proptest! {

@@ -1,8 +1,7 @@
 use std::time::Duration;
 
 use proxy_core::balance::{Call, Demand, HealthSettings, OutReason, Outcome, Turn};
-use proxy_core::names::Moment;
-use proxy_core::table::Class;
+use proxy_core::names::{Class, Moment};
 
 use super::Vitals;
 
