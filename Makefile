@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help build run test check lint sbom tools clients peers packages bench-packages gen golden bench bench-handshakes \
-  bench-instructions bench-faults bench-changes bench-quota fuzz e2e e2e-long image
+  bench-instructions bench-balance bench-faults bench-changes bench-quota fuzz e2e e2e-long image
 
 # The cache keys of tests/tools hash files in the order of their names.
 export LC_ALL := C
@@ -86,6 +86,9 @@ bench: bench-packages ## cost of requests and events beside other proxies, into 
 bench-faults: ## what callers notice of each kind of failure beside a backend that works (12 minutes)
 	cargo build --release -p cli -p tests-bench
 	target/release/bench faults
+
+bench-balance: ## the balancer in simulated time, into docs/balancing.svg (a minute)
+	cargo run --release -p tests-bench --bin bench -- balance
 
 bench-handshakes: bench-packages ## CPU of TLS handshakes of clients, full and resumed, beside nginx (2 minutes)
 	cargo build --release -p cli -p tests-bench

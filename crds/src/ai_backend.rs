@@ -177,7 +177,8 @@ pub struct Capacity {
     /// `Standard` (pay as you go) or `Provisioned` (paid whether used or not). Default: Standard.
     #[serde(rename = "type", default, skip_serializing_if = "is_default")]
     pub type_: CapacityType,
-    /// The rated tokens per minute.
+    /// The rated tokens of input per minute. Of a provisioned deployment the gateway reckons with it how much is used, and
+    /// steers load off before it says 429: output weighs more than input, cached input nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64", range(min = 1, max = MAX_SAFE_INTEGER))]
     pub tokens_per_minute: Option<i64>,

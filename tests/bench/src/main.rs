@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod backend;
+mod balance;
 mod bare;
 mod certificate;
 mod faults;
@@ -40,6 +41,8 @@ enum Command {
     Instructions(instructions::Args),
     /// A backend that fails beside one that works: what callers notice, by kind of failure
     Faults(faults::Args),
+    /// The balancer simulated: shares, the return after a failure, what spills off a provisioned deployment
+    Balance(balance::Args),
     /// From `kubectl apply` to enforcement on two proxies, with 1,000 routes loaded
     Propagation(propagation::Args),
     /// What quotas admit and cost, with and without a store, through failures, beside a peer
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Handshakes(args) => handshakes::run(&args).map(success),
         Command::Instructions(args) => instructions::run(&args),
         Command::Faults(args) => faults::run(&args).map(success),
+        Command::Balance(args) => balance::run(&args).map(success),
         Command::Propagation(args) => propagation::run(&args).map(success),
         Command::Quota(args) => quota::run(&args).map(success),
         Command::Simulation(args) => simulation::run(&args).map(success),
