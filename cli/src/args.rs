@@ -61,6 +61,11 @@ pub enum Command {
     /// requests for that model. The replay assumes a host and headers that lead to the logged rule.
     /// Exits with 1 if something cannot be read, else with 0.
     Simulate(SimulateArgs),
+    /// Show who called a model, by access logs: the share of each consumer, and the last call
+    ///
+    /// For the day when a model retires. `kubectl logs -l app.kubernetes.io/component=proxy --tail=-1 | tundish who
+    /// --model gpt-4o` reads the logs of all proxies. A name of a deployment stands for its model too.
+    Who(WhoArgs),
     /// Make keys of consumers
     #[command(subcommand)]
     Key(KeyCommand),
@@ -433,6 +438,20 @@ pub struct SimulateArgs {
     /// Print the progress to stderr each second
     #[arg(long, env = "TUNDISH_SIMULATE_PROGRESS")]
     pub progress: bool,
+    /// The form of the answer
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Flags of `tundish who`.
+#[derive(clap::Args, Debug)]
+pub struct WhoArgs {
+    /// Access logs, written with `--log-format json`; `-` is standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub logs: Vec<PathBuf>,
+    /// Model, as clients ask for it, or deployment [default: all]
+    #[arg(long, env = "TUNDISH_WHO_MODEL", value_name = "MODEL")]
+    pub model: Option<String>,
     /// The form of the answer
     #[command(flatten)]
     pub output: OutputArgs,

@@ -1,5 +1,6 @@
 //! The commands of `tundish`; each is a module of its name.
 
+mod access_log;
 pub mod admin;
 pub mod args;
 pub mod backends;
@@ -14,4 +15,5 @@ pub mod quota;
 pub mod report;
 pub mod run;
 pub mod simulate;
+pub mod who;
 mod yaml;

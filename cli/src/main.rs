@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Backends(backends) => cli::backends::backends(backends),
         Command::Explain(explain) => cli::explain::explain(explain),
         Command::Simulate(simulate) => cli::simulate::simulate(simulate),
+        Command::Who(who) => cli::who::who(who),
         Command::Key(KeyCommand::New(new)) => cli::key::new(new),
     };
     match done {

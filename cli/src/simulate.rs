@@ -16,13 +16,12 @@ use proxy_core::names::{Code, Operation};
 use proxy_core::table::Table;
 use proxy_core::whatif::{LoggedRequest, Replay, ReplaySettings};
 
-use self::log::{Line, Lines, NEWEST, Record};
 use self::report::{BrokenReport, LogReport, Report, Skipped};
 use self::sample::Samples;
+use crate::access_log::{Line, Lines, NEWEST, Record};
 use crate::args::{Output, SimulateArgs};
 use crate::manifests::Folder;
 
-mod log;
 mod report;
 mod sample;
 #[cfg(test)]

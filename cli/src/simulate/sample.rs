@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proxy_core::names::Usage;
 
-use super::log::Record;
+use crate::access_log::Record;
 
 /// Requests kept per consumer and model: the median is exact up to this number, and that of an evenly
 /// spaced sample beyond. Even, so that halving keeps the spacing.

@@ -12,7 +12,7 @@ use proxy_core::names::{ObjectName, Operation, Usage};
 use serde::Deserialize;
 
 /// The newest version of the fields that is read. Version 1 had no `v`.
-pub(super) const NEWEST: u64 = 2;
+pub(crate) const NEWEST: u64 = 2;
 /// The longest line; lines of the access log have some KB at most.
 const MAX_LINE: u64 = 1 << 20;
 /// The longest duration; no request lasts a day, so a longer one is a mistake in the log.
@@ -20,32 +20,32 @@ const MAX_DURATION_MS: u64 = 86_400_000;
 
 /// One request as it was logged.
 #[derive(Clone, Debug)]
-pub(super) struct Record {
+pub(crate) struct Record {
     /// The line, from 1.
-    pub(super) line: u64,
-    pub(super) request_id: String,
+    pub(crate) line: u64,
+    pub(crate) request_id: String,
     /// When it began, in microseconds since the Unix epoch; at most 1 ms late, since the log's
     /// duration is rounded down. Never before the end of a request that the caller awaited.
-    pub(super) start_us: i64,
+    pub(crate) start_us: i64,
     /// When it ended.
-    pub(super) end_us: i64,
-    pub(super) operation: Option<Operation>,
-    pub(super) model: Option<Arc<str>>,
-    pub(super) consumer: Option<Arc<str>>,
-    pub(super) route: Option<ObjectName>,
-    pub(super) rule: Option<String>,
-    pub(super) backend: Option<ObjectName>,
-    pub(super) deployment: Option<String>,
-    pub(super) code: String,
-    pub(super) usage: Usage,
+    pub(crate) end_us: i64,
+    pub(crate) operation: Option<Operation>,
+    pub(crate) model: Option<Arc<str>>,
+    pub(crate) consumer: Option<Arc<str>>,
+    pub(crate) route: Option<ObjectName>,
+    pub(crate) rule: Option<String>,
+    pub(crate) backend: Option<ObjectName>,
+    pub(crate) deployment: Option<String>,
+    pub(crate) code: String,
+    pub(crate) usage: Usage,
     /// What was reserved for it; `None` if it was refused, or the line does not say.
-    pub(super) held: Option<Usage>,
-    pub(super) estimated: bool,
+    pub(crate) held: Option<Usage>,
+    pub(crate) estimated: bool,
 }
 
 /// One line.
 #[derive(Debug)]
-pub(super) enum Line {
+pub(crate) enum Line {
     /// A request.
     Request(Box<Record>),
     /// An event that is not a request.
@@ -58,13 +58,13 @@ pub(super) enum Line {
 
 /// The lines of a log.
 #[derive(Debug)]
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     reader: BufReader<R>,
     buffer: Vec<u8>,
     /// How many lines were read.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     /// How many bytes they have.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 #[derive(Deserialize)]
@@ -104,7 +104,7 @@ struct Access {
 }
 
 impl<R: Read> Lines<R> {
-    pub(super) fn new(reader: R) -> Self {
+    pub(crate) fn new(reader: R) -> Self {
         Self {
             reader: BufReader::with_capacity(1 << 16, reader),
             buffer: Vec::new(),
@@ -114,7 +114,7 @@ impl<R: Read> Lines<R> {
     }
 
     /// Reads the next line that is not blank.
-    pub(super) fn read(&mut self) -> io::Result<Option<Line>> {
+    pub(crate) fn read(&mut self) -> io::Result<Option<Line>> {
         loop {
             self.buffer.clear();
             let mut limited = self.reader.by_ref().take(MAX_LINE);
