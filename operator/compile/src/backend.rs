@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::{
     AiBackend, AiBackendSpec, BackendType, CapacityType, ConditionType, Reason, StreamUsage,
@@ -127,6 +128,23 @@ fn validate(
     if health.consecutive_failures < 1 {
         let message = "must be at least 1; remove it for the default of 5";
         findings.invalid("spec.health.consecutiveFailures", message);
+    }
+    for (name, least, what) in [
+        (
+            "maxEjection",
+            health.max_ejection,
+            "a deployment that fails is tried all the time",
+        ),
+        (
+            "suspectAfter",
+            health.suspect_after,
+            "one that thinks is taken for silent",
+        ),
+    ] {
+        if least.as_std() < Duration::from_secs(1) {
+            let message = format!("is {least}: {what}; raise it to a second or more");
+            findings.note(format!("spec.health.{name}"), message);
+        }
     }
     if CONDITIONS
         .into_iter()

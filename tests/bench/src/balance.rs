@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use tests_support::workspace;
 
+use chart::{Line, Panel};
 use spill::Spill;
 
 mod chart;
@@ -46,7 +47,7 @@ pub(crate) fn run(_args: &Args) -> Result<()> {
     let found = Found::simulated();
     println!("{}", found.table());
     let path = picture();
-    std::fs::write(&path, chart::svg(&found)).context("write the picture")?;
+    std::fs::write(&path, chart::svg(&found.panels())).context("write the picture")?;
     println!("docs/balancing.svg is written");
     Ok(())
 }
@@ -70,6 +71,58 @@ impl Found {
             alone: each(false, true),
             last: each(true, false),
         }
+    }
+
+    fn panels(&self) -> [Panel; 3] {
+        let of = |spills: &[Spill], value: &dyn Fn(&Spill) -> f64| {
+            let loads = LOADS.map(f64::from).into_iter();
+            let points = loads.zip(spills.iter().map(value));
+            // Without calls there is no share of them.
+            points.skip(1).collect::<Vec<_>>()
+        };
+        let [batch, standard, interactive] = [0, 1, 2].map(|class| {
+            of(&self.classes, &|one| {
+                one.served.get(class).copied().unwrap_or(0.0)
+            })
+        });
+        let seconds = (0u8..).map(f64::from);
+        [
+            Panel {
+                title: "Served by the provisioned deployment",
+                across: "load, % of what it takes",
+                end: 150.0,
+                lines: vec![
+                    line("Interactive", "a", interactive),
+                    line("Standard", "b", standard),
+                    line("Batch", "c", batch),
+                    line("without classes", "d", of(&self.alone, &Spill::all)),
+                ],
+            },
+            Panel {
+                title: "Used, and answered with 429",
+                across: "load, % of what it takes",
+                end: 150.0,
+                lines: vec![
+                    line("used", "a", of(&self.classes, &|one| one.used)),
+                    line("429", "c", of(&self.classes, &|one| one.refused)),
+                    line(
+                        "used, without classes",
+                        "d",
+                        of(&self.alone, &|one| one.used),
+                    ),
+                ],
+            },
+            Panel {
+                title: "Share of two after a failure",
+                across: "seconds since it works",
+                end: 12.0,
+                lines: vec![line(
+                    "share",
+                    "a",
+                    seconds.zip(self.comeback.iter().copied()).collect(),
+                )],
+            },
+        ]
     }
 
     fn table(&self) -> String {
@@ -103,5 +156,13 @@ impl Found {
         let whole = self.comeback.iter().position(|share| *share >= 45.0);
         lines.push(format!("90 % of its share after a failure: {whole:?} s"));
         lines.join("\n")
+    }
+}
+
+const fn line(name: &'static str, class: &'static str, points: Vec<(f64, f64)>) -> Line {
+    Line {
+        name,
+        class,
+        points,
     }
 }

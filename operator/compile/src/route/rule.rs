@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crds::{AiRouteSpec, Operation, RetryWhen, RouteMatch, RouteRule};
+use crds::{AiRouteSpec, BackendRef, Operation, RetryWhen, RouteMatch, RouteRule};
 use http::HeaderName;
 use proxy_core::auth::Caller;
 use proxy_core::names::{self, Class, ConsumerMatch, ConsumerName, ModelPattern, ObjectName};
@@ -62,6 +62,7 @@ pub(super) fn compile(
         references.resolve(reference, &place, findings)
     });
     let targets = targets.collect();
+    judge_references(declared, &field, findings);
     let retry = retry(declared, &field, findings);
     let bounds = output_tokens(declared, &field, findings);
     let request = declared.timeouts.request;
@@ -113,6 +114,27 @@ pub(super) fn compile(
         declared: index,
         matches: origins,
     })
+}
+
+/// Warns of references without an effect.
+fn judge_references(declared: &RouteRule, field: &str, findings: &mut Findings) {
+    let all = &declared.backend_refs;
+    let field = format!("{field}.backendRefs");
+    if !all.is_empty() && all.iter().all(|one| one.weight == 0) {
+        let message = "have a weight of 0 each, so the gateway answers that there is no backend; raise one, or \
+                       remove the rule";
+        findings.note(&field, message);
+    }
+    for (i, one) in all.iter().enumerate() {
+        let is_same = |other: &BackendRef| {
+            let same = |what: fn(&BackendRef) -> &String| what(one) == what(other);
+            same(|one| &one.name) && same(|one| &one.namespace) && same(|one| &one.deployment)
+        };
+        if all.iter().take(i).any(is_same) {
+            let message = "names a deployment that is there before; keep one of them, with the weight of both";
+            findings.note(format!("{field}[{i}]"), message);
+        }
+    }
 }
 
 /// The bounds on output tokens; one that is invalid is left out, and the route rejected.

@@ -2,9 +2,6 @@
 
 use std::fmt::Write as _;
 
-use super::spill::Spill;
-use super::{Found, LOADS};
-
 /// Pixels.
 const PANEL: f64 = 300.0;
 const PLOT: f64 = 220.0;
@@ -22,73 +19,25 @@ const STYLE: &str = "text{font:12px sans-serif;fill:#24292f}.head{font-weight:bo
     .a{stroke:#58a6ff}.b{stroke:#d29922}.c{stroke:#ff7b72}.d{stroke:#bc8cff}}";
 
 /// A line, by points in per cent.
-struct Line {
-    name: &'static str,
-    class: &'static str,
-    points: Vec<(f64, f64)>,
+pub(super) struct Line {
+    pub(super) name: &'static str,
+    /// Of the style: `a` to `d`.
+    pub(super) class: &'static str,
+    pub(super) points: Vec<(f64, f64)>,
 }
 
-struct Panel {
-    title: &'static str,
-    across: &'static str,
+pub(super) struct Panel {
+    pub(super) title: &'static str,
+    pub(super) across: &'static str,
     /// The last value across.
-    end: f64,
-    lines: Vec<Line>,
+    pub(super) end: f64,
+    pub(super) lines: Vec<Line>,
 }
 
-pub(super) fn svg(found: &Found) -> String {
-    let of = |spills: &[Spill], value: &dyn Fn(&Spill) -> f64| {
-        let loads = LOADS.map(f64::from).into_iter();
-        let points = loads.zip(spills.iter().map(value));
-        // Without calls there is no share of them.
-        points.skip(1).collect::<Vec<_>>()
-    };
-    let [batch, standard, interactive] = [0, 1, 2].map(|class| {
-        of(&found.classes, &|one| {
-            one.served.get(class).copied().unwrap_or(0.0)
-        })
-    });
-    let seconds = (0u8..).map(f64::from);
-    let panels = [
-        Panel {
-            title: "Served by the provisioned deployment",
-            across: "load, % of what it takes",
-            end: 150.0,
-            lines: vec![
-                line("Interactive", "a", interactive),
-                line("Standard", "b", standard),
-                line("Batch", "c", batch),
-                line("without classes", "d", of(&found.alone, &Spill::all)),
-            ],
-        },
-        Panel {
-            title: "Used, and answered with 429",
-            across: "load, % of what it takes",
-            end: 150.0,
-            lines: vec![
-                line("used", "a", of(&found.classes, &|one| one.used)),
-                line("429", "c", of(&found.classes, &|one| one.refused)),
-                line(
-                    "used, without classes",
-                    "d",
-                    of(&found.alone, &|one| one.used),
-                ),
-            ],
-        },
-        Panel {
-            title: "Share of two after a failure",
-            across: "seconds since it works",
-            end: 12.0,
-            lines: vec![line(
-                "share",
-                "a",
-                seconds.zip(found.comeback.iter().copied()).collect(),
-            )],
-        },
-    ];
+pub(super) fn svg(panels: &[Panel]) -> String {
     let mut body = String::new();
     let mut left = LEFT;
-    for panel in &panels {
+    for panel in panels {
         draw(&mut body, panel, left);
         left += PANEL;
     }
@@ -97,14 +46,6 @@ pub(super) fn svg(found: &Found) -> String {
          height=\"{HEIGHT:.0}\" role=\"img\">\n<title>The balancer in simulated time</title>\n\
          <style>{STYLE}</style>\n{body}</svg>\n"
     )
-}
-
-const fn line(name: &'static str, class: &'static str, points: Vec<(f64, f64)>) -> Line {
-    Line {
-        name,
-        class,
-        points,
-    }
 }
 
 fn draw(body: &mut String, panel: &Panel, left: f64) {
