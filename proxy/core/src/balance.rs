@@ -4,6 +4,8 @@ use rand::{Rng, RngExt};
 
 mod budget;
 mod health;
+mod key;
+mod rendezvous;
 pub mod room;
 #[cfg(test)]
 mod tests;
@@ -11,6 +13,8 @@ mod turn;
 
 pub use budget::RetryBudget;
 pub use health::{Call, Change, Health, HealthSettings, OutReason, Outcome, Standing};
+pub use key::Key;
+use rendezvous::Member;
 pub use turn::{Demand, Turn};
 
 /// One endpoint that a rule may use, and whether it may be used now.
@@ -38,6 +42,28 @@ pub fn choose(candidates: &[Candidate], rng: &mut impl Rng) -> Option<usize> {
     [Turn::Usual, Turn::Spare, Turn::Last]
         .into_iter()
         .find_map(|turn| Tier::first(candidates, turn)?.choose(rng))
+}
+
+/// The candidate that requests of this key prefer: of the lowest tier where some take their usual share, by
+/// rendezvous hashing over their identities. One that has far more under way than its part is passed over. `None`
+/// if there is none, and [`choose`] decides.
+///
+/// Cost: two passes, and a logarithm for each candidate.
+pub fn prefer(
+    candidates: &[Candidate],
+    key: Key,
+    identity: impl Fn(usize) -> Key,
+) -> Option<usize> {
+    let tier = Tier::first(candidates, Turn::Usual)?;
+    let members = tier.members().map(|(index, one)| {
+        let member = Member {
+            identity: identity(index),
+            weight: one.weight,
+            load: one.load,
+        };
+        (index, member)
+    });
+    rendezvous::first(key, members)
 }
 
 /// The candidates of one tier that may be chosen.

@@ -1,4 +1,4 @@
-use super::{Candidate, Turn, choose};
+use super::{Candidate, Key, Turn, choose, prefer};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -113,5 +113,45 @@ proptest! {
         if let Some(index) = chosen {
             prop_assert!(all[index].turn == Turn::Usual && all[index].weight > 0);
         }
+    }
+}
+
+#[test]
+fn a_preference_is_one_of_the_first_tier_that_takes_its_usual_share() {
+    let identity = |index: usize| Key::new().with(&index.to_le_bytes());
+    let prefer =
+        |all: &[Candidate], key: &str| prefer(all, Key::new().with(key.as_bytes()), identity);
+    let mut all = [
+        candidate(0, 1, false),
+        candidate(0, 1, false),
+        candidate(0, 0, false),
+        candidate(1, 1, false),
+    ];
+    let of_first_tier: Vec<_> = (0..40).map(|key| prefer(&all, &key.to_string())).collect();
+    assert!(of_first_tier.contains(&Some(0)) && of_first_tier.contains(&Some(1)));
+    assert!(!of_first_tier.contains(&Some(2)) && !of_first_tier.contains(&Some(3)));
+    // Health wins.
+    all[0].turn = Turn::Spare;
+    assert!((0..40).all(|key| prefer(&all, &key.to_string()) == Some(1)));
+    all[1].turn = Turn::Never;
+    assert_eq!(prefer(&all, "1"), Some(3));
+    all[3].turn = Turn::Last;
+    assert_eq!(prefer(&all, "1"), None);
+}
+
+proptest! {
+    #[test]
+    fn the_next_by_rank_follows_one_that_was_tried(loads in prop::collection::vec(0_u32..8, 4), key: u64) {
+        let identity = |index: usize| Key::new().with(&index.to_le_bytes());
+        let key = Key::new().with(&key.to_le_bytes());
+        let mut all: Vec<_> = loads.iter().map(|load| Candidate { load: *load, ..candidate(0, 1, false) }).collect();
+        let mut order = Vec::new();
+        while let Some(index) = prefer(&all, key, identity) {
+            order.push(index);
+            all[index].turn = Turn::Never;
+        }
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        prop_assert_eq!(sorted, vec![0, 1, 2, 3]);
     }
 }
