@@ -1,6 +1,7 @@
 //! What a request's body says about itself: the members that the gateway decides on, with their byte
 //! ranges, however the body is written.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -39,6 +40,12 @@ pub enum Member {
     Tools,
     /// The end user of the client.
     User(UserMember),
+    /// `prompt_cache_key`: what requests share whose prompts begin alike.
+    CacheKey,
+    /// What the model reads before the messages.
+    Instructions,
+    /// The messages of the prompt, or its items.
+    Messages,
 }
 
 /// What a bound on output tokens is called.
@@ -81,6 +88,18 @@ pub struct Reference {
     pub at: Range<usize>,
 }
 
+/// Where the values begin by which the requests of one conversation are known. Of a body that is too small for a
+/// prompt cache only the key counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beginning {
+    /// That of `prompt_cache_key`, if it is a string.
+    pub cache_key: Option<NonZeroUsize>,
+    /// What the model reads before the messages.
+    pub instructions: Option<NonZeroUsize>,
+    /// The messages of the prompt, or its items.
+    pub messages: Option<NonZeroUsize>,
+}
+
 /// The members that the operations of one row may carry, by name.
 pub type Members = [(&'static str, Member)];
 
@@ -121,6 +140,8 @@ pub struct Body {
     pub has_tools: bool,
     /// Some part of it may be an image, sound or a file.
     pub has_media: bool,
+    /// Where its conversation begins.
+    pub beginning: Beginning,
 }
 
 /// How a body is written.
@@ -200,6 +221,11 @@ impl Body {
             has_item_references: false,
             has_tools: false,
             has_media: false,
+            beginning: Beginning {
+                cache_key: None,
+                instructions: None,
+                messages: None,
+            },
         }
     }
 
@@ -227,6 +253,16 @@ impl Body {
         if let Some(place) = self.bounds.get_mut(name.place()) {
             *place = Some(bound);
         }
+    }
+}
+
+// === impl Beginning ===
+
+impl Beginning {
+    /// Whether a body has none of them.
+    #[must_use]
+    pub const fn is_absent(&self) -> bool {
+        self.cache_key.is_none() && self.messages.is_none()
     }
 }
 

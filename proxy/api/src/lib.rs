@@ -5,6 +5,7 @@
 //! if its events are new. Refuses to do I/O, and to know which operation a caller may use.
 
 mod api;
+mod beginning;
 mod body;
 mod chat;
 mod claims;
@@ -39,8 +40,10 @@ pub use api::{
     Answer, Api, Billing, Call, Form, Found, Named, State, Unserved, Upstream, UsageRequest, find,
     is_dated, served, undated,
 };
+pub use beginning::conversation;
 pub use body::{
-    Body, Bound, BoundName, Kept, Layout, Malformed, Member, Members, Reference, StreamOptions,
+    Beginning, Body, Bound, BoundName, Kept, Layout, Malformed, Member, Members, Reference,
+    StreamOptions,
 };
 pub use claims::{Claims, claims};
 pub use end_user::{EndUser, Metadata, UserMember, UserMembers, Users};

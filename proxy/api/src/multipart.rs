@@ -228,7 +228,10 @@ fn field(
         | Member::Background
         | Member::User(_)
         | Member::PreviousResponse
-        | Member::Conversation => {}
+        | Member::Conversation
+        | Member::CacheKey
+        | Member::Instructions
+        | Member::Messages => {}
     }
     Ok(())
 }

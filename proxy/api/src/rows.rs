@@ -204,6 +204,7 @@ const CHAT: Call = Call {
     form: Form::Json,
     members: &[
         ("model", Member::Model),
+        ("messages", Member::Messages),
         ("stream", Member::Stream),
         ("stream_options", Member::StreamOptions),
         ("max_tokens", Member::OutputBound(BoundName::Tokens)),
@@ -222,6 +223,7 @@ const CHAT: Call = Call {
             "safety_identifier",
             Member::User(UserMember::SafetyIdentifier),
         ),
+        ("prompt_cache_key", Member::CacheKey),
     ],
     default_model: None,
     upstream: Upstream::OpenAi("chat/completions"),
@@ -344,6 +346,8 @@ const MESSAGES: Call = Call {
     form: Form::Json,
     members: &[
         ("model", Member::Model),
+        ("messages", Member::Messages),
+        ("system", Member::Instructions),
         ("stream", Member::Stream),
         ("max_tokens", Member::OutputBound(BoundName::Tokens)),
         ("tools", Member::Tools),

@@ -5,6 +5,8 @@
 //! backend would: duplicates of a decided member, invalid UTF-8, deep nesting and broken grammar
 //! are refused, and names and strings are unescaped before they are compared.
 
+use std::num::NonZeroUsize;
+
 use crate::body::{
     Body, Bound, Kept, Layout, Malformed, Member, Members, Reference, StreamOptions, malformed,
     model_name,
@@ -20,6 +22,9 @@ mod tests;
 const IMAGES: [(&str, u64); 2] = [("\"low\"", 408 + 300), ("\"medium\"", 1_584 + 300)];
 /// In the best quality, which a model may choose by itself.
 const DEAREST_IMAGE: u64 = 6_240 + 300;
+
+/// Smallest body whose prompt may be cached: from 1,024 tokens on, of some four bytes.
+const CACHED: usize = 4 << 10;
 
 const INCLUDE_USAGE: &str = "include_usage";
 const USER_ID: &str = "user_id";
@@ -183,8 +188,27 @@ fn field(
             cursor.skip(depth)?;
             found.has_data_sources = true;
         }
+        Member::CacheKey => {
+            let is_text = cursor.peek() == Some(b'"');
+            found.beginning.cache_key = place(cursor, depth)?.filter(|_| is_text);
+        }
+        Member::Instructions => found.beginning.instructions = prompt(cursor, depth)?,
+        Member::Messages => found.beginning.messages = prompt(cursor, depth)?,
     }
     Ok(())
+}
+
+/// Where a value begins.
+fn place(cursor: &mut Cursor<'_>, depth: usize) -> Result<Option<NonZeroUsize>, Malformed> {
+    let start = cursor.at;
+    cursor.skip(depth)?;
+    Ok(NonZeroUsize::new(start))
+}
+
+/// The same of a part of a prompt, if the body is as large as one that is cached.
+fn prompt(cursor: &mut Cursor<'_>, depth: usize) -> Result<Option<NonZeroUsize>, Malformed> {
+    let is_cached = cursor.bytes.len() >= CACHED;
+    Ok(place(cursor, depth)?.filter(|_| is_cached))
 }
 
 fn flag(cursor: &mut Cursor<'_>, depth: usize, name: &str) -> Result<bool, Malformed> {

@@ -207,6 +207,8 @@ const RESPONSES: Call = Call {
     form: Form::Json,
     members: &[
         ("model", Member::Model),
+        ("input", Member::Messages),
+        ("instructions", Member::Instructions),
         ("stream", Member::Stream),
         (
             "max_output_tokens",
@@ -220,6 +222,7 @@ const RESPONSES: Call = Call {
             "safety_identifier",
             Member::User(UserMember::SafetyIdentifier),
         ),
+        ("prompt_cache_key", Member::CacheKey),
     ],
     default_model: None,
     upstream: Upstream::Resource("responses"),
