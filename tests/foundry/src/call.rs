@@ -5,6 +5,7 @@ use std::{cell::RefCell, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use serde_json::Value;
 
 use crate::{
     deployment::{Deployment, Finish, Size},
@@ -105,6 +106,17 @@ impl<'a> Call<'a> {
     /// Notes the deployment to which a stored object belongs.
     pub(crate) fn concerns(&self, deployment: &Arc<Deployment>) {
         *self.found.borrow_mut() = Some(Arc::clone(deployment));
+    }
+
+    /// What a model reads of a prompt of this many tokens, by class. `prompt` is its text, in order.
+    pub(crate) fn input(&self, deployment: &Deployment, tokens: u64, prompt: &[&Value]) -> Usage {
+        let mut read = deployment.input(tokens);
+        if deployment.has_cache {
+            let cache = &self.foundry.cache;
+            let cached = cache.read(&deployment.model, prompt, self.received);
+            read.cached_tokens = cached.min(tokens);
+        }
+        read
     }
 
     /// What the content filter leaves of an answer. A prompt that it stops is refused, and billed.

@@ -81,6 +81,8 @@ pub struct DeploymentConfig {
     pub capacity: Capacity,
     /// Which tokens of its answers belong to a class of their own.
     pub classes: Classes,
+    /// Whether it has the prompt cache of the resource: then this says what is cached, and not the classes.
+    pub has_cache: bool,
 }
 
 /// Tokens of each answer that are billed apart, as far as its input and its cap have room for them.
@@ -124,7 +126,7 @@ pub enum InvalidDeployment {
     /// A setting that does not exist, or without a positive number.
     #[error(
         "'{0}' is no setting: use tpm=N, rpm=N, ptu=N, cached=N, cache_write=N, reasoning=N or audio=N \
-         with N of at least 1"
+         with N of at least 1, or cache=on"
     )]
     Setting(String),
     /// Both kinds of capacity.
@@ -170,7 +172,12 @@ impl FromStr for DeploymentConfig {
         }
         let (mut tokens, mut requests, mut units) = (None, None, None);
         let mut classes = Classes::default();
+        let mut has_cache = false;
         for part in parts {
+            if part == "cache=on" {
+                has_cache = true;
+                continue;
+            }
             let wrong = || InvalidDeployment::Setting(part.to_owned());
             let (setting, number) = part.split_once('=').ok_or_else(wrong)?;
             let number = number.parse().ok().filter(|&number: &u64| number > 0);
@@ -204,6 +211,7 @@ impl FromStr for DeploymentConfig {
             model: model.to_owned(),
             capacity,
             classes,
+            has_cache,
         })
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Deployment {
     /// `name`, ready to be sent.
     pub(crate) name_header: HeaderValue,
     classes: Classes,
+    /// It has the prompt cache of the resource.
+    pub(crate) has_cache: bool,
 }
 
 /// The size of one answer.
@@ -80,6 +82,7 @@ impl Deployment {
             name_header: HeaderValue::from_str(&settings.name)
                 .unwrap_or(HeaderValue::from_static("")),
             classes: settings.classes,
+            has_cache: settings.has_cache,
         }
     }
 

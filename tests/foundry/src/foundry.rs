@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use crate::{
     answer::Answer,
     auth::Keyring,
+    cache::PromptCache,
     clock::Clock,
     config::Config,
     deployment::Deployment,
@@ -33,6 +34,7 @@ pub(crate) struct Foundry {
     pub(crate) keys: Keyring,
     pub(crate) entra: Entra,
     pub(crate) deployments: HashMap<String, Arc<Deployment>>,
+    pub(crate) cache: PromptCache,
     pub(crate) answer: Arc<Answer>,
     pub(crate) latency: Duration,
     pub(crate) token_interval: Duration,
@@ -65,6 +67,7 @@ impl Foundry {
             keys: Keyring::new(&config.api_keys),
             entra: Entra::default(),
             deployments: deployments.collect(),
+            cache: PromptCache::default(),
             answer: Arc::new(Answer::new(config.completion_tokens)),
             latency: config.latency,
             token_interval: config.token_interval,

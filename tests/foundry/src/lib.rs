@@ -16,6 +16,7 @@ mod api;
 mod args;
 mod auth;
 mod body;
+mod cache;
 mod call;
 mod clock;
 mod config;

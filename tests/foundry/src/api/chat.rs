@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     answer::{self, Facts},
+    body::Object,
     call::{Call, Job, Reply},
     errors::Failure,
     family::{self, Work},
@@ -35,7 +36,10 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
         request.max_tokens,
         request.choices,
     );
-    let input = deployment.input(request.prompt_tokens);
+    let body = deployment.has_cache.then(|| Object::read(call.body));
+    let body = body.transpose()?;
+    let messages = body.as_ref().and_then(|body| body.get("messages"));
+    let input = call.input(&deployment, request.prompt_tokens, messages.as_slice());
     let size = call.filtered(input, deployment.size(whole, request.max_tokens))?;
     let mut usage = input;
     usage += deployment.output(size, request.choices);

@@ -45,7 +45,12 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
     let input = Input::read(call, &body)?;
     let whole = call.foundry.answer.tokens();
     let cost = deployment.cost(input.measure.estimate(), whole, cap, 1);
-    let read = deployment.input(input.tokens);
+    let prompt: Vec<&Value> = body
+        .get("instructions")
+        .into_iter()
+        .chain(&input.items)
+        .collect();
+    let read = call.input(&deployment, input.tokens, &prompt);
     let mut size = call.filtered(read, deployment.size(whole, cap))?;
     if filter::fails(call.body) {
         size = size.half(Finish::Failure);
