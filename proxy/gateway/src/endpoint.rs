@@ -16,7 +16,7 @@ use proxy_admin::pages::backends::DeploymentState;
 use proxy_admin::reminder::Reminder;
 use proxy_api::Api;
 use proxy_core::balance::{
-    Call, Change, Demand, HealthSettings, OutReason, Outcome, Standing, Turn, room,
+    Call, Change, Demand, HealthSettings, Key, OutReason, Outcome, Standing, Turn, room,
 };
 use proxy_core::names::{Moment, ObjectName, Usage};
 use proxy_core::table::{self, Backend, BackendAuth, Deployment, EndpointName};
@@ -45,6 +45,8 @@ pub(crate) struct Endpoint {
     /// `namespace/name` of the backend.
     pub(crate) backend: Arc<str>,
     pub(crate) deployment: Arc<str>,
+    /// What it is known by on all replicas, for requests that prefer an endpoint.
+    pub(crate) identity: Key,
     /// Calls that are under way.
     load: Gauge,
     /// Tries that failed since the last good answer.
@@ -145,6 +147,9 @@ impl Endpoint {
             waited: metrics.waited(&backend, &name.deployment),
             is_in: metrics.is_in(&backend, &name.deployment),
             deployment: Arc::clone(&name.deployment),
+            identity: Key::new()
+                .with(backend.as_bytes())
+                .with(name.deployment.as_bytes()),
             backend,
             last_answer: AtomicI64::new(i64::MIN),
             quirks: Quirks::default(),

@@ -30,6 +30,7 @@ use crate::token;
 use crate::trouble::Trouble;
 use crate::upstream::{AnswerBody, Failed, Failure, Patience};
 
+mod affinity;
 mod judge;
 mod relayed;
 mod tries;

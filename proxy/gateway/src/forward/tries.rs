@@ -8,7 +8,8 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::HeaderName;
 use proxy_admin::clock;
-use proxy_core::balance::{Candidate, Demand, OutReason, Turn, choose};
+use proxy_core::auth::Caller;
+use proxy_core::balance::{Candidate, Demand, Key, OutReason, Turn, choose, prefer};
 use proxy_core::names::{Code, Moment};
 use proxy_core::quota::Wait;
 use smallvec::SmallVec;
@@ -29,6 +30,8 @@ const SHORT_WAIT: Duration = Duration::from_secs(1);
 /// The endpoints that a request may use, parallel to the rule's targets.
 struct Choice {
     candidates: SmallVec<[Candidate; 4]>,
+    /// By which one is preferred.
+    affinity: Option<Key>,
     demand: Demand,
     now: Moment,
 }
@@ -57,7 +60,8 @@ impl Sending<'_> {
         &self,
         exchange: &mut Exchange,
     ) -> Result<(Answered, &Placed), Box<Refusal>> {
-        let mut choice = self.choice(exchange.demand());
+        let caller = exchange.record.caller.as_deref();
+        let mut choice = self.choice(exchange.demand(), caller);
         let mut tried = Tried {
             yields: choice.yields(),
             ..Tried::default()
@@ -108,7 +112,7 @@ impl Sending<'_> {
         Err(self.unserved(exchange, &tried))
     }
 
-    fn choice(&self, demand: Demand) -> Choice {
+    fn choice(&self, demand: Demand, caller: Option<&Caller>) -> Choice {
         let now = clock::moment(self.now);
         let is_bound = self.resource().is_some();
         let targets = self.rule.targets.iter().enumerate();
@@ -125,6 +129,7 @@ impl Sending<'_> {
         });
         Choice {
             candidates: candidates.collect(),
+            affinity: self.affinity(caller),
             demand,
             now,
         }
@@ -138,7 +143,8 @@ impl Sending<'_> {
     /// The endpoint for the next try, which is not chosen again.
     fn next(&self, choice: &mut Choice) -> Option<(usize, &Placed, &Origin)> {
         loop {
-            let index = choose(&choice.candidates, &mut rand::rng())?;
+            let preferred = self.preferred(choice);
+            let index = preferred.or_else(|| choose(&choice.candidates, &mut rand::rng()))?;
             let candidate = choice.candidates.get_mut(index)?;
             let turn = std::mem::replace(&mut candidate.turn, Turn::Never);
             let (at, origin) = self.endpoint(index)?;
@@ -154,6 +160,15 @@ impl Sending<'_> {
             }
             return Some((index, at, origin));
         }
+    }
+
+    /// The endpoint that the request prefers of those that take their usual share.
+    fn preferred(&self, choice: &Choice) -> Option<usize> {
+        let identity = |index| {
+            let usable = self.endpoint(index);
+            usable.map_or_else(Key::new, |(at, _)| at.endpoint.identity)
+        };
+        prefer(&choice.candidates, choice.affinity?, identity)
     }
 
     /// Whether another endpoint is tried after this trouble.
