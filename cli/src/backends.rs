@@ -16,7 +16,7 @@ use crate::report;
 #[cfg(test)]
 mod tests;
 
-const HEAD: [&str; 10] = [
+const HEAD: [&str; 11] = [
     "BACKEND",
     "DEPLOYMENT",
     "STATE",
@@ -26,6 +26,7 @@ const HEAD: [&str; 10] = [
     "IN FLIGHT",
     "FAILURES",
     "FIRST BYTE",
+    "CACHED",
     "CAUSE",
 ];
 
@@ -107,10 +108,10 @@ fn of_proxy(deployments: Vec<DeploymentState>) -> Vec<String> {
 fn of_operator(deployments: Vec<DeploymentState>) -> Vec<String> {
     let wider = |cells: [String; HEAD.len()], proxies: String| {
         let [backend, deployment, state, reason, out, retry, rest @ ..] = cells;
-        let [in_flight, failures, first_byte, cause] = rest;
+        let [in_flight, failures, first_byte, cached, cause] = rest;
         [
             backend, deployment, state, proxies, reason, out, retry, in_flight, failures,
-            first_byte, cause,
+            first_byte, cached, cause,
         ]
     };
     let mut table = Columns::new(wider(HEAD.map(str::to_owned), "PROXIES".to_owned()));
@@ -134,6 +135,7 @@ fn cells(state: DeploymentState) -> [String; HEAD.len()] {
         in_flight,
         failures_in_a_row,
         first_byte_ms,
+        cached_input_percent,
         proxies: _,
     } = state;
     [
@@ -146,6 +148,7 @@ fn cells(state: DeploymentState) -> [String; HEAD.len()] {
         in_flight.to_string(),
         failures_in_a_row.to_string(),
         first_byte_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms}ms")),
+        cached_input_percent.map_or_else(|| "-".to_owned(), |part| format!("{part}%")),
         or_dash(&cause),
     ]
 }

@@ -114,6 +114,7 @@ fn deployment(state: DeploymentState) -> DeploymentReport {
         in_flight,
         failures_in_a_row,
         first_byte_ms,
+        cached_input_percent,
         // Of the page of an operator.
         proxies: _,
     } = state;
@@ -128,6 +129,7 @@ fn deployment(state: DeploymentState) -> DeploymentReport {
         in_flight,
         failures_in_a_row,
         first_byte_ms,
+        cached_input_percent,
     }
 }
 

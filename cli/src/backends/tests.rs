@@ -76,6 +76,7 @@ fn what_is_out_comes_first_with_its_reason_and_times() {
         state: "In".to_owned(),
         in_flight: 3,
         first_byte_ms: Some(240),
+        cached_input_percent: Some(87),
         ..DeploymentState::default()
     };
     let out = DeploymentState {
@@ -104,11 +105,12 @@ fn what_is_out_comes_first_with_its_reason_and_times() {
         "0",
         "2",
         "-",
+        "-",
         "PermissionDenied",
     ];
     assert_eq!(cells[1], expected);
     let expected = [
-        "ns/a", "gpt-4o", "In", "-", "-", "-", "3", "0", "240ms", "-",
+        "ns/a", "gpt-4o", "In", "-", "-", "-", "3", "0", "240ms", "87%", "-",
     ];
     assert_eq!(cells[2], expected);
     assert_eq!(lines(BackendsPage::default()), ["no deployments"]);

@@ -50,6 +50,8 @@ struct Sum {
     state: DeploymentState,
     proxies: Proxies,
     returns: bool,
+    /// The cached parts of its input, summed up, and how many proxies know one.
+    cached: (u32, u32),
     /// Of those that have it out: by reason how many, the longest time, and the cause of that one.
     reasons: BTreeMap<String, (u64, u64, String)>,
 }
@@ -160,6 +162,10 @@ impl Sum {
         state.in_flight = state.in_flight.saturating_add(one.in_flight);
         state.failures_in_a_row = state.failures_in_a_row.max(one.failures_in_a_row);
         state.first_byte_ms = state.first_byte_ms.max(one.first_byte_ms);
+        if let Some(percent) = one.cached_input_percent {
+            let (sum, count) = self.cached;
+            self.cached = (sum.saturating_add(percent), count.saturating_add(1));
+        }
         if !one.is_out() {
             proxies.have = proxies.have.saturating_add(1);
             self.returns |= one.state == "Returning";
@@ -195,6 +201,7 @@ impl Sum {
             state: state.to_owned(),
             reason,
             cause,
+            cached_input_percent: self.cached.0.checked_div(self.cached.1),
             proxies: Some(self.proxies),
             ..self.state
         }

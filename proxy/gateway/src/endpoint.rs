@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use foldhash::quality::RandomState;
@@ -33,8 +33,10 @@ use crate::upstream::Failed;
 #[cfg(test)]
 mod tests;
 mod vitals;
+mod warmth;
 
 use vitals::Vitals;
+use warmth::Warmth;
 
 /// The tokens that no model reads or writes at once.
 const UNKNOWN_CEILING: u64 = 1 << 24;
@@ -60,6 +62,9 @@ pub(crate) struct Endpoint {
     /// What it refuses of what the gateway adds to requests.
     pub(crate) quirks: Quirks,
     vitals: Vitals,
+    warmth: Warmth,
+    /// The same as a metric, once it is known.
+    cached_share: OnceLock<Gauge<f64, AtomicU64>>,
     /// 1 while it is not out.
     is_in: Gauge,
     /// The log says that it is out.
@@ -154,6 +159,8 @@ impl Endpoint {
             last_answer: AtomicI64::new(i64::MIN),
             quirks: Quirks::default(),
             vitals: Vitals::default(),
+            warmth: Warmth::default(),
+            cached_share: OnceLock::new(),
             is_reported: AtomicBool::new(false),
             throttles: Reminder::default(),
             cause: Mutex::default(),
@@ -232,6 +239,7 @@ impl Endpoint {
             in_flight: self.load(),
             failures_in_a_row: u64::try_from(self.failures.get()).unwrap_or(0),
             first_byte_ms: sign.first_byte.map(millis),
+            cached_input_percent: self.warmth.percent(),
             proxies: None,
         }
     }
@@ -239,6 +247,15 @@ impl Endpoint {
     /// A byte of an answer has come.
     pub(crate) fn heard(&self) {
         self.vitals.heard();
+    }
+
+    /// Takes note of the input of an answer, as the backend reports it.
+    pub(crate) fn read(&self, usage: Usage, metrics: &Metrics) {
+        let Some(share) = self.warmth.read(usage) else {
+            return;
+        };
+        let gauge = || metrics.cached_share(&self.backend, &self.deployment);
+        self.cached_share.get_or_init(gauge).set(share);
     }
 
     /// Whether an answer of any request has come since.

@@ -287,6 +287,9 @@ impl Exchange {
 
     /// Settles by what the backend reported.
     pub(crate) fn measured(&mut self, usage: Usage, now: Instant) {
+        if let Some(endpoint) = &self.record.endpoint {
+            endpoint.read(usage, &self.core.shared.metrics);
+        }
         self.settle(|_held| usage, Settled::Measured, now);
     }
 

@@ -92,6 +92,7 @@ pub struct Metrics {
     load: Family<EndpointLabels, Gauge>,
     failures: Family<EndpointLabels, Gauge>,
     is_in: Family<EndpointLabels, Gauge>,
+    cached_share: Family<EndpointLabels, Gauge<f64, AtomicU64>>,
     ejections: Family<RetryLabels, Counter>,
     cuts: Family<EndpointLabels, Counter>,
     unconfirmed: Family<EndpointLabels, Counter>,
@@ -132,6 +133,7 @@ impl Metrics {
             load: Family::default(),
             failures: Family::default(),
             is_in: Family::default(),
+            cached_share: Family::default(),
             ejections: Family::default(),
             cuts: Family::default(),
             unconfirmed: Family::default(),
@@ -226,6 +228,12 @@ impl Metrics {
             self.is_in.clone(),
         );
         registry.register(
+            "cached_input_share",
+            "Part of the input tokens of a deployment that its prompt cache had, of late (0 to 1); missing until an \
+             answer reports usage",
+            self.cached_share.clone(),
+        );
+        registry.register(
             "upstream_ejections",
             "Times that a deployment was left out, by reason (docs/balancing.md)",
             self.ejections.clone(),
@@ -307,6 +315,15 @@ impl Metrics {
             deployment: deployment.to_owned(),
         };
         self.waited.get_or_create_owned(&labels)
+    }
+
+    /// The part of a deployment's input that its prompt cache had.
+    pub(crate) fn cached_share(&self, backend: &str, deployment: &str) -> Gauge<f64, AtomicU64> {
+        let labels = EndpointLabels {
+            backend: backend.to_owned(),
+            deployment: deployment.to_owned(),
+        };
+        self.cached_share.get_or_create_owned(&labels)
     }
 
     /// Counts that a try of a deployment failed and another endpoint is tried.

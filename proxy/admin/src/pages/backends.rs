@@ -60,6 +60,9 @@ pub struct DeploymentState {
     /// The time to the first byte of late, in milliseconds: an average that forgets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_ms: Option<u64>,
+    /// How much of its input its prompt cache had of late, in per cent; of all proxies that know it the average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_input_percent: Option<u32>,
     /// How many proxies have it in; absent from the page of a proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxies: Option<Proxies>,

@@ -66,6 +66,7 @@ fn touched() -> String {
     let _load = metrics.load("ns/b", "d");
     let _failures = metrics.failures("ns/b", "d");
     let _in = metrics.is_in("ns/b", "d");
+    metrics.cached_share("ns/b", "d").set(0.5);
     metrics.ejected("ns/b", "d", "Failing");
     metrics.cut("ns/b", "d");
     let _tokens = metrics.rule_named("ns/r", "rule").tokens("c");

@@ -69,6 +69,9 @@ pub struct DeploymentReport {
     /// The time to the first byte of late, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_ms: Option<u64>,
+    /// How much of its input its prompt cache had of late, in per cent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_input_percent: Option<u32>,
 }
 
 // === impl Counted ===
@@ -105,6 +108,7 @@ impl DeploymentReport {
             in_flight: 0,
             failures_in_a_row: 0,
             first_byte_ms: None,
+            cached_input_percent: None,
             ..self.clone()
         }
     }

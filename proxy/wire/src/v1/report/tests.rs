@@ -54,6 +54,7 @@ fn left_out() -> DeploymentReport {
         in_flight: 1,
         failures_in_a_row: 2,
         first_byte_ms: None,
+        cached_input_percent: Some(61),
     }
 }
 
@@ -92,6 +93,7 @@ fn a_report_has_the_agreed_form_and_is_read_back() {
             "retry_in_ms": 0,
             "in_flight": 1,
             "failures_in_a_row": 2,
+            "cached_input_percent": 61,
         }],
     });
     assert_eq!(written, agreed);
@@ -140,6 +142,7 @@ fn a_deployment_at_rest_has_no_number_that_moves() {
         in_flight: 7,
         failures_in_a_row: 9,
         first_byte_ms: Some(3),
+        cached_input_percent: None,
         ..left_out()
     };
     assert_eq!(later.at_rest(), left_out().at_rest());
