@@ -3,6 +3,7 @@
 use proxy_core::admit::Denial;
 use proxy_core::names::Usage;
 use proxy_core::quota::{LimitName, Unit, Wait};
+use proxy_core::table::Affinity;
 use proxy_core::whatif::{self, Outcome, OutputFrom};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,10 @@ pub struct Explanation {
     pub limits: Vec<LimitForecast>,
     /// The rule's backends in the order in which they are tried, by tier.
     pub backends: Vec<Choice>,
+    /// By what requests prefer one of several: `Conversation`, `Header` and its name, or `None`; empty without a
+    /// choice.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub affinity: String,
     /// The answer.
     pub verdict: Verdict,
 }
@@ -141,8 +146,19 @@ impl From<&whatif::Forecast<'_>> for Explanation {
                 .iter()
                 .map(|share| Choice::of(share, forecast.usage))
                 .collect(),
+            affinity: affinity(forecast),
             verdict: Verdict::of(forecast),
         }
+    }
+}
+
+fn affinity(forecast: &whatif::Forecast<'_>) -> String {
+    match forecast.permit.map(|permit| &permit.rule.affinity) {
+        Some(_) if forecast.targets.len() < 2 => String::new(),
+        Some(Affinity::Conversation) => "Conversation".to_owned(),
+        Some(Affinity::Header(name)) => format!("Header {name}"),
+        Some(Affinity::None) => "None".to_owned(),
+        None => String::new(),
     }
 }
 
