@@ -28,11 +28,13 @@ pub struct Candidate {
     pub turn: Turn,
     /// Calls that it has under way.
     pub load: u32,
+    /// The time to the first byte of late, in microseconds; 0 if it is not known.
+    pub first_byte_us: u64,
 }
 
 /// Chooses a candidate and returns its index: of the lowest tier that has some with a weight above zero, in
 /// proportion to the weights; as a last resort of all tiers, since any of them may be well again. Of two that
-/// are drawn so, the one with much less under way for its weight. `None` without such a candidate.
+/// are drawn so, the one whose calls wait for much less. `None` without such a candidate.
 ///
 /// Draws a number only if there is a choice. Cost: a few passes, no allocation.
 pub fn choose(candidates: &[Candidate], rng: &mut impl Rng) -> Option<usize> {
@@ -124,13 +126,21 @@ impl<'a> Tier<'a> {
 }
 
 impl Candidate {
-    /// Whether it has less than half of the other's calls, and some less, for its weight. Small differences
-    /// are chance, and would bend the weights.
+    /// Whether its calls wait for less than half as long as the other's, by its calls under way for its weight and
+    /// its time to the first byte. Small differences are chance, and would bend the weights.
     fn is_much_freer_than(&self, other: &Self) -> bool {
         const SLACK: u64 = 2;
-        let own = u64::from(self.load).saturating_mul(other.weight.into());
-        let others = u64::from(other.load).saturating_mul(self.weight.into());
         let slack = SLACK.saturating_mul(self.weight.max(other.weight).into());
-        others > own.saturating_mul(2).saturating_add(slack)
+        let busy = |load: u32, weight: u32| {
+            let load = u64::from(load).saturating_mul(weight.into());
+            load.saturating_add(slack)
+        };
+        let (own, others) = match (self.first_byte_us, other.first_byte_us) {
+            (0, _) | (_, 0) => (1, 1),
+            known => known,
+        };
+        let own = busy(self.load, other.weight).saturating_mul(own);
+        let others = busy(other.load, self.weight).saturating_mul(others);
+        others > own.saturating_mul(2)
     }
 }

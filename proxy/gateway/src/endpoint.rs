@@ -205,6 +205,11 @@ impl Endpoint {
         u32::try_from(self.load.get()).unwrap_or(0)
     }
 
+    /// The time to the first byte of late, in microseconds; 0 before the first.
+    pub(crate) fn first_byte_us(&self) -> u64 {
+        self.vitals.first_byte_us()
+    }
+
     /// Why it is out for such a request, and for how long until a call may try it.
     pub(crate) fn out(&self, demand: Demand, now: Moment) -> Option<(OutReason, Duration)> {
         self.vitals.out(demand, now)

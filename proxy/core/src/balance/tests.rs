@@ -9,6 +9,7 @@ fn candidate(priority: u8, weight: u32, excluded: bool) -> Candidate {
         weight,
         turn: if excluded { Turn::Never } else { Turn::Usual },
         load: 0,
+        first_byte_us: 0,
     }
 }
 
@@ -154,4 +155,25 @@ proptest! {
         sorted.sort_unstable();
         prop_assert_eq!(sorted, vec![0, 1, 2, 3]);
     }
+}
+
+#[test]
+fn of_two_the_one_whose_calls_wait_for_much_less_is_preferred() {
+    let of = |load, first_byte_us| Candidate {
+        load,
+        first_byte_us,
+        ..candidate(0, 1, false)
+    };
+    let share = |first, second| {
+        let rng = &mut StdRng::seed_from_u64(7);
+        let all = [first, second];
+        (0..4_000).filter(|_| choose(&all, rng) == Some(0)).count()
+    };
+    // Twice as slow is chance; more takes what both are drawn for.
+    assert!((1_900..2_100).contains(&share(of(0, 400), of(0, 800))));
+    assert!((2_900..3_100).contains(&share(of(0, 400), of(0, 801))));
+    // A fast one with much under way is as slow.
+    assert!((1_900..2_100).contains(&share(of(4, 400), of(0, 801))));
+    // What is not known tells nothing.
+    assert!((1_900..2_100).contains(&share(of(0, 0), of(0, 9_000_000))));
 }

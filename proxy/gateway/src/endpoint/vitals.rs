@@ -216,6 +216,11 @@ impl Vitals {
         }
     }
 
+    /// The time to the first byte of late, in microseconds; 0 before the first.
+    pub(super) fn first_byte_us(&self) -> u64 {
+        self.usual.load(Ordering::Relaxed)
+    }
+
     /// Whether an outcome changes anything.
     pub(super) fn listens_to(&self, outcome: Outcome) -> bool {
         let is_good = matches!(outcome, Outcome::Begun | Outcome::Answered);
@@ -257,7 +262,7 @@ impl Vitals {
     /// What can be seen of it.
     pub(super) fn sign(&self, now: Moment) -> Sign {
         let health = self.health.lock();
-        let usual = self.usual.load(Ordering::Relaxed);
+        let usual = self.first_byte_us();
         Sign {
             standing: health.standing(Demand::MOST, now),
             out: health.out(now),

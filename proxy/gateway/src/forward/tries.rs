@@ -125,6 +125,7 @@ impl Sending<'_> {
                 weight: target.flat.weight.max(u32::from(is_bound)),
                 turn: usable.map_or(Turn::Never, |(at, _)| self.turn(at, demand, now)),
                 load: usable.map_or(0, |(at, _)| at.endpoint.load()),
+                first_byte_us: usable.map_or(0, |(at, _)| at.endpoint.first_byte_us()),
             }
         });
         Choice {

@@ -44,6 +44,7 @@ pub(super) fn simulated() -> Vec<f64> {
             weight: 1,
             turn,
             load: 0,
+            first_byte_us: 0,
         });
         let is_probe = matches!(standing, Standing::Due(_));
         if choose(&candidates, rng) != Some(0) || is_probe && !health.take_probe(DEMAND, now) {

@@ -20,6 +20,7 @@ pub(super) fn simulated() -> Vec<(f64, f64)> {
         weight,
         turn: Turn::Usual,
         load: 0,
+        first_byte_us: 0,
     });
     let mut calls = [0u32; WEIGHTS.len()];
     let mut ends = BinaryHeap::new();

@@ -150,6 +150,7 @@ impl World {
             weight: 1,
             turn,
             load: 0,
+            first_byte_us: 0,
         });
         let chosen = choose(&candidates, &mut self.rng);
         let is_probe = matches!(standing, Standing::Due(_));
