@@ -10,7 +10,9 @@ use http::HeaderMap;
 use crate::auth::{Caller, CallerKind, Lack, Token};
 use crate::names::{Code, ModelPattern, Operation};
 use crate::route::Facts;
-use crate::table::{Authentication, FlatLimit, FlatRule, Open, QuotaFacts, Route, Rule, Table};
+use crate::table::{
+    Authentication, Class, FlatLimit, FlatRule, Open, QuotaFacts, Route, Rule, Table,
+};
 
 mod credential;
 mod denial;
@@ -367,6 +369,15 @@ impl<'t> Permit<'t> {
         } else {
             caller
         }
+    }
+
+    /// Who yields before whom: as the rule says, or less, by the attribute `class` of the caller.
+    #[must_use]
+    pub fn class(&self, caller: &Caller) -> Class {
+        let mut attributes = caller.attributes.iter();
+        let named = attributes.find(|(name, _)| &**name == "class");
+        let own = named.and_then(|(_, class)| class.parse().ok());
+        own.map_or(self.rule.class, |own: Class| own.min(self.rule.class))
     }
 
     fn counted<'a>(&self, table: &'a Table, caller: &'a Caller) -> &'a Caller {

@@ -3,12 +3,13 @@
 //! Pure: no I/O, no clock, no randomness, no serialisation. Callers pass the time as a
 //! [`names::Moment`] and randomness as a [`rand::Rng`]. Modules import in one direction:
 //! `names` <- {`route`, `auth`, `tokens`, `quota`, `balance`} <- `table` <- `admit` <- `whatif`; `reach` needs
-//! `route` alone.
+//! `route` alone, `overload` `table`.
 
 pub mod admit;
 pub mod auth;
 pub mod balance;
 pub mod names;
+pub mod overload;
 pub mod quota;
 pub mod reach;
 pub mod route;

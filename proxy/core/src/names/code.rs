@@ -261,8 +261,8 @@ impl Code {
             }
             Self::NotReady => "The gateway has no routing table yet. See the operator.",
             Self::Overloaded => {
-                "The gateway has no memory or file descriptor left for this. Retry; give it more, or more \
-                 replicas. With 429 it is the caller's own share of the memory: send fewer large bodies at \
+                "The gateway has no memory, file descriptor or CPU time left for this. Retry; give it more, or \
+                 more replicas. With 429 it is the caller's own share of the memory: send fewer large bodies at \
                  once."
             }
             Self::ShuttingDown => {
