@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help build run test check lint sbom tools clients peers packages bench-packages gen golden bench bench-handshakes \
-  bench-instructions bench-balance bench-faults bench-changes bench-quota fuzz e2e e2e-long image
+  bench-instructions bench-balance bench-faults bench-overload bench-changes bench-quota fuzz e2e e2e-long image
 
 # The cache keys of tests/tools hash files in the order of their names.
 export LC_ALL := C
@@ -78,7 +78,7 @@ sbom: ## write what the binaries are made of, as CycloneDX, to target/tundish.cd
 golden: ## accept the present output as the expected one
 	UPDATE_EXPECT=1 cargo test -p tests-golden
 
-bench bench-faults bench-handshakes bench-instructions: export TUNDISH_TEST_PROFILE := release
+bench bench-faults bench-overload bench-handshakes bench-instructions: export TUNDISH_TEST_PROFILE := release
 bench: bench-packages ## cost of requests and events beside other proxies, into docs/benchmarks.md (15 minutes; QUICK=1: 3)
 	cargo build --release -p cli -p tests-bench
 	target/release/bench requests $(if $(QUICK),--quick)
@@ -89,6 +89,10 @@ bench-faults: ## what callers notice of each kind of failure beside a backend th
 
 bench-balance: ## the balancer in simulated time, into docs/balancing.svg (a minute)
 	cargo run --release -p tests-bench --bin bench -- balance
+
+bench-overload: ## more requests than CPU time: answers in time, refusals, and how soon all is well again (3 minutes)
+	cargo build --release -p cli -p tests-bench
+	target/release/bench overload
 
 bench-handshakes: bench-packages ## CPU of TLS handshakes of clients, full and resumed, beside nginx (2 minutes)
 	cargo build --release -p cli -p tests-bench

@@ -16,6 +16,7 @@ mod handshakes;
 mod instructions;
 mod latency;
 mod load;
+mod overload;
 mod page;
 mod process;
 mod propagation;
@@ -43,6 +44,8 @@ enum Command {
     Faults(faults::Args),
     /// The balancer simulated: shares, the return after a failure, what spills off a provisioned deployment
     Balance(balance::Args),
+    /// More requests than the gateway has CPU for: goodput, refusals, and how soon all is well again
+    Overload(overload::Args),
     /// From `kubectl apply` to enforcement on two proxies, with 1,000 routes loaded
     Propagation(propagation::Args),
     /// What quotas admit and cost, with and without a store, through failures, beside a peer
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Instructions(args) => instructions::run(&args),
         Command::Faults(args) => faults::run(&args).map(success),
         Command::Balance(args) => balance::run(&args).map(success),
+        Command::Overload(args) => overload::run(&args).map(success),
         Command::Propagation(args) => propagation::run(&args).map(success),
         Command::Quota(args) => quota::run(&args).map(success),
         Command::Simulation(args) => simulation::run(&args).map(success),

@@ -6,6 +6,7 @@
 //! name, since a failed run shows little else.
 
 mod control_plane;
+mod cpu_group;
 mod fault_proxy;
 pub mod http;
 pub mod leaks;
@@ -21,6 +22,7 @@ mod replicas;
 mod wait;
 
 pub use control_plane::{ControlPlane, Output};
+pub use cpu_group::CpuGroup;
 pub use fault_proxy::{Fault, FaultProxy};
 pub use memory_group::{MemoryGroup, peak_of, resident_of};
 pub use metrics_page::metrics_page;
