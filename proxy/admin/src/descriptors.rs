@@ -1,8 +1,9 @@
 //! File descriptors: as many as the system allows, and what a listener does once they are spent.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -64,6 +65,14 @@ pub struct Shortage(Reminder);
 #[derive(Debug)]
 pub struct Reserve(Mutex<Option<OwnedFd>>);
 
+/// Descriptors in reserve for a listener that serves its callers even when no other is left.
+#[derive(Debug)]
+pub struct Spares(Mutex<Vec<OwnedFd>>);
+
+/// A descriptor of the spares that a caller has. Drop it right behind the caller's connection.
+#[derive(Debug)]
+pub struct Lent(Arc<Spares>);
+
 impl Reserve {
     /// Takes a descriptor, if there is one.
     #[must_use]
@@ -80,8 +89,7 @@ impl Reserve {
         answer: impl FnOnce(IpAddr) -> Bytes,
         shortage: &Shortage,
     ) {
-        let spent = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
-        if !spent.contains(&error.raw_os_error()) {
+        if !is_spent(error) {
             // The peer is gone already, or the system lacks memory.
             debug!(%error, "accept failed");
             sleep(PAUSE).await;
@@ -108,6 +116,49 @@ impl Default for Reserve {
     fn default() -> Self {
         Self::new()
     }
+}
+
+// === impl Spares ===
+
+impl Spares {
+    /// Takes this many descriptors, or those that are left.
+    #[must_use]
+    pub fn new(count: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(
+            (0..count).map_while(|_| spare()).collect(),
+        )))
+    }
+
+    /// Handles the error of an accept: without descriptors a waiting caller gets one of these. `None` if that
+    /// is not why, or all are lent.
+    pub async fn accept(
+        self: &Arc<Self>,
+        error: &io::Error,
+        listener: &TcpListener,
+    ) -> Option<(TcpStream, SocketAddr, Lent)> {
+        if !is_spent(error) {
+            return None;
+        }
+        drop(self.0.lock().pop()?);
+        let lent = Lent(Arc::clone(self));
+        // Bounded: another thread may have taken the descriptor, or the caller is gone.
+        let (stream, peer) = timeout(PAUSE, listener.accept()).await.ok()?.ok()?;
+        Some((stream, peer, lent))
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(spare) = spare() {
+            self.0.0.lock().push(spare);
+        }
+    }
+}
+
+/// Whether the process or the system has no descriptor left.
+fn is_spent(error: &io::Error) -> bool {
+    let spent = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+    spent.contains(&error.raw_os_error())
 }
 
 /// Answers a caller without reading its request, whose first bytes are awaited for `wait` at most; the

@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
 use crate::clock;
-use crate::descriptors::{Reserve, Shortage};
+use crate::descriptors::{Lent, Reserve, Shortage, Spares};
 use crate::exposition::Exposition;
 use crate::process;
 use crate::reminder::Reminder;
@@ -49,6 +49,8 @@ mod tests;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Far more than probes, scrapers and operators at their terminals need together.
 const CONNECTIONS: usize = 64;
+/// Descriptors that are kept for probes: the traffic may take all others. A kubelet has two at once at most.
+const SPARES: usize = 4;
 /// For a caller that no descriptor is left for; a probe counts it as a failure.
 const TURNED_AWAY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -255,12 +257,18 @@ impl Bound {
         self.address
     }
 
+    fn serve_one(&self, stream: TcpStream, peer: SocketAddr, lent: Option<Lent>) -> JoinHandle<()> {
+        let connection = connection(Arc::clone(&self.admin), stream, peer.ip(), lent);
+        task::spawn("admin connection", connection)
+    }
+
     /// Serves until `shutdown` **and** beyond: the port answers until the process ends, so that
     /// probes see the drain. From its first stage on the process is not ready.
     pub async fn serve(self, mut shutdown: Shutdown) {
         let mut leaving = false;
         let mut open = Connections::default();
         let (reserve, shortage) = (Reserve::new(), Shortage::default());
+        let spares = Spares::new(SPARES);
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
@@ -271,21 +279,24 @@ impl Bound {
                 }
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    let connection = connection(Arc::clone(&self.admin), stream, peer.ip());
-                    open.add(task::spawn("admin connection", connection));
-                }
-                Err(error) => {
-                    let listener = &self.listener;
-                    let answer = |_peer| Bytes::from_static(TURNED_AWAY);
-                    reserve.handle(&error, listener, answer, &shortage).await;
-                }
+                Ok((stream, peer)) => open.add(self.serve_one(stream, peer, None)),
+                Err(error) => match spares.accept(&error, &self.listener).await {
+                    Some((stream, peer, lent)) => {
+                        open.add(self.serve_one(stream, peer, Some(lent)));
+                    }
+                    None => {
+                        let answer = |_peer| Bytes::from_static(TURNED_AWAY);
+                        let handled = reserve.handle(&error, &self.listener, answer, &shortage);
+                        handled.await;
+                    }
+                },
             }
         }
     }
 }
 
-async fn connection(admin: Arc<Admin>, stream: TcpStream, peer: IpAddr) {
+/// Serves one connection. With a lent descriptor it has one request, so that the next caller finds it again.
+async fn connection(admin: Arc<Admin>, stream: TcpStream, peer: IpAddr, lent: Option<Lent>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let admin = Arc::clone(&admin);
         async move {
@@ -301,6 +312,7 @@ async fn connection(admin: Arc<Admin>, stream: TcpStream, peer: IpAddr) {
         }
     });
     let served = http1::Builder::new()
+        .keep_alive(lent.is_none())
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .serve_connection(TokioIo::new(Stall::new(stream)), service)
@@ -308,6 +320,8 @@ async fn connection(admin: Arc<Admin>, stream: TcpStream, peer: IpAddr) {
     if let Err(error) = served {
         debug!(%error, "admin connection ended");
     }
+    // Behind the socket, which the server has dropped.
+    drop(lent);
 }
 
 /// The open connections, the oldest first.
