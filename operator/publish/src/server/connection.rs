@@ -75,6 +75,7 @@ impl Connections {
                 http2,
                 faults: Faults::default(),
                 lingers: Lingers::default(),
+                strained: Arc::default(),
                 head: HEADER_TIMEOUT,
                 close: Some(CLOSE_TIMEOUT),
             },

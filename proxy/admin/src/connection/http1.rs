@@ -99,7 +99,7 @@ where
         }
     });
     let mut stop = pin!(shutdown.requested());
-    let mut io = Rewound::new(client, &activity, refuse);
+    let mut io = Rewound::new(client, &activity, limits, refuse);
     loop {
         // Boxed, so that nothing of it is left while it is taken apart.
         let mut connection = Box::new(limits.http1.serve_connection(TokioIo::new(io), service));

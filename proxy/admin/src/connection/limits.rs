@@ -1,6 +1,8 @@
 //! What bounds a connection, and how it ends.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
@@ -22,6 +24,9 @@ pub struct Limits {
     pub faults: Faults,
     /// The turn of closed connections on HTTP/1.1.
     pub lingers: Lingers,
+    /// Set while requests may have waited until their clients left: one on HTTP/1.1 whose client has closed its
+    /// sending side is then not begun.
+    pub strained: Arc<AtomicBool>,
     /// Longest wait on HTTP/1.1 for the whole head of a request, the pause before it included. Looked at
     /// once a second.
     pub head: Duration,

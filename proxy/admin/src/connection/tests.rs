@@ -1,3 +1,5 @@
+use std::sync::atomic::AtomicBool;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::server::conn::http1;
@@ -91,20 +93,25 @@ struct Served {
     ended: mpsc::Receiver<Result<(), ConnectionError>>,
 }
 
+fn limits() -> Limits {
+    Limits {
+        http1: http1::Builder::new(),
+        http2: |_builder| (),
+        faults: Faults::default(),
+        lingers: Lingers::default(),
+        strained: Arc::default(),
+        head: HEAD,
+        close: None,
+    }
+}
+
 fn served(close: Option<Duration>) -> Served {
     let (client, server) = duplex(64 * 1024);
     let (requested, requests) = mpsc::channel(8);
     let (answers, answered) = mpsc::channel::<()>(8);
     let (done, ended) = mpsc::channel(1);
     let (stop, shutdown) = shutdown::channel();
-    let limits = Limits {
-        http1: http1::Builder::new(),
-        http2: |_builder| (),
-        faults: Faults::default(),
-        lingers: Lingers::default(),
-        head: HEAD,
-        close,
-    };
+    let limits = Limits { close, ..limits() };
     let answered = Arc::new(tokio::sync::Mutex::new(answered));
     crate::task::spawn("connection under test", async move {
         let answer = move |_request, _leash| {
@@ -344,6 +351,7 @@ async fn a_client_that_reads_nothing_leaves_little_of_its_answer_in_memory_and_e
             http2: |_builder| (),
             faults: Faults::default(),
             lingers: Lingers::default(),
+            strained: Arc::default(),
             head: HEAD,
             close: None,
         };
@@ -389,6 +397,7 @@ async fn a_large_body_is_read_to_its_end_also_after_a_shutdown() {
             http2: |_builder| (),
             faults: Faults::default(),
             lingers: Lingers::default(),
+            strained: Arc::default(),
             head: HEAD,
             close: None,
         };
@@ -418,4 +427,40 @@ async fn a_large_body_is_read_to_its_end_also_after_a_shutdown() {
         answer.ends_with(&format!("\r\n\r\n{SIZE} bytes")),
         "{answer}"
     );
+}
+
+#[tokio::test]
+async fn under_strain_a_request_is_not_begun_whose_client_sends_no_more() {
+    for strained in [false, true] {
+        let (mut client, server) = connected().await;
+        client.write_all(REQUEST).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut limits = limits();
+        limits.strained = Arc::new(AtomicBool::new(strained));
+        let client_of_server = Accepted {
+            stream: server,
+            socket: |stream| Some(stream),
+            peer: None,
+            room: None,
+        };
+        let (_stop, shutdown) = shutdown::channel();
+        let answer = |_request, leash: Arc<Leash>| {
+            leash.received();
+            async { Response::new(Full::new(Bytes::from("served"))) }
+        };
+        let refuse = |_status| None;
+        let served = serve(
+            client_of_server,
+            Protocol::Http1,
+            &limits,
+            answer,
+            refuse,
+            shutdown,
+        );
+        // hyper takes both for the end of a connection between two requests.
+        served.await.unwrap();
+        let mut response = String::new();
+        client.read_to_string(&mut response).await.ok();
+        assert_eq!(response.ends_with("served"), !strained, "{response}");
+    }
 }

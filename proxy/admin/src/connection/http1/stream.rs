@@ -4,15 +4,19 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::StatusCode;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 
 use super::activity::Activity;
 use crate::connection::accepted::Accepted;
 use crate::connection::head::{Instead, of_hyper};
+use crate::connection::limits::Limits;
 use crate::memory::{CONNECTION, LONG_HEAD, Purpose, SHORT_HEAD};
 
 /// What a client is asked that sends no more, to see whether it is still there. Every client of HTTP/1.1
@@ -38,12 +42,19 @@ pub(super) struct Rewound<I, E> {
     early: u8,
     /// It was ended from here, so that nothing is owed to the client.
     pub(super) is_cut: bool,
+    /// See [`Limits::strained`].
+    strained: Arc<AtomicBool>,
     refuse: E,
     instead: Option<Instead>,
 }
 
 impl<I, E> Rewound<I, E> {
-    pub(super) fn new(client: Accepted<I>, activity: &Arc<Activity>, refuse: E) -> Self {
+    pub(super) fn new(
+        client: Accepted<I>,
+        activity: &Arc<Activity>,
+        limits: &Limits,
+        refuse: E,
+    ) -> Self {
         Self {
             client,
             before: Bytes::new(),
@@ -54,6 +65,7 @@ impl<I, E> Rewound<I, E> {
             ended: false,
             early: 0,
             is_cut: false,
+            strained: Arc::clone(&limits.strained),
             refuse,
             instead: None,
         }
@@ -89,6 +101,26 @@ impl<I, E> Rewound<I, E> {
             self.is_cut = true;
             Err(io::ErrorKind::OutOfMemory.into())
         }
+    }
+
+    /// A head has come, and a client that sends nothing behind it may have left while it waited to be read.
+    fn look_before(&mut self) -> io::Result<()> {
+        let is_closed = self.readiness().is_some_and(Ready::is_read_closed);
+        if is_closed || self.is_at_end() {
+            self.is_cut = true;
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+
+    /// Asks the kernel, which may know more than it has said so far: a new socket is read before it says anything.
+    fn is_at_end(&self) -> bool {
+        let Some(tcp) = (self.client.socket)(&self.client.stream) else {
+            return false;
+        };
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let peeked = recv(tcp, &mut [0; 1], flags);
+        matches!(peeked, Ok((_, 0)) | Err(Errno::CONNRESET))
     }
 
     /// Takes note of what was read of a head.
@@ -212,6 +244,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin, E: Unpin> AsyncRead for Rewound<I, E> {
         let read = buffer.filled().len() - had;
         if !runs {
             self.count_head(read)?;
+            if self.strained.load(Ordering::Relaxed) {
+                self.look_before()?;
+            }
         } else if read > 0 {
             self.activity.has_read(read);
         } else if buffer.remaining() > 0 {

@@ -34,6 +34,7 @@ fn limits() -> Limits {
         },
         faults: Faults::default(),
         lingers: Lingers::default(),
+        strained: Arc::default(),
         head: Duration::from_secs(60),
         close: None,
     }
