@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use proxy_core::auth::{Caller, CallerKind};
 use proxy_core::balance::RetryBudget;
 use proxy_core::names::{Attributes, ObjectName};
+use proxy_core::overload::Classes;
 use proxy_core::quota::{LimitName, Per, Unit};
 use proxy_core::table::{FlatLimit, FlatRule, FlatTarget, Route, Table};
 use proxy_identity::NoToken;
@@ -39,6 +40,8 @@ pub(crate) struct Live {
     pub(crate) table: Arc<Table>,
     /// Parallel to the table's rules.
     rules: Vec<Arc<LiveRule>>,
+    /// Those of the rules.
+    pub(crate) classes: Classes,
     /// The longest time that any rule lets a request take.
     pub(crate) longest: Duration,
     /// The routes that reach several resources.
@@ -167,6 +170,7 @@ impl Live {
         let times = times.map(|flat| flat.rule.request_timeout.unwrap_or(DEFAULT_TIMEOUT));
         Self {
             table: Arc::clone(table),
+            classes: Classes::of(table.rules().iter().map(|flat| &*flat.rule)),
             longest: times.max().unwrap_or(DEFAULT_TIMEOUT),
             spread: spread(&rules),
             verifier: None,

@@ -14,6 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 use proxy_admin::connection::Faults;
 use proxy_core::table::{Route, Rule};
 
+use crate::overload::Refused;
 use crate::tls;
 
 #[cfg(test)]
@@ -100,6 +101,8 @@ pub struct Metrics {
     first_byte: Family<RuleLabels, Histogram, fn() -> Histogram>,
     pub(crate) ledger: proxy_ledger::Metrics,
     pub(crate) identity: proxy_identity::Metrics,
+    /// Requests that are refused in an overload.
+    pub(crate) refused: Refused,
     /// When certificates for HTTPS end.
     pub(crate) certificates: tls::Ends,
     /// Requests that are running.
@@ -141,6 +144,7 @@ impl Metrics {
             first_byte: Family::new_with_constructor(histogram),
             ledger: proxy_ledger::Metrics::register(registry),
             identity: proxy_identity::Metrics::register(registry),
+            refused: Refused::register(registry),
             certificates: tls::Ends::register(registry),
             in_flight: Gauge::default(),
             connections: Gauge::default(),

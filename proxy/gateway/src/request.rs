@@ -265,6 +265,9 @@ impl<'a> Arrival<'a> {
         let host = host_of(&parts.uri, fields.host)?;
         let not_ready = || refuse(Code::NotReady, "the gateway has no routing table yet");
         let live = self.live.ok_or_else(not_ready)?;
+        if let Some(class) = live.classes.only() {
+            core.overload.admit(class, live.classes)?;
+        }
         let Identified {
             caller,
             shown,
@@ -447,6 +450,7 @@ impl<'a> Head<'a> {
         let (model, permit) = self.chosen(call, &found, &body)?;
         exchange.record.model.clone_from(&model);
         let model = model.unwrap_or_default();
+        self.yields(&permit)?;
         let deadline = self.deadline(&permit, now)?;
         let moment = clock::moment(now);
         let stranger = self.stranger(&permit, moment).await;
@@ -518,6 +522,16 @@ impl<'a> Head<'a> {
             now,
             deadline,
         })
+    }
+
+    /// Refuses it if there is more to do than can be done, by its class. Where all rules have the same one, that is
+    /// decided as soon as its head is there.
+    fn yields(&self, permit: &Permit<'_>) -> Result<(), Box<Refusal>> {
+        let (classes, class) = (self.live.classes, permit.class(&self.caller));
+        if classes.only() == Some(class) {
+            return Ok(());
+        }
+        self.core.overload.admit(class, classes)
     }
 
     /// The model that the client names, and the rule that serves it.

@@ -30,8 +30,9 @@ use tracing::{debug, error, warn};
 
 use crate::drain;
 use crate::intake;
+use crate::lag;
 use crate::request;
-use crate::state::{Core, Shared};
+use crate::state::Core;
 use crate::tls::Acceptor;
 
 /// Connections waiting to be accepted, per core.
@@ -120,10 +121,11 @@ async fn serve(
     let door = Door {
         core: Arc::clone(&core),
         unannounced: Arc::default(),
-        limits: Arc::new(limits(&core.shared)),
+        limits: Arc::new(limits(&core)),
         tls,
     };
     task::spawn("tick", tick(Arc::clone(&core)));
+    task::spawn("lag", lag::measure(Arc::clone(&core)));
     let mut leaving = shutdown.clone();
     loop {
         let accepted = tokio::select! {
@@ -382,7 +384,8 @@ fn below_tls(stream: &Stall<TlsStream<TcpStream>>) -> Option<&TcpStream> {
     Some(stream.get_ref().get_ref().0)
 }
 
-fn limits(shared: &Shared) -> Limits {
+fn limits(core: &Core) -> Limits {
+    let shared = &core.shared;
     let mut http1 = http1::Builder::new();
     http1
         .max_header_size(intake::HEAD_BYTES)
@@ -392,6 +395,7 @@ fn limits(shared: &Shared) -> Limits {
         http2,
         faults: shared.metrics.faults.clone(),
         lingers: shared.lingers.clone(),
+        strained: Arc::clone(&core.overload.strained),
         head: HEADERS,
         close: None,
     }

@@ -21,6 +21,7 @@ use crate::endpoint::Endpoints;
 use crate::live::Live;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
+use crate::overload::{Overload, Overloads};
 use crate::proofs::Proofs;
 use crate::scan::Scans;
 use crate::sizes::Sizes;
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) metrics: Metrics,
     pub(crate) memory: Arc<Memory>,
+    pub(crate) overloads: Arc<Overloads>,
     pub(crate) ledger: Arc<Ledger>,
     /// The ledger's way to the store, until its task is started.
     pub(crate) agent: Mutex<Option<Agent>>,
@@ -60,6 +62,8 @@ struct Published {
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     pub(crate) connections: Connections,
+    /// What it refuses while it has more to do than it can.
+    pub(crate) overload: Overload,
     /// Its part of the access log.
     pub(crate) log: Option<Lines>,
     /// Exchanges that have begun and not ended.
@@ -91,6 +95,7 @@ impl Shared {
         let identities = Identities::new(config.identity.clone(), metrics.identity.clone());
         let identities = Arc::new(identities);
         Self {
+            overloads: Overloads::new(&metrics.refused),
             metrics,
             memory: Memory::new(config.memory_budget),
             ledger,
@@ -172,6 +177,7 @@ impl Core {
             closing,
             log: log.map(|log| Lines::new(log, dropped.clone())),
             connections: Connections::new(Arc::clone(&shared.config.reach)),
+            overload: Overload::new(&shared.overloads),
             exchanges: AtomicUsize::new(0),
             clients: AtomicUsize::new(0),
             shared,
