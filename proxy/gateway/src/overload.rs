@@ -67,7 +67,7 @@ impl Refused {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let family: Family<ClassLabels, Counter> = Family::default();
         registry.register(
-            "requests_shed",
+            "shed_requests",
             "Requests refused since the gateway had more to do than it can, by class (docs/overload.md)",
             family.clone(),
         );

@@ -188,6 +188,7 @@ impl Calls {
                 let ended = timeout(PATIENCE, pool.call(calls.target, request)).await;
                 let took = clock::instant().saturating_duration_since(begun);
                 let part = due.saturating_duration_since(began).as_millis() / PART.as_millis();
+                let ended = ended.map(|ended| ended.unwrap_or(Ended::Broken));
                 phase.lock().count((turn, part), ended.ok(), took);
             });
         }
@@ -202,8 +203,8 @@ impl Calls {
 // === impl Phase ===
 
 impl Phase {
-    fn count(&mut self, (turn, part): (usize, u128), ended: Option<Result<Ended>>, took: Duration) {
-        let is_good = matches!(ended, Some(Ok(Ended::Good)));
+    fn count(&mut self, (turn, part): (usize, u128), ended: Option<Ended>, took: Duration) {
+        let is_good = matches!(ended, Some(Ended::Good));
         if let Some((all, good)) = usize::try_from(part)
             .ok()
             .and_then(|part| self.parts.get_mut(part))
@@ -216,15 +217,15 @@ impl Phase {
         };
         match ended {
             None => tally.given_up += 1,
-            Some(Ok(Ended::Good)) => {
+            Some(Ended::Good) => {
                 tally.good += 1;
                 tally.answers.record(took);
             }
-            Some(Ok(Ended::Refused)) => {
+            Some(Ended::Refused) => {
                 tally.refused += 1;
                 tally.refusals.record(took);
             }
-            Some(Ok(Ended::Broken) | Err(_)) => tally.broken += 1,
+            Some(Ended::Broken) => tally.broken += 1,
         }
     }
 }
