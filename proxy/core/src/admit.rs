@@ -371,7 +371,7 @@ impl<'t> Permit<'t> {
         }
     }
 
-    /// Who yields before whom: as the rule says, or less, by the attribute `class` of the caller.
+    /// What yields first under pressure: as the rule says, or less, by the attribute `class` of the caller.
     #[must_use]
     pub fn class(&self, caller: &Caller) -> Class {
         let mut attributes = caller.attributes.iter();

@@ -3,7 +3,7 @@
 //! A core measures again and again how long a task that could run has waited for its turn. A wait that lasts, and
 //! not its peak, says that more comes in than can be done (Nichols and Jacobson, "Controlling Queue Delay", 2012). From then
 //! on a part of the requests is refused that grows with the wait, those of the least class first. A refusal is
-//! several times cheaper than an answer, so the wait settles where both together are as much as can be done.
+//! cheaper than an answer, so the wait settles where both together are as much as can be done.
 //! Nothing is learnt, so nothing must be unlearnt when the load falls.
 
 use std::time::Duration;

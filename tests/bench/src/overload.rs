@@ -41,7 +41,7 @@ const LOADS: [f64; 4] = [0.8, 1.2, 2.0, 0.5];
 const OVER: f64 = 1.0;
 /// Clients of the closed loop that finds the capacity: enough that the gateway never waits.
 const CLIENTS: usize = 64;
-/// Answers in time, of the capacity. A refusal of 1 KB costs a quarter of an answer, and both are the gateway's.
+/// Answers in time, of the capacity. A refusal costs a large part of a small answer, and a small one of a stream.
 const GOODPUT_JSON: f64 = 0.6;
 const GOODPUT_STREAMS: f64 = 0.9;
 const REFUSALS: Duration = Duration::from_millis(100);

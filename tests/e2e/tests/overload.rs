@@ -162,13 +162,11 @@ fn is_refused(answer: &Answer, path: &str) -> Result<()> {
     let text = answer.text();
     ensure!(answer.status == 503, "{}: {text}", answer.status);
     let json: Value = answer.json()?;
-    ensure!(json["error"]["code"] == "overloaded", "{text}");
+    let says = |place: &str| json.pointer(place).and_then(Value::as_str);
+    ensure!(says("/error/code") == Some("overloaded"), "{text}");
     if path == MESSAGES {
-        let kind = &json["error"]["type"];
-        ensure!(
-            kind == "overloaded_error" && json["type"] == "error",
-            "{text}"
-        );
+        let kinds = (says("/type"), says("/error/type"));
+        ensure!(kinds == (Some("error"), Some("overloaded_error")), "{text}");
     }
     let wait: u64 = answer.header("retry-after-ms").context("a wait")?.parse()?;
     ensure!((1_000..=5_900).contains(&wait), "{wait}");

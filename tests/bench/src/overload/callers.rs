@@ -52,6 +52,7 @@ pub(super) struct Phase {
     pub(super) parts: Vec<(u64, u64)>,
 }
 
+#[derive(Clone, Copy)]
 enum Ended {
     Good,
     Refused,
