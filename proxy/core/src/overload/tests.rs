@@ -112,7 +112,7 @@ proptest! {
     /// A core that does one thing after another, at `load` times what it can: the wait stays below what clients
     /// bear, and the work that is left to answers is nearly all that refusals leave.
     #[test]
-    fn an_overloaded_core_answers_what_it_can(load in 11_u32..40, refusal in 5_u32..30) {
+    fn an_overloaded_core_answers_what_it_can(load in 11_u32..30, refusal in 5_u32..30) {
         let (load, refusal) = (f64::from(load) / 10.0, f64::from(refusal) / 100.0);
         // Beyond that refusals alone are nearly more than can be done.
         prop_assume!(load * refusal < 0.6);
@@ -122,11 +122,9 @@ proptest! {
         let (mut queue, mut now, mut part, mut answered, mut longest) = (0.0_f64, 0.0_f64, 0, 0_u32, 0.0_f64);
         let answer = 0.05;
         let mut next_look = 0.0;
-        let mut due = 0.0;
         while now < 10_000.0 {
             // What comes joins the queue; a look takes as long as the queue is.
             now += answer / load;
-            due += answer / load;
             if now >= next_look {
                 let level = waits.note(Duration::from_secs_f64(now / 1_000.0), Duration::from_secs_f64(queue / 1_000.0));
                 part = level.part_of(Class::Standard, standard);
@@ -134,7 +132,7 @@ proptest! {
             }
             let cost = if portion.takes(part) { answer * refusal } else { answered += 1; answer };
             queue = (queue + cost - answer / load).max(0.0);
-            if due > 1_000.0 { longest = longest.max(queue); }
+            if now > 1_000.0 { longest = longest.max(queue); }
         }
         prop_assert!(longest < 400.0, "{longest}");
         let possible = (1.0 - load * refusal) / (1.0 - refusal) / answer * 10_000.0;
