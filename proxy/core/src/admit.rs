@@ -8,11 +8,9 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use crate::auth::{Caller, CallerKind, Lack, Token};
-use crate::names::{Code, ModelPattern, Operation};
+use crate::names::{Class, Code, ModelPattern, Operation};
 use crate::route::Facts;
-use crate::table::{
-    Authentication, Class, FlatLimit, FlatRule, Open, QuotaFacts, Route, Rule, Table,
-};
+use crate::table::{Authentication, FlatLimit, FlatRule, Open, QuotaFacts, Route, Rule, Table};
 
 mod credential;
 mod denial;
@@ -374,10 +372,7 @@ impl<'t> Permit<'t> {
     /// What yields first under pressure: as the rule says, or less, by the attribute `class` of the caller.
     #[must_use]
     pub fn class(&self, caller: &Caller) -> Class {
-        let mut attributes = caller.attributes.iter();
-        let named = attributes.find(|(name, _)| &**name == "class");
-        let own = named.and_then(|(_, class)| class.parse().ok());
-        own.map_or(self.rule.class, |own: Class| own.min(self.rule.class))
+        self.rule.class.lowered_by(&caller.attributes)
     }
 
     fn counted<'a>(&self, table: &'a Table, caller: &'a Caller) -> &'a Caller {

@@ -8,7 +8,8 @@
 
 use std::time::Duration;
 
-use crate::table::{Class, Rule};
+use crate::names::Class;
+use crate::table::Rule;
 
 #[cfg(test)]
 mod tests;

@@ -10,10 +10,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use proxy_admin::reminder::Reminder;
+use proxy_core::names::Class;
 use proxy_core::names::Code;
 use proxy_core::overload::{ALL, Classes, Level, Portion};
 use proxy_core::quota::Wait;
-use proxy_core::table::Class;
 use tracing::{info, warn};
 
 use crate::answer::Refusal;
