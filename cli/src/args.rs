@@ -64,7 +64,7 @@ pub enum Command {
     /// Show who called a model, by access logs: the share of each consumer, and the last call
     ///
     /// For the day when a model retires. `kubectl logs -l app.kubernetes.io/component=proxy --tail=-1 | tundish who
-    /// --model gpt-4o` reads the logs of all proxies. A name of a deployment stands for its model too.
+    /// --model gpt-4o` reads the logs of all proxies. The name of a deployment shows the calls that it served.
     Who(WhoArgs),
     /// Make keys of consumers
     #[command(subcommand)]

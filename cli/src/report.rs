@@ -1,21 +1,20 @@
 //! Output to the terminal.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::manifests::Finding;
 
 /// Prints findings, one per line.
-#[expect(clippy::print_stdout, reason = "the output of a command")]
 pub fn findings(findings: &[Finding]) {
     for finding in findings {
-        println!("{finding}");
+        line(&finding.to_string());
     }
 }
 
-/// Prints a line.
-#[expect(clippy::print_stdout, reason = "the output of a command")]
+/// Prints a line. A reader that has seen enough, such as `head`, is no error.
 pub fn line(text: &str) {
-    println!("{text}");
+    drop(writeln!(std::io::stdout().lock(), "{text}"));
 }
 
 /// Prints a line to stderr, beside the command's answer.

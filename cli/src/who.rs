@@ -48,7 +48,7 @@ struct Caller {
     consumer: Arc<str>,
     /// As it was asked for.
     model: Arc<str>,
-    /// `backend/deployment` that served last; empty if none did.
+    /// `backend/deployment` that served; empty if none did.
     deployment: String,
     calls: u64,
     /// Of all calls for the model, in per cent.
@@ -63,7 +63,7 @@ struct Caller {
 /// Adds up requests.
 #[derive(Default)]
 struct Count {
-    callers: BTreeMap<(Arc<str>, Arc<str>), Sum>,
+    callers: BTreeMap<(Arc<str>, Arc<str>, String), Sum>,
     broken_lines: u64,
 }
 
@@ -73,7 +73,6 @@ struct Sum {
     tokens: u64,
     failed: u64,
     last_us: i64,
-    deployment: String,
 }
 
 /// Prints who called a model, how much of its calls that were, and when the last one came.
@@ -148,7 +147,7 @@ impl Count {
             match line {
                 Line::Request(record) => {
                     if model.is_none_or(|model| is_for(&record, model)) {
-                        self.add(*record);
+                        self.add(&record);
                     }
                 }
                 Line::Other => {}
@@ -163,32 +162,29 @@ impl Count {
         Ok(())
     }
 
-    fn add(&mut self, record: Record) {
+    fn add(&mut self, record: &Record) {
         // Lists of models and refusals without a model name none.
-        let Some(model) = record.model else { return };
-        let consumer = record.consumer.unwrap_or_default();
-        let sum = self.callers.entry((consumer, model)).or_default();
+        let Some(model) = record.model.clone() else {
+            return;
+        };
+        let consumer = record.consumer.clone().unwrap_or_default();
+        let by = (consumer, model, served(record));
+        let sum = self.callers.entry(by).or_default();
         sum.calls = sum.calls.saturating_add(1);
         let usage = record.usage;
         let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
         sum.tokens = sum.tokens.saturating_add(tokens);
         sum.failed = sum.failed.saturating_add(u64::from(record.code != "ok"));
-        if record.end_us >= sum.last_us {
-            sum.last_us = record.end_us;
-            let served = record.backend.zip(record.deployment);
-            if let Some((backend, deployment)) = served {
-                sum.deployment = format!("{backend}/{deployment}");
-            }
-        }
+        sum.last_us = sum.last_us.max(record.end_us);
     }
 
     fn calls(self) -> Calls {
         let all: u64 = self.callers.values().map(|sum| sum.calls).sum();
         let callers = self.callers.into_iter();
-        let callers = callers.map(|((consumer, model), sum)| Caller {
+        let callers = callers.map(|((consumer, model, deployment), sum)| Caller {
             consumer,
             model,
-            deployment: sum.deployment,
+            deployment,
             calls: sum.calls,
             share: percent(sum.calls, all),
             tokens: sum.tokens,
@@ -205,14 +201,20 @@ impl Count {
     }
 }
 
-/// Whether it asked for the model, or was served by a deployment of that name.
+/// Whether it asked for the model, or was served by a deployment of that name, with or without its backend.
 fn is_for(record: &Record, model: &str) -> bool {
-    let asked = record.model.as_deref();
-    [asked, record.deployment.as_deref()].contains(&Some(model))
+    let names = [record.model.as_deref(), record.deployment.as_deref()];
+    names.contains(&Some(model)) || served(record) == model
 }
 
-/// To a tenth.
+/// `namespace/backend/deployment`; empty if none served.
+fn served(record: &Record) -> String {
+    let served = record.backend.as_ref().zip(record.deployment.as_ref());
+    served.map_or_else(String::new, |(backend, name)| format!("{backend}/{name}"))
+}
+
+/// Rounded to a tenth.
 fn percent(part: u64, of: u64) -> f64 {
-    let tenths = part.saturating_mul(1_000).checked_div(of).unwrap_or(0);
-    f64::from(u32::try_from(tenths).unwrap_or(0)) / 10.0
+    let tenths = part.saturating_mul(2_000).checked_div(of).unwrap_or(0);
+    f64::from(u32::try_from(tenths.saturating_add(1) / 2).unwrap_or(0)) / 10.0
 }

@@ -34,9 +34,10 @@ fn callers_of_a_model_by_calls_with_share_and_last_call() {
     assert_eq!(
         lines(&calls),
         [
-            "CONSUMER     MODEL   DEPLOYMENT  CALLS  SHARE   TOKENS  FAILED  LAST SEEN",
-            "team/search  gpt-4o  ns/eu/old   2      66.6 %  30      0       2026-11-01T10:00:03Z",
-            "team/chat    gpt-4o  ns/eu/old   1      33.3 %  15      1       2026-11-01T10:00:02Z",
+            "CONSUMER     MODEL   DEPLOYMENT   CALLS  SHARE   TOKENS  FAILED  LAST SEEN",
+            "team/chat    gpt-4o  ns/eu/old    1      33.3 %  15      1       2026-11-01T10:00:02Z",
+            "team/search  gpt-4o  ns/eu/old    1      33.3 %  15      0       2026-11-01T10:00:03Z",
+            "team/search  gpt-4o  ns/eu/older  1      33.3 %  15      0       2026-11-01T10:00:01Z",
         ]
     );
 }
@@ -46,7 +47,8 @@ fn a_deployment_is_a_name_of_its_model_and_without_a_name_all_are_shown() {
     assert_eq!(of(Some("new")).callers.len(), 1);
     assert_eq!(of(Some("older")).calls, 1);
     assert_eq!(of(Some("gpt-4")).calls, 0);
-    assert_eq!(of(None).callers.len(), 3);
+    assert_eq!(of(Some("ns/eu/old")).calls, 2);
+    assert_eq!(of(None).callers.len(), 4);
 }
 
 #[test]
