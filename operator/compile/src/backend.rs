@@ -293,6 +293,13 @@ fn deployments(spec: &AiBackendSpec, findings: &mut Findings) -> Vec<table::Depl
             let field = format!("{FIELD}[{i}].capacity.tokensPerMinute");
             findings.invalid(field, "must be at least 1; remove it if unknown");
         }
+        let is_provisioned =
+            capacity.is_some_and(|capacity| capacity.type_ == CapacityType::Provisioned);
+        if tokens_per_minute.is_some() && !is_provisioned {
+            let field = format!("{FIELD}[{i}].capacity.tokensPerMinute");
+            let message = "has an effect with type Provisioned only; set that, or remove it";
+            findings.note(field, message);
+        }
         let retires = deployment.retires.as_deref();
         if retires.is_some_and(|text| Day::parse(text).is_none()) {
             let message = "is no day; write it as 2027-10-01";
@@ -310,8 +317,7 @@ fn deployments(spec: &AiBackendSpec, findings: &mut Findings) -> Vec<table::Depl
                 StreamUsage::Never => table::StreamUsage::Never,
             },
             capacity: table::Capacity {
-                is_provisioned: capacity
-                    .is_some_and(|capacity| capacity.type_ == CapacityType::Provisioned),
+                is_provisioned,
                 tokens_per_minute,
             },
         });

@@ -150,39 +150,43 @@ fn backend(out: &mut String, backend: &Backend) {
     if *health != HealthSettings::default() {
         line(out, 1, format_args!("health: {health:?}"));
     }
-    for deployment in deployments {
-        let Deployment {
-            name,
-            model,
-            price,
-            stream_usage,
-            capacity,
-        } = deployment;
+    for one in deployments {
+        deployment(out, one);
+    }
+}
+
+fn deployment(out: &mut String, deployment: &Deployment) {
+    let Deployment {
+        name,
+        model,
+        price,
+        stream_usage,
+        capacity,
+    } = deployment;
+    line(
+        out,
+        1,
+        format_args!("deployment {name}: {model}, stream usage {stream_usage:?}"),
+    );
+    let Capacity {
+        is_provisioned,
+        tokens_per_minute,
+    } = capacity;
+    if *is_provisioned || tokens_per_minute.is_some() {
+        let kind = if *is_provisioned {
+            "provisioned"
+        } else {
+            "standard"
+        };
         line(
             out,
-            1,
-            format_args!("deployment {name}: {model}, stream usage {stream_usage:?}"),
+            2,
+            format_args!("capacity {kind}, {tokens_per_minute:?} a minute"),
         );
-        let Capacity {
-            is_provisioned,
-            tokens_per_minute,
-        } = capacity;
-        if *is_provisioned || tokens_per_minute.is_some() {
-            let kind = if *is_provisioned {
-                "provisioned"
-            } else {
-                "standard"
-            };
-            line(
-                out,
-                2,
-                format_args!("capacity {kind}, {tokens_per_minute:?} a minute"),
-            );
-        }
-        match price {
-            Some(price) => self::price(out, price),
-            None => line(out, 2, "price unknown"),
-        }
+    }
+    match price {
+        Some(price) => self::price(out, price),
+        None => line(out, 2, "price unknown"),
     }
 }
 
@@ -316,6 +320,17 @@ fn issuer(out: &mut String, issuer: &Issuer) {
     }
 }
 
+fn preferences(out: &mut String, affinity: &Affinity, class: Class) {
+    match affinity {
+        Affinity::Conversation => {}
+        Affinity::Header(name) => line(out, 2, format_args!("affinity: header {name}")),
+        Affinity::None => line(out, 2, format_args!("affinity: none")),
+    }
+    if class != Class::Standard {
+        line(out, 2, format_args!("class: {}", class.as_str()));
+    }
+}
+
 fn rule(out: &mut String, rule: &Rule) {
     let Rule {
         name,
@@ -332,9 +347,7 @@ fn rule(out: &mut String, rule: &Rule) {
         class,
     } = rule;
     line(out, 1, format_args!("rule {name}"));
-    for alternative in matches {
-        alternative_of(out, alternative);
-    }
+    matches.iter().for_each(|one| alternative_of(out, one));
     for target in targets {
         let Target {
             backend,
@@ -357,22 +370,15 @@ fn rule(out: &mut String, rule: &Rule) {
             format_args!("output tokens: default {default:?}, max {max:?}"),
         );
     }
-    if *shows_backend {
-        line(out, 2, format_args!("headers of backends"));
-    }
-    if *names_end_user {
-        line(out, 2, format_args!("consumers as end users"));
-    }
-    match affinity {
-        Affinity::Conversation => {}
-        Affinity::Header(name) => line(out, 2, format_args!("affinity: header {name}")),
-        Affinity::None => line(out, 2, format_args!("affinity: none")),
-    }
-    if *class != Class::Standard {
-        line(out, 2, format_args!("class: {}", class.as_str()));
-    }
-    if *allows_unmetered {
-        line(out, 2, format_args!("unmetered operations"));
+    preferences(out, affinity, *class);
+    for (is_set, text) in [
+        (shows_backend, "headers of backends"),
+        (names_end_user, "consumers as end users"),
+        (allows_unmetered, "unmetered operations"),
+    ] {
+        if *is_set {
+            line(out, 2, text);
+        }
     }
     let Retry {
         attempts,
