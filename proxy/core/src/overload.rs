@@ -14,13 +14,12 @@ use crate::table::Rule;
 #[cfg(test)]
 mod tests;
 
-/// A wait up to this is the ripple of a busy core.
-pub const TARGET: Duration = Duration::from_millis(20);
-/// At this wait everything is refused: a request waits for its turn a few times, and a refusal once, which is to
-/// take a tenth of a second at most.
-pub const MOST: Duration = Duration::from_millis(100);
+/// A wait up to this is the ripple of a busy core: an answer of a model takes a second or more.
+pub const TARGET: Duration = Duration::from_millis(100);
+/// At this wait everything is refused: a request waits for its turn a few times, and clients bear some seconds.
+pub const MOST: Duration = Duration::from_millis(500);
 /// How long a wait must last. A burst of this length passes, and a pause that the kernel makes to keep a limit of CPU.
-pub const LASTS: Duration = Duration::from_millis(100);
+pub const LASTS: Duration = Duration::from_millis(300);
 /// How long a core stays alert behind an overload: if it returns it is dealt with at once.
 pub const ALERT: Duration = Duration::from_secs(1);
 

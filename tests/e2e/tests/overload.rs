@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Work that waits for this time is a third of the way to the most: of three classes the first is refused.
-const STOPPED: Duration = Duration::from_millis(54);
+const STOPPED: Duration = Duration::from_millis(250);
 /// A small part of the time between two looks of the gateway, so that all of them are late.
 const RUNS: Duration = Duration::from_millis(1);
 
