@@ -4,6 +4,7 @@
 //! the endpoint grows until it is whole again; if not, it stays out, for longer. Only calls that began after it
 //! went out tell of its return.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use crate::names::{Class, Moment};
@@ -257,7 +258,7 @@ impl Health {
     #[must_use]
     pub fn is_well(&self, now: Moment) -> bool {
         let is_quiet = self.in_a_row == 0 && self.refusals == 0 && !self.is_on_probation;
-        is_quiet && self.standing(Demand::MOST, now) == Standing::In
+        is_quiet && self.standing(Demand::LARGEST, now) == Standing::In
     }
 
     /// Lets the caller's call be the probe, if one is due.
@@ -437,7 +438,12 @@ impl Health {
 impl Out {
     /// Whether such requests are kept away.
     fn concerns(&self, demand: Demand) -> bool {
-        demand.class < self.class || self.keeps_away(demand.size)
+        match demand.class.cmp(&self.class) {
+            Ordering::Less => true,
+            // A lower class was refused. What is left may be for this one: it asks itself.
+            Ordering::Greater if self.reason == OutReason::Throttled => false,
+            Ordering::Equal | Ordering::Greater => self.keeps_away(demand.size),
+        }
     }
 
     /// Whether requests of this many tokens are kept away, whatever their class.

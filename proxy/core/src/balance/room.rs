@@ -75,6 +75,13 @@ pub fn part(class: Class, has_higher: bool, free: u32) -> u32 {
     part.clamp(least, WHOLE)
 }
 
+/// The part of what an endpoint takes in a minute that `tokens` are, the whole at most.
+#[must_use]
+pub fn part_of(tokens: u64, rate: u64) -> u32 {
+    let part = tokens.saturating_mul(WHOLE.into()) / rate.max(1);
+    u32::try_from(part).unwrap_or(WHOLE).min(WHOLE)
+}
+
 /// What a call takes of a provisioned deployment, where a token of output weighs `output_weight` tokens of input:
 /// what was cached takes nothing.
 #[must_use]

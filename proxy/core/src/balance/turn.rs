@@ -42,9 +42,9 @@ impl Turn {
 // === impl Demand ===
 
 impl Demand {
-    /// The most that can be asked.
-    pub const MOST: Self = Self {
+    /// What is kept away if anything is.
+    pub const LARGEST: Self = Self {
         size: u64::MAX,
-        class: Class::Interactive,
+        class: Class::Batch,
     };
 }

@@ -79,6 +79,10 @@ impl Vitals {
         self.sees(demand.class, now);
         let is_silent = self.is_silent(now, settings);
         let free = self.free(rate, now);
+        // A lower class must leave room behind its own call.
+        let own = rate.filter(|_| self.gives_way(demand.class, now));
+        let own = own.map_or(0, |rate| room::part_of(demand.size, rate));
+        let free = free.saturating_sub(own);
         if !is_silent && free >= ROOMY && !self.ails.load(Ordering::Relaxed) {
             return Turn::Usual;
         }
@@ -142,9 +146,10 @@ impl Vitals {
             Class::Standard => &self.standard,
             Class::Interactive => &self.interactive,
         };
-        // It may be the same millisecond for many cores.
-        if seen.load(Ordering::Relaxed) != now.monotonic_ms {
-            seen.store(now.monotonic_ms, Ordering::Relaxed);
+        // The clock begins at 0, which stands for never. It may be the same millisecond for many cores.
+        let now = now.monotonic_ms.max(1);
+        if seen.load(Ordering::Relaxed) != now {
+            seen.store(now, Ordering::Relaxed);
         }
     }
 
@@ -264,7 +269,7 @@ impl Vitals {
         let health = self.health.lock();
         let usual = self.first_byte_us();
         Sign {
-            standing: health.standing(Demand::MOST, now),
+            standing: health.standing(Demand::LARGEST, now),
             out: health.out(now),
             first_byte: (usual > 0).then(|| Duration::from_micros(usual)),
         }

@@ -249,6 +249,20 @@ fn what_throttles_a_class_keeps_lower_ones_away_whatever_they_ask() {
     assert_eq!(standing(&one, 10, Class::Batch), out);
     assert_eq!(standing(&one, 10, Class::Standard), Standing::In);
     assert_eq!(standing(&one, 10, Class::Interactive), Standing::In);
+    // And no higher one, until that is throttled itself.
+    assert_eq!(standing(&one, 100_000, Class::Interactive), Standing::In);
+    let call = Call {
+        began: at(one.now),
+        ended: at(one.now),
+        demand: Demand {
+            size: 100_000,
+            class: Class::Interactive,
+        },
+    };
+    let throttled = Outcome::Throttled(Some(seconds(5)));
+    one.health.record(throttled, call, 0, &SETTINGS);
+    assert_eq!(standing(&one, 100_000, Class::Interactive), out);
+    assert_eq!(standing(&one, 10, Class::Standard), out);
 }
 
 #[test]

@@ -191,7 +191,7 @@ fn a_lower_class_gives_way_while_a_higher_one_is_about_and_not_after_that() {
     };
     // Alone, Batch has the place of all.
     assert!((500..700).contains(&usual(Class::Batch, 2)));
-    assert_eq!(turn_of(&vitals, Class::Standard, 3), Turn::Usual);
+    turn_of(&vitals, Class::Standard, 3);
     assert_eq!(turn_of(&vitals, Class::Batch, 4), Turn::Yields);
     assert!((780..920).contains(&usual(Class::Interactive, 5)));
     assert_eq!(turn_of(&vitals, Class::Standard, 6), Turn::Yields);
@@ -203,7 +203,15 @@ fn a_lower_class_gives_way_while_a_higher_one_is_about_and_not_after_that() {
 fn the_probe_after_a_throttle_is_that_of_the_highest_class() {
     let vitals = Vitals::default();
     let throttled = Outcome::Throttled(Some(Duration::from_secs(1)));
-    vitals.record(throttled, ended(1), 0, &HealthSettings::default());
+    let call = Call {
+        demand: Demand {
+            class: Class::Interactive,
+            ..USUAL
+        },
+        ..ended(1)
+    };
+    assert_eq!(turn_of(&vitals, Class::Interactive, 1), Turn::Usual);
+    vitals.record(throttled, call, 0, &HealthSettings::default());
     assert_eq!(turn_of(&vitals, Class::Interactive, 500), Turn::Never);
     assert_eq!(turn_of(&vitals, Class::Batch, 1_001), Turn::Yields);
     assert_eq!(turn_of(&vitals, Class::Interactive, 1_001), Turn::Usual);
@@ -232,4 +240,25 @@ fn a_declared_rate_is_reckoned_with_before_an_answer_tells_of_it() {
     assert_eq!(turn(6_000), Turn::Usual);
     vitals.tells_room(-20, at(6_000), Some(RATE));
     assert!((0..100).any(|_| turn(6_000) == Turn::Spare));
+}
+
+#[test]
+fn a_lower_class_leaves_room_behind_its_own_call() {
+    const RATE: u64 = 20_000;
+    let vitals = Vitals::default();
+    let turn = |class, size, ms| {
+        let demand = Demand { size, class };
+        vitals.turn(
+            demand,
+            at(ms),
+            &HealthSettings::default(),
+            Some(RATE),
+            |_| {},
+        )
+    };
+    vitals.takes(0, RATE / 2, RATE, at(1));
+    assert_eq!(turn(Class::Batch, RATE, 1), Turn::Usual, "it is alone");
+    assert_eq!(turn(Class::Interactive, 100, 1), Turn::Usual);
+    assert_eq!(turn(Class::Batch, RATE, 1), Turn::Yields);
+    assert_eq!(turn(Class::Batch, RATE / 5, 1), Turn::Usual);
 }
