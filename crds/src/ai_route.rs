@@ -193,12 +193,12 @@ pub struct RouteRule {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = (
-    "self.type == 'Header' ? has(self.header) : !has(self.header)",
+    "has(self.header) == (has(self.type) && self.type == 'Header')",
     "affinity.header names a header with type Header, and only then; set or remove it"
 ))]
 pub struct Affinity {
-    /// What tells them.
-    #[serde(default, rename = "type")]
+    /// What tells them. Default: Conversation.
+    #[serde(rename = "type", default, skip_serializing_if = "is_default")]
     pub type_: AffinityType,
     /// The header whose value tells them, with type Header; case-insensitive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
