@@ -12,7 +12,7 @@ use proxy_core::names::{ObjectName, Operation, Usage};
 use serde::Deserialize;
 
 /// The newest version of the fields that is read. Version 1 had no `v`.
-pub(crate) const NEWEST: u64 = 2;
+const NEWEST: u64 = 2;
 /// The longest line; lines of the access log have some KB at most.
 const MAX_LINE: u64 = 1 << 20;
 /// The longest duration; no request lasts a day, so a longer one is a mistake in the log.
@@ -101,6 +101,14 @@ struct Access {
     output_tokens: u64,
     #[serde(default)]
     estimated: bool,
+}
+
+/// Why lines of this version are not read.
+pub(crate) fn newer(line: u64, version: u64) -> anyhow::Error {
+    anyhow::anyhow!(
+        "line {line}: the fields of the access log have version {version}, and this tundish reads versions 1 to \
+         {NEWEST}; use that of the gateway that wrote it"
+    )
 }
 
 impl<R: Read> Lines<R> {

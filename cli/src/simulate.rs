@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use proxy_admin::clock;
 use proxy_core::names::{Code, Operation};
 use proxy_core::table::Table;
@@ -18,7 +18,7 @@ use proxy_core::whatif::{LoggedRequest, Replay, ReplaySettings};
 
 use self::report::{BrokenReport, LogReport, Report, Skipped};
 use self::sample::Samples;
-use crate::access_log::{Line, Lines, NEWEST, Record};
+use crate::access_log::{Line, Lines, Record, newer};
 use crate::args::{Output, SimulateArgs};
 use crate::manifests::Folder;
 
@@ -165,11 +165,7 @@ fn survey(log: &Path, progress: &mut Progress) -> Result<Survey> {
         progress.look(&lines);
         let record = match line {
             Line::Request(record) => record,
-            Line::Newer(version) => bail!(
-                "line {}: the fields of the access log have version {version}, and this tundish reads \
-                 versions 1 to {NEWEST}; use that of the gateway that wrote it",
-                lines.number
-            ),
+            Line::Newer(version) => return Err(newer(lines.number, version)),
             Line::Other | Line::Broken(_) => continue,
         };
         latest_us = record.end_us.max(latest_us);

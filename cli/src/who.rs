@@ -7,11 +7,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::access_log::{Line, Lines, NEWEST, Record};
+use crate::access_log::{Line, Lines, Record, newer};
 use crate::args::{Output, WhoArgs};
 use crate::columns::{Columns, or_dash};
 use crate::report;
@@ -152,11 +152,7 @@ impl Count {
                 }
                 Line::Other => {}
                 Line::Broken(_) => self.broken_lines = self.broken_lines.saturating_add(1),
-                Line::Newer(version) => bail!(
-                    "line {}: the fields of the access log have version {version}, and this tundish reads versions 1 \
-                     to {NEWEST}; use that of the gateway that wrote it",
-                    lines.number
-                ),
+                Line::Newer(version) => return Err(newer(lines.number, version)),
             }
         }
         Ok(())
