@@ -78,11 +78,11 @@ impl Vitals {
     ) -> Turn {
         self.sees(demand.class, now);
         let is_silent = self.is_silent(now, settings);
-        let free = self.free(rate, now);
+        let gives_way = self.gives_way(demand.class, now);
         // A lower class must leave room behind its own call.
-        let own = rate.filter(|_| self.gives_way(demand.class, now));
+        let own = rate.filter(|_| gives_way);
         let own = own.map_or(0, |rate| room::part_of(demand.size, rate));
-        let free = free.saturating_sub(own);
+        let free = self.free(rate, now).saturating_sub(own);
         if !is_silent && free >= ROOMY && !self.ails.load(Ordering::Relaxed) {
             return Turn::Usual;
         }
@@ -94,7 +94,6 @@ impl Vitals {
         }
         let standing = health.standing(demand, now);
         drop(health);
-        let gives_way = self.gives_way(demand.class, now);
         room::turn(standing, demand.class, gives_way, free, &mut rand::rng())
     }
 
