@@ -9,13 +9,12 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::StatusCode;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 
 use super::activity::Activity;
 use crate::connection::accepted::Accepted;
 use crate::connection::head::{Instead, of_hyper};
+use crate::connection::left::has_left;
 use crate::connection::limits::Limits;
 use crate::memory::{CONNECTION, LONG_HEAD, Purpose, SHORT_HEAD};
 
@@ -40,7 +39,7 @@ pub(super) struct Rewound<I, E> {
     ended: bool,
     /// How often its end was seen before the request was read to its own.
     early: u8,
-    /// It was ended from here, so that nothing is owed to the client.
+    /// Nothing is owed to the client: it has left between two requests, or was cut.
     pub(super) is_cut: bool,
     /// See [`Limits::strained`].
     strained: Arc<AtomicBool>,
@@ -103,24 +102,14 @@ impl<I, E> Rewound<I, E> {
         }
     }
 
-    /// A head has come, and a client that sends nothing behind it may have left while it waited to be read.
+    /// A head has come, and its client may have left while it waited to be read.
     fn look_before(&mut self) -> io::Result<()> {
-        let is_closed = self.readiness().is_some_and(Ready::is_read_closed);
-        if is_closed || self.is_at_end() {
+        let tcp = (self.client.socket)(&self.client.stream);
+        if tcp.is_some_and(has_left) {
             self.is_cut = true;
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         Ok(())
-    }
-
-    /// Asks the kernel, which may know more than it has said so far: a new socket is read before it says anything.
-    fn is_at_end(&self) -> bool {
-        let Some(tcp) = (self.client.socket)(&self.client.stream) else {
-            return false;
-        };
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let peeked = recv(tcp, &mut [0; 1], flags);
-        matches!(peeked, Ok((_, 0)) | Err(Errno::CONNRESET))
     }
 
     /// Takes note of what was read of a head.
@@ -244,7 +233,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin, E: Unpin> AsyncRead for Rewound<I, E> {
         let read = buffer.filled().len() - had;
         if !runs {
             self.count_head(read)?;
-            if self.strained.load(Ordering::Relaxed) {
+            if read == 0 && buffer.remaining() > 0 {
+                self.is_cut = true;
+            } else if self.strained.load(Ordering::Relaxed) {
                 self.look_before()?;
             }
         } else if read > 0 {
@@ -312,6 +303,10 @@ where
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_cut {
+            // Closing it is enough.
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.client.stream).poll_shutdown(cx)
     }
 }
