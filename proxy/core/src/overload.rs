@@ -1,11 +1,12 @@
-//! Overload of the gateway itself: who is refused while ready work waits for the processor.
+//! Overload of the gateway itself: which requests begin while there is more to do than can be done.
 //!
-//! A core measures again and again how long a task that could run has waited for its turn. A wait that lasts, and
-//! not its peak, says that more comes in than can be done (Nichols and Jacobson, "Controlling Queue Delay", 2012). From then
-//! on a part of the requests is refused that grows with the wait, those of the least class first. A refusal is
-//! cheaper than an answer, so the wait settles where both together are as much as can be done.
-//! Nothing is learnt, so nothing must be unlearnt when the load falls.
+//! All work of a core takes turns, and a *round* is one turn of everything that was ready when it began. Only a few
+//! requests begin in a round; the others wait at a [`Gate`], those of the highest class in front. What has begun is
+//! never behind what has not, so it is soon done, and what is left of the processor decides how many rounds there
+//! are: the gate admits as much as can be done without a rate that anything must learn. Who has waited for too
+//! long is refused while its client still listens.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::names::Class;
@@ -14,116 +15,130 @@ use crate::table::Rule;
 #[cfg(test)]
 mod tests;
 
-/// A wait up to this is the ripple of a busy core: an answer of a model takes a second or more.
-pub const TARGET: Duration = Duration::from_millis(100);
-/// At this wait everything is refused: a request waits for its turn a few times, and clients bear some seconds.
-pub const MOST: Duration = Duration::from_millis(500);
-/// How long a wait must last. A burst of this length passes, and a pause that the kernel makes to keep a limit of CPU.
-pub const LASTS: Duration = Duration::from_millis(300);
-/// How long a core stays alert behind an overload: if it returns it is dealt with at once.
-pub const ALERT: Duration = Duration::from_secs(1);
+/// Requests that begin in one round. Few: what is ready behind them waits for them. Not one by one: a round has a
+/// cost of its own.
+pub const BEGIN: u32 = 16;
+/// How long a request waits at the most. An answer of a model takes a second or more.
+pub const WAIT: Duration = Duration::from_millis(50);
+/// From a round of this length on fewer begin: what has begun already, streams above all, is as much as can be done.
+pub const LONG: Duration = Duration::from_millis(100);
+/// And none behind a round of this length.
+pub const LONGEST: Duration = Duration::from_millis(500);
+/// The whole of a share.
+pub const ALL: u32 = 1 << 16;
+/// One that waited is this part of the share of the refused.
+const FORGETS: u32 = 64;
+/// With no more than this under way all begin: such a process is slow, not overloaded.
+pub const FEW: usize = 8;
 
-/// All requests, as a number of parts: two and three classes divide it evenly.
-pub const ALL: u32 = 6_000;
+/// Where requests wait for their turn. Times count from any fixed moment.
+#[derive(Debug)]
+pub struct Gate<T> {
+    /// May still begin in this round.
+    left: u32,
+    /// By class, as in [`Class::ALL`]; in each the oldest in front.
+    waiting: [VecDeque<Waiting<T>>; 3],
+    /// Of those that have waited of late, how many were refused, in [`ALL`]s.
+    refused: u32,
+}
 
-/// How much is refused: 0 is nothing, [`ALL`] everything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Level(u32);
+#[derive(Debug)]
+struct Waiting<T> {
+    since: Duration,
+    ticket: T,
+}
 
-/// What one core knows of its waits. Times count from any fixed moment.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Waits {
-    /// The first of the waits above the target, without one below it since.
-    above_since: Option<Duration>,
-    /// Until then the core reacts at once.
-    alert_until: Option<Duration>,
+/// What becomes of one that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next<T> {
+    /// It goes on.
+    Begins(T),
+    /// With the class that it has.
+    Refused(T, Class),
 }
 
 /// The classes that the rules of a table have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Classes([bool; 3]);
 
-/// Takes an even part of a sequence of requests.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Portion(u32);
+// === impl Gate ===
 
-// === impl Waits ===
-
-impl Waits {
-    /// Takes note of a wait that ended at `now`, and says how much is refused until the next one.
-    pub fn note(&mut self, now: Duration, waited: Duration) -> Level {
-        if waited < TARGET {
-            self.above_since = None;
-            return Level::default();
+impl<T> Default for Gate<T> {
+    fn default() -> Self {
+        Self {
+            left: BEGIN,
+            waiting: Default::default(),
+            refused: 0,
         }
-        let since = *self.above_since.get_or_insert(now);
-        let lasts = now.saturating_sub(since) >= LASTS;
-        let is_alert = self.alert_until.is_some_and(|until| now < until);
-        if !lasts && !is_alert {
-            return Level::default();
-        }
-        self.alert_until = Some(now.saturating_add(ALERT));
-        Level::of(waited)
-    }
-
-    /// Whether requests may be waiting whose clients have gone.
-    #[must_use]
-    pub fn is_strained(&self, now: Duration) -> bool {
-        self.above_since.is_some() || self.alert_until.is_some_and(|until| now < until)
     }
 }
 
-// === impl Level ===
-
-impl Level {
-    /// Grows from the target on, to the most.
-    fn of(waited: Duration) -> Self {
-        let over = waited.saturating_sub(TARGET).as_micros();
-        let range = MOST.saturating_sub(TARGET).as_micros();
-        let parts = over.saturating_mul(ALL.into()) / range;
-        Self(u32::try_from(parts).unwrap_or(ALL).min(ALL))
+impl<T> Gate<T> {
+    /// Whether a request begins at once. If not, it waits.
+    pub fn opens(&mut self) -> bool {
+        let opens = self.left > 0 && self.is_empty();
+        self.left -= u32::from(opens);
+        opens
     }
 
-    /// From its number.
+    /// Whether a round must begin before another request may.
     #[must_use]
-    pub const fn new(parts: u32) -> Self {
-        Self(parts)
+    pub const fn is_shut(&self) -> bool {
+        self.left == 0
     }
 
-    /// As a number that grows with it.
-    #[must_use]
-    pub const fn parts(self) -> u32 {
-        self.0
-    }
-
-    /// Whether nothing is refused.
-    #[must_use]
-    pub const fn is_none(self) -> bool {
-        self.0 == 0
-    }
-
-    /// The level of a core beside one of `self`: what yields there to a higher class yields here too.
-    #[must_use]
-    pub fn beside(self, classes: Classes) -> Self {
-        let count = classes.count();
-        // A class is refused once the level is above its part of the whole.
-        let whole = self.0.saturating_sub(1).saturating_mul(count) / ALL;
-        Self(whole * (ALL / count))
-    }
-
-    /// How much of a class is refused, of [`ALL`].
-    #[must_use]
-    pub fn part_of(self, class: Class, classes: Classes) -> u32 {
-        if self.is_none() {
-            return 0;
+    /// Lets a request wait, behind all of its class.
+    pub fn wait(&mut self, class: Class, since: Duration, ticket: T) {
+        for (one, waiting) in Class::ALL.into_iter().zip(&mut self.waiting) {
+            if one == class {
+                waiting.push_back(Waiting { since, ticket });
+                return;
+            }
         }
-        let Some(place) = classes.place(class) else {
-            // A caller has a class below that of its rule.
-            return ALL;
+    }
+
+    /// A round begins, behind one that has `lasted` so long with this many requests `under_way`.
+    pub fn round(&mut self, lasted: Duration, under_way: usize) {
+        self.left = if under_way <= FEW || lasted <= LONG {
+            BEGIN
+        } else {
+            let left = LONGEST.saturating_sub(lasted).as_micros();
+            let all = LONGEST.saturating_sub(LONG).as_micros();
+            let part = left.saturating_mul(BEGIN.into()).div_ceil(all);
+            u32::try_from(part).unwrap_or(BEGIN)
         };
-        let count = classes.count();
-        let above = self.0.saturating_mul(count).saturating_sub(place * ALL);
-        above.min(ALL)
+    }
+
+    /// The next one of those that wait whose time has come. Call it until there is none, once a round.
+    pub fn next(&mut self, now: Duration) -> Option<Next<T>> {
+        let mut highest_first = self.waiting.iter_mut().rev();
+        if self.left > 0
+            && let Some(first) = highest_first.find_map(VecDeque::pop_front)
+        {
+            self.left -= 1;
+            self.refused -= self.refused.div_ceil(FORGETS);
+            return Some(Next::Begins(first.ticket));
+        }
+        let is_late = |one: &mut Waiting<T>| now.saturating_sub(one.since) >= WAIT;
+        let mut all = Class::ALL.into_iter().zip(&mut self.waiting);
+        let (late, class) = all.find_map(|(class, waiting)| {
+            let late = waiting.pop_front_if(is_late)?;
+            Some((late, class))
+        })?;
+        self.refused += (ALL - self.refused).div_ceil(FORGETS);
+        Some(Next::Refused(late.ticket, class))
+    }
+
+    /// How many of those that waited of late were refused, of [`ALL`].
+    #[must_use]
+    pub const fn refused(&self) -> u32 {
+        self.refused
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.iter().all(VecDeque::is_empty)
     }
 }
 
@@ -148,37 +163,8 @@ impl Classes {
     /// The only one, if it is.
     #[must_use]
     pub fn only(self) -> Option<Class> {
-        let mut all = self.all();
-        all.next().filter(|_| all.next().is_none())
-    }
-
-    fn all(self) -> impl Iterator<Item = Class> {
         let all = Class::ALL.into_iter().zip(self.0);
-        all.filter_map(|(class, is_there)| is_there.then_some(class))
-    }
-
-    /// At least one.
-    fn count(self) -> u32 {
-        self.0.into_iter().map(u32::from).sum::<u32>().max(1)
-    }
-
-    /// How many yield before it.
-    fn place(self, wanted: Class) -> Option<u32> {
-        let mut places = (0..).zip(self.all());
-        places.find_map(|(place, class)| (class == wanted).then_some(place))
-    }
-}
-
-// === impl Portion ===
-
-impl Portion {
-    /// Whether the next one is taken, if `part` of [`ALL`] are.
-    pub fn takes(&mut self, part: u32) -> bool {
-        self.0 = self.0.saturating_add(part.min(ALL));
-        let takes = self.0 >= ALL;
-        if takes {
-            self.0 -= ALL;
-        }
-        takes
+        let mut all = all.filter_map(|(class, is_there)| is_there.then_some(class));
+        all.next().filter(|_| all.next().is_none())
     }
 }

@@ -27,7 +27,6 @@ mod forward;
 mod gateway;
 mod intake;
 mod kept;
-mod lag;
 mod live;
 mod marking;
 mod memory;

@@ -1,21 +1,25 @@
-//! What a core refuses while it has more to do than it can, by core's `overload`. `lag` measures it.
+//! What waits on a core while there is more to do than it can, and what is refused, by core's `overload`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use proxy_admin::clock;
 use proxy_admin::reminder::Reminder;
 use proxy_core::names::{Class, Code};
-use proxy_core::overload::{ALL, Classes, Level, Portion};
+use proxy_core::overload::{ALL, Gate, Next};
 use proxy_core::quota::Wait;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::yield_now;
 use tracing::{info, warn};
 
 use crate::answer::Refusal;
+use crate::state::Core;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +28,10 @@ mod tests;
 const WAIT_MS: u64 = 1_000;
 /// And later, up to this, the more is refused: all callers that come again are load too.
 const MORE_MS: u64 = 4_000;
+/// Where one of a class is refused, all below it are, on all cores, for this time.
+const SHUT: Duration = Duration::from_secs(1);
+/// It is over this long behind the last refusal.
+const OVER: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ClassLabels {
@@ -37,26 +45,27 @@ pub(crate) struct Refused([Counter; 3]);
 /// What the cores of a process share.
 #[derive(Debug)]
 pub(crate) struct Overloads {
-    /// The level of each.
-    levels: RwLock<Vec<Arc<AtomicU32>>>,
+    start: Instant,
+    /// By class: until when it is refused, in milliseconds since the start.
+    shut_until: [AtomicU64; 3],
     refused: Refused,
+    /// When one was refused last, in milliseconds since the start.
+    refused_at: AtomicU64,
     /// Refused since the last line of the log.
     unsaid: AtomicU64,
     reminder: Reminder,
 }
 
-/// What one core refuses.
+/// What waits on one core.
 #[derive(Debug)]
 pub(crate) struct Overload {
     shared: Arc<Overloads>,
-    /// As the core itself measures it.
-    own: Arc<AtomicU32>,
-    /// In force: others count too.
-    level: AtomicU32,
+    /// Only the core's own thread takes it. Who waits learns whether it begins.
+    gate: Mutex<Gate<oneshot::Sender<bool>>>,
+    /// The gate wants a round.
+    wanted: Notify,
     /// Requests may be waiting whose clients have gone.
     pub(crate) strained: Arc<AtomicBool>,
-    /// By class. Only the core's own thread takes it.
-    portions: Mutex<[Portion; 3]>,
 }
 
 // === impl Refused ===
@@ -85,52 +94,54 @@ impl Refused {
 impl Overloads {
     pub(crate) fn new(refused: &Refused) -> Arc<Self> {
         Arc::new(Self {
-            levels: RwLock::default(),
+            start: clock::instant(),
+            shut_until: Default::default(),
             refused: refused.clone(),
+            refused_at: AtomicU64::new(0),
             unsaid: AtomicU64::new(0),
             reminder: Reminder::default(),
         })
     }
 
-    /// The highest level of any core.
-    fn highest(&self) -> Level {
-        let levels = self.levels.read();
-        let levels = levels.iter().map(|level| level.load(Ordering::Relaxed));
-        Level::new(levels.max().unwrap_or(0))
+    fn since_start(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.start)
     }
-}
 
-// === impl Overload ===
+    /// Since one was refused on any core.
+    fn since_refusal(&self, now: Instant) -> Duration {
+        let refused_at = Duration::from_millis(self.refused_at.load(Ordering::Relaxed));
+        self.since_start(now).saturating_sub(refused_at)
+    }
 
-impl Overload {
-    pub(crate) fn new(shared: &Arc<Overloads>) -> Self {
-        let own = Arc::default();
-        shared.levels.write().push(Arc::clone(&own));
-        Self {
-            shared: Arc::clone(shared),
-            own,
-            level: AtomicU32::new(0),
-            strained: Arc::default(),
-            portions: Mutex::default(),
+    /// Whether a higher class was refused a moment ago.
+    fn is_shut(&self, class: Class, now: Instant) -> bool {
+        let mut all = Class::ALL.into_iter().zip(&self.shut_until);
+        let until = all.find_map(|(one, until)| (one == class).then_some(until));
+        let until = until.map_or(0, |until| until.load(Ordering::Relaxed));
+        until > 0 && self.since_start(now) < Duration::from_millis(until)
+    }
+
+    /// Counts one, and shuts all below its class.
+    fn count(&self, class: Class, now: Instant) {
+        self.unsaid.fetch_add(1, Ordering::Relaxed);
+        let now = self.since_start(now);
+        self.refused_at.store(millis(now), Ordering::Relaxed);
+        let until = millis(now + SHUT);
+        let all = self.shut_until.iter().zip(&self.refused.0);
+        for (one, (shut_until, count)) in Class::ALL.into_iter().zip(all) {
+            if one < class {
+                shut_until.store(until, Ordering::Relaxed);
+            } else if one == class {
+                count.inc();
+            }
         }
     }
 
-    /// Puts a level in force until the next one.
-    pub(crate) fn set(&self, level: Level, classes: Classes) {
-        self.own.store(level.parts(), Ordering::Relaxed);
-        let beside = self.shared.highest().beside(classes);
-        let level = level.max(beside);
-        self.level.store(level.parts(), Ordering::Relaxed);
-    }
-
     /// Says in the log what was refused: at once, and then once a minute.
-    pub(crate) fn say(&self, waited: Duration, now: Instant) {
-        let shared = &self.shared;
-        let is_some = shared.unsaid.load(Ordering::Relaxed) > 0;
-        if is_some && shared.reminder.is_due(now) {
+    fn say(&self, now: Instant) {
+        if self.reminder.is_due(now) {
             warn!(
-                refused = shared.unsaid.swap(0, Ordering::Relaxed),
-                waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+                refused = self.unsaid.swap(0, Ordering::Relaxed),
                 "the gateway has more requests than CPU time: a part of them is refused, those of the least \
                  class first; give it more CPU, or more replicas"
             );
@@ -138,40 +149,115 @@ impl Overload {
     }
 
     /// Says that it is over, if the log says that it began.
-    pub(crate) fn end(&self) {
-        let shared = &self.shared;
-        if shared.highest().is_none() && shared.reminder.clear() {
+    fn end(&self) {
+        if self.reminder.clear() {
             info!(
-                refused = shared.unsaid.swap(0, Ordering::Relaxed),
+                refused = self.unsaid.swap(0, Ordering::Relaxed),
                 "the gateway has CPU time for all requests again"
             );
         }
     }
+}
 
-    /// Refuses a request of this class, or not. One load, as long as there is no overload.
-    pub(crate) fn admit(&self, class: Class, classes: Classes) -> Result<(), Box<Refusal>> {
-        let level = Level::new(self.level.load(Ordering::Relaxed));
-        if level.is_none() || !self.takes(level, class, classes) {
-            return Ok(());
+// === impl Overload ===
+
+impl Overload {
+    pub(crate) fn new(shared: &Arc<Overloads>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            gate: Mutex::default(),
+            wanted: Notify::new(),
+            strained: Arc::default(),
         }
-        let wait = WAIT_MS + u64::from(level.parts()) * MORE_MS / u64::from(ALL);
-        let message = "the gateway has more requests than it can answer in time";
-        let refusal = Refusal::new(Code::Overloaded, message).waiting(Wait::Millis(wait));
-        Err(Box::new(refusal))
     }
 
-    /// Whether this one of the class is refused. It then is counted.
-    fn takes(&self, level: Level, class: Class, classes: Classes) -> bool {
-        let part = level.part_of(class, classes);
-        let mut portions = self.portions.lock();
-        let all = Class::ALL.into_iter().zip(&mut *portions);
-        for ((one, portion), count) in all.zip(&self.shared.refused.0) {
-            if one == class && portion.takes(part) {
-                count.inc();
-                self.shared.unsaid.fetch_add(1, Ordering::Relaxed);
-                return true;
+    /// Lets a request of this class begin that has come at `now`: at once, as long as there is no overload.
+    pub(crate) async fn admit(&self, class: Class, now: Instant) -> Result<(), Box<Refusal>> {
+        if self.shared.is_shut(class, now) {
+            self.count(class, now);
+            return Err(self.refusal());
+        }
+        let called = {
+            let mut gate = self.gate.lock();
+            if gate.opens() {
+                if gate.is_shut() {
+                    self.wanted.notify_one();
+                }
+                return Ok(());
+            }
+            let (ticket, called) = oneshot::channel();
+            gate.wait(class, self.shared.since_start(now), ticket);
+            called
+        };
+        self.strained.store(true, Ordering::Relaxed);
+        self.wanted.notify_one();
+        match called.await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(self.refusal()),
+        }
+    }
+
+    fn refusal(&self) -> Box<Refusal> {
+        let part = u64::from(self.gate.lock().refused());
+        let wait = WAIT_MS + part * MORE_MS / u64::from(ALL);
+        let message = "the gateway has more requests than it can answer in time";
+        Box::new(Refusal::new(Code::Overloaded, message).waiting(Wait::Millis(wait)))
+    }
+
+    fn count(&self, class: Class, now: Instant) {
+        self.shared.count(class, now);
+        self.shared.say(now);
+    }
+
+    /// Begins a round, behind one that has `lasted` so long, and says whether another one is wanted.
+    fn round(&self, now: Instant, lasted: Duration, under_way: usize) -> bool {
+        let since_start = self.shared.since_start(now);
+        let mut gate = self.gate.lock();
+        gate.round(lasted, under_way);
+        while let Some(next) = gate.next(since_start) {
+            // A client that has gone waits no more.
+            match next {
+                Next::Begins(ticket) => drop(ticket.send(true)),
+                Next::Refused(ticket, class) => {
+                    if ticket.send(false).is_ok() {
+                        self.count(class, now);
+                    }
+                }
             }
         }
-        false
+        !gate.is_empty()
+    }
+
+    /// Looks once a second whether an overload is over.
+    pub(crate) fn look(&self, now: Instant) {
+        let calm = self.shared.since_refusal(now);
+        if calm >= OVER {
+            self.shared.end();
+        }
+        if calm >= SHUT && self.gate.lock().is_empty() {
+            self.strained.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Begins the rounds of a core, until its runtime ends. A task that gives way comes back when all that was ready
+/// has had its turn.
+pub(crate) async fn pace(core: Arc<Core>) {
+    let overload = &core.overload;
+    loop {
+        overload.wanted.notified().await;
+        let mut began = clock::instant();
+        let mut goes_on = true;
+        while goes_on {
+            yield_now().await;
+            let now = clock::instant();
+            let lasted = now.saturating_duration_since(began);
+            goes_on = overload.round(now, lasted, core.exchanges.load(Ordering::Relaxed));
+            began = now;
+        }
     }
 }

@@ -266,7 +266,7 @@ impl<'a> Arrival<'a> {
         let not_ready = || refuse(Code::NotReady, "the gateway has no routing table yet");
         let live = self.live.ok_or_else(not_ready)?;
         if let Some(class) = live.classes.only() {
-            core.overload.admit(class, live.classes)?;
+            core.overload.admit(class, now).await?;
         }
         let Identified {
             caller,
@@ -450,7 +450,7 @@ impl<'a> Head<'a> {
         let (model, permit) = self.chosen(call, &found, &body)?;
         exchange.record.model.clone_from(&model);
         let model = model.unwrap_or_default();
-        self.yields(&permit)?;
+        self.begins(&permit).await?;
         let deadline = self.deadline(&permit, now)?;
         let moment = clock::moment(now);
         let stranger = self.stranger(&permit, moment).await;
@@ -524,14 +524,14 @@ impl<'a> Head<'a> {
         })
     }
 
-    /// Refuses it if there is more to do than can be done, by its class. Where all rules have the same one, that is
-    /// decided as soon as its head is there.
-    fn yields(&self, permit: &Permit<'_>) -> Result<(), Box<Refusal>> {
-        let (classes, class) = (self.live.classes, permit.class(&self.caller));
-        if classes.only() == Some(class) {
+    /// Waits until it may begin, by its class. Where all rules have the same one, that was as soon as its head was
+    /// there.
+    async fn begins(&self, permit: &Permit<'_>) -> Result<(), Box<Refusal>> {
+        let class = permit.class(&self.caller);
+        if self.live.classes.only() == Some(class) {
             return Ok(());
         }
-        self.core.overload.admit(class, classes)
+        self.core.overload.admit(class, self.now).await
     }
 
     /// The model that the client names, and the rule that serves it.

@@ -24,19 +24,23 @@ use proxy_api::proxy_protocol::{InvalidHeader, PREFIX_BYTES, Prefix};
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::yield_now;
 use tokio::time::MissedTickBehavior;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, error, warn};
 
 use crate::drain;
 use crate::intake;
-use crate::lag;
+use crate::overload;
 use crate::request;
 use crate::state::Core;
 use crate::tls::Acceptor;
 
 /// Connections waiting to be accepted, per core.
 const BACKLOG: i32 = 1024;
+/// Connections that are opened before all other work has its turn: one costs several times as much as a request,
+/// and those that are there come first.
+const OPENS: u32 = 4;
 /// A peer must say what it speaks within this time, or it is gone (hyper waits for ever).
 const FIRST_BYTE: Duration = Duration::from_secs(10);
 /// Longest wait for the first bytes of a caller that is turned away: others wait behind it.
@@ -76,6 +80,9 @@ pub(crate) fn listener(
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
+    // Each connection has these from its listener.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     // Now that the port is ours alone, the other cores may join. Another process may only if it says
@@ -125,8 +132,9 @@ async fn serve(
         tls,
     };
     task::spawn("tick", tick(Arc::clone(&core)));
-    task::spawn("lag", lag::measure(Arc::clone(&core)));
+    task::spawn("pace", overload::pace(Arc::clone(&core)));
     let mut leaving = shutdown.clone();
+    let mut opened: u32 = 0;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -137,7 +145,13 @@ async fn serve(
             () = shutdown.requested() => break,
         };
         match accepted {
-            Ok((stream, peer)) => door.open(stream, peer).await,
+            Ok((stream, peer)) => {
+                door.open(stream, peer).await;
+                opened = (opened + 1) % OPENS;
+                if opened == 0 {
+                    next_round().await;
+                }
+            }
             Err(error) => {
                 let answer = |peer: IpAddr| {
                     core.shared.memory.turned_away();
@@ -158,11 +172,19 @@ async fn tick(core: Arc<Core>) {
     loop {
         ticks.tick().await;
         core.flush_log();
-        core.connections.prune(clock::instant());
+        let now = clock::instant();
+        core.overload.look(now);
+        core.connections.prune(now);
         if core.shared.memory.budget.is_tight() {
             core.connections.close_idle();
         }
     }
+}
+
+/// Ends when all work that is ready has had its turn. The runtime polls `serve` itself far more often.
+async fn next_round() {
+    // An error is a panic of nothing, or the end of the runtime.
+    tokio::spawn(yield_now()).await.ok();
 }
 
 /// Where connections come in.
@@ -178,6 +200,9 @@ impl Door {
     /// Serves a connection, if there is room for it.
     async fn open(&self, stream: TcpStream, peer: SocketAddr) {
         let core = &self.core;
+        if core.overload.strained.load(Ordering::Relaxed) && connection::has_left(&stream) {
+            return;
+        }
         let peer = peer.ip().to_canonical();
         let Some(room) = core.room().await else {
             let answer = self.turned_away(request::without_room(core, peer));
@@ -255,10 +280,6 @@ impl Drop for Open {
 impl Connection {
     async fn run(mut self, mut stream: TcpStream, tls: Option<Acceptor>) {
         let _open = Open::new(&self.core);
-        if let Err(error) = prepare(&stream) {
-            debug!(%error, "a connection could not be prepared");
-            return;
-        }
         let place = self.room.place().clone();
         if self.core.shared.config.proxy_protocol {
             // Boxed, or connections without it would be as large.
@@ -419,10 +440,4 @@ async fn unless_asked<T>(place: &Place, next: impl Future<Output = T>) -> Option
         next = next => Some(next),
         () = place.asked() => None,
     }
-}
-
-fn prepare(stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE);
-    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }

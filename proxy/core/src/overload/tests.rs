@@ -18,126 +18,148 @@ fn classes(some: &[Class]) -> Classes {
     Classes::of(&rules)
 }
 
-fn any_classes() -> impl Strategy<Value = Classes> {
-    prop::sample::subsequence(Class::ALL.to_vec(), 1..=3).prop_map(|some| classes(&some))
+/// One whose round is spent.
+fn spent<T>() -> Gate<T> {
+    let mut gate = Gate::default();
+    while gate.opens() {}
+    gate
+}
+
+/// Everything that becomes of those that wait in a round.
+fn round<T>(gate: &mut Gate<T>, now: Duration, lasted: Duration) -> Vec<Next<T>> {
+    gate.round(lasted, FEW + 1);
+    std::iter::from_fn(|| gate.next(now)).collect()
 }
 
 #[test]
-fn refuses_nothing_before_a_wait_has_lasted() {
-    let mut waits = Waits::default();
-    assert!(waits.note(ms(0), ms(500)).is_none());
-    assert!(waits.is_strained(ms(0)));
-    assert!(waits.note(LASTS - ms(1), ms(500)).is_none());
-    assert_eq!(waits.note(LASTS, ms(500)), Level(ALL));
-}
-
-#[test]
-fn a_single_pause_refuses_nothing() {
-    let mut waits = Waits::default();
-    for second in 0..20 {
-        assert!(waits.note(ms(second * 1_000), ms(900)).is_none());
-        assert!(waits.note(ms(second * 1_000 + 10), ms(1)).is_none());
-        assert!(!waits.is_strained(ms(second * 1_000 + 10)));
+fn some_begin_at_once_in_each_round() {
+    let mut gate: Gate<()> = Gate::default();
+    for _ in 0..3 {
+        let opened = (0..100).filter(|_| gate.opens()).count();
+        assert_eq!(u32::try_from(opened), Ok(BEGIN));
+        assert!(gate.is_shut());
+        gate.round(ms(1), 100);
     }
 }
 
 #[test]
-fn reacts_at_once_for_a_second_behind_an_overload() {
-    let half = TARGET + (MOST - TARGET) / 2;
-    let mut waits = Waits::default();
-    waits.note(ms(0), half);
-    assert_eq!(waits.note(LASTS, half), Level(ALL / 2));
-    let later = |past| LASTS + ms(past);
-    assert!(waits.note(later(10), ms(3)).is_none());
-    assert!(waits.is_strained(later(900)));
-    assert_eq!(waits.note(later(999), half), Level(ALL / 2));
-    assert!(waits.note(later(1_100), ms(3)).is_none());
-    assert!(!waits.is_strained(later(1_999)));
-    assert!(waits.note(later(2_000), half).is_none());
+fn who_comes_later_does_not_begin_before_who_waits() {
+    let mut gate = spent();
+    gate.wait(Class::Standard, ms(0), 1);
+    gate.round(ms(1), 100);
+    assert!(!gate.opens());
+    assert_eq!(gate.next(ms(1)), Some(Next::Begins(1)));
+    assert!(gate.opens());
 }
 
 #[test]
-fn classes_share_the_way_to_the_most() {
-    let all = classes(&Class::ALL);
-    let parts = |level| Class::ALL.map(|class| Level(level).part_of(class, all));
-    assert_eq!(parts(0), [0, 0, 0]);
-    assert_eq!(parts(1_000), [3_000, 0, 0]);
-    assert_eq!(parts(3_000), [ALL, 3_000, 0]);
-    assert_eq!(parts(ALL), [ALL; 3]);
-    let standard = classes(&[Class::Standard]);
-    assert_eq!(standard.only(), Some(Class::Standard));
-    assert_eq!(all.only(), None);
-    assert_eq!(Level(ALL / 2).part_of(Class::Standard, standard), ALL / 2);
-    // A caller that lowers its class.
-    assert_eq!(Level(1).part_of(Class::Batch, standard), ALL);
+fn the_highest_class_begins_first_and_in_it_the_oldest() {
+    let mut gate = spent();
+    for (number, class) in (0..).zip([Class::Batch, Class::Interactive, Class::Standard].repeat(2))
+    {
+        gate.wait(class, ms(number), number);
+    }
+    let begun = round(&mut gate, ms(10), ms(1));
+    assert_eq!(begun, [1, 4, 2, 5, 0, 3].map(Next::Begins));
+    assert!(gate.is_empty());
 }
 
 #[test]
-fn another_core_yields_what_has_yielded_to_a_higher_class() {
-    let all = classes(&Class::ALL);
-    let beside = |level| Class::ALL.map(|class| Level(level).beside(all).part_of(class, all));
-    assert_eq!(beside(0), [0, 0, 0]);
-    assert_eq!(beside(2_000), [0, 0, 0]);
-    assert_eq!(beside(2_001), [ALL, 0, 0]);
-    assert_eq!(beside(ALL), [ALL, ALL, 0]);
-    assert_eq!(Level(ALL).beside(classes(&[Class::Standard])), Level(0));
+fn who_has_waited_for_too_long_is_refused_the_least_class_first() {
+    let mut gate = spent();
+    let none = LONGEST;
+    gate.wait(Class::Interactive, ms(0), 1);
+    gate.wait(Class::Batch, ms(1), 2);
+    gate.wait(Class::Batch, ms(20), 3);
+    assert!(round(&mut gate, ms(49), none).is_empty());
+    let refused = [(2, Class::Batch), (1, Class::Interactive)];
+    let refused = refused.map(|(ticket, class)| Next::Refused(ticket, class));
+    assert_eq!(round(&mut gate, ms(51), none), refused);
+    assert_eq!(round(&mut gate, ms(70), ms(1)), [Next::Begins(3)]);
+}
+
+#[test]
+fn fewer_begin_behind_a_long_round_but_where_few_are_under_way() {
+    let begun = |lasted, under_way| {
+        let mut gate = spent::<()>();
+        gate.round(lasted, under_way);
+        std::iter::from_fn(|| gate.opens().then_some(())).count()
+    };
+    assert_eq!(begun(LONG, 100), 16);
+    assert_eq!(begun(ms(300), 100), 8);
+    assert_eq!(begun(ms(499), 100), 1);
+    assert_eq!(begun(LONGEST, 100), 0);
+    assert_eq!(begun(LONGEST * 4, FEW), 16);
+}
+
+#[test]
+fn the_share_of_the_refused_follows() {
+    let mut gate = spent();
+    for _ in 0..1_000 {
+        gate.wait(Class::Standard, ms(0), ());
+    }
+    round(&mut gate, ms(100), LONGEST);
+    assert!(gate.refused() > ALL / 10 * 9, "{}", gate.refused());
+    assert!(gate.refused() <= ALL);
+    for _ in 0..1_000 {
+        gate.wait(Class::Standard, ms(200), ());
+        round(&mut gate, ms(200), ms(1));
+    }
+    assert_eq!(gate.refused(), 0);
+}
+
+#[test]
+fn only_a_single_class_is_the_only_one() {
+    assert_eq!(classes(&[]).only(), None);
+    assert_eq!(
+        classes(&[Class::Batch, Class::Batch]).only(),
+        Some(Class::Batch)
+    );
+    assert_eq!(classes(&[Class::Batch, Class::Standard]).only(), None);
 }
 
 proptest! {
+    /// Each one that waits begins or is refused, once; none begins while a higher class waits, and none is late
+    /// by more than the round in which it is seen.
     #[test]
-    fn no_class_yields_while_a_lesser_one_is_served(waited in 0_u64..1_000, all in any_classes()) {
-        let level = Level::of(ms(waited));
-        let parts = Class::ALL.map(|class| level.part_of(class, all));
-        let present = Class::ALL.into_iter().zip(parts).filter(|(class, _)| all.place(*class).is_some());
-        let present: Vec<u32> = present.map(|(_, part)| part).collect();
-        for pair in present.windows(2) {
-            prop_assert!(pair[1] == 0 || pair[0] == ALL, "{parts:?}");
-        }
-    }
-
-    #[test]
-    fn more_is_refused_the_longer_the_wait(waited in 0_u64..1_000, more in 0_u64..250, all in any_classes()) {
-        for class in Class::ALL {
-            let part = |waited| Level::of(ms(waited)).part_of(class, all);
-            prop_assert!(part(waited) <= part(waited + more));
-        }
-        prop_assert_eq!(Level::of(ms(waited)).is_none(), ms(waited) <= TARGET);
-    }
-
-    #[test]
-    fn a_portion_is_as_large_as_it_says(part in 0_u32..=ALL) {
-        let mut portion = Portion::default();
-        let taken = (0..ALL).filter(|_| portion.takes(part)).count();
-        prop_assert_eq!(u32::try_from(taken).unwrap(), part);
-    }
-
-    /// A core that does one thing after another, at `load` times what it can: the wait stays below what clients
-    /// bear, and the work that is left to answers is nearly all that refusals leave.
-    #[test]
-    fn an_overloaded_core_answers_what_it_can(load in 11_u32..30, refusal in 5_u32..30) {
-        let (load, refusal) = (f64::from(load) / 10.0, f64::from(refusal) / 100.0);
-        // Beyond that refusals alone are nearly more than can be done.
-        prop_assume!(load * refusal < 0.6);
-        let standard = classes(&[Class::Standard]);
-        let (mut waits, mut portion) = (Waits::default(), Portion::default());
-        // All in milliseconds; an answer takes 50 microseconds.
-        let (mut queue, mut now, mut part, mut answered, mut longest) = (0.0_f64, 0.0_f64, 0, 0_u32, 0.0_f64);
-        let answer = 0.05;
-        let mut next_look = 0.0;
-        while now < 30_000.0 {
-            // What comes joins the queue; a look takes as long as the queue is.
-            now += answer / load;
-            if now >= next_look {
-                let level = waits.note(Duration::from_secs_f64(now / 1_000.0), Duration::from_secs_f64(queue / 1_000.0));
-                part = level.part_of(Class::Standard, standard);
-                next_look = now + 5.0 + queue;
+    fn none_is_lost_and_none_overtakes_a_higher_class(
+        rounds in prop::collection::vec((prop::collection::vec(0_usize..3, 0..40), 0_u64..600), 1..60),
+    ) {
+        let mut gate: Gate<(u64, Class)> = Gate::default();
+        let (mut came, mut went) = (0_usize, 0_usize);
+        let mut now = ms(0);
+        let mut waiting: Vec<(u64, Class)> = Vec::new();
+        for (arrivals, lasted) in rounds {
+            for class in arrivals {
+                let class = Class::ALL[class];
+                came += 1;
+                let ticket = (u64::try_from(came).unwrap(), class);
+                if gate.opens() {
+                    prop_assert!(waiting.is_empty());
+                    went += 1;
+                } else {
+                    gate.wait(class, now, ticket);
+                    waiting.push(ticket);
+                }
             }
-            let cost = if portion.takes(part) { answer * refusal } else { answered += 1; answer };
-            queue = (queue + cost - answer / load).max(0.0);
-            if now > 5_000.0 { longest = longest.max(queue); }
+            now += ms(lasted);
+            for next in round(&mut gate, now, ms(lasted)) {
+                went += 1;
+                let (ticket, begins) = match next {
+                    Next::Begins(ticket) => (ticket, true),
+                    Next::Refused(ticket, class) => {
+                        prop_assert_eq!(ticket.1, class);
+                        (ticket, false)
+                    }
+                };
+                waiting.retain(|one| *one != ticket);
+                let higher = waiting.iter().any(|(_, class)| *class > ticket.1);
+                prop_assert!(!begins || !higher);
+            }
+            prop_assert_eq!(waiting.is_empty(), gate.is_empty());
         }
-        prop_assert!(longest < 4.0 * MOST.as_secs_f64() * 1_000.0, "{longest}");
-        let possible = (1.0 - load * refusal) / (1.0 - refusal) / answer * 30_000.0;
-        prop_assert!(f64::from(answered) > 0.9 * possible, "{answered} of {possible}");
+        prop_assert_eq!(came, went + waiting.len());
+        let left = round(&mut gate, now + WAIT, LONGEST);
+        prop_assert_eq!(left.len(), waiting.len());
     }
 }

@@ -1,55 +1,103 @@
-use super::*;
-use proxy_core::test_util::rule;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
-fn classes() -> Classes {
-    let rules = Class::ALL.map(|class| proxy_core::table::Rule {
-        class,
-        ..rule("r", Vec::new())
-    });
-    Classes::of(&rules)
+use super::*;
+
+const LONG_AGO: Duration = Duration::from_secs(1);
+
+fn overload() -> Overload {
+    Overload::new(&Overloads::new(
+        &Refused::register(&mut Registry::default()),
+    ))
 }
 
-fn refused(overload: &Overload, class: Class, of: usize) -> usize {
-    let admit = |_: &usize| overload.admit(class, classes()).is_err();
-    (0..of).filter(admit).count()
+fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Lets requests begin until one has to wait.
+fn fill(overload: &Overload) {
+    while overload.gate.lock().opens() {}
 }
 
 #[test]
-fn a_core_refuses_the_part_of_its_level_and_counts_it() {
-    let mut registry = Registry::default();
-    let shared = Overloads::new(&Refused::register(&mut registry));
-    let overload = Overload::new(&shared);
-    assert_eq!(refused(&overload, Class::Batch, 100), 0);
-    overload.set(Level::new(ALL / 2), classes());
-    assert_eq!(refused(&overload, Class::Batch, 100), 100);
-    assert_eq!(refused(&overload, Class::Standard, 100), 50);
-    assert_eq!(refused(&overload, Class::Interactive, 100), 0);
-    let counts = shared.refused.0.each_ref().map(Counter::get);
-    assert_eq!(counts, [100, 50, 0]);
-    assert_eq!(shared.unsaid.load(Ordering::Relaxed), 150);
+fn waits_for_a_round_and_begins() {
+    let overload = overload();
+    fill(&overload);
+    let now = clock::instant();
+    let mut waits = pin!(overload.admit(Class::Standard, now));
+    assert!(poll(waits.as_mut()).is_pending());
+    assert!(overload.strained.load(Ordering::Relaxed));
+    assert!(!overload.round(now, Duration::ZERO, 100));
+    assert!(matches!(poll(waits.as_mut()), Poll::Ready(Ok(()))));
 }
 
 #[test]
 fn a_refusal_says_when_to_come_again_and_keeps_the_connection() {
-    let shared = Overloads::new(&Refused::register(&mut Registry::default()));
-    let overload = Overload::new(&shared);
-    overload.set(Level::new(ALL), classes());
-    let refusal = overload.admit(Class::Batch, classes()).unwrap_err();
+    let overload = overload();
+    fill(&overload);
+    let now = clock::instant();
+    let mut waits = pin!(overload.admit(Class::Batch, now));
+    assert!(poll(waits.as_mut()).is_pending());
+    assert!(!overload.round(now + LONG_AGO, LONG_AGO, 100));
+    let Poll::Ready(Err(refusal)) = poll(waits.as_mut()) else {
+        panic!("it is not refused");
+    };
     assert_eq!(refusal.denial.code, Code::Overloaded);
-    assert_eq!(refusal.wait, Some(Wait::Millis(5_000)));
+    assert!(matches!(refusal.wait, Some(Wait::Millis(1_000..=5_000))));
     assert!(!refusal.close);
+    assert_eq!(
+        overload.shared.refused.0.each_ref().map(Counter::get),
+        [1, 0, 0]
+    );
 }
 
 #[test]
-fn lesser_classes_yield_on_all_cores_once_a_higher_one_does_on_one() {
-    let shared = Overloads::new(&Refused::register(&mut Registry::default()));
-    let [busy, idle] = [Overload::new(&shared), Overload::new(&shared)];
-    busy.set(Level::new(ALL - 10), classes());
-    idle.set(Level::default(), classes());
-    assert_eq!(refused(&idle, Class::Batch, 10), 10);
-    assert_eq!(refused(&idle, Class::Standard, 10), 10);
-    assert_eq!(refused(&idle, Class::Interactive, 10), 0);
-    busy.set(Level::default(), classes());
-    idle.set(Level::default(), classes());
-    assert_eq!(refused(&idle, Class::Batch, 10), 0);
+fn lesser_classes_are_refused_on_all_cores_once_a_higher_one_is_on_one() {
+    let busy = overload();
+    let idle = Overload::new(&busy.shared);
+    fill(&busy);
+    let now = clock::instant();
+    let mut waits = pin!(busy.admit(Class::Standard, now));
+    assert!(poll(waits.as_mut()).is_pending());
+    let then = now + LONG_AGO;
+    busy.round(then, LONG_AGO, 100);
+    let begins = |class, now| match poll(pin!(idle.admit(class, now))) {
+        Poll::Ready(admitted) => admitted.is_ok(),
+        Poll::Pending => panic!("it waits"),
+    };
+    let all = |now| Class::ALL.map(|class| begins(class, now));
+    assert_eq!(all(then), [false, true, true]);
+    assert_eq!(all(then + SHUT), [true, true, true]);
+    assert_eq!(
+        busy.shared.refused.0.each_ref().map(Counter::get),
+        [1, 1, 0]
+    );
+}
+
+#[test]
+fn who_has_gone_is_not_counted() {
+    let overload = overload();
+    fill(&overload);
+    let now = clock::instant();
+    {
+        let mut waits = pin!(overload.admit(Class::Standard, now));
+        assert!(poll(waits.as_mut()).is_pending());
+    }
+    assert!(!overload.round(now + LONG_AGO, LONG_AGO, 100));
+    assert_eq!(overload.shared.unsaid.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn strain_ends_a_while_behind_the_last_refusal() {
+    let overload = overload();
+    overload.strained.store(true, Ordering::Relaxed);
+    let then = clock::instant() + LONG_AGO;
+    overload.count(Class::Standard, then);
+    let is_strained = |past| {
+        overload.look(then + past);
+        overload.strained.load(Ordering::Relaxed)
+    };
+    assert!(is_strained(SHUT / 2));
+    assert!(!is_strained(SHUT * 2));
 }
