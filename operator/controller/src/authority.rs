@@ -71,8 +71,8 @@ pub(crate) struct CaKeeper {
     adopted: StoredAuthorities,
 }
 
-/// Loads the CA from `namespace`, or makes and stores one. If several operators find none, one
-/// stores its own and the others take that.
+/// Loads the CA from `namespace`, or makes and stores one, in an empty Secret if there is one. If several
+/// operators find none, one stores its own and the others take that.
 ///
 /// # Errors
 /// The Secret cannot be read or stored, or is incomplete.
@@ -86,18 +86,32 @@ pub async fn load_or_create_ca(
         source: Box::new(source),
     };
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    if let Some(secret) = secrets.get_opt(CA).await.map_err(failed)? {
-        return read(&secret, namespace);
+    let found = secrets.get_opt(CA).await.map_err(failed)?;
+    if let Some(secret) = found.as_ref().filter(|secret| !is_empty(secret)) {
+        return read(secret, namespace);
     }
     let made = make();
-    let secret = secret(&made, namespace, None);
-    match secrets.create(&PostParams::default(), &secret).await {
+    let parameters = PostParams::default();
+    let stored = match found {
+        Some(empty) => {
+            let filled = secret(&made, empty.metadata);
+            secrets.replace(CA, &parameters, &filled).await
+        }
+        None => {
+            let created = secret(&made, metadata(namespace));
+            secrets.create(&parameters, &created).await
+        }
+    };
+    match stored {
         Ok(_) => {
             info!(secret.namespace = namespace, secret.name = CA, "made a CA");
             Ok(made)
         }
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+        Err(kube::Error::Api(status)) if status.is_already_exists() || status.is_conflict() => {
             let theirs = secrets.get(CA).await.map_err(failed)?;
+            if is_empty(&theirs) {
+                return Err(failed(kube::Error::Api(status)));
+            }
             read(&theirs, namespace)
         }
         Err(error) => Err(failed(error)),
@@ -151,7 +165,7 @@ impl CaKeeper {
         if leadership.holds()
             && let Some(next) = advance(&stored)
         {
-            let secret = secret(&next, &self.namespace, found.resource_version());
+            let secret = secret(&next, found.metadata);
             let parameters = PostParams::default();
             let replaced = self.secrets.replace(CA, &parameters, &secret).await;
             replaced.map_err(|error| failed(&self.namespace, error))?;
@@ -179,10 +193,13 @@ impl CaKeeper {
         if data.is_some_and(|data| data.get(CERTIFICATE) == Some(&bundle)) {
             return Ok(());
         }
+        // The labels of the one that the chart made are the chart's.
+        let ours = map.as_ref().is_none_or(|map| *map.labels() == labels());
+        let labels = if ours { labels() } else { BTreeMap::new() };
         let map = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": CA, "namespace": self.namespace, "labels": labels()},
+            "metadata": {"name": CA, "namespace": self.namespace, "labels": labels},
             "data": {CERTIFICATE: bundle},
         });
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
@@ -227,8 +244,13 @@ fn read(secret: &Secret, namespace: &str) -> Result<StoredAuthorities, CaError> 
     })
 }
 
-/// The Secret to store.
-fn secret(ca: &StoredAuthorities, namespace: &str, version: Option<String>) -> Secret {
+/// Whether the chart made the Secret, and no operator has filled it yet.
+fn is_empty(secret: &Secret) -> bool {
+    secret.data.as_ref().is_none_or(BTreeMap::is_empty)
+}
+
+/// The Secret to store. Whose it is, and its version, are in its metadata.
+fn secret(ca: &StoredAuthorities, metadata: ObjectMeta) -> Secret {
     let mut data = BTreeMap::from([
         (CERTIFICATE.to_owned(), ca.certificate.clone()),
         (KEY.to_owned(), ca.key.clone()),
@@ -241,16 +263,20 @@ fn secret(ca: &StoredAuthorities, namespace: &str, version: Option<String>) -> S
         data.insert(FORMER.to_owned(), ca.former.clone());
     }
     Secret {
-        metadata: ObjectMeta {
-            name: Some(CA.to_owned()),
-            namespace: Some(namespace.to_owned()),
-            labels: Some(labels()),
-            resource_version: version,
-            ..ObjectMeta::default()
-        },
+        metadata,
         string_data: Some(data),
         type_: Some("Opaque".to_owned()),
         ..Secret::default()
+    }
+}
+
+/// The metadata of a Secret that is not there yet.
+fn metadata(namespace: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(CA.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        labels: Some(labels()),
+        ..ObjectMeta::default()
     }
 }
 

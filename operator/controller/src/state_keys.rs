@@ -18,19 +18,25 @@ const NAME: &str = "tundish-state-keys";
 /// The file in the Secret: a key on each line.
 const FILE: &str = "keys";
 
-/// Makes the Secret in `namespace` if there is none.
+/// Makes the Secret in `namespace` if there is none, or fills the empty one that the chart made.
 ///
 /// # Errors
 /// The API server refused, or could not be reached.
 pub async fn ensure_state_keys(client: &Client, namespace: &str) -> kube::Result<()> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    if secrets.get_opt(NAME).await?.is_some() {
-        return Ok(());
-    }
-    match secrets
-        .create(&PostParams::default(), &made(namespace))
-        .await
-    {
+    let parameters = PostParams::default();
+    let stored = match secrets.get_opt(NAME).await? {
+        Some(found) if found.data.as_ref().is_some_and(|data| !data.is_empty()) => return Ok(()),
+        Some(empty) => {
+            let filled = made(empty.metadata);
+            secrets.replace(NAME, &parameters, &filled).await
+        }
+        None => {
+            let created = made(metadata(namespace));
+            secrets.create(&parameters, &created).await
+        }
+    };
+    match stored {
         Ok(_) => {
             info!(
                 secret.namespace = namespace,
@@ -44,21 +50,26 @@ pub async fn ensure_state_keys(client: &Client, namespace: &str) -> kube::Result
     }
 }
 
-fn made(namespace: &str) -> Secret {
-    let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+fn made(metadata: ObjectMeta) -> Secret {
     let key = hex::encode(rand::random::<[u8; 32]>());
     Secret {
-        metadata: ObjectMeta {
-            name: Some(NAME.to_owned()),
-            namespace: Some(namespace.to_owned()),
-            labels: Some(BTreeMap::from([
-                label("app.kubernetes.io/name", "tundish"),
-                label("app.kubernetes.io/managed-by", FIELD_MANAGER),
-            ])),
-            ..ObjectMeta::default()
-        },
+        metadata,
         string_data: Some(BTreeMap::from([(FILE.to_owned(), format!("{key}\n"))])),
         type_: Some("Opaque".to_owned()),
         ..Secret::default()
+    }
+}
+
+/// The metadata of a Secret that is not there yet.
+fn metadata(namespace: &str) -> ObjectMeta {
+    let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    ObjectMeta {
+        name: Some(NAME.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        labels: Some(BTreeMap::from([
+            label("app.kubernetes.io/name", "tundish"),
+            label("app.kubernetes.io/managed-by", FIELD_MANAGER),
+        ])),
+        ..ObjectMeta::default()
     }
 }

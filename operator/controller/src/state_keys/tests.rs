@@ -1,6 +1,6 @@
 use http::Method;
 
-use super::{ensure_state_keys, made};
+use super::{ensure_state_keys, made, metadata};
 use crate::scenario::Scenario;
 
 const SECRETS: &str = "/api/v1/namespaces/gateway/secrets";
@@ -17,9 +17,29 @@ async fn the_first_operator_makes_the_key_and_the_next_leaves_it() {
     assert_eq!(scenario.calls(&Method::POST).len(), 1);
 }
 
+#[tokio::test]
+async fn the_empty_secret_of_the_chart_is_filled_once() {
+    let scenario = Scenario::default().storing(SECRETS);
+    let client = scenario.client();
+    let made_by_chart = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "tundish-state-keys", "namespace": "gateway", "resourceVersion": "1"},
+    });
+    let path = format!("{SECRETS}/tundish-state-keys");
+    scenario.stored.lock().insert(path, made_by_chart);
+    for _ in 0..2 {
+        ensure_state_keys(&client, "gateway")
+            .await
+            .expect("it is filled");
+    }
+    assert_eq!(scenario.calls(&Method::POST).len(), 0, "it needs no create");
+    assert_eq!(scenario.calls(&Method::PUT).len(), 1);
+}
+
 #[test]
 fn a_key_is_a_line_that_proxies_take_and_another_each_time() {
-    let key = || made("gateway").string_data.expect("text")["keys"].clone();
+    let key = || made(metadata("gateway")).string_data.expect("text")["keys"].clone();
     let one = key();
     assert_eq!(one.lines().count(), 1);
     assert_eq!(one.trim().len(), 64);
