@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -76,23 +76,34 @@ impl AdminUrl {
         }
     }
 
+    /// Asks every process that the host's name leads to whether it is ready.
+    ///
+    /// # Errors
+    /// The name has no address, or one of the processes does not answer or is not ready.
+    pub fn ready(&self) -> Result<()> {
+        let context = || format!("{self} is not ready");
+        let addresses: Vec<SocketAddr> = self.0.to_socket_addrs().with_context(context)?.collect();
+        if addresses.is_empty() {
+            bail!("{self} has no address");
+        }
+        for address in addresses {
+            let stream = TcpStream::connect_timeout(&address, PATIENCE);
+            let answer = stream.and_then(|stream| self.exchange(stream, "/readyz", ""));
+            let answer = answer.map_err(named).with_context(context)?;
+            let (status, body) = split(&answer).with_context(context)?;
+            if status != 200 {
+                let reason = String::from_utf8_lossy(body);
+                bail!("{address} of {self} is not ready: {}", reason.trim_end());
+            }
+        }
+        Ok(())
+    }
+
     fn ask(&self, path: &str, authorization: &str) -> Result<Vec<u8>> {
         let mut failure = None;
         for address in self.0.to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, PATIENCE) {
-                Ok(mut stream) => {
-                    stream.set_read_timeout(Some(PATIENCE))?;
-                    stream.set_write_timeout(Some(PATIENCE))?;
-                    let head = format!(
-                        "GET {path} HTTP/1.1\r\nhost: {}\r\n{authorization}connection: close\r\n\r\n",
-                        self.0
-                    );
-                    stream.write_all(head.as_bytes()).map_err(named)?;
-                    let mut answer = Vec::new();
-                    let mut stream = stream.take(LARGEST);
-                    stream.read_to_end(&mut answer).map_err(named)?;
-                    return Ok(answer);
-                }
+                Ok(stream) => return self.exchange(stream, path, authorization).map_err(named),
                 Err(error) => failure = Some(error),
             }
         }
@@ -100,6 +111,24 @@ impl AdminUrl {
             Some(error) => Err(named(error)),
             None => bail!("the name has no address"),
         }
+    }
+
+    fn exchange(
+        &self,
+        mut stream: TcpStream,
+        path: &str,
+        authorization: &str,
+    ) -> io::Result<Vec<u8>> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nhost: {}\r\n{authorization}connection: close\r\n\r\n",
+            self.0
+        );
+        stream.write_all(head.as_bytes())?;
+        let mut answer = Vec::new();
+        stream.take(LARGEST).read_to_end(&mut answer)?;
+        Ok(answer)
     }
 }
 

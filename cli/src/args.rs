@@ -66,6 +66,11 @@ pub enum Command {
     /// For the day when a model retires. `kubectl logs -l app.kubernetes.io/component=proxy --tail=-1 | tundish who
     /// --model gpt-4o` reads the logs of all proxies. The name of a deployment shows the calls that it served.
     Who(WhoArgs),
+    /// Wait until processes are ready
+    ///
+    /// Asks each process that the names of the admin ports lead to, such as all pods behind a headless Service.
+    /// Exits with 0 once all of them are ready, with 1 if that takes too long.
+    Ready(ReadyArgs),
     /// Make keys of consumers
     #[command(subcommand)]
     Key(KeyCommand),
@@ -310,6 +315,28 @@ pub struct BackendsArgs {
     /// The form of the answer
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// Flags of `tundish ready`.
+#[derive(clap::Args, Debug)]
+pub struct ReadyArgs {
+    /// Admin port of `tundish run`, a tundish-proxy or a tundish-operator; repeatable
+    #[arg(
+        long,
+        env = "TUNDISH_ADMIN_URL",
+        value_name = "URL",
+        value_delimiter = ',',
+        default_value = ADMIN
+    )]
+    pub admin: Vec<AdminUrl>,
+    /// Longest wait in seconds
+    #[arg(
+        long,
+        env = "TUNDISH_READY_WAIT",
+        value_name = "SECONDS",
+        default_value_t = 60
+    )]
+    pub wait: u32,
 }
 
 /// Flags of `tundish quota`.

@@ -12,6 +12,7 @@ pub mod label;
 pub mod lifetime;
 pub mod manifests;
 pub mod quota;
+pub mod ready;
 pub mod report;
 pub mod run;
 pub mod simulate;

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Explain(explain) => cli::explain::explain(explain),
         Command::Simulate(simulate) => cli::simulate::simulate(simulate),
         Command::Who(who) => cli::who::who(who),
+        Command::Ready(ready) => cli::ready::ready(ready),
         Command::Key(KeyCommand::New(new)) => cli::key::new(new),
     };
     match done {
