@@ -70,6 +70,7 @@ gen: ## write what is generated: the CRDs, their copy in the chart, the pages of
 	cp crds/yaml/*.yaml charts/tundish-crds/files/
 	UPDATE_EXPECT=1 cargo test -p proxy-admin -p proxy-api -p proxy-gateway -p proxy-sync -p operator-publish \
 	  -p operator-controller -p cli --lib is_current
+	UPDATE_EXPECT=1 cargo test -p tests-tidy --test chart is_current
 
 sbom: ## write what the binaries are made of, as CycloneDX, to target/tundish.cdx.json
 	cargo run --quiet -p tests-sbom >target/tundish.cdx.json
@@ -134,5 +135,6 @@ e2e-long: tools clients packages ## rolling restarts under load for longer
 	cargo build --workspace --bins
 	cargo test -p tests-e2e --test rolling
 
-image: ## build the container image with the binaries in it
-	docker build -t tundish:dev .
+image: ## write the container image, as an OCI layout in target/image, and its bill of materials beside it
+	cargo build --release -p cli -p operator -p proxy
+	cargo run --quiet -p tests-image -- target/release target/image

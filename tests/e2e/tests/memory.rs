@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use tests_support::http::Answer;
-use tests_support::{MemoryGroup, Quickstart, eventually, http, peak_of, resident_of, workspace};
+use tests_support::{MemoryGroup, Quickstart, eventually, http, peak_of, resident_of};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -137,9 +137,6 @@ impl Stage {
     /// With this backend for strangers.
     async fn before(name: &str, backend: &str) -> Result<Self> {
         let group = MemoryGroup::new(name, LIMIT);
-        let image = std::fs::read_to_string(workspace().join("Dockerfile"))?;
-        let settings = image.lines().filter_map(|line| line.strip_prefix("ENV "));
-        let settings: Vec<(&str, &str)> = settings.filter_map(|one| one.split_once('=')).collect();
         let command = |program: &Path| {
             let mut command = if let Some(group) = &group {
                 group.command(program)
@@ -149,7 +146,9 @@ impl Stage {
                 command
             };
             // The allocator keeps what it frees for each thread.
-            command.env("TUNDISH_THREADS", "8").envs(settings);
+            command.env("TUNDISH_THREADS", "8");
+            let settings = tests_image::ENVIRONMENT.iter();
+            command.envs(settings.copied().filter(|(name, _)| *name != "PATH"));
             command
         };
         let open = OPEN.replace("BACKEND", backend);

@@ -5,7 +5,7 @@
 //! lock files give equal bills: there is no time in it, and its serial number is made of its content.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -31,6 +31,7 @@ struct Package {
     name: String,
     version: String,
     license: Option<String>,
+    manifest_path: PathBuf,
     source: Option<String>,
     repository: Option<String>,
 }
@@ -63,18 +64,94 @@ struct Kind {
 /// # Errors
 /// cargo does not run, or the lock file does not fit.
 pub fn bill() -> Result<Value> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let lock = std::fs::read_to_string(root().join("Cargo.lock")).context("read the lock file")?;
+    of(&metadata()?, &checksums(&lock))
+}
+
+/// The licences of everything that is linked into the binaries and is not ours, each text once, below the names of
+/// the crates that have it.
+///
+/// # Errors
+/// cargo does not run, or the sources of a crate cannot be read.
+pub fn licenses() -> Result<String> {
+    let metadata = metadata()?;
+    let linked = linked(&metadata);
+    let mut crates: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let others = metadata.packages.iter().filter(|one| one.source.is_some());
+    for package in others.filter(|one| linked.contains_key(one.id.as_str())) {
+        let license = package.license.as_deref().unwrap_or("see its files");
+        let name = format!("{} {} ({license})", package.name, package.version);
+        for text in license_texts(package)? {
+            crates.entry(text).or_default().insert(name.clone());
+        }
+    }
+    let mut whole = String::new();
+    for (text, names) in crates {
+        let names: Vec<String> = names.into_iter().collect();
+        let rule = "-".repeat(72);
+        whole.push_str(&format!(
+            "{rule}\n{}\n{rule}\n\n{}\n\n",
+            names.join("\n"),
+            text.trim()
+        ));
+    }
+    Ok(whole)
+}
+
+/// The files beside the crate's manifest that hold its terms; its licence's name alone where it ships none.
+fn license_texts(package: &Package) -> Result<Vec<String>> {
+    let folder = package
+        .manifest_path
+        .parent()
+        .context("a crate has a folder")?;
+    let mut files = Vec::new();
+    for file in std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
+        let path = file?.path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_uppercase();
+        let starts = [
+            "LICENSE",
+            "LICENCE",
+            "COPYING",
+            "COPYRIGHT",
+            "NOTICE",
+            "UNLICENSE",
+        ];
+        if path.is_file() && starts.iter().any(|start| name.starts_with(start)) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        let license = package.license.as_deref().unwrap_or("none named");
+        return Ok(vec![format!("No file of its own. Licence: {license}")]);
+    }
+    let read =
+        |file: &PathBuf| std::fs::read(file).with_context(|| format!("read {}", file.display()));
+    let texts: Result<Vec<Vec<u8>>> = files.iter().map(read).collect();
+    Ok(texts?
+        .iter()
+        .map(|text| String::from_utf8_lossy(text).into_owned())
+        .collect())
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn metadata() -> Result<Metadata> {
     let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
     cargo.args(["metadata", "--locked", "--format-version", "1"]);
     cargo
         .args(["--filter-platform", PLATFORM])
-        .current_dir(&root);
+        .current_dir(root());
     let output = cargo.output().context("run cargo")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "cargo metadata: {said}");
-    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("read the metadata")?;
-    let lock = std::fs::read_to_string(root.join("Cargo.lock")).context("read the lock file")?;
-    of(&metadata, &checksums(&lock))
+    serde_json::from_slice(&output.stdout).context("read the metadata")
 }
 
 fn of(metadata: &Metadata, checksums: &BTreeMap<(String, String), String>) -> Result<Value> {
