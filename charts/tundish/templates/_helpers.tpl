@@ -12,6 +12,15 @@
 {{- end -}}
 {{- end -}}
 
+{{- define "tundish.namespace" -}}
+{{- .Values.namespaceOverride | default .Release.Namespace -}}
+{{- end -}}
+
+{{/* The name of an object of the cluster: two releases in two namespaces each have theirs. */}}
+{{- define "tundish.clusterName" -}}
+{{- printf "%s-%s" (include "tundish.namespace" .) (include "tundish.fullname" .) -}}
+{{- end -}}
+
 {{/* Labels that never change between releases: the selectors are immutable. */}}
 {{- define "tundish.selector" -}}
 app.kubernetes.io/name: {{ include "tundish.name" .root }}
@@ -24,8 +33,35 @@ app.kubernetes.io/component: {{ .component }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
+{{- end -}}
+
+{{/*
+The metadata of an object: root, component and name; perhaps labels and annotations of its own, a namespace
+besides the release's, or cluster for one that is in none.
+*/}}
+{{- define "tundish.metadata" -}}
+name: {{ .name }}
+{{- if not .cluster }}
+namespace: {{ .namespace | default (include "tundish.namespace" .root) }}
+{{- end }}
+labels:
+  {{- merge (dict) (.labels | default dict) (include "tundish.labels" . | fromYaml) .root.Values.commonLabels | toYaml | nindent 2 }}
+{{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/*
+The metadata of the pods: root, component, part, and perhaps labels. No version is in it, so that a new chart
+with the same pods restarts none.
+*/}}
+{{- define "tundish.podMetadata" -}}
+labels:
+  {{- merge (dict) (include "tundish.selector" . | fromYaml) .part.podLabels (.labels | default dict) .root.Values.commonLabels | toYaml | nindent 2 }}
+{{- with .part.podAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
@@ -55,70 +91,160 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- .Values.proxy.serviceAccount.name | default (printf "%s-proxy" (include "tundish.fullname" .)) -}}
 {{- end -}}
 
+{{/* The Secret of the default certificate for HTTPS. */}}
+{{- define "tundish.certificate" -}}
+{{- if .Values.certManager.enabled -}}
+{{- .Values.proxy.tls.secretName | default (printf "%s-tls" (include "tundish.fullname" .)) -}}
+{{- else -}}
+{{- .Values.proxy.tls.secretName -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The Secrets with certificates for HTTPS, the default one first. */}}
 {{- define "tundish.certificates" -}}
-{{- without (prepend .Values.proxy.tls.secretNames .Values.proxy.tls.secretName) "" | uniq | toJson -}}
+{{- without (prepend .Values.proxy.tls.secretNames (include "tundish.certificate" .)) "" | uniq | toJson -}}
 {{- end -}}
 
-{{- define "tundish.securityContext" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
+{{/* The port at which clients reach the proxies. */}}
+{{- define "tundish.port" -}}
+{{- .Values.proxy.service.port | default (include "tundish.certificates" . | fromJsonArray | empty | ternary 80 443) -}}
 {{- end -}}
 
-{{- define "tundish.podSecurityContext" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-seccompProfile: {type: RuntimeDefault}
-{{- end -}}
-
-{{/* What a pod template takes from the values of its part. */}}
-{{- define "tundish.placement" -}}
-{{- with .nodeSelector }}
-nodeSelector:
+{{/* What the pods of a part take from its values as it is. */}}
+{{- define "tundish.pod" -}}
+{{- $root := .root }}
+{{- $context := . }}
+{{- with $root.Values.imagePullSecrets }}
+imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .tolerations }}
-tolerations:
+{{- with .part }}
+{{- with .podSecurityContext }}
+securityContext:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .affinity }}
-affinity:
+{{- range $field := list "nodeSelector" "tolerations" "affinity" "hostAliases" "dnsConfig" "initContainers" }}
+{{- with index $context.part $field }}
+{{ $field }}:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .priorityClassName }}
-priorityClassName: {{ . }}
 {{- end }}
-{{- end -}}
-
-{{- define "tundish.spread" -}}
+{{- range $field := list "priorityClassName" "runtimeClassName" "dnsPolicy" }}
+{{- with index $context.part $field }}
+{{ $field }}: {{ . }}
+{{- end }}
+{{- end }}
+{{- if kindIs "bool" .hostUsers }}
+hostUsers: {{ .hostUsers }}
+{{- end }}
+{{- with .topologySpreadConstraints }}
 topologySpreadConstraints:
-{{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
-- maxSkew: 1
-  topologyKey: {{ . }}
-  whenUnsatisfiable: ScheduleAnyway
-  labelSelector:
+{{- $pods := dict "labelSelector" (dict "matchLabels" (include "tundish.selector" $context | fromYaml)) }}
+{{- range . }}
+- {{ ternary . (merge (dict) . $pods) (hasKey . "labelSelector") | toYaml | nindent 2 | trim }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The probes of a part's container. */}}
+{{- define "tundish.probes" -}}
+{{- range $probe, $path := dict "startupProbe" "/livez" "livenessProbe" "/livez" "readinessProbe" "/readyz" }}
+{{ $probe }}:
+  httpGet: {path: {{ $path }}, port: admin}
+  {{- with index $.part $probe }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- with .part.securityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .part.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .part.extraEnvFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* How a Deployment replaces pods. */}}
+{{- define "tundish.rollout" -}}
+strategy:
+  {{- ternary (omit .strategy "rollingUpdate") .strategy (eq .strategy.type "Recreate") | toYaml | nindent 2 }}
+minReadySeconds: {{ .minReadySeconds }}
+revisionHistoryLimit: {{ .revisionHistoryLimit }}
+{{- end -}}
+
+{{/* A PodDisruptionBudget that lets nodes be drained: root, component, part, name. */}}
+{{- define "tundish.budget" -}}
+{{- $budget := .part.podDisruptionBudget }}
+{{- if $budget.enabled }}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  {{- include "tundish.metadata" . | nindent 2 }}
+spec:
+  {{- if kindIs "invalid" $budget.minAvailable }}
+  maxUnavailable: {{ $budget.maxUnavailable }}
+  {{- else }}
+  {{- $replicas := .part.replicas }}
+  {{- if dig "autoscaling" "enabled" false .part }}{{ $replicas = .part.autoscaling.minReplicas }}{{ end }}
+  {{- if not (kindIs "invalid" $replicas) }}
+  {{- $least := $budget.minAvailable }}
+  {{- if kindIs "string" $least }}{{ $least = ceil (divf (mulf $replicas (trimSuffix "%" $least)) 100) }}{{ end }}
+  {{- if ge (int $least) (int $replicas) }}
+  {{- fail (printf "%s.podDisruptionBudget.minAvailable: %v of %v replicas would block every drain of a node" .component $budget.minAvailable $replicas) }}
+  {{- end }}
+  {{- end }}
+  minAvailable: {{ $budget.minAvailable }}
+  {{- end }}
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
     matchLabels:
-      {{- include "tundish.selector" $ | nindent 6 }}
+      {{- include "tundish.selector" . | nindent 6 }}
 {{- end }}
 {{- end -}}
 
 {{/*
-The number of replicas, unless it belongs to somebody else: who scaled the Deployment by kubectl or an
-autoscaler keeps the number. Where values leave it to one, a Deployment that is there keeps its number until
-the autoscaler takes it over: a field that is left out would fall back to 1.
+An object of the operator's that the chart makes empty, since a right to create cannot be limited to a name: root,
+kind, name. One that an operator made, before the chart did, stays the operator's.
+*/}}
+{{- define "tundish.made" -}}
+{{- $live := lookup "v1" .kind (include "tundish.namespace" .root) .name -}}
+{{- if or (not $live) (dig "metadata" "annotations" "meta.helm.sh/release-name" "" $live) }}
+---
+apiVersion: v1
+kind: {{ .kind }}
+metadata:
+  {{- include "tundish.metadata" . | nindent 2 }}
+{{- if eq .kind "Secret" }}
+type: Opaque
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/*
+The number of replicas, unless it belongs to whoever scaled the Deployment, by kubectl or an autoscaler. Helm 4
+applies on the server, where a field that is left out stays with its other owner, and one with another number is a
+conflict. Helm 3, and 4 for releases of 3, take a field away that the revision before had: 1 would be left, so the
+number that is there is rendered. It is also where values leave the number to an autoscaler that has not scaled yet.
 */}}
 {{- define "tundish.replicas" -}}
-{{- $live := lookup "apps/v1" "Deployment" .root.Release.Namespace .name -}}
+{{- $live := lookup "apps/v1" "Deployment" (include "tundish.namespace" .root) .name -}}
 {{- $scaled := false -}}
+{{- $applied := false -}}
 {{- range dig "metadata" "managedFields" (list) $live -}}
 {{- if eq (dig "subresource" "" .) "scale" -}}{{- $scaled = true -}}{{- end -}}
+{{- if and (eq .manager "helm") (eq .operation "Apply") -}}{{- $applied = true -}}{{- end -}}
 {{- end -}}
+{{- if hasPrefix "v3." .root.Capabilities.HelmVersion.Version -}}{{- $applied = false -}}{{- end -}}
 {{- $left := or (kindIs "invalid" .part.replicas) (dig "autoscaling" "enabled" false .part) -}}
-{{- if $scaled -}}
-{{- else if and $left $live }}
+{{- if and $scaled $applied -}}
+{{- else if and $live (or $scaled $left) }}
   replicas: {{ $live.spec.replicas }}
 {{- else if not $left }}
   replicas: {{ .part.replicas }}
@@ -126,15 +252,10 @@ the autoscaler takes it over: a field that is left out would fall back to 1.
 {{- end -}}
 
 {{- define "tundish.proxyAccountAnnotations" -}}
+{{- $annotations := dict }}
 {{- with .Values.proxy.workloadIdentity }}
-{{- if and .enabled .clientID }}
-azure.workload.identity/client-id: {{ .clientID | quote }}
+{{- if and .enabled .clientID }}{{ $_ := set $annotations "azure.workload.identity/client-id" .clientID }}{{ end }}
+{{- if and .enabled .tenantID }}{{ $_ := set $annotations "azure.workload.identity/tenant-id" .tenantID }}{{ end }}
 {{- end }}
-{{- if and .enabled .tenantID }}
-azure.workload.identity/tenant-id: {{ .tenantID | quote }}
-{{- end }}
-{{- end }}
-{{- with .Values.proxy.serviceAccount.annotations }}
-{{ toYaml . }}
-{{- end }}
+{{- merge (dict) .Values.proxy.serviceAccount.annotations $annotations | toYaml -}}
 {{- end -}}

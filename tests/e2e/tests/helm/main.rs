@@ -1,302 +1,21 @@
 //! The charts, with the real helm on the real API server: what is rendered is accepted, starts where
 //! Pod Security is restricted, may do what it has to and nothing more, and goes away again.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+mod program;
+mod upgrades;
+mod values;
+
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use expect_test::expect_file;
-use tempfile::TempDir;
-use tests_support::{ControlPlane, Process, binary, eventually_ok, free_port, tool, workspace};
+use tests_support::{ControlPlane, Process, binary, eventually_ok, free_port, tool};
+
+use crate::program::{EVERYTHING, Helm};
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// Both majors are in use.
-const HELMS: [&str; 2] = ["helm", "helm3"];
-
-/// The oldest that the charts allow; helm3 without a cluster takes an older one for granted.
-const OLDEST: &str = "--kube-version=v1.33.0";
-
-/// Everything that values can switch on.
-const EVERYTHING: [&str; 27] = [
-    "--set=quota.storeSecret.name=store",
-    "--set=quota.storeCASecret.name=store",
-    "--set=networkPolicy.enabled=true",
-    "--set=networkPolicy.adminFrom[0].namespaceSelector.matchLabels.team=monitoring",
-    "--set=adminToken.secretName=admin",
-    "--set=hostGrants[0].host=ai.example.com",
-    "--set=hostGrants[0].namespaces[0]=team",
-    "--set=identityGrants[0]=team",
-    "--set=backends.allowedHosts={*.services.ai.azure.com,apim.contoso.com}",
-    "--set=backends.admissionPolicy.enabled=true",
-    "--set=backends.clusterNetworks={10.96.0.0/12}",
-    "--set=backends.reach={*.models.svc}",
-    "--set=proxy.workloadIdentity.enabled=true",
-    "--set=proxy.workloadIdentity.clientID=00000000-0000-0000-0000-000000000000",
-    "--set=proxy.serviceAccount.annotations.team=platform",
-    "--set=networkPolicy.metadataService=true",
-    "--set=proxy.tls.secretName=certificate",
-    "--set=proxy.tls.secretNames={other}",
-    "--set=proxy.accessLog=false",
-    "--set=proxy.trustedHops=2",
-    "--set=proxy.proxyProtocol=true",
-    "--set=watch.allNamespaces=true",
-    "--set=proxy.autoscaling.enabled=true",
-    "--set=operator.priorityClassName=system-cluster-critical",
-    "--set=proxy.nodeSelector.disk=fast",
-    "--set=commonLabels.team=platform",
-    "--set=global.imageRegistry=mirror.example.com",
-];
-
-/// A helm that keeps its files to itself.
-struct Helm {
-    program: PathBuf,
-    home: TempDir,
-    kubeconfig: Option<PathBuf>,
-}
-
-struct Answer {
-    ok: bool,
-    text: String,
-}
-
-impl Helm {
-    fn new(name: &str, plane: Option<&ControlPlane>) -> Result<Self> {
-        Ok(Self {
-            program: tool(name)?,
-            home: TempDir::with_prefix("tundish-helm-").context("make a folder")?,
-            kubeconfig: plane.map(|plane| plane.kubeconfig().to_owned()),
-        })
-    }
-
-    fn call(&self, args: &[&str]) -> Result<Answer> {
-        let mut command = Command::new(&self.program);
-        command.args(args).current_dir(workspace().join("charts"));
-        for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-            command.env(name, self.home.path());
-        }
-        command.env(
-            "KUBECONFIG",
-            self.kubeconfig.as_deref().unwrap_or_else(|| "/".as_ref()),
-        );
-        let output = command
-            .output()
-            .with_context(|| format!("start {}", self.program.display()))?;
-        let text = if output.status.success() {
-            output.stdout
-        } else {
-            output.stderr
-        };
-        Ok(Answer {
-            ok: output.status.success(),
-            text: String::from_utf8(text).context("helm writes text")?,
-        })
-    }
-
-    fn run(&self, args: &[&str]) -> Result<String> {
-        let answer = self.call(args)?;
-        ensure!(answer.ok, "helm {}: {}", args.join(" "), answer.text);
-        Ok(answer.text)
-    }
-
-    /// The manifests of release `tundish` in `tundish-system`.
-    fn template(&self, args: &[&str]) -> Result<String> {
-        let words = [
-            "template",
-            "tundish",
-            "tundish",
-            "-n",
-            "tundish-system",
-            OLDEST,
-        ];
-        self.run(&[&words, args].concat())
-    }
-}
-
-#[test]
-fn both_charts_pass_the_lint_and_render_the_same_bytes_each_time() -> Result<()> {
-    // The two put other blank lines between manifests.
-    let lines = |text: &str| -> Vec<String> {
-        let filled = text.lines().filter(|line| !line.trim().is_empty());
-        filled.map(str::to_owned).collect()
-    };
-    let mut rendered = Vec::new();
-    for name in HELMS {
-        let helm = Helm::new(name, None)?;
-        helm.run(&["lint", "--strict", OLDEST, "tundish", "tundish-crds"])?;
-        for args in [&[][..], &EVERYTHING] {
-            let text = helm.template(args)?;
-            ensure!(
-                helm.template(args)? == text,
-                "{name} renders {args:?} differently"
-            );
-            rendered.push(lines(&text));
-        }
-    }
-    let (first, second) = rendered.split_at(rendered.len() / 2);
-    ensure!(
-        first == second,
-        "the two versions of helm render differently"
-    );
-    Ok(())
-}
-
-#[test]
-fn a_value_that_is_misspelt_or_out_of_range_is_refused_by_name() -> Result<()> {
-    for name in HELMS {
-        let helm = Helm::new(name, None)?;
-        for (chart, value, named) in [
-            ("tundish", "proxy.replica=3", "replica"),
-            ("tundish", "watch.allNamespace=true", "allNamespace"),
-            ("tundish", "proxies.replicas=3", "proxies"),
-            ("tundish", "proxy.service.prot=80", "prot"),
-            ("tundish", "proxy.maxBody=many", "maxBody"),
-            ("tundish", "proxy.trustedHops=17", "trustedHops"),
-            (
-                "tundish",
-                "backends.allowedHosts={https://a.b}",
-                "allowedHosts",
-            ),
-            (
-                "tundish",
-                "backends.admissionPolicy.enabled=true",
-                "allowedHosts",
-            ),
-            (
-                "tundish",
-                "operator.podDisruptionBudget.maxUnavailable=0",
-                "maxUnavailable",
-            ),
-            (
-                "tundish",
-                "proxy.podDisruptionBudget.maxUnavailable=0%",
-                "maxUnavailable",
-            ),
-            ("tundish-crds", "kep=false", "kep"),
-        ] {
-            let set = format!("--set={value}");
-            let answer = helm.call(&["template", "x", chart, OLDEST, &set])?;
-            ensure!(!answer.ok, "{name} takes {value}");
-            ensure!(
-                answer.text.contains(named),
-                "{name}, {value}: {}",
-                answer.text
-            );
-        }
-    }
-    Ok(())
-}
-
-#[test]
-fn the_roles_have_no_wildcard() -> Result<()> {
-    let helm = Helm::new("helm", None)?;
-    for args in [&[][..], &EVERYTHING] {
-        let roles = helm.template(&[&["-s", "templates/rbac.yaml"], args].concat())?;
-        assert!(roles.contains("kind: Role\n"), "{roles}");
-        assert!(!roles.contains('*'), "{roles}");
-    }
-    Ok(())
-}
-
-/// The flags that the chart gives to `program`.
-fn given(rendered: &str, program: &str) -> BTreeMap<String, String> {
-    let mut current = "";
-    let mut flags = BTreeMap::new();
-    for line in rendered.lines().map(str::trim) {
-        if let Some(command) = line.strip_prefix("command: [/usr/local/bin/") {
-            current = command.trim_end_matches(']');
-        } else if let Some(flag) = line.strip_prefix("- --")
-            && current == program
-        {
-            let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
-            flags.insert(name.to_owned(), value.to_owned());
-        }
-    }
-    flags
-}
-
-/// The flags that `program` has, with their defaults.
-fn known(program: &str) -> Result<BTreeMap<String, Option<String>>> {
-    let output = Command::new(binary(program)?)
-        .arg("--help")
-        .output()
-        .with_context(|| format!("start {program}"))?;
-    let help = String::from_utf8(output.stdout).context("the help is text")?;
-    let mut flags: BTreeMap<String, Option<String>> = BTreeMap::new();
-    // An entry reaches to the next one; its lines are wrapped anywhere.
-    let mut entry: Option<(String, String)> = None;
-    for line in help.lines().map(str::trim).chain(["--end"]) {
-        if let Some(flag) = line.strip_prefix("--") {
-            if let Some((name, text)) = entry.take() {
-                let default = text.split_once("[default: ").map(|(_, rest)| rest);
-                let default = default.and_then(|rest| rest.split_once(']'));
-                flags.insert(name, default.map(|(value, _)| value.to_owned()));
-            }
-            let name = flag.split([' ', '=']).next().unwrap_or(flag);
-            entry = Some((name.to_owned(), String::new()));
-        }
-        if let Some((_, text)) = &mut entry {
-            text.push_str(line);
-            text.push(' ');
-        }
-    }
-    Ok(flags)
-}
-
-#[test]
-fn every_flag_of_the_chart_exists_and_defaults_are_the_programs_own() -> Result<()> {
-    /// Where the chart says something else than the program, since a pod is another place: it listens
-    /// on all addresses, has a share of its node's cores, and names that are known.
-    const ELSEWHERE: [(&str, &str); 6] = [
-        ("tundish-proxy", "listen"),
-        ("tundish-proxy", "admin"),
-        ("tundish-proxy", "threads"),
-        ("tundish-operator", "namespace"),
-        ("tundish-operator", "identity"),
-        ("tundish-operator", "channel-dns-name"),
-    ];
-    let helm = Helm::new("helm", None)?;
-    let (plain, everything) = (helm.template(&[])?, helm.template(&EVERYTHING)?);
-    let mut differing = BTreeSet::new();
-    for program in ["tundish-operator", "tundish-proxy"] {
-        let known = known(program)?;
-        let given_at_most = given(&everything, program);
-        ensure!(!given_at_most.is_empty(), "{program} is given no flags");
-        for flag in given_at_most.keys() {
-            ensure!(known.contains_key(flag), "{program} has no --{flag}");
-        }
-        for (flag, value) in given(&plain, program) {
-            if let Some(Some(default)) = known.get(&flag)
-                && *default != value
-            {
-                differing.insert((program, flag));
-            }
-        }
-    }
-    let expected = ELSEWHERE.map(|(program, flag)| (program, flag.to_owned()));
-    assert_eq!(differing, expected.into());
-    Ok(())
-}
-
-#[test]
-fn a_proxy_gets_the_time_to_drain() -> Result<()> {
-    let helm = Helm::new("helm", None)?;
-    let args = ["--set=proxy.drainGrace=600", "--set=proxy.drainDelay=20"];
-    let rendered = helm.template(&args)?;
-    let grace = rendered
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("terminationGracePeriodSeconds: "))
-        .context("the pod has a grace period")?;
-    let grace: u64 = grace.parse().context("read the grace period")?;
-    assert!(grace > 620, "{grace}");
-    assert!(rendered.contains("- --drain-grace=600"));
-    // The process itself serves on, so a hook would only wait a second time.
-    assert!(rendered.contains("- --drain-delay=20"));
-    assert!(!rendered.contains("preStop"));
-    Ok(())
-}
 
 /// The namespaces of the installation, of a team whose objects it watches, and of one whose it does not.
 const HOME: &str = "tundish-system";
@@ -384,14 +103,17 @@ async fn an_installation_runs_is_upgraded_and_leaves_nothing_but_the_crds() -> R
         .kubectl(&["get", "airoute", "chat", "-n", TEAM])
         .await?
         .success()?;
-    // Who comes back finds them.
-    helm.run(&crds)?;
-
+    // Who comes back finds them, and may have them as a part of the release.
     let helm3 = Helm::new("helm3", Some(&plane))?;
-    helm3.run(&[&tundish[..], &wait].concat())?;
+    let with_crds = ["--set=crds.enabled=true", "--take-ownership"];
+    helm3.run(&[&tundish[..], &wait, &with_crds].concat())?;
     runs(&plane, 2).await?;
     helm3.run(&["uninstall", "tundish", "-n", HOME, "--wait"])?;
-    nothing_is_left(&plane).await
+    nothing_is_left(&plane).await?;
+    let kept = ["get", "airoute", "chat", "-n", TEAM];
+    plane.kubectl(&kept).await?.success()?;
+    helm.run(&[&crds[..], &["--take-ownership"]].concat())?;
+    Ok(())
 }
 
 #[tokio::test]
@@ -411,7 +133,7 @@ async fn two_installations_do_not_get_in_each_others_way() -> Result<()> {
 
 /// The API server takes what is rendered, with every field known to it.
 fn accepts_every_variant(plane: &ControlPlane, helm: &Helm) -> Result<()> {
-    for args in [&[][..], &[WATCHED], &EVERYTHING] {
+    for args in [&[][..], &[WATCHED], &[EVERYTHING]] {
         let file = plane.folder().join("rendered.yaml");
         std::fs::write(&file, helm.template(args)?).context("write what was rendered")?;
         let mut command = Command::new(tool("kubectl")?);
@@ -462,9 +184,9 @@ async fn runs(plane: &ControlPlane, replicas: usize) -> Result<()> {
 
 async fn grants_what_it_has_to_and_nothing_more(plane: &ControlPlane) -> Result<()> {
     let operator = rights(plane, "tundish-operator", &[HOME, TEAM, OTHER]).await?;
-    expect_file!["helm/operator-can-i.txt"].assert_eq(&operator);
+    expect_file!["operator-can-i.txt"].assert_eq(&operator);
     let proxy = rights(plane, "tundish-proxy", &[HOME, TEAM, OTHER]).await?;
-    expect_file!["helm/proxy-can-i.txt"].assert_eq(&proxy);
+    expect_file!["proxy-can-i.txt"].assert_eq(&proxy);
     let anybody = rights(plane, "default", &[HOME, TEAM, OTHER]).await?;
     assert_eq!(
         proxy, anybody,
