@@ -4,7 +4,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help build run test check lint sbom tools clients peers packages bench-packages gen golden bench bench-handshakes \
-  bench-instructions bench-balance bench-faults bench-overload bench-changes bench-quota fuzz e2e e2e-long image
+  bench-instructions bench-balance bench-faults bench-overload bench-changes bench-quota fuzz e2e e2e-long image charts \
+  release-version push-image push-index push-charts sign
 
 # The cache keys of tests/tools hash files in the order of their names.
 export LC_ALL := C
@@ -138,3 +139,33 @@ e2e-long: tools clients packages ## rolling restarts under load for longer
 image: ## write the container image, as an OCI layout in target/image, and its bill of materials beside it
 	cargo build --release -p cli -p operator -p proxy
 	cargo run --quiet -p tests-image -- target/release target/image
+
+# What a release is made of, below: .github/workflows/release.yaml calls these in order.
+HELM ?= $(firstword $(wildcard $(or $(TUNDISH_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tundish)/tools/*/helm) helm)
+RELEASE := $(shell sed -n 's/^version: //p' charts/tundish/Chart.yaml)
+
+charts: ## pack both charts into target/charts
+	$(HELM) package --destination target/charts charts/tundish-crds charts/tundish
+
+release-version: ## fail unless VERSION is that of the crates and of both charts
+	@for file in charts/tundish/Chart.yaml charts/tundish-crds/Chart.yaml; do \
+	  grep -qx 'version: $(VERSION)' $$file && grep -qx 'appVersion: $(VERSION)' $$file || { \
+	    echo "$$file is not of version $(VERSION)" >&2; exit 1; }; \
+	done
+	@grep -qx 'version = "$(VERSION)"' Cargo.toml || { echo "Cargo.toml is not of version $(VERSION)" >&2; exit 1; }
+
+push-image: ## push target/image to REGISTRY, with SUFFIX behind the version
+	skopeo copy oci:target/image:$(RELEASE) docker://$(REGISTRY)/tundish:$(RELEASE)$(SUFFIX)
+
+push-index: ## make one image of those for both architectures
+	docker buildx imagetools create --tag $(REGISTRY)/tundish:$(RELEASE) \
+	  $(REGISTRY)/tundish:$(RELEASE)-amd64 $(REGISTRY)/tundish:$(RELEASE)-arm64
+
+push-charts: ## push target/charts to REGISTRY/charts
+	for chart in target/charts/*.tgz; do $(HELM) push $$chart oci://$(REGISTRY)/charts; done
+
+sign: ## sign the image by its digest, with its bill of materials, and the charts
+	@digest=$$(docker buildx imagetools inspect $(REGISTRY)/tundish:$(RELEASE) --format '{{.Manifest.Digest}}'); \
+	cosign sign --yes --recursive $(REGISTRY)/tundish@$$digest; \
+	cosign attest --yes --type cyclonedx --predicate target/image.cdx.json $(REGISTRY)/tundish@$$digest
+	for chart in tundish tundish-crds; do cosign sign --yes $(REGISTRY)/charts/$$chart:$(RELEASE); done
