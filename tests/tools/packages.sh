@@ -19,6 +19,7 @@ need curl curl --version
 need python3-venv python3 -c 'import ensurepip, venv'
 need nodejs node --version
 need npm npm --version
+need lua5.1 lua5.1 -v
 need redis-server redis-server --version
 need haproxy haproxy -v
 need nghttp2-client nghttp --version

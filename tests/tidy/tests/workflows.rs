@@ -37,5 +37,8 @@ fn a_release_is_of_one_version() {
         }
     }
     let chart = text(&root().join("charts/tundish/Chart.yaml"));
-    assert!(chart.contains(&format!("\n  version: {version}\n")), "{chart}");
+    assert!(
+        chart.contains(&format!("\n  version: {version}\n")),
+        "{chart}"
+    );
 }

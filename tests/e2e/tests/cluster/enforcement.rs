@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests_support::{ControlPlane, eventually_ok, http, paths, workspace};
 
+use crate::gitops::know_external_secrets;
 use crate::installation::{ANN, GOOD, INTERN, INTERNS, Installation, LIMIT, PROMISED, route};
 use crate::load::Load;
 
@@ -201,14 +202,7 @@ async fn every_example_is_accepted_by_the_api_server() -> Result<()> {
     let plane = ControlPlane::shared().await?;
     let installation = Installation::prepare(plane, "examples", &[]).await?;
     let plane = &installation.plane;
-    plane
-        .apply(include_str!("external-secrets-crds.yaml"))
-        .await?;
-    for kind in ["secretstores", "externalsecrets"] {
-        let crd = format!("crd/{kind}.external-secrets.io");
-        let established = "condition=Established";
-        plane.wait("default", &crd, established, LIMIT).await?;
-    }
+    know_external_secrets(plane).await?;
     let mut applied = Vec::new();
     for folder in std::fs::read_dir(workspace().join("examples"))? {
         let folder = folder?.path();

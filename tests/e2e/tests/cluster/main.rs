@@ -6,6 +6,7 @@ mod calendar;
 mod callers;
 mod deployments;
 mod enforcement;
+mod gitops;
 mod installation;
 mod keyless;
 mod keys;
