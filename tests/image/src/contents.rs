@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::Image;
+use crate::image::Image;
 use crate::tar::{Entries, Entry};
 
 /// Where Debian keeps the licences of the libraries.

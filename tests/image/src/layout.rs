@@ -9,8 +9,8 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::image::{ENVIRONMENT, Image, USER};
 use crate::tar::{Entries, pack};
-use crate::{ENVIRONMENT, Image, USER};
 
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";

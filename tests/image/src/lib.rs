@@ -5,49 +5,22 @@
 //! Equal files give equal digests: there is no time in it.
 
 mod contents;
+mod image;
 mod layout;
 pub mod tar;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 
-/// Who the processes are. The chart sets the same ids.
-pub const USER: &str = "65532:65532";
+pub use crate::image::{ENVIRONMENT, Image, USER};
 
-/// Settings of every process.
+/// Writes the layout to `folder`, which it replaces, and returns the digest of the image's manifest.
 ///
-/// glibc keeps up to 64 MiB for each thread of what large bodies held; mapped apart, it goes back at once.
-pub const ENVIRONMENT: [(&str, &str); 2] = [
-    ("PATH", "/usr/local/bin"),
-    ("MALLOC_MMAP_THRESHOLD_", "1048576"),
-];
-
-/// What the image is made of.
-#[derive(Debug)]
-pub struct Image<'a> {
-    /// The programs, for /usr/local/bin. The first one is the entry point.
-    pub programs: Vec<PathBuf>,
-    /// The licence of the programs.
-    pub license: &'a Path,
-    /// The licences of all that is linked into them.
-    pub licenses: &'a str,
-    /// The version, which is the image's tag as well.
-    pub version: &'a str,
-    /// Where its source is.
-    pub source: &'a str,
-    /// The commit; empty where it is not known.
-    pub revision: &'a str,
-}
-
-impl Image<'_> {
-    /// Writes the layout to `folder`, which it replaces, and returns the digest of the image's manifest.
-    ///
-    /// # Errors
-    /// A file cannot be read or written, or `ldd` does not know a program.
-    pub fn write(&self, folder: &Path) -> Result<String> {
-        let system = contents::system(&self.programs)?;
-        let ours = contents::ours(self)?;
-        layout::write(self, folder, &[system, ours])
-    }
+/// # Errors
+/// A file cannot be read or written, or `ldd` does not know a program.
+pub fn write(image: &Image<'_>, folder: &Path) -> Result<String> {
+    let system = contents::system(&image.programs)?;
+    let ours = contents::ours(image)?;
+    layout::write(image, folder, &[system, ours])
 }

@@ -25,7 +25,7 @@ fn main() -> Result<()> {
         source: SOURCE,
         revision: &revision(),
     };
-    let digest = image.write(&folder)?;
+    let digest = tests_image::write(&image, &folder)?;
     let bill = serde_json::to_string_pretty(&tests_sbom::bill()?)?;
     let beside = folder.with_extension("cdx.json");
     std::fs::write(&beside, bill).context("write the bill of materials")?;

@@ -45,7 +45,7 @@ fn write(folder: &Path, version: &str) -> Result<String> {
         source: "https://example.com/tundish",
         revision: "0123456789abcdef",
     };
-    image.write(folder)
+    tests_image::write(&image, folder)
 }
 
 #[test]
