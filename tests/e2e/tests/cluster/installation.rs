@@ -355,6 +355,8 @@ fn rbac(namespace: &str) -> Result<String> {
             "--show-only",
             "templates/checkpoint.yaml",
             "--show-only",
+            "templates/made.yaml",
+            "--show-only",
             "templates/snapshot.yaml",
         ])
         .output()
