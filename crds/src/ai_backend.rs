@@ -37,14 +37,17 @@ pub use auth::{
     namespaced,
     status = "AiBackendStatus",
     derive = "PartialEq",
+    selectable = ".spec.endpoint",
+    selectable = ".spec.type",
     doc = "AIBackend is one Microsoft Foundry resource, or one server that speaks the OpenAI API: \
            where it is, how the gateway authenticates there, and which deployments it has. \
            AIRoutes refer to it.",
     printcolumn = r#"{"name":"Type","type":"string","jsonPath":".spec.type"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name":"Serving","type":"string","jsonPath":".status.deployments"}"#,
-    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason","priority":1}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason"}"#,
     printcolumn = r#"{"name":"Endpoint","type":"string","jsonPath":".spec.endpoint","priority":1}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].message","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -391,7 +394,8 @@ pub struct AiBackendStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64", range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// Accepted, ResolvedRefs, Ready, and Stalled while the object needs a fix by a person.
+    /// Accepted, ResolvedRefs, Ready, Reconciling while the object waits for another one, and Stalled while it
+    /// needs a fix by a person.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

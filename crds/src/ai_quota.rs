@@ -26,6 +26,7 @@ use crate::patterns::{
     namespaced,
     status = "AiQuotaStatus",
     derive = "PartialEq",
+    selectable = ".spec.mode",
     label("gateway.networking.k8s.io/policy", "Inherited"),
     doc = "AIQuota limits requests, tokens, cost or concurrency on AIRoutes. Quotas are merged by \
            AND: a request must pass every AIQuota that applies to it, and none overrides another, \
@@ -33,7 +34,10 @@ use crate::patterns::{
            together, or none is. Metrics show how much is used; the status does not.",
     printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mode"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name":"Programmed","type":"string","jsonPath":".status.programmed"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason"}"#,
     printcolumn = r#"{"name":"Target","type":"string","jsonPath":".spec.targetRefs[*].name","priority":1}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].message","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -324,10 +328,14 @@ pub struct AiQuotaStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64", range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// Accepted, Programmed, Ready, Stalled while the object needs a fix by a person, and
-    /// StoreUnavailable while a proxy does not reach the shared store of counters.
+    /// Accepted, Programmed, Ready, Reconciling while the object waits for another one, Stalled while it
+    /// needs a fix by a person, and StoreUnavailable while a proxy does not reach the shared store of counters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// How many of the proxies that should be there count by this generation: `all`, or as in `2/3`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 16), regex(pattern = r"^(all|[0-9]{1,6}/[0-9]{1,6})?$"))]
+    pub programmed: String,
 }

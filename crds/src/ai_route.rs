@@ -45,7 +45,8 @@ pub use authentication::{
     printcolumn = r#"{"name":"Hostnames","type":"string","jsonPath":".spec.hostnames"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name":"Programmed","type":"string","jsonPath":".status.programmed"}"#,
-    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason","priority":1}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].message","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -463,15 +464,15 @@ pub struct AiRouteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64", range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// Accepted, ResolvedRefs, Programmed, Ready, and Stalled while the object needs a fix by a
-    /// person.
+    /// Accepted, ResolvedRefs, Programmed, Ready, Reconciling while the object waits for another one, and
+    /// Stalled while it needs a fix by a person.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// How many of the live proxies serve this generation: `3/3`.
+    /// How many of the proxies that should be there serve this generation: `all`, or as in `2/3`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,6}/[0-9]{1,6})?$"))]
+    #[schemars(length(max = 16), regex(pattern = r"^(all|[0-9]{1,6}/[0-9]{1,6})?$"))]
     pub programmed: String,
 }
 

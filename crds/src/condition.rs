@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// The aspect: Accepted, ResolvedRefs, Retiring, Programmed, Ready, Stalled or StoreUnavailable.
+    /// The aspect: Accepted, ResolvedRefs, Retiring, Programmed, Ready, Reconciling, Stalled or
+    /// StoreUnavailable.
     #[serde(rename = "type")]
     #[schemars(
         length(min = 1, max = 316),
@@ -68,6 +69,8 @@ pub enum ConditionType {
     Programmed,
     /// The summary: all of the above hold. `kubectl wait` and GitOps tools use it.
     Ready,
+    /// Present and True only while the object waits for another one, such as a Secret that it names.
+    Reconciling,
     /// Present and True only while the object needs a fix by a person.
     Stalled,
     /// Present and True only while a proxy does not reach the shared store of counters.
@@ -127,6 +130,8 @@ pub enum Reason {
     Rejected,
     /// Ready=True.
     Ready,
+    /// Ready=True, but a person should read the message.
+    HasWarnings,
     /// Ready=False: a proxy has no token of Entra for the AIBackend.
     NoToken,
     /// Ready=False: the AIBackend refuses the gateway's credential, at every deployment.
@@ -139,15 +144,16 @@ pub enum Reason {
     Failing,
     /// Ready=False: calls wait for the AIBackend, and no byte comes.
     Silent,
-    /// Ready=False: another condition has the reason. Programmed=False: the object is not in the
-    /// table.
+    /// Programmed=False: the object is not in the table.
     NotReady,
-    /// Programmed=False: no proxy is connected.
+    /// Programmed=False: no proxy is connected. Ready=Unknown: no operator has seen the object yet.
     Pending,
     /// StoreUnavailable=True: each limit does what `onStoreLoss` says.
     StoreUnavailable,
     /// Of an Event alone: a counter of a quota has reached a level of `warnAt`.
     QuotaWarning,
+    /// Of an Event alone: the key in a Secret admits no caller.
+    KeyUnusable,
 }
 
 // === impl ConditionStatus ===
@@ -173,12 +179,13 @@ impl From<bool> for ConditionStatus {
 
 impl ConditionType {
     /// Every type, in the order in which a status lists them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Accepted,
         Self::ResolvedRefs,
         Self::Retiring,
         Self::Programmed,
         Self::Ready,
+        Self::Reconciling,
         Self::Stalled,
         Self::StoreUnavailable,
     ];
@@ -191,6 +198,7 @@ impl ConditionType {
             Self::Retiring => "Retiring",
             Self::Programmed => "Programmed",
             Self::Ready => "Ready",
+            Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
             Self::StoreUnavailable => "StoreUnavailable",
         }
@@ -207,7 +215,7 @@ impl fmt::Display for ConditionType {
 
 impl Reason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 37] = [
         Self::Accepted,
         Self::Invalid,
         Self::Conflicted,
@@ -233,6 +241,7 @@ impl Reason {
         Self::ProxiesBehind,
         Self::Rejected,
         Self::Ready,
+        Self::HasWarnings,
         Self::NoToken,
         Self::CredentialRefused,
         Self::NotThere,
@@ -243,6 +252,7 @@ impl Reason {
         Self::Pending,
         Self::StoreUnavailable,
         Self::QuotaWarning,
+        Self::KeyUnusable,
     ];
 
     /// The word in the status, the event, the log and the metric.
@@ -273,6 +283,7 @@ impl Reason {
             Self::ProxiesBehind => "ProxiesBehind",
             Self::Rejected => "Rejected",
             Self::Ready => "Ready",
+            Self::HasWarnings => "HasWarnings",
             Self::NoToken => "NoToken",
             Self::CredentialRefused => "CredentialRefused",
             Self::NotThere => "NotThere",
@@ -283,6 +294,7 @@ impl Reason {
             Self::Pending => "Pending",
             Self::StoreUnavailable => "StoreUnavailable",
             Self::QuotaWarning => "QuotaWarning",
+            Self::KeyUnusable => "KeyUnusable",
         }
     }
 }

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
+use serde_json::json;
 
 use crate::ai_backend::AiBackend;
 use crate::ai_quota::AiQuota;
 use crate::ai_route::AiRoute;
+use crate::condition::{ConditionStatus, ConditionType, Reason};
 
 /// The definitions of all three kinds, in the order in which their file names sort.
 pub fn definitions() -> [CustomResourceDefinition; 3] {
@@ -21,9 +23,27 @@ pub fn definitions() -> [CustomResourceDefinition; 3] {
             .filter_map(|v| v.schema.as_mut());
         schemas
             .filter_map(|schema| schema.open_api_v3_schema.as_mut())
-            .for_each(polish);
+            .for_each(|schema| {
+                polish(schema);
+                await_operator(schema);
+            });
         definition
     })
+}
+
+/// Gives objects a status before an operator sees them, as Gateway API does: tools that wait for `Ready` take
+/// an object without any status for one that has none, and go on.
+fn await_operator(schema: &mut JSONSchemaProps) {
+    let properties = schema.properties.as_mut();
+    if let Some(status) = properties.and_then(|properties| properties.get_mut("status")) {
+        status.default = Some(JSON(json!({"conditions": [{
+            "type": ConditionType::Ready.as_str(),
+            "status": ConditionStatus::Unknown.as_str(),
+            "reason": Reason::Pending.as_str(),
+            "message": "waits for the operator",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }]})));
+    }
 }
 
 /// The committed form of [`definitions`]: file name to YAML. The same types give the same bytes.

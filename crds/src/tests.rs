@@ -183,9 +183,9 @@ fn columns_are_the_published_ones() {
     assert_eq!(
         columns,
         [
-            "Type Ready Serving Reason(1) Endpoint(1) Age",
-            "Mode Ready Target(1) Age",
-            "Hostnames Ready Programmed Reason(1) Age",
+            "Type Ready Serving Reason Endpoint(1) Message(1) Age",
+            "Mode Ready Programmed Reason Target(1) Message(1) Age",
+            "Hostnames Ready Programmed Reason Message(1) Age",
         ]
     );
 }
