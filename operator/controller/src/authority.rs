@@ -14,6 +14,7 @@ use kube::{Client, ResourceExt as _};
 use operator_publish::tls::{Certificates, StoredAuthorities};
 use proxy_admin::clock;
 use proxy_admin::errors::chain;
+use proxy_admin::reminder::Reminder;
 use proxy_admin::shutdown::Shutdown;
 use serde_json::json;
 use tracing::{info, warn};
@@ -32,9 +33,9 @@ const NEXT_CERTIFICATE: &str = "next.crt";
 const NEXT_KEY: &str = "next.key";
 const FORMER: &str = "former.crt";
 
-/// Pause between two checks of the Secret, which another operator may change, and of the ConfigMap.
-/// A successor is announced for weeks before it signs, so minutes do not matter.
-const CHECK: Duration = Duration::from_secs(120);
+/// Pause between two checks of the Secret, which another operator may change, and of the ConfigMap. Pods
+/// that start wait for the ConfigMap if somebody deletes it.
+const CHECK: Duration = Duration::from_secs(10);
 
 /// Longest wait for one call.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -69,6 +70,8 @@ pub(crate) struct CaKeeper {
     certificates: Arc<Certificates>,
     /// The CA that `certificates` signs with.
     adopted: StoredAuthorities,
+    /// For the line that its Secret is gone.
+    reminder: Reminder,
 }
 
 /// Loads the CA from `namespace`, or makes and stores one, in an empty Secret if there is one. If several
@@ -91,19 +94,8 @@ pub async fn load_or_create_ca(
         return read(secret, namespace);
     }
     let made = make();
-    let parameters = PostParams::default();
-    let stored = match found {
-        Some(empty) => {
-            let filled = secret(&made, empty.metadata);
-            secrets.replace(CA, &parameters, &filled).await
-        }
-        None => {
-            let created = secret(&made, metadata(namespace));
-            secrets.create(&parameters, &created).await
-        }
-    };
-    match stored {
-        Ok(_) => {
+    match store(&secrets, namespace, &made, found).await {
+        Ok(()) => {
             info!(secret.namespace = namespace, secret.name = CA, "made a CA");
             Ok(made)
         }
@@ -133,6 +125,7 @@ impl CaKeeper {
             namespace: namespace.to_owned(),
             certificates,
             adopted,
+            reminder: Reminder::default(),
         }
     }
 
@@ -159,17 +152,21 @@ impl CaKeeper {
             namespace: namespace.to_owned(),
             source: Box::new(source),
         };
-        let found = self.secrets.get(CA).await;
+        let found = self.secrets.get_opt(CA).await;
         let found = found.map_err(|error| failed(&self.namespace, error))?;
-        let mut stored = read(&found, &self.namespace)?;
-        if leadership.holds()
-            && let Some(next) = advance(&stored)
+        let is_filled = found.as_ref().is_some_and(|found| !is_empty(found));
+        let mut stored = match &found {
+            Some(found) if is_filled => read(found, &self.namespace)?,
+            Some(_) | None => self.adopted.clone(),
+        };
+        if leadership.holds() && !is_filled {
+            let restored = self.restore(found).await;
+            restored.map_err(|error| failed(&self.namespace, error))?;
+        } else if leadership.holds()
+            && let Some(next) = self.next(&stored)
         {
-            let secret = secret(&next, found.metadata);
-            let parameters = PostParams::default();
-            let replaced = self.secrets.replace(CA, &parameters, &secret).await;
+            let replaced = store(&self.secrets, &self.namespace, &next, found).await;
             replaced.map_err(|error| failed(&self.namespace, error))?;
-            info!("the rotation of the CA took a step");
             stored = next;
         }
         if stored != self.adopted {
@@ -184,6 +181,42 @@ impl CaKeeper {
             written.map_err(|error| failed(&self.namespace, error))?;
         }
         Ok(())
+    }
+
+    /// Stores the CA again, whose Secret is gone or empty.
+    async fn restore(&self, empty: Option<Secret>) -> kube::Result<()> {
+        match store(&self.secrets, &self.namespace, &self.adopted, empty).await {
+            Ok(()) => warn!(
+                secret.name = CA,
+                "the Secret of the CA was gone and is stored again"
+            ),
+            Err(kube::Error::Api(status)) if status.is_forbidden() => {
+                if self.reminder.is_due(clock::instant()) {
+                    warn!(
+                        secret.name = CA,
+                        "the Secret of the CA is gone, and the operator may create none: run `helm upgrade`, which \
+                         makes an empty one"
+                    );
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// What has to be stored instead of `stored`, if anything. Proxies trust the CA of the leader: one that
+    /// another operator made, when it found none, gives way to it.
+    fn next(&self, stored: &StoredAuthorities) -> Option<StoredAuthorities> {
+        if stored.is_foreign_to(&self.adopted) {
+            warn!(
+                secret.name = CA,
+                "there were two CAs: the one that proxies trust stays, and they trust both"
+            );
+            return Some(self.adopted.trusting(stored));
+        }
+        let next = advance(stored)?;
+        info!("the rotation of the CA takes a step");
+        Some(next)
     }
 
     async fn write_bundle(&self) -> kube::Result<()> {
@@ -212,6 +245,27 @@ impl CaKeeper {
         );
         Ok(())
     }
+}
+
+/// Stores a CA in the Secret that was `found`, as long as it is the same one, or in a new one.
+async fn store(
+    secrets: &Api<Secret>,
+    namespace: &str,
+    ca: &StoredAuthorities,
+    found: Option<Secret>,
+) -> kube::Result<()> {
+    let parameters = PostParams::default();
+    match found {
+        Some(found) => {
+            let secret = secret(ca, found.metadata);
+            secrets.replace(CA, &parameters, &secret).await?;
+        }
+        None => {
+            let secret = secret(ca, metadata(namespace));
+            secrets.create(&parameters, &secret).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The next step of the rotation, if one is due.

@@ -1,9 +1,13 @@
+use std::sync::Arc;
+
 use http::Method;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use operator_publish::tls::StoredAuthorities;
+use operator_publish::tls::{Authorities, Certificates, StoredAuthorities};
+use proxy_admin::clock;
 
-use super::{CaError, load_or_create_ca, metadata, read, secret};
+use super::{CaError, CaKeeper, load_or_create_ca, metadata, read, secret};
+use crate::lease::keeper::Leadership;
 use crate::scenario::Scenario;
 
 const SECRETS: &str = "/api/v1/namespaces/gateway/secrets";
@@ -104,4 +108,78 @@ fn a_successor_is_read_as_it_was_stored() {
         ..pem("now")
     };
     assert_eq!(read(&stored(&ca), "gateway").expect("it is complete"), ca);
+}
+
+/// What the Secret on the fake server says.
+fn in_secret(scenario: &Scenario) -> StoredAuthorities {
+    let stored = scenario.stored.lock();
+    let secret = stored.get(&format!("{SECRETS}/tundish-ca"));
+    let secret: Secret =
+        serde_json::from_value(secret.expect("it is stored").clone()).expect("it is a Secret");
+    read(&secret, "gateway").expect("it is complete")
+}
+
+/// A real CA, and a leader that signs with it.
+fn leader(scenario: &Scenario) -> (StoredAuthorities, CaKeeper) {
+    let made = Authorities::generate(clock::now().unix_ms).expect("it is made");
+    let signing = made.signing().expect("it is read");
+    let names = vec!["localhost".to_owned()];
+    let certificates =
+        Certificates::new(signing, names, clock::now().unix_ms).expect("it is signed");
+    let ours = made.store();
+    let keeper = CaKeeper::new(
+        scenario.client(),
+        "gateway",
+        Arc::new(certificates),
+        ours.clone(),
+    );
+    (ours, keeper)
+}
+
+#[tokio::test]
+async fn a_deleted_secret_is_stored_again_with_the_same_ca() {
+    let scenario = Scenario::default()
+        .storing(SECRETS)
+        .storing("/api/v1/namespaces/gateway/configmaps");
+    let (ours, mut keeper) = leader(&scenario);
+    let (mut lead, leadership) = Leadership::for_tests();
+    lead.lose();
+    keeper.check(&leadership).await.expect("it is well");
+    assert!(
+        scenario.stored.lock().is_empty(),
+        "a follower writes nothing"
+    );
+    lead.gain();
+    keeper.check(&leadership).await.expect("it is well");
+    assert_eq!(in_secret(&scenario), ours);
+    let bundle = scenario.stored.lock();
+    let bundle = &bundle["/api/v1/namespaces/gateway/configmaps/tundish-ca"]["data"]["ca.crt"];
+    assert_eq!(bundle.as_str(), Some(ours.certificate.as_str()));
+}
+
+#[tokio::test]
+async fn the_ca_of_the_leader_stays_when_another_operator_has_made_one() {
+    let scenario = Scenario::default()
+        .storing(SECRETS)
+        .storing("/api/v1/namespaces/gateway/configmaps");
+    let (ours, mut keeper) = leader(&scenario);
+    let theirs = Authorities::generate(clock::now().unix_ms)
+        .expect("it is made")
+        .store();
+    let client = scenario.client();
+    let made = load_or_create_ca(&client, "gateway", || theirs.clone()).await;
+    assert_eq!(made.expect("it is made"), theirs);
+    let (_lead, leadership) = Leadership::for_tests();
+    keeper.check(&leadership).await.expect("it is well");
+    let stored = in_secret(&scenario);
+    assert_eq!(
+        (&stored.certificate, &stored.key),
+        (&ours.certificate, &ours.key)
+    );
+    assert!(stored.bundle().contains(&theirs.certificate));
+    // And that is all.
+    let writes = scenario.calls(&Method::PUT).len();
+    keeper.check(&leadership).await.expect("it is well");
+    assert_eq!(scenario.calls(&Method::PUT).len(), writes);
+    assert!(!stored.is_foreign_to(&theirs), "the other one takes it");
 }

@@ -44,6 +44,26 @@ impl StoredAuthorities {
         parts.into_iter().flatten().map(String::as_str).collect()
     }
 
+    /// Whether neither comes from the other by a step of the rotation: somebody made another CA.
+    #[must_use]
+    pub fn is_foreign_to(&self, other: &Self) -> bool {
+        !self.bundle().contains(other.certificate.trim())
+            && !other.bundle().contains(self.certificate.trim())
+    }
+
+    /// This one, and proxies trust the certificates of `other` too: some operator may sign with it still.
+    #[must_use]
+    pub fn trusting(&self, other: &Self) -> Self {
+        let ours = self.bundle();
+        let theirs = certificates(&other.bundle());
+        let added = theirs.iter().filter(|one| !ours.contains(one.trim()));
+        let added: String = added.map(String::as_str).collect();
+        Self {
+            former: format!("{}{added}", self.former),
+            ..self.clone()
+        }
+    }
+
     /// The next step of the rotation, if one is due at `now_ms`: store the result and publish its
     /// bundle **before** signing with it.
     ///

@@ -22,8 +22,9 @@ pub(super) const AUTHORITY_MS: i64 = 3_650 * DAY_MS;
 /// Ninety days: a renewal of the leaf costs nothing.
 const LEAF_MS: i64 = 90 * DAY_MS;
 
-/// Clocks of pods differ by seconds: some would refuse a certificate that begins now.
-const BACKDATE_MS: i64 = 5 * 60_000;
+/// A proxy whose clock is behind would refuse a certificate that begins now, and nothing depends on the
+/// beginning.
+const BACKDATE_MS: i64 = DAY_MS;
 
 /// A certificate could not be made or parsed.
 #[derive(Debug, thiserror::Error)]
