@@ -81,6 +81,11 @@ impl Sink {
         }
     }
 
+    /// Says whether the table is older than allowed: then clients should go to another replica.
+    pub fn set_stale(&self, stale: bool) {
+        self.readiness.set(!stale);
+    }
+
     /// Says how many replicas share the limits.
     pub fn share_among(&self, replicas: u64) {
         self.gateway.share_among(replicas);

@@ -360,6 +360,15 @@ pub struct ProxyArgs {
     /// replica serves if it starts while no operator answers, and --last-good has nothing newer
     #[arg(long, env = "TUNDISH_SNAPSHOT_DIR", value_name = "DIR")]
     pub snapshot_dir: Option<PathBuf>,
+    /// Seconds without an operator after which this replica is not ready, so that no client gets by a key that
+    /// was revoked meanwhile; without it a replica serves its last table for as long as it runs
+    #[arg(
+        long,
+        env = "TUNDISH_MAX_TABLE_AGE",
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(30..)
+    )]
+    pub max_table_age: Option<u64>,
     /// The gateway
     #[command(flatten)]
     pub gateway: GatewayArgs,

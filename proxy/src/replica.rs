@@ -49,6 +49,7 @@ async fn serve(args: &ProxyArgs, log: &Log) -> Result<()> {
             sink.came_from(origin);
         }
         Update::Confirmed => sink.came_from(Origin::Operator),
+        Update::Stale(stale) => sink.set_stale(stale),
         Update::Replicas(replicas) => sink.share_among(replicas),
         Update::Carried(carried) => carrying.carry(carried),
     };
@@ -143,5 +144,6 @@ fn config(args: &ProxyArgs) -> Config {
         snapshot: args.snapshot_dir.clone(),
         keep_credentials: args.last_good_in_memory,
         allow_plaintext: args.operator_plaintext,
+        max_table_age: args.max_table_age.map(Duration::from_secs),
     }
 }

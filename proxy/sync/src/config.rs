@@ -1,6 +1,7 @@
 //! Which operators to follow, and under which identity.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use url::{Host, Url};
 
@@ -26,6 +27,8 @@ pub struct Config {
     pub snapshot: Option<PathBuf>,
     /// Whether `http://` is allowed.
     pub allow_plaintext: bool,
+    /// How long a table may serve without contact with an operator; `None` for ever.
+    pub max_table_age: Option<Duration>,
 }
 
 /// Why a [`Config`] is not usable.

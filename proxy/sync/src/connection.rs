@@ -41,6 +41,12 @@ const WINDOW: u32 = 4 * 1024 * 1024;
 /// An error body is a line.
 const ERROR_LIMIT: usize = 4 * 1024;
 
+/// The pause between heartbeats in seconds, in the answer to a subscription.
+const HEARTBEAT: &str = "x-tundish-heartbeat";
+
+/// The default of operators that do not say it.
+const HEARTBEAT_BEFORE: Duration = Duration::from_secs(5);
+
 /// The channel could not be opened, or broke.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ChannelError {
@@ -126,15 +132,19 @@ impl Connection {
         })
     }
 
-    /// Subscribes; `have` is the digest of the table that we have.
+    /// Subscribes; `have` is the digest of the table that we have. Gives the pause between the operator's
+    /// heartbeats too.
     pub(crate) async fn subscribe(
         &mut self,
         instance: &str,
         have: Option<&str>,
-    ) -> Result<Incoming, ChannelError> {
+    ) -> Result<(Incoming, Duration), ChannelError> {
         let path = table_path(&self.config.replica, instance, have);
         let answer = self.send(Method::GET, &path, Bytes::new()).await?;
-        Ok(answer.into_body())
+        let heartbeat = answer.headers().get(HEARTBEAT);
+        let heartbeat = heartbeat.and_then(|value| value.to_str().ok()?.parse().ok());
+        let heartbeat = heartbeat.map_or(HEARTBEAT_BEFORE, Duration::from_secs);
+        Ok((answer.into_body(), heartbeat))
     }
 
     /// Acknowledges a table.

@@ -39,6 +39,9 @@ pub enum Update {
     /// that has just started has not seen every replica yet, and too small a number would admit too
     /// much.
     Replicas(u64),
+    /// Whether the table is older than allowed, since no operator is in contact. Said again and again while
+    /// it is.
+    Stale(bool),
     /// Usage of departed replicas that counts here besides this replica's own: the whole list, each
     /// time. Per subject the largest amount that a connected operator states, for the same reason.
     Carried(Vec<Carried>),
@@ -113,6 +116,12 @@ impl Current {
             newest: watch::Sender::new(None),
             replicas: watch::Sender::new(0),
         }
+    }
+
+    /// Gives the sink something that no operator sent.
+    pub(crate) fn say(&self, update: Update) {
+        let _one_at_a_time = self.state.lock();
+        (self.sink)(update);
     }
 
     pub(crate) const fn metrics(&self) -> &Metrics {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proxy_admin::shutdown::Shutdown;
-use proxy_admin::task;
+use proxy_admin::{clock, task};
 use tokio::net::lookup_host;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 use crate::backoff::Backoff;
 use crate::config::{Config, ConfigError, Operator};
 use crate::connection::{ChannelError, Connection};
+use crate::contact::{self, Contact};
 use crate::current::{Current, Update};
 use crate::last_good;
 use crate::metrics::Metrics;
@@ -82,9 +83,17 @@ pub async fn follow(
         (config.replica.clone(), instance.as_ref().to_owned()),
         newest,
         current.replicas(),
-        (metrics, shutdown.clone()),
+        (metrics.clone(), shutdown.clone()),
     );
     let collector = task::spawn("reports", collect);
+    let age = move || metrics.contact_age(clock::now());
+    let watch = contact::watch(
+        Arc::clone(&current),
+        age,
+        config.max_table_age,
+        shutdown.clone(),
+    );
+    let watching = task::spawn("contact", watch);
     let mut resolvers = Vec::new();
     for operator in operators {
         let following = Following {
@@ -98,6 +107,7 @@ pub async fn follow(
     }
     shutdown.requested().await;
     finished("reports", collector).await;
+    finished("contact", watching).await;
     for resolver in resolvers {
         finished("operator addresses", resolver).await;
     }
@@ -204,14 +214,17 @@ struct Connected<'a> {
 impl One {
     async fn follow(self, mut shutdown: Shutdown) {
         let mut backoff = Backoff::default();
+        let mut contact = Contact::default();
         // Cleared when an operator's delta did not fit the table that we named.
         let mut trusted = true;
         while self.wanted.load(Ordering::Relaxed) {
-            let subscribed = self.subscribe(trusted, &mut backoff, &mut shutdown).await;
+            let state = (&mut backoff, &mut contact);
+            let subscribed = self.subscribe(trusted, state, &mut shutdown).await;
             if shutdown.is_requested() {
                 return;
             }
             trusted = true;
+            contact.lost(self.address, subscribed.as_ref().err());
             match subscribed {
                 Ok(()) => debug!(address = %self.address, "the operator ended the subscription"),
                 Err(ChannelError::OutOfStep(reason)) => {
@@ -234,7 +247,7 @@ impl One {
     async fn subscribe(
         &self,
         trusted: bool,
-        backoff: &mut Backoff,
+        (backoff, contact): (&mut Backoff, &mut Contact),
         shutdown: &mut Shutdown,
     ) -> Result<(), ChannelError> {
         let Following {
@@ -247,13 +260,14 @@ impl One {
         let opening = async {
             let mut connection = Connection::open(config, &self.operator, self.address).await?;
             let have = view.as_ref().map(|version| &*version.digest);
-            let body = connection.subscribe(instance, have).await?;
-            Ok::<_, ChannelError>((connection, body))
+            let opened = connection.subscribe(instance, have).await?;
+            Ok::<_, ChannelError>((connection, opened))
         };
-        let (connection, body) = tokio::select! {
+        let (connection, (body, heartbeat)) = tokio::select! {
             opened = opening => opened?,
             () = shutdown.requested() => return Ok(()),
         };
+        contact.made(self.address);
         current.metrics().connected.inc();
         let _connected = Connected {
             current,
@@ -266,7 +280,7 @@ impl One {
             sleep(LEAVE).await;
         };
         let ended = tokio::select! {
-            ended = session.run(&connection, body) => ended,
+            ended = session.run(&connection, body, heartbeat) => ended,
             // The last report was delivered.
             () = reports::deliver(connection.clone(), reports.clone(), current.metrics()) => Ok(()),
             () = late => Ok(()),

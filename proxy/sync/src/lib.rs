@@ -10,6 +10,7 @@
 mod backoff;
 mod config;
 mod connection;
+mod contact;
 mod current;
 mod follow;
 mod last_good;

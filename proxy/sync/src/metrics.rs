@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -9,6 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 use proxy_admin::clock;
+use proxy_core::names::Moment;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,7 @@ pub struct Metrics {
     pub(crate) reports_failed: Counter,
     pub(crate) unreported: Gauge,
     unsupported: Gauge,
+    stale: Gauge,
     contact: Arc<AtomicU64>,
 }
 
@@ -44,6 +47,7 @@ impl Metrics {
             reports_failed: Counter::default(),
             unreported: Gauge::default(),
             unsupported: Gauge::default(),
+            stale: Gauge::default(),
             contact: Arc::new(AtomicU64::new(clock::now().monotonic_ms)),
         };
         registry.register(
@@ -86,6 +90,11 @@ impl Metrics {
             "Entries of the current table that need a newer proxy and are refused",
             metrics.unsupported.clone(),
         );
+        registry.register(
+            "table_stale",
+            "1 while no operator has been in contact for longer than --max-table-age",
+            metrics.stale.clone(),
+        );
         registry.register_collector(Box::new(ContactAge(Arc::clone(&metrics.contact))));
         metrics
     }
@@ -94,6 +103,17 @@ impl Metrics {
     pub(crate) fn unsupported(&self, entries: usize) {
         let entries = i64::try_from(entries).unwrap_or(i64::MAX);
         self.unsupported.set(entries);
+    }
+
+    /// Whether the table is older than allowed.
+    pub(crate) fn stale(&self, stale: bool) {
+        self.stale.set(i64::from(stale));
+    }
+
+    /// Time since something arrived from an operator, or since the start.
+    pub(crate) fn contact_age(&self, now: Moment) -> Duration {
+        let then = self.contact.load(Ordering::Relaxed);
+        Duration::from_millis(now.monotonic_ms.saturating_sub(then))
     }
 
     /// Something arrived from an operator.
@@ -107,7 +127,7 @@ impl Collector for ContactAge {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let then = self.0.load(Ordering::Relaxed);
         let age_ms = clock::now().monotonic_ms.saturating_sub(then);
-        let age = ConstGauge::new(std::time::Duration::from_millis(age_ms).as_secs_f64());
+        let age = ConstGauge::new(Duration::from_millis(age_ms).as_secs_f64());
         let metric = encoder.encode_descriptor(
             "channel_contact_age",
             "Time since the last byte from an operator, or since the start",

@@ -23,8 +23,8 @@ use crate::lines::Lines;
 #[cfg(test)]
 mod tests;
 
-/// Three heartbeats: a peer that stays silent for longer is gone, whatever TCP believes.
-const SILENCE: Duration = Duration::from_secs(15);
+/// A peer that stays silent for this many heartbeats is gone, whatever TCP believes.
+const MISSED: u32 = 3;
 
 /// The state of one subscription.
 pub(crate) struct Session<'a> {
@@ -78,6 +78,7 @@ impl<'a> Session<'a> {
         &mut self,
         connection: &Connection,
         mut body: Incoming,
+        heartbeat: Duration,
     ) -> Result<(), ChannelError> {
         let mut lines = Lines::default();
         let mut sending: Option<BoxFuture<'static, Result<(), ChannelError>>> = None;
@@ -101,7 +102,7 @@ impl<'a> Session<'a> {
                         return Err(ChannelError::OutOfStep("a table was damaged".to_owned()));
                     }
                 }
-                frame = timeout(SILENCE, body.frame()) => {
+                frame = timeout(heartbeat * MISSED, body.frame()) => {
                     let frame = frame.map_err(|_elapsed| ChannelError::TooSlow("the next line"))?;
                     let Some(frame) = frame else { return Ok(()) };
                     self.current.metrics().heard();

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
@@ -30,6 +32,9 @@ const PATHS: &str = "GET /v1/table, POST /v1/ack, POST /v1/report";
 
 /// Longest wait for the body of an acknowledgement or a report.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The pause between heartbeats in seconds, in the answer to a subscription: how long a proxy waits for one.
+const HEARTBEAT: HeaderName = HeaderName::from_static("x-tundish-heartbeat");
 
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -118,6 +123,10 @@ impl Channel {
             HeaderValue::from_static("application/x-ndjson"),
         );
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(
+            HEARTBEAT,
+            HeaderValue::from(self.heartbeat.as_secs().max(1)),
+        );
         Ok(response)
     }
 

@@ -10,6 +10,7 @@ fn check(url: &str, plaintext: bool, expect: Result<(&str, u16, bool), &str>) {
         snapshot: None,
         keep_credentials: false,
         allow_plaintext: plaintext,
+        max_table_age: None,
     };
     match (config.parsed(), expect) {
         (Ok(found), Ok((host, port, tls))) => {
@@ -48,6 +49,7 @@ fn https_needs_a_ca_and_an_operator() {
         snapshot: None,
         keep_credentials: false,
         allow_plaintext: false,
+        max_table_age: None,
     };
     assert!(matches!(nobody.parsed(), Err(ConfigError::NoOperator)));
     let without_ca = Config {

@@ -16,6 +16,7 @@ fn current() -> (Current, Received) {
                     table, revision, ..
                 } => format!("{revision}: {} keys", table.contents().keys.len()),
                 Update::Confirmed => "confirmed".to_owned(),
+                Update::Stale(stale) => format!("stale: {stale}"),
                 Update::Replicas(replicas) => format!("{replicas} replicas"),
                 Update::Carried(carried) => {
                     let each = carried.iter().map(|one| {

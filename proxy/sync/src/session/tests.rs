@@ -19,6 +19,15 @@ use crate::metrics::Metrics;
 /// Runs a session with a peer that sends `lines`, pausing before each, then stays silent. Returns the
 /// session's end and its duration.
 async fn check(lines: &'static [&'static str], pause: Duration) -> (ChannelError, Duration) {
+    check_with(None, lines, pause).await
+}
+
+/// The same with a peer that says the pause between its heartbeats.
+async fn check_with(
+    says: Option<&'static str>,
+    lines: &'static [&'static str],
+    pause: Duration,
+) -> (ChannelError, Duration) {
     let (ours, theirs) = duplex(64 * 1024);
     task::spawn("peer", async move {
         let service = service_fn(move |_request: Request<Incoming>| async move {
@@ -31,7 +40,12 @@ async fn check(lines: &'static [&'static str], pause: Duration) -> (ChannelError
                 Ok::<_, Infallible>(Frame::data(line))
             });
             let silence = stream::pending();
-            Ok::<_, Infallible>(Response::new(StreamBody::new(lines.chain(silence))))
+            let mut answer = Response::new(StreamBody::new(lines.chain(silence)));
+            if let Some(seconds) = says {
+                let value = seconds.parse().expect("it is a header value");
+                answer.headers_mut().insert("x-tundish-heartbeat", value);
+            }
+            Ok::<_, Infallible>(answer)
         });
         // Ends when the session disconnects.
         http2::Builder::new(TokioExecutor::new())
@@ -48,6 +62,7 @@ async fn check(lines: &'static [&'static str], pause: Duration) -> (ChannelError
         snapshot: None,
         keep_credentials: false,
         allow_plaintext: true,
+        max_table_age: None,
     });
     let operator = Operator {
         host: "operator".to_owned(),
@@ -55,13 +70,13 @@ async fn check(lines: &'static [&'static str], pause: Duration) -> (ChannelError
         tls: false,
     };
     let mut connection = Connection::over(&config, &operator, ours).await.unwrap();
-    let body = connection.subscribe("1", None).await.unwrap();
+    let (body, heartbeat) = connection.subscribe("1", None).await.unwrap();
     let metrics = Metrics::register(&mut Registry::default());
     let current = Current::new(Box::new(|_update| {}), metrics);
     let address = SocketAddr::from(([127, 0, 0, 1], 80));
     let mut session = Session::new(&current, address, "p1", None);
     let start = Instant::now();
-    let ended = session.run(&connection, body).await.unwrap_err();
+    let ended = session.run(&connection, body, heartbeat).await.unwrap_err();
     (ended, start.elapsed())
 }
 
@@ -72,6 +87,12 @@ async fn a_silent_peer_is_disconnected() {
     let (ended, after) = check(&[], Duration::ZERO).await;
     assert!(matches!(ended, ChannelError::TooSlow(_)), "{ended}");
     assert_eq!(after.as_secs(), 15);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_silence_allowed_follows_the_heartbeats_of_the_operator() {
+    let (_ended, after) = check_with(Some("60"), &[BEAT], Duration::from_secs(60)).await;
+    assert_eq!(after.as_secs(), 60 + 180);
 }
 
 #[tokio::test(start_paused = true)]

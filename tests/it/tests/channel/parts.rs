@@ -163,6 +163,7 @@ impl Proxy {
             snapshot: None,
             keep_credentials: false,
             allow_plaintext: true,
+            max_table_age: None,
         };
         adjust(&mut config);
         let given = Arc::new(Mutex::new(Given::default()));
@@ -173,6 +174,7 @@ impl Proxy {
                     table, revision, ..
                 } => given.lock().tables.push((table, revision)),
                 Update::Confirmed => given.lock().confirmed = true,
+                Update::Stale(_) => {}
                 Update::Replicas(replicas) => given.lock().replicas = Some(replicas),
                 Update::Carried(carried) => {
                     let mut given = given.lock();
