@@ -1,29 +1,38 @@
 //! The members of the fleet, with their acknowledgements and their use.
+//!
+//! A member that falls silent stays while its pod may serve clients: it enforces what it last received, and
+//! its part of every limit is its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proxy_admin::pages::backends::BackendsPage;
-use proxy_core::names::{EntryName, ObjectName};
+use proxy_core::names::{EntryName, Moment, ObjectName};
 use proxy_core::quota::StoreState;
 use proxy_wire::v1::{Checkpoint, CheckpointReplica, Unsupported};
 
+use tracing::{info, warn};
+
 use crate::deployments::{Outages, Served, backends_page};
+use crate::roster::Roster;
 use crate::usage::{Departed, Usage};
+
+#[cfg(test)]
+mod tests;
 
 /// A replica that is away for less than this still counts: a reconnect must not change the divisor
 /// of the others' limits. Longer than a reconnect, shorter than a person waits for a status.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
-/// A replica that an operator knows from a checkpoint only counts for this long: every proxy looks
-/// for new operators every ten seconds.
-const EXPECTED: Duration = Duration::from_secs(15);
+/// A replica that an operator knows from a checkpoint or by its pod has this long to subscribe: every
+/// proxy looks for new operators every ten seconds.
+pub(crate) const EXPECTED: Duration = Duration::from_secs(15);
 
-/// The live proxies and their acknowledgements.
+/// The proxies that should be there, and their acknowledgements.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fleet {
-    /// Replicas with an open subscription, sorted by id.
+    /// Replicas with an open subscription, and silent ones whose pods are still there, sorted by id.
     pub replicas: Vec<Replica>,
 }
 
@@ -32,6 +41,10 @@ pub struct Fleet {
 pub struct Replica {
     /// Its reviewed identity.
     pub id: String,
+    /// The name of its pod, if that is known.
+    pub pod: Option<String>,
+    /// Since when it has had no subscription, in milliseconds of the wall clock; `None` while it has one.
+    pub silent_since_ms: Option<i64>,
     /// Sequence of the newest publication that it applied.
     pub acked: Option<u64>,
     /// Sequence of the newest publication that it refused, and its error; `None` after it applied
@@ -53,6 +66,8 @@ pub struct Replica {
 pub(crate) struct Members {
     all: BTreeMap<String, Member>,
     departed: Departed,
+    /// The pods of the proxies; `None` where the cluster is not asked, or has not answered yet.
+    roster: Option<Roster>,
 }
 
 #[derive(Debug, Default)]
@@ -61,8 +76,13 @@ struct Member {
     open: usize,
     /// When the last subscription ended; `None` while one is open.
     away: Option<Instant>,
-    /// From a checkpoint; has not subscribed yet.
+    /// From a checkpoint, or a pod; has not subscribed yet.
     expected: bool,
+    /// When it subscribed for the first time, until it says what it did with a table. It serves nothing yet
+    /// unless its pod is ready, so the objects in force everywhere stay so.
+    starting: Option<Instant>,
+    /// Since when it is silent, in milliseconds of the wall clock.
+    silent_since_ms: Option<i64>,
     acked: Option<u64>,
     refused: Option<(u64, String)>,
     unsupported: Arc<BTreeMap<EntryName, Vec<String>>>,
@@ -80,16 +100,34 @@ impl Fleet {
     }
 }
 
+// === impl Replica ===
+
+impl Replica {
+    /// What people call it: the name of its pod, else its id.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.pod.as_deref().unwrap_or(&self.id)
+    }
+}
+
 // === impl Members ===
 
 impl Members {
     /// A replica subscribes. `instance` is its process: a new one has new counters, so the use of
     /// the former process is that of a departed replica.
     pub(crate) fn join(&mut self, id: &str, instance: Option<&str>, now: Instant) {
-        let member = self.all.entry(id.to_owned()).or_default();
+        let serves = self.roster.as_ref().is_some_and(|pods| pods.is_ready(id));
+        let starting = (!serves).then_some(now);
+        let member = self.all.entry(id.to_owned()).or_insert_with(|| Member {
+            starting,
+            ..Member::default()
+        });
         member.open += 1;
         member.away = None;
         member.expected = false;
+        if member.silent_since_ms.take().is_some() {
+            info!(replica = id, "a silent proxy is back");
+        }
         let Some(instance) = instance else { return };
         match &member.usage {
             Some(usage) if usage.instance() == instance => {}
@@ -112,21 +150,45 @@ impl Members {
         }
     }
 
-    /// Removes replicas that have been away for longer than [`GRACE`]. At the same moment the
-    /// others divide the limits by fewer, and carry its use.
-    pub(crate) fn sweep(&mut self, now: Instant) {
-        let departed = &mut self.departed;
+    /// Takes the pods of the proxies. A pod that serves clients is a member, whether it has subscribed
+    /// or not.
+    pub(crate) fn enlist(&mut self, roster: Roster, now: Instant) {
+        for id in roster.ready() {
+            self.all.entry(id.clone()).or_insert_with(|| Member {
+                away: Some(now),
+                expected: true,
+                ..Member::default()
+            });
+        }
+        self.roster = Some(roster);
+    }
+
+    /// Removes replicas that have been away for longer than [`GRACE`] and whose pods are gone. At the
+    /// same moment the others divide the limits by fewer, and carry its use. A replica whose pod is
+    /// there is silent instead.
+    pub(crate) fn sweep(&mut self, now: Moment, instant: Instant) {
+        let (departed, roster) = (&mut self.departed, self.roster.as_ref());
         self.all.retain(|id, member| {
+            member.starting = member
+                .starting
+                .filter(|since| instant.saturating_duration_since(*since) < EXPECTED);
             let grace = if member.expected { EXPECTED } else { GRACE };
-            let stays = member
+            let away = member
                 .away
-                .is_none_or(|since| now.saturating_duration_since(since) < grace);
-            if !stays && let Some(usage) = member.usage.take() {
-                departed.add(id, usage, now);
+                .map(|since| instant.saturating_duration_since(since));
+            let Some(away) = away.filter(|away| *away >= grace) else {
+                return true;
+            };
+            if let Some(pod) = roster.and_then(|roster| roster.name_of(id)) {
+                member.fall_silent(pod, now, away);
+                return true;
             }
-            stays
+            if let Some(usage) = member.usage.take() {
+                departed.add(id, usage, instant);
+            }
+            false
         });
-        self.departed.age(now);
+        self.departed.age(instant);
     }
 
     /// Takes the use of a member; false if this instance of `id` is none.
@@ -223,6 +285,7 @@ impl Members {
         let Some(member) = self.all.get_mut(id) else {
             return false;
         };
+        member.starting = None;
         // Acknowledgements may overtake each other; a proxy never goes back.
         if member.acked <= Some(sequence) {
             member.acked = Some(sequence);
@@ -247,6 +310,7 @@ impl Members {
         let Some(member) = self.all.get_mut(id) else {
             return false;
         };
+        member.starting = None;
         if member
             .refused
             .as_ref()
@@ -266,26 +330,53 @@ impl Members {
     }
 
     pub(crate) fn snapshot(&self) -> Fleet {
-        let present = self.all.iter().filter(|(_, member)| !member.expected);
-        let replica = |(id, member): (&String, &Member)| Replica {
-            id: id.clone(),
-            acked: member.acked,
-            refused: member.refused.clone(),
-            unsupported: Arc::clone(&member.unsupported),
-            store_lost: member
-                .usage
-                .as_ref()
-                .is_some_and(|usage| usage.store() == StoreState::Lost),
-            tokenless: member
-                .usage
-                .as_ref()
-                .map_or_else(Arc::default, |usage| Arc::clone(usage.tokenless())),
-            outages: member.usage.as_ref().map_or_else(Arc::default, |usage| {
-                Arc::clone(usage.deployments().outages())
-            }),
+        let pod = |id: &String| {
+            let roster = self.roster.as_ref()?;
+            roster.name_of(id).map(str::to_owned)
+        };
+        // One of a checkpoint may be gone; a pod that is there has to have every table.
+        let members = self.all.iter();
+        let present = members.filter(|(id, member)| {
+            member.starting.is_none() && (!member.expected || pod(id).is_some())
+        });
+        let replica = |(id, member): (&String, &Member)| {
+            // What a silent one said of its surroundings is old.
+            let usage = member.usage.as_ref();
+            let usage = usage.filter(|_| member.silent_since_ms.is_none());
+            Replica {
+                id: id.clone(),
+                pod: pod(id),
+                silent_since_ms: member.silent_since_ms,
+                acked: member.acked,
+                refused: member.refused.clone(),
+                unsupported: Arc::clone(&member.unsupported),
+                store_lost: usage.is_some_and(|usage| usage.store() == StoreState::Lost),
+                tokenless: usage.map_or_else(Arc::default, |usage| Arc::clone(usage.tokenless())),
+                outages: usage.map_or_else(Arc::default, |usage| {
+                    Arc::clone(usage.deployments().outages())
+                }),
+            }
         };
         Fleet {
             replicas: present.map(replica).collect(),
+        }
+    }
+}
+
+// === impl Member ===
+
+impl Member {
+    /// It has been `away` for longer than a reconnect takes, and its pod may serve clients.
+    fn fall_silent(&mut self, pod: &str, now: Moment, away: Duration) {
+        self.expected = false;
+        if self.silent_since_ms.is_none() {
+            let away_ms = i64::try_from(away.as_millis()).unwrap_or(i64::MAX);
+            self.silent_since_ms = Some(now.unix_ms.saturating_sub(away_ms));
+            warn!(
+                pod,
+                "a proxy is silent but its pod is there: it serves its last table, and keeps its part of \
+                 the limits"
+            );
         }
     }
 }

@@ -9,12 +9,19 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use proxy_wire::v1::AckResult;
 
+use crate::fleet::{Fleet, Replica};
+
 #[cfg(test)]
 mod tests;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
 }
 
 /// Metrics of the channel's serving side. Cheap to clone.
@@ -28,6 +35,7 @@ pub struct Metrics {
     pub(crate) carried_left_out: Gauge,
     pub(crate) checkpoint_left_out: Gauge,
     acks: Family<ResultLabel, Counter>,
+    proxies: Family<StateLabel, Gauge>,
 }
 
 impl Metrics {
@@ -56,6 +64,12 @@ impl Metrics {
             metrics.acks.clone(),
         );
         registry.register(
+            "proxies",
+            "Proxies that should be there, by state: current has the newest table, behind has not \
+             acknowledged it, silent has no subscription and a pod that may serve clients",
+            metrics.proxies.clone(),
+        );
+        registry.register(
             "quota_reports",
             "Reports of counters received from proxies",
             metrics.reports.clone(),
@@ -76,6 +90,21 @@ impl Metrics {
             metrics.checkpoint_left_out.clone(),
         );
         metrics
+    }
+
+    /// Counts the fleet, whose newest publication is that of `sequence`.
+    pub(crate) fn count(&self, fleet: &Fleet, sequence: u64) {
+        let (silent, heard): (Vec<&Replica>, _) = fleet
+            .replicas
+            .iter()
+            .partition(|replica| replica.silent_since_ms.is_some());
+        let (current, behind): (Vec<&Replica>, _) = heard
+            .into_iter()
+            .partition(|replica| replica.acked >= Some(sequence));
+        for (state, replicas) in [("current", current), ("behind", behind), ("silent", silent)] {
+            let gauge = self.proxies.get_or_create(&StateLabel { state });
+            gauge.set(i64::try_from(replicas.len()).unwrap_or(i64::MAX));
+        }
     }
 
     pub(crate) fn acked(&self, result: AckResult) {

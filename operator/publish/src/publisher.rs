@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::fleet::{Fleet, Members};
 use crate::metrics::Metrics;
+use crate::roster::Roster;
 use crate::usage;
 
 mod quotas;
@@ -172,9 +173,15 @@ impl Publisher {
         known
     }
 
+    /// Takes the pods of the proxies, as often as they change. Without it, and before it, a replica is
+    /// gone as soon as it has been away for longer than a reconnect takes.
+    pub fn enlist(&self, roster: Roster) {
+        self.change_members(|members| members.enlist(roster, clock::instant()));
+    }
+
     /// Removes replicas that have been away for a while, and renews the carryover after reports.
     pub(crate) fn sweep(&self) {
-        self.change_members(|members| members.sweep(clock::instant()));
+        self.change_members(|members| members.sweep(clock::now(), clock::instant()));
         self.renew_carryover();
     }
 
@@ -211,6 +218,7 @@ impl Publisher {
 
     fn notify_fleet(&self, state: &State) {
         let fleet = state.members.snapshot();
+        self.0.metrics.count(&fleet, state.newest_sequence());
         self.0.fleet.send_if_modified(|sent| {
             let differs = *sent != fleet;
             *sent = fleet;

@@ -206,7 +206,9 @@ async fn a_replica_stays_in_the_fleet_over_a_reconnect() {
     let fleet = publisher.fleet().borrow().clone();
     assert_eq!(fleet.replicas[0].acked, Some(1));
     let (_trigger, _again) = follow(&publisher, None);
-    publisher.change_members(|members| members.sweep(clock::instant() + crate::fleet::GRACE * 2));
+    publisher.change_members(|members| {
+        members.sweep(clock::now(), clock::instant() + crate::fleet::GRACE * 2)
+    });
     assert_eq!(publisher.fleet().borrow().replicas.len(), 1);
 }
 
@@ -216,7 +218,9 @@ async fn a_replica_that_stays_away_leaves_the_fleet() {
     publisher.publish(1, &keys(&["x"]));
     let (_trigger, subscription) = follow(&publisher, None);
     drop(subscription);
-    publisher.change_members(|members| members.sweep(clock::instant() + crate::fleet::GRACE * 2));
+    publisher.change_members(|members| {
+        members.sweep(clock::now(), clock::instant() + crate::fleet::GRACE * 2)
+    });
     assert!(publisher.fleet().borrow().replicas.is_empty());
 }
 

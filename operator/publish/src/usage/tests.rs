@@ -117,16 +117,16 @@ fn the_others_carry_what_a_departed_replica_used_today() {
     let mut members = members(&[("p1", 40), ("p2", 10), ("p3", 0)], at);
     assert_eq!(carried(&members), 3, "p1 has more than a third");
     members.leave("p1", at);
-    members.sweep(at + GRACE / 2);
+    members.sweep(clock::now(), at + GRACE / 2);
     assert_eq!(
         (members.count(), carried(&members)),
         (3, 3),
         "it may only be reconnecting"
     );
-    members.sweep(at + GRACE);
+    members.sweep(clock::now(), at + GRACE);
     assert_eq!((members.count(), carried(&members)), (2, 20));
     members.leave("p2", at);
-    members.sweep(at + GRACE);
+    members.sweep(clock::now(), at + GRACE);
     assert_eq!((members.count(), carried(&members)), (1, 50));
 }
 
@@ -135,13 +135,13 @@ fn a_replica_that_comes_back_takes_its_use_with_it() {
     let at = clock::instant();
     let mut members = members(&[("p1", 40), ("p2", 10)], at);
     members.leave("p1", at);
-    members.sweep(at + GRACE);
+    members.sweep(clock::now(), at + GRACE);
     assert_eq!(carried(&members), 40);
     members.join("p1", Some("a"), at + GRACE);
     assert_eq!(carried(&members), 0);
     members.leave("p1", at);
-    members.sweep(at + RETURNS);
-    members.sweep(at + RETURNS * 2);
+    members.sweep(clock::now(), at + RETURNS);
+    members.sweep(clock::now(), at + RETURNS * 2);
     members.join("p1", Some("a"), at + RETURNS * 2);
     assert_eq!(
         carried(&members),
@@ -176,7 +176,7 @@ fn an_ended_period_is_dropped() {
     let usage = Usage::reported("a".to_owned(), yesterday, 0);
     members.reported("p1", usage);
     members.leave("p1", at);
-    members.sweep(at + GRACE);
+    members.sweep(clock::now(), at + GRACE);
     assert_eq!(carried(&members), 0);
     members.departed_mut().forget(&declared(), now());
     assert_eq!(members.departed().of(&name("day")).count(), 0);
@@ -199,7 +199,7 @@ fn a_subject_with_an_override_is_carried_and_shown_by_its_own_amount() {
             assert!(members.reported(id, usage));
         }
         members.leave("p1", at);
-        members.sweep(at + GRACE);
+        members.sweep(clock::now(), at + GRACE);
         // An operator that takes over knows as much.
         let checkpoint = members.checkpoint();
         let mut restored = Members::default();
@@ -232,10 +232,11 @@ fn with_a_shared_store_nothing_is_carried_and_the_largest_use_is_shown() {
     let mut members = Members::default();
     for (id, used) in [("p1", 70), ("p2", 72), ("p3", 69)] {
         members.join(id, Some("a"), at);
+        members.applied(id, 1, Vec::new());
         members.reported(id, report("a", StoreState::Ok, used));
     }
     members.leave("p3", at);
-    members.sweep(at + GRACE);
+    members.sweep(clock::now(), at + GRACE);
     assert_eq!(carried(&members), 0);
     let page = page(&members);
     assert_eq!(page["limits"][0]["subjects"][0]["used"], 72);
@@ -261,7 +262,7 @@ fn the_page_shows_the_sum_of_all_replicas_and_of_departed_ones() {
     let mut members = members(&[("p1", 40), ("p2", 10), ("p3", 5)], at);
     members.join("old", None, at);
     members.leave("p1", at);
-    members.sweep(at + GRACE);
+    members.sweep(clock::now(), at + GRACE);
     let mut page = page(&members);
     assert_eq!(
         (&page["replicas"], &page["reporting"]),
@@ -294,10 +295,10 @@ fn a_checkpoint_hands_the_use_to_the_next_operator() {
     let at = clock::instant();
     let mut before = members(&[("p1", 30), ("p2", 10), ("p3", 20), ("p4", 4)], at);
     before.leave("p4", at);
-    before.sweep(at + RETURNS);
-    before.sweep(at + RETURNS * 2);
+    before.sweep(clock::now(), at + RETURNS);
+    before.sweep(clock::now(), at + RETURNS * 2);
     before.leave("p3", at + RETURNS * 2);
-    before.sweep(at + RETURNS * 2 + GRACE);
+    before.sweep(clock::now(), at + RETURNS * 2 + GRACE);
     assert_eq!((before.count(), carried(&before)), (2, 12));
 
     let (text, left_out) = before.checkpoint().to_json(100_000).expect("it is JSON");
@@ -319,8 +320,8 @@ fn a_checkpoint_hands_the_use_to_the_next_operator() {
         (3, 1),
         "p3 is back; 36 are left, and 39 would fit"
     );
-    next.sweep(at + Duration::from_secs(14));
+    next.sweep(clock::now(), at + Duration::from_secs(14));
     assert_eq!(next.count(), 3);
-    next.sweep(at + Duration::from_secs(15));
+    next.sweep(clock::now(), at + Duration::from_secs(15));
     assert_eq!((next.count(), carried(&next)), (2, 7), "p2 did not come");
 }
