@@ -1,10 +1,11 @@
 //! Compiles an index into a table and verdicts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_core::table::Contents;
 
 use crate::backend::Backends;
+use crate::consumer::UnusableKey;
 use crate::covered::Routes;
 use crate::diagnostic::Verdict;
 use crate::grant::Permissions;
@@ -25,6 +26,8 @@ pub struct Compiled {
     pub contents: Contents,
     /// One for each AIBackend, AIRoute and AIQuota, including undecodable ones.
     pub verdicts: BTreeMap<ObjectRef, Verdict>,
+    /// Secrets that routes select, and whose keys admit no caller.
+    pub unusable_keys: BTreeSet<UnusableKey>,
 }
 
 /// Compiles `index`. Cost: linear in the objects and in the keys that routes select.
@@ -39,7 +42,7 @@ pub fn compile(index: &Index, settings: &Settings) -> Compiled {
         grants_served: settings.grants_served,
     };
     let hosts = HostClaims::new(index, settings);
-    let (routes, keys) = route::compile(index, &references, &hosts, &mut verdicts);
+    let (routes, keys, unusable_keys) = route::compile(index, &references, &hosts, &mut verdicts);
     retirement::judge(index, &routes, settings.today, &mut verdicts);
     let by_scope = Routes::new(&routes);
     let reach = quota::Reach {
@@ -52,6 +55,7 @@ pub fn compile(index: &Index, settings: &Settings) -> Compiled {
     Compiled {
         contents: Contents::new(backends.into_usable(), routes, quotas, keys),
         verdicts,
+        unusable_keys,
     }
 }
 

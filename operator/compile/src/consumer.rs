@@ -29,6 +29,19 @@ pub(crate) struct Admitted {
     pub(crate) secrets: Vec<ObjectName>,
     /// Why the others are left out.
     pub(crate) warnings: Vec<(Reason, String)>,
+    /// The same by Secret.
+    pub(crate) unusable: Vec<UnusableKey>,
+}
+
+/// A Secret whose key admits no caller, although a route selects it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnusableKey {
+    /// The Secret.
+    pub secret: ObjectName,
+    /// Its uid.
+    pub uid: String,
+    /// Why, with the fix.
+    pub message: String,
 }
 
 /// The Secret that stands for each key. A bound key has one in its namespace, whoever copied its digest.
@@ -132,16 +145,26 @@ impl<'a> Keys<'a> {
     fn admit(&self, selected: &[Named<'a>]) -> Admitted {
         let mut secrets = Vec::with_capacity(selected.len());
         let mut warnings = Vec::new();
-        for (name, secret) in selected {
-            let key = match &secret.key {
+        let mut unusable = Vec::new();
+        let mut leave_out = |(name, uid): (&ObjectName, &str),
+                             (reason, message): (Reason, String)| {
+            unusable.push(UnusableKey {
+                secret: name.clone(),
+                uid: uid.to_owned(),
+                message: message.clone(),
+            });
+            warnings.push((reason, message));
+        };
+        for (name, stored) in selected {
+            let key = match &stored.key {
                 Ok(key) => key,
                 Err(problem) => {
                     let message = format!("Secret {} is left out: it {problem}", name.name());
-                    warnings.push((Reason::SecretKeyMissing, message));
+                    leave_out((name, &stored.uid), (Reason::SecretKeyMissing, message));
                     continue;
                 }
             };
-            let place = (key.digest, secret.bound_to(name));
+            let place = (key.digest, stored.bound_to(name));
             let Some((winner, secret)) = self.winners.get(&place) else {
                 continue;
             };
@@ -152,7 +175,7 @@ impl<'a> Keys<'a> {
             if winner == name || same {
                 secrets.push((*winner).clone());
             } else {
-                warnings.push(same_key(name, winner));
+                leave_out((name, &stored.uid), same_key(name, winner));
             }
         }
         secrets.sort();
@@ -161,6 +184,7 @@ impl<'a> Keys<'a> {
             any_selected: !selected.is_empty(),
             secrets,
             warnings,
+            unusable,
         }
     }
 }

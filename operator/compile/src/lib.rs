@@ -44,6 +44,7 @@ mod unpriced;
 
 pub use bounds::{is_label, is_subdomain};
 pub use compile::{Compiled, compile};
+pub use consumer::UnusableKey;
 pub use day::Day;
 pub use decode::{DecodeProblem, decode};
 pub use diagnostic::{Diagnostic, Judgement, Severity, Verdict};

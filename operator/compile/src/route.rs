@@ -1,13 +1,13 @@
 //! AIRoutes. One in error keeps its matches and answers an error, so that a broader route never
 //! takes its traffic; a reference in error is left out, and the rest of its rule serves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crds::Reason;
 use proxy_core::auth::Key;
 use proxy_core::table::Route;
 
-use crate::consumer::{Admitted, Selector};
+use crate::consumer::{Admitted, Selector, UnusableKey};
 use crate::diagnostic::{Findings, Verdict};
 use crate::host_claim::HostClaims;
 use crate::index::{Index, Stored};
@@ -29,7 +29,7 @@ pub(crate) fn compile(
     references: &References<'_>,
     hosts: &HostClaims<'_>,
     verdicts: &mut BTreeMap<ObjectRef, Verdict>,
-) -> (Vec<Route>, Vec<Key>) {
+) -> (Vec<Route>, Vec<Key>, BTreeSet<UnusableKey>) {
     let mut selector = Selector::new(&index.secrets);
     let mut drafts = Vec::with_capacity(index.routes.len());
     for (name, stored) in &index.routes {
@@ -67,7 +67,8 @@ pub(crate) fn compile(
         routes.extend(route);
         verdicts.insert(object, verdict);
     }
-    (routes, keys)
+    let unusable = admitted.into_iter().flat_map(|one| one.unusable).collect();
+    (routes, keys, unusable)
 }
 
 #[cfg(test)]

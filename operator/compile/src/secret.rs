@@ -25,6 +25,7 @@ type Data = BTreeMap<String, Zeroizing<Vec<u8>>>;
 /// A Secret of the index. `Debug` shows no value.
 pub(crate) struct StoredSecret {
     created_s: i64,
+    pub(crate) uid: String,
     pub(crate) labels: BTreeMap<String, String>,
     data: Data,
     /// Whether the key is bound to this namespace.
@@ -80,6 +81,7 @@ impl StoredSecret {
         let digest = digest(name.namespace(), &data);
         Self {
             created_s,
+            uid: secret.metadata.uid.unwrap_or_default(),
             is_bound: matches!(digest, Ok((_, true))),
             key: digest.and_then(|(digest, _)| key(name, &labels, &annotations, digest)),
             labels,
