@@ -104,6 +104,8 @@ impl App {
         let controller = Controller::new(client, config.controller, metrics);
         let (published, publications) = watch::channel(None);
         let compilations = controller.compilations();
+        let health = controller.health();
+        readiness.set_detail(move || health.text());
         let publishing = publish(
             publisher.clone(),
             compilations,

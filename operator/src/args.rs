@@ -142,6 +142,12 @@ pub(crate) struct Args {
     )]
     pub(crate) proxy_service_account: String,
 
+    /// Labels of the proxies' pods in the installation's namespace, as KEY=VALUE,...: a proxy that falls
+    /// silent is counted, and keeps its part of limits, until its pod is gone. Without it such a proxy is
+    /// taken for gone
+    #[arg(long, env = "TUNDISH_PROXY_PODS", value_name = "SELECTOR")]
+    pub(crate) proxy_pods: Option<String>,
+
     /// ConfigMap in the installation's namespace that stores the use of calendar quotas; the chart
     /// makes it
     #[arg(

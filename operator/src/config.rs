@@ -90,6 +90,7 @@ impl TryFrom<Args> for Config {
                 backend_hosts: args.backend_hosts,
                 identity,
                 lease: Timing::KUBERNETES,
+                proxy_pods: args.proxy_pods,
                 checkpoint: args.checkpoint_config_map,
                 snapshot: args.snapshot_secrets,
             },

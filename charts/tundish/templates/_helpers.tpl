@@ -28,6 +28,15 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
+{{/* The same as one word. */}}
+{{- define "tundish.podSelector" -}}
+{{- $labels := list -}}
+{{- range $key, $value := include "tundish.selector" . | fromYaml -}}
+{{- $labels = append $labels (printf "%s=%s" $key $value) -}}
+{{- end -}}
+{{- join "," $labels -}}
+{{- end -}}
+
 {{- define "tundish.labels" -}}
 {{ include "tundish.selector" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}

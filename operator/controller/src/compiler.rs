@@ -60,6 +60,9 @@ pub(crate) struct Compiler {
     versions: BTreeMap<ObjectRef, u64>,
     /// What the first compile waits for.
     pending: Pending,
+    /// Kinds that the API server no longer knows. They and what depends on them come back one by one: a
+    /// table in between would have routes without their quotas.
+    unserved: BTreeSet<(Kind, Scope)>,
     revision: u64,
     output: watch::Sender<Option<Compilation>>,
     /// Changes with every stored status.
@@ -93,6 +96,7 @@ impl Compiler {
             stored,
             versions: BTreeMap::new(),
             pending: Pending::new(scopes, &KINDS),
+            unserved: BTreeSet::new(),
             revision: 0,
             output,
             status_changes,
@@ -118,7 +122,7 @@ impl Compiler {
                 () = sleep_until(look) => {
                     look = Instant::now() + DAY;
                     let is_compiled = self.output.borrow().is_some();
-                    if is_compiled && self.settings.today != today() {
+                    if is_compiled && !self.is_held() && self.settings.today != today() {
                         due = Some(Due::after(due, Instant::now()));
                     }
                 }
@@ -127,8 +131,8 @@ impl Compiler {
                     if self.apply(update) {
                         due = Some(Due::after(due, Instant::now()));
                     }
-                    // Before everything was listed once, a table would be incomplete.
-                    if self.pending.is_awaited() {
+                    // Before everything was listed, a table would be incomplete.
+                    if self.is_held() {
                         due = None;
                     } else if self.output.borrow().is_none() && due.is_none() {
                         due = Some(Due::after(None, Instant::now()));
@@ -136,6 +140,11 @@ impl Compiler {
                 }
             }
         }
+    }
+
+    /// Whether a table has to wait for listings.
+    fn is_held(&self) -> bool {
+        self.pending.is_awaited() || !self.unserved.is_empty()
     }
 
     /// Takes an update into the index. True if it may change the table.
@@ -148,8 +157,12 @@ impl Compiler {
                 version,
             } => {
                 self.revision = self.revision.max(version);
+                let is_back = self.unserved.remove(&(kind, scope.clone()));
+                if is_back {
+                    info!(%kind, "the API server knows the kind again");
+                }
                 if !self.pending.contains(&scope) {
-                    return self.list(kind, scope.as_deref(), objects);
+                    return self.list(kind, scope.as_deref(), objects) || is_back;
                 }
                 let Some(complete) = self.pending.list(kind, &scope, objects) else {
                     return false;
@@ -173,6 +186,15 @@ impl Compiler {
                 why,
             } => {
                 self.leave_out(kind, &namespace, &why);
+                false
+            }
+            Update::Unserved { kind, scope } => {
+                if is_ours(kind) && self.unserved.insert((kind, scope)) {
+                    warn!(
+                        %kind,
+                        "the API server does not know the kind; are the CRDs installed? The last table stays"
+                    );
+                }
                 false
             }
             Update::GrantsServed(served) => {

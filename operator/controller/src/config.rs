@@ -35,6 +35,9 @@ pub struct Config {
     pub identity: String,
     /// The times of the election.
     pub lease: Timing,
+    /// The labels of the proxies' pods in the own namespace, as a selector; without it a proxy that falls
+    /// silent is taken for gone.
+    pub proxy_pods: Option<String>,
     /// The existing ConfigMap for checkpoints of counters.
     pub checkpoint: String,
     /// What the existing Secrets for snapshots are called, but for `-` and their number; without it no

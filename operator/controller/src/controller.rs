@@ -13,12 +13,15 @@ use tokio::sync::{mpsc, watch as channel};
 
 use crate::authority::CaKeeper;
 use crate::checkpoint::CheckpointKeeper;
+use crate::claims::Claims;
 use crate::compiler::{Compilation, Compiler};
 use crate::config::Config;
 use crate::event_writer::EventWriter;
 use crate::events::Announcer;
+use crate::health::Health;
 use crate::lease::keeper::Keeper;
 use crate::metrics::Metrics;
+use crate::pods::PodWatch;
 use crate::snapshot::SnapshotKeeper;
 use crate::status::{Inputs, PublishedTable, StatusWriter};
 use crate::stored_status::StoredObjects;
@@ -34,6 +37,7 @@ pub struct Controller {
     client: Client,
     config: Config,
     metrics: Metrics,
+    health: Health,
     stored: Arc<Mutex<StoredObjects>>,
     compiler: Compiler,
     compilations: channel::Receiver<Option<Compilation>>,
@@ -67,6 +71,7 @@ impl Controller {
             client,
             config,
             metrics,
+            health: Health::default(),
             stored,
             compiler,
             compilations,
@@ -78,6 +83,12 @@ impl Controller {
     #[must_use]
     pub fn compilations(&self) -> channel::Receiver<Option<Compilation>> {
         self.compilations.clone()
+    }
+
+    /// Which kinds are watched at present.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.health.clone()
     }
 
     /// Works until `shutdown`, then releases the lease; an earlier end is a failure. `publisher` is
@@ -97,11 +108,17 @@ impl Controller {
             scopes: self.config.scopes(),
             updates: sender,
             metrics: self.metrics.clone(),
+            health: self.health.clone(),
             shutdown: shutdown.clone(),
         };
         watches.start();
         drop(watches);
 
+        if let Some(selector) = &self.config.proxy_pods {
+            let namespace = &self.config.own_namespace;
+            let pods = PodWatch::new(self.client.clone(), namespace, selector, publisher.clone());
+            spawn("pods of proxies", pods.run(shutdown.clone()));
+        }
         let (keeper, leadership) = Keeper::new(
             self.client.clone(),
             &self.config.own_namespace,
@@ -109,12 +126,23 @@ impl Controller {
             self.config.lease,
             self.metrics.clone(),
         );
+        let claims = Arc::new(Claims::new(
+            self.client.clone(),
+            &self.config.own_namespace,
+            Arc::clone(&self.stored),
+            self.metrics.clone(),
+        ));
         let inputs = Inputs {
             publications,
             fleet: publisher.fleet(),
             status_changes: self.status_changes,
             stored: Arc::clone(&self.stored),
+            claims: Arc::clone(&claims),
         };
+        let keeping = (Arc::clone(&claims), leadership.clone(), shutdown.clone());
+        spawn("claims", async move {
+            keeping.0.run(keeping.1, keeping.2).await
+        });
         let (client, identity) = (self.client.clone(), &self.config.identity);
         let events = EventWriter::new(client, identity, self.metrics.clone());
         let warnings = WarningWriter::new(publisher.clone(), self.stored, events.clone());

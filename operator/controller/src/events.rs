@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::Reason;
-use operator_compile::{ObjectRef, Severity, Verdict};
+use operator_compile::{Compiled, Kind, ObjectRef, Severity, UnusableKey, Verdict};
 use parking_lot::Mutex;
 use proxy_admin::clock;
 
@@ -56,10 +56,12 @@ impl Announcer {
     /// before the status is written: a new leader takes an error in a stored status for reported.
     pub(crate) fn fresh<'a>(
         &self,
-        verdicts: &BTreeMap<ObjectRef, Verdict>,
+        compiled: &Compiled,
         stored: impl Fn(&ObjectRef) -> Option<Cow<'a, StoredObject>>,
     ) -> Vec<Announcement> {
-        self.memory.lock().fresh(errors(verdicts, stored))
+        let mut errors = errors(&compiled.verdicts, stored);
+        errors.extend(compiled.unusable_keys.iter().map(unusable));
+        self.memory.lock().fresh(errors)
     }
 
     /// Writes an event for each of these errors; losing one is acceptable.
@@ -68,8 +70,14 @@ impl Announcer {
             if !leadership.holds() {
                 return;
             }
-            // An error that comes back is reported again.
-            let id = Notice::id_of((reason, &note, clock::now().unix_ms));
+            let id = match object.kind {
+                // No status shows what was reported, so a new leader says it again, under the same name.
+                Kind::Secret => Notice::id_of((&uid, reason, &note)),
+                // An error that comes back is reported again.
+                Kind::AiBackend | Kind::AiRoute | Kind::AiQuota | Kind::ReferenceGrant => {
+                    Notice::id_of((reason, &note, clock::now().unix_ms))
+                }
+            };
             let notice = Notice {
                 object,
                 uid,
@@ -122,6 +130,16 @@ fn errors<'a>(
         }
     }
     errors
+}
+
+/// What is to be said of a Secret; it has no status.
+fn unusable(key: &UnusableKey) -> (Announcement, bool) {
+    let object = ObjectRef::new(Kind::Secret, key.secret.clone());
+    let reason = Reason::KeyUnusable;
+    (
+        (object, key.uid.clone(), reason, key.message.clone()),
+        false,
+    )
 }
 
 /// Whether the status of this generation has the reason: then it was reported before.

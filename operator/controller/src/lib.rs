@@ -10,15 +10,19 @@
 
 mod authority;
 mod checkpoint;
+mod claims;
 mod compiler;
 mod config;
 mod connect;
 mod controller;
 mod event_writer;
 mod events;
+mod health;
 mod lease;
 mod metrics;
+mod pace;
 mod pending;
+mod pods;
 mod resource;
 mod retirements;
 mod review;
@@ -38,6 +42,7 @@ pub use compiler::Compilation;
 pub use config::Config;
 pub use connect::{ConnectError, connect};
 pub use controller::Controller;
+pub use health::Health;
 pub use kube::Client;
 pub use lease::Timing;
 pub use metrics::Metrics;

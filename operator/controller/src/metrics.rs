@@ -24,6 +24,7 @@ pub struct Metrics {
     pub(crate) watch_synced: Family<KindLabel, Gauge>,
     pub(crate) watch_errors: Family<KindLabel, Counter>,
     namespaces_left_out: Family<NamespaceLabel, Gauge>,
+    namespaces_of_others: Family<NamespaceLabel, Gauge>,
     pub(crate) status_writes: Family<WriteLabels, Counter>,
     pub(crate) event_writes: Family<ResultLabel, Counter>,
     pub(crate) checkpoint_writes: Family<ResultLabel, Counter>,
@@ -104,6 +105,7 @@ impl Metrics {
             watch_synced: Family::default(),
             watch_errors: Family::default(),
             namespaces_left_out: Family::default(),
+            namespaces_of_others: Family::default(),
             status_writes: Family::default(),
             event_writes: Family::default(),
             checkpoint_writes: Family::default(),
@@ -153,6 +155,11 @@ impl Metrics {
             self.namespaces_left_out.clone(),
         );
         registry.register(
+            "namespaces_of_others",
+            "1 for each namespace in which another installation writes the statuses",
+            self.namespaces_of_others.clone(),
+        );
+        registry.register(
             "status_writes",
             "Status writes, by kind and result",
             self.status_writes.clone(),
@@ -183,6 +190,10 @@ impl Metrics {
             "Tokens judged by the API server, by result",
             self.reviews.clone(),
         );
+        self.describe_lease(registry);
+    }
+
+    fn describe_lease(&self, registry: &mut Registry) {
         registry.register(
             "is_leader",
             "1 on the operator that writes status",
@@ -208,6 +219,17 @@ impl Metrics {
             self.namespaces_left_out.get_or_create(&label).set(1);
         } else {
             self.namespaces_left_out.remove(&label);
+        }
+    }
+
+    pub(crate) fn foreign(&self, namespace: &str, is_foreign: bool) {
+        let label = NamespaceLabel {
+            namespace: namespace.to_owned(),
+        };
+        if is_foreign {
+            self.namespaces_of_others.get_or_create(&label).set(1);
+        } else {
+            self.namespaces_of_others.remove(&label);
         }
     }
 

@@ -23,6 +23,7 @@ use tracing::{debug, warn};
 
 use self::judge::{Acknowledged, Heard, Wanted};
 use self::service::{Candidates, Service};
+use crate::claims::Claims;
 use crate::compiler::Compilation;
 use crate::config::FIELD_MANAGER;
 use crate::event_writer::Notice;
@@ -71,6 +72,8 @@ pub(crate) struct Inputs {
     pub(crate) status_changes: watch::Receiver<u64>,
     /// Every object as the watches observed it.
     pub(crate) stored: Arc<Mutex<StoredObjects>>,
+    /// The namespaces whose statuses are ours.
+    pub(crate) claims: Arc<Claims>,
 }
 
 /// Writes every status that differs from the stored one.
@@ -159,12 +162,14 @@ impl StatusWriter {
                 None => std::future::pending().await,
             }
         };
+        let mut claims = self.inputs.claims.gained();
         // A closed input never changes again; the others may.
         let inputs = &mut self.inputs;
         tokio::select! {
             Ok(()) = inputs.publications.changed() => {}
             Ok(()) = inputs.fleet.changed() => {}
             Ok(()) = inputs.status_changes.changed() => {}
+            Ok(()) = claims.changed() => {}
             () = is_due => {}
             else => std::future::pending().await,
         }
@@ -202,7 +207,10 @@ impl StatusWriter {
                 })
             });
             let due = stale.map(|(object, _)| object).collect();
-            (due, self.announcer.fresh(verdicts, latest))
+            (
+                due,
+                self.announcer.fresh(&table.compilation.compiled, latest),
+            )
         };
         let writes: Vec<_> = due
             .into_iter()
@@ -252,7 +260,7 @@ impl StatusWriter {
         };
         let mut wanted = Wanted::new(object, verdict, &heard);
         if clock::now().monotonic_ms < self.settled_ms {
-            wanted.keep_programmed(object, &stored.status);
+            wanted.keep_programmed(&stored.status);
         }
         Some(wanted)
     }
@@ -262,6 +270,14 @@ impl StatusWriter {
         let Some((patch, stored)) = self.patch(object) else {
             return true;
         };
+        match self.inputs.claims.hold(object.name.namespace()).await {
+            Ok(true) => {}
+            Ok(false) => return true,
+            Err(error) => {
+                warn!(%object, error = %chain(&error), "whose the status is cannot be read");
+                return false;
+            }
+        }
         if !leadership.holds() {
             return true;
         }

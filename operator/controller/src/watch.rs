@@ -8,7 +8,6 @@ use std::time::Duration;
 use futures::{Stream, StreamExt as _};
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
-use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use operator_compile::Kind;
 use proxy_admin::errors::chain;
@@ -17,7 +16,9 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use crate::config::Scope;
+use crate::health::Health;
 use crate::metrics::{KindLabel, Metrics};
+use crate::pace::Pace;
 use crate::resource::{GRANT_GROUP, GRANT_PLURAL, GRANT_VERSIONS, grant_resource, resource};
 
 mod observed;
@@ -34,9 +35,9 @@ const SECRETS: &str = "type!=helm.sh/release.v1,type!=tundish.dev/snapshot";
 /// person.
 const GRANT_CHECK: Duration = Duration::from_secs(60);
 
-/// Pause after a failed request: the API server needs time, and a watch must be back within
+/// Pause after a failed request: the API server needs time, and a watch must be back within two
 /// seconds.
-const RETRY: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Longest wait for a small response.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -61,6 +62,8 @@ pub(crate) enum Update {
         namespace: String,
         why: String,
     },
+    /// The API server no longer knows the kind: its CRD is gone.
+    Unserved { kind: Kind, scope: Scope },
     /// Whether the cluster serves ReferenceGrants; `true` at most once, before their listing.
     GrantsServed(bool),
 }
@@ -72,6 +75,7 @@ pub(crate) struct Watches {
     pub(crate) scopes: Vec<Scope>,
     pub(crate) updates: mpsc::Sender<Update>,
     pub(crate) metrics: Metrics,
+    pub(crate) health: Health,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -174,18 +178,25 @@ impl Watches {
         if kind == Kind::Secret {
             config = config.fields(SECRETS);
         }
-        let events = watcher(api.clone(), config).default_backoff();
-        self.forward(kind, scope, &api, events).await;
+        loop {
+            let events = watcher(api.clone(), config.clone());
+            match self.forward(kind, &scope, &api, events).await {
+                // A kind that is served again has other objects: nothing of the old watch helps.
+                Ended::Unserved => {}
+                Ended::Unwanted => return,
+            }
+        }
     }
 
     async fn forward(
         &self,
         kind: Kind,
-        scope: Scope,
+        scope: &Scope,
         api: &Api<DynamicObject>,
         events: impl Stream<Item = Result<Event<DynamicObject>, watcher::Error>>,
-    ) {
+    ) -> Ended {
         let mut events = std::pin::pin!(events);
+        let mut pace = Pace::default();
         let mut objects = Vec::new();
         let mut version = 0;
         while let Some(event) = events.next().await {
@@ -218,16 +229,24 @@ impl Watches {
                     Observed::read(kind, object).map(|observed| Update::Deleted(Box::new(observed)))
                 }
                 Err(error) => {
+                    pace.wait(&error).await;
+                    let is_unserved = is_unserved(&error);
                     self.failed(kind, &WatchError::Watch(error));
+                    if is_unserved {
+                        let scope = scope.clone();
+                        let sent = self.updates.send(Update::Unserved { kind, scope }).await;
+                        return sent.map_or(Ended::Unwanted, |()| Ended::Unserved);
+                    }
                     None
                 }
             };
             if let Some(update) = update
                 && self.updates.send(update).await.is_err()
             {
-                return;
+                return Ended::Unwanted;
             }
         }
+        Ended::Unwanted
     }
 
     /// The version of the kind's collection. Read *before* the listing, which is then at least as
@@ -265,6 +284,9 @@ impl Watches {
         };
         let gauge = self.metrics.watch_synced.get_or_create(&label);
         gauge.set(i64::from(synced));
+        if synced && self.health.works(kind) {
+            info!(%kind, "a watch works again");
+        }
     }
 
     fn failed(&self, kind: Kind, error: &WatchError) {
@@ -273,7 +295,33 @@ impl Watches {
         };
         self.metrics.watch_errors.get_or_create(&label).inc();
         self.synced(kind, false);
-        warn!(%kind, error = %chain(error), "a watch failed and starts again");
+        if self.health.failed(kind) {
+            warn!(%kind, error = %chain(error), "a watch failed and starts again");
+        } else {
+            debug!(%kind, error = %chain(error), "a watch fails");
+        }
+    }
+}
+
+/// Why a watch is followed no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// The API server does not know the kind.
+    Unserved,
+    /// Its updates are not wanted.
+    Unwanted,
+}
+
+/// Whether the API server does not know what is watched.
+fn is_unserved(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => {
+            matches!(error, kube::Error::Api(status) if status.code == 404)
+        }
+        watcher::Error::WatchError(status) => status.code == 404,
+        watcher::Error::NoResourceVersion => false,
     }
 }
 

@@ -41,6 +41,7 @@ fn config() -> Config {
         backend_hosts: Vec::new(),
         identity: "op".to_owned(),
         lease: Timing::KUBERNETES,
+        proxy_pods: None,
         checkpoint: "kept".to_owned(),
         snapshot: None,
     }

@@ -85,6 +85,24 @@ impl Bench {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_kind_whose_crd_is_gone_holds_tables_back_until_every_kind_is_listed_again() {
+    let mut bench = bench(&[None]);
+    bench.listed(5).await;
+    bench.next().await;
+    for kind in [Kind::AiRoute, Kind::AiQuota] {
+        bench.send(Update::Unserved { kind, scope: None }).await;
+    }
+    let route = || observed(Kind::AiRoute, "team", "chat", 1, 7);
+    bench
+        .send(listed(Kind::AiRoute, None, vec![route()], 8))
+        .await;
+    assert!(bench.rests().await, "its quotas are not known yet");
+    bench.send(listed(Kind::AiQuota, None, Vec::new(), 8)).await;
+    let compiled = bench.next().await.compiled;
+    assert_eq!(compiled.contents.routes.len(), 1);
+}
+
 fn listed(kind: Kind, scope: Scope, objects: Vec<Observed>, version: u64) -> Update {
     Update::Listed {
         kind,

@@ -12,6 +12,7 @@ fn config(watched: &[&str]) -> Config {
         watch_namespaces: watched.iter().map(|one| (*one).to_owned()).collect(),
         identity: "a".to_owned(),
         lease: Timing::KUBERNETES,
+        proxy_pods: None,
         checkpoint: "kept".to_owned(),
         snapshot: None,
     }

@@ -31,6 +31,7 @@ fn the_page_of_metrics_is_current() {
         writes.get_or_create(&ResultLabel { result }).inc();
     }
     metrics.left_out("team", true);
+    metrics.foreign("other", true);
     metrics.reviewed(Ok(()));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");

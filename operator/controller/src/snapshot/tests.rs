@@ -65,6 +65,7 @@ fn config(snapshot: Option<&str>) -> Config {
         backend_hosts: Vec::new(),
         identity: "op".to_owned(),
         lease: Timing::KUBERNETES,
+        proxy_pods: None,
         checkpoint: "kept".to_owned(),
         snapshot: snapshot.map(str::to_owned),
     }

@@ -25,8 +25,10 @@ pub(crate) struct Acknowledged {
     published: bool,
     /// Replicas that serve its present form.
     have: usize,
-    /// Live replicas.
+    /// Replicas that should be there.
     of: usize,
+    /// What is known of a replica that does not have it and is silent.
+    silent: Option<String>,
     /// A replica that refused it, and its error.
     refused: Option<(String, String)>,
     /// A replica that cannot enforce it, and the features that it lacks.
@@ -51,7 +53,7 @@ pub(crate) enum Heard {
 pub(crate) struct Wanted {
     generation: i64,
     conditions: Vec<Draft>,
-    /// `k/n`, for the kinds that have the field.
+    /// `all` or `k/n`, for the kinds that have the field.
     programmed: Option<String>,
     /// `k/n serving`, for an AIBackend.
     deployments: Option<String>,
@@ -93,6 +95,7 @@ impl Acknowledged {
                 published: false,
                 have: 0,
                 of: fleet.replicas.len(),
+                silent: None,
                 refused: None,
                 lacking: None,
                 store_lost: false,
@@ -101,23 +104,35 @@ impl Acknowledged {
         let applied = |replica: &Replica| replica.acked.is_some_and(|acked| acked >= sequence);
         let supports = |replica: &Replica| !replica.unsupported.contains_key(entry);
         let behind = fleet.replicas.iter().filter(|one| !applied(one));
+        let silent = silence(behind.clone());
         let mut refusals = behind.filter_map(|replica| {
             let (at, error) = replica.refused.as_ref()?;
-            (*at >= sequence).then(|| (replica.id.clone(), cut(error, REFUSAL)))
+            (*at >= sequence).then(|| (replica.name().to_owned(), cut(error, REFUSAL)))
         });
         let mut current = fleet.replicas.iter().filter(|one| applied(one));
         let have = current.clone().filter(|one| supports(one)).count();
         let lacking = current.find_map(|replica| {
             let features = replica.unsupported.get(entry)?.join(", ");
-            Some((replica.id.clone(), cut(&features, REFUSAL)))
+            Some((replica.name().to_owned(), cut(&features, REFUSAL)))
         });
         Self {
             published: true,
             have,
             of: fleet.replicas.len(),
+            silent,
             refused: refusals.next(),
             lacking,
             store_lost: fleet.replicas.iter().any(|one| one.store_lost),
+        }
+    }
+
+    /// `all`, else `k/n`.
+    fn share(&self) -> String {
+        let Self { have, of, .. } = self;
+        if self.published && have == of && *of > 0 {
+            "all".to_owned()
+        } else {
+            format!("{have}/{of}")
         }
     }
 
@@ -143,15 +158,20 @@ impl Acknowledged {
                      and refuses the requests that need it"
                 ),
             ),
-            (None, None) if have < of => (
-                false,
-                Reason::ProxiesBehind,
-                format!("in force on {have} of {of} proxies"),
-            ),
+            (None, None) if have < of => {
+                let silent = self.silent.as_ref();
+                let silent = silent.map_or_else(String::new, |silent| format!("; {silent}"));
+                (
+                    false,
+                    Reason::ProxiesBehind,
+                    format!("in force on {have} of {of} proxies{silent}"),
+                )
+            }
+            // Without their number: each arrival and departure would be another write of every object.
             (None, None) => (
                 true,
                 Reason::Programmed,
-                format!("in force on {have} of {of} proxies"),
+                "in force on every proxy".to_owned(),
             ),
         };
         Draft {
@@ -184,15 +204,9 @@ impl Wanted {
         let sound = conditions.iter().all(Draft::holds);
         conditions.extend(acknowledged.map(Acknowledged::draft));
         conditions.push(ready(&conditions, of_no_use));
-        // An object that works in part is not stalled.
-        let mut errors = verdict.diagnostics.iter();
-        if !sound && let Some(error) = errors.find(|found| found.severity == Severity::Error) {
-            conditions.push(Draft {
-                condition: ConditionType::Stalled,
-                status: ConditionStatus::True,
-                reason: error.reason,
-                message: cut(&error.located(), MESSAGE),
-            });
+        // An object that works in part neither waits nor is stalled.
+        if !sound {
+            conditions.extend(obstacle(verdict));
         }
         // Without the number of proxies: each arrival and departure would be another write.
         if object.kind == Kind::AiQuota && acknowledged.is_some_and(|fleet| fleet.store_lost) {
@@ -206,9 +220,7 @@ impl Wanted {
                         .to_owned(),
             });
         }
-        let programmed = acknowledged
-            .filter(|_| object.kind == Kind::AiRoute)
-            .map(|fleet| format!("{}/{}", fleet.have, fleet.of));
+        let programmed = acknowledged.map(Acknowledged::share);
         Self {
             generation: verdict.generation,
             conditions,
@@ -219,7 +231,7 @@ impl Wanted {
 
     /// Keeps a stored `Programmed=True` of this generation while some replicas have not subscribed
     /// yet.
-    pub(crate) fn keep_programmed(&mut self, object: &ObjectRef, stored: &StoredStatus) {
+    pub(crate) fn keep_programmed(&mut self, stored: &StoredStatus) {
         let was = stored.condition(ConditionType::Programmed.as_str());
         let Some(was) = was.filter(|was| {
             was.status == ConditionStatus::True && was.observed_generation == Some(self.generation)
@@ -235,16 +247,12 @@ impl Wanted {
         draft.status = ConditionStatus::True;
         draft.reason = Reason::Programmed;
         draft.message.clone_from(&was.message);
-        if object.kind == Kind::AiRoute {
-            self.programmed = Some(stored.programmed.clone());
-        }
+        self.programmed = Some(stored.programmed.clone());
         self.conditions
             .retain(|draft| draft.condition != ConditionType::Ready);
-        let stalled = self
-            .conditions
-            .iter()
-            .position(|draft| draft.condition == ConditionType::Stalled);
-        let at = stalled.unwrap_or(self.conditions.len());
+        let mut drafts = self.conditions.iter();
+        let obstacle = drafts.position(|draft| draft.condition > ConditionType::Ready);
+        let at = obstacle.unwrap_or(self.conditions.len());
         let of = self.conditions.get(..at).unwrap_or_default();
         let ready = ready(of, None);
         self.conditions.insert(at, ready);
@@ -326,6 +334,18 @@ impl Wanted {
     }
 }
 
+/// What people have to know of silent replicas. The time does not move, or each second would be a write.
+fn silence<'a>(behind: impl Iterator<Item = &'a Replica>) -> Option<String> {
+    let mut silent = behind.filter_map(|one| Some((one.silent_since_ms?, one.name())));
+    let (since_ms, name) = silent.next()?;
+    let since = Timestamp::from_second(since_ms.div_euclid(1_000)).unwrap_or_default();
+    let others = match silent.count() {
+        0 => String::new(),
+        others => format!(" and {others} more"),
+    };
+    Some(format!("proxy {name}{others} silent since {since}"))
+}
+
 // === impl Draft ===
 
 impl Draft {
@@ -334,22 +354,111 @@ impl Draft {
     }
 }
 
-/// The summary of `conditions`, and of what keeps an object that is in order from being of use.
+/// What an object that is not in order waits for: another object, or a person. Tools that deploy give up on
+/// what is stalled, so that is only what no other object can mend.
+fn obstacle(verdict: &Verdict) -> Option<Draft> {
+    let errors = || {
+        let found = verdict.diagnostics.iter();
+        found.filter(|found| found.severity == Severity::Error)
+    };
+    let lasting = errors().find(|error| !waits_for_others(error.reason));
+    let (condition, error) = match lasting {
+        Some(error) => (ConditionType::Stalled, error),
+        None => (ConditionType::Reconciling, errors().next()?),
+    };
+    Some(Draft {
+        condition,
+        status: ConditionStatus::True,
+        reason: error.reason,
+        message: cut(&error.located(), MESSAGE),
+    })
+}
+
+/// Whether another object that is applied or changed later can mend it.
+fn waits_for_others(reason: Reason) -> bool {
+    match reason {
+        Reason::TargetNotFound
+        | Reason::PriceMissing
+        | Reason::RefNotPermitted
+        | Reason::BackendNotFound
+        | Reason::DeploymentNotFound
+        | Reason::SecretNotFound
+        | Reason::SecretKeyMissing => true,
+        Reason::Accepted
+        | Reason::Invalid
+        | Reason::Conflicted
+        | Reason::HostNotGranted
+        | Reason::IdentityNotGranted
+        | Reason::HostNotAllowed
+        | Reason::UnsupportedValue
+        | Reason::VerificationSkipped
+        | Reason::PartiallyInvalid
+        | Reason::ResolvedRefs
+        | Reason::RetiresWithinQuarter
+        | Reason::RetiresWithinMonth
+        | Reason::RetiresWithinWeek
+        | Reason::Retired
+        | Reason::Programmed
+        | Reason::ProxiesBehind
+        | Reason::Rejected
+        | Reason::Ready
+        | Reason::HasWarnings
+        | Reason::NoToken
+        | Reason::CredentialRefused
+        | Reason::NotThere
+        | Reason::OutOfReach
+        | Reason::Failing
+        | Reason::Silent
+        | Reason::NotReady
+        | Reason::Pending
+        | Reason::StoreUnavailable
+        | Reason::QuotaWarning
+        | Reason::KeyUnusable => false,
+    }
+}
+
+/// The summary of `conditions`, and of what keeps an object that is in order from being of use. Columns show
+/// its reason and message, so it takes those of the condition that says most.
 fn ready(conditions: &[Draft], of_no_use: Option<(Reason, String)>) -> Draft {
     let failing = conditions.iter().find(|draft| !draft.holds());
-    let (reason, message) = match (failing, of_no_use) {
+    let (holds, reason, message) = match (failing, of_no_use) {
         (Some(draft), _) => {
-            let condition = draft.condition;
-            let message = format!("{condition}: {}: {}", draft.reason, draft.message);
-            (Reason::NotReady, cut(&message, MESSAGE))
+            let message = format!("{}: {}", draft.condition, draft.message);
+            (false, draft.reason, cut(&message, MESSAGE))
         }
-        (None, Some(why)) => why,
-        (None, None) => (Reason::Ready, "the object is in force".to_owned()),
+        (None, Some((reason, message))) => (false, reason, message),
+        (None, None) => {
+            let warning = conditions.iter().find_map(warning);
+            let (reason, message) =
+                warning.unwrap_or_else(|| (Reason::Ready, "the object is in force".to_owned()));
+            (true, reason, message)
+        }
     };
     Draft {
         condition: ConditionType::Ready,
-        status: (reason == Reason::Ready).into(),
+        status: holds.into(),
         reason,
         message,
     }
+}
+
+/// What a person should know of an object that is in force.
+fn warning(draft: &Draft) -> Option<(Reason, String)> {
+    let is_plain = matches!(draft.reason, Reason::Accepted | Reason::ResolvedRefs);
+    let reason = match draft.condition {
+        ConditionType::Accepted | ConditionType::ResolvedRefs if is_plain => {
+            if draft.message.is_empty() {
+                return None;
+            }
+            Reason::HasWarnings
+        }
+        ConditionType::Accepted | ConditionType::ResolvedRefs => draft.reason,
+        ConditionType::Retiring => draft.reason,
+        ConditionType::Programmed
+        | ConditionType::Ready
+        | ConditionType::Reconciling
+        | ConditionType::Stalled
+        | ConditionType::StoreUnavailable => return None,
+    };
+    Some((reason, draft.message.clone()))
 }

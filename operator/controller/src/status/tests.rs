@@ -1,10 +1,12 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crds::{ConditionType, Reason};
 use http::{Method, StatusCode};
 use kube::api::DynamicObject;
-use operator_compile::{Compiled, Diagnostic, Judgement, Kind, ObjectRef, Severity, Verdict};
+use operator_compile::{
+    Compiled, Diagnostic, Judgement, Kind, ObjectRef, Severity, UnusableKey, Verdict,
+};
 use operator_publish::{Fleet, Outage, Publication, Replica};
 use parking_lot::Mutex;
 use proxy_admin::shutdown;
@@ -15,14 +17,16 @@ use tokio::sync::watch;
 use super::judge::{Acknowledged, Heard, Wanted};
 use super::service::Service;
 use super::{Inputs, PublishedTable, StatusWriter};
+use crate::claims::Claims;
 use crate::compiler::Compilation;
 use crate::event_writer::EventWriter;
 use crate::events::Announcer;
 use crate::lease::keeper::Leadership;
-use crate::scenario::{Scenario, eventually, metrics};
+use crate::scenario::{Call, Scenario, eventually, metrics};
 use crate::stored_status::{StoredObject, StoredObjects, StoredStatus};
 use crate::watch::Observed;
 
+mod fleet;
 mod outages;
 
 // === the pure part ===
@@ -76,6 +80,8 @@ fn unresolved(generation: i64) -> Verdict {
 fn fleet(acked: &[Option<u64>]) -> Fleet {
     let replicas = acked.iter().enumerate().map(|(index, acked)| Replica {
         id: format!("proxy-{index}"),
+        pod: None,
+        silent_since_ms: None,
         acked: *acked,
         refused: None,
         store_lost: false,
@@ -125,7 +131,7 @@ fn a_route_that_every_replica_has_is_ready() {
             "Ready=True/Ready"
         ]
     );
-    assert_eq!(status["programmed"], "2/2");
+    assert_eq!(status["programmed"], "all");
     assert_eq!(status["observedGeneration"], 3);
     let conditions = status["conditions"].as_array().expect("there are some");
     assert!(conditions.iter().all(|one| one["observedGeneration"] == 3));
@@ -133,19 +139,19 @@ fn a_route_that_every_replica_has_is_ready() {
 
 #[test]
 fn programmed_comes_only_from_acknowledgements() {
-    let check = |acked: &[Option<u64>], expect: &str, programmed: &str| {
+    let check = |acked: &[Option<u64>], reason: &str, programmed: &str| {
         let (status, _) = stored(
             &wanted(&sound(1), &fleet(acked)),
             &StoredObject::default(),
             0,
         );
-        assert_eq!(words(&status)[2], expect, "{acked:?}");
-        assert_eq!(words(&status)[3], "Ready=False/NotReady", "{acked:?}");
+        let expected = ["Programmed", "Ready"].map(|one| format!("{one}=False/{reason}"));
+        assert_eq!(words(&status)[2..4], expected, "{acked:?}");
         assert_eq!(status["programmed"], programmed, "{acked:?}");
     };
-    check(&[], "Programmed=False/Pending", "0/0");
-    check(&[None], "Programmed=False/ProxiesBehind", "0/1");
-    check(&[Some(4), Some(5)], "Programmed=False/ProxiesBehind", "1/2");
+    check(&[], "Pending", "0/0");
+    check(&[None], "ProxiesBehind", "0/1");
+    check(&[Some(4), Some(5)], "ProxiesBehind", "1/2");
 }
 
 #[test]
@@ -166,7 +172,7 @@ fn a_refusal_is_shown_with_the_replicas_error_until_it_has_the_table() {
 }
 
 #[test]
-fn an_error_of_the_user_stalls_the_object() {
+fn a_missing_reference_is_waited_for() {
     let (status, _) = stored(
         &wanted(&unresolved(1), &fleet(&[Some(5)])),
         &StoredObject::default(),
@@ -178,8 +184,8 @@ fn an_error_of_the_user_stalls_the_object() {
             "Accepted=True/Accepted",
             "ResolvedRefs=False/BackendNotFound",
             "Programmed=True/Programmed",
-            "Ready=False/NotReady",
-            "Stalled=True/BackendNotFound"
+            "Ready=False/BackendNotFound",
+            "Reconciling=True/BackendNotFound"
         ]
     );
 }
@@ -262,7 +268,7 @@ fn a_leftover_condition_is_a_difference() {
         0,
     );
     let mut without = status.clone();
-    without.conditions.retain(|one| one.type_ != "Stalled");
+    without.conditions.retain(|one| one.type_ != "Reconciling");
     let broken = wanted(&unresolved(1), &fleet(&[Some(5)]));
     assert!(broken.differs(&without));
     // A condition of another controller is ignored.
@@ -303,7 +309,7 @@ fn after_a_restart_a_programmed_route_stays_so_until_replicas_have_had_time_to_s
         0,
     );
     let mut restarted = wanted(&sound(1), &fleet(&[]));
-    restarted.keep_programmed(&route(), &status);
+    restarted.keep_programmed(&status);
     assert!(!restarted.differs(&status));
     let known = StoredObject {
         status: status.clone(),
@@ -312,7 +318,7 @@ fn after_a_restart_a_programmed_route_stays_so_until_replicas_have_had_time_to_s
     assert_eq!(stored(&restarted, &known, 99_000).0, before);
     // But not for another generation, and not against a refusal.
     let mut newer = wanted(&sound(2), &fleet(&[]));
-    newer.keep_programmed(&route(), &status);
+    newer.keep_programmed(&status);
     assert_eq!(
         words(&stored(&newer, &known, 0).0)[2],
         "Programmed=False/Pending"
@@ -320,7 +326,7 @@ fn after_a_restart_a_programmed_route_stays_so_until_replicas_have_had_time_to_s
     let mut refusing = fleet(&[None]);
     refusing.replicas[0].refused = Some((5, "no".to_owned()));
     let mut refused = wanted(&sound(1), &refusing);
-    refused.keep_programmed(&route(), &status);
+    refused.keep_programmed(&status);
     assert_eq!(
         words(&stored(&refused, &known, 0).0)[2],
         "Programmed=False/Rejected"
@@ -346,7 +352,7 @@ fn a_replica_that_lacks_a_feature_of_an_object_does_not_have_it() {
     fleet.replicas[1].unsupported = lacks(&other);
     let (status, _) = stored(&wanted(&sound(1), &fleet), &StoredObject::default(), 0);
     assert_eq!(words(&status)[2], "Programmed=True/Programmed");
-    assert_eq!(status["programmed"], "2/2");
+    assert_eq!(status["programmed"], "all");
 }
 
 #[test]
@@ -359,6 +365,14 @@ fn an_object_without_an_entry_in_the_table_is_not_programmed() {
 }
 
 // === the writer, on a fake API server ===
+
+/// The Kubernetes events that were written.
+fn events(bench: &Bench) -> Vec<Call> {
+    let written = bench.scenario.calls(&Method::POST).into_iter();
+    written
+        .filter(|call| call.path.contains("/events"))
+        .collect()
+}
 
 struct Bench {
     scenario: Scenario,
@@ -400,6 +414,12 @@ fn bench(verdicts: BTreeMap<ObjectRef, Verdict>) -> Bench {
         fleet: fleets,
         status_changes: changes,
         stored: Arc::clone(&objects),
+        claims: Arc::new(Claims::new(
+            scenario.client(),
+            "home",
+            Arc::clone(&objects),
+            metrics(),
+        )),
     };
     let events = EventWriter::new(scenario.client(), "operator-0", metrics());
     let announcer = Announcer::new(events);
@@ -418,6 +438,13 @@ fn bench(verdicts: BTreeMap<ObjectRef, Verdict>) -> Bench {
 }
 
 fn published(verdicts: BTreeMap<ObjectRef, Verdict>) -> PublishedTable {
+    published_with(verdicts, BTreeSet::new())
+}
+
+fn published_with(
+    verdicts: BTreeMap<ObjectRef, Verdict>,
+    unusable_keys: BTreeSet<UnusableKey>,
+) -> PublishedTable {
     // The route "late" was published later than all others.
     let sequence = |object: &ObjectRef| if object.name.name() == "late" { 6 } else { 5 };
     let entries = verdicts
@@ -429,6 +456,7 @@ fn published(verdicts: BTreeMap<ObjectRef, Verdict>) -> PublishedTable {
         changed_at: Arc::new(entries.collect()),
     };
     let compiled = Compiled {
+        unusable_keys,
         contents: proxy_core::table::Contents::default(),
         verdicts,
     };
@@ -452,7 +480,7 @@ impl Bench {
     }
 
     fn events(&self) -> usize {
-        self.scenario.calls(&Method::POST).len()
+        events(self).len()
     }
 
     async fn wrote(&self, count: usize) {
@@ -527,7 +555,7 @@ async fn only_objects_whose_count_changes_are_written_when_the_fleet_changes() {
         "{}",
         call.path
     );
-    assert_eq!(call.body["status"]["programmed"], "1/1");
+    assert_eq!(call.body["status"]["programmed"], "all");
 }
 
 #[tokio::test(start_paused = true)]
@@ -575,7 +603,7 @@ async fn an_error_is_reported_once_and_again_only_if_it_changes() {
     bench.wrote(1).await;
     bench.rest().await;
     assert_eq!(bench.events(), 1);
-    let event = bench.scenario.calls(&Method::POST)[0].body.clone();
+    let event = events(&bench)[0].body.clone();
     assert_eq!(event["reason"], "BackendNotFound");
     assert_eq!(event["type"], "Warning");
     assert_eq!(event["regarding"]["uid"], "u");

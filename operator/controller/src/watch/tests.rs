@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{Update, Watches};
 use crate::config::Scope;
+use crate::health::Health;
 use crate::scenario::{Call, LIMIT, Scenario, metrics};
 
 /// An API server with one route, whose collection is at version 90. Watches never end.
@@ -62,6 +63,7 @@ async fn updates(scenario: &Scenario, scopes: Vec<Scope>, count: usize) -> Vec<U
         scopes,
         updates: sender,
         metrics: metrics(),
+        health: Health::default(),
         shutdown,
     };
     watches.start();
@@ -91,7 +93,10 @@ async fn the_version_of_a_listing_is_not_newer_than_the_listing() {
                 kinds.push(*kind);
             }
             Update::GrantsServed(served) => assert!(*served),
-            Update::Applied(_) | Update::Deleted(_) | Update::Unreadable { .. } => {
+            Update::Applied(_)
+            | Update::Deleted(_)
+            | Update::Unreadable { .. }
+            | Update::Unserved { .. } => {
                 panic!("nothing changes here: {update:?}")
             }
         }
