@@ -194,7 +194,7 @@ impl Cluster {
         })
     }
 
-    /// Applies the routes, and waits until the status of each says that both proxies have it.
+    /// Applies the routes, and waits until the status of each says that every proxy has it.
     async fn load(&self, routes: usize, folder: &Path) -> Result<()> {
         let numbers: Vec<usize> = (0..routes).collect();
         for batch in numbers.chunks(BATCH) {
@@ -209,7 +209,7 @@ impl Cluster {
         let get = ["get", "airoutes", "-n", NAMESPACE, "-o", programmed];
         eventually_ok("all routes to be in force", LIMIT, async || {
             let lines = self.plane.kubectl(&get).await?.success()?;
-            let ready = lines.lines().filter(|line| *line == "2/2").count();
+            let ready = lines.lines().filter(|line| *line == "all").count();
             ensure!(ready == routes, "{ready} are");
             Ok(())
         })

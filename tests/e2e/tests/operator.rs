@@ -97,13 +97,18 @@ struct Operator {
 impl Operator {
     /// Starts an operator, and waits until it is ready.
     async fn start(plane: &ControlPlane, name: &str) -> Result<Self> {
+        Self::of(plane, HOME, name).await
+    }
+
+    /// The same of the installation in this namespace.
+    async fn of(plane: &ControlPlane, home: &str, name: &str) -> Result<Self> {
         let program: PathBuf = binary("tundish-operator")?;
         let admin = format!("127.0.0.1:{}", free_port()?);
         let mut command = Command::new(program);
         command
             .arg("--kubeconfig")
             .arg(plane.kubeconfig())
-            .args(["--namespace", HOME, "--identity", name])
+            .args(["--namespace", home, "--identity", name])
             .args(["--admin", &admin, BACKENDS_HERE])
             .arg("--channel-listen")
             .arg(format!("127.0.0.1:{}", free_port()?))
@@ -186,7 +191,7 @@ async fn every_object_gets_its_conditions_and_a_bad_one_disturbs_nobody() -> Res
         .wait("team", "air/broken", "condition=ResolvedRefs=false", LIMIT)
         .await?;
     plane
-        .wait("team", "air/broken", "condition=Stalled", LIMIT)
+        .wait("team", "air/broken", "condition=Reconciling", LIMIT)
         .await?;
     let resolved = condition(&plane, "air/broken", "ResolvedRefs").await?;
     assert_eq!(resolved["reason"], "BackendNotFound", "{resolved}");
@@ -223,9 +228,11 @@ async fn every_object_gets_its_conditions_and_a_bad_one_disturbs_nobody() -> Res
     plane
         .wait("team", "air/broken", "condition=ResolvedRefs", LIMIT)
         .await?;
-    eventually_ok("Stalled to be gone", LIMIT, async || {
+    eventually_ok("Reconciling to be gone", LIMIT, async || {
         ensure!(
-            condition(&plane, "air/broken", "Stalled").await.is_err(),
+            condition(&plane, "air/broken", "Reconciling")
+                .await
+                .is_err(),
             "it is there"
         );
         Ok(())
@@ -246,7 +253,7 @@ async fn nothing_is_written_while_nothing_changes() -> Result<()> {
     plane.apply(BAD).await?;
     let operator = Operator::start(&plane, "resting").await?;
     plane
-        .wait("team", "air/broken", "condition=Stalled", LIMIT)
+        .wait("team", "air/broken", "condition=Reconciling", LIMIT)
         .await?;
     plane
         .wait("team", "aiq/minute", "condition=Accepted", LIMIT)
@@ -328,7 +335,7 @@ async fn when_the_leader_is_killed_another_one_goes_on_with_the_status() -> Resu
     first.process.kill();
     plane.apply(BAD).await?;
     plane
-        .wait("team", "air/broken", "condition=Stalled", TAKEOVER)
+        .wait("team", "air/broken", "condition=Reconciling", TAKEOVER)
         .await?;
     assert_eq!(holder(&plane).await?, "second");
     // Nothing that was right is written again.
@@ -348,7 +355,7 @@ async fn an_operator_outlives_an_outage_of_the_api_server() -> Result<()> {
     plane.start_api_server().await?;
     plane.apply(BAD).await?;
     plane
-        .wait("team", "air/broken", "condition=Stalled", 2 * LIMIT)
+        .wait("team", "air/broken", "condition=Reconciling", 2 * LIMIT)
         .await?;
     let ready = http::get(&format!("http://{}/readyz", operator.admin)).await?;
     assert_eq!(ready.status, 200, "it stays ready: proxies need its table");
@@ -440,4 +447,145 @@ async fn another_namespaces_backend_needs_a_grant_and_loses_it_with_the_grant() 
     let revoked = resolved("False").await?;
     assert_eq!(revoked["reason"], "RefNotPermitted", "{revoked}");
     Ok(())
+}
+
+#[tokio::test]
+async fn two_installations_do_not_fight_over_a_status() -> Result<()> {
+    let plane = plane().await?;
+    plane.namespace("green", &[]).await?;
+    plane.apply(GOOD).await?;
+    let blue = Operator::start(&plane, "blue").await?;
+    plane
+        .wait("team", "aib/foundry", "condition=Ready", LIMIT)
+        .await?;
+    let green = Operator::of(&plane, "green", "green").await?;
+    eventually_ok("the second one to see the claim", LIMIT, async || {
+        let others = green.metric("namespaces_of_others").await?;
+        ensure!(others.to_bits() == 1.0_f64.to_bits(), "there are {others}");
+        Ok(())
+    })
+    .await?;
+    // It is known to both, and written by one.
+    plane.apply(BAD).await?;
+    plane
+        .wait("team", "air/broken", "condition=Reconciling", LIMIT)
+        .await?;
+    let writes = green.metric("status_writes").await?;
+    assert!(writes < 0.5, "it wrote {writes}");
+    let line = "another installation writes the statuses";
+    assert!(
+        green.process.log().contains(line),
+        "{}",
+        green.process.log()
+    );
+
+    // The first one is uninstalled, and its claim with it.
+    blue.process.kill();
+    let claim = ["delete", "lease", "tundish-status", "-n", "team"];
+    plane.kubectl(&claim).await?.success()?;
+    plane.apply(&BAD.replace("missing", "foundry")).await?;
+    plane
+        .wait("team", "air/broken", "condition=ResolvedRefs", 2 * LIMIT)
+        .await
+}
+
+#[tokio::test]
+async fn crds_that_are_deleted_and_made_again_are_watched_again() -> Result<()> {
+    let plane = plane().await?;
+    plane.apply(GOOD).await?;
+    let operator = Operator::start(&plane, "operator").await?;
+    plane
+        .wait("team", "aib/foundry", "condition=Ready", LIMIT)
+        .await?;
+    let folder = workspace().join("crds/yaml");
+    let folder = folder.to_str().context("the path is not text")?;
+    plane.kubectl(&["delete", "-f", folder]).await?.success()?;
+    let ready = format!("http://{}/readyz", operator.admin);
+    eventually_ok("every kind to be missed", LIMIT, async || {
+        let text = http::get(&ready).await?.text();
+        let missed = ["AIBackend", "AIRoute", "AIQuota"]
+            .map(|kind| text.contains(&format!("{kind} has not been watched")));
+        ensure!(missed == [true; 3], "it says {text:?}");
+        Ok(())
+    })
+    .await?;
+    let apply = ["apply", "--server-side", "-f", folder];
+    plane.kubectl(&apply).await?.success()?;
+    for kind in ["aibackends", "airoutes", "aiquotas"] {
+        let crd = format!("crd/{kind}.tundish.dev");
+        plane
+            .wait("default", &crd, "condition=Established", LIMIT)
+            .await?;
+    }
+    eventually_ok("the objects to be taken", LIMIT, async || {
+        plane.try_apply(GOOD).await?.success()
+    })
+    .await?;
+    for object in ["aib/foundry", "air/chat", "aiq/minute"] {
+        plane
+            .wait("team", object, "condition=Accepted", LIMIT)
+            .await?;
+    }
+    let text = http::get(&ready).await?.text();
+    assert!(text.contains("every kind is watched"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_ca_that_is_deleted_is_stored_again() -> Result<()> {
+    let plane = plane().await?;
+    let _operator = Operator::start(&plane, "operator").await?;
+    let get = |what: &'static str, path: &'static str| {
+        ["get", what, "tundish-ca", "-n", HOME, "-o", path]
+    };
+    let secret = get("secret", "jsonpath={.data.ca\\.key}");
+    let map = get("configmap", "jsonpath={.data.ca\\.crt}");
+    let mut before = Vec::new();
+    for one in [secret, map] {
+        let text = eventually_ok("the CA", LIMIT, async || {
+            plane.kubectl(&one).await?.success()
+        });
+        before.push(text.await?);
+    }
+    for what in ["secret", "configmap"] {
+        let delete = ["delete", what, "tundish-ca", "-n", HOME];
+        plane.kubectl(&delete).await?.success()?;
+    }
+    for (one, before) in [secret, map].into_iter().zip(before) {
+        eventually_ok("the same CA", LIMIT, async || {
+            let after = plane.kubectl(&one).await?.success()?;
+            ensure!(after == before, "it is another one");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn objects_without_an_operator_say_that_they_wait_for_one() -> Result<()> {
+    let plane = plane().await?;
+    plane.apply(GOOD).await?;
+    for object in ["aib/foundry", "air/chat", "aiq/minute"] {
+        let ready = condition(&plane, object, "Ready").await?;
+        assert_eq!(
+            (&ready["status"], &ready["reason"]),
+            (&"Unknown".into(), &"Pending".into())
+        );
+    }
+    let by_type = [
+        "get",
+        "aib",
+        "-A",
+        "--field-selector",
+        "spec.type=Foundry",
+        "-o",
+        "name",
+    ];
+    let found = plane.kubectl(&by_type).await?.success()?;
+    assert_eq!(found.trim(), "aibackend.tundish.dev/foundry");
+    let _operator = Operator::start(&plane, "operator").await?;
+    plane
+        .wait("team", "aib/foundry", "condition=Ready", LIMIT)
+        .await
 }

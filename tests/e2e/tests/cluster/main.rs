@@ -17,6 +17,7 @@ mod parts;
 mod quotas;
 mod retirements;
 mod secrets;
+mod silence;
 mod snapshot;
 mod store;
 mod warnings;

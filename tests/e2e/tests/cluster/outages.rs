@@ -15,6 +15,13 @@ use crate::parts::Proxy;
 /// A leader that was killed is replaced within this time: the lease's fifteen seconds and two looks.
 const TAKEOVER: Duration = Duration::from_secs(20);
 
+/// A watch is back two seconds after the API server, and the change is in force a second later; the
+/// machine is shared.
+const BACK: Duration = Duration::from_secs(5);
+
+/// A third of the requests during an outage of the API server, which is some twenty seconds.
+const AWAY: u64 = 2_000;
+
 /// Waits until the proxy follows this number of operators.
 async fn follows(proxy: &Proxy, operators: f64) -> Result<()> {
     eventually_ok("the proxy to follow its operators", LIMIT, async || {
@@ -118,7 +125,7 @@ async fn when_the_leader_is_killed_changes_arrive_at_once_and_the_status_soon() 
         .await?;
     assert_eq!(installation.kubectl(&lease).await?.success()?, "operator-1");
     let orphan = installation.get("air/orphan").await?;
-    assert_eq!(orphan["status"]["programmed"], "2/2");
+    assert_eq!(orphan["status"]["programmed"], "all");
     load.goes_on(20).await?;
     load.end().await?;
     Ok(())
@@ -138,11 +145,14 @@ async fn an_outage_of_the_api_server_is_not_noticed_by_clients() -> Result<()> {
     let mut load = Load::start(&proxies);
     load.goes_on(20).await?;
     installation.plane.stop_api_server();
-    load.goes_on(200).await?;
+    // Longer than a watch that waits longer and longer goes without a try.
+    for _ in 0..3 {
+        load.goes_on(AWAY).await?;
+    }
     installation.plane.start_api_server().await?;
     installation.apply(&route("later", "gpt-5", "sim")).await?;
     for proxy in &proxies {
-        proxy.answers((ANN, "gpt-5"), 200, LIMIT).await?;
+        proxy.answers((ANN, "gpt-5"), 200, BACK).await?;
     }
     // It caught up by itself, and all of it.
     installation.wait("air/later", "condition=Ready").await?;
