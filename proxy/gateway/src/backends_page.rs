@@ -11,11 +11,12 @@ impl Gateway {
     /// The state of every deployment that a rule uses; none before the first table.
     #[must_use]
     pub fn backends_page(&self) -> BackendsPage {
-        let (live, now) = (self.shared().live(), clock::now());
+        let (shared, now) = (self.shared(), clock::now());
+        let live = shared.live();
         let endpoints = live.iter().flat_map(|live| live.endpoints());
         let by_name: BTreeMap<(String, String), DeploymentState> = endpoints
-            .map(|endpoint| {
-                let state = endpoint.state(now);
+            .map(|at| {
+                let state = at.endpoint.state(now, &at.place, &shared.metrics);
                 ((state.backend.clone(), state.deployment.clone()), state)
             })
             .collect();

@@ -221,7 +221,11 @@ impl Endpoint {
     }
 
     /// As the page of backends shows it.
-    pub(crate) fn state(&self, now: Moment) -> DeploymentState {
+    pub(crate) fn state(&self, now: Moment, place: &Place, metrics: &Metrics) -> DeploymentState {
+        let settings = &place.declared.backend.health;
+        if let Some(change) = self.vitals.looks(now, settings) {
+            self.report(change, metrics, None);
+        }
         let sign = self.vitals.sign(now);
         let out = sign.out.map(|(reason, _)| reason);
         let state = match sign.standing {

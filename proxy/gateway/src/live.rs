@@ -15,7 +15,7 @@ use proxy_identity::NoToken;
 use proxy_identity::caller::Verifier;
 use proxy_ledger::{Counters, EnforcedLimit};
 
-use crate::endpoint::{Endpoint, Endpoints, Place, Placed};
+use crate::endpoint::{Endpoints, Place, Placed};
 use crate::kept::ResourceId;
 use crate::metrics::{ConsumerCounters, Metrics, RuleMetrics};
 use crate::sizes::{RuleSizes, Sizes};
@@ -185,10 +185,9 @@ impl Live {
     }
 
     /// The endpoints that rules use; one of several rules comes several times.
-    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Placed> {
         let targets = self.rules.iter().flat_map(|rule| &rule.targets);
-        let placed = targets.flat_map(|target| &target.endpoints);
-        placed.map(|placed| &*placed.endpoint)
+        targets.flat_map(|target| &target.endpoints)
     }
 
     /// What makes the tokens for a backend, `namespace/name`, if it is shown any. Looks at every rule.

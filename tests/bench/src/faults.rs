@@ -1,13 +1,16 @@
 //! What callers notice of a backend that fails beside one that works, for each kind of failure: errors, tries at
 //! the failing one, and latency. Fails if a promise of docs/balancing.md is broken.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use futures::future::join_all;
+use parking_lot::Mutex;
 use proxy_admin::clock;
-use tests_support::{Process, binary, free_port};
+use proxy_admin::pages::backends::BackendsPage;
+use tests_support::{Process, binary, free_port, http};
 use tokio::time::sleep;
 
 use crate::page::{self, Section, line, progress};
@@ -15,11 +18,12 @@ use crate::process::{open_files, runtime};
 
 mod backends;
 mod callers;
+mod front;
 mod kinds;
 
 use backends::Pair;
 use callers::{Calls, Load};
-use kinds::{Kind, Layout, kinds};
+use kinds::{How, Kind, Layout, kinds};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
@@ -35,6 +39,10 @@ pub(crate) struct Args {
 }
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// The fault proxy has done what it is set to.
+const SETTLED: Duration = Duration::from_millis(300);
+/// Between two looks at the page of backends.
+const LOOKS: Duration = Duration::from_millis(200);
 /// Until then a gateway may learn what fails.
 const LEARNT: Duration = Duration::from_secs(2);
 /// Tries a second that an endpoint may get that is out: one, and the chance of two in a short look.
@@ -47,6 +55,9 @@ const RESTS: Duration = Duration::from_secs(30);
 const CLIENTS: usize = 30;
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Why the bad one was out, and the causes.
+type Shown = BTreeSet<(String, String)>;
+
 /// One kind in one layout, and what came of it.
 struct Row {
     kind: Kind,
@@ -57,6 +68,7 @@ struct Row {
     tries_later: f64,
     /// From the end of the fault to the whole share.
     recovery: Option<Duration>,
+    shown: Shown,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -115,7 +127,7 @@ async fn gateway(cases: Vec<(Kind, Layout)>, load: Load, recovers: bool) -> Resu
     std::fs::create_dir(&manifests)?;
     let mut pairs = Vec::new();
     for (index, (kind, layout)) in cases.into_iter().enumerate() {
-        let pair = Pair::start(index, kind, layout)?;
+        let pair = Pair::start(index, kind, layout).await?;
         std::fs::write(manifests.join(format!("{index}.yaml")), pair.manifests())?;
         pairs.push(pair);
     }
@@ -134,24 +146,28 @@ async fn gateway(cases: Vec<(Kind, Layout)>, load: Load, recovers: bool) -> Resu
     let rows = join_all(
         pairs
             .into_iter()
-            .map(|pair| row(pair, &url, load, recovers)),
+            .map(|pair| row(pair, &url, admin, load, recovers)),
     )
     .await;
     rows.into_iter().collect()
 }
 
-async fn row(pair: Pair, url: &str, load: Load, recovers: bool) -> Result<Row> {
+async fn row(pair: Pair, url: &str, admin: u16, load: Load, recovers: bool) -> Result<Row> {
     pair.begin()?;
+    sleep(SETTLED).await;
     let began = clock::instant();
     let learnt = async {
         sleep(LEARNT).await;
         pair.tries()
     };
     let fault = pair.keep_up();
+    let shown = Mutex::default();
+    let watched = watch(&pair, admin, &shown);
     let measured = async { tokio::join!(callers::run(url, &pair, load), learnt) };
     let (calls, at_learnt) = tokio::select! {
         measured = measured => measured,
         error = fault => bail!("the fault ended: {error:?}"),
+        error = watched => bail!("the page of backends: {error:?}"),
     };
     let calls = calls?;
     let rest = clock::instant().saturating_duration_since(began + LEARNT);
@@ -169,7 +185,27 @@ async fn row(pair: Pair, url: &str, load: Load, recovers: bool) -> Result<Row> {
         tries,
         tries_later: f64::from(later) / rest.as_secs_f64(),
         recovery,
+        shown: shown.into_inner(),
     })
+}
+
+/// Keeps the reasons and causes for which the page of backends has the bad one out, for ever.
+async fn watch(pair: &Pair, admin: u16, shown: &Mutex<Shown>) -> anyhow::Error {
+    let url = format!("http://127.0.0.1:{admin}/backends");
+    loop {
+        sleep(LOOKS).await;
+        let page = match http::get(&url).await {
+            Ok(answer) => serde_json::from_slice::<BackendsPage>(&answer.body),
+            Err(error) => return error,
+        };
+        let page = match page {
+            Ok(page) => page,
+            Err(error) => return anyhow!(error),
+        };
+        let bad = page.deployments.into_iter();
+        let bad = bad.filter(|one| one.backend == pair.bad() && !one.reason.is_empty());
+        shown.lock().extend(bad.map(|one| (one.reason, one.cause)));
+    }
 }
 
 /// From the end of the fault to the whole share of the backend.
@@ -212,8 +248,18 @@ impl Row {
                 ok + lost
             ));
         }
-        if self.kind.goes_out && self.tries_later > TRIES {
+        if self.kind.goes_out.is_some() && self.tries_later > TRIES {
             broken.push(format!("{name}: {:.1} tries a second", self.tries_later));
+        }
+        let is_meant = |(reason, cause): &(String, String)| {
+            let meant = self.kind.goes_out;
+            meant.is_some_and(|(word, part)| reason == word && cause.contains(part))
+        };
+        let comes_and_goes = matches!(self.kind.how, How::Sometimes(_) | How::SometimesCut(_));
+        let is_out = self.kind.goes_out.is_some();
+        let is_wrong = self.shown.is_empty() == is_out || !self.shown.iter().all(is_meant);
+        if is_wrong && !comes_and_goes {
+            broken.push(format!("{name}: out for {:?}", self.shown));
         }
         let rest = if self.kind.is_lasting {
             RESTS

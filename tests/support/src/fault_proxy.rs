@@ -12,10 +12,12 @@ use tokio::task::JoinSet;
 
 mod carry;
 mod fault;
+mod full;
 #[cfg(test)]
 mod tests;
 
 pub use fault::Fault;
+use full::Full;
 
 /// What the kernel holds of a client's bytes that the proxy has not read. Small, so that
 /// [`Fault::SlowRead`] stops the client soon.
@@ -61,7 +63,7 @@ impl FaultProxy {
             accepted: AtomicU64::new(0),
             open: AtomicU64::new(0),
         });
-        let listener = bind(port)?.listen(1_024).context("listen")?;
+        let listener = listen(port, 1_024)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(server, place, listener, faults, Arc::clone(&control)));
         Ok(Self {
@@ -78,7 +80,7 @@ impl FaultProxy {
     }
 
     /// Changes what it does. It holds for new pieces and connections at once; only the port follows
-    /// [`Fault::Refuse`] a moment later.
+    /// [`Fault::Refuse`] and [`Fault::Unanswered`] a moment later.
     pub fn set(&self, fault: Fault) {
         self.control.fault.send_replace(fault);
     }
@@ -115,6 +117,10 @@ fn bind(port: u16) -> Result<TcpSocket> {
     Ok(socket)
 }
 
+fn listen(port: u16, backlog: u32) -> Result<TcpListener> {
+    bind(port)?.listen(backlog).context("listen")
+}
+
 /// Accepts clients, unless they are refused.
 async fn serve(
     server: u16,
@@ -127,12 +133,23 @@ async fn serve(
         return;
     };
     let mut listener = Some(listener);
+    let mut full = None;
     let mut connections = JoinSet::new();
     loop {
-        if *faults.borrow_and_update() == Fault::Refuse {
+        let fault = *faults.borrow_and_update();
+        if fault != Fault::Unanswered {
+            full = None;
+        }
+        if matches!(fault, Fault::Refuse | Fault::Unanswered) {
             listener = None;
         } else if listener.is_none() {
-            listener = bind(port).and_then(|socket| Ok(socket.listen(1_024)?)).ok();
+            listener = listen(port, 1_024).ok();
+        }
+        if fault == Fault::Unanswered && full.is_none() {
+            full = match listen(port, 0) {
+                Ok(listener) => Full::new(listener).await.ok(),
+                Err(_taken) => None,
+            };
         }
         let accepted = async {
             match &listener {

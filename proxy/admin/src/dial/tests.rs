@@ -7,7 +7,7 @@ use proxy_core::reach::{Allowance, OutOfReach, Reach, Zone};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use super::{DialError, Dialer, alternate, is_local, open};
+use super::{DialError, Dialer, UNACKNOWLEDGED_MS, alternate, is_local, open, sockopt};
 use crate::host::{Host, Looking};
 
 fn dialer(reach: Reach) -> Dialer {
@@ -155,4 +155,22 @@ fn what_this_process_lacks_is_not_the_servers_fault() {
         assert_eq!(found, (on_v4, on_v6), "{number}");
     }
     assert!(!is_local(None, v4));
+}
+
+#[tokio::test]
+async fn a_peer_that_acknowledges_nothing_or_is_gone_is_found() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let open = dialer(Reach::default().with([Allowance::Loopback]));
+    let stream = open.connect(&Host::new("127.0.0.1"), port).await;
+    let stream = stream.expect("a connection");
+    // The kernel does the rest, with what the socket says.
+    let unacknowledged = sockopt::tcp_user_timeout(&stream).expect("an option");
+    assert_eq!(unacknowledged, UNACKNOWLEDGED_MS);
+    let idle = sockopt::tcp_keepidle(&stream).expect("an option");
+    let probes = sockopt::tcp_keepcnt(&stream).expect("an option");
+    let between = sockopt::tcp_keepintvl(&stream).expect("an option");
+    assert!(sockopt::socket_keepalive(&stream).expect("an option"));
+    let found = idle + between * probes;
+    assert!(found <= Duration::from_secs(30), "{found:?}");
 }

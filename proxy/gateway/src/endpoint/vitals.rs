@@ -86,15 +86,26 @@ impl Vitals {
         if !is_silent && free >= ROOMY && !self.ails.load(Ordering::Relaxed) {
             return Turn::Usual;
         }
-        let mut health = self.health.lock();
-        if is_silent && health.out(now).is_none() {
-            let change = health.silent(now, settings);
-            self.ails.store(true, Ordering::Relaxed);
-            change.map(changed);
+        if is_silent {
+            self.falls_silent(now, settings).map(changed);
         }
-        let standing = health.standing(demand, now);
-        drop(health);
+        let standing = self.health.lock().standing(demand, now);
         room::turn(standing, demand.class, gives_way, free, &mut rand::rng())
+    }
+
+    /// Takes note of a silence that has lasted too long, also where no other call asks for it.
+    pub(super) fn looks(&self, now: Moment, settings: &HealthSettings) -> Option<Change> {
+        self.is_silent(now, settings)
+            .then(|| self.falls_silent(now, settings))?
+    }
+
+    fn falls_silent(&self, now: Moment, settings: &HealthSettings) -> Option<Change> {
+        let mut health = self.health.lock();
+        if health.out(now).is_some() {
+            return None;
+        }
+        self.ails.store(true, Ordering::Relaxed);
+        health.silent(now, settings)
     }
 
     /// The thousandths of it that are free.

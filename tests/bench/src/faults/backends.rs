@@ -7,6 +7,7 @@ use tests_foundry::{Config, Sim};
 use tests_support::{Fault as Cut, FaultProxy, free_port};
 use tokio::time::sleep;
 
+use super::front::{Certificate, Front};
 use super::kinds::{How, Kind, Layout, SOMETIMES};
 
 /// Requests that are remembered, so that all are counted.
@@ -33,6 +34,8 @@ pub(crate) struct Pair {
     pub(crate) layout: Layout,
     index: usize,
     bad: Sim,
+    /// Between the bad one and `proxy`, if it speaks TLS.
+    front: Option<Front>,
     /// Before the bad one.
     proxy: FaultProxy,
     good: Sim,
@@ -40,7 +43,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    pub(crate) fn start(index: usize, kind: Kind, layout: Layout) -> Result<Self> {
+    pub(crate) async fn start(index: usize, kind: Kind, layout: Layout) -> Result<Self> {
         let config = Config {
             record: RECORD,
             latency: Duration::from_millis(1),
@@ -48,15 +51,33 @@ impl Pair {
             ..Config::default()
         };
         let bad = Sim::start(&config)?;
+        let port = bad.addr().port();
+        let front = match kind.how {
+            How::Front(certificate, _) => Some(Front::start(port, certificate).await?),
+            How::Well
+            | How::Answers(_)
+            | How::Sometimes(_)
+            | How::Connections(_)
+            | How::SometimesCut(_)
+            | How::Closed
+            | How::Nameless
+            | How::Tls(_) => None,
+        };
         Ok(Self {
             kind,
             layout,
             index,
-            proxy: FaultProxy::start(bad.addr().port())?,
+            proxy: FaultProxy::start(front.as_ref().map_or(port, |front| front.port))?,
+            front,
             bad,
             good: Sim::start(&config)?,
             closed: free_port()?,
         })
+    }
+
+    /// The name of the failing backend on the gateway's pages.
+    pub(crate) fn bad(&self) -> String {
+        format!("default/bad-{}", self.index)
     }
 
     /// How its callers find it.
@@ -70,7 +91,7 @@ impl Pair {
         let (bad, scheme) = match self.kind.how {
             How::Closed => (format!("127.0.0.1:{}", self.closed), "http"),
             How::Nameless => ("backend.invalid".to_owned(), "http"),
-            How::Tls(_) => (proxy, "https"),
+            How::Tls(_) | How::Front(..) => (proxy, "https"),
             How::Well
             | How::Answers(_)
             | How::Sometimes(_)
@@ -80,21 +101,27 @@ impl Pair {
         let good = self.good.addr();
         let priority = u8::from(self.layout == Layout::First);
         let (case, rule) = (self.case(), self.kind.rule);
-        let backend = |name: &str, endpoint: &str| {
+        let root = self.front.as_ref().map(|front| root(index, &front.root));
+        let (root, trust) = root.unwrap_or_default();
+        let backend = |name: &str, endpoint: &str, more: &str| {
             let plain = endpoint.starts_with("http://");
             format!(
                 "---\napiVersion: tundish.dev/v1alpha1\nkind: AIBackend\nmetadata: {{name: {name}-{index}}}\nspec:\n  \
                  type: Foundry\n  endpoint: {endpoint}\n  allowPlaintext: {plain}\n  \
                  auth: {{type: APIKey, apiKey: {{secretRef: {{name: sim, key: key}}}}}}\n  \
-                 deployments: [{{name: gpt-4o}}]\n"
+                 deployments: [{{name: gpt-4o}}]\n{more}"
             )
         };
         let (bad, good) = (
-            backend("bad", &format!("{scheme}://{bad}")),
-            backend("good", &format!("http://{good}")),
+            backend(
+                "bad",
+                &format!("{scheme}://{bad}"),
+                &format!("{trust}{}", self.kind.health),
+            ),
+            backend("good", &format!("http://{good}"), ""),
         );
         format!(
-            "{bad}{good}---\napiVersion: tundish.dev/v1alpha1\nkind: AIRoute\nmetadata: {{name: case-{index}}}\nspec:\n  \
+            "{root}{bad}{good}---\napiVersion: tundish.dev/v1alpha1\nkind: AIRoute\nmetadata: {{name: case-{index}}}\nspec:\n  \
              authentication: {{apiKeys: {{secretSelector: {{matchLabels: {{keys: all}}}}}}}}\n  \
              rules:\n  - name: all\n    matches: [{{headers: [{{name: x-case, value: {case}}}]}}]\n    backendRefs:\n    - {{name: bad-{index}}}\n    - {{name: good-{index}, \
              priority: {priority}}}\n{rule}"
@@ -105,7 +132,7 @@ impl Pair {
     pub(crate) fn begin(&self) -> Result<()> {
         match &self.kind.how {
             How::Answers(fault) => self.bad.faults(vec![fault.clone()])?,
-            How::Connections(cut) | How::Tls(cut) => self.proxy.set(*cut),
+            How::Connections(cut) | How::Tls(cut) | How::Front(_, cut) => self.proxy.set(*cut),
             How::Well | How::Sometimes(_) | How::SometimesCut(_) | How::Closed | How::Nameless => {}
         }
         Ok(())
@@ -131,7 +158,8 @@ impl Pair {
                 | How::Connections(_)
                 | How::Closed
                 | How::Nameless
-                | How::Tls(_) => std::future::pending().await,
+                | How::Tls(_)
+                | How::Front(..) => std::future::pending().await,
             }
         }
     }
@@ -145,13 +173,24 @@ impl Pair {
     }
 
     /// Whether the backend works once the fault has ended.
-    pub(crate) const fn can_recover(&self) -> bool {
-        !matches!(self.kind.how, How::Closed | How::Nameless | How::Tls(_))
+    pub(crate) fn can_recover(&self) -> bool {
+        match self.kind.how {
+            How::Closed | How::Nameless | How::Tls(_) => false,
+            How::Front(certificate, _) => certificate == Certificate::Good,
+            How::Well
+            | How::Answers(_)
+            | How::Sometimes(_)
+            | How::Connections(_)
+            | How::SometimesCut(_) => true,
+        }
     }
 
     /// Requests or connections that have reached the bad one.
     pub(crate) fn tries(&self) -> u64 {
-        if matches!(self.kind.how, How::Connections(_) | How::Tls(_)) {
+        if matches!(
+            self.kind.how,
+            How::Connections(_) | How::Tls(_) | How::Front(..)
+        ) {
             self.proxy.accepted()
         } else {
             self.asked().0
@@ -163,4 +202,15 @@ impl Pair {
         let asked = |sim: &Sim| u64::try_from(sim.requests().len()).unwrap_or(u64::MAX);
         (asked(&self.bad), asked(&self.good))
     }
+}
+
+/// A Secret with an authority, and the lines of a backend that trust it.
+fn root(index: usize, pem: &str) -> (String, String) {
+    let lines = pem.lines().map(|line| format!("    {line}\n"));
+    let secret = format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: root-{index}}}\nstringData:\n  ca.crt: |\n{}",
+        lines.collect::<String>()
+    );
+    let trust = format!("  tls: {{caCertificateRef: {{name: root-{index}, key: ca.crt}}}}\n");
+    (secret, trust)
 }

@@ -6,6 +6,8 @@ use serde_json::json;
 use tests_foundry::Fault as Answer;
 use tests_support::Fault as Cut;
 
+use super::front::Certificate;
+
 /// One of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Kind {
@@ -15,8 +17,10 @@ pub(crate) struct Kind {
     pub(crate) streams: bool,
     /// Lines of the rule.
     pub(crate) rule: &'static str,
-    /// The endpoint goes out.
-    pub(crate) goes_out: bool,
+    /// Lines of the failing backend.
+    pub(crate) health: &'static str,
+    /// The endpoint goes out: the word of why, and a part of the cause, as the page of backends has them.
+    pub(crate) goes_out: Option<(&'static str, &'static str)>,
     /// A person must mend it: it is tried again after half a minute.
     pub(crate) is_lasting: bool,
     /// Calls that cannot be saved.
@@ -50,12 +54,16 @@ pub(crate) enum How {
     Nameless,
     /// TLS is spoken to what does not speak it.
     Tls(Cut),
+    /// TLS is spoken, with such a certificate.
+    Front(Certificate, Cut),
 }
 
 /// Five until it is out, and each of its probes.
 const CUT: usize = 5 + 8;
 /// One wave of callers, and the probes.
 const WAVE: usize = 30 + 8;
+/// A backend that may be silent for less than the calls of the run last.
+const SUSPICIOUS: &str = "  health: {suspectAfter: 3s}\n";
 /// A rule that wants a first byte soon.
 const IMPATIENT: &str = "    timeouts: {firstToken: 1s}\n";
 
@@ -70,14 +78,20 @@ fn answers(status: u16, code: &str, headers: &[(&str, &str)]) -> How {
     })
 }
 
-/// An endpoint that goes out for it, and no call that is lost.
+/// An endpoint that fails and goes out for it, and no call that is lost.
 fn kind(name: &'static str, how: How) -> Kind {
+    shown(name, how, "Failing", "")
+}
+
+/// The same, with another reason or a cause.
+fn shown(name: &'static str, how: How, reason: &'static str, cause: &'static str) -> Kind {
     Kind {
         name,
         how,
         streams: false,
         rule: "",
-        goes_out: true,
+        health: "",
+        goes_out: Some((reason, cause)),
         is_lasting: false,
         may_lose: 0,
     }
@@ -86,16 +100,16 @@ fn kind(name: &'static str, how: How) -> Kind {
 /// The same, and the endpoint stays in.
 fn mild(name: &'static str, how: How) -> Kind {
     Kind {
-        goes_out: false,
+        goes_out: None,
         ..kind(name, how)
     }
 }
 
 /// The same, until a person mends it.
-fn lasting(name: &'static str, how: How) -> Kind {
+fn lasting(name: &'static str, how: How, reason: &'static str) -> Kind {
     Kind {
         is_lasting: true,
-        ..kind(name, how)
+        ..shown(name, how, reason, "")
     }
 }
 
@@ -104,6 +118,7 @@ pub(crate) fn kinds() -> Vec<Kind> {
     kinds.extend(of_heads());
     kinds.extend(of_bodies());
     kinds.extend(of_connections());
+    kinds.extend(of_handshakes());
     kinds
 }
 
@@ -113,7 +128,10 @@ fn of_heads() -> Vec<Kind> {
         times: Some(1),
         ..Answer::default()
     };
-    let wait = |name, header, value| kind(name, answers(429, "429", &[(header, value)]));
+    let wait = |name, header, value| {
+        let how = answers(429, "429", &[(header, value)]);
+        shown(name, how, "Throttled", "")
+    };
     vec![
         wait("429, retry-after: 5", "retry-after", "5"),
         wait("429, retry-after-ms: 2500", "retry-after-ms", "2500"),
@@ -122,12 +140,17 @@ fn of_heads() -> Vec<Kind> {
         mild("some 500", How::Sometimes(some_500)),
         kind("408", answers(408, "Timeout", &[])),
         kind("529", answers(529, "Overloaded", &[])),
-        lasting("401 to the gateway's key", answers(401, "401", &[])),
+        lasting(
+            "401 to the gateway's key",
+            answers(401, "401", &[]),
+            "CredentialRefused",
+        ),
         lasting(
             "404 DeploymentNotFound",
             answers(404, "DeploymentNotFound", &[]),
+            "NotThere",
         ),
-        lasting("410", answers(410, "Gone", &[])),
+        lasting("410", answers(410, "Gone", &[]), "NotThere"),
     ]
 }
 
@@ -172,16 +195,61 @@ fn of_connections() -> Vec<Kind> {
         mild("kept connections reset", How::Connections(Cut::ResetKept)),
         Kind {
             may_lose: WAVE,
-            ..cut("black hole", Cut::BlackHole)
+            health: SUSPICIOUS,
+            ..shown("black hole", How::Connections(Cut::BlackHole), "Silent", "")
+        },
+        Kind {
+            may_lose: WAVE,
+            health: SUSPICIOUS,
+            ..shown("half-open", How::Connections(Cut::HalfOpen), "Silent", "")
         },
         Kind {
             rule: IMPATIENT,
             ..cut("black hole, firstToken 1s", Cut::BlackHole)
         },
         kind("refused", How::Closed),
-        kind("TLS: no TLS there", How::Tls(Cut::Pass)),
-        kind("TLS: silence", How::Tls(Cut::BlackHole)),
+        cut("first packets are dropped", Cut::Unanswered),
         kind("unknown name", How::Nameless),
+    ]
+}
+
+fn of_handshakes() -> Vec<Kind> {
+    let tls = |name, how, cause| shown(name, how, "Failing", cause);
+    let shows = |certificate| How::Front(certificate, Cut::Pass);
+    let cut = |cut| How::Front(Certificate::Good, cut);
+    vec![
+        mild("TLS, none", shows(Certificate::Good)),
+        tls(
+            "TLS: no TLS there",
+            How::Tls(Cut::Pass),
+            "does not speak TLS",
+        ),
+        tls("TLS: silence", How::Tls(Cut::BlackHole), ""),
+        tls(
+            "TLS: silence within the handshake",
+            cut(Cut::SilentAfter(100)),
+            "",
+        ),
+        tls(
+            "TLS: reset within the handshake",
+            cut(Cut::ResetAfter(100)),
+            "",
+        ),
+        tls(
+            "TLS: certificate of another name",
+            shows(Certificate::OtherName),
+            "is for other.example, not for 127.0.0.1",
+        ),
+        tls(
+            "TLS: expired certificate",
+            shows(Certificate::Expired),
+            "ended at 2020-01-01",
+        ),
+        tls(
+            "TLS: unknown authority",
+            shows(Certificate::OtherRoot),
+            "of an authority that is not trusted",
+        ),
     ]
 }
 

@@ -215,6 +215,12 @@ impl Link {
                     piece.bytes.truncate(most.saturating_sub(before));
                     piece.end = Some(End::Reset);
                 }
+                if let Fault::SilentAfter(most) = fault
+                    && seen.answer > most
+                {
+                    piece.bytes.truncate(most.saturating_sub(before));
+                    seen.lost_answer = true;
+                }
             }
         }
         piece

@@ -17,6 +17,8 @@ pub enum Fault {
     },
     /// New connections are refused, as by a port without a listener. Open ones go on.
     Refuse,
+    /// The first packets of new connections are dropped, so that clients wait. Open ones go on.
+    Unanswered,
     /// New connections are closed as soon as they are accepted. Open ones go on.
     CloseOnAccept,
     /// New connections are reset as soon as they are accepted. Open ones go on.
@@ -24,6 +26,9 @@ pub enum Fault {
     /// A connection is reset in place of the byte of an answer that comes after this many of it. With 0 the
     /// server has the request, and the client gets no byte.
     ResetAfter(usize),
+    /// What comes of an answer after this many of its bytes is swallowed. A connection that has lost bytes stays
+    /// like that.
+    SilentAfter(usize),
     /// What arrives is accepted and swallowed, on open connections too. A connection that has lost bytes
     /// stays like that until its client closes it.
     BlackHole,

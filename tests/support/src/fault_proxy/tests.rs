@@ -187,6 +187,44 @@ async fn what_is_swallowed_stays_swallowed_on_that_connection() {
 }
 
 #[tokio::test]
+async fn an_answer_falls_silent_where_the_test_says() {
+    let scene = Scene::new().await;
+    scene.proxy.set(Fault::SilentAfter(4));
+    let mut stream = scene.connect().await;
+    assert_eq!(ask(&mut stream).await, (4, Some(ErrorKind::TimedOut)));
+    assert_eq!(ask(&mut stream).await, (0, Some(ErrorKind::TimedOut)));
+    scene.proxy.set(Fault::SilentAfter(10));
+    let mut stream = scene.connect().await;
+    assert_eq!(ask(&mut stream).await, (10, None));
+    assert_eq!(ask(&mut stream).await, (10, None));
+}
+
+#[tokio::test]
+async fn first_packets_are_dropped_and_open_connections_go_on() {
+    let scene = Scene::new().await;
+    let mut kept = scene.connect().await;
+    scene.proxy.set(Fault::Unanswered);
+    let port = scene.proxy.port();
+    let connect = async || {
+        let connecting = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        tokio::time::timeout(SHORT, connecting).await
+    };
+    // Until the backlog is full.
+    eventually("a wait", PATIENCE, async || connect().await.err())
+        .await
+        .unwrap();
+    assert!(connect().await.is_err(), "it is answered again");
+    assert_eq!(ask(&mut kept).await, (10, None));
+    scene.proxy.set(Fault::Pass);
+    let mut new = eventually("a listener", PATIENCE, async || {
+        connect().await.ok().and_then(Result::ok)
+    })
+    .await
+    .unwrap();
+    assert_eq!(ask(&mut new).await, (10, None));
+}
+
+#[tokio::test]
 async fn a_slow_reader_stops_its_client() {
     let scene = Scene::new().await;
     scene.proxy.set(Fault::SlowRead(20_000));

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use proxy_core::balance::{Call, Demand, HealthSettings, OutReason, Outcome, Turn};
+use proxy_core::balance::{Call, Change, Demand, HealthSettings, OutReason, Outcome, Turn};
 use proxy_core::names::{Class, Moment};
 
 use super::Vitals;
@@ -54,6 +54,22 @@ fn three_calls_without_a_byte_for_fifteen_seconds_make_a_suspect() {
     assert_eq!(turn(&vitals, 17_001), Turn::Usual);
     assert!(vitals.admits(USUAL, at(17_001)));
     assert!(!vitals.admits(USUAL, at(18_001)));
+}
+
+#[test]
+fn silence_is_noticed_without_another_call() {
+    let (vitals, settings) = (Vitals::default(), HealthSettings::default());
+    for ms in [1_000, 1_001, 1_002] {
+        call(&vitals, ms);
+    }
+    assert_eq!(vitals.looks(at(16_000), &settings), None);
+    let change = vitals.looks(at(16_001), &settings);
+    assert!(
+        matches!(change, Some(Change::Out(OutReason::Silent, _))),
+        "{change:?}"
+    );
+    assert_eq!(vitals.looks(at(16_002), &settings), None);
+    assert_eq!(turn(&vitals, 16_002), Turn::Last);
 }
 
 #[test]
