@@ -449,8 +449,8 @@ pub struct RouteTimeouts {
         skip_serializing_if = "is_default_request"
     )]
     pub request: Duration,
-    /// From the start of a try to the first byte of the response. A try that takes longer is given up, and
-    /// another deployment is tried. Default: only the timeouts of the backends.
+    /// From the start of a try to the head of its answer, and of a stream to its first event; the head of a
+    /// stream waits for it. A try that takes longer is given up, and another deployment is tried. Default: only the timeouts of the backends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Duration")]
     pub first_token: Option<Duration>,

@@ -55,7 +55,7 @@ pub use refusal::refused_member;
 pub use responses::{Progress, progress};
 pub use rows::{RETRIEVED, ROWS};
 pub use splice::{Edit, splice};
-pub use stream::{Ending, Grammar, Said, Stream};
+pub use stream::{Ending, Grammar, Said, Stream, has_event};
 pub use text::Text;
 pub use unserved::Other;
 pub use usage::Reader;

@@ -448,6 +448,20 @@ impl Shown {
     }
 }
 
+/// Whether the first bytes of a stream hold a whole event with data. Comments, which keep connections open, are none.
+#[must_use]
+pub fn has_event(begin: &[u8]) -> bool {
+    let mut start = 0;
+    while let Ok(end) = event_end(begin, start, start) {
+        let event = begin.get(start..end.at).unwrap_or_default();
+        if lines(event).any(|line| line.starts_with(b"data:")) {
+            return true;
+        }
+        start = end.at;
+    }
+    false
+}
+
 /// The end of the event that begins at `start`; its lines before `line` have been searched. `Err` has
 /// where the last line begins, if the event is not whole.
 fn event_end(bytes: &[u8], start: usize, line: usize) -> Result<End, usize> {

@@ -31,6 +31,7 @@ use crate::trouble::Trouble;
 use crate::upstream::{AnswerBody, Failed, Failure, Patience};
 
 mod affinity;
+mod hold;
 mod judge;
 mod relayed;
 mod tries;
@@ -251,7 +252,13 @@ impl Sending<'_> {
                     body: &spliced,
                 };
                 let connections = &self.core.connections;
-                token::send(connections, origin, outgoing, patience, &exchange.fate).await
+                let sent = token::send(connections, origin, outgoing, patience, &exchange.fate);
+                let tried = sent.await;
+                if self.declared.first_token_timeout.is_some() {
+                    Box::pin(self.begun(tried, exchange, patience)).await
+                } else {
+                    tried
+                }
             }
             Err(error) => Err(Failed {
                 how: Failure::Unreachable,

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proxy_core::names::Code;
 
-use super::{Ending, Stream};
+use super::{Ending, Stream, has_event};
 use crate::{chat, responses, usage};
 
 const FILTER: &str = "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n";
@@ -318,6 +318,22 @@ const PIECES: [&str; 17] = [
     "data: [DONE]\n\n",
     "data: {\"model\":\"gpt-5\",\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":8},\"choices\":[{}]}\n\n",
 ];
+
+#[test]
+fn a_stream_has_begun_with_its_first_whole_event() {
+    for (begin, has) in [
+        ("", false),
+        (": alive\n\n", false),
+        (": alive\n\n: alive\n\n", false),
+        ("data: {", false),
+        ("data: {}\n", false),
+        ("data: {}\n\n", true),
+        (": alive\r\n\r\nevent: ping\r\ndata: {}\r\n\r\n", true),
+        ("\u{feff}data: {}\n\n", true),
+    ] {
+        assert_eq!(has_event(begin.as_bytes()), has, "{begin:?}");
+    }
+}
 
 proptest! {
     #[test]

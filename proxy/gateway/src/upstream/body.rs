@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::failure::AnswerError;
+use super::failure::{AnswerError, Failed};
 use super::http1::Connection;
 use super::links::Lease;
 use super::pool::Pool;
@@ -73,6 +73,28 @@ impl AnswerBody {
         tokio::time::timeout(time, reading).await.ok();
         self.before = read.freeze();
         self.before.clone()
+    }
+
+    /// Reads the body until what came of it is enough, at most about `size` bytes, and puts it back.
+    ///
+    /// # Errors
+    /// It breaks or ends before.
+    pub(crate) async fn begin(
+        &mut self,
+        size: usize,
+        is_enough: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), Failed> {
+        let mut read = BytesMut::new();
+        while read.len() < size && !is_enough(&read) {
+            let Some(Ok(frame)) = self.frame().await else {
+                return Err(Failed::cut());
+            };
+            if let Ok(data) = frame.into_data() {
+                read.extend_from_slice(&data);
+            }
+        }
+        self.before = read.freeze();
+        Ok(())
     }
 
     /// Ready once `deadline` has passed. Ask after [`Body::poll_frame`] was pending.

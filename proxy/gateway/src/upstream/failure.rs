@@ -164,7 +164,7 @@ impl Failed {
     }
 
     /// Something was sent, and the wait for the answer is over.
-    pub(super) fn timeout() -> Self {
+    pub(crate) fn timeout() -> Self {
         Self {
             how: Failure::Timeout,
             cause: "no answer in time".to_owned(),

@@ -202,6 +202,54 @@ async fn a_lower_tier_gets_its_try_whatever_the_first_one_used_up() -> Result<()
     Ok(())
 }
 
+/// Two tiers, with a bound for the first event.
+fn impatient(wait: Option<Duration>) -> Result<Bench> {
+    let sims = sims(2, &tests_foundry::Config::default())?;
+    let mut contents = contents(&sims, vec![minute(Unit::Tokens, 100_000)]);
+    let rule = rule(&mut contents);
+    rule.first_token_timeout = wait;
+    rule.retry.on_timeout = true;
+    Bench::of(sims, contents)
+}
+
+#[tokio::test]
+async fn a_stream_without_an_event_is_tried_elsewhere_where_the_rule_bounds_the_wait() -> Result<()>
+{
+    let silent = Fault {
+        cut_after_chunks: Some(0),
+        hang: true,
+        ..Fault::default()
+    };
+    let cut = Fault {
+        cut_after_chunks: Some(0),
+        ..Fault::default()
+    };
+    for fault in [silent, cut.clone()] {
+        let bench = impatient(Some(Duration::from_millis(300)))?;
+        set(&bench.sims[0], &fault)?;
+        let answer = bench.ask(&chat(true)).await?;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(answer.text().ends_with("data: [DONE]\n\n"));
+        assert_eq!(asked(&bench), [1, 1]);
+        // The one that was given up costs the consumer nothing.
+        assert!(!bench.counted("unconfirmed_tokens_total").is_empty());
+    }
+    // With the last endpoint the client learns why.
+    let bench = impatient(Some(Duration::from_millis(300)))?;
+    for sim in &bench.sims {
+        set(sim, &cut)?;
+    }
+    let answer = bench.ask(&chat(true)).await?;
+    assert_eq!((answer.status, &*code(&answer)?), (502, "upstream_failed"));
+    // Without a bound the head goes on at once, and the stream is cut.
+    let bench = impatient(None)?;
+    set(&bench.sims[0], &cut)?;
+    let answer = bench.ask(&chat(true)).await;
+    assert!(answer.is_err(), "it is cut");
+    assert_eq!(asked(&bench), [1, 0]);
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_endpoint_goes_out_after_five_failures_in_a_row_and_is_back_in_time() -> Result<()> {
     let bench = Bench::start(2, Vec::new())?;

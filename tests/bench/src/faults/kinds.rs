@@ -163,6 +163,14 @@ fn of_bodies() -> Vec<Kind> {
         cut_after_chunks: Some(3),
         ..Answer::default()
     };
+    let only_head = Answer {
+        cut_after_chunks: Some(0),
+        ..Answer::default()
+    };
+    let silent = Answer {
+        hang: true,
+        ..only_head.clone()
+    };
     let slow = Answer {
         delay_ms: Some(10_000),
         ..Answer::default()
@@ -180,6 +188,22 @@ fn of_bodies() -> Vec<Kind> {
         Kind {
             rule: IMPATIENT,
             ..kind("first byte after 10 s, firstToken 1s", How::Answers(slow))
+        },
+        Kind {
+            rule: IMPATIENT,
+            streams: true,
+            ..kind(
+                "stream silent behind its head, firstToken 1s",
+                How::Answers(silent),
+            )
+        },
+        Kind {
+            rule: IMPATIENT,
+            streams: true,
+            ..kind(
+                "stream cut behind its head, firstToken 1s",
+                How::Answers(only_head),
+            )
         },
     ]
 }
