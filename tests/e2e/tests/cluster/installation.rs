@@ -10,7 +10,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests_support::{
-    BACKENDS_HERE, ControlPlane, Output, Process, binary, eventually_ok, free_port, tool, workspace,
+    BACKENDS_HERE, ControlPlane, Names, Output, Process, binary, eventually_ok, free_port, tool,
+    workspace,
 };
 
 use crate::parts::{Proxy, Sim};
@@ -96,6 +97,8 @@ pub(crate) struct Installation {
     pub(crate) in_memory: bool,
     /// Proxies that are started from now on read the keys of the cluster's issuer.
     pub(crate) follows_cluster_issuer: bool,
+    /// The names that proxies find which are started from now on, if not those of the machine.
+    pub(crate) names: Option<Names>,
     /// Dropped last: the logs are in it.
     folder: TempDir,
 }
@@ -151,6 +154,7 @@ impl Installation {
             environment: Vec::new(),
             in_memory: true,
             follows_cluster_issuer: false,
+            names: None,
             folder,
         })
     }
@@ -204,7 +208,10 @@ impl Installation {
         let folder = self.folder.path();
         let address = || Ok::<_, anyhow::Error>(format!("127.0.0.1:{}", free_port()?));
         let (listen, admin) = (address()?, address()?);
-        let mut command = Command::new(binary("tundish-proxy")?);
+        let program = binary("tundish-proxy")?;
+        let names = self.names.as_ref();
+        let mut command =
+            names.map_or_else(|| Command::new(&program), |names| names.command(&program));
         // No balancer has to notice its end.
         command.env("TUNDISH_DRAIN_DELAY", "0");
         command.args(["--listen", &listen, "--admin", &admin, "--threads", "1"]);

@@ -13,6 +13,7 @@ mod keys;
 mod leaks;
 mod load;
 mod outages;
+mod pairs;
 mod parts;
 mod quotas;
 mod retirements;

@@ -40,7 +40,10 @@ async fn stored(installation: &Installation) -> Result<Vec<Option<Vec<u8>>>> {
 }
 
 /// Waits until the Secrets have the table that is in force in this proxy, the first one.
-async fn newest(installation: &Installation, proxy: &Proxy) -> Result<Vec<Option<Vec<u8>>>> {
+pub(crate) async fn newest(
+    installation: &Installation,
+    proxy: &Proxy,
+) -> Result<Vec<Option<Vec<u8>>>> {
     eventually_ok("the newest snapshot", LIMIT, async || {
         let revision = proxy.metric("tundish_table_revision").await?;
         let kept = std::fs::read(installation.last_good("proxy-0"))?;
@@ -58,7 +61,7 @@ async fn newest(installation: &Installation, proxy: &Proxy) -> Result<Vec<Option
 }
 
 /// Mounts `parts` as kubelet does: a new folder, and one link that is replaced.
-fn mount(folder: &Path, parts: &[Option<Vec<u8>>]) -> Result<()> {
+pub(crate) fn mount(folder: &Path, parts: &[Option<Vec<u8>>]) -> Result<()> {
     let data = tempfile::Builder::new().prefix("..").tempdir_in(folder)?;
     let data = data.keep();
     for (number, part) in parts.iter().enumerate() {
