@@ -16,7 +16,7 @@ use crate::report;
 #[cfg(test)]
 mod tests;
 
-const HEAD: [&str; 11] = [
+const HEAD: [&str; 12] = [
     "BACKEND",
     "DEPLOYMENT",
     "STATE",
@@ -26,6 +26,7 @@ const HEAD: [&str; 11] = [
     "IN FLIGHT",
     "FAILURES",
     "FIRST BYTE",
+    "UTILISATION",
     "CACHED",
     "CAUSE",
 ];
@@ -108,10 +109,10 @@ fn of_proxy(deployments: Vec<DeploymentState>) -> Vec<String> {
 fn of_operator(deployments: Vec<DeploymentState>) -> Vec<String> {
     let wider = |cells: [String; HEAD.len()], proxies: String| {
         let [backend, deployment, state, reason, out, retry, rest @ ..] = cells;
-        let [in_flight, failures, first_byte, cached, cause] = rest;
+        let [in_flight, failures, first_byte, used, cached, cause] = rest;
         [
             backend, deployment, state, proxies, reason, out, retry, in_flight, failures,
-            first_byte, cached, cause,
+            first_byte, used, cached, cause,
         ]
     };
     let mut table = Columns::new(wider(HEAD.map(str::to_owned), "PROXIES".to_owned()));
@@ -135,6 +136,7 @@ fn cells(state: DeploymentState) -> [String; HEAD.len()] {
         in_flight,
         failures_in_a_row,
         first_byte_ms,
+        utilisation_percent,
         cached_input_percent,
         proxies: _,
     } = state;
@@ -148,9 +150,14 @@ fn cells(state: DeploymentState) -> [String; HEAD.len()] {
         in_flight.to_string(),
         failures_in_a_row.to_string(),
         first_byte_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms}ms")),
-        cached_input_percent.map_or_else(|| "-".to_owned(), |part| format!("{part}%")),
+        percent(utilisation_percent),
+        percent(cached_input_percent),
         or_dash(&cause),
     ]
+}
+
+fn percent(part: Option<u32>) -> String {
+    part.map_or_else(|| "-".to_owned(), |part| format!("{part}%"))
 }
 
 fn time(ms: Option<u64>) -> String {

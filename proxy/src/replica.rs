@@ -115,6 +115,7 @@ fn deployment(state: DeploymentState) -> DeploymentReport {
         in_flight,
         failures_in_a_row,
         first_byte_ms,
+        utilisation_percent,
         cached_input_percent,
         // Of the page of an operator.
         proxies: _,
@@ -130,6 +131,7 @@ fn deployment(state: DeploymentState) -> DeploymentReport {
         in_flight,
         failures_in_a_row,
         first_byte_ms,
+        utilisation_percent,
         cached_input_percent,
     }
 }

@@ -76,6 +76,7 @@ fn what_is_out_comes_first_with_its_reason_and_times() {
         state: "In".to_owned(),
         in_flight: 3,
         first_byte_ms: Some(240),
+        utilisation_percent: Some(64),
         cached_input_percent: Some(87),
         ..DeploymentState::default()
     };
@@ -104,6 +105,7 @@ fn what_is_out_comes_first_with_its_reason_and_times() {
         "0s",
         "0",
         "2",
+        "-",
         "-",
         "-",
         "PermissionDenied",

@@ -162,6 +162,7 @@ impl Sum {
         state.in_flight = state.in_flight.saturating_add(one.in_flight);
         state.failures_in_a_row = state.failures_in_a_row.max(one.failures_in_a_row);
         state.first_byte_ms = state.first_byte_ms.max(one.first_byte_ms);
+        state.utilisation_percent = state.utilisation_percent.max(one.utilisation_percent);
         if let Some(percent) = one.cached_input_percent {
             let (sum, count) = self.cached;
             self.cached = (sum.saturating_add(percent), count.saturating_add(1));

@@ -226,7 +226,7 @@ impl Endpoint {
         if let Some(change) = self.vitals.looks(now, settings) {
             self.report(change, metrics, None);
         }
-        let sign = self.vitals.sign(now);
+        let sign = self.vitals.sign(place.rate(), now);
         let out = sign.out.map(|(reason, _)| reason);
         let state = match sign.standing {
             Standing::In => "In",
@@ -248,6 +248,7 @@ impl Endpoint {
             in_flight: self.load(),
             failures_in_a_row: u64::try_from(self.failures.get()).unwrap_or(0),
             first_byte_ms: sign.first_byte.map(millis),
+            utilisation_percent: sign.used.map(|used| used / 10),
             cached_input_percent: self.warmth.percent(),
             proxies: None,
         }

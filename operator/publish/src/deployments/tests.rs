@@ -20,6 +20,7 @@ fn report(deployment: &str, reason: Option<&str>, out_ms: u64) -> DeploymentRepo
         in_flight: 2,
         failures_in_a_row: 0,
         first_byte_ms: Some(out_ms),
+        utilisation_percent: reason.map(|_| 7).or(Some(64)),
         cached_input_percent: reason.map(|_| 40).or(Some(91)),
     }
 }
@@ -69,6 +70,7 @@ fn the_page_has_the_count_the_commonest_reason_and_the_longest_time() {
         in_flight: 8,
         failures_in_a_row: 0,
         first_byte_ms: Some(90_000),
+        utilisation_percent: Some(64),
         cached_input_percent: Some((91 + 3 * 40) / 4),
         proxies: Some(proxies),
     };

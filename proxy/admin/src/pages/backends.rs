@@ -60,6 +60,10 @@ pub struct DeploymentState {
     /// The time to the first byte of late, in milliseconds: an average that forgets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_ms: Option<u64>,
+    /// How much of it is used, in per cent: as its answers told within ten seconds, or with a declared capacity as its
+    /// calls are reckoned; of all proxies that know it the highest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utilisation_percent: Option<u32>,
     /// How much of its input its prompt cache had of late, in per cent; of all proxies that know it the average.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached_input_percent: Option<u32>,

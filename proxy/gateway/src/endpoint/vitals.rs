@@ -44,6 +44,8 @@ pub(super) struct Vitals {
     usual: AtomicU64,
     /// The thousandths of it that are free, and one; 0 as long as it does not tell of less than is needed.
     room: AtomicU32,
+    /// The thousandths of it that are used, and one, as it told last; 0 before the first time.
+    told: AtomicU32,
     /// When it told that, in monotonic milliseconds.
     room_told: AtomicU64,
     /// The use of it, where its capacity is declared.
@@ -61,6 +63,8 @@ pub(super) struct Sign {
     pub(super) out: Option<(OutReason, Duration)>,
     /// The time to the first byte of late.
     pub(super) first_byte: Option<Duration>,
+    /// The thousandths of it that are used.
+    pub(super) used: Option<u32>,
 }
 
 // === impl Vitals ===
@@ -116,11 +120,24 @@ impl Vitals {
         match self.room.load(Ordering::Relaxed) {
             0 => WHOLE,
             room => {
-                let told = self.room_told.load(Ordering::Relaxed);
-                let age = now.monotonic_ms.saturating_sub(told);
-                if age >= ROOM_LASTS { WHOLE } else { room - 1 }
+                if self.is_told(now) { room - 1 } else { WHOLE }
             }
         }
+    }
+
+    /// The thousandths of it that are used, as far as that is known.
+    fn used(&self, rate: Option<u64>, now: Moment) -> Option<u32> {
+        if let Some(rate) = rate {
+            return Some(WHOLE.saturating_sub(self.bucket.lock().free(rate, now)));
+        }
+        let told = self.told.load(Ordering::Relaxed).checked_sub(1);
+        told.filter(|_| self.is_told(now))
+    }
+
+    /// Whether what it told of its room counts still.
+    fn is_told(&self, now: Moment) -> bool {
+        let told = self.room_told.load(Ordering::Relaxed);
+        now.monotonic_ms.saturating_sub(told) < ROOM_LASTS
     }
 
     /// It tells how many thousandths of it are free. Without a declared capacity less counts at once, and more step by
@@ -132,6 +149,9 @@ impl Vitals {
             return self.bucket.lock().told(used, rate, now);
         }
         let told = u32::try_from(told).unwrap_or(0);
+        self.told
+            .store(WHOLE.saturating_sub(told) + 1, Ordering::Relaxed);
+        self.room_told.store(now.monotonic_ms, Ordering::Relaxed);
         let before = match self.room.load(Ordering::Relaxed) {
             0 if told >= ROOMY => return,
             0 => WHOLE,
@@ -141,7 +161,6 @@ impl Vitals {
         // Enough is as if nothing had been told.
         let room = if free >= ROOMY { 0 } else { free + 1 };
         self.room.store(room, Ordering::Relaxed);
-        self.room_told.store(now.monotonic_ms, Ordering::Relaxed);
     }
 
     /// A call takes `tokens` of it, where `before` were reckoned for it.
@@ -275,13 +294,14 @@ impl Vitals {
     }
 
     /// What can be seen of it.
-    pub(super) fn sign(&self, now: Moment) -> Sign {
+    pub(super) fn sign(&self, rate: Option<u64>, now: Moment) -> Sign {
         let health = self.health.lock();
         let usual = self.first_byte_us();
         Sign {
             standing: health.standing(Demand::LARGEST, now),
             out: health.out(now),
             first_byte: (usual > 0).then(|| Duration::from_micros(usual)),
+            used: self.used(rate, now),
         }
     }
 

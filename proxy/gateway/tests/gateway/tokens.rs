@@ -199,6 +199,44 @@ async fn an_outage_of_entra_is_not_seen_while_the_token_lives() -> Result<()> {
 }
 
 #[tokio::test]
+async fn when_a_token_ends_without_entra_the_other_backends_serve() -> Result<()> {
+    let short = |sim: &Sim| {
+        sim.directory(Directory {
+            lifetime_s: 4,
+            ..Directory::default()
+        });
+    };
+    let keyless = Keyless::start(2, SECRET, short)?;
+    assert_eq!(keyless.ask_at_once(4).await?, vec![200; 4]);
+    let of_first = |record: &Record| record.key.starts_with("entra-");
+    assert!(keyless.sim().requests().iter().any(of_first));
+    let away = Fault {
+        status: Some(503),
+        ..Fault::default()
+    };
+    keyless.sim().entra_faults(vec![away])?;
+    let tokenless = async || {
+        assert_eq!(keyless.ask_at_once(2).await.ok()?, vec![200; 2]);
+        keyless.bench.gateway.tokenless().into_iter().next()
+    };
+    let limit = Duration::from_secs(15);
+    let (backend, why) = tests_support::eventually("its end", limit, tokenless).await?;
+    assert_eq!(&*backend.to_string(), "default/b0");
+    assert!(why.contains("the token endpoint answered 503"), "{why}");
+    assert_eq!(keyless.ask_at_once(10).await?, vec![200; 10]);
+    keyless.sim().entra_faults(Vec::new())?;
+    let served = keyless.sim().requests().len();
+    let back = async || {
+        assert_eq!(keyless.ask_at_once(2).await.ok()?, vec![200; 2]);
+        let requests = keyless.sim().requests();
+        requests.iter().skip(served).any(of_first).then_some(())
+    };
+    tests_support::eventually("a token again", limit, back).await?;
+    keyless.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_refusal_of_entra_has_its_number_and_the_next_backend_serves() -> Result<()> {
     let alone = Keyless::start(1, "wrong", |_| {})?;
     let answer = alone.bench.ask(&chat(false)).await?;

@@ -158,6 +158,24 @@ fn an_endpoint_that_fills_takes_the_part_that_it_has_room_for() {
     assert_eq!(usual(0), 2_000);
 }
 
+#[test]
+fn its_use_is_what_it_told_of_late_or_what_its_calls_take() {
+    let used = |vitals: &Vitals, rate, ms| vitals.sign(rate, at(ms)).used;
+    let vitals = Vitals::default();
+    assert_eq!(used(&vitals, None, 0), None);
+    for (told, expect) in [(900, 100), (150, 850), (-1, 1_000)] {
+        vitals.tells_room(told, at(0), None);
+        assert_eq!(used(&vitals, None, 9_999), Some(expect));
+    }
+    assert_eq!(used(&vitals, None, 10_000), None);
+    let vitals = Vitals::default();
+    let rate = Some(1_000);
+    assert_eq!(used(&vitals, rate, 0), Some(0));
+    vitals.takes(0, 500, 1_000, at(0));
+    assert_eq!(used(&vitals, rate, 0), Some(500));
+    assert_eq!(used(&vitals, rate, 15_000), Some(250));
+}
+
 /// A provisioned deployment as Azure counts it: a bucket that leaks, and 429 above it.
 #[test]
 fn what_a_provisioned_deployment_cannot_take_spills_and_no_more() {

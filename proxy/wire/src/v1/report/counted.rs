@@ -69,6 +69,10 @@ pub struct DeploymentReport {
     /// The time to the first byte of late, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_ms: Option<u64>,
+    /// How much of it is used, in per cent: as its answers told within ten seconds, or with a declared capacity as its
+    /// calls are reckoned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utilisation_percent: Option<u32>,
     /// How much of its input its prompt cache had of late, in per cent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached_input_percent: Option<u32>,
@@ -108,6 +112,7 @@ impl DeploymentReport {
             in_flight: 0,
             failures_in_a_row: 0,
             first_byte_ms: None,
+            utilisation_percent: None,
             cached_input_percent: None,
             ..self.clone()
         }

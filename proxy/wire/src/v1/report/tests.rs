@@ -54,6 +54,7 @@ fn left_out() -> DeploymentReport {
         in_flight: 1,
         failures_in_a_row: 2,
         first_byte_ms: None,
+        utilisation_percent: Some(83),
         cached_input_percent: Some(61),
     }
 }
@@ -93,6 +94,7 @@ fn a_report_has_the_agreed_form_and_is_read_back() {
             "retry_in_ms": 0,
             "in_flight": 1,
             "failures_in_a_row": 2,
+            "utilisation_percent": 83,
             "cached_input_percent": 61,
         }],
     });
@@ -142,6 +144,7 @@ fn a_deployment_at_rest_has_no_number_that_moves() {
         in_flight: 7,
         failures_in_a_row: 9,
         first_byte_ms: Some(3),
+        utilisation_percent: None,
         cached_input_percent: None,
         ..left_out()
     };
