@@ -197,6 +197,11 @@ pub struct RouteRule {
     "has(self.header) == (has(self.type) && self.type == 'Header')",
     "affinity.header names a header with type Header, and only then; set or remove it"
 ))]
+#[x_kube(validation = Rule::new(
+    "!has(self.header) || !(self.header.lowerAscii() in ['authorization', 'proxy-authorization', 'api-key', \
+     'x-api-key', 'ocp-apim-subscription-key', 'cookie'])"
+).message("affinity.header is a credential, which is the same in all conversations of a caller; name a header that \
+           each conversation has of its own").field_path(".header"))]
 pub struct Affinity {
     /// What tells them. Default: Conversation.
     #[serde(rename = "type", default, skip_serializing_if = "is_default")]

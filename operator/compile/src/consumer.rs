@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use crds::Reason;
 use proxy_core::auth::{Key, KeyDigest};
-use proxy_core::names::ObjectName;
+use proxy_core::names::{Class, ObjectName};
 
+use crate::consumer_key::ATTRIBUTE_PREFIX;
 use crate::secret::StoredSecret;
 
 /// A Secret with its name.
@@ -27,7 +28,7 @@ pub(crate) struct Admitted {
     pub(crate) any_selected: bool,
     /// Secrets with valid keys. Sorted: the gateway looks them up by binary search.
     pub(crate) secrets: Vec<ObjectName>,
-    /// Why the others are left out.
+    /// Why the others are left out, and what of these has no effect.
     pub(crate) warnings: Vec<(Reason, String)>,
     /// The same by Secret.
     pub(crate) unusable: Vec<UnusableKey>,
@@ -174,6 +175,7 @@ impl<'a> Keys<'a> {
                 .is_ok_and(|other| same_meaning(key, other));
             if winner == name || same {
                 secrets.push((*winner).clone());
+                warnings.extend(no_class(name, key));
             } else {
                 leave_out((name, &stored.uid), same_key(name, winner));
             }
@@ -187,6 +189,19 @@ impl<'a> Keys<'a> {
             unusable,
         }
     }
+}
+
+/// Warns of an attribute that would lower the class of requests and names none.
+fn no_class(secret: &ObjectName, key: &Key) -> Option<(Reason, String)> {
+    let mut attributes = key.attributes.iter();
+    let (name, value) = attributes.find(|(name, _)| **name == *Class::ATTRIBUTE)?;
+    let unknown = value.parse::<Class>().err()?;
+    let message = format!(
+        "Secret {}: its label {ATTRIBUTE_PREFIX}{name}: {value} lowers no class, since {unknown}; write one of them, \
+         or rename the attribute",
+        secret.name()
+    );
+    Some((Reason::ResolvedRefs, message))
 }
 
 /// Says no more of another namespace than that the key is of no use, or it would confirm guessed keys.

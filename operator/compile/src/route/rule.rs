@@ -109,6 +109,14 @@ pub(super) fn compile(
     };
     judge_bounds(&rule, route, references.backends, &field, findings);
     judge_end_user(&rule, &field, findings);
+    judge_models(
+        &rule,
+        declared,
+        route,
+        references.backends,
+        &field,
+        findings,
+    );
     Some(DraftRule {
         rule,
         declared: index,
@@ -178,6 +186,14 @@ fn affinity(declared: &RouteRule, field: &str, findings: &mut Findings) -> Affin
         (crds::AffinityType::Conversation, None) => Affinity::Conversation,
         (crds::AffinityType::None, None) => Affinity::None,
         (crds::AffinityType::Header, Some(name)) => match name.parse() {
+            Ok(name) if is_credential(&name) => {
+                findings.invalid(
+                    field,
+                    "is a credential, which is the same in all conversations of a caller; name a header that each \
+                     conversation has of its own",
+                );
+                Affinity::None
+            }
             Ok(name) => Affinity::Header(name),
             Err(_invalid) => {
                 findings.invalid(field, "is not the name of a header; correct it");
@@ -194,6 +210,59 @@ fn affinity(declared: &RouteRule, field: &str, findings: &mut Findings) -> Affin
                 "has no effect without type Header; remove it, or set the type",
             );
             Affinity::None
+        }
+    }
+}
+
+/// The schema has the same names.
+fn is_credential(name: &HeaderName) -> bool {
+    const CREDENTIALS: [&str; 6] = [
+        "authorization",
+        "proxy-authorization",
+        "api-key",
+        "x-api-key",
+        "ocp-apim-subscription-key",
+        "cookie",
+    ];
+    CREDENTIALS.contains(&name.as_str())
+}
+
+/// Warns of deployments that look as if they shared the requests for a model, and get none: a reference without a
+/// deployment means one for each model.
+fn judge_models(
+    rule: &Rule,
+    declared: &RouteRule,
+    route: &ObjectName,
+    backends: &Backends<'_>,
+    field: &str,
+    findings: &mut Findings,
+) {
+    let patterns = || rule.matches.iter().flat_map(|one| &one.models);
+    let is_asked = |model: &str| patterns().any(|pattern| pattern.matches(model));
+    for (i, reference) in declared.backend_refs.iter().enumerate() {
+        let namespace = reference.namespace.as_str();
+        // A status must not show the contents of another namespace.
+        if !reference.deployment.is_empty() || !["", route.namespace()].contains(&namespace) {
+            continue;
+        }
+        let name = ObjectName::new(route.namespace(), reference.name.as_str());
+        let Some(backend) = backends.usable(&name) else {
+            continue;
+        };
+        let all = &backend.deployments;
+        let idle = all.iter().find_map(|one| {
+            let named = all.iter().find(|other| other.name == one.model);
+            let used = named.or_else(|| all.iter().find(|other| other.model == one.model))?;
+            let is_idle = used.name != one.name && is_asked(&one.model) && !is_asked(&one.name);
+            is_idle.then_some((one, used))
+        });
+        if let Some((one, used)) = idle {
+            let message = format!(
+                "sends requests for model {:?} to deployment {} alone, and none to {}, which has that model too; \
+                 name each of them in a reference of its own",
+                one.model, used.name, one.name
+            );
+            findings.note(format!("{field}.backendRefs[{i}]"), message);
         }
     }
 }
