@@ -51,9 +51,10 @@ pub struct Args {
     pub api_keys: Vec<String>,
 
     /// A deployment; repeatable, or separated by ';'. tpm and rpm limit tokens and requests per
-    /// minute (rpm defaults to 6 per 1,000 tpm), ptu makes it provisioned; cached, cache_write,
-    /// reasoning and audio say how many tokens of each answer its usage reports in these classes;
-    /// cache=on gives it a prompt cache, which says how much is cached
+    /// minute (rpm defaults to 6 per 1,000 tpm), ptu makes it provisioned, with N units of 2,500
+    /// tokens a minute each; cached, cache_write, reasoning and audio say how many tokens of each
+    /// answer its usage reports in these classes; cache=on gives it a prompt cache, which says how
+    /// much is cached
     #[arg(long = "deployment", env = "TUNDISH_SIM_DEPLOYMENT", value_delimiter = ';',
           value_name = "NAME[=MODEL][,SETTING=N]...", default_values = DEFAULT_DEPLOYMENTS)]
     pub deployments: Vec<DeploymentConfig>,
