@@ -110,6 +110,9 @@ fn lines(question: &Question, explanation: &Explanation) -> Vec<String> {
         lines.extend(limits(explanation));
         lines.push(String::new());
         lines.extend(backends(explanation));
+        if !explanation.class.is_empty() {
+            lines.push(format!("class: {}", explanation.class));
+        }
         if !explanation.affinity.is_empty() {
             lines.push(format!("affinity: {}", explanation.affinity));
         }

@@ -112,7 +112,9 @@ fn the_bounds_of_a_rule_and_unknown_prices_are_shown() {
         );
         assert!(shown.contains(&format!("100%   {costs}\n")), "{shown}");
         assert!(
-            shown.contains("unpriced    1       100%   unknown\naffinity: Conversation\n"),
+            shown.contains(
+                "unpriced    1       100%   unknown\nclass: Standard\naffinity: Conversation\n"
+            ),
             "{shown}"
         );
     };

@@ -215,6 +215,11 @@ impl Endpoint {
         self.vitals.out(demand, now)
     }
 
+    /// Whether it is back, and its share still grows.
+    pub(crate) fn is_returning(&self, demand: Demand, now: Moment) -> bool {
+        self.vitals.is_returning(demand, now)
+    }
+
     /// Why it went out last, in the backend's own words if it said some.
     pub(crate) fn cause(&self) -> Arc<str> {
         Arc::clone(&self.cause.lock())

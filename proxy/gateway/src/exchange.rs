@@ -11,7 +11,7 @@ use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use proxy_admin::clock;
 use proxy_core::balance::{Demand, Outcome};
-use proxy_core::names::{Class, Code, Usage};
+use proxy_core::names::{Code, Usage};
 use proxy_core::quota::{Cost, LimitName};
 use proxy_core::tokens::Price;
 use proxy_ledger::{Charge, Levels, Settled};
@@ -31,8 +31,6 @@ mod tests;
 pub(crate) struct Exchange {
     core: Arc<Core>,
     pub(crate) record: Record,
-    /// Requests of higher classes go first.
-    pub(crate) class: Class,
     /// What it takes of the endpoint that it is at, as reckoned, if that is provisioned.
     taken: Option<u64>,
     /// What is reserved and not settled: one charge for most, several for a connection that carries
@@ -69,7 +67,6 @@ impl Exchange {
         Box::new(Self {
             core: Arc::clone(core),
             record: Record::begin(request_id, now),
-            class: Class::default(),
             taken: None,
             charges: SmallVec::new(),
             hold: None,
@@ -106,7 +103,7 @@ impl Exchange {
     pub(crate) fn demand(&self) -> Demand {
         Demand {
             size: self.record.held.map_or(0, |held| held.total_tokens()),
-            class: self.class,
+            class: self.record.class,
         }
     }
 
@@ -217,7 +214,6 @@ impl Exchange {
         let ended = Self {
             core: Arc::clone(&self.core),
             record: Record::begin(self.record.request_id.clone(), self.call_began),
-            class: self.class,
             taken: None,
             charges: SmallVec::new(),
             hold: None,

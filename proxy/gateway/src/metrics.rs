@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use proxy_admin::connection::Faults;
+use proxy_core::names::Class;
 use proxy_core::table::{Route, Rule};
 
 use crate::overload::Refused;
@@ -74,6 +75,13 @@ struct RetryLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct YieldLabels {
+    backend: String,
+    deployment: String,
+    class: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct EndpointLabels {
     backend: String,
     deployment: String,
@@ -95,6 +103,7 @@ pub struct Metrics {
     is_in: Family<EndpointLabels, Gauge>,
     cached_share: Family<EndpointLabels, Gauge<f64, AtomicU64>>,
     ejections: Family<RetryLabels, Counter>,
+    yields: Family<YieldLabels, Counter>,
     cuts: Family<EndpointLabels, Counter>,
     unconfirmed: Family<EndpointLabels, Counter>,
     duration: Family<RuleLabels, Histogram, fn() -> Histogram>,
@@ -138,6 +147,7 @@ impl Metrics {
             is_in: Family::default(),
             cached_share: Family::default(),
             ejections: Family::default(),
+            yields: Family::default(),
             cuts: Family::default(),
             unconfirmed: Family::default(),
             duration: Family::new_with_constructor(histogram),
@@ -241,6 +251,11 @@ impl Metrics {
             "upstream_ejections",
             "Times that a deployment was left out, by reason (docs/balancing.md)",
             self.ejections.clone(),
+        );
+        registry.register(
+            "upstream_yields",
+            "Requests that a deployment was kept from for higher classes, by class (docs/balancing.md)",
+            self.yields.clone(),
         );
         registry.register(
             "upstream_cut_answers",
@@ -377,6 +392,16 @@ impl Metrics {
             reason,
         };
         self.ejections.get_or_create_owned(&labels).inc();
+    }
+
+    /// Counts that a deployment was kept from a request of this class, for higher ones.
+    pub(crate) fn yielded(&self, backend: &str, deployment: &str, class: Class) {
+        let labels = YieldLabels {
+            backend: backend.to_owned(),
+            deployment: deployment.to_owned(),
+            class: class.as_str(),
+        };
+        self.yields.get_or_create_owned(&labels).inc();
     }
 
     /// Counts that an answer broke off after it began.

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use proxy_admin::clock;
 use proxy_api::{Api, Dialect};
 use proxy_core::auth::Caller;
-use proxy_core::names::Usage;
+use proxy_core::names::{Class, Usage};
 use proxy_core::quota::LimitName;
 use proxy_core::tokens::{Shape, Thoughts, Unreported, is_reasoning};
 use proxy_ledger::Settled;
@@ -31,6 +31,8 @@ pub(crate) struct Record {
     pub(crate) answered_model: Option<Box<str>>,
     pub(crate) caller: Option<Arc<Caller>>,
     pub(crate) rule: Option<Arc<LiveRule>>,
+    /// Requests of higher classes go first.
+    pub(crate) class: Class,
     /// What the rule counts of the caller.
     pub(crate) account: Option<Arc<Account>>,
     /// Where the last try went.
@@ -77,6 +79,7 @@ impl Record {
             answered_model: None,
             caller: None,
             rule: None,
+            class: Class::default(),
             account: None,
             endpoint: None,
             shape: Shape::default(),
@@ -263,6 +266,7 @@ impl Record {
             consumer: self.caller.as_ref().map(|caller| &*caller.full_name),
             route: rule.map(|rule| &*rule.route),
             rule: rule.map(|rule| &*rule.rule),
+            class: self.class,
             backend: endpoint.map(|endpoint| &*endpoint.backend),
             deployment: endpoint.map(|endpoint| &*endpoint.deployment),
             status: self.status,

@@ -460,7 +460,7 @@ impl<'a> Head<'a> {
         let rule = self.live.rule(permit.index);
         let rule = rule.ok_or_else(|| refuse(Code::Internal, "the rule is not in the table"))?;
         exchange.record.rule = Some(Arc::clone(rule));
-        exchange.class = permit.class(caller);
+        exchange.record.class = permit.class(caller);
         let state = call.state.as_ref();
         let bound = state.map(|state| self.bound(state, found.named, rule, &mut body, exchange));
         let bound = bound.transpose()?;

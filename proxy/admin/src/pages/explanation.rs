@@ -32,6 +32,9 @@ pub struct Explanation {
     pub limits: Vec<LimitForecast>,
     /// The rule's backends in the order in which they are tried, by tier.
     pub backends: Vec<Choice>,
+    /// The class of the request: of the rule, or lowered by the caller's attribute; empty without a rule.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub class: String,
     /// By what requests prefer one of several: `Conversation`, `Header` and its name, or `None`; empty without a
     /// choice.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -146,6 +149,9 @@ impl From<&whatif::Forecast<'_>> for Explanation {
                 .iter()
                 .map(|share| Choice::of(share, forecast.usage))
                 .collect(),
+            class: forecast.permit.map_or_else(String::new, |permit| {
+                permit.class(caller).as_str().to_owned()
+            }),
             affinity: affinity(forecast),
             verdict: Verdict::of(forecast),
         }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use proxy_core::names::Class;
 use proxy_core::quota::LimitName;
 
 /// What one line says.
@@ -21,6 +22,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) consumer: Option<&'a str>,
     pub(crate) route: Option<&'a str>,
     pub(crate) rule: Option<&'a str>,
+    pub(crate) class: Class,
     pub(crate) backend: Option<&'a str>,
     pub(crate) deployment: Option<&'a str>,
     pub(crate) status: u16,

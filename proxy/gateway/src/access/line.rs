@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use proxy_admin::telemetry::Format;
+use proxy_core::names::Class;
 
 use crate::access::entry::{Attempt, Entry, Head};
 
@@ -99,6 +100,9 @@ impl<const JSON: bool> Line<'_, JSON> {
         self.text(name!("consumer"), entry.consumer);
         self.text(name!("route"), entry.route);
         self.text(name!("rule"), entry.rule);
+        if entry.class != Class::Standard {
+            self.known(name!("class"), Some(entry.class.as_str()));
+        }
         self.text(name!("backend"), entry.backend);
         self.text(name!("deployment"), entry.deployment);
         self.number(name!("status"), entry.status);

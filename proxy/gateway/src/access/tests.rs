@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use proptest::prelude::*;
 use proxy_admin::output::Output;
 use proxy_admin::telemetry::Format;
+use proxy_core::names::Class;
 use proxy_core::quota::LimitName;
 use tracing::info;
 use tracing_subscriber::fmt::format::Writer;
@@ -33,6 +34,7 @@ const FULL_ENTRY: Entry<'static> = Entry {
     consumer: Some("ann"),
     route: Some("default/chat"),
     rule: Some("chat"),
+    class: Class::Standard,
     backend: Some("default/sim"),
     deployment: Some("gpt-4o"),
     status: 200,
@@ -191,6 +193,7 @@ fn a_line_has_the_head_the_limits_and_the_tries() {
             limit: limits.first(),
             shadow_limits: &limits,
             attempts: &attempts,
+            class: Class::Batch,
             tries: 2,
             ..FULL_ENTRY
         };
@@ -199,14 +202,14 @@ fn a_line_has_the_head_the_limits_and_the_tries() {
     check(
         Format::Json,
         &expect![[r#"
-        {"timestamp":"2026-11-26T16:24:57.857486Z","level":"INFO","message":"request","v":2,"request_id":"aacd6a5658fb348a48aec491127b012b","client":"203.0.113.9","protocol":"HTTP/1.1","method":"POST","host":"ai.example.com","path":"/v1/chat/completions","user_agent":"a \"b\"\\c","dialect":"OpenAI","operation":"ChatCompletions","model":"gpt-4o","consumer":"ann","route":"default/chat","rule":"chat","backend":"default/sim","deployment":"gpt-4o","status":200,"code":"ok","limit":"ns/q/day","shadow_limits":["ns/q/day","ns/q/hour"],"stream":false,"held_input_tokens":9,"held_output_tokens":100,"input_tokens":7,"cached_input_tokens":0,"output_tokens":16,"cost_micros":178,"estimated":false,"bytes_in":120,"bytes_out":640,"tries":2,"attempts":[{"backend":"default/west","deployment":"gpt-4o","cause":"upstream_unreachable","error":"connect: \"refused\"","ms":3},{"backend":"default/sim","deployment":"gpt-4o","status":200,"ms":11}],"upstream_request_id":"req-1","upstream_ms":11,"first_byte_ms":12,"duration_ms":345,"target":"access"}
-    "#]],
+            {"timestamp":"2026-11-26T16:24:57.857486Z","level":"INFO","message":"request","v":2,"request_id":"aacd6a5658fb348a48aec491127b012b","client":"203.0.113.9","protocol":"HTTP/1.1","method":"POST","host":"ai.example.com","path":"/v1/chat/completions","user_agent":"a \"b\"\\c","dialect":"OpenAI","operation":"ChatCompletions","model":"gpt-4o","consumer":"ann","route":"default/chat","rule":"chat","class":"Batch","backend":"default/sim","deployment":"gpt-4o","status":200,"code":"ok","limit":"ns/q/day","shadow_limits":["ns/q/day","ns/q/hour"],"stream":false,"held_input_tokens":9,"held_output_tokens":100,"input_tokens":7,"cached_input_tokens":0,"output_tokens":16,"cost_micros":178,"estimated":false,"bytes_in":120,"bytes_out":640,"tries":2,"attempts":[{"backend":"default/west","deployment":"gpt-4o","cause":"upstream_unreachable","error":"connect: \"refused\"","ms":3},{"backend":"default/sim","deployment":"gpt-4o","status":200,"ms":11}],"upstream_request_id":"req-1","upstream_ms":11,"first_byte_ms":12,"duration_ms":345,"target":"access"}
+        "#]],
     );
     check(
         Format::Text,
         &expect![[r#"
-        2026-11-26T16:24:57.857486Z  INFO access: request v=2 request_id="aacd6a5658fb348a48aec491127b012b" client="203.0.113.9" protocol="HTTP/1.1" method="POST" host="ai.example.com" path="/v1/chat/completions" user_agent="a \"b\"\\c" dialect="OpenAI" operation="ChatCompletions" model="gpt-4o" consumer="ann" route="default/chat" rule="chat" backend="default/sim" deployment="gpt-4o" status=200 code="ok" limit="ns/q/day" shadow_limits="ns/q/day ns/q/hour" stream=false held_input_tokens=9 held_output_tokens=100 input_tokens=7 cached_input_tokens=0 output_tokens=16 cost_micros=178 estimated=false bytes_in=120 bytes_out=640 tries=2 attempts="default/west gpt-4o upstream_unreachable (connect: \"refused\") 3 ms; default/sim gpt-4o 200 11 ms" upstream_request_id="req-1" upstream_ms=11 first_byte_ms=12 duration_ms=345
-    "#]],
+            2026-11-26T16:24:57.857486Z  INFO access: request v=2 request_id="aacd6a5658fb348a48aec491127b012b" client="203.0.113.9" protocol="HTTP/1.1" method="POST" host="ai.example.com" path="/v1/chat/completions" user_agent="a \"b\"\\c" dialect="OpenAI" operation="ChatCompletions" model="gpt-4o" consumer="ann" route="default/chat" rule="chat" class="Batch" backend="default/sim" deployment="gpt-4o" status=200 code="ok" limit="ns/q/day" shadow_limits="ns/q/day ns/q/hour" stream=false held_input_tokens=9 held_output_tokens=100 input_tokens=7 cached_input_tokens=0 output_tokens=16 cost_micros=178 estimated=false bytes_in=120 bytes_out=640 tries=2 attempts="default/west gpt-4o upstream_unreachable (connect: \"refused\") 3 ms; default/sim gpt-4o 200 11 ms" upstream_request_id="req-1" upstream_ms=11 first_byte_ms=12 duration_ms=345
+        "#]],
     );
 }
 
@@ -362,6 +365,7 @@ proptest! {
             consumer: text(1),
             route: text(2),
             rule: text(3),
+            class: Class::Standard,
             backend: text(4),
             deployment: text(5),
             status,

@@ -120,7 +120,11 @@ impl Vitals {
         match self.room.load(Ordering::Relaxed) {
             0 => WHOLE,
             room => {
-                if self.is_told(now) { room - 1 } else { WHOLE }
+                if self.is_told(now) {
+                    room - 1
+                } else {
+                    WHOLE
+                }
             }
         }
     }
@@ -291,6 +295,12 @@ impl Vitals {
             Standing::Out(reason, left) => Some((reason, left)),
             Standing::In | Standing::Ramp(_) => None,
         }
+    }
+
+    /// Whether it is back, and its share still grows.
+    pub(super) fn is_returning(&self, demand: Demand, now: Moment) -> bool {
+        let standing = self.health.lock().standing(demand, now);
+        matches!(standing, Standing::Ramp(_))
     }
 
     /// What can be seen of it.

@@ -66,6 +66,9 @@ impl Sending<'_> {
             yields: choice.yields(),
             ..Tried::default()
         };
+        if tried.yields {
+            self.count_yields(&choice);
+        }
         self.rule.retries.request(choice.now);
         while let Some((index, at, origin)) = self.next(&mut choice) {
             let now = if tried.troubles.is_empty() {
@@ -133,6 +136,18 @@ impl Sending<'_> {
             affinity: self.affinity(caller),
             demand,
             now,
+        }
+    }
+
+    fn count_yields(&self, choice: &Choice) {
+        let metrics = &self.core.shared.metrics;
+        for (index, one) in choice.candidates.iter().enumerate() {
+            if one.turn == Turn::Yields
+                && let Some((at, _)) = self.endpoint(index)
+            {
+                let (backend, deployment) = (&at.endpoint.backend, &at.endpoint.deployment);
+                metrics.yielded(backend, deployment, choice.demand.class);
+            }
         }
     }
 
@@ -247,7 +262,7 @@ impl Sending<'_> {
             return throttled(wait);
         }
         if tried.yields {
-            return self.gives_way(demand);
+            return self.gives_way(demand, now);
         }
         let mut troubles = tried.troubles.clone();
         let is_tried = !troubles.is_empty();
@@ -280,11 +295,17 @@ impl Sending<'_> {
     }
 
     /// The answer if what is left of the endpoints is for others.
-    fn gives_way(&self, demand: Demand) -> Box<Refusal> {
+    fn gives_way(&self, demand: Demand, now: Moment) -> Box<Refusal> {
         let (model, class) = (&self.model, demand.class.as_str());
+        let is_back = |at: &Placed| at.endpoint.is_returning(demand, now);
+        let why = if self.endpoints().any(is_back) {
+            "have come back and take a growing part of their requests"
+        } else {
+            "are nearly full"
+        };
         let message = format!(
-            "the deployments of the rule for model {model:?} are nearly full, and requests of class {class} give way to \
-             higher ones; retry later"
+            "the deployments of the rule for model {model:?} {why}, and requests of class {class} give way to higher \
+             ones; retry later"
         );
         let refusal = Refusal::new(Code::BackendThrottled, message);
         Box::new(refusal.waiting(millis(SHORT_WAIT)))

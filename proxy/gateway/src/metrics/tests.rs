@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use proxy_admin::{clock, shutdown, task};
 use proxy_core::admit::Vouched;
 use proxy_core::auth::{Issuer, KeyDigest, Mapping, Required, Source, Trust};
-use proxy_core::names::Code;
+use proxy_core::names::{Class, Code};
 use proxy_core::quota::{Mode, Unit, WarnAt};
 use proxy_core::table::{Identity, Principal, Table};
 use proxy_core::test_util::limit;
@@ -68,6 +68,7 @@ fn touched() -> String {
     let _in = metrics.is_in("ns/b", "d");
     metrics.cached_share("ns/b", "d").set(0.5);
     metrics.ejected("ns/b", "d", "Failing");
+    metrics.yielded("ns/b", "d", Class::Batch);
     metrics.cut("ns/b", "d");
     let _tokens = metrics.rule_named("ns/r", "rule").tokens("c");
     let identity = Identity {

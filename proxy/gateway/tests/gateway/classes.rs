@@ -1,6 +1,7 @@
 //! Who gives way where a provisioned deployment is nearly full.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use http::header::HeaderName;
@@ -78,13 +79,17 @@ async fn ask(bench: &Bench, key: &str, class: Class) -> Result<Answer> {
 }
 
 fn is_held_back(answer: &Answer, class: &str) -> Result<()> {
+    is_held_back_since(answer, class, "are nearly full")
+}
+
+fn is_held_back_since(answer: &Answer, class: &str, why: &str) -> Result<()> {
     let body: Value = answer.json()?;
     let text = |path| body.pointer(path).and_then(Value::as_str);
     ensure!(answer.status == 429, "{body}");
     ensure!(text("/error/code") == Some("backend_throttled"), "{body}");
     let message = text("/error/message").context("a message")?;
     ensure!(
-        message.contains(&format!("class {class} give way")),
+        message.contains(&format!("{why}, and requests of class {class} give way")),
         "{body}"
     );
     ensure!(answer.header("retry-after").is_some(), "no wait");
@@ -114,6 +119,17 @@ async fn batch_waits_before_standard_and_standard_before_interactive() -> Result
         sim.requests().len() == before,
         "a call that gives way costs none"
     );
+    let counted = bench.counted("upstream_yields_total");
+    let count = |class: &str, count: u32| {
+        let line = |line: &&String| line.contains(class) && line.ends_with(&format!(" {count}"));
+        ensure!(counted.iter().any(|one| line(&one)), "{counted:?}");
+        Ok(())
+    };
+    count("class=\"Batch\"", 2)?;
+    count("class=\"Standard\"", 1)?;
+    let page = bench.gateway.backends_page();
+    let used = page.deployments.first().context("a deployment")?;
+    ensure!(used.utilisation_percent == Some(94), "{used:?}");
     for _ in 0..20 {
         ensure!(ask(&bench, "ann-key", Class::Interactive).await?.status == 200);
     }
@@ -129,6 +145,34 @@ async fn batch_waits_before_standard_and_standard_before_interactive() -> Result
     }
     ensure!((60..140).contains(&served), "{served} of 200");
     Ok(())
+}
+
+#[tokio::test]
+async fn what_gives_way_to_a_comeback_says_so() -> Result<()> {
+    let sims = sims(1, &tests_foundry::Config::default())?;
+    let contents = classes(&sims);
+    let bench = Bench::of(sims, contents)?;
+    let sim = bench.sims.first().context("a backend")?;
+    sim.faults(vec![Fault {
+        status: Some(429),
+        headers: [("retry-after".to_owned(), "2".to_owned())].into(),
+        times: Some(1),
+        ..Fault::default()
+    }])?;
+    ensure!(ask(&bench, "ann-key", Class::Interactive).await?.status == 429);
+    let back = async || {
+        let answer = ask(&bench, "ann-key", Class::Interactive).await.ok()?;
+        (answer.status == 200).then_some(())
+    };
+    tests_support::eventually("its comeback", Duration::from_secs(10), back).await?;
+    let mut refused = None;
+    for _ in 0..20 {
+        let answer = ask(&bench, "ann-key", Class::Batch).await?;
+        refused = refused.or_else(|| (answer.status == 429).then_some(answer));
+    }
+    let refused = refused.context("Batch gives way")?;
+    let why = "have come back and take a growing part of their requests";
+    is_held_back_since(&refused, "Batch", why)
 }
 
 #[tokio::test]

@@ -4,13 +4,14 @@ use std::fmt::Write;
 
 use expect_test::expect_file;
 use proxy_admin::telemetry::Format;
+use proxy_core::names::Class;
 use serde_json::Value;
 
 use super::{Entry, FULL_ENTRY, limits, retried, written};
 
 /// Of every field: its name, its unit or form, when it is there if not always, and what it means. In the order of
 /// a line.
-const FIELDS: [(&str, &str, &str, &str); 47] = [
+const FIELDS: [(&str, &str, &str, &str); 48] = [
     ("timestamp", "RFC 3339, UTC", "", "when the request ended"),
     ("level", "word", "", "`INFO`"),
     ("message", "word", "", "`request`"),
@@ -68,6 +69,12 @@ const FIELDS: [(&str, &str, &str, &str); 47] = [
     ),
     ("route", "namespace/name", "a rule took it", "the AIRoute"),
     ("rule", "text", "a rule took it", "the rule of the route"),
+    (
+        "class",
+        "word",
+        "it is not `Standard`",
+        "`Interactive` or `Batch`: of the rule, or lowered by the attribute `class` of the consumer",
+    ),
     (
         "backend",
         "namespace/name",
@@ -256,6 +263,7 @@ fn every_field_of_a_line_is_in_the_page_in_this_order() {
         cache_write_tokens: 1,
         reasoning_tokens: 1,
         unpriced: true,
+        class: Class::Batch,
         ..FULL_ENTRY
     };
     let line = written(Format::Json, &all);
