@@ -99,6 +99,9 @@ fn lines(question: &Question, explanation: &Explanation) -> Vec<String> {
     )];
     if let Some(rule) = &explanation.rule {
         lines.push(format!("route     {}, rule {}", rule.route, rule.rule));
+        if !explanation.class.is_empty() {
+            lines.push(format!("class     {}", explanation.class));
+        }
         lines.push(format!(
             "reserves  {} input tokens, {} output tokens{}, {}",
             explanation.input_tokens,
@@ -110,9 +113,6 @@ fn lines(question: &Question, explanation: &Explanation) -> Vec<String> {
         lines.extend(limits(explanation));
         lines.push(String::new());
         lines.extend(backends(explanation));
-        if !explanation.class.is_empty() {
-            lines.push(format!("class: {}", explanation.class));
-        }
         if !explanation.affinity.is_empty() {
             lines.push(format!("affinity: {}", explanation.affinity));
         }

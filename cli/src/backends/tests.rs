@@ -112,7 +112,7 @@ fn what_is_out_comes_first_with_its_reason_and_times() {
     ];
     assert_eq!(cells[1], expected);
     let expected = [
-        "ns/a", "gpt-4o", "In", "-", "-", "-", "3", "0", "240ms", "87%", "-",
+        "ns/a", "gpt-4o", "In", "-", "-", "-", "3", "0", "240ms", "64%", "87%", "-",
     ];
     assert_eq!(cells[2], expected);
     assert_eq!(lines(BackendsPage::default()), ["no deployments"]);

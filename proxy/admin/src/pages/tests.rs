@@ -62,7 +62,7 @@ fn an_explanation_has_the_fields_that_clients_read() {
             r#""mode":"Enforce","subject":"consumer=ns/alice","asks":15,"used":0,"reserved":0,"#,
             r#""amount":100,"remaining":100,"fits":true,"fits_in_seconds":null}],"backends":"#,
             r#"[{"priority":0,"backend":"ns/b","deployment":"m","weight":1,"share_percent":100,"#,
-            r#""cost_micros":0}],"#,
+            r#""cost_micros":0}],"class":"Standard","#,
             r#""verdict":{"admitted":true,"code":null,"reason":"every limit has room, and a "#,
             r#"backend serves it","limit":null,"fits_in_seconds":null}}"#,
         )

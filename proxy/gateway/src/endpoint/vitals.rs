@@ -138,7 +138,7 @@ impl Vitals {
         told.filter(|_| self.is_told(now))
     }
 
-    /// Whether what it told of its room counts still.
+    /// Whether what it said about its room still counts.
     fn is_told(&self, now: Moment) -> bool {
         let told = self.room_told.load(Ordering::Relaxed);
         now.monotonic_ms.saturating_sub(told) < ROOM_LASTS
