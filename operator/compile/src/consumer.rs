@@ -146,6 +146,7 @@ impl<'a> Keys<'a> {
     fn admit(&self, selected: &[Named<'a>]) -> Admitted {
         let mut secrets = Vec::with_capacity(selected.len());
         let mut warnings = Vec::new();
+        let mut unclassed = Vec::new();
         let mut unusable = Vec::new();
         let mut leave_out = |(name, uid): (&ObjectName, &str),
                              (reason, message): (Reason, String)| {
@@ -175,13 +176,14 @@ impl<'a> Keys<'a> {
                 .is_ok_and(|other| same_meaning(key, other));
             if winner == name || same {
                 secrets.push((*winner).clone());
-                warnings.extend(no_class(name, key));
+                unclassed.extend(no_class(name, key));
             } else {
                 leave_out((name, &stored.uid), same_key(name, winner));
             }
         }
         secrets.sort();
         secrets.dedup();
+        warnings.append(&mut unclassed);
         Admitted {
             any_selected: !selected.is_empty(),
             secrets,
