@@ -184,7 +184,7 @@ async fn tick(core: Arc<Core>) {
 /// Ends when all work that is ready has had its turn. The runtime polls `serve` itself far more often.
 async fn next_round() {
     // An error is a panic of nothing, or the end of the runtime.
-    tokio::spawn(yield_now()).await.ok();
+    task::spawn("round", yield_now()).await.ok();
 }
 
 /// Where connections come in.
