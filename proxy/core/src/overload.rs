@@ -3,8 +3,8 @@
 //! All work of a core takes turns, and a *round* is one turn of everything that was ready when it began. Only a few
 //! requests begin in a round; the others wait at a [`Gate`], those of the highest class in front. What has begun is
 //! never behind what has not, so it is soon done, and what is left of the processor decides how many rounds there
-//! are: the gate admits as much as can be done without a rate that anything must learn. Who has waited for too
-//! long is refused while its client still listens.
+//! are: the gate admits as much as can be done. Who would wait for too long is refused at once, and who has, in spite of that,
+//! while its client still listens.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -38,8 +38,13 @@ pub struct Gate<T> {
     left: u32,
     /// By class, as in [`Class::ALL`]; in each the oldest in front.
     waiting: [VecDeque<Waiting<T>>; 3],
-    /// Of those that have waited of late, how many were refused, in [`ALL`]s.
+    /// Of those that could not begin at once, how many were refused of late, in [`ALL`]s.
     refused: u32,
+    /// Since when requests begun are counted, without a moment at which none waited.
+    counts_since: Duration,
+    begun: usize,
+    /// As many begin in the time that one may wait, as far as that is known.
+    begins: usize,
 }
 
 #[derive(Debug)]
@@ -69,6 +74,9 @@ impl<T> Default for Gate<T> {
             left: BEGIN,
             waiting: Default::default(),
             refused: 0,
+            counts_since: Duration::ZERO,
+            begun: 0,
+            begins: usize::MAX,
         }
     }
 }
@@ -87,18 +95,32 @@ impl<T> Gate<T> {
         self.left == 0
     }
 
-    /// Lets a request wait, behind all of its class.
-    pub fn wait(&mut self, class: Class, since: Duration, ticket: T) {
+    /// Lets a request wait, behind all of its class. Gives the ticket back if it would wait for too long: it is
+    /// refused.
+    pub fn wait(&mut self, class: Class, now: Duration, ticket: T) -> Result<(), T> {
+        if self.is_empty() {
+            (self.counts_since, self.begun, self.begins) = (now, 0, usize::MAX);
+        }
+        let all = Class::ALL.into_iter().zip(&mut self.waiting);
+        let mut before = 0;
+        for (_, waiting) in all.filter(|(one, _)| *one >= class) {
+            before += waiting.len();
+        }
+        if before >= self.begins {
+            self.refused += (ALL - self.refused).div_ceil(FORGETS);
+            return Err(ticket);
+        }
         for (one, waiting) in Class::ALL.into_iter().zip(&mut self.waiting) {
             if one == class {
-                waiting.push_back(Waiting { since, ticket });
-                return;
+                waiting.push_back(Waiting { since: now, ticket });
+                break;
             }
         }
+        Ok(())
     }
 
-    /// A round begins, behind one that has `lasted` so long with this many requests `under_way`.
-    pub fn round(&mut self, lasted: Duration, under_way: usize) {
+    /// A round begins, behind one that has `lasted` this long with this many requests `under_way`.
+    pub fn round(&mut self, now: Duration, lasted: Duration, under_way: usize) {
         self.left = if under_way <= FEW || lasted <= LONG {
             BEGIN
         } else {
@@ -107,6 +129,10 @@ impl<T> Gate<T> {
             let part = left.saturating_mul(BEGIN.into()).div_ceil(all);
             u32::try_from(part).unwrap_or(BEGIN)
         };
+        if now.saturating_sub(self.counts_since) >= WAIT {
+            self.begins = self.begun.max(FEW);
+            (self.counts_since, self.begun) = (now, 0);
+        }
     }
 
     /// The next one of those that wait whose time has come. Call it until there is none, once a round.
@@ -117,6 +143,7 @@ impl<T> Gate<T> {
         {
             self.left -= 1;
             self.refused -= self.refused.div_ceil(FORGETS);
+            self.begun += 1;
             return Some(Next::Begins(first.ticket));
         }
         let is_late = |one: &mut Waiting<T>| now.saturating_sub(one.since) >= WAIT;
@@ -129,7 +156,7 @@ impl<T> Gate<T> {
         Some(Next::Refused(late.ticket, class))
     }
 
-    /// How many of those that waited of late were refused, of [`ALL`].
+    /// How many of those that could not begin at once were refused of late, of [`ALL`].
     #[must_use]
     pub const fn refused(&self) -> u32 {
         self.refused

@@ -33,6 +33,7 @@ mod memory;
 mod metrics;
 mod origin;
 mod overload;
+mod pace;
 mod peer;
 mod pressure;
 mod proofs;

@@ -15,11 +15,9 @@ use proxy_core::names::{Class, Code};
 use proxy_core::overload::{ALL, Gate, Next};
 use proxy_core::quota::Wait;
 use tokio::sync::{Notify, oneshot};
-use tokio::task::yield_now;
 use tracing::{info, warn};
 
 use crate::answer::Refusal;
-use crate::state::Core;
 
 #[cfg(test)]
 mod tests;
@@ -186,8 +184,12 @@ impl Overload {
                 return Ok(());
             }
             let (ticket, called) = oneshot::channel();
-            gate.wait(class, self.shared.since_start(now), ticket);
-            called
+            let waits = gate.wait(class, self.shared.since_start(now), ticket);
+            waits.map(|()| called)
+        };
+        let Ok(called) = called else {
+            self.count(class, now);
+            return Err(self.refusal());
         };
         self.strained.store(true, Ordering::Relaxed);
         self.wanted.notify_one();
@@ -209,11 +211,16 @@ impl Overload {
         self.shared.say(now);
     }
 
+    /// Ready when the gate wants a round.
+    pub(crate) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
     /// Begins a round, behind one that has `lasted` so long, and says whether another one is wanted.
-    fn round(&self, now: Instant, lasted: Duration, under_way: usize) -> bool {
+    pub(crate) fn round(&self, now: Instant, lasted: Duration, under_way: usize) -> bool {
         let since_start = self.shared.since_start(now);
         let mut gate = self.gate.lock();
-        gate.round(lasted, under_way);
+        gate.round(since_start, lasted, under_way);
         while let Some(next) = gate.next(since_start) {
             // A client that has gone waits no more.
             match next {
@@ -242,22 +249,4 @@ impl Overload {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Begins the rounds of a core, until its runtime ends. A task that gives way comes back when all that was ready
-/// has had its turn.
-pub(crate) async fn pace(core: Arc<Core>) {
-    let overload = &core.overload;
-    loop {
-        overload.wanted.notified().await;
-        let mut began = clock::instant();
-        let mut goes_on = true;
-        while goes_on {
-            yield_now().await;
-            let now = clock::instant();
-            let lasted = now.saturating_duration_since(began);
-            goes_on = overload.round(now, lasted, core.exchanges.load(Ordering::Relaxed));
-            began = now;
-        }
-    }
 }

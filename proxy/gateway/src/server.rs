@@ -31,7 +31,7 @@ use tracing::{debug, error, warn};
 
 use crate::drain;
 use crate::intake;
-use crate::overload;
+use crate::pace;
 use crate::request;
 use crate::state::Core;
 use crate::tls::Acceptor;
@@ -132,7 +132,7 @@ async fn serve(
         tls,
     };
     task::spawn("tick", tick(Arc::clone(&core)));
-    task::spawn("pace", overload::pace(Arc::clone(&core)));
+    task::spawn("pace", pace::pace(Arc::clone(&core)));
     let mut leaving = shutdown.clone();
     let mut opened: u32 = 0;
     loop {

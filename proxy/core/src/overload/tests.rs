@@ -27,7 +27,7 @@ fn spent<T>() -> Gate<T> {
 
 /// Everything that becomes of those that wait in a round.
 fn round<T>(gate: &mut Gate<T>, now: Duration, lasted: Duration) -> Vec<Next<T>> {
-    gate.round(lasted, FEW + 1);
+    gate.round(now, lasted, FEW + 1);
     std::iter::from_fn(|| gate.next(now)).collect()
 }
 
@@ -38,15 +38,15 @@ fn some_begin_at_once_in_each_round() {
         let opened = (0..100).filter(|_| gate.opens()).count();
         assert_eq!(u32::try_from(opened), Ok(BEGIN));
         assert!(gate.is_shut());
-        gate.round(ms(1), 100);
+        gate.round(ms(1), ms(1), 100);
     }
 }
 
 #[test]
 fn who_comes_later_does_not_begin_before_who_waits() {
     let mut gate = spent();
-    gate.wait(Class::Standard, ms(0), 1);
-    gate.round(ms(1), 100);
+    gate.wait(Class::Standard, ms(0), 1).unwrap();
+    gate.round(ms(1), ms(1), 100);
     assert!(!gate.opens());
     assert_eq!(gate.next(ms(1)), Some(Next::Begins(1)));
     assert!(gate.opens());
@@ -57,7 +57,7 @@ fn the_highest_class_begins_first_and_in_it_the_oldest() {
     let mut gate = spent();
     for (number, class) in (0..).zip([Class::Batch, Class::Interactive, Class::Standard].repeat(2))
     {
-        gate.wait(class, ms(number), number);
+        gate.wait(class, ms(number), number).unwrap();
     }
     let begun = round(&mut gate, ms(10), ms(1));
     assert_eq!(begun, [1, 4, 2, 5, 0, 3].map(Next::Begins));
@@ -68,9 +68,9 @@ fn the_highest_class_begins_first_and_in_it_the_oldest() {
 fn who_has_waited_for_too_long_is_refused_the_least_class_first() {
     let mut gate = spent();
     let none = LONGEST;
-    gate.wait(Class::Interactive, ms(0), 1);
-    gate.wait(Class::Batch, ms(1), 2);
-    gate.wait(Class::Batch, ms(20), 3);
+    gate.wait(Class::Interactive, ms(0), 1).unwrap();
+    gate.wait(Class::Batch, ms(1), 2).unwrap();
+    gate.wait(Class::Batch, ms(20), 3).unwrap();
     assert!(round(&mut gate, ms(49), none).is_empty());
     let refused = [(2, Class::Batch), (1, Class::Interactive)];
     let refused = refused.map(|(ticket, class)| Next::Refused(ticket, class));
@@ -82,7 +82,7 @@ fn who_has_waited_for_too_long_is_refused_the_least_class_first() {
 fn fewer_begin_behind_a_long_round_but_where_few_are_under_way() {
     let begun = |lasted, under_way| {
         let mut gate = spent::<()>();
-        gate.round(lasted, under_way);
+        gate.round(ms(1), lasted, under_way);
         std::iter::from_fn(|| gate.opens().then_some(())).count()
     };
     assert_eq!(begun(LONG, 100), 16);
@@ -93,16 +93,35 @@ fn fewer_begin_behind_a_long_round_but_where_few_are_under_way() {
 }
 
 #[test]
+fn who_would_wait_for_too_long_is_refused_at_once() {
+    let mut gate = spent();
+    let come = |gate: &mut Gate<()>, class, now, count: usize| {
+        let came = (0..count).filter(|_| gate.wait(class, now, ()).is_ok());
+        came.count()
+    };
+    assert_eq!(come(&mut gate, Class::Standard, ms(0), 48), 48);
+    for time in [20, 40] {
+        assert_eq!(round(&mut gate, ms(time), ms(20)).len(), 16);
+        assert_eq!(come(&mut gate, Class::Standard, ms(time), 20), 20);
+    }
+    // 32 have begun in the time that one may wait, and 40 wait behind these 16.
+    assert_eq!(round(&mut gate, ms(60), ms(20)).len(), 16);
+    assert_eq!(come(&mut gate, Class::Standard, ms(61), 20), 0);
+    assert_eq!(come(&mut gate, Class::Batch, ms(61), 20), 0);
+    assert_eq!(come(&mut gate, Class::Interactive, ms(61), 40), 32);
+}
+
+#[test]
 fn the_share_of_the_refused_follows() {
     let mut gate = spent();
     for _ in 0..1_000 {
-        gate.wait(Class::Standard, ms(0), ());
+        gate.wait(Class::Standard, ms(0), ()).unwrap();
     }
     round(&mut gate, ms(100), LONGEST);
     assert!(gate.refused() > ALL / 10 * 9, "{}", gate.refused());
     assert!(gate.refused() <= ALL);
     for _ in 0..1_000 {
-        gate.wait(Class::Standard, ms(200), ());
+        gate.wait(Class::Standard, ms(200), ()).unwrap();
         round(&mut gate, ms(200), ms(1));
     }
     assert_eq!(gate.refused(), 0);
@@ -138,8 +157,10 @@ proptest! {
                     prop_assert!(waiting.is_empty());
                     went += 1;
                 } else {
-                    gate.wait(class, now, ticket);
-                    waiting.push(ticket);
+                    match gate.wait(class, now, ticket) {
+                        Ok(()) => waiting.push(ticket),
+                        Err(_) => went += 1,
+                    }
                 }
             }
             now += ms(lasted);
