@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ::http::Method;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests_foundry::{API, API_URI, AccessToken, CLIENT, Config, Fault, Rotation, Sim};
@@ -180,6 +181,40 @@ async fn the_official_clients_call_with_tokens_of_both_versions() -> Result<()> 
         "{usage}"
     );
     assert!(!gateway.run.log().contains("eyJ"), "the log shows a token");
+    Ok(())
+}
+
+/// What Foundry's Agent Service asks of a gateway by a `ModelGateway` connection with OAuth2, as the validator of
+/// Microsoft's foundry-samples checks it.
+#[tokio::test]
+async fn a_connection_of_foundrys_agents_by_oauth2() -> Result<()> {
+    let gateway = Gateway::start(&json!({})).await?;
+    let bearer = format!("Bearer {}", gateway.token(|_| {})?);
+    let shown = [("authorization", bearer.as_str())];
+    let version = "?api-version=2024-10-21";
+    let list = format!("{}/openai/deployments{version}", gateway.url);
+    let one = format!("{}/openai/deployments/gpt-5-mini{version}", gateway.url);
+    let all = http::request(Method::GET, &list, &shown, "").await?;
+    ensure!(all.status == 200, "{}", all.text());
+    let all: Value = all.json()?;
+    let all = all.get("value").and_then(Value::as_array);
+    let mut names = all
+        .context("a list")?
+        .iter()
+        .filter_map(|one| one.get("name"));
+    ensure!(names.any(|name| name == "gpt-5-mini"), "{names:?}");
+    let one = http::request(Method::GET, &one, &shown, "").await?;
+    let one: Value = one.json()?;
+    ensure!(
+        one.pointer("/properties/model/format") == Some(&json!("OpenAI")),
+        "{one}"
+    );
+    let answer = gateway
+        .ask("gpt-5-mini", bearer.trim_start_matches("Bearer "))
+        .await?;
+    ensure!(answer.status == 200, "{}", answer.text());
+    let without = http::get(&list).await?;
+    ensure!(without.status == 401, "{}", without.text());
     Ok(())
 }
 
