@@ -26,8 +26,8 @@ mod tests;
 const WAIT_MS: u64 = 1_000;
 /// And later, up to this, the more is refused: all callers that come again are load too.
 const MORE_MS: u64 = 4_000;
-/// Where one of a class is refused, all below it are, on all cores, for this time.
-const SHUT: Duration = Duration::from_secs(1);
+/// Where one of a class is refused, all below it are, on all cores, for this time: twice as long as one may wait.
+const SHUT: Duration = Duration::from_millis(100);
 /// It is over this long behind the last refusal.
 const OVER: Duration = Duration::from_secs(5);
 

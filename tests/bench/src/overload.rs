@@ -22,7 +22,7 @@ use gateway::{CLASSES, Gateway, Work};
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Hundredths of a CPU that the gateway has
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 25)]
     percent: u32,
     /// Seconds of each phase
     #[arg(long, default_value_t = 10)]
