@@ -18,7 +18,11 @@ mod tests;
 /// Requests that begin in one round. Few: what is ready behind them waits for them. Not one by one: a round has a
 /// cost of its own.
 pub const BEGIN: u32 = 16;
-/// How long a request waits at the most. An answer of a model takes a second or more.
+/// While some request has waited for less than this without a break, it is a burst: none is refused.
+pub const BURST: Duration = Duration::from_secs(2);
+/// For this long behind a refusal the next burst is an overload at once.
+pub const ALERT: Duration = Duration::from_secs(1);
+/// How long a request waits at the most in an overload. An answer of a model takes a second or more.
 pub const WAIT: Duration = Duration::from_millis(50);
 /// From a round of this length on fewer begin: what has begun already, streams above all, is as much as can be done.
 pub const LONG: Duration = Duration::from_millis(100);
@@ -40,7 +44,11 @@ pub struct Gate<T> {
     waiting: [VecDeque<Waiting<T>>; 3],
     /// Of those that could not begin at once, how many were refused of late, in [`ALL`]s.
     refused: u32,
-    /// Since when requests begun are counted, without a moment at which none waited.
+    /// Since when some request has waited, at each moment.
+    waits_since: Duration,
+    /// Until then there are no bursts.
+    alert_until: Duration,
+    /// Since when requests begun are counted.
     counts_since: Duration,
     begun: usize,
     /// As many begin in the time that one may wait, as far as that is known.
@@ -74,6 +82,8 @@ impl<T> Default for Gate<T> {
             left: BEGIN,
             waiting: Default::default(),
             refused: 0,
+            waits_since: Duration::ZERO,
+            alert_until: Duration::ZERO,
             counts_since: Duration::ZERO,
             begun: 0,
             begins: usize::MAX,
@@ -100,14 +110,15 @@ impl<T> Gate<T> {
     pub fn wait(&mut self, class: Class, now: Duration, ticket: T) -> Result<(), T> {
         if self.is_empty() {
             (self.counts_since, self.begun, self.begins) = (now, 0, usize::MAX);
+            self.waits_since = now;
         }
         let all = Class::ALL.into_iter().zip(&mut self.waiting);
         let mut before = 0;
         for (_, waiting) in all.filter(|(one, _)| *one >= class) {
             before += waiting.len();
         }
-        if before >= self.begins {
-            self.refused += (ALL - self.refused).div_ceil(FORGETS);
+        if before >= self.begins && self.is_overload(now) {
+            self.refuses(now);
             return Err(ticket);
         }
         for (one, waiting) in Class::ALL.into_iter().zip(&mut self.waiting) {
@@ -146,14 +157,28 @@ impl<T> Gate<T> {
             self.begun += 1;
             return Some(Next::Begins(first.ticket));
         }
+        if !self.is_overload(now) {
+            return None;
+        }
         let is_late = |one: &mut Waiting<T>| now.saturating_sub(one.since) >= WAIT;
         let mut all = Class::ALL.into_iter().zip(&mut self.waiting);
         let (late, class) = all.find_map(|(class, waiting)| {
             let late = waiting.pop_front_if(is_late)?;
             Some((late, class))
         })?;
-        self.refused += (ALL - self.refused).div_ceil(FORGETS);
+        self.refuses(now);
         Some(Next::Refused(late.ticket, class))
+    }
+
+    /// Whether it is more than a burst.
+    fn is_overload(&self, now: Duration) -> bool {
+        now < self.alert_until || now.saturating_sub(self.waits_since) >= BURST
+    }
+
+    /// Takes note of a refusal.
+    fn refuses(&mut self, now: Duration) {
+        self.refused += (ALL - self.refused).div_ceil(FORGETS);
+        self.alert_until = now + ALERT;
     }
 
     /// How many of those that could not begin at once were refused of late, of [`ALL`].

@@ -18,9 +18,12 @@ fn classes(some: &[Class]) -> Classes {
     Classes::of(&rules)
 }
 
-/// One whose round is spent.
+/// One whose round is spent, behind a refusal: there are no bursts.
 fn spent<T>() -> Gate<T> {
-    let mut gate = Gate::default();
+    let mut gate = Gate {
+        alert_until: ms(60_000),
+        ..Gate::default()
+    };
     while gate.opens() {}
     gate
 }
@@ -90,6 +93,27 @@ fn fewer_begin_behind_a_long_round_but_where_few_are_under_way() {
     assert_eq!(begun(ms(499), 100), 1);
     assert_eq!(begun(LONGEST, 100), 0);
     assert_eq!(begun(LONGEST * 4, FEW), 16);
+}
+
+#[test]
+fn a_burst_waits_and_what_lasts_is_an_overload() {
+    let mut gate = Gate::default();
+    while gate.opens() {}
+    for _ in 0..1_000 {
+        gate.wait(Class::Standard, ms(0), ()).unwrap();
+    }
+    for time in [100, 300, 1_999] {
+        let begun = round(&mut gate, ms(time), ms(1));
+        assert_eq!(begun, [Next::Begins(()); 16]);
+    }
+    let late = round(&mut gate, BURST, ms(1));
+    assert_eq!(late.len(), 1_000 - 3 * 16);
+    assert!(gate.is_empty());
+    // For a while the next one is dealt with at once.
+    let later = BURST + ms(10);
+    gate.wait(Class::Standard, later, ()).unwrap();
+    let next = round(&mut gate, later + WAIT, LONGEST);
+    assert_eq!(next, [Next::Refused((), Class::Standard)]);
 }
 
 #[test]
@@ -180,7 +204,7 @@ proptest! {
             prop_assert_eq!(waiting.is_empty(), gate.is_empty());
         }
         prop_assert_eq!(came, went + waiting.len());
-        let left = round(&mut gate, now + WAIT, LONGEST);
+        let left = round(&mut gate, now + BURST, LONGEST);
         prop_assert_eq!(left.len(), waiting.len());
     }
 }

@@ -3,7 +3,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::*;
 
-const LONG_AGO: Duration = Duration::from_secs(1);
+const LONG_AGO: Duration = Duration::from_secs(3);
 
 fn overload() -> Overload {
     Overload::new(&Overloads::new(
