@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use operator_publish::tls::{Certificates, StoredAuthorities};
 use proxy_admin::clock;
@@ -20,6 +19,7 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use crate::config::FIELD_MANAGER;
+use crate::kept::{is_empty, labels, store};
 use crate::lease::keeper::Leadership;
 
 #[cfg(test)]
@@ -94,7 +94,7 @@ pub async fn load_or_create_ca(
         return read(secret, namespace);
     }
     let made = make();
-    match store(&secrets, namespace, &made, found).await {
+    match store(&secrets, (namespace, CA), data(&made), found).await {
         Ok(()) => {
             info!(secret.namespace = namespace, secret.name = CA, "made a CA");
             Ok(made)
@@ -165,7 +165,7 @@ impl CaKeeper {
         } else if leadership.holds()
             && let Some(next) = self.next(&stored)
         {
-            let replaced = store(&self.secrets, &self.namespace, &next, found).await;
+            let replaced = self.store(&next, found).await;
             replaced.map_err(|error| failed(&self.namespace, error))?;
             stored = next;
         }
@@ -183,9 +183,13 @@ impl CaKeeper {
         Ok(())
     }
 
+    async fn store(&self, ca: &StoredAuthorities, found: Option<Secret>) -> kube::Result<()> {
+        store(&self.secrets, (&self.namespace, CA), data(ca), found).await
+    }
+
     /// Stores the CA again, whose Secret is gone or empty.
     async fn restore(&self, empty: Option<Secret>) -> kube::Result<()> {
-        match store(&self.secrets, &self.namespace, &self.adopted, empty).await {
+        match self.store(&self.adopted, empty).await {
             Ok(()) => warn!(
                 secret.name = CA,
                 "the Secret of the CA was gone and is stored again"
@@ -247,27 +251,6 @@ impl CaKeeper {
     }
 }
 
-/// Stores a CA in the Secret that was `found`, as long as it is the same one, or in a new one.
-async fn store(
-    secrets: &Api<Secret>,
-    namespace: &str,
-    ca: &StoredAuthorities,
-    found: Option<Secret>,
-) -> kube::Result<()> {
-    let parameters = PostParams::default();
-    match found {
-        Some(found) => {
-            let secret = secret(ca, found.metadata);
-            secrets.replace(CA, &parameters, &secret).await?;
-        }
-        None => {
-            let secret = secret(ca, metadata(namespace));
-            secrets.create(&parameters, &secret).await?;
-        }
-    }
-    Ok(())
-}
-
 /// The next step of the rotation, if one is due.
 fn advance(stored: &StoredAuthorities) -> Option<StoredAuthorities> {
     let step = stored.advance(clock::now().unix_ms);
@@ -298,13 +281,8 @@ fn read(secret: &Secret, namespace: &str) -> Result<StoredAuthorities, CaError> 
     })
 }
 
-/// Whether the chart made the Secret, and no operator has filled it yet.
-fn is_empty(secret: &Secret) -> bool {
-    secret.data.as_ref().is_none_or(BTreeMap::is_empty)
-}
-
-/// The Secret to store. Whose it is, and its version, are in its metadata.
-fn secret(ca: &StoredAuthorities, metadata: ObjectMeta) -> Secret {
+/// What the Secret holds.
+fn data(ca: &StoredAuthorities) -> BTreeMap<String, String> {
     let mut data = BTreeMap::from([
         (CERTIFICATE.to_owned(), ca.certificate.clone()),
         (KEY.to_owned(), ca.key.clone()),
@@ -316,28 +294,5 @@ fn secret(ca: &StoredAuthorities, metadata: ObjectMeta) -> Secret {
     if !ca.former.is_empty() {
         data.insert(FORMER.to_owned(), ca.former.clone());
     }
-    Secret {
-        metadata,
-        string_data: Some(data),
-        type_: Some("Opaque".to_owned()),
-        ..Secret::default()
-    }
-}
-
-/// The metadata of a Secret that is not there yet.
-fn metadata(namespace: &str) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(CA.to_owned()),
-        namespace: Some(namespace.to_owned()),
-        labels: Some(labels()),
-        ..ObjectMeta::default()
-    }
-}
-
-fn labels() -> BTreeMap<String, String> {
-    let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    BTreeMap::from([
-        label("app.kubernetes.io/name", "tundish"),
-        label("app.kubernetes.io/managed-by", FIELD_MANAGER),
-    ])
+    data
 }

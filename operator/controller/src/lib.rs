@@ -18,6 +18,7 @@ mod controller;
 mod event_writer;
 mod events;
 mod health;
+mod kept;
 mod lease;
 mod metrics;
 mod pace;

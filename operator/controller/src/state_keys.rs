@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
-use kube::api::{Api, PostParams};
+use kube::api::Api;
 use tracing::info;
 
-use crate::config::FIELD_MANAGER;
+use crate::kept::{is_empty, store};
 
 #[cfg(test)]
 mod tests;
@@ -24,20 +23,13 @@ const FILE: &str = "keys";
 /// The API server refused, or could not be reached.
 pub async fn ensure_state_keys(client: &Client, namespace: &str) -> kube::Result<()> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let parameters = PostParams::default();
-    let stored = match secrets.get_opt(NAME).await? {
-        Some(found) if found.data.as_ref().is_some_and(|data| !data.is_empty()) => return Ok(()),
-        Some(empty) => {
-            let filled = made(empty.metadata);
-            secrets.replace(NAME, &parameters, &filled).await
-        }
-        None => {
-            let created = made(metadata(namespace));
-            secrets.create(&parameters, &created).await
-        }
-    };
-    match stored {
-        Ok(_) => {
+    let found = secrets.get_opt(NAME).await?;
+    if found.as_ref().is_some_and(|found| !is_empty(found)) {
+        return Ok(());
+    }
+    let data = BTreeMap::from([(FILE.to_owned(), key())]);
+    match store(&secrets, (namespace, NAME), data, found).await {
+        Ok(()) => {
             info!(
                 secret.namespace = namespace,
                 secret.name = NAME,
@@ -50,26 +42,7 @@ pub async fn ensure_state_keys(client: &Client, namespace: &str) -> kube::Result
     }
 }
 
-fn made(metadata: ObjectMeta) -> Secret {
-    let key = hex::encode(rand::random::<[u8; 32]>());
-    Secret {
-        metadata,
-        string_data: Some(BTreeMap::from([(FILE.to_owned(), format!("{key}\n"))])),
-        type_: Some("Opaque".to_owned()),
-        ..Secret::default()
-    }
-}
-
-/// The metadata of a Secret that is not there yet.
-fn metadata(namespace: &str) -> ObjectMeta {
-    let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    ObjectMeta {
-        name: Some(NAME.to_owned()),
-        namespace: Some(namespace.to_owned()),
-        labels: Some(BTreeMap::from([
-            label("app.kubernetes.io/name", "tundish"),
-            label("app.kubernetes.io/managed-by", FIELD_MANAGER),
-        ])),
-        ..ObjectMeta::default()
-    }
+/// A line of the file.
+fn key() -> String {
+    hex::encode(rand::random::<[u8; 32]>()) + "\n"
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use operator_publish::tls::{Authorities, Certificates, StoredAuthorities};
 use proxy_admin::clock;
 
-use super::{CaError, CaKeeper, load_or_create_ca, metadata, read, secret};
+use super::{CaError, CaKeeper, data, load_or_create_ca, read};
 use crate::lease::keeper::Leadership;
 use crate::scenario::Scenario;
 
@@ -32,12 +32,12 @@ async fn the_first_operator_makes_the_ca_and_the_next_loads_it() {
 
 /// The Secret as the API server gives it back.
 fn stored(ca: &StoredAuthorities) -> Secret {
-    let mut secret = secret(ca, metadata("gateway"));
-    let text = secret.string_data.take().expect("it is written as text");
     let bytes = |text: String| ByteString(text.into_bytes());
-    let data = text.into_iter().map(|(key, text)| (key, bytes(text)));
-    secret.data = Some(data.collect());
-    secret
+    let data = data(ca).into_iter().map(|(key, text)| (key, bytes(text)));
+    Secret {
+        data: Some(data.collect()),
+        ..Secret::default()
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 use http::Method;
 
-use super::{ensure_state_keys, made, metadata};
+use super::{ensure_state_keys, key};
 use crate::scenario::Scenario;
 
 const SECRETS: &str = "/api/v1/namespaces/gateway/secrets";
@@ -39,7 +39,6 @@ async fn the_empty_secret_of_the_chart_is_filled_once() {
 
 #[test]
 fn a_key_is_a_line_that_proxies_take_and_another_each_time() {
-    let key = || made(metadata("gateway")).string_data.expect("text")["keys"].clone();
     let one = key();
     assert_eq!(one.lines().count(), 1);
     assert_eq!(one.trim().len(), 64);
