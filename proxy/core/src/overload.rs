@@ -101,7 +101,7 @@ impl<T> Gate<T> {
 
     /// Whether a round must begin before another request may.
     #[must_use]
-    pub const fn is_shut(&self) -> bool {
+    pub const fn is_spent(&self) -> bool {
         self.left == 0
     }
 

@@ -178,7 +178,7 @@ impl Overload {
         let called = {
             let mut gate = self.gate.lock();
             if gate.opens() {
-                if gate.is_shut() {
+                if gate.is_spent() {
                     self.wanted.notify_one();
                 }
                 return Ok(());

@@ -40,7 +40,7 @@ fn some_begin_at_once_in_each_round() {
     for _ in 0..3 {
         let opened = (0..100).filter(|_| gate.opens()).count();
         assert_eq!(u32::try_from(opened), Ok(BEGIN));
-        assert!(gate.is_shut());
+        assert!(gate.is_spent());
         gate.round(ms(1), ms(1), 100);
     }
 }
