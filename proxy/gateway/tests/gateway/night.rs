@@ -313,13 +313,13 @@ async fn announced(night: &Night, header: &[u8], id: &str) -> Result<String> {
     stream.write_all(first).await?;
     stream.flush().await?;
     tokio::task::yield_now().await;
-    stream.write_all(rest).await?;
     let request = format!(
         "GET /v1/models HTTP/1.1\r\nhost: h\r\napi-key: ann-key\r\nx-request-id: {id}\r\n\
          connection: close\r\n\r\n"
     );
-    // The gateway may have closed the connection already.
-    stream.write_all(request.as_bytes()).await.ok();
+    // The gateway may have closed the connection at the first part.
+    let rest = [rest, request.as_bytes()].concat();
+    stream.write_all(&rest).await.ok();
     let mut answer = Vec::new();
     tokio::time::timeout(LIMIT, stream.read_to_end(&mut answer))
         .await?
