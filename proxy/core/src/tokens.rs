@@ -4,6 +4,7 @@
 //! truth is the provider's `usage`. Words: `estimate` before, `usage` after, `cost` in either case,
 //! `expected` for what is known of a request beyond its shape.
 
+mod cache_key;
 mod ceiling;
 mod encoding;
 mod estimate;
@@ -16,6 +17,7 @@ mod texture;
 mod unreported;
 mod weight;
 
+pub use cache_key::takes_cache_key;
 pub use ceiling::{context_window, max_output_tokens};
 pub use encoding::Encoding;
 pub use estimate::{Expected, Shape, estimate, most, overhead};

@@ -20,7 +20,9 @@ use proxy_core::balance::{
 };
 use proxy_core::names::{Moment, ObjectName, Usage};
 use proxy_core::table::{self, Backend, BackendAuth, Deployment, EndpointName};
-use proxy_core::tokens::{Family, context_window, max_output_tokens, output_weight};
+use proxy_core::tokens::{
+    Family, context_window, max_output_tokens, output_weight, takes_cache_key,
+};
 use proxy_identity::Identities;
 use tracing::{debug, error, warn};
 
@@ -99,6 +101,8 @@ pub(crate) struct Place {
     pub(crate) longest: Option<u64>,
     /// How its model splits text.
     pub(crate) family: Family,
+    /// Whether its model takes a `prompt_cache_key`.
+    pub(crate) takes_cache_key: bool,
     /// What it takes, if it is provisioned and that is declared.
     pub(crate) rated: Option<Rated>,
 }
@@ -503,6 +507,7 @@ impl Registry {
                 window: context_window(&declared.deployment.model),
                 longest: max_output_tokens(&declared.deployment.model),
                 family: Family::of_model(&declared.deployment.model),
+                takes_cache_key: takes_cache_key(&declared.deployment.model),
                 rated: Rated::of(&declared.deployment),
             })
         });

@@ -1,6 +1,6 @@
 use super::{
     Expected, LongContext, Price, Rates, Shape, context_window, estimate, is_reasoning,
-    max_output_tokens, most, overhead,
+    max_output_tokens, most, overhead, takes_cache_key,
 };
 use crate::names::Usage;
 use proptest::prelude::*;
@@ -472,5 +472,20 @@ fn reasoning_models_are_known_by_their_names() {
         "olmo",
     ] {
         assert!(!is_reasoning(model), "{model}");
+    }
+}
+
+#[test]
+fn only_models_of_others_refuse_a_cache_key() {
+    for model in [
+        "DeepSeek-V4",
+        "grok-4",
+        "Llama-4-Maverick",
+        "claude-opus-4-8",
+    ] {
+        assert!(!takes_cache_key(model), "{model}");
+    }
+    for model in ["gpt-5.6-sol", "o1", "model-router", "our-own", ""] {
+        assert!(takes_cache_key(model), "{model}");
     }
 }

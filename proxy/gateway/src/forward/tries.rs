@@ -118,10 +118,14 @@ impl Sending<'_> {
     fn choice(&self, demand: Demand, caller: Option<&Caller>) -> Choice {
         let now = clock::moment(self.now);
         let is_bound = self.resource().is_some();
+        let needs_cache_key = self.needs_cache_key();
         let targets = self.rule.targets.iter().enumerate();
         let candidates = targets.map(|(index, target)| {
             let usable = self.endpoint(index);
-            let usable = usable.filter(|(_, origin)| origin.lacks(self.call.upstream).is_none());
+            let usable = usable.filter(|(at, origin)| {
+                let takes = at.place.takes_cache_key || !needs_cache_key;
+                takes && origin.lacks(self.call.upstream).is_none()
+            });
             Candidate {
                 priority: target.flat.priority,
                 // What is drained still has what it keeps.
@@ -137,6 +141,13 @@ impl Sending<'_> {
             demand,
             now,
         }
+    }
+
+    /// Whether only models are tried that take the `prompt_cache_key` of the body. Others refuse it; where the rule
+    /// has no other, the client gets their answer.
+    fn needs_cache_key(&self) -> bool {
+        let has_key = self.body.beginning.cache_key.is_some();
+        has_key && self.endpoints().any(|at| at.place.takes_cache_key)
     }
 
     fn count_yields(&self, choice: &Choice) {

@@ -8,6 +8,7 @@ use futures::future::join_all;
 use proxy_core::names::Secret;
 use proxy_core::quota::Unit;
 use proxy_core::table::{BackendAuth, Contents, Rule};
+use proxy_core::test_util::deployment;
 use serde_json::{Value, json};
 use tests_foundry::{Fault, Sim};
 use tests_support::eventually_ok;
@@ -447,5 +448,56 @@ async fn no_retry_is_wanted_where_the_rule_says_so() -> Result<()> {
     for status in [410, 410, 200] {
         assert_eq!(bench.ask(&chat(false)).await?.status, status);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cache_key_goes_to_no_model_that_refuses_it() -> Result<()> {
+    const DEEPSEEK: &str = "DeepSeek-V4";
+    let config = tests_foundry::Config {
+        deployments: ["gpt-4o-mini", DEEPSEEK]
+            .map(|name| name.parse())
+            .into_iter()
+            .collect::<Result<_, _>>()?,
+        ..tests_foundry::Config::default()
+    };
+    let deepseek = |contents: &mut Contents, index: usize| {
+        let declared = deployment(DEEPSEEK, DEEPSEEK);
+        let backend = contents.backends.get_mut(index).expect("a backend");
+        Arc::make_mut(backend).deployments = vec![declared];
+        rule(contents).targets[index].deployment = Some(DEEPSEEK.into());
+    };
+    let mut keyed = chat(false);
+    keyed["prompt_cache_key"] = json!("session");
+
+    let sims_of_two = sims(2, &config)?;
+    let mut of_two = contents(&sims_of_two, Vec::new());
+    deepseek(&mut of_two, 1);
+    let bench = Bench::of(sims_of_two, of_two)?;
+    set(&bench.sims[0], &answers(503, "ServiceUnavailable", None))?;
+    let answer = bench.ask(&keyed).await?;
+    assert_eq!(
+        (answer.status, &*code(&answer)?),
+        (503, "ServiceUnavailable")
+    );
+    assert_eq!(asked(&bench), [1, 0], "DeepSeek is not asked");
+    assert_eq!(
+        bench.ask(&chat(false)).await?.status,
+        200,
+        "and is without the key"
+    );
+
+    // Where no model takes it, the client gets the answer that it would get without a gateway.
+    let lone = sims(1, &config)?;
+    let mut of_one = contents(&lone, Vec::new());
+    deepseek(&mut of_one, 0);
+    let answer = Bench::of(lone, of_one)?.ask(&keyed).await?;
+    assert_eq!(answer.status, 400);
+    let body: Value = answer.json()?;
+    let message = body.pointer("/error/message").and_then(Value::as_str);
+    assert!(
+        message.is_some_and(|text| text.contains("prompt_cache_key")),
+        "{body}"
+    );
     Ok(())
 }
