@@ -3,8 +3,8 @@
 //! All work of a core takes turns, and a *round* is one turn of everything that was ready when it began. Only a few
 //! requests begin in a round; the others wait at a [`Gate`], those of the highest class in front. What has begun is
 //! never behind what has not, so it is soon done, and what is left of the processor decides how many rounds there
-//! are: the gate admits as much as can be done. Who would wait for too long is refused at once, and who has, in spite of that,
-//! while its client still listens.
+//! are: the gate admits as much as can be done. A few may always wait. Of more, who would wait for too long is refused at
+//! once, and who has, in spite of that, while its client still listens.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,8 +18,11 @@ mod tests;
 /// Requests that begin in one round. Few: what is ready behind them waits for them. Not one by one: a round has a
 /// cost of its own.
 pub const BEGIN: u32 = 16;
-/// While some request has waited for less than this without a break, it is a burst: none is refused.
-pub const BURST: Duration = Duration::from_secs(2);
+/// As long as no more than this wait, none is refused: they are soon done, and clients that call again at once are
+/// rarely more.
+pub const FREE: usize = 256;
+/// More are a burst for this long, and then as long as they are fewer each time that it has passed.
+pub const BURST: Duration = Duration::from_millis(250);
 /// For this long behind a refusal the next burst is an overload at once.
 pub const ALERT: Duration = Duration::from_secs(1);
 /// How long a request waits at the most in an overload. An answer of a model takes a second or more.
@@ -44,8 +47,12 @@ pub struct Gate<T> {
     waiting: [VecDeque<Waiting<T>>; 3],
     /// Of those that could not begin at once, how many were refused of late, in [`ALL`]s.
     refused: u32,
-    /// Since when some request has waited, at each moment.
-    waits_since: Duration,
+    /// When it was looked at whether those that wait become fewer.
+    looked_at: Duration,
+    /// How many more than are [`FREE`] waited then; `None` if no more did.
+    waited: Option<usize>,
+    /// They did not become fewer.
+    grows: bool,
     /// Until then there are no bursts.
     alert_until: Duration,
     /// Since when requests begun are counted.
@@ -82,7 +89,9 @@ impl<T> Default for Gate<T> {
             left: BEGIN,
             waiting: Default::default(),
             refused: 0,
-            waits_since: Duration::ZERO,
+            looked_at: Duration::ZERO,
+            waited: None,
+            grows: false,
             alert_until: Duration::ZERO,
             counts_since: Duration::ZERO,
             begun: 0,
@@ -110,14 +119,14 @@ impl<T> Gate<T> {
     pub fn wait(&mut self, class: Class, now: Duration, ticket: T) -> Result<(), T> {
         if self.is_empty() {
             (self.counts_since, self.begun, self.begins) = (now, 0, usize::MAX);
-            self.waits_since = now;
+            (self.looked_at, self.waited, self.grows) = (now, None, false);
         }
         let all = Class::ALL.into_iter().zip(&mut self.waiting);
         let mut before = 0;
         for (_, waiting) in all.filter(|(one, _)| *one >= class) {
             before += waiting.len();
         }
-        if before >= self.begins && self.is_overload(now) {
+        if before >= self.begins.max(FREE) && self.is_overload(now) {
             self.refuses(now);
             return Err(ticket);
         }
@@ -144,6 +153,19 @@ impl<T> Gate<T> {
             self.begins = self.begun.max(FEW);
             (self.counts_since, self.begun) = (now, 0);
         }
+        self.look(now);
+    }
+
+    /// Looks whether those that wait become fewer.
+    fn look(&mut self, now: Duration) {
+        let Some(beyond) = self.waits().checked_sub(FREE + 1) else {
+            (self.looked_at, self.waited, self.grows) = (now, None, false);
+            return;
+        };
+        if now.saturating_sub(self.looked_at) >= BURST {
+            self.grows = self.waited.is_some_and(|before| beyond >= before);
+            (self.looked_at, self.waited) = (now, Some(beyond));
+        }
     }
 
     /// The next one of those that wait whose time has come. Call it until there is none, once a round.
@@ -157,7 +179,7 @@ impl<T> Gate<T> {
             self.begun += 1;
             return Some(Next::Begins(first.ticket));
         }
-        if !self.is_overload(now) {
+        if self.is_free() || !self.is_overload(now) {
             return None;
         }
         let is_late = |one: &mut Waiting<T>| now.saturating_sub(one.since) >= WAIT;
@@ -172,7 +194,17 @@ impl<T> Gate<T> {
 
     /// Whether it is more than a burst.
     fn is_overload(&self, now: Duration) -> bool {
-        now < self.alert_until || now.saturating_sub(self.waits_since) >= BURST
+        self.grows || now < self.alert_until
+    }
+
+    /// Whether so few wait that none is refused.
+    fn is_free(&self) -> bool {
+        self.waits() <= FREE
+    }
+
+    /// How many wait.
+    fn waits(&self) -> usize {
+        self.waiting.iter().map(VecDeque::len).sum()
     }
 
     /// Takes note of a refusal.

@@ -21,8 +21,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 const STOPPED: Duration = Duration::from_millis(250);
 /// Too short for all that has come meanwhile.
 const RUNS: Duration = Duration::from_millis(1);
-/// Clients of each kind: far more than begin in one round.
-const CLIENTS: usize = 30;
+/// Clients of all kinds: more than may wait without an end.
+const CLIENTS: usize = 360;
 /// What is seen of the refusals of a kind before it is enough.
 const ENOUGH: usize = 3;
 
@@ -231,10 +231,10 @@ impl Kind {
     }
 }
 
-/// Many clients of each kind, until one of them fails.
+/// Many clients, as many of each kind, until one of them fails.
 async fn flood(kinds: &[Arc<Kind>], url: &str) -> Result<()> {
     let mut clients = JoinSet::new();
-    for kind in kinds.iter().cycle().take(kinds.len() * CLIENTS) {
+    for kind in kinds.iter().cycle().take(CLIENTS) {
         let (kind, url) = (Arc::clone(kind), url.to_owned());
         clients.spawn(async move { kind.calls(&url).await });
     }

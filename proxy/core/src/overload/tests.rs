@@ -68,17 +68,20 @@ fn the_highest_class_begins_first_and_in_it_the_oldest() {
 }
 
 #[test]
-fn who_has_waited_for_too_long_is_refused_the_least_class_first() {
+fn who_has_waited_for_too_long_is_refused_the_least_class_first_unless_few_wait() {
     let mut gate = spent();
     let none = LONGEST;
-    gate.wait(Class::Interactive, ms(0), 1).unwrap();
-    gate.wait(Class::Batch, ms(1), 2).unwrap();
-    gate.wait(Class::Batch, ms(20), 3).unwrap();
+    for (number, time) in [(1, 0), (2, 1), (3, 20)] {
+        gate.wait(Class::Batch, ms(time), number).unwrap();
+    }
+    for _ in 1..FREE {
+        gate.wait(Class::Interactive, ms(0), 0).unwrap();
+    }
     assert!(round(&mut gate, ms(49), none).is_empty());
-    let refused = [(2, Class::Batch), (1, Class::Interactive)];
-    let refused = refused.map(|(ticket, class)| Next::Refused(ticket, class));
-    assert_eq!(round(&mut gate, ms(51), none), refused);
-    assert_eq!(round(&mut gate, ms(70), ms(1)), [Next::Begins(3)]);
+    let refused = [1, 2].map(|ticket| Next::Refused(ticket, Class::Batch));
+    assert_eq!(round(&mut gate, ms(60), none), refused);
+    assert!(round(&mut gate, ms(5_000), none).is_empty());
+    assert_eq!(round(&mut gate, ms(5_000), ms(1)), [Next::Begins(0); 16]);
 }
 
 #[test]
@@ -96,43 +99,60 @@ fn fewer_begin_behind_a_long_round_but_where_few_are_under_way() {
 }
 
 #[test]
-fn a_burst_waits_and_what_lasts_is_an_overload() {
+fn a_burst_waits_and_what_becomes_no_less_is_an_overload() {
     let mut gate = Gate::default();
     while gate.opens() {}
-    for _ in 0..1_000 {
-        gate.wait(Class::Standard, ms(0), ()).unwrap();
+    let come = |gate: &mut Gate<()>, now, count: usize| {
+        let came = (0..count).filter(|_| gate.wait(Class::Standard, now, ()).is_ok());
+        came.count()
+    };
+    assert_eq!(come(&mut gate, ms(0), 1_000), 1_000);
+    let mut now = ms(0);
+    // It takes longer than a burst, but becomes less.
+    for _ in 0..8 {
+        now += BURST / 2;
+        assert_eq!(round(&mut gate, now, ms(1)), [Next::Begins(()); 16]);
+        assert_eq!(come(&mut gate, now, 15), 15);
     }
-    for time in [100, 300, 1_999] {
-        let begun = round(&mut gate, ms(time), ms(1));
-        assert_eq!(begun, [Next::Begins(()); 16]);
-    }
-    let late = round(&mut gate, BURST, ms(1));
-    assert_eq!(late.len(), 1_000 - 3 * 16);
-    assert!(gate.is_empty());
-    // For a while the next one is dealt with at once.
-    let later = BURST + ms(10);
-    gate.wait(Class::Standard, later, ()).unwrap();
-    let next = round(&mut gate, later + WAIT, LONGEST);
-    assert_eq!(next, [Next::Refused((), Class::Standard)]);
+    // As many come as begin.
+    now += BURST;
+    assert_eq!(round(&mut gate, now, ms(1)).len(), 16);
+    assert_eq!(come(&mut gate, now, 16), 16);
+    now += BURST;
+    let late = round(&mut gate, now, LONGEST);
+    assert!(late.len() > 700 && late.contains(&Next::Refused((), Class::Standard)));
+    assert_eq!(gate.waits(), FREE);
+    // For a while one more is dealt with at once.
+    now += ALERT / 2;
+    assert_eq!(come(&mut gate, now, 1), 0);
+    now += ALERT;
+    assert_eq!(round(&mut gate, now, LONGEST), []);
+    assert_eq!(come(&mut gate, now, 1), 1);
 }
 
 #[test]
 fn who_would_wait_for_too_long_is_refused_at_once() {
-    let mut gate = spent();
     let come = |gate: &mut Gate<()>, class, now, count: usize| {
         let came = (0..count).filter(|_| gate.wait(class, now, ()).is_ok());
         came.count()
     };
-    assert_eq!(come(&mut gate, Class::Standard, ms(0), 48), 48);
-    for time in [20, 40] {
+    // With 48 begun in the time that one may wait, and 252 that wait.
+    let mut gate = spent();
+    assert_eq!(come(&mut gate, Class::Standard, ms(0), 300), 300);
+    for time in [20, 40, 60] {
         assert_eq!(round(&mut gate, ms(time), ms(20)).len(), 16);
-        assert_eq!(come(&mut gate, Class::Standard, ms(time), 20), 20);
     }
-    // 32 have begun in the time that one may wait, and 40 wait behind these 16.
-    assert_eq!(round(&mut gate, ms(60), ms(20)).len(), 16);
-    assert_eq!(come(&mut gate, Class::Standard, ms(61), 20), 0);
+    assert_eq!(come(&mut gate, Class::Standard, ms(61), 20), 4);
     assert_eq!(come(&mut gate, Class::Batch, ms(61), 20), 0);
-    assert_eq!(come(&mut gate, Class::Interactive, ms(61), 40), 32);
+    assert_eq!(come(&mut gate, Class::Interactive, ms(61), 300), FREE);
+    // With 320 begun in that time, which is more than are free to wait.
+    let mut gate = spent();
+    assert_eq!(come(&mut gate, Class::Standard, ms(0), 336), 336);
+    for time in 1..=20 {
+        assert_eq!(round(&mut gate, ms(time), ms(1)).len(), 16);
+    }
+    gate.round(ms(50), ms(1), FEW + 1);
+    assert_eq!(come(&mut gate, Class::Standard, ms(50), 1_000), 304);
 }
 
 #[test]
@@ -144,6 +164,9 @@ fn the_share_of_the_refused_follows() {
     round(&mut gate, ms(100), LONGEST);
     assert!(gate.refused() > ALL / 10 * 9, "{}", gate.refused());
     assert!(gate.refused() <= ALL);
+    while !gate.is_empty() {
+        round(&mut gate, ms(200), ms(1));
+    }
     for _ in 0..1_000 {
         gate.wait(Class::Standard, ms(200), ()).unwrap();
         round(&mut gate, ms(200), ms(1));
@@ -162,8 +185,8 @@ fn only_a_single_class_is_the_only_one() {
 }
 
 proptest! {
-    /// Each one that waits begins or is refused, once; none begins while a higher class waits, and none is late
-    /// by more than the round in which it is seen.
+    /// Each one that waits begins or is refused, once; none begins while a higher class waits, and no more than are
+    /// free to wait are late by more than the round in which they are seen.
     #[test]
     fn none_is_lost_and_none_overtakes_a_higher_class(
         rounds in prop::collection::vec((prop::collection::vec(0_usize..3, 0..40), 0_u64..600), 1..60),
@@ -204,7 +227,8 @@ proptest! {
             prop_assert_eq!(waiting.is_empty(), gate.is_empty());
         }
         prop_assert_eq!(came, went + waiting.len());
-        let left = round(&mut gate, now + BURST, LONGEST);
-        prop_assert_eq!(left.len(), waiting.len());
+        let mut left = round(&mut gate, now + BURST, LONGEST);
+        left.extend(round(&mut gate, now + BURST * 2, LONGEST));
+        prop_assert_eq!(left.len(), waiting.len().saturating_sub(FREE));
     }
 }

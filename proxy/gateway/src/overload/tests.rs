@@ -2,6 +2,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use super::*;
+use proxy_core::overload::FREE;
 
 const LONG_AGO: Duration = Duration::from_secs(3);
 
@@ -20,6 +21,17 @@ fn fill(overload: &Overload) {
     while overload.gate.lock().opens() {}
 }
 
+/// And as many wait as may without an end. Their clients have gone.
+fn crowd(overload: &Overload) {
+    fill(overload);
+    let now = overload.shared.since_start(clock::instant());
+    let mut gate = overload.gate.lock();
+    for _ in 0..FREE {
+        let (ticket, _) = oneshot::channel();
+        gate.wait(Class::Interactive, now, ticket).unwrap();
+    }
+}
+
 #[test]
 fn waits_for_a_round_and_begins() {
     let overload = overload();
@@ -35,11 +47,11 @@ fn waits_for_a_round_and_begins() {
 #[test]
 fn a_refusal_says_when_to_come_again_and_keeps_the_connection() {
     let overload = overload();
-    fill(&overload);
+    crowd(&overload);
     let now = clock::instant();
     let mut waits = pin!(overload.admit(Class::Batch, now));
     assert!(poll(waits.as_mut()).is_pending());
-    assert!(!overload.round(now + LONG_AGO, LONG_AGO, 100));
+    assert!(overload.round(now + LONG_AGO, LONG_AGO, 100));
     let Poll::Ready(Err(refusal)) = poll(waits.as_mut()) else {
         panic!("it is not refused");
     };
@@ -56,7 +68,7 @@ fn a_refusal_says_when_to_come_again_and_keeps_the_connection() {
 fn lesser_classes_are_refused_on_all_cores_once_a_higher_one_is_on_one() {
     let busy = overload();
     let idle = Overload::new(&busy.shared);
-    fill(&busy);
+    crowd(&busy);
     let now = clock::instant();
     let mut waits = pin!(busy.admit(Class::Standard, now));
     assert!(poll(waits.as_mut()).is_pending());
@@ -78,13 +90,13 @@ fn lesser_classes_are_refused_on_all_cores_once_a_higher_one_is_on_one() {
 #[test]
 fn who_has_gone_is_not_counted() {
     let overload = overload();
-    fill(&overload);
+    crowd(&overload);
     let now = clock::instant();
     {
         let mut waits = pin!(overload.admit(Class::Standard, now));
         assert!(poll(waits.as_mut()).is_pending());
     }
-    assert!(!overload.round(now + LONG_AGO, LONG_AGO, 100));
+    assert!(overload.round(now + LONG_AGO, LONG_AGO, 100));
     assert_eq!(overload.shared.unsaid.load(Ordering::Relaxed), 0);
 }
 

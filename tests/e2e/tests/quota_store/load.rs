@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests_support::{Redis, Replica, Replicas, eventually_ok, http};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// Long enough for a debug build beside others; nothing that is measured waits for it.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -59,8 +59,20 @@ pub(crate) struct Called {
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// One chat of `consumer`, with at most this number of output tokens.
+/// One chat of `consumer`, with at most this number of output tokens. Where the replica itself has too much to do,
+/// it comes again later, as an SDK does.
 pub(crate) async fn call(url: &str, consumer: &str, max_tokens: u64) -> Result<Called> {
+    loop {
+        let called = call_once(url, consumer, max_tokens).await?;
+        let code = called.body.pointer("/error/code").and_then(Value::as_str);
+        match (code, called.retry_after) {
+            (Some("overloaded"), Some(wait)) => sleep(wait).await,
+            _ => return Ok(called),
+        }
+    }
+}
+
+async fn call_once(url: &str, consumer: &str, max_tokens: u64) -> Result<Called> {
     let body = json!({
         "model": "gpt-5", "max_tokens": max_tokens,
         "messages": [{"role": "user", "content": "Hi"}],
