@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use self::certificates::Certificates;
 use self::kubectl::Kubectl;
 pub use self::kubectl::Output;
-use crate::{Process, eventually_ok, free_port, tool};
+use crate::{Process, eventually_ok, free_port, leaks, tool};
 
 /// A start takes two seconds on idle cores, and much longer beside a build.
 const START: Duration = Duration::from_secs(60);
@@ -137,6 +137,7 @@ impl ControlPlane {
     /// # Errors
     /// kubectl cannot be run.
     pub async fn try_apply(&self, yaml: &str) -> Result<Output> {
+        leaks::applied(yaml);
         self.kubectl.call(&["apply", "-f", "-"], yaml).await
     }
 

@@ -1,12 +1,17 @@
-//! Finds secrets in what programs put out.
+//! Finds secrets in what programs put out. Those of all manifests that tests of this process apply are looked for in
+//! the output of each of our programs when it ends.
 //!
 //! A secret counts as leaked if a run of 16 of its characters (of a shorter one all) stands anywhere, as it
 //! is, in hex, or within base64 or percent-encoding, wherever the encoded text begins.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 
+use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use parking_lot::Mutex;
+use serde_json::Value;
 
 #[cfg(test)]
 mod tests;
@@ -15,7 +20,10 @@ mod tests;
 const RUN: usize = 16;
 
 /// Bytes of an encoded run by which it is looked up; the shortest secret has as many.
-const HEAD: usize = 8;
+const HEAD: usize = 7;
+
+/// Secrets of the manifests that this process applied.
+static APPLIED: Mutex<Option<Secrets>> = Mutex::new(None);
 
 /// Secrets in use, each with a name.
 #[derive(Debug, Default)]
@@ -25,10 +33,47 @@ pub struct Secrets {
     names: Vec<String>,
 }
 
+/// Takes note of the values of the Secrets in these manifests. Shorter ones than can be looked for are left out, and
+/// so is what is not YAML: it is applied to see it refused.
+pub(crate) fn applied(manifests: &str) {
+    let objects: Vec<Value> = serde_saphyr::from_multiple(manifests).unwrap_or_default();
+    let is_secret = |one: &&Value| one.get("kind").is_some_and(|kind| kind == "Secret");
+    let mut known = APPLIED.lock();
+    let known = known.get_or_insert_default();
+    for secret in objects.iter().filter(is_secret) {
+        let values = secret.get("stringData").and_then(Value::as_object);
+        for (_, value) in values.into_iter().flatten() {
+            let value = value.as_str().unwrap_or_default();
+            if value.len() >= HEAD && !known.names.iter().any(|name| name == value) {
+                known.add(value, value);
+            }
+        }
+    }
+}
+
+/// The same for the files of a folder.
+pub(crate) fn applied_folder(folder: &Path) -> Result<()> {
+    for file in std::fs::read_dir(folder).context("list the manifests")? {
+        let file = file?.path();
+        if file.extension().is_some_and(|kind| kind == "yaml") {
+            applied(&std::fs::read_to_string(file)?);
+        }
+    }
+    Ok(())
+}
+
+/// The secrets of manifests that stand in `output`, with the text around them.
+pub(crate) fn of_applied(output: &[u8]) -> Vec<String> {
+    let known = APPLIED.lock();
+    known
+        .as_ref()
+        .map_or_else(Vec::new, |known| known.found_in(output))
+}
+
 // === impl Secrets ===
 
 impl Secrets {
-    /// Adds a secret, of eight bytes or more. `name` is what a finding says.
+    /// Adds a secret, of seven bytes or more. `name` is what a finding says.
     pub fn add(&mut self, name: &str, secret: &str) {
         assert!(secret.len() >= HEAD, "{name} is too short to be looked for");
         let index = self.names.len();

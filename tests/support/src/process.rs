@@ -2,7 +2,7 @@
 //!
 //! Each runs in its own process group, with its output in a file. Dropping the guard kills the group. If
 //! the test dies without a drop (abort, Ctrl-C, SIGKILL), a small shell at the other end of a pipe sees
-//! it close and kills the group too.
+//! it close and kills the group too. When one of our programs has ended, no secret may stand in its output.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process, kill_process_group};
 
-use crate::{eventually_ok, http};
+use crate::{eventually_ok, http, leaks};
 
 /// The part of a log that a failed test shows: its end has the reason.
 const TAIL: u64 = 8 * 1024;
@@ -29,6 +29,8 @@ pub struct Process {
     // The start of this run's output: a restarted process appends to the log of the previous one.
     from: u64,
     reaper: Child,
+    /// Its output has no secret of any manifest.
+    is_ours: bool,
 }
 
 impl Process {
@@ -47,6 +49,12 @@ impl Process {
             .metadata()
             .with_context(|| format!("stat {}", log.display()))?
             .len();
+        let mut words = command.get_args().skip_while(|word| *word != "--manifests");
+        if let Some(folder) = words.nth(1) {
+            leaks::applied_folder(Path::new(folder))?;
+        }
+        let program = Path::new(command.get_program()).file_name();
+        let is_ours = program.is_some_and(|name| name.as_encoded_bytes().starts_with(b"tundish"));
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone().context("share the log")?)
@@ -67,6 +75,7 @@ impl Process {
             log,
             from,
             reaper,
+            is_ours,
         })
     }
 
@@ -250,6 +259,9 @@ impl Drop for Process {
         drop(self.child.wait());
         if std::thread::panicking() {
             eprintln!("{}", self.tail());
+        } else if self.is_ours {
+            let leaks = leaks::of_applied(self.log().as_bytes());
+            assert!(leaks.is_empty(), "{} puts out {leaks:#?}", self.name);
         }
     }
 }

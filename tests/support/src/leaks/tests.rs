@@ -43,3 +43,15 @@ fn a_finding_names_the_secret_and_the_place() {
     );
     assert_eq!(secrets.missing_in(b"hunter22"), ["key"]);
 }
+
+#[test]
+fn secrets_of_applied_manifests_are_looked_for() {
+    applied(
+        "kind: Secret\nstringData: {key: of-the-first-0, short: a}\n---\nkind: ConfigMap\nstringData: {no: of-the-map-0}",
+    );
+    applied(r#"{"kind": "Secret", "stringData": {"key": "of-the-second-0"}}"#);
+    applied("kind: [");
+    assert_eq!(of_applied(b"of-the-first-0 of-the-map-0 and a").len(), 1);
+    assert_eq!(of_applied(b"of-the-second-0").len(), 1);
+    assert!(of_applied(b"nothing").is_empty());
+}
