@@ -132,9 +132,11 @@ e2e: tools clients packages ## only the end-to-end tests
 	cargo test -p tests-e2e
 
 e2e-long: export TUNDISH_TEST_REQUESTS := 20000
-e2e-long: tools clients packages ## rolling restarts under load for longer
+e2e-long: export TUNDISH_TEST_OUTAGE_SECONDS := 60
+e2e-long: tools clients packages ## rolling restarts and outages under load, for longer (half an hour)
 	cargo build --workspace --bins
 	cargo test -p tests-e2e --test rolling
+	cargo test -p tests-e2e --test cluster -- outages pairs
 
 image: ## write the container image, as an OCI layout in target/image, and its bill of materials beside it
 	cargo build --release -p cli -p operator -p proxy

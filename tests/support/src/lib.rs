@@ -29,7 +29,7 @@ pub use memory_group::{MemoryGroup, peak_of, resident_of};
 pub use metrics_page::metrics_page;
 pub use metrics_rules::metrics_problems;
 pub use names::Names;
-pub use paths::{binary, free_port, tool, workspace};
+pub use paths::{binary, free_port, outage, tool, workspace};
 pub use process::{Process, Signal};
 pub use quickstart::Quickstart;
 pub use redis::Redis;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
@@ -172,14 +173,22 @@ fn cache() -> Result<PathBuf> {
     Ok(base.join("tundish"))
 }
 
-/// An empty variable counts as unset, as in a shell's `${NAME:-}`.
 /// How many requests a test of load sends at least: `TUNDISH_TEST_REQUESTS`, else `usually`.
 pub fn requests(usually: usize) -> usize {
-    let wanted = setting("TUNDISH_TEST_REQUESTS");
-    let wanted = wanted.and_then(|wanted| wanted.to_str()?.parse().ok());
-    wanted.unwrap_or(usually)
+    number("TUNDISH_TEST_REQUESTS").unwrap_or(usually)
 }
 
+/// How long an outage lasts at least in a test: `TUNDISH_TEST_OUTAGE_SECONDS`, else only as long as it takes to see
+/// what it does.
+pub fn outage() -> Duration {
+    Duration::from_secs(number("TUNDISH_TEST_OUTAGE_SECONDS").unwrap_or(0))
+}
+
+fn number<T: FromStr>(name: &str) -> Option<T> {
+    setting(name)?.to_str()?.parse().ok()
+}
+
+/// An empty variable counts as unset, as in a shell's `${NAME:-}`.
 fn setting(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests_support::eventually;
 use tests_support::http::Connection;
+use tests_support::{eventually, outage};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::installation::{ANN, LIMIT, chat};
 use crate::parts::Proxy;
@@ -41,6 +41,19 @@ impl Load {
             }
         }
         load
+    }
+
+    /// Waits until `count` more requests were answered, and [`outage`] is over.
+    ///
+    /// # Errors
+    /// One of them was not.
+    pub(crate) async fn outlasts(&mut self, count: u64) -> Result<()> {
+        let over = Instant::now() + outage();
+        self.goes_on(count).await?;
+        while Instant::now() < over {
+            self.goes_on(count).await?;
+        }
+        Ok(())
     }
 
     /// Waits until `count` more requests were answered.

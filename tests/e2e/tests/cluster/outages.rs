@@ -52,7 +52,7 @@ async fn traffic_and_restarts_go_on_without_operators_and_changes_follow_later()
     for proxy in &proxies {
         follows(proxy, 0.0).await?;
     }
-    load.goes_on(200).await?;
+    load.outlasts(200).await?;
     load.end().await?;
 
     // A proxy that dies now comes back with what it had.
@@ -147,7 +147,7 @@ async fn an_outage_of_the_api_server_is_not_noticed_by_clients() -> Result<()> {
     installation.plane.stop_api_server();
     // Longer than a watch that waits longer and longer goes without a try.
     for _ in 0..3 {
-        load.goes_on(AWAY).await?;
+        load.outlasts(AWAY).await?;
     }
     installation.plane.start_api_server().await?;
     installation.apply(&route("later", "gpt-5", "sim")).await?;

@@ -194,7 +194,7 @@ impl Scene {
     /// What proxies that run serve with these parts away, and one that starts.
     async fn check(&mut self, away: &[Part]) -> Result<()> {
         let mut load = Load::start(&self.proxies);
-        load.goes_on(ANSWERED).await?;
+        load.outlasts(ANSWERED).await?;
         // Their tokens and the addresses of names are at hand.
         let misses = |part: &Part| !matches!(part, Part::Entra | Part::Dns);
         let of_running: Vec<Part> = away.iter().copied().filter(misses).collect();
