@@ -117,6 +117,7 @@ impl Folder {
             secrets: Secrets::All,
             reach: Reach::local(),
             backend_hosts: Vec::new(),
+            gateways: None,
             today: Day::at(0),
         };
         Self {

@@ -60,7 +60,8 @@ pub struct AiRouteSpec {
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub hostnames: Vec<String>,
-    /// The gateways that the route attaches to. Empty: the default gateway of the installation.
+    /// The Gateways that the route attaches to: it serves the hosts that are its own and those of their
+    /// listeners. They must allow its namespace. Empty: the gateway of the installation, without limits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
@@ -115,7 +116,7 @@ pub struct Cors {
 }
 
 /// A gateway that a route attaches to.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ParentRef {
     /// The API group. Default: `gateway.networking.k8s.io`.
@@ -479,6 +480,27 @@ pub struct AiRouteStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 16), regex(pattern = r"^(all|[0-9]{1,6}/[0-9]{1,6})?$"))]
     pub programmed: String,
+    /// Each Gateway of `parentRefs` that is this installation's, and whether the route is attached to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub parents: Vec<RouteParentStatus>,
+}
+
+/// Whether a route is attached to a Gateway.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteParentStatus {
+    /// The Gateway, as the route names it.
+    pub parent_ref: ParentRef,
+    /// The controller that judges: that of the GatewayClass.
+    #[schemars(length(min = 1, max = 253))]
+    pub controller_name: String,
+    /// Accepted, and ResolvedRefs of the whole route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
 }
 
 // === defaults ===

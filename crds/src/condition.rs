@@ -75,6 +75,10 @@ pub enum ConditionType {
     Stalled,
     /// Present and True only while a proxy does not reach the shared store of counters.
     StoreUnavailable,
+    /// Of a listener: another one takes the same requests.
+    Conflicted,
+    /// Of a GatewayClass: the installed Gateway API is one that the operator knows.
+    SupportedVersion,
 }
 
 /// Why a condition has its status. Closed: one list for status, events, logs and metrics.
@@ -96,6 +100,38 @@ pub enum Reason {
     UnsupportedValue,
     /// Accepted=False: a quota's target doesn't exist.
     TargetNotFound,
+    /// Accepted=False: no listener of the Gateway allows routes of the namespace.
+    NotAllowedByListeners,
+    /// Accepted=False: there is no such Gateway, or it has no such listener.
+    NoMatchingParent,
+    /// Accepted=False: no host of the route is one of the listener's.
+    NoMatchingListenerHostname,
+    /// Accepted=False: the listeners of the Gateway are not served.
+    NoReadyListeners,
+    /// Of a Gateway: some listener is not served.
+    ListenersNotValid,
+    /// Of a Gateway, Accepted=False: it asks for addresses of its own.
+    UnsupportedAddress,
+    /// Of a Gateway or its class, Accepted=False: it names parameters, and none are known.
+    InvalidParameters,
+    /// Of a Gateway, Programmed=False: the Service of the proxies has no address.
+    AddressNotAssigned,
+    /// Of a listener, Accepted=False: the proxies do not serve the port.
+    PortUnavailable,
+    /// Of a listener, Accepted=False: the proxies do not serve the protocol.
+    UnsupportedProtocol,
+    /// Of a listener, ResolvedRefs=False: the certificate is none that the proxies have.
+    InvalidCertificateRef,
+    /// Of a listener, ResolvedRefs=False: it allows routes that are no AIRoutes.
+    InvalidRouteKinds,
+    /// Of a listener, Conflicted=True: another has the same port and host.
+    HostnameConflict,
+    /// Of a listener, Conflicted=False.
+    NoConflicts,
+    /// Of a GatewayClass, SupportedVersion=True.
+    SupportedVersion,
+    /// Of a GatewayClass, SupportedVersion=False: the installed Gateway API is not known.
+    UnsupportedVersion,
     /// Accepted=False: a quota limits cost, and a deployment that it reaches has no price.
     PriceMissing,
     /// Accepted=True, but the certificate of the backend is not checked.
@@ -179,7 +215,7 @@ impl From<bool> for ConditionStatus {
 
 impl ConditionType {
     /// Every type, in the order in which a status lists them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Accepted,
         Self::ResolvedRefs,
         Self::Retiring,
@@ -188,6 +224,8 @@ impl ConditionType {
         Self::Reconciling,
         Self::Stalled,
         Self::StoreUnavailable,
+        Self::Conflicted,
+        Self::SupportedVersion,
     ];
 
     /// The word in the status.
@@ -201,6 +239,8 @@ impl ConditionType {
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
             Self::StoreUnavailable => "StoreUnavailable",
+            Self::Conflicted => "Conflicted",
+            Self::SupportedVersion => "SupportedVersion",
         }
     }
 }
@@ -215,7 +255,7 @@ impl fmt::Display for ConditionType {
 
 impl Reason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 53] = [
         Self::Accepted,
         Self::Invalid,
         Self::Conflicted,
@@ -224,6 +264,22 @@ impl Reason {
         Self::HostNotAllowed,
         Self::UnsupportedValue,
         Self::TargetNotFound,
+        Self::NotAllowedByListeners,
+        Self::NoMatchingParent,
+        Self::NoMatchingListenerHostname,
+        Self::NoReadyListeners,
+        Self::ListenersNotValid,
+        Self::UnsupportedAddress,
+        Self::InvalidParameters,
+        Self::AddressNotAssigned,
+        Self::PortUnavailable,
+        Self::UnsupportedProtocol,
+        Self::InvalidCertificateRef,
+        Self::InvalidRouteKinds,
+        Self::HostnameConflict,
+        Self::NoConflicts,
+        Self::SupportedVersion,
+        Self::UnsupportedVersion,
         Self::PriceMissing,
         Self::VerificationSkipped,
         Self::PartiallyInvalid,
@@ -266,6 +322,22 @@ impl Reason {
             Self::HostNotAllowed => "HostNotAllowed",
             Self::UnsupportedValue => "UnsupportedValue",
             Self::TargetNotFound => "TargetNotFound",
+            Self::NotAllowedByListeners => "NotAllowedByListeners",
+            Self::NoMatchingParent => "NoMatchingParent",
+            Self::NoMatchingListenerHostname => "NoMatchingListenerHostname",
+            Self::NoReadyListeners => "NoReadyListeners",
+            Self::ListenersNotValid => "ListenersNotValid",
+            Self::UnsupportedAddress => "UnsupportedAddress",
+            Self::InvalidParameters => "InvalidParameters",
+            Self::AddressNotAssigned => "AddressNotAssigned",
+            Self::PortUnavailable => "PortUnavailable",
+            Self::UnsupportedProtocol => "UnsupportedProtocol",
+            Self::InvalidCertificateRef => "InvalidCertificateRef",
+            Self::InvalidRouteKinds => "InvalidRouteKinds",
+            Self::HostnameConflict => "HostnameConflict",
+            Self::NoConflicts => "NoConflicts",
+            Self::SupportedVersion => "SupportedVersion",
+            Self::UnsupportedVersion => "UnsupportedVersion",
             Self::PriceMissing => "PriceMissing",
             Self::VerificationSkipped => "VerificationSkipped",
             Self::PartiallyInvalid => "PartiallyInvalid",

@@ -61,8 +61,8 @@ pub use ai_quota::{
 pub use ai_route::{
     Affinity, AffinityType, AiRoute, AiRouteSpec, AiRouteStatus, Anonymous, ApiKeys,
     Authentication, BackendHeaders, BackendRef, Class, Cors, EndUser, HeaderMatch, JwtIssuer,
-    Operation, OutputTokens, ParentRef, PassThrough, Retry, RetryWhen, RouteMatch, RouteRule,
-    RouteTimeouts, SecretSelector, Unmetered,
+    Operation, OutputTokens, ParentRef, PassThrough, Retry, RetryWhen, RouteMatch,
+    RouteParentStatus, RouteRule, RouteTimeouts, SecretSelector, Unmetered,
 };
 pub use condition::{Condition, ConditionStatus, ConditionType, Reason};
 pub use definition::{definitions, manifests};

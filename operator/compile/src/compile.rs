@@ -11,13 +11,14 @@ use crate::diagnostic::Verdict;
 use crate::grant::Permissions;
 use crate::host_claim::HostClaims;
 use crate::index::Index;
+use crate::listener::{GatewayVerdicts, Listeners};
 use crate::mixed::MixedRules;
 use crate::object::{Kind, ObjectRef};
 use crate::reference::References;
 use crate::settings::Settings;
 use crate::unmatched::Unmatched;
 use crate::unpriced::Prices;
-use crate::{quota, retirement, route};
+use crate::{attachment, quota, retirement, route};
 
 /// A table, and the verdicts on its objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Compiled {
     pub verdicts: BTreeMap<ObjectRef, Verdict>,
     /// Secrets that routes select, and whose keys admit no caller.
     pub unusable_keys: BTreeSet<UnusableKey>,
+    /// Of the class and the Gateways of the installation.
+    pub gateways: GatewayVerdicts,
 }
 
 /// Compiles `index`. Cost: linear in the objects and in the keys that routes select.
@@ -41,8 +44,12 @@ pub fn compile(index: &Index, settings: &Settings) -> Compiled {
         permissions: &permissions,
         grants_served: settings.grants_served,
     };
-    let hosts = HostClaims::new(index, settings);
+    let gateways = settings.gateways.as_ref();
+    let listeners = gateways.map(|all| Listeners::new(all, &settings.own_namespace, &index.grants));
+    let hosts = HostClaims::new(index, settings, listeners.as_ref());
     let (routes, keys, unusable_keys) = route::compile(index, &references, &hosts, &mut verdicts);
+    let attached = attachment::attached(&verdicts);
+    let gateways = listeners.map(|listeners| listeners.verdicts(attached));
     retirement::judge(index, &routes, settings.today, &mut verdicts);
     let by_scope = Routes::new(&routes);
     let reach = quota::Reach {
@@ -56,6 +63,7 @@ pub fn compile(index: &Index, settings: &Settings) -> Compiled {
         contents: Contents::new(backends.into_usable(), routes, quotas, keys),
         verdicts,
         unusable_keys,
+        gateways: gateways.unwrap_or_default(),
     }
 }
 

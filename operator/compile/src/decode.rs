@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crds::{AiRoute, GROUP, RouteMatch, VERSION};
+use crds::{AiRoute, GROUP, ParentRef, RouteMatch, VERSION};
 use proxy_core::names::ObjectName;
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
@@ -149,7 +149,7 @@ fn identify(kind: Kind, value: &mut Value) -> Result<ObjectRef, DecodeProblem> {
     Ok(object)
 }
 
-/// An AIRoute with nothing but its hosts, and the names and matches of its rules. What cannot be read of
+/// An AIRoute with nothing but its hosts, its Gateways, and the names and matches of its rules. What cannot be read of
 /// these matches everything.
 fn remains(route: &Value) -> Option<AiRoute> {
     let list = |value: &Value, member: &str| -> Vec<Value> {
@@ -159,6 +159,8 @@ fn remains(route: &Value) -> Option<AiRoute> {
     let spec = route.get("spec")?;
     let mut hostnames = list(spec, "hostnames");
     hostnames.retain(Value::is_string);
+    let mut parent_refs = list(spec, "parentRefs");
+    parent_refs.retain(|one| ParentRef::deserialize(one).is_ok());
     let readable = |one: &Value| RouteMatch::deserialize(one).is_ok();
     let rule = |(index, rule): (usize, Value)| {
         let name = rule.get("name").and_then(Value::as_str);
@@ -181,7 +183,7 @@ fn remains(route: &Value) -> Option<AiRoute> {
         "apiVersion": format!("{GROUP}/{VERSION}"),
         "kind": "AIRoute",
         "metadata": route.get("metadata")?,
-        "spec": {"hostnames": hostnames, "rules": rules},
+        "spec": {"hostnames": hostnames, "parentRefs": parent_refs, "rules": rules},
     });
     AiRoute::deserialize(route).ok()
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crds::{ConditionType, Reason};
+use crds::{ConditionType, ParentRef, Reason};
+use proxy_core::names::ObjectName;
 
 use crate::object::ObjectRef;
 
@@ -58,6 +59,21 @@ pub struct Verdict {
     pub conditions: Vec<Judgement>,
     /// Its problems, in the order in which they were found.
     pub diagnostics: Vec<Diagnostic>,
+    /// Of a route: what each of its Gateways says, in the order of `parentRefs`.
+    pub parents: Vec<ParentVerdict>,
+}
+
+/// What a Gateway says of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentVerdict {
+    /// The Gateway, as the route names it.
+    pub parent: ParentRef,
+    /// The Gateway.
+    pub gateway: ObjectName,
+    /// The listeners to which the route is attached.
+    pub listeners: Vec<String>,
+    /// `Accepted` and `ResolvedRefs`.
+    pub conditions: Vec<Judgement>,
 }
 
 impl fmt::Display for Severity {
@@ -231,6 +247,7 @@ impl Findings {
             generation,
             conditions: conditions.iter().map(judge).collect(),
             diagnostics: self.diagnostics,
+            parents: Vec::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::gateway::{CONTROLLER_NAME, Gateways};
 use crate::{
     Compiled, Day, IdentityGrants, Index, Kind, Object, ObjectRef, Secrets, Settings, Tenants,
     Verdict, compile, decode,
@@ -29,6 +30,7 @@ pub(crate) fn settings() -> Settings {
         secrets: Secrets::All,
         reach: Reach::default(),
         backend_hosts: Vec::new(),
+        gateways: None,
         today: Day::at(0),
     }
 }
@@ -133,4 +135,48 @@ pub(crate) fn found(compiled: &Compiled, kind: Kind, name: &str) -> Vec<String> 
     diagnostics
         .map(|d| format!("{} at {}", d.reason, d.field))
         .collect()
+}
+
+/// Compiles objects, with the GatewayClasses, Gateways, Namespaces and the Service among them.
+pub(crate) fn compiled_with(
+    mut gateways: Gateways,
+    objects: impl IntoIterator<Item = Value>,
+) -> Compiled {
+    let mut index = Index::default();
+    for value in objects {
+        if !gateways.apply(&value) {
+            index.apply(object(value));
+        }
+    }
+    let settings = Settings {
+        gateways: Some(gateways),
+        ..settings()
+    };
+    compile(&index, &settings)
+}
+
+/// What an installation follows whose proxies serve plain HTTP, with its class.
+pub(crate) fn gateways() -> Gateways {
+    let mut gateways = Gateways {
+        class_name: "tundish".to_owned(),
+        bundle_version: Some("v1.6.3".to_owned()),
+        ..Gateways::default()
+    };
+    gateways.apply(&json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
+        "metadata": {"name": "tundish", "generation": 1},
+        "spec": {"controllerName": CONTROLLER_NAME},
+    }));
+    gateways
+}
+
+/// A Gateway of the installation's class.
+pub(crate) fn gateway(name: &str, listeners: &Value) -> Value {
+    let (namespace, name) = name.split_once('/').unwrap();
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": {"namespace": namespace, "name": name, "generation": 3},
+        "spec": {"gatewayClassName": "tundish", "listeners": listeners},
+    })
 }

@@ -4,13 +4,18 @@ use std::collections::BTreeSet;
 
 use proxy_core::route::HostPattern;
 
+use crate::attachment::Attachment;
+use crate::host_grant::covers;
 use crate::index::Index;
+use crate::listener::Listeners;
 use crate::settings::{Settings, Tenants};
 
 /// Which routes may serve callers that every namespace could claim: those without a key, and those with
 /// the token of an issuer.
 pub(crate) struct HostClaims<'a> {
     settings: &'a Settings,
+    /// The listeners of Gateways, if any are followed.
+    pub(crate) listeners: Option<&'a Listeners<'a>>,
     /// Some namespace could take the callers of another.
     needed: bool,
 }
@@ -18,7 +23,11 @@ pub(crate) struct HostClaims<'a> {
 // === impl HostClaims ===
 
 impl<'a> HostClaims<'a> {
-    pub(crate) fn new(index: &Index, settings: &'a Settings) -> Self {
+    pub(crate) fn new(
+        index: &Index,
+        settings: &'a Settings,
+        listeners: Option<&'a Listeners<'a>>,
+    ) -> Self {
         let of_routes = || {
             let all = index.routes.keys().map(|route| route.namespace());
             let others: BTreeSet<&str> = all.filter(|one| *one != settings.own_namespace).collect();
@@ -26,6 +35,7 @@ impl<'a> HostClaims<'a> {
         };
         Self {
             settings,
+            listeners,
             needed: match settings.tenants {
                 Tenants::One => false,
                 Tenants::Many => true,
@@ -39,15 +49,18 @@ impl<'a> HostClaims<'a> {
         &self.settings.own_namespace
     }
 
-    /// The first of `hosts` on which a route of `namespace` may not serve such callers. Whoever
-    /// writes to the installation's own namespace could write the grants, too.
-    pub(crate) fn missing(&self, hosts: &[HostPattern], namespace: &str) -> Option<String> {
+    /// The first host on which a route of `namespace` may not serve such callers. Whoever writes to the
+    /// installation's own namespace could write the grants, too.
+    pub(crate) fn missing(&self, attachment: &Attachment, namespace: &str) -> Option<String> {
+        let hosts = &attachment.hostnames;
         if !self.needed || namespace == self.settings.own_namespace {
             return None;
         }
         let granted = |host: Option<&HostPattern>| {
             let mut grants = self.settings.host_grants.iter();
+            let mut listeners = attachment.granted.iter();
             grants.any(|grant| grant.covers(host, namespace))
+                || listeners.any(|listener| covers(listener.as_ref(), host))
         };
         if hosts.is_empty() {
             return (!granted(None)).then(|| "*".to_owned());

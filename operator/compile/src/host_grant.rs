@@ -69,15 +69,20 @@ impl fmt::Display for HostGrant {
 impl HostGrant {
     /// Whether routes of `namespace` may claim all of `hosts`; `None` means every host.
     pub(crate) fn covers(&self, hosts: Option<&HostPattern>, namespace: &str) -> bool {
-        let all = match (&self.hosts, hosts) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(granted), Some(HostPattern::Exact(host))) => granted.matches(host),
-            (Some(HostPattern::Wildcard(granted)), Some(HostPattern::Wildcard(suffix))) => {
-                suffix.ends_with(&**granted)
-            }
-            (Some(HostPattern::Exact(_)), Some(HostPattern::Wildcard(_))) => false,
-        };
-        all && self.namespaces.iter().any(|one| one == namespace)
+        let mut namespaces = self.namespaces.iter();
+        covers(self.hosts.as_ref(), hosts) && namespaces.any(|one| one == namespace)
+    }
+}
+
+/// Whether all of `hosts` are among the granted ones; `None` means every host.
+pub(crate) fn covers(granted: Option<&HostPattern>, hosts: Option<&HostPattern>) -> bool {
+    match (granted, hosts) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(granted), Some(HostPattern::Exact(host))) => granted.matches(host),
+        (Some(HostPattern::Wildcard(granted)), Some(HostPattern::Wildcard(suffix))) => {
+            suffix.ends_with(&**granted)
+        }
+        (Some(HostPattern::Exact(_)), Some(HostPattern::Wildcard(_))) => false,
     }
 }

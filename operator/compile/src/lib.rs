@@ -9,6 +9,7 @@
 //! Words: a `diagnostic` is one problem, a `judgement` one condition of an object, a `verdict` all
 //! judgements and diagnostics of an object.
 
+mod attachment;
 mod auth;
 mod backend;
 mod bounds;
@@ -22,10 +23,12 @@ mod decode;
 mod diagnostic;
 #[cfg(test)]
 mod fixture;
+pub mod gateway;
 mod grant;
 mod host_claim;
 mod host_grant;
 mod index;
+mod listener;
 mod lookup;
 mod mixed;
 mod namespace;
@@ -47,10 +50,11 @@ pub use compile::{Compiled, compile};
 pub use consumer::UnusableKey;
 pub use day::Day;
 pub use decode::{DecodeProblem, decode};
-pub use diagnostic::{Diagnostic, Judgement, Severity, Verdict};
+pub use diagnostic::{Diagnostic, Judgement, ParentVerdict, Severity, Verdict};
 pub use grant::{Grant, GrantFrom, GrantTo};
 pub use host_grant::{HostGrant, InvalidHostGrant};
 pub use index::Index;
+pub use listener::{ClassVerdict, GatewayVerdict, GatewayVerdicts, ListenerVerdict};
 pub use namespace::INSTALLATION_NAMESPACE;
 pub use object::{Kind, Object, ObjectRef};
 pub use retirement::is_known;

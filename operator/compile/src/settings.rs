@@ -5,6 +5,7 @@ use proxy_core::route::HostPattern;
 
 use crate::bounds::is_hostname;
 use crate::day::Day;
+use crate::gateway::Gateways;
 use crate::host_grant::HostGrant;
 
 /// The facts about an installation that no object declares.
@@ -26,6 +27,8 @@ pub struct Settings {
     pub reach: Reach,
     /// Which hosts backends may have; empty = every one.
     pub backend_hosts: Vec<HostPattern>,
+    /// The Gateways of the cluster; `None` where none are followed.
+    pub gateways: Option<Gateways>,
     /// The present day, for what warns ahead.
     pub today: Day,
 }

@@ -65,6 +65,7 @@ impl Config {
             secrets: Secrets::All,
             reach: self.reach.clone(),
             backend_hosts: self.backend_hosts.clone(),
+            gateways: None,
             // The compiler sets it.
             today: Day::at(0),
         }

@@ -67,6 +67,7 @@ pub fn compile_yaml(yaml: &str) -> Compiled {
         backend_hosts: lines("# backend host: ")
             .map(|one| HostPattern::parse(one).expect("a host"))
             .collect(),
+        gateways: None,
         today: Day::parse(TODAY).expect("a day"),
     };
     compile(&index, &settings)

@@ -468,6 +468,7 @@ pub fn objects(data: &[u8]) {
         reach: proxy_core::reach::Reach::default(),
         backend_hosts: Vec::new(),
         secrets: operator_compile::Secrets::All,
+        gateways: None,
         today: operator_compile::Day::at(0),
     };
     let mut forward = Index::default();

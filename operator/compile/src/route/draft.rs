@@ -10,6 +10,7 @@ use proxy_core::table::{Authentication, Cors, Route, Rule};
 
 use super::issuer::{self, DraftIssuer};
 use super::rule::{self, DraftRule};
+use crate::attachment::{Attachment, attach};
 use crate::bounds::{duplicate, is_hostname, is_origin};
 use crate::consumer::{Admitted, Selector};
 use crate::diagnostic::{Findings, Verdict};
@@ -45,6 +46,8 @@ pub(super) struct Draft<'a> {
     partial: bool,
     /// It may serve callers that another namespace could claim, if it declares so.
     granted: bool,
+    /// The Gateways that it is attached to.
+    attachment: Attachment,
     /// Not all of the callers that it admits are known.
     pub(super) unreadable: bool,
     /// It is what is left of an object that cannot be read.
@@ -61,16 +64,18 @@ pub(super) fn draft<'a>(
 ) -> Draft<'a> {
     let spec = &route.spec;
     let mut findings = Findings::new(ObjectRef::new(Kind::AiRoute, name.clone()));
-    if !spec.parent_refs.is_empty() {
-        let message = "this version does not follow Gateways yet; leave parentRefs out, and the \
-                       route belongs to the installation's gateway";
-        findings.unsupported("spec.parentRefs", message);
-    }
     let hostnames = hostnames(spec, &mut findings);
+    let attachment = attach(
+        name.namespace(),
+        spec,
+        hostnames,
+        hosts.listeners,
+        &mut findings,
+    );
     authentication(spec, &mut findings);
     let mut issuers = issuer::compile(spec, &mut findings);
     let has_all_issuers = issuers.len() == spec.authentication.jwt.len();
-    let granted = granted(name, spec, &hostnames, hosts, &mut findings);
+    let granted = granted(name, spec, &attachment, hosts, &mut findings);
     let cors = cors(spec, &mut findings);
     let keys = spec.authentication.api_keys.as_ref();
     let labels = keys.map(|keys| &keys.secret_selector.match_labels);
@@ -104,7 +109,7 @@ pub(super) fn draft<'a>(
     Draft {
         name,
         created_s: created_s(&route.metadata),
-        hostnames,
+        hostnames: attachment.hostnames.clone(),
         rules,
         findings,
         cors,
@@ -115,7 +120,8 @@ pub(super) fn draft<'a>(
         granted,
         issuers,
         unreadable: !granted || !has_all_issuers || labels.is_some_and(BTreeMap::is_empty),
-        partial: targets < declared_targets,
+        partial: targets < declared_targets || attachment.is_partial,
+        attachment,
     }
 }
 
@@ -169,7 +175,7 @@ fn authentication(spec: &AiRouteSpec, findings: &mut Findings) {
 fn granted(
     name: &ObjectName,
     spec: &AiRouteSpec,
-    hostnames: &[HostPattern],
+    attachment: &Attachment,
     hosts: &HostClaims<'_>,
     findings: &mut Findings,
 ) -> bool {
@@ -183,7 +189,7 @@ fn granted(
     } else {
         return true;
     };
-    let Some(host) = hosts.missing(hostnames, name.namespace()) else {
+    let Some(host) = hosts.missing(attachment, name.namespace()) else {
         return true;
     };
     let on = if host == "*" { "every host" } else { &host };
@@ -260,8 +266,7 @@ impl Draft<'_> {
         }
     }
 
-    /// The compiled route; `None` if no host of it can be parsed, since it would then match any
-    /// host.
+    /// The compiled route; `None` if no host of it is known, since it would then match any host.
     pub(super) fn finish(mut self, admitted: &Admitted) -> (Option<Route>, Verdict) {
         let condition = ConditionType::ResolvedRefs;
         if self.selection.is_some() && !admitted.any_selected {
@@ -279,7 +284,8 @@ impl Draft<'_> {
         let rejected = self.findings.first_error(ConditionType::Accepted);
         let rejected: Option<Arc<str>> =
             rejected.map(|error| format!("{}: {}", error.reason, error.located()).into());
-        let hostless = self.hostnames.is_empty() && !self.spec.hostnames.is_empty();
+        let has_none = self.hostnames.is_empty() && !self.spec.hostnames.is_empty();
+        let hostless = has_none || self.attachment.is_hostless;
         let mut rules: Vec<Rule> = self.rules.into_iter().map(|draft| draft.rule).collect();
         if rejected.is_some() {
             // It answers every request with an error, so it needs no target.
@@ -300,9 +306,10 @@ impl Draft<'_> {
             rejected,
             rules: rules.into_iter().map(Arc::new).collect(),
         };
-        let verdict = self
+        let mut verdict = self
             .findings
             .verdict(self.generation, &CONDITIONS, self.partial);
+        verdict.parents = self.attachment.parents(&verdict);
         ((!hostless).then_some(route), verdict)
     }
 }

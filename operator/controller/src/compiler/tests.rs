@@ -32,6 +32,7 @@ fn settings() -> Settings {
         identity_grants: operator_compile::IdentityGrants::All,
         reach: proxy_core::reach::Reach::default(),
         backend_hosts: Vec::new(),
+        gateways: None,
         today: operator_compile::Day::at(0),
         secrets: operator_compile::Secrets::All,
     }

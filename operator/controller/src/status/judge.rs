@@ -378,6 +378,9 @@ fn obstacle(verdict: &Verdict) -> Option<Draft> {
 fn waits_for_others(reason: Reason) -> bool {
     match reason {
         Reason::TargetNotFound
+        | Reason::NoMatchingParent
+        | Reason::NoReadyListeners
+        | Reason::NotAllowedByListeners
         | Reason::PriceMissing
         | Reason::RefNotPermitted
         | Reason::BackendNotFound
@@ -391,6 +394,19 @@ fn waits_for_others(reason: Reason) -> bool {
         | Reason::IdentityNotGranted
         | Reason::HostNotAllowed
         | Reason::UnsupportedValue
+        | Reason::NoMatchingListenerHostname
+        | Reason::ListenersNotValid
+        | Reason::UnsupportedAddress
+        | Reason::InvalidParameters
+        | Reason::AddressNotAssigned
+        | Reason::PortUnavailable
+        | Reason::UnsupportedProtocol
+        | Reason::InvalidCertificateRef
+        | Reason::InvalidRouteKinds
+        | Reason::HostnameConflict
+        | Reason::NoConflicts
+        | Reason::SupportedVersion
+        | Reason::UnsupportedVersion
         | Reason::VerificationSkipped
         | Reason::PartiallyInvalid
         | Reason::ResolvedRefs
@@ -458,7 +474,9 @@ fn warning(draft: &Draft) -> Option<(Reason, String)> {
         | ConditionType::Ready
         | ConditionType::Reconciling
         | ConditionType::Stalled
-        | ConditionType::StoreUnavailable => return None,
+        | ConditionType::StoreUnavailable
+        | ConditionType::Conflicted
+        | ConditionType::SupportedVersion => return None,
     };
     Some((reason, draft.message.clone()))
 }

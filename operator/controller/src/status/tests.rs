@@ -56,6 +56,7 @@ fn sound(generation: i64) -> Verdict {
             judgement(ConditionType::ResolvedRefs, true, Reason::ResolvedRefs),
         ],
         diagnostics: Vec::new(),
+        parents: Vec::new(),
     }
 }
 
@@ -74,6 +75,7 @@ fn unresolved(generation: i64) -> Verdict {
             field: "spec.rules[0].backendRefs[0].name".to_owned(),
             message: "there is no AIBackend \"missing\"".to_owned(),
         }],
+        parents: Vec::new(),
     }
 }
 

@@ -1,0 +1,69 @@
+//! Whether the cluster serves kinds of Gateway API at present.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroup, APIResourceList};
+use kube::Client;
+use serde::de::DeserializeOwned;
+
+use crate::resource::GRANT_GROUP;
+
+#[cfg(test)]
+mod tests;
+
+/// Pause between two looks for a later installation: what is installed then works within two seconds. A look is a
+/// request for a document of a few hundred bytes, which every account may read.
+pub(crate) const SERVED_CHECK: Duration = Duration::from_secs(1);
+
+/// Longest wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why it cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServedError {
+    /// The call failed.
+    #[error("ask the API server for its kinds")]
+    Call(#[source] kube::Error),
+    /// There was no answer in time.
+    #[error("the API server did not answer in time")]
+    Silent,
+    /// The request cannot be written.
+    #[error("write the request")]
+    Request(#[source] http::Error),
+}
+
+/// The first of `versions` in which a kind of Gateway API is served; `None` if it is in none.
+pub(crate) async fn served_version<'a>(
+    client: &Client,
+    plural: &str,
+    versions: &[&'a str],
+) -> Result<Option<&'a str>, ServedError> {
+    // The group first: one that is not served has no list of its kinds.
+    let path = format!("/apis/{GRANT_GROUP}");
+    let Some(group) = read::<APIGroup>(client, &path).await? else {
+        return Ok(None);
+    };
+    for version in versions {
+        let mut served = group.versions.iter();
+        if !served.any(|one| one.version == *version) {
+            continue;
+        }
+        let kinds = read::<APIResourceList>(client, &format!("{path}/{version}")).await?;
+        let kinds = kinds.map(|list| list.resources).unwrap_or_default();
+        if kinds.iter().any(|one| one.name == plural) {
+            return Ok(Some(version));
+        }
+    }
+    Ok(None)
+}
+
+async fn read<T: DeserializeOwned>(client: &Client, path: &str) -> Result<Option<T>, ServedError> {
+    let request = http::Request::get(path).body(Vec::new());
+    let request = request.map_err(ServedError::Request)?;
+    match tokio::time::timeout(PATIENCE, client.request::<T>(request)).await {
+        Ok(Ok(answer)) => Ok(Some(answer)),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
+        Ok(Err(error)) => Err(ServedError::Call(error)),
+        Err(_elapsed) => Err(ServedError::Silent),
+    }
+}
