@@ -53,6 +53,35 @@ pub(crate) struct Args {
     )]
     pub(crate) host_grants: Vec<HostGrant>,
 
+    /// Serve Gateways of this GatewayClass, where Gateway API is installed: their listeners say which routes may
+    /// have which hosts. Without it parentRefs of routes are refused
+    #[arg(long, env = "TUNDISH_GATEWAY_CLASS", value_name = "NAME")]
+    pub(crate) gateway_class: Option<String>,
+
+    /// Namespace besides the installation's whose Gateways are served: who writes Gateways there hands out hosts;
+    /// repeatable
+    #[arg(
+        long = "gateway-namespace",
+        env = "TUNDISH_GATEWAY_NAMESPACE",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub(crate) gateway_namespaces: Vec<String>,
+
+    /// Service of the proxies in the installation's namespace, whose ports and addresses Gateways have
+    #[arg(long, env = "TUNDISH_GATEWAY_SERVICE", value_name = "NAME")]
+    pub(crate) gateway_service: Option<String>,
+
+    /// Secret in the installation's namespace with a certificate of the proxies, which listeners may name;
+    /// repeatable. Without one the listeners are HTTP, with one HTTPS
+    #[arg(
+        long = "gateway-certificate",
+        env = "TUNDISH_GATEWAY_CERTIFICATE",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub(crate) gateway_certificates: Vec<String>,
+
     /// Namespace whose AIBackends may use WorkloadIdentity and ManagedIdentity, which are the gateway's own;
     /// repeatable, * for every one. Needed as soon as more than one namespace is watched, the
     /// installation's own not counted

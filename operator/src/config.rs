@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
 use operator_compile::{INSTALLATION_NAMESPACE, IdentityGrants, is_label, is_subdomain};
-use operator_controller::Timing;
+use operator_controller::{GatewayConfig, Timing};
 use proxy_admin::telemetry::{Filter, Format};
 use proxy_core::reach::Reach;
 
@@ -67,6 +67,13 @@ impl TryFrom<Args> for Config {
             let text = problems.join("\n  ");
             return Err(Args::command().error(ErrorKind::ValueValidation, text));
         }
+        let (service, certificates) = (args.gateway_service, args.gateway_certificates);
+        let gateways = args.gateway_class.map(|class| GatewayConfig {
+            class,
+            namespaces: args.gateway_namespaces,
+            certificates,
+            service,
+        });
         let identity_grants = if args.identity_grants.iter().any(|one| one == "*") {
             IdentityGrants::All
         } else {
@@ -88,6 +95,7 @@ impl TryFrom<Args> for Config {
                 identity_grants,
                 reach: Reach::new(args.backend_reach, args.cluster_network),
                 backend_hosts: args.backend_hosts,
+                gateways,
                 identity,
                 lease: Timing::KUBERNETES,
                 proxy_pods: args.proxy_pods,
@@ -123,6 +131,21 @@ fn invalid_names(args: &Args, namespace: &str) -> Vec<String> {
             granted,
             granted == "*" || is_label(granted),
         );
+    }
+    for gateways in &args.gateway_namespaces {
+        check("gateway-namespace", gateways, is_label(gateways));
+    }
+    let names = [
+        ("gateway-class", &args.gateway_class),
+        ("gateway-service", &args.gateway_service),
+    ];
+    for (flag, name) in names {
+        if let Some(name) = name {
+            check(flag, name, is_subdomain(name));
+        }
+    }
+    for name in &args.gateway_certificates {
+        check("gateway-certificate", name, is_subdomain(name));
     }
     let account = &args.proxy_service_account;
     let (account_namespace, account_name) = account.split_once('/').unwrap_or((namespace, account));

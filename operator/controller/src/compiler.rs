@@ -63,6 +63,8 @@ pub(crate) struct Compiler {
     /// Kinds that the API server no longer knows. They and what depends on them come back one by one: a
     /// table in between would have routes without their quotas.
     unserved: BTreeSet<(Kind, Scope)>,
+    /// Gateways are followed, and were not listed yet.
+    awaits_gateways: bool,
     revision: u64,
     output: watch::Sender<Option<Compilation>>,
     /// Changes with every stored status.
@@ -97,12 +99,18 @@ impl Compiler {
             versions: BTreeMap::new(),
             pending: Pending::new(scopes, &KINDS),
             unserved: BTreeSet::new(),
+            awaits_gateways: false,
             revision: 0,
             output,
             status_changes,
             metrics,
         };
         (compiler, compilations)
+    }
+
+    /// Compiles nothing before Gateways were listed.
+    pub(crate) fn await_gateways(&mut self) {
+        self.awaits_gateways = true;
     }
 
     /// Runs until `shutdown` or until every watch has ended.
@@ -144,7 +152,7 @@ impl Compiler {
 
     /// Whether a table has to wait for listings.
     fn is_held(&self) -> bool {
-        self.pending.is_awaited() || !self.unserved.is_empty()
+        self.pending.is_awaited() || !self.unserved.is_empty() || self.awaits_gateways
     }
 
     /// Takes an update into the index. True if it may change the table.
@@ -196,6 +204,13 @@ impl Compiler {
                     );
                 }
                 false
+            }
+            Update::Gateways { gateways, version } => {
+                self.revision = self.revision.max(version);
+                self.awaits_gateways = false;
+                let changed = self.settings.gateways != gateways;
+                self.settings.gateways = gateways;
+                changed
             }
             Update::GrantsServed(served) => {
                 let mut changed = self.settings.grants_served != served;

@@ -31,6 +31,8 @@ pub struct Config {
     pub reach: Reach,
     /// Which hosts backends may have; empty means every one.
     pub backend_hosts: Vec<HostPattern>,
+    /// The Gateways that are served; `None` if none are.
+    pub gateways: Option<GatewayConfig>,
     /// The name of this replica in the lease; different for each.
     pub identity: String,
     /// The times of the election.
@@ -43,6 +45,19 @@ pub struct Config {
     /// What the existing Secrets for snapshots are called, but for `-` and their number; without it no
     /// snapshot is written.
     pub snapshot: Option<String>,
+}
+
+/// Which Gateways an installation serves, and with what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewayConfig {
+    /// Their class.
+    pub class: String,
+    /// Namespaces besides the own one whose Gateways are served.
+    pub namespaces: Vec<String>,
+    /// The Secrets in the own namespace with the proxies' certificates; without any they serve plain HTTP.
+    pub certificates: Vec<String>,
+    /// The Service of the proxies in the own namespace: its ports and addresses are those of the Gateways.
+    pub service: Option<String>,
 }
 
 // === impl Config ===

@@ -18,6 +18,8 @@ use crate::compiler::{Compilation, Compiler};
 use crate::config::Config;
 use crate::event_writer::EventWriter;
 use crate::events::Announcer;
+use crate::gateway_status::GatewayStatus;
+use crate::gateway_watch::GatewayWatch;
 use crate::health::Health;
 use crate::lease::keeper::Keeper;
 use crate::metrics::Metrics;
@@ -60,13 +62,16 @@ impl Controller {
     pub fn new(client: Client, config: Config, metrics: Metrics) -> Self {
         let stored = Arc::<Mutex<StoredObjects>>::default();
         let (status_changed, status_changes) = channel::channel(0);
-        let (compiler, compilations) = Compiler::new(
+        let (mut compiler, compilations) = Compiler::new(
             config.settings(),
             &config.scopes(),
             Arc::clone(&stored),
             status_changed,
             metrics.clone(),
         );
+        if config.gateways.is_some() {
+            compiler.await_gateways();
+        }
         Self {
             client,
             config,
@@ -112,6 +117,18 @@ impl Controller {
             shutdown: shutdown.clone(),
         };
         watches.start();
+        let gateways = self.config.gateways.clone().map(|gateways| {
+            let (stored, changes) = channel::channel(None);
+            let watch = GatewayWatch {
+                client: self.client.clone(),
+                config: gateways,
+                own_namespace: self.config.own_namespace.clone(),
+                updates: watches.updates.clone(),
+                stored,
+            };
+            spawn("watch Gateways", watch.run(shutdown.clone()));
+            changes
+        });
         drop(watches);
 
         if let Some(selector) = &self.config.proxy_pods {
@@ -148,6 +165,19 @@ impl Controller {
         let warnings = WarningWriter::new(publisher.clone(), self.stored, events.clone());
         let warnings = warnings.run(leadership.clone(), shutdown.clone());
         spawn("quota warnings", warnings);
+        if let Some(stored) = gateways {
+            let writer = GatewayStatus {
+                client: self.client.clone(),
+                stored,
+                publications: inputs.publications.clone(),
+                fleet: inputs.fleet.clone(),
+                claims,
+            };
+            spawn(
+                "status of Gateways",
+                writer.run(leadership.clone(), shutdown.clone()),
+            );
+        }
         let announcer = Announcer::new(events);
         let snapshots = SnapshotKeeper::new(
             &self.client,

@@ -12,13 +12,14 @@ use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ApiResource, DynamicObject, PartialObjectMeta};
-use kube::runtime::watcher::{self, Event, metadata_watcher, watcher};
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, ResourceExt as _};
 use operator_compile::gateway::{Gateway, GatewayClass, Gateways, ports};
 use proxy_admin::errors::chain;
 use proxy_admin::shutdown::Shutdown;
 use proxy_core::names::ObjectName;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::config::GatewayConfig;
@@ -33,6 +34,10 @@ mod tests;
 /// Names the version of Gateway API in its CustomResourceDefinitions.
 const BUNDLE_VERSION: &str = "gateway.networking.k8s.io/bundle-version";
 
+/// Gateways that are not served for this time are not installed. An API server that starts does not know its
+/// CustomResourceDefinitions for a moment, and no route may lose its Gateway by that.
+const ABSENT: Duration = Duration::from_secs(10);
+
 /// Pause after a failed call.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -45,6 +50,13 @@ pub(crate) struct StoredGateways {
     pub(crate) gateways: BTreeMap<ObjectName, DynamicObject>,
     /// The proxies' Service.
     pub(crate) service: Option<Service>,
+}
+
+/// How long Gateways have not been served.
+#[derive(Debug, Default)]
+struct Absence {
+    since: Option<Instant>,
+    is_reported: bool,
 }
 
 /// Watches what Gateways are judged by.
@@ -66,7 +78,7 @@ enum Seen {
 }
 
 /// What was seen since a listing began, and what it was before.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kept<T> {
     objects: BTreeMap<ObjectName, T>,
     listing: BTreeMap<ObjectName, T>,
@@ -84,6 +96,18 @@ struct Cluster {
     version: u64,
 }
 
+// === impl Absence ===
+
+impl Absence {
+    /// Whether it has lasted, and was not reported yet.
+    fn is_news(&mut self, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let is_news = !self.is_reported && now - since >= ABSENT;
+        self.is_reported |= is_news;
+        is_news
+    }
+}
+
 // === impl GatewayWatch ===
 
 impl GatewayWatch {
@@ -96,7 +120,7 @@ impl GatewayWatch {
     }
 
     async fn follow(&self) {
-        let mut reported = false;
+        let mut absence = Absence::default();
         loop {
             match served_version(&self.client, "gateways", &["v1"]).await {
                 Ok(Some(_version)) => {
@@ -109,16 +133,15 @@ impl GatewayWatch {
                     if !self.watch(bundle).await {
                         return;
                     }
-                    warn!("Gateways are no longer served: no route is attached to one");
-                    reported = false;
+                    absence = Absence::default();
                 }
-                Ok(None) if reported => {}
                 Ok(None) => {
-                    info!("Gateways are not served: Gateway API is not installed");
-                    if !self.report(None, None, 0).await {
-                        return;
+                    if absence.is_news(Instant::now()) {
+                        info!("Gateways are not served: Gateway API is not installed");
+                        if !self.report(None, None, 0).await {
+                            return;
+                        }
                     }
-                    reported = true;
                 }
                 Err(error) => {
                     warn!(error = %chain(&error), "whether Gateways are served cannot be read");
@@ -158,7 +181,7 @@ impl GatewayWatch {
         }
     }
 
-    /// Follows every kind until Gateways are served no longer; false if there is nobody to report to.
+    /// Follows every kind until Gateways are served no longer; false if no report is wanted.
     async fn watch(&self, bundle_version: Option<String>) -> bool {
         let mut seen = self.events();
         let mut cluster = Cluster::default();
@@ -184,7 +207,10 @@ impl GatewayWatch {
                 continue;
             }
             before = Some(gateways.clone());
-            if !self.report(Some(gateways), Some(stored), cluster.version).await {
+            if !self
+                .report(Some(gateways), Some(stored), cluster.version)
+                .await
+            {
                 return false;
             }
         }
@@ -204,7 +230,7 @@ impl GatewayWatch {
             named(&self.config.class),
         );
         let gateways = watcher(all("Gateway", "gateways"), config());
-        let namespaces = metadata_watcher(Api::<Namespace>::all(client()), config());
+        let namespaces = watcher(Api::<PartialObjectMeta<Namespace>>::all(client()), config());
         let services: BoxStream<'static, Seen> = match &self.config.service {
             Some(name) => {
                 let services: Api<Service> = Api::namespaced(client(), &self.own_namespace);
@@ -248,11 +274,20 @@ fn is_unserved(error: &watcher::Error) -> bool {
 
 // === impl Kept ===
 
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self {
+            objects: BTreeMap::new(),
+            listing: BTreeMap::new(),
+            is_listed: false,
+        }
+    }
+}
+
 impl<T> Kept<T> {
     fn take<K: kube::Resource>(&mut self, event: Event<K>, read: impl Fn(K) -> T) {
-        let name = |object: &K| {
-            ObjectName::new(object.namespace().unwrap_or_default(), object.name_any())
-        };
+        let name =
+            |object: &K| ObjectName::new(object.namespace().unwrap_or_default(), object.name_any());
         match event {
             Event::Init => self.listing.clear(),
             Event::InitApply(object) => {

@@ -20,6 +20,15 @@ pub(crate) fn resource(kind: Kind) -> ApiResource {
     }
 }
 
+/// The resource of a kind of Gateway API that is served as v1.
+pub(crate) fn gateway_resource(kind: &str, plural: &str) -> ApiResource {
+    ApiResource {
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+        ..grant_resource("v1")
+    }
+}
+
 /// The resource of ReferenceGrants in this version.
 pub(crate) fn grant_resource(version: &str) -> ApiResource {
     ApiResource {

@@ -35,6 +35,7 @@ use crate::retirements::notices;
 use crate::stored_status::{StoredObject, StoredObjects, StoredStatus};
 
 mod judge;
+pub(crate) mod parents;
 mod service;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crds::Condition;
+use crds::{Condition, RouteParentStatus};
 use operator_compile::ObjectRef;
 use serde_json::Value;
 
@@ -25,6 +25,8 @@ pub(crate) struct StoredStatus {
     pub(crate) conditions: Vec<Condition>,
     pub(crate) programmed: String,
     pub(crate) deployments: String,
+    /// Of a route: what its Gateways say.
+    pub(crate) parents: Vec<RouteParentStatus>,
 }
 
 /// Every object of ours, by name.
@@ -59,6 +61,7 @@ impl StoredStatus {
             return Self::default();
         };
         let conditions = status.get("conditions").and_then(Value::as_array);
+        let parents = status.get("parents").and_then(Value::as_array);
         let text = |field: &str| {
             let text = status.get(field).and_then(Value::as_str);
             text.unwrap_or_default().to_owned()
@@ -72,6 +75,11 @@ impl StoredStatus {
                 .collect(),
             programmed: text("programmed"),
             deployments: text("deployments"),
+            parents: parents
+                .into_iter()
+                .flatten()
+                .filter_map(|parent| serde_json::from_value(parent.clone()).ok())
+                .collect(),
         }
     }
 

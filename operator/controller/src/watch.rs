@@ -10,6 +10,7 @@ use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::runtime::watcher::{self, Event, watcher};
 use operator_compile::Kind;
+use operator_compile::gateway::Gateways;
 use proxy_admin::errors::chain;
 use proxy_admin::shutdown::Shutdown;
 use tokio::sync::mpsc;
@@ -19,7 +20,8 @@ use crate::config::Scope;
 use crate::health::Health;
 use crate::metrics::{KindLabel, Metrics};
 use crate::pace::Pace;
-use crate::resource::{GRANT_GROUP, GRANT_PLURAL, GRANT_VERSIONS, grant_resource, resource};
+use crate::resource::{GRANT_PLURAL, GRANT_VERSIONS, grant_resource, resource};
+use crate::served::{SERVED_CHECK, ServedError, served_version};
 
 mod observed;
 #[cfg(test)]
@@ -30,10 +32,6 @@ pub(crate) use self::observed::Observed;
 /// Leaves out Helm's releases, which change with every upgrade, and our own snapshots: Secrets of up to
 /// a megabyte, of which no object is made.
 const SECRETS: &str = "type!=helm.sh/release.v1,type!=tundish.dev/snapshot";
-
-/// Pause between two checks for a later Gateway API installation; a minute is soon enough for a
-/// person.
-const GRANT_CHECK: Duration = Duration::from_secs(60);
 
 /// Pause after a failed request: the API server needs time, and a watch must be back within two
 /// seconds.
@@ -64,6 +62,12 @@ pub(crate) enum Update {
     },
     /// The API server no longer knows the kind: its CRD is gone.
     Unserved { kind: Kind, scope: Scope },
+    /// The Gateways as they are now; `None` if the cluster serves none.
+    Gateways {
+        gateways: Option<Gateways>,
+        /// The newest version of one.
+        version: u64,
+    },
     /// Whether the cluster serves ReferenceGrants; `true` at most once, before their listing.
     GrantsServed(bool),
 }
@@ -118,8 +122,9 @@ impl Watches {
     async fn await_grants(&self) {
         let mut reported = false;
         loop {
-            match self.grant_resource().await {
-                Ok(Some(resource)) => {
+            match served_version(&self.client, GRANT_PLURAL, &GRANT_VERSIONS).await {
+                Ok(Some(version)) => {
+                    let resource = grant_resource(version);
                     info!(api_version = %resource.api_version, "ReferenceGrants are served");
                     if self.updates.send(Update::GrantsServed(true)).await.is_ok() {
                         self.start_kind(Kind::ReferenceGrant, &resource);
@@ -141,35 +146,14 @@ impl Watches {
                             return;
                         }
                     }
-                    tokio::time::sleep(GRANT_CHECK).await;
+                    tokio::time::sleep(SERVED_CHECK).await;
                 }
                 Err(error) => {
-                    self.failed(Kind::ReferenceGrant, &error);
+                    self.failed(Kind::ReferenceGrant, &WatchError::Served(error));
                     tokio::time::sleep(RETRY).await;
                 }
             }
         }
-    }
-
-    async fn grant_resource(&self) -> Result<Option<ApiResource>, WatchError> {
-        // The list of groups first: a group that is not served has no resource list.
-        let groups = answered(self.client.list_api_groups()).await?.groups;
-        let Some(group) = groups.into_iter().find(|group| group.name == GRANT_GROUP) else {
-            return Ok(None);
-        };
-        for version in GRANT_VERSIONS {
-            let api_version = format!("{GRANT_GROUP}/{version}");
-            let mut versions = group.versions.iter();
-            if !versions.any(|served| served.group_version == api_version) {
-                continue;
-            }
-            let listed = self.client.list_api_group_resources(&api_version);
-            let resources = answered(listed).await?.resources;
-            if resources.iter().any(|one| one.name == GRANT_PLURAL) {
-                return Ok(Some(grant_resource(version)));
-            }
-        }
-        Ok(None)
     }
 
     async fn follow(&self, kind: Kind, scope: Scope, api: Api<DynamicObject>) {
@@ -331,6 +315,8 @@ enum WatchError {
     Call(#[source] kube::Error),
     #[error("the API server did not answer in time")]
     Silent,
+    #[error("find ReferenceGrants")]
+    Served(#[source] ServedError),
     #[error("watch")]
     Watch(#[source] watcher::Error),
 }

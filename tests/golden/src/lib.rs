@@ -2,12 +2,14 @@
 //! an `input.yaml` and let `UPDATE_EXPECT=1` write `contents.txt` and `diagnostics.txt`; then read
 //! them. The namespace of the installation is `tundish-system`. ReferenceGrants are served unless the
 //! input has a comment `# grants: none`; hosts are granted by comments such as `# host grant: ai.example.com=a`.
+//! With `# gateway class: NAME` Gateways of that class are followed.
 //! `# backend host:`, `# backend reach:` and `# cluster network:` are the flags of these names.
 
 mod render;
 
 pub use render::{contents, verdicts};
 
+use operator_compile::gateway::Gateways;
 use operator_compile::{
     Compiled, Day, IdentityGrants, Index, Secrets, Settings, Tenants, compile, decode,
 };
@@ -28,6 +30,14 @@ const TODAY: &str = "2027-09-20";
 #[must_use]
 pub fn compile_yaml(yaml: &str) -> Compiled {
     let mut index = Index::default();
+    let class = yaml
+        .lines()
+        .find_map(|line| line.strip_prefix("# gateway class: "));
+    let mut gateways = class.map(|class| Gateways {
+        class_name: class.to_owned(),
+        bundle_version: Some("v1.6.3".to_owned()),
+        ..Gateways::default()
+    });
     let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).expect("the input is YAML");
     for document in documents {
         let word = |field: &str| {
@@ -36,6 +46,9 @@ pub fn compile_yaml(yaml: &str) -> Compiled {
                 .and_then(Value::as_str)
                 .unwrap_or_default()
         };
+        if gateways.as_mut().is_some_and(|all| all.apply(&document)) {
+            continue;
+        }
         let (kind, api_version) = (word("kind").to_owned(), word("apiVersion").to_owned());
         let object = match decode(&kind, &api_version, document) {
             Ok(object) => object.expect("the kind has an effect"),
@@ -67,7 +80,7 @@ pub fn compile_yaml(yaml: &str) -> Compiled {
         backend_hosts: lines("# backend host: ")
             .map(|one| HostPattern::parse(one).expect("a host"))
             .collect(),
-        gateways: None,
+        gateways,
         today: Day::parse(TODAY).expect("a day"),
     };
     compile(&index, &settings)

@@ -3,7 +3,7 @@
 
 use std::fmt::{Display, Write};
 
-use operator_compile::Compiled;
+use operator_compile::{Compiled, GatewayVerdicts, Judgement};
 use proxy_core::auth::{Issuer, Key, Mapping, Required, Source, Trust};
 use proxy_core::balance::HealthSettings;
 use proxy_core::names::{Attributes, Class, ConsumerMatch};
@@ -43,6 +43,51 @@ pub fn contents(contents: &Contents) -> String {
     out
 }
 
+fn judgements(out: &mut String, depth: usize, judgements: &[Judgement]) {
+    for judgement in judgements {
+        let holds = if judgement.holds { "True" } else { "False" };
+        line(
+            out,
+            depth,
+            format_args!("{}={holds} {}", judgement.condition, judgement.reason),
+        );
+        if !judgement.message.is_empty() {
+            line(out, depth + 1, &judgement.message);
+        }
+    }
+}
+
+fn gateways(out: &mut String, verdicts: &GatewayVerdicts) {
+    let GatewayVerdicts { class, gateways } = verdicts;
+    if let Some(class) = class {
+        line(
+            out,
+            0,
+            format_args!("GatewayClass generation {}", class.generation),
+        );
+        judgements(out, 1, &class.conditions);
+    }
+    for (name, gateway) in gateways {
+        line(
+            out,
+            0,
+            format_args!("Gateway {name} generation {}", gateway.generation),
+        );
+        judgements(out, 1, std::slice::from_ref(&gateway.accepted));
+        for listener in &gateway.listeners {
+            line(
+                out,
+                1,
+                format_args!(
+                    "listener {} takes routes {} attached {}",
+                    listener.name, listener.takes_routes, listener.attached
+                ),
+            );
+            judgements(out, 2, &listener.conditions);
+        }
+    }
+}
+
 /// The conditions and the diagnostics of every object.
 #[must_use]
 pub fn verdicts(compiled: &Compiled) -> String {
@@ -53,17 +98,7 @@ pub fn verdicts(compiled: &Compiled) -> String {
             0,
             format_args!("{object} generation {}", verdict.generation),
         );
-        for judgement in &verdict.conditions {
-            let holds = if judgement.holds { "True" } else { "False" };
-            line(
-                &mut out,
-                1,
-                format_args!("{}={holds} {}", judgement.condition, judgement.reason),
-            );
-            if !judgement.message.is_empty() {
-                line(&mut out, 2, &judgement.message);
-            }
-        }
+        judgements(&mut out, 1, &verdict.conditions);
         for diagnostic in &verdict.diagnostics {
             assert_eq!(&diagnostic.object, object, "a diagnostic of another object");
             line(
@@ -76,7 +111,17 @@ pub fn verdicts(compiled: &Compiled) -> String {
             );
             line(&mut out, 2, &diagnostic.message);
         }
+        for parent in &verdict.parents {
+            let listeners = parent.listeners.join(", ");
+            line(
+                &mut out,
+                1,
+                format_args!("parent {} attached to [{listeners}]", parent.gateway),
+            );
+            judgements(&mut out, 2, &parent.conditions);
+        }
     }
+    gateways(&mut out, &compiled.gateways);
     out
 }
 

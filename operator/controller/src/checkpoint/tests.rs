@@ -39,6 +39,7 @@ fn config() -> Config {
         identity_grants: operator_compile::IdentityGrants::Namespaces(Vec::new()),
         reach: proxy_core::reach::Reach::default(),
         backend_hosts: Vec::new(),
+        gateways: None,
         identity: "op".to_owned(),
         lease: Timing::KUBERNETES,
         proxy_pods: None,

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::DynamicObject;
+use operator_compile::gateway::Gateways;
 use operator_compile::{Kind, ObjectRef, Settings, Tenants};
 use parking_lot::Mutex;
 use proxy_admin::shutdown;
@@ -40,10 +41,16 @@ fn settings() -> Settings {
 
 /// A running compiler for these scopes.
 fn bench(scopes: &[Scope]) -> Bench {
+    bench_with(scopes, |_| {})
+}
+
+/// The same, after `change`.
+fn bench_with(scopes: &[Scope], change: impl FnOnce(&mut Compiler)) -> Bench {
     let stored = Arc::<Mutex<StoredObjects>>::default();
     let (changed, _) = watch::channel(0);
-    let (compiler, compilations) =
+    let (mut compiler, compilations) =
         Compiler::new(settings(), scopes, Arc::clone(&stored), changed, metrics());
+    change(&mut compiler);
     let (updates, receiver) = mpsc::channel(1_024);
     let (trigger, shutdown) = shutdown::channel();
     proxy_admin::task::spawn("compiler", compiler.run(receiver, shutdown));
@@ -102,6 +109,21 @@ async fn a_kind_whose_crd_is_gone_holds_tables_back_until_every_kind_is_listed_a
     bench.send(listed(Kind::AiQuota, None, Vec::new(), 8)).await;
     let compiled = bench.next().await.compiled;
     assert_eq!(compiled.contents.routes.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_table_is_compiled_before_gateways_are_listed_and_each_change_of_them_is_one() {
+    let mut bench = bench_with(&[None], Compiler::await_gateways);
+    bench.listed(5).await;
+    assert!(bench.rests().await, "attached routes would be out of it");
+    let report = |gateways, version| Update::Gateways { gateways, version };
+    let none = Gateways::default();
+    bench.send(report(Some(none.clone()), 9)).await;
+    assert_eq!(bench.next().await.revision, 9);
+    bench.send(report(Some(none), 9)).await;
+    assert!(bench.rests().await, "nothing has changed");
+    bench.send(report(None, 12)).await;
+    assert_eq!(bench.next().await.revision, 12);
 }
 
 fn listed(kind: Kind, scope: Scope, objects: Vec<Observed>, version: u64) -> Update {

@@ -9,6 +9,7 @@ fn config(watched: &[&str]) -> Config {
         identity_grants: operator_compile::IdentityGrants::Namespaces(Vec::new()),
         reach: proxy_core::reach::Reach::default(),
         backend_hosts: Vec::new(),
+        gateways: None,
         watch_namespaces: watched.iter().map(|one| (*one).to_owned()).collect(),
         identity: "a".to_owned(),
         lease: Timing::KUBERNETES,

@@ -46,6 +46,7 @@ fn verdict(today: &str, deployments: &[(&str, &str)]) -> Verdict {
         secrets: Secrets::All,
         reach: Reach::default(),
         backend_hosts: Vec::new(),
+        gateways: None,
         today: Day::parse(today).expect("a day"),
     };
     let mut compiled = compile(&index, &settings);

@@ -63,6 +63,7 @@ fn config(snapshot: Option<&str>) -> Config {
         identity_grants: IdentityGrants::Namespaces(Vec::new()),
         reach: Reach::default(),
         backend_hosts: Vec::new(),
+        gateways: None,
         identity: "op".to_owned(),
         lease: Timing::KUBERNETES,
         proxy_pods: None,

@@ -8,6 +8,7 @@ use operator_publish::{Fleet, Replica};
 use proxy_core::names::{EntryName, ObjectName};
 use serde_json::{Value, json};
 
+use super::parents::{self, WantedParent};
 use super::service::Service;
 use crate::stored_status::{StoredObject, StoredStatus};
 use crate::text::cut;
@@ -57,6 +58,8 @@ pub(crate) struct Wanted {
     programmed: Option<String>,
     /// `k/n serving`, for an AIBackend.
     deployments: Option<String>,
+    /// What the Gateways of a route say.
+    parents: Vec<WantedParent>,
 }
 
 /// A condition without its time.
@@ -226,6 +229,7 @@ impl Wanted {
             conditions,
             programmed,
             deployments: service.map(|service| service.deployments.clone()),
+            parents: verdict.parents.iter().map(WantedParent::new).collect(),
         }
     }
 
@@ -283,6 +287,7 @@ impl Wanted {
             || !self.conditions.iter().all(same)
             || programmed.is_some_and(|wanted| *wanted != stored.programmed)
             || deployments.is_some_and(|wanted| *wanted != stored.deployments)
+            || parents::differ(&self.parents, &stored.parents, self.generation)
     }
 
     /// The patch that stores it. Only a condition whose status flipped gets a new time.
@@ -319,6 +324,11 @@ impl Wanted {
             if let (Some(text), Some(fields)) = (text, status.as_object_mut()) {
                 fields.insert(field.to_owned(), Value::from(text.as_str()));
             }
+        }
+        if let (false, Some(fields)) = (self.parents.is_empty(), status.as_object_mut()) {
+            let stored = &before.status.parents;
+            let parents = parents::stored(&self.parents, stored, self.generation, now);
+            fields.insert("parents".to_owned(), json!(parents));
         }
         json!({
             "apiVersion": format!("{}/{}", crds::GROUP, crds::VERSION),

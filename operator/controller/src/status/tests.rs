@@ -5,7 +5,8 @@ use crds::{ConditionType, Reason};
 use http::{Method, StatusCode};
 use kube::api::DynamicObject;
 use operator_compile::{
-    Compiled, Diagnostic, Judgement, Kind, ObjectRef, Severity, UnusableKey, Verdict,
+    Compiled, Diagnostic, GatewayVerdicts, Judgement, Kind, ObjectRef, Severity, UnusableKey,
+    Verdict,
 };
 use operator_publish::{Fleet, Outage, Publication, Replica};
 use parking_lot::Mutex;
@@ -461,6 +462,7 @@ fn published_with(
         unusable_keys,
         contents: proxy_core::table::Contents::default(),
         verdicts,
+        gateways: GatewayVerdicts::default(),
     };
     PublishedTable {
         compilation: Compilation {

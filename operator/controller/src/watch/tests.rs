@@ -7,13 +7,16 @@ use tokio::sync::mpsc;
 use super::{Update, Watches};
 use crate::config::Scope;
 use crate::health::Health;
-use crate::scenario::{Call, LIMIT, Scenario, metrics};
+use crate::scenario::{Call, LIMIT, Scenario, metrics, refusal};
 
 /// An API server with one route, whose collection is at version 90. Watches never end.
 fn cluster(grants: bool) -> Scenario {
     Scenario::default().hanging_watches().rule(move |call| {
         let page = match call.path.as_str() {
-            "/apis" => groups(grants),
+            "/apis/gateway.networking.k8s.io" if !grants => {
+                return Some(refusal(StatusCode::NOT_FOUND, "NotFound"));
+            }
+            "/apis/gateway.networking.k8s.io" => group(),
             "/apis/gateway.networking.k8s.io/v1beta1" => json!({
                 "kind": "APIResourceList", "groupVersion": "gateway.networking.k8s.io/v1beta1",
                 "resources": [{"name": "referencegrants", "kind": "ReferenceGrant",
@@ -33,14 +36,13 @@ fn cluster(grants: bool) -> Scenario {
     })
 }
 
-fn groups(grants: bool) -> Value {
+fn group() -> Value {
     let version =
         json!({"groupVersion": "gateway.networking.k8s.io/v1beta1", "version": "v1beta1"});
-    let group = json!({
-        "name": "gateway.networking.k8s.io", "versions": [version], "preferredVersion": version,
-    });
-    let groups = if grants { vec![group] } else { Vec::new() };
-    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+    json!({
+        "kind": "APIGroup", "apiVersion": "v1", "name": "gateway.networking.k8s.io",
+        "versions": [version], "preferredVersion": version,
+    })
 }
 
 /// The first request is for the version only; the listing after it is newer.
@@ -96,6 +98,7 @@ async fn the_version_of_a_listing_is_not_newer_than_the_listing() {
             Update::Applied(_)
             | Update::Deleted(_)
             | Update::Unreadable { .. }
+            | Update::Gateways { .. }
             | Update::Unserved { .. } => {
                 panic!("nothing changes here: {update:?}")
             }
@@ -127,7 +130,7 @@ async fn a_cluster_without_reference_grants_is_reported_and_never_asked_for_them
     assert!(
         asked
             .iter()
-            .all(|call| !call.path.contains("gateway.networking"))
+            .all(|call| !call.path.contains("referencegrants"))
     );
 }
 
