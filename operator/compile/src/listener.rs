@@ -87,6 +87,21 @@ pub(crate) struct Listeners<'a> {
     pub(crate) judged: BTreeMap<&'a ObjectName, JudgedGateway<'a>>,
 }
 
+// === impl Judged ===
+
+impl Judged<'_> {
+    /// Its Gateway is not accepted.
+    fn refuse(&mut self) {
+        self.is_ready = false;
+        let condition = ConditionType::Programmed;
+        let mut conditions = self.conditions.iter_mut();
+        if let Some(programmed) = conditions.find(|one| one.condition == condition) {
+            let message = "the Gateway is not accepted; see its conditions";
+            *programmed = refused(condition, Reason::Invalid, message);
+        }
+    }
+}
+
 // === impl Listeners ===
 
 impl<'a> Listeners<'a> {
@@ -205,7 +220,9 @@ impl<'a> Facts<'a, '_> {
         let mut listeners: Vec<Judged<'a>> = Vec::with_capacity(gateway.spec.listeners.len());
         for listener in &gateway.spec.listeners {
             let mut judged = self.listener(gateway, listener);
-            judged.is_ready &= refusal.is_none();
+            if refusal.is_some() {
+                judged.refuse();
+            }
             listeners.push(judged);
         }
         let invalid = listeners.iter().filter(|one| !one.is_ready);
@@ -277,7 +294,7 @@ impl<'a> Facts<'a, '_> {
             refused(condition, Reason::NoConflicts, "")
         };
         let kinds = &listener.allowed_routes.kinds;
-        let takes_routes = kinds.is_empty() || kinds.iter().any(is_ours);
+        let takes_routes = accepted.holds && (kinds.is_empty() || kinds.iter().any(is_ours));
         let certificates = self.certificates(gateway, listener);
         let has_certificates = certificates.is_none();
         let kinds = kinds.iter().find(|kind| !is_ours(kind)).map(|kind| {

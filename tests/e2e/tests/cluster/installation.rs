@@ -91,6 +91,8 @@ pub(crate) struct Installation {
     kubeconfig: PathBuf,
     /// The store that proxies share which are started from now on.
     pub(crate) quota_store: Option<String>,
+    /// Namespaces that operators watch which are started from now on, besides the own one.
+    pub(crate) watched: Vec<&'static str>,
     /// Flags of operators and proxies that are started from now on, by their variables.
     pub(crate) environment: Vec<(&'static str, String)>,
     /// Whether the volume with the last good table is one in memory, which may have credentials.
@@ -128,6 +130,16 @@ impl Installation {
         name: &str,
         sim: &[&str],
     ) -> Result<Self> {
+        Self::prepare_with(plane, name, sim, &[]).await
+    }
+
+    /// The same with values of the chart, as `--set` takes them.
+    pub(crate) async fn prepare_with(
+        plane: Arc<ControlPlane>,
+        name: &str,
+        sim: &[&str],
+        values: &[&str],
+    ) -> Result<Self> {
         let folder = TempDir::with_prefix(format!("tundish-{name}-"))?;
         let crds = workspace().join("crds/yaml");
         let crds = crds.to_str().context("the path is not text")?;
@@ -140,7 +152,7 @@ impl Installation {
             plane.wait("default", &crd, established, LIMIT).await?;
         }
         plane.namespace(name, &[]).await?;
-        plane.apply(&rbac(name)?).await?;
+        plane.apply(&rbac(name, values)?).await?;
         let kubeconfig = plane.account_kubeconfig("tundish-operator", name).await?;
         let channels = [free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
         let sim = Sim::start(sim, folder.path()).await?;
@@ -151,6 +163,7 @@ impl Installation {
             channels,
             kubeconfig,
             quota_store: None,
+            watched: Vec::new(),
             environment: Vec::new(),
             in_memory: true,
             follows_cluster_issuer: false,
@@ -177,6 +190,11 @@ impl Installation {
             .arg(&self.kubeconfig)
             .args(["--namespace", &self.namespace])
             .args(["--watch-namespace", &self.namespace])
+            .args(
+                self.watched
+                    .iter()
+                    .flat_map(|one| ["--watch-namespace", one]),
+            )
             .args(["--identity", &format!("operator-{index}")])
             .args(["--snapshot-secrets", "tundish-snapshot"])
             .args(["--channel-listen", channel, "--admin", &admin])
@@ -350,10 +368,11 @@ impl Installation {
 }
 
 /// Accounts, RBAC and the objects that the operator writes as the chart makes them; kubectl applies what helm would install.
-fn rbac(namespace: &str) -> Result<String> {
+fn rbac(namespace: &str, values: &[&str]) -> Result<String> {
     let output = Command::new(tool("helm")?)
         .args(["template", "tundish"])
         .arg(workspace().join("charts/tundish"))
+        .args(values.iter().flat_map(|value| ["--set", value]))
         .args([
             "--namespace",
             namespace,

@@ -6,6 +6,7 @@ mod calendar;
 mod callers;
 mod deployments;
 mod enforcement;
+mod gateway_api;
 mod gitops;
 mod installation;
 mod keyless;
