@@ -19,9 +19,9 @@ use crate::config::Config;
 use crate::event_writer::EventWriter;
 use crate::events::Announcer;
 use crate::gateway_status::GatewayStatus;
-use crate::gateway_watch::GatewayWatch;
+use crate::gateway_watch::{GatewayWatch, StoredGateways};
 use crate::health::Health;
-use crate::lease::keeper::Keeper;
+use crate::lease::keeper::{Keeper, Leadership};
 use crate::metrics::Metrics;
 use crate::pods::PodWatch;
 use crate::snapshot::SnapshotKeeper;
@@ -117,18 +117,7 @@ impl Controller {
             shutdown: shutdown.clone(),
         };
         watches.start();
-        let gateways = self.config.gateways.clone().map(|gateways| {
-            let (stored, changes) = channel::channel(None);
-            let watch = GatewayWatch {
-                client: self.client.clone(),
-                config: gateways,
-                own_namespace: self.config.own_namespace.clone(),
-                updates: watches.updates.clone(),
-                stored,
-            };
-            spawn("watch Gateways", watch.run(shutdown.clone()));
-            changes
-        });
+        let gateways = self.follow_gateways(&watches.updates, &shutdown);
         drop(watches);
 
         if let Some(selector) = &self.config.proxy_pods {
@@ -156,6 +145,7 @@ impl Controller {
             stored: Arc::clone(&self.stored),
             claims: Arc::clone(&claims),
         };
+        report_gateways(&self.client, gateways, &inputs, &leadership, &shutdown);
         let keeping = (Arc::clone(&claims), leadership.clone(), shutdown.clone());
         spawn("claims", async move {
             keeping.0.run(keeping.1, keeping.2).await
@@ -165,19 +155,6 @@ impl Controller {
         let warnings = WarningWriter::new(publisher.clone(), self.stored, events.clone());
         let warnings = warnings.run(leadership.clone(), shutdown.clone());
         spawn("quota warnings", warnings);
-        if let Some(stored) = gateways {
-            let writer = GatewayStatus {
-                client: self.client.clone(),
-                stored,
-                publications: inputs.publications.clone(),
-                fleet: inputs.fleet.clone(),
-                claims,
-            };
-            spawn(
-                "status of Gateways",
-                writer.run(leadership.clone(), shutdown.clone()),
-            );
-        }
         let announcer = Announcer::new(events);
         let snapshots = SnapshotKeeper::new(
             &self.client,
@@ -208,5 +185,39 @@ impl Controller {
             // Without the compiler leadership is of no use.
             _ended = compiling => if asked.is_requested() { keeping.await; },
         }
+    }
+
+    /// Watches Gateways, if the installation serves any.
+    fn follow_gateways(
+        &self,
+        updates: &mpsc::Sender<Update>,
+        shutdown: &Shutdown,
+    ) -> Option<channel::Receiver<Option<StoredGateways>>> {
+        let config = self.config.gateways.clone()?;
+        let (stored, changes) = channel::channel(None);
+        let watch = GatewayWatch {
+            client: self.client.clone(),
+            config,
+            own_namespace: self.config.own_namespace.clone(),
+            updates: updates.clone(),
+            stored,
+        };
+        spawn("watch Gateways", watch.run(shutdown.clone()));
+        Some(changes)
+    }
+}
+
+/// Writes the status of Gateways, if any are watched.
+fn report_gateways(
+    client: &Client,
+    stored: Option<channel::Receiver<Option<StoredGateways>>>,
+    inputs: &Inputs,
+    leadership: &Leadership,
+    shutdown: &Shutdown,
+) {
+    if let Some(stored) = stored {
+        let writer = GatewayStatus::new(client, stored, inputs);
+        let writer = writer.run(leadership.clone(), shutdown.clone());
+        spawn("status of Gateways", writer);
     }
 }

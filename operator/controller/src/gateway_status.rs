@@ -22,7 +22,7 @@ use crate::config::FIELD_MANAGER;
 use crate::gateway_watch::StoredGateways;
 use crate::lease::keeper::Leadership;
 use crate::resource::gateway_resource;
-use crate::status::PublishedTable;
+use crate::status::{Inputs, PublishedTable};
 
 mod wanted;
 
@@ -40,17 +40,31 @@ const SETTLE: Duration = Duration::from_secs(15);
 
 /// Writes every status of Gateway API that differs from the stored one.
 pub(crate) struct GatewayStatus {
-    pub(crate) client: Client,
-    pub(crate) stored: watch::Receiver<Option<StoredGateways>>,
-    pub(crate) publications: watch::Receiver<Option<PublishedTable>>,
-    pub(crate) fleet: watch::Receiver<Fleet>,
+    client: Client,
+    stored: watch::Receiver<Option<StoredGateways>>,
+    publications: watch::Receiver<Option<PublishedTable>>,
+    fleet: watch::Receiver<Fleet>,
     /// The namespaces whose statuses are ours.
-    pub(crate) claims: Arc<Claims>,
+    claims: Arc<Claims>,
 }
 
 // === impl GatewayStatus ===
 
 impl GatewayStatus {
+    pub(crate) fn new(
+        client: &Client,
+        stored: watch::Receiver<Option<StoredGateways>>,
+        inputs: &Inputs,
+    ) -> Self {
+        Self {
+            client: client.clone(),
+            stored,
+            publications: inputs.publications.clone(),
+            fleet: inputs.fleet.clone(),
+            claims: Arc::clone(&inputs.claims),
+        }
+    }
+
     /// Writes while we lead, until `shutdown`.
     pub(crate) async fn run(mut self, mut leadership: Leadership, mut shutdown: Shutdown) {
         let settled = Instant::now() + SETTLE;

@@ -73,7 +73,7 @@ enum Seen {
     Class(Event<DynamicObject>),
     Gateway(Event<DynamicObject>),
     Namespace(Event<PartialObjectMeta<Namespace>>),
-    Service(Event<Service>),
+    Service(Box<Event<Service>>),
     Failed(watcher::Error),
 }
 
@@ -234,9 +234,12 @@ impl GatewayWatch {
         let services: BoxStream<'static, Seen> = match &self.config.service {
             Some(name) => {
                 let services: Api<Service> = Api::namespaced(client(), &self.own_namespace);
-                seen(watcher(services, named(name)), Seen::Service).boxed()
+                seen(watcher(services, named(name)), |event| {
+                    Seen::Service(Box::new(event))
+                })
+                .boxed()
             }
-            None => stream::iter([Seen::Service(Event::InitDone)])
+            None => stream::iter([Seen::Service(Box::new(Event::InitDone))])
                 .chain(stream::pending())
                 .boxed(),
         };
@@ -323,7 +326,7 @@ impl Cluster {
             Seen::Namespace(event) => self
                 .namespaces
                 .take(event, |namespace| namespace.labels().clone()),
-            Seen::Service(event) => self.services.take(event, |service| service),
+            Seen::Service(event) => self.services.take(*event, |service| service),
             Seen::Failed(_) => {}
         }
     }
