@@ -162,8 +162,8 @@ pub(crate) fn attach(
         return Attachment::none(hostnames);
     }
     let Some(listeners) = listeners else {
-        let message = "no Gateways are followed here: Gateway API is not installed or gatewayApi.enabled of \
-                       the chart is off; leave parentRefs out, and the route belongs to the installation's \
+        let message = "no Gateways are followed here: Gateway API is not installed, gatewayApi.enabled of \
+                       the chart is off, or this is a folder; leave parentRefs out, and the route belongs to the installation's \
                        gateway";
         findings.unsupported(FIELD, message);
         return Attachment::none(hostnames);
@@ -293,7 +293,8 @@ impl Attaching<'_, '_> {
         let all = self.listeners.gateways;
         if all.gateways.contains_key(&name) && all.ours(&name).is_none() {
             let message = format!(
-                "Gateway {name} is not of the class {}, so another controller serves it",
+                "Gateway {name} is not of the class {}, or there is no such GatewayClass of this controller; \
+                 name another",
                 all.class_name
             );
             return (None, Some((Reason::NoMatchingParent, message)));

@@ -309,6 +309,18 @@ fn without_gateways_parent_refs_are_refused() {
     );
 }
 
+#[test]
+fn a_route_without_a_host_takes_nothing_from_others() {
+    let mut out = attaching("a/older", &[]);
+    out["spec"]["parentRefs"] = json!([{"name": "missing"}]);
+    out["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let mut other = route("a/younger");
+    other["metadata"]["creationTimestamp"] = json!("2026-02-01T00:00:00Z");
+    let compiled = compiled_with(gateways(), [out, other, backend("a/eu")]);
+    assert_eq!(attached(&compiled, "a/older"), "out; NoMatchingParent ");
+    assert_eq!(attached(&compiled, "a/younger"), "[]; ");
+}
+
 fn pattern() -> impl Strategy<Value = HostPattern> {
     let label = prop::sample::select(vec!["a", "b", "c"]);
     (prop::bool::ANY, prop::collection::vec(label, 1..4)).prop_map(|(is_wildcard, labels)| {

@@ -39,8 +39,8 @@ pub(super) fn find(drafts: &mut [Draft<'_>]) {
     let mut order: Vec<(i64, &ObjectName, usize)> = drafts
         .iter()
         .enumerate()
-        // A match that was widened since it can't be read is no claim.
-        .filter(|(_, draft)| !draft.remains)
+        // A match that was widened since it can't be read is no claim, nor is one without a host.
+        .filter(|(_, draft)| !draft.remains && !draft.is_hostless())
         .map(|(index, draft)| (draft.created_s, draft.name, index))
         .collect();
     order.sort_unstable();

@@ -102,7 +102,7 @@ pub(super) fn draft<'a>(
             &mut findings,
         ));
     }
-    if !granted {
+    if !granted || attachment.is_hostless {
         issuers.clear();
     }
     let targets: usize = rules.iter().map(|draft| draft.rule.targets.len()).sum();
@@ -250,6 +250,11 @@ fn cors(spec: &AiRouteSpec, findings: &mut Findings) -> Option<Cors> {
 // === impl Draft ===
 
 impl Draft<'_> {
+    /// Whether it has no host, since no Gateway takes it: it is not in the table.
+    pub(super) const fn is_hostless(&self) -> bool {
+        self.attachment.is_hostless
+    }
+
     /// Whether it sends its callers' own credentials to backends.
     pub(super) const fn is_passed(&self) -> bool {
         self.spec.authentication.pass_through.is_some()
