@@ -47,6 +47,10 @@ fn every_problem_is_reported_at_once() {
         "--channel-dns-name=*.*.x",
         "--audience=",
         "--checkpoint-config-map=Two Words",
+        "--gateway-class=Two Words",
+        "--gateway-namespace=not_a_label",
+        "--gateway-service=_",
+        "--gateway-certificate=_",
         "--identity=",
         "--admin=127.0.0.1:9000",
         "--channel-listen=127.0.0.1:9000",
@@ -58,6 +62,10 @@ fn every_problem_is_reported_at_once() {
         "proxy-service-account",
         "channel-dns-name",
         "checkpoint-config-map",
+        "gateway-class",
+        "gateway-namespace",
+        "gateway-service",
+        "gateway-certificate",
     ] {
         assert!(
             error.contains(&format!("--{flag}: ")),
@@ -82,4 +90,13 @@ fn the_proxies_may_run_in_another_namespace() {
         config.proxy_account,
         ("edge".to_owned(), "proxy".to_owned())
     );
+}
+
+#[test]
+fn gateways_are_followed_only_with_a_class() {
+    let gateways = |flags: &[&str]| config(flags).expect("it is valid").controller.gateways;
+    assert_eq!(gateways(&["--gateway-service=proxies"]), None);
+    let found = gateways(&["--gateway-class=edge", "--gateway-namespace=a,b"]);
+    let found = found.expect("there is a class");
+    assert_eq!((found.class.as_str(), found.namespaces.len()), ("edge", 2));
 }

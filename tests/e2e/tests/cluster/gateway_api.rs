@@ -308,7 +308,39 @@ async fn gateways_hand_hosts_to_the_namespaces_that_they_allow() -> Result<()> {
         .await?;
     scene.apply(example()?).await?;
     scene.answers(HOST, "search-key", 200, PROMISED).await?;
+    api_server_away(&scene).await?;
     restarted(scene).await
+}
+
+/// The watches come back after the API server, and follow changes.
+async fn api_server_away(scene: &Scene) -> Result<()> {
+    scene.plane.stop_api_server();
+    scene.plane.start_api_server().await?;
+    let label = [
+        "label",
+        "--overwrite",
+        "namespace",
+        "search",
+        "ai-gateway=no",
+    ];
+    eventually_ok("the label to take effect", LIMIT, async || {
+        scene.plane.kubectl(&label).await?.success()?;
+        let answer = ask(&scene.proxies[0], HOST, "search-key").await?;
+        ensure!(answer.status == 503, "{}: {}", answer.status, answer.text());
+        Ok(())
+    })
+    .await?;
+    let reason = "Accepted=False NotAllowedByListeners";
+    scene.condition(ROUTE, OF_PARENT, reason).await?;
+    let label = [
+        "label",
+        "--overwrite",
+        "namespace",
+        "search",
+        "ai-gateway=allowed",
+    ];
+    scene.plane.kubectl(&label).await?.success()?;
+    scene.answers(HOST, "search-key", 200, PROMISED).await
 }
 
 async fn refusals(scene: &Scene) -> Result<()> {
