@@ -22,6 +22,11 @@ impl Object {
         })
     }
 
+    /// The fields of another kind of body.
+    pub(crate) fn of(fields: Map<String, Value>) -> Self {
+        Self(fields)
+    }
+
     /// A field that is there and not null.
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())

@@ -13,6 +13,10 @@ enum Family {
     Embeddings,
     Images,
     Speech,
+    /// Whisper, which is billed by time.
+    Whisper,
+    /// Its successors, which write in the language that is spoken.
+    Transcription,
     Moderation,
     /// Chat models of others, which know chat completions only.
     Partner,
@@ -30,6 +34,8 @@ pub(crate) enum Work {
     Embeddings,
     Images,
     Speech,
+    Transcriptions,
+    Translations,
     Moderations,
 }
 
@@ -43,6 +49,7 @@ const NAMES: &[(&str, Family)] = &[
     ("gpt-image", Family::Images),
     ("dall-e", Family::Images),
     ("tts", Family::Speech),
+    ("whisper", Family::Whisper),
     ("omni-moderation", Family::Moderation),
     ("text-moderation", Family::Moderation),
     ("gpt-", Family::Chat),
@@ -62,8 +69,16 @@ fn family(model: &str) -> Family {
     if model.contains("-tts") {
         return Family::Speech;
     }
+    if model.contains("-transcribe") {
+        return Family::Transcription;
+    }
     let named = NAMES.iter().find(|(name, _)| model.starts_with(name));
     named.map_or(Family::Any, |(_, family)| *family)
+}
+
+/// Whether sound costs by its length, and not by tokens.
+pub(crate) fn is_billed_by_time(model: &str) -> bool {
+    family(model) == Family::Whisper
 }
 
 /// Whether a model can do that work.
@@ -75,6 +90,8 @@ pub(crate) fn can(model: &str, work: Work) -> bool {
         Family::Embeddings => work == Work::Embeddings,
         Family::Images => work == Work::Images,
         Family::Speech => work == Work::Speech,
+        Family::Whisper => matches!(work, Work::Transcriptions | Work::Translations),
+        Family::Transcription => work == Work::Transcriptions,
         Family::Moderation => work == Work::Moderations,
         Family::Partner => work == Work::Chat,
         Family::Claude => work == Work::Messages,
@@ -120,6 +137,8 @@ pub(crate) fn publisher(model: &str) -> &'static str {
         | Family::Embeddings
         | Family::Images
         | Family::Speech
+        | Family::Whisper
+        | Family::Transcription
         | Family::Moderation
         | Family::Any => "OpenAI",
     }
@@ -135,6 +154,8 @@ fn name(work: Work) -> &'static str {
         Work::Embeddings => "embeddings",
         Work::Images => "imageGenerations",
         Work::Speech => "audioSpeech",
+        Work::Transcriptions => "audioTranscription",
+        Work::Translations => "audioTranslation",
         Work::Moderations => "moderations",
     }
 }

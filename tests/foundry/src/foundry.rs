@@ -24,7 +24,12 @@ use crate::{
     faults::Faults,
     limits::Cost,
     record::{Billed, Log},
-    state::{Shelf, conversation::Conversation, response::Stored},
+    state::{
+        Shelf,
+        conversation::Conversation,
+        file::{StoredFile, Upload},
+        response::Stored,
+    },
 };
 
 /// One resource.
@@ -45,6 +50,8 @@ pub(crate) struct Foundry {
     pub(crate) billed: Mutex<Billed>,
     pub(crate) responses: Mutex<Shelf<Stored>>,
     pub(crate) conversations: Mutex<Shelf<Conversation>>,
+    pub(crate) files: Mutex<Shelf<StoredFile>>,
+    pub(crate) uploads: Mutex<Shelf<Upload>>,
     /// Time that a response in the background takes.
     pub(crate) background_time: Duration,
     /// What only this resource can open begins with it.
@@ -78,6 +85,8 @@ impl Foundry {
             billed: Mutex::default(),
             responses: Mutex::default(),
             conversations: Mutex::default(),
+            files: Mutex::default(),
+            uploads: Mutex::default(),
             background_time: config.background_time,
             seal: rand::random(),
             unbilled: Mutex::default(),

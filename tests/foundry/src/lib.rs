@@ -29,6 +29,7 @@ mod exchange;
 mod family;
 mod faults;
 mod filter;
+mod form;
 mod foundry;
 mod headers;
 mod limits;

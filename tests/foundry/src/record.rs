@@ -99,6 +99,9 @@ pub struct Usage {
     /// Characters read aloud.
     #[serde(skip_serializing_if = "is_zero")]
     pub characters: u64,
+    /// Seconds of sound, where those are billed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub seconds: u64,
 }
 
 /// Sums over requests that reached a model. What a cut stream has produced counts.
@@ -145,6 +148,7 @@ impl AddAssign for Usage {
         self.audio_tokens += other.audio_tokens;
         self.images += other.images;
         self.characters += other.characters;
+        self.seconds += other.seconds;
     }
 }
 

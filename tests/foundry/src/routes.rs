@@ -5,10 +5,10 @@ use http::Method;
 
 use crate::{
     api::{
-        chat, completions, conversations, deployments, embeddings, images, messages, models,
+        chat, completions, conversations, deployments, embeddings, files, images, messages, models,
         moderations,
         responses::{count, create, stored},
-        speech,
+        speech, transcriptions,
     },
     call::Handler,
     errors::Failure,
@@ -42,6 +42,9 @@ static ROUTES: &[Route] = &[
     post(MODEL, "completions", "Completions_Create", completions::create),
     post(MODEL, "embeddings", "Embeddings_Create", embeddings::create),
     post(MODEL, "images/generations", "Images_Generate", images::create),
+    post(MODEL, "images/edits", "Images_Edit", images::edit),
+    post(MODEL, "audio/transcriptions", "Transcriptions_Create", transcriptions::transcribe),
+    post(MODEL, "audio/translations", "Translations_Create", transcriptions::translate),
     post(MODEL, "moderations", "Moderations_Create", moderations::create),
     post(MODEL, "audio/speech", "Speech_Create", speech::create),
     // Responses
@@ -61,6 +64,16 @@ static ROUTES: &[Route] = &[
     post(RESOURCE, "conversations/{}/items", "Conversations_CreateItems", conversations::create_items),
     get(RESOURCE, "conversations/{}/items/{}", "Conversations_GetItem", conversations::get_item),
     delete(RESOURCE, "conversations/{}/items/{}", "Conversations_DeleteItem", conversations::delete_item),
+    // Files
+    post(RESOURCE, "files", "Files_Create", files::create),
+    get(RESOURCE, "files", "Files_List", files::list),
+    get(RESOURCE, "files/{}", "Files_Get", files::get),
+    delete(RESOURCE, "files/{}", "Files_Delete", files::delete),
+    get(RESOURCE, "files/{}/content", "Files_GetContent", files::content),
+    post(RESOURCE, "uploads", "Uploads_Create", files::upload),
+    post(RESOURCE, "uploads/{}/parts", "Uploads_AddPart", files::part),
+    post(RESOURCE, "uploads/{}/complete", "Uploads_Complete", files::complete),
+    post(RESOURCE, "uploads/{}/cancel", "Uploads_Cancel", files::cancel),
     // Anthropic
     post(CLAUDE, "v1/messages", "Messages_Create", messages::create),
     post(CLAUDE, "v1/messages/count_tokens", "Messages_CountTokens", messages::count_tokens),

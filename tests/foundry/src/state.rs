@@ -1,10 +1,11 @@
-//! What the resource keeps between requests: responses and conversations. Another resource, which is
+//! What the resource keeps between requests: responses, conversations and files. Another resource, which is
 //! another simulator, knows nothing of it.
 
 use std::collections::{HashMap, VecDeque};
 
 pub(crate) mod conversation;
 pub(crate) mod draft;
+pub(crate) mod file;
 pub(crate) mod response;
 
 /// More objects of a kind push out the oldest, so that a long run does not fill the memory.

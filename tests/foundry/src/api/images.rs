@@ -8,6 +8,7 @@ use crate::{
     call::{Call, Job, Reply},
     errors::{self, Failure},
     family::Work,
+    form::Form,
     limits::Cost,
     measure::Measure,
     record::Usage,
@@ -22,6 +23,26 @@ const MAX_PARTIAL: u64 = 3;
 /// Output tokens of each partial image (image generation guide, streaming).
 const TOKENS_PER_PARTIAL: u64 = 100;
 
+/// Input tokens of an image that is edited, whatever its size.
+const TOKENS_PER_EDITED: u64 = 100;
+const MAX_EDITED: u64 = 16;
+const EDIT_FIELDS: [&str; 14] = [
+    "image",
+    "mask",
+    "prompt",
+    "model",
+    "n",
+    "size",
+    "quality",
+    "background",
+    "output_format",
+    "output_compression",
+    "input_fidelity",
+    "partial_images",
+    "stream",
+    "user",
+];
+
 /// What is asked for.
 struct Picture {
     created: u64,
@@ -32,6 +53,8 @@ struct Picture {
     background: String,
     partial: u64,
     usage: Usage,
+    /// The images that are edited.
+    edited: u64,
 }
 
 /// `POST images/generations`
@@ -64,6 +87,44 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
     }
     let read = deployment.input(Measure::text(prompt).tokens());
     let picture = picture(call, &body, n, read)?;
+    job(picture, &body, read, members)
+}
+
+/// `POST images/edits`: an image is read as 100 tokens.
+pub(crate) fn edit(call: &Call<'_>) -> Result<Job, Failure> {
+    let mut deployment = call.named(Work::Images)?;
+    let form = Form::read(call.headers, call.body)?;
+    let body = form.object();
+    if deployment.is_none() {
+        let model = body.text("model")?.ok_or_else(Failure::no_model)?;
+        deployment = Some(call.deployment(model, Work::Images)?);
+    }
+    let deployment = deployment.ok_or_else(Failure::no_deployment)?;
+    form.check(&EDIT_FIELDS)?;
+    let images = form
+        .files
+        .iter()
+        .filter(|file| file.field.starts_with("image"));
+    let edited = u64::try_from(images.count()).unwrap_or(u64::MAX);
+    if edited == 0 {
+        return Err(missing("image"));
+    }
+    if edited > MAX_EDITED {
+        let message = format!("Invalid 'image': at most {MAX_EDITED} images.");
+        return Err(Failure::invalid(&message, Some("image"), None));
+    }
+    let prompt = body.text("prompt")?.ok_or_else(|| missing("prompt"))?;
+    let n = body.number("n", 1, MAX_IMAGES)?.unwrap_or(1);
+    let tokens = Measure::text(prompt).tokens() + edited * TOKENS_PER_EDITED;
+    let read = deployment.input(tokens);
+    let picture = Picture {
+        edited,
+        ..picture(call, &body, n, read)?
+    };
+    job(picture, &body, read, form.members())
+}
+
+fn job(picture: Picture, body: &Object, read: Usage, members: Vec<String>) -> Result<Job, Failure> {
     let stream = body.flag("stream")?.unwrap_or(false);
     let reply = move || {
         if stream {
@@ -73,7 +134,8 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
         }
     };
     Ok(Job {
-        cost: Some(cost),
+        // A limit on images is one on requests.
+        cost: Some(Cost::default()),
         input: Some(read),
         deferred: false,
         members,
@@ -158,6 +220,7 @@ fn picture(call: &Call<'_>, body: &Object, n: u64, read: Usage) -> Result<Pictur
             .to_owned(),
         partial,
         usage,
+        edited: 0,
     })
 }
 
@@ -181,7 +244,7 @@ impl Picture {
         json!({
             "created": self.created, "data": data, "size": self.size, "quality": self.quality,
             "output_format": self.format, "background": self.background,
-            "usage": usage(self.usage),
+            "usage": usage(self.usage, self.edited),
         })
     }
 
@@ -191,22 +254,19 @@ impl Picture {
         for image in 0..self.n {
             for index in 0..self.partial {
                 let more = json!({"partial_image_index": index});
-                steps.push(
-                    self.event("image_generation.partial_image", &more)
-                        .made(Usage {
-                            completion_tokens: TOKENS_PER_PARTIAL,
-                            ..Usage::default()
-                        }),
-                );
+                steps.push(self.event("partial_image", &more).made(Usage {
+                    completion_tokens: TOKENS_PER_PARTIAL,
+                    ..Usage::default()
+                }));
             }
             let is_last = image + 1 == self.n;
-            let usage = usage(if is_last {
-                self.usage
+            let usage = if is_last {
+                usage(self.usage, self.edited)
             } else {
-                Usage::default()
-            });
+                usage(Usage::default(), 0)
+            };
             let more = json!({"usage": usage});
-            steps.push(self.event("image_generation.completed", &more).made(Usage {
+            steps.push(self.event("completed", &more).made(Usage {
                 completion_tokens: tokens(&self.size, self.quality),
                 images: 1,
                 ..Usage::default()
@@ -222,6 +282,11 @@ impl Picture {
     }
 
     fn event(&self, name: &str, more: &Value) -> Step {
+        let name = if self.edited > 0 {
+            format!("image_edit.{name}")
+        } else {
+            format!("image_generation.{name}")
+        };
         let mut data = json!({
             "type": name, "b64_json": PNG, "created_at": self.created, "size": self.size,
             "quality": self.quality, "background": self.background, "output_format": self.format,
@@ -229,15 +294,17 @@ impl Picture {
         if let (Some(fields), Some(more)) = (data.as_object_mut(), more.as_object()) {
             fields.extend(more.clone());
         }
-        Step::event(sse::named(name, &data))
+        Step::event(sse::named(&name, &data))
     }
 }
 
 /// The usage object of image generations.
-fn usage(usage: Usage) -> Value {
+fn usage(usage: Usage, edited: u64) -> Value {
+    let images = edited * TOKENS_PER_EDITED;
+    let text = usage.prompt_tokens.saturating_sub(images);
     json!({
         "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": {"image_tokens": 0, "text_tokens": usage.prompt_tokens},
+        "input_tokens_details": {"image_tokens": images, "text_tokens": text},
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": {"image_tokens": usage.completion_tokens, "text_tokens": 0},
         "total_tokens": usage.total(),
