@@ -22,11 +22,6 @@ pub(crate) fn compile(
         second: reader.optional(declared.per_second, 0, field, "perSecond"),
         ..reader.rates(&Classes::of(declared), field)
     };
-    if declared.per_second.is_some() {
-        let message = "has no effect yet: this version serves no operation that is billed by the \
-                       length of its sound; the other prices hold";
-        reader.findings.note(format!("{field}.perSecond"), message);
-    }
     let long_context = declared.long_context.as_ref().map(|long| {
         let field = format!("{field}.longContext");
         reader.long_context(long, rates, model, &field)

@@ -14,6 +14,8 @@ use proxy_core::table::BackendKind;
 use crate::body::{Body, BoundName, Kept, Layout, Malformed, Members, model_name};
 use crate::end_user::UserMember;
 use crate::error::Dialect;
+use crate::files::FileKind;
+use crate::multipart::FormScan;
 use crate::path::{Segments, decode, encode, is_ambiguous, matched};
 use crate::prompt::Prompt;
 use crate::stream::Grammar;
@@ -83,6 +85,8 @@ pub struct Call {
     pub read_usage: Reader,
     /// How the prompt is counted; `None` for an operation whose prompt has no rule.
     pub prompt: Option<Prompt>,
+    /// What the files of its form are; `None` for one without.
+    pub files: Option<FileKind>,
     /// What the backend keeps of it; `None`: nothing.
     pub state: Option<State>,
 }
@@ -96,6 +100,8 @@ pub struct State {
     pub without_model: bool,
     /// The answer is the kept thing itself, so that it carries ids.
     pub answers: bool,
+    /// The answer lists all that the backend keeps, whoever made it.
+    pub lists: bool,
 }
 
 /// What a backend bills for a call.
@@ -355,6 +361,22 @@ impl Call {
                 multipart::body(bytes, boundary, self.members, in_path)
             }
         }
+    }
+
+    /// A scan of a form that comes piece by piece; `None` for other bodies.
+    ///
+    /// # Errors
+    /// [`Malformed`] with a message for the client.
+    pub fn form_scan(
+        &self,
+        content_type: Option<&str>,
+        in_path: bool,
+    ) -> Result<Option<FormScan>, Malformed> {
+        if self.form != Form::Multipart {
+            return Ok(None);
+        }
+        let boundary = multipart::boundary(content_type.unwrap_or(""))?;
+        Ok(Some(FormScan::new(boundary, self.members, in_path)))
     }
 
     /// Whether the client names a model.

@@ -6,6 +6,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::end_user::{Metadata, UserMember, Users};
+use crate::files::Files;
+
+/// The most tokens of an image by its quality: one that is not square, and three that show how it comes to be
+/// (`OpenAI`, "Image generation", cost).
+const IMAGES: [(&str, u64); 2] = [("low", 408 + 300), ("medium", 1_584 + 300)];
+/// In the best quality, which a model may choose by itself.
+pub(crate) const DEAREST_IMAGE: u64 = 6_240 + 300;
 
 /// A member that the gateway reads, whatever a row calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +53,8 @@ pub enum Member {
     Instructions,
     /// The messages of the prompt, or its items.
     Messages,
+    /// `part_ids`: the parts of which an upload becomes a file.
+    Parts,
 }
 
 /// What a bound on output tokens is called.
@@ -75,6 +84,12 @@ pub enum Kept {
     Response,
     /// A conversation of the same API.
     Conversation,
+    /// A file.
+    File,
+    /// A file that comes in parts.
+    Upload,
+    /// One of them.
+    Part,
 }
 
 /// A reference to what a backend keeps.
@@ -142,6 +157,8 @@ pub struct Body {
     pub has_media: bool,
     /// Where its conversation begins.
     pub beginning: Beginning,
+    /// The files of a form.
+    pub files: Files,
 }
 
 /// How a body is written.
@@ -226,6 +243,11 @@ impl Body {
                 instructions: None,
                 messages: None,
             },
+            files: Files {
+                count: 0,
+                bytes: 0,
+                text: 0,
+            },
         }
     }
 
@@ -275,6 +297,9 @@ impl Kept {
         match self {
             Self::Response => "Response",
             Self::Conversation => "Conversation",
+            Self::File => "File",
+            Self::Upload => "Upload",
+            Self::Part => "Part",
         }
     }
 }
@@ -307,4 +332,29 @@ pub(crate) fn model_name(text: &str) -> Result<Arc<str>, Malformed> {
         return malformed("\"model\" must be 1 to 256 printable characters");
     }
     Ok(text.into())
+}
+
+/// The most output tokens of an image of this quality.
+pub(crate) fn image_tokens(quality: &str) -> u64 {
+    let known = IMAGES.iter().find(|(known, _)| *known == quality);
+    known.map_or(DEAREST_IMAGE, |(_, tokens)| *tokens)
+}
+
+/// Refuses a name that is another one's in other letters: `Model`, or `max_to\u212aens` with the sign of
+/// Kelvin. Servers that ignore the case would take it for the member that the gateway decides on.
+pub(crate) fn refuse_folded(
+    name: &[u8],
+    known: impl IntoIterator<Item = &'static str>,
+) -> Result<(), Malformed> {
+    let is_plain = |byte: &u8| byte.is_ascii() && !byte.is_ascii_uppercase();
+    if name.iter().all(is_plain) {
+        return Ok(());
+    }
+    let name = String::from_utf8_lossy(name);
+    // Of the letters that fold to those of ASCII, `\u017f` has only an upper case and `\u212a` only a lower.
+    let folded = name.to_uppercase().to_lowercase();
+    match known.into_iter().find(|known| *known == folded) {
+        Some(known) => malformed(format!("write \"{known}\" instead of {name:?}")),
+        None => Ok(()),
+    }
 }

@@ -43,8 +43,8 @@ enum Object {
     Event,
     /// The answer itself.
     Answer,
-    /// The conversation that it belongs to.
-    Conversation,
+    /// What belongs to it: the conversation of a response, the file of an upload.
+    Kept,
 }
 
 /// A scan of one JSON text.
@@ -188,7 +188,7 @@ impl Object {
     fn within(self, name: &[u8]) -> Option<Self> {
         match (self, name) {
             (Self::Event, b"response") => Some(Self::Answer),
-            (Self::Answer, b"conversation") => Some(Self::Conversation),
+            (Self::Answer, b"conversation" | b"file") => Some(Self::Kept),
             _ => None,
         }
     }
@@ -197,8 +197,11 @@ impl Object {
     fn has_id(self, name: &[u8]) -> bool {
         match self {
             Self::Event => false,
-            Self::Answer => matches!(name, b"id" | b"previous_response_id" | b"conversation"),
-            Self::Conversation => name == b"id",
+            Self::Answer => matches!(
+                name,
+                b"id" | b"previous_response_id" | b"conversation" | b"upload_id"
+            ),
+            Self::Kept => name == b"id",
         }
     }
 }

@@ -10,6 +10,22 @@ use crate::error::Dialect;
 use crate::prompt::Prompt;
 use crate::{chat, completions, messages, speech, usage, wordless};
 
+/// The paths of an operation that names no model there: dated and undated, the stock `/v1`, and both of them
+/// in a project.
+macro_rules! paths {
+    ($end:literal) => {
+        &[
+            concat!("/openai/", $end),
+            concat!("/openai/v1/", $end),
+            concat!("/v1/", $end),
+            concat!("/api/projects/{project}/openai/", $end),
+            concat!("/api/projects/{project}/openai/v1/", $end),
+        ]
+    };
+}
+
+mod files;
+mod media;
 mod response;
 #[cfg(test)]
 mod tests;
@@ -73,6 +89,7 @@ pub static ROWS: &[Api] = &[
         ],
         answer: Answer::Backend(IMAGES),
     },
+    media::EDIT,
     Api {
         operation: Operation::Audio,
         dialect: Dialect::OpenAi,
@@ -86,6 +103,8 @@ pub static ROWS: &[Api] = &[
         ],
         answer: Answer::Backend(SPEECH),
     },
+    media::TRANSCRIBE,
+    media::TRANSLATE,
     // Azure's own clients put no deployment in its path.
     Api {
         operation: Operation::Moderations,
@@ -118,6 +137,16 @@ pub static ROWS: &[Api] = &[
     response::ADD_ITEMS,
     response::ITEM,
     response::DELETE_ITEM,
+    // Files, whole and in parts.
+    files::CREATE,
+    files::LIST,
+    files::GET,
+    files::DELETE,
+    files::CONTENT,
+    files::UPLOAD,
+    files::PART,
+    files::COMPLETE,
+    files::CANCEL,
     // Claude: as Foundry has it, and as Anthropic's own clients have it by default.
     Api {
         operation: Operation::Messages,
@@ -235,6 +264,7 @@ const CHAT: Call = Call {
     events: &chat::GRAMMAR,
     read_usage: usage::generation,
     prompt: Some(Prompt::Chat),
+    files: None,
     state: None,
 };
 
@@ -260,6 +290,7 @@ const COMPLETIONS: Call = Call {
     events: &completions::GRAMMAR,
     read_usage: usage::generation,
     prompt: Some(Prompt::Completions),
+    files: None,
     state: None,
 };
 
@@ -280,6 +311,7 @@ const EMBEDDINGS: Call = Call {
     events: &wordless::GRAMMAR,
     read_usage: usage::without_output,
     prompt: Some(Prompt::Embeddings),
+    files: None,
     state: None,
 };
 
@@ -302,6 +334,7 @@ const IMAGES: Call = Call {
     events: &wordless::GRAMMAR,
     read_usage: usage::generation,
     prompt: None,
+    files: None,
     state: None,
 };
 
@@ -322,6 +355,7 @@ const SPEECH: Call = Call {
     events: &speech::GRAMMAR,
     read_usage: speech::usage,
     prompt: None,
+    files: None,
     state: None,
 };
 
@@ -339,6 +373,7 @@ const MODERATIONS: Call = Call {
     events: &wordless::GRAMMAR,
     read_usage: usage::without_output,
     prompt: None,
+    files: None,
     state: None,
 };
 
@@ -364,6 +399,7 @@ const MESSAGES: Call = Call {
     read_usage: usage::message,
     // Claude's vocabulary is not public.
     prompt: None,
+    files: None,
     state: None,
 };
 

@@ -8,20 +8,14 @@
 use std::num::NonZeroUsize;
 
 use crate::body::{
-    Body, Bound, Kept, Layout, Malformed, Member, Members, Reference, StreamOptions, malformed,
-    model_name,
+    Body, Bound, DEAREST_IMAGE, Kept, Layout, Malformed, Member, Members, Reference, StreamOptions,
+    image_tokens, malformed, model_name, refuse_folded,
 };
 use crate::end_user::{Metadata, UserMember};
 use crate::json::Cursor;
 
 #[cfg(test)]
 mod tests;
-
-/// The most tokens of an image by its quality: one that is not square, and three that show how it comes to be
-/// (`OpenAI`, "Image generation", cost).
-const IMAGES: [(&str, u64); 2] = [("\"low\"", 408 + 300), ("\"medium\"", 1_584 + 300)];
-/// In the best quality, which a model may choose by itself.
-const DEAREST_IMAGE: u64 = 6_240 + 300;
 
 /// Smallest body whose prompt may be cached: from 1,024 tokens on, of some four bytes.
 const CACHED: usize = 4 << 10;
@@ -92,25 +86,6 @@ fn has_controls(bytes: &[u8]) -> bool {
     bytes.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' '
 }
 
-/// Refuses a name that is another one's in other letters: `Model`, or `max_to\u212aens` with the sign of
-/// Kelvin. Servers that ignore the case would take it for the member that the gateway decides on.
-fn refuse_folded(
-    name: &[u8],
-    known: impl IntoIterator<Item = &'static str>,
-) -> Result<(), Malformed> {
-    let is_plain = |byte: &u8| byte.is_ascii() && !byte.is_ascii_uppercase();
-    if name.iter().all(is_plain) {
-        return Ok(());
-    }
-    let name = String::from_utf8_lossy(name);
-    // Of the letters that fold to those of ASCII, `\u017f` has only an upper case and `\u212a` only a lower.
-    let folded = name.to_uppercase().to_lowercase();
-    match known.into_iter().find(|known| *known == folded) {
-        Some(known) => malformed(format!("write \"{known}\" instead of {name:?}")),
-        None => Ok(()),
-    }
-}
-
 fn field(
     cursor: &mut Cursor<'_>,
     name: &str,
@@ -148,11 +123,8 @@ fn field(
         }
         Member::Inputs => found.texts = texts(cursor, depth)?,
         Member::Quality => {
-            let quality = cursor.scalar(depth)?;
-            found.image_tokens = IMAGES
-                .iter()
-                .find(|(known, _)| known.as_bytes() == quality)
-                .map(|(_, tokens)| *tokens);
+            let quality = str::from_utf8(cursor.scalar(depth)?).unwrap_or_default();
+            found.image_tokens = Some(image_tokens(quality.trim_matches('"')));
         }
         Member::Background => found.background = flag(cursor, depth, name)?,
         Member::PreviousResponse => {
@@ -167,6 +139,7 @@ fn field(
             };
             found.references.extend(reference);
         }
+        Member::Parts => parts(cursor, depth, name, found)?,
         Member::Tools => {
             found.has_tools = !matches!(cursor.scalar(depth)?, b"null" | b"[]");
         }
@@ -236,6 +209,23 @@ fn reference(
         b"null" => Ok(None),
         _ => malformed(format!("\"{name}\" must be an id")),
     }
+}
+
+/// The ids of the parts of an upload.
+fn parts(
+    cursor: &mut Cursor<'_>,
+    depth: usize,
+    name: &str,
+    found: &mut Body,
+) -> Result<(), Malformed> {
+    if cursor.peek() != Some(b'[') {
+        return malformed(format!("\"{name}\" must be a list of ids"));
+    }
+    cursor.array(depth + 1, |cursor, depth| {
+        let reference = reference(cursor, depth, name, Kept::Part)?;
+        found.references.extend(reference);
+        Ok(())
+    })
 }
 
 /// A conversation as an object with its `id`.

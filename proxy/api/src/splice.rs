@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 
 use crate::body::{Body, BoundName, Layout, StreamOptions};
-use crate::end_user::EndUser;
+use crate::end_user::{EndUser, UserMember};
 use crate::pieces::Pieces;
 
 #[cfg(test)]
@@ -40,17 +40,7 @@ pub fn splice(bytes: &Bytes, body: &Body, edit: Edit<'_>) -> Pieces {
     match &body.layout {
         Layout::Json { start, empty } => json(body, edit, *start, *empty, &mut edits),
         Layout::Any => {}
-        Layout::Multipart { boundary, start } => match (edit.model, &body.model_at) {
-            (Some(model), Some(_)) if is_named(body, model) => {}
-            (Some(model), Some(range)) => edits.push((range.clone(), model.to_owned())),
-            (Some(model), None) => edits.push((
-                *start..*start,
-                format!(
-                    "--{boundary}\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{model}\r\n"
-                ),
-            )),
-            (None, _) => {}
-        },
+        Layout::Multipart { boundary, start } => form(body, edit, boundary, *start, &mut edits),
     }
     if edits.is_empty() {
         return bytes.clone().into();
@@ -68,6 +58,34 @@ pub fn splice(bytes: &Bytes, body: &Body, edit: Edit<'_>) -> Pieces {
     }
     out.extend_from_slice(bytes.get(at..).unwrap_or_default());
     out.freeze().into()
+}
+
+/// A field that is new is a part before all others.
+fn form(
+    body: &Body,
+    edit: Edit<'_>,
+    boundary: &str,
+    start: usize,
+    edits: &mut Vec<(Range<usize>, String)>,
+) {
+    let mut put = |name: &str, value: &str, at: &Option<Range<usize>>| match at {
+        Some(range) => edits.push((range.clone(), value.to_owned())),
+        None => edits.push((
+            start..start,
+            format!(
+                "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+            ),
+        )),
+    };
+    if let Some(model) = edit.model.filter(|model| !is_named(body, model)) {
+        put("model", model, &body.model_at);
+    }
+    if let Some(EndUser { id, added }) = edit.end_user {
+        let user = UserMember::User;
+        if !body.users.lacks(user) || added.has(user) {
+            put(user.as_str(), id, &body.users.user);
+        }
+    }
 }
 
 fn pieces(bytes: &Bytes, edits: Vec<(Range<usize>, String)>) -> Pieces {

@@ -91,6 +91,17 @@ impl Text {
         self.added(added)
     }
 
+    /// Adds an answer that is nothing but text.
+    pub(crate) fn plain(&mut self, answer: &[u8]) {
+        let room = MAX_KEPT.saturating_sub(self.kept.len());
+        self.kept
+            .extend_from_slice(answer.get(..room).unwrap_or(answer));
+        self.bytes = self
+            .bytes
+            .saturating_add(u64::try_from(answer.len()).unwrap_or(u64::MAX));
+        self.deltas += 1;
+    }
+
     /// Adds one delta that is a string; something else is opaque. True if there is text in it.
     pub(crate) fn delta(&mut self, cursor: &mut Cursor<'_>) -> bool {
         let start = self.kept.len();

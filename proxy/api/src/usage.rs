@@ -44,6 +44,16 @@ pub fn response(data: &[u8], earlier: Option<Usage>) -> Option<Usage> {
     generation(data, earlier).or_else(|| generation(member(data, "response")?, earlier))
 }
 
+/// The length of the sound that an answer is about, in seconds: a number, of older versions as a string.
+pub fn sound(seconds: &[u8]) -> Option<Usage> {
+    let seconds = seconds.strip_prefix(b"\"").unwrap_or(seconds);
+    let seconds = seconds.strip_suffix(b"\"").unwrap_or(seconds);
+    Some(Usage {
+        sound_ms: millis(decimal(seconds)?),
+        ..Usage::default()
+    })
+}
+
 /// The `usage` of a message, or of an event `message_delta`: its numbers are those of the whole answer so far,
 /// and the input is left out if an earlier event told it.
 pub fn message(data: &[u8], earlier: Option<Usage>) -> Option<Usage> {
@@ -203,11 +213,6 @@ impl Told {
     fn usage(&self, input_tokens: u64, output_tokens: u64) -> Usage {
         let of_input = |part: Option<u64>| part.unwrap_or(0).min(input_tokens);
         let of_output = |part: Option<u64>| part.unwrap_or(0).min(output_tokens);
-        let sound = if self.by_length {
-            self.sound.as_nanos().div_ceil(1_000_000)
-        } else {
-            0
-        };
         Usage {
             input_tokens,
             cached_input_tokens: of_input(self.of_input.cached.max(self.cache_read)),
@@ -218,7 +223,11 @@ impl Told {
             reasoning_tokens: of_output(self.of_output.reasoning),
             audio_output_tokens: of_output(self.of_output.audio),
             image_output_tokens: of_output(self.of_output.images),
-            sound_ms: u64::try_from(sound).unwrap_or(u64::MAX),
+            sound_ms: if self.by_length {
+                millis(self.sound)
+            } else {
+                0
+            },
         }
     }
 }
@@ -278,6 +287,11 @@ fn tokens(text: &[u8]) -> Option<u64> {
         let part = u64::from(decimal.subsec_nanos() > 0);
         decimal.as_secs().checked_add(part)
     })
+}
+
+/// Rounded up.
+fn millis(sound: Duration) -> u64 {
+    u64::try_from(sound.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// A number that is not negative; a duration is the one type of std that checks a decimal.

@@ -20,7 +20,7 @@ const PASS_THROUGH: &str = "pass-through";
 const ANONYMOUS: &str = "anonymous";
 
 /// The query parameters that go on to a backend, besides the version.
-const PARAMETERS: [&str; 8] = [
+const PARAMETERS: [&str; 9] = [
     "include",
     "limit",
     "after",
@@ -29,6 +29,7 @@ const PARAMETERS: [&str; 8] = [
     "stream",
     "starting_after",
     "include_obfuscation",
+    "purpose",
 ];
 
 /// The longest part of an unknown id that a message repeats.
@@ -95,7 +96,7 @@ impl Bound {
             match resource.replace(kept_by) {
                 Some(other) if other != kept_by => Err(refuse(
                     Code::InvalidRequest,
-                    "\"previous_response_id\" and \"conversation\" are kept by different Foundry resources",
+                    "the request names what different Foundry resources keep",
                 )),
                 Some(_) | None => Ok(Box::<str>::from(id)),
             }
@@ -149,6 +150,6 @@ fn unknown_reference(id: &str, kept: Kept) -> Box<Refusal> {
             let message = format!("Previous response with id '{shown}' not found.");
             refuse(Code::PreviousResponseNotFound, message)
         }
-        Kept::Conversation => unknown(id, kept),
+        Kept::Conversation | Kept::File | Kept::Upload | Kept::Part => unknown(id, kept),
     }
 }

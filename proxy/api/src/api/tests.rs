@@ -145,13 +145,13 @@ fn refuses_paths_that_servers_read_differently() {
     ] {
         assert_eq!(post(path).map(|_| ()), Err(Unserved::Unknown), "{path}");
     }
-    let files = Other {
-        operation: "Files",
+    let batches = Other {
+        operation: "Batches",
         dialect: Dialect::OpenAi,
     };
     assert_eq!(
-        post("/v1/files").map(|_| ()),
-        Err(Unserved::Operation(files))
+        post("/v1/batches").map(|_| ()),
+        Err(Unserved::Operation(batches))
     );
 }
 

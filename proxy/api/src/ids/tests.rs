@@ -106,3 +106,15 @@ proptest! {
         prop_assert_eq!(whole.replace(std::str::from_utf8(&TAG).expect("text"), ""), text);
     }
 }
+
+#[test]
+fn an_upload_has_the_id_of_its_file_and_a_part_that_of_its_upload() {
+    check(
+        Marker::json,
+        r#"{"id":"upload_1#","object":"upload","filename":"id","file":{"id":"file-1#","object":"file"},"purpose":"batch"}"#,
+    );
+    check(
+        Marker::json,
+        r#"{"id":"part_1#","object":"upload.part","created_at":1,"upload_id":"upload_1#"}"#,
+    );
+}

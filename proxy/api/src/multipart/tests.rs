@@ -1,9 +1,17 @@
 use proptest::prelude::*;
 
-use super::{body, boundary};
+use super::{FormScan, body, boundary};
 use crate::body::{Body, Malformed, Member, Members};
+use crate::end_user::UserMember;
+use crate::files::Files;
 
 const MEMBERS: &Members = &[("model", Member::Model), ("stream", Member::Stream)];
+const EDITS: &Members = &[
+    ("model", Member::Model),
+    ("n", Member::Choices),
+    ("quality", Member::Quality),
+    ("user", Member::User(UserMember::User)),
+];
 
 fn form(parts: &[(&str, &str)]) -> String {
     let mut text = String::new();
@@ -61,6 +69,9 @@ fn refuses_what_servers_read_differently() {
         )]),
         form(&[("form-data; name=\"model\"", "")]),
         form(&[("form-data; name=\"stream\"", "maybe")]),
+        form(&[("form-data; name=\"Model\"", "m")]),
+        form(&[("form-data; name=\"model\"; filename=\"m\"", "m")]),
+        form(&[("form-data; name=\"model\"", &"m".repeat(70_000))]),
         form(&[("form-data; name=\"x\"", "y"); 65]),
     ] {
         assert!(scan(&bad).is_err(), "{bad:?}");
@@ -84,7 +95,104 @@ fn reads_the_boundary_of_a_form_only() {
     }
 }
 
+#[test]
+fn files_are_counted_and_what_decides_an_images_cost_is_read() {
+    let text = form(&[
+        ("form-data; name=\"image[]\"; filename=\"a.png\"", "12345"),
+        ("form-data; name=\"image[]\"; filename=\"b.png\"", "123"),
+        ("form-data; name=\"prompt\"", "a pot"),
+        ("form-data; name=\"model\"", "gpt-image-2"),
+        ("form-data; name=\"n\"", "3"),
+        ("form-data; name=\"quality\"", "medium"),
+        ("form-data; name=\"user\"", "ann"),
+    ]);
+    let found = body(text.as_bytes(), "b1", EDITS, false).expect("a form");
+    assert_eq!(
+        found.files,
+        Files {
+            count: 2,
+            bytes: 8,
+            text: 5
+        }
+    );
+    assert_eq!((found.choices, found.image_tokens), (3, Some(1_884)));
+    assert_eq!(&text[found.users.user.expect("a user")], "ann");
+    let without = form(&[("form-data; name=\"model\"", "gpt-image-2")]);
+    let found = body(without.as_bytes(), "b1", EDITS, true).expect("a form");
+    assert_eq!((found.model, found.image_tokens), (None, Some(6_540)));
+}
+
+#[test]
+fn a_form_that_is_sealed_takes_files_and_no_more_fields_that_decide() {
+    let scan = |rest: &[(&str, &str)]| {
+        let begin = form(&[
+            ("form-data; name=\"model\"", "gpt-image-2"),
+            ("form-data; name=\"image\"; filename=\"a.png\"", "12345"),
+        ]);
+        let whole = begin.strip_suffix("--b1--\r\n").expect("an end").to_owned() + &form(rest);
+        let mut scan = FormScan::new("b1", EDITS, false);
+        let (first, rest) = whole.split_once("2345").expect("a file");
+        scan.push(first.as_bytes())?;
+        assert!(scan.is_in_file() && scan.has_model());
+        let found = scan.seal(9_000);
+        assert_eq!(
+            found.files,
+            Files {
+                count: 16,
+                bytes: 9_000,
+                text: 0
+            }
+        );
+        assert_eq!(
+            (found.model.as_deref(), found.image_tokens),
+            (Some("gpt-image-2"), Some(6_540))
+        );
+        scan.push(rest.as_bytes())?;
+        scan.finish()
+    };
+    let more = [
+        ("form-data; name=\"mask\"; filename=\"m.png\"", "12"),
+        ("form-data; name=\"size\"", "auto"),
+    ];
+    assert!(scan(&more).is_ok());
+    for late in ["model", "n", "quality", "user"] {
+        let refused = scan(&[(&format!("form-data; name=\"{late}\""), "1")]);
+        assert!(refused.is_err_and(|why| why.0.contains(late)), "{late}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn pieces_are_read_as_the_whole(
+        parts in proptest::collection::vec((0..7_usize, "[ab\r\n-]{0,12}"), 0..6),
+        sizes in proptest::collection::vec(1..9_usize, 1..20),
+        cut in 0..3_usize,
+    ) {
+        let heads = [
+            "form-data; name=\"file\"; filename=\"f\"",
+            "form-data; name=\"model\"",
+            "form-data; name=\"stream\"",
+            "form-data; name=\"other\"",
+            "form-data; name=\"image\"; filename=\"--b1\"",
+            "form-data",
+            "form-data; name=\"MODEL\"",
+        ];
+        let parts: Vec<_> = parts.iter().map(|(at, value)| (heads[*at], value.as_str())).collect();
+        let text = form(&parts);
+        let text = &text.as_bytes()[..text.len() - cut];
+        let whole = body(text, "b1", MEMBERS, false);
+        let mut scan = FormScan::new("b1", MEMBERS, false);
+        let mut rest = text;
+        let mut sizes = sizes.iter().cycle();
+        let mut pushed = Ok(());
+        while pushed.is_ok() && !rest.is_empty() {
+            let size = (*sizes.next().expect("a cycle")).min(rest.len());
+            pushed = scan.push(&rest[..size]);
+            rest = &rest[size..];
+        }
+        prop_assert_eq!(pushed.and_then(|()| scan.finish()), whole);
+    }
+
     #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         drop(body(&bytes, "b1", MEMBERS, false));

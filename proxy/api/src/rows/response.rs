@@ -11,19 +11,6 @@ use crate::error::Dialect;
 use crate::prompt::Prompt;
 use crate::{responses, usage};
 
-/// The paths of an operation: dated and undated, the stock `/v1`, and both of them in a project.
-macro_rules! paths {
-    ($end:literal) => {
-        &[
-            concat!("/openai/", $end),
-            concat!("/openai/v1/", $end),
-            concat!("/v1/", $end),
-            concat!("/api/projects/{project}/openai/", $end),
-            concat!("/api/projects/{project}/openai/v1/", $end),
-        ]
-    };
-}
-
 /// How a response is asked for by its id.
 pub static RETRIEVED: Call = kept(Upstream::Resource("responses/{id}"), Kept::Response, true);
 
@@ -49,6 +36,7 @@ pub(super) const INPUT_TOKENS: Api = row(
             kept: Kept::Response,
             without_model: false,
             answers: false,
+            lists: false,
         }),
         has_output: false,
         billing: Billing::Free,
@@ -184,7 +172,7 @@ const fn row(method: Method, paths: &'static [&'static str], call: Call) -> Api 
 }
 
 /// A call about what a backend keeps. Only making it is billed.
-const fn kept(upstream: Upstream, kept: Kept, answers: bool) -> Call {
+pub(super) const fn kept(upstream: Upstream, kept: Kept, answers: bool) -> Call {
     Call {
         form: Form::Any,
         members: &[],
@@ -198,6 +186,7 @@ const fn kept(upstream: Upstream, kept: Kept, answers: bool) -> Call {
             kept,
             without_model: true,
             answers,
+            lists: false,
         }),
         ..RESPONSES
     }
@@ -234,9 +223,11 @@ const RESPONSES: Call = Call {
     events: &responses::GRAMMAR,
     read_usage: usage::response,
     prompt: Some(Prompt::Responses),
+    files: None,
     state: Some(State {
         kept: Kept::Response,
         without_model: false,
         answers: true,
+        lists: false,
     }),
 };

@@ -237,7 +237,9 @@ impl Code {
             Self::NotKept => "No such response or conversation is kept for the consumer.",
             Self::PreviousResponseNotFound => "As `not_kept`. Send the earlier items in `input`.",
             Self::RequestTimeout => "The request did not arrive in time. Send it again.",
-            Self::RequestTooLarge => "The body exceeds the gateway's limit (`--max-body`).",
+            Self::RequestTooLarge => {
+                "The body exceeds the gateway's limit (`--max-body`; with files `--max-upload`)."
+            }
             Self::HeadersTooLarge => {
                 "The request has more than 100 headers, or more than 32 KiB of them. Send fewer."
             }

@@ -31,6 +31,8 @@ pub struct Shape {
     pub texts: u64,
     /// The model reads what its backend keeps, too: its length tells nothing of that.
     pub continues: bool,
+    /// The longest sound that it may have, where that may be billed by its length.
+    pub sound_ms: u64,
 }
 
 impl Shape {
@@ -99,6 +101,7 @@ pub fn estimate(shape: Shape, expected: Expected, default_output: u64) -> Usage 
     Usage {
         input_tokens: input.max(1),
         output_tokens: per_choice.max(1).saturating_mul(shape.choices.max(1)),
+        sound_ms: shape.sound_ms,
         ..Usage::default()
     }
 }

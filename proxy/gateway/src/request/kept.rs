@@ -56,6 +56,14 @@ impl<'a> Head<'a> {
     ) -> Result<Box<Bound>, Box<Refusal>> {
         let keys = &self.core.shared.config.state_keys;
         let owner = bound::owner(self.live, rule, &self.caller);
+        if state.lists && owner.is_some() {
+            let message = format!(
+                "a list is not served of what backends keep ({}): it would show that of other consumers, too. Keep \
+                 the ids of what you make",
+                state.kept.as_str()
+            );
+            return Err(refuse(Code::OperationNotServed, message));
+        }
         let mut bound = Bound::new(keys, owner, state, named, &body.references)?;
         if state.without_model {
             body.stream = bound.take_query(self.parts.uri.query().unwrap_or_default());

@@ -65,7 +65,7 @@ async fn head_is_served_where_get_is() -> Result<()> {
 #[tokio::test]
 async fn an_operation_that_is_not_served_is_named_in_its_dialect() -> Result<()> {
     let bench = Bench::start(1, Vec::new())?;
-    for path in ["/v1/files", "/openai/files?api-version=2024-10-21"] {
+    for path in ["/v1/batches", "/openai/batches?api-version=2024-10-21"] {
         let answer = bench.post(path, KEY, "{}").await?;
         let error = answer.json::<Value>()?;
         assert_eq!(answer.status, 404);
@@ -73,8 +73,8 @@ async fn an_operation_that_is_not_served_is_named_in_its_dialect() -> Result<()>
             error.pointer("/error/code"),
             Some(&json!("operation_not_served"))
         );
-        let message = "Files is not served by this gateway; it serves ChatCompletions, Completions, \
-                       Embeddings, Images, Audio, Moderations, Responses, Messages, Models";
+        let message = "Batches is not served by this gateway; it serves ChatCompletions, Completions, \
+                       Embeddings, Images, Audio, Moderations, Responses, Files, Messages, Models";
         assert_eq!(error.pointer("/error/message"), Some(&json!(message)));
     }
     let path = "/anthropic/v1/messages/batches";

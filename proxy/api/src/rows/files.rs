@@ -1,0 +1,105 @@
+//! Files and uploads: what clients put at a backend, and ask for by its id. Nothing in a request for that names
+//! a model, and nothing of it is billed.
+
+use http::Method;
+use proxy_core::names::Operation;
+
+use super::response::kept;
+use crate::api::{Answer, Api, Call, Form, State, Upstream};
+use crate::body::{Kept, Member};
+use crate::error::Dialect;
+use crate::files::FileKind;
+
+pub(super) const CREATE: Api = row(
+    Method::POST,
+    paths!("files"),
+    Call {
+        files: Some(FileKind::Kept),
+        ..kept(Upstream::Resource("files"), Kept::File, true)
+    },
+);
+
+/// The backend knows no consumers: its list has the files of all.
+pub(super) const LIST: Api = row(
+    Method::GET,
+    paths!("files"),
+    Call {
+        state: Some(State {
+            kept: Kept::File,
+            without_model: true,
+            answers: false,
+            lists: true,
+        }),
+        ..kept(Upstream::Resource("files"), Kept::File, false)
+    },
+);
+
+pub(super) const GET: Api = row(
+    Method::GET,
+    paths!("files/{id}"),
+    kept(Upstream::Resource("files/{id}"), Kept::File, true),
+);
+
+pub(super) const DELETE: Api = row(
+    Method::DELETE,
+    paths!("files/{id}"),
+    kept(Upstream::Resource("files/{id}"), Kept::File, true),
+);
+
+pub(super) const CONTENT: Api = row(
+    Method::GET,
+    paths!("files/{id}/content"),
+    kept(Upstream::Resource("files/{id}/content"), Kept::File, false),
+);
+
+pub(super) const UPLOAD: Api = row(
+    Method::POST,
+    paths!("uploads"),
+    Call {
+        form: Form::Json,
+        ..kept(Upstream::Resource("uploads"), Kept::Upload, true)
+    },
+);
+
+pub(super) const PART: Api = row(
+    Method::POST,
+    paths!("uploads/{id}/parts"),
+    Call {
+        files: Some(FileKind::Kept),
+        ..kept(Upstream::Resource("uploads/{id}/parts"), Kept::Upload, true)
+    },
+);
+
+pub(super) const COMPLETE: Api = row(
+    Method::POST,
+    paths!("uploads/{id}/complete"),
+    Call {
+        form: Form::Json,
+        members: &[("part_ids", Member::Parts)],
+        ..kept(
+            Upstream::Resource("uploads/{id}/complete"),
+            Kept::Upload,
+            true,
+        )
+    },
+);
+
+pub(super) const CANCEL: Api = row(
+    Method::POST,
+    paths!("uploads/{id}/cancel"),
+    kept(
+        Upstream::Resource("uploads/{id}/cancel"),
+        Kept::Upload,
+        true,
+    ),
+);
+
+const fn row(method: Method, paths: &'static [&'static str], call: Call) -> Api {
+    Api {
+        operation: Operation::Files,
+        dialect: Dialect::OpenAi,
+        method,
+        paths,
+        answer: Answer::Backend(call),
+    }
+}
