@@ -88,6 +88,10 @@ pub struct GatewayArgs {
     /// Largest request body in bytes; bodies are held in memory for a retry
     #[arg(long, env = "TUNDISH_MAX_BODY", value_name = "BYTES", default_value_t = 32 << 20)]
     pub max_body: usize,
+    /// Largest request body in bytes of operations that take files (transcriptions, image edits, files): what
+    /// exceeds --max-body goes on as it comes, once, if its Content-Length says how much it is
+    #[arg(long, env = "TUNDISH_MAX_UPLOAD", value_name = "BYTES", default_value_t = 512 << 20)]
+    pub max_upload: usize,
     /// Most memory held for clients: connections, request bodies, answers that are kept for their usage.
     /// In bytes, or with Ki, Mi, Gi [default: 60 % of the cgroup's limit; without one a quarter of the
     /// machine, 1Gi at most]; 16Mi at least
@@ -257,6 +261,7 @@ impl GatewayArgs {
             proxy_protocol: self.proxy_protocol,
             tls: (tls.pair.is_some() || tls.folder.is_some()).then_some(tls),
             max_body: self.max_body,
+            max_upload: self.max_upload,
             memory_budget: self
                 .memory_budget
                 .map_or_else(default_budget, |Size(bytes)| bytes),

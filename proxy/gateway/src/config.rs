@@ -32,6 +32,8 @@ pub struct Config {
     pub tls: Option<TlsSource>,
     /// Largest request body, in bytes. It is held in memory for a retry.
     pub max_body: usize,
+    /// Largest body of an operation that takes files. What exceeds `max_body` goes on as it comes, once.
+    pub max_upload: usize,
     /// Most bytes that the process holds for its clients: connections, requests, bodies, kept answers.
     pub memory_budget: usize,
     /// Output tokens held for a request that sets no bound.

@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use parking_lot::Mutex;
 use proxy_admin::{clock, task};
-use proxy_api::{Call, Named, Pieces, Progress, RETRIEVED, is_error, progress};
+use proxy_api::{Call, Named, Progress, RETRIEVED, is_error, progress};
 
 use crate::credential::Shown;
 use crate::endpoint::Placed;
@@ -19,6 +19,7 @@ use crate::exchange::Exchange;
 use crate::origin::Outgoing;
 use crate::slot::Place;
 use crate::state::Core;
+use crate::tail::Outbound;
 use crate::token;
 use crate::upstream::Patience;
 use crate::watch::{MAX_KEPT, Watch};
@@ -123,7 +124,8 @@ impl Background {
             bearer: None,
             request_id,
             length: 0,
-            body: &|| Some(Pieces::default()),
+            body: &|| Some(Outbound::default()),
+            goes_once: false,
         };
         let now = clock::instant();
         let until = now + PATIENCE;

@@ -26,6 +26,7 @@ use crate::quirks::{Added, Refused};
 use crate::relay::Payload;
 use crate::replay::Replay;
 use crate::state::Core;
+use crate::tail::{Feed, Outbound};
 use crate::token;
 use crate::trouble::Trouble;
 use crate::upstream::{AnswerBody, Failed, Failure, Patience};
@@ -55,6 +56,8 @@ pub(crate) struct Sending<'a> {
     pub(crate) shown: Option<Shown<'a>>,
     pub(crate) stranger: Option<Stranger>,
     pub(crate) replay: Replay,
+    /// What follows it, of a body that is too large to be held.
+    pub(crate) feed: Option<Box<Feed>>,
     pub(crate) body: Body,
     /// When it was admitted.
     pub(crate) now: Instant,
@@ -89,8 +92,18 @@ impl Sending<'_> {
         exchange.if_left = None;
         match tried {
             Ok((answered, at)) => Ok(self.relay(answered, exchange, at)),
-            Err(refusal) => Err(Box::new(Unserviced { exchange, refusal })),
+            Err(refusal) => {
+                // Of what the client did wrong no backend knows.
+                let own = self.feed.as_deref().and_then(Feed::refusal);
+                let refusal = own.unwrap_or(refusal);
+                Err(Box::new(Unserviced { exchange, refusal }))
+            }
         }
+    }
+
+    /// Whether another try is possible.
+    fn is_kept(&self) -> bool {
+        self.replay.is_kept() && self.feed.as_deref().is_none_or(Feed::is_kept)
     }
 
     /// Why no endpoint could be asked.
@@ -174,6 +187,9 @@ impl Sending<'_> {
             let Ok((answered, added)) = &mut tried else {
                 break;
             };
+            if !self.is_kept() {
+                break;
+            }
             let Some(member) = added.refused_by(&mut answered.response).await else {
                 break;
             };
@@ -234,12 +250,18 @@ impl Sending<'_> {
                     return Err(Failed::given_up());
                 };
                 let body = splice(&body, &self.body, edit);
-                let length = body.len();
+                let rest = self.feed.as_deref();
+                let length = body.len().saturating_add(rest.map_or(0, Feed::len));
                 // Of a large body nothing is kept here, or it could not be given up.
                 let small = self.replay.is_small().then_some(body);
                 let spliced = || {
                     let again = || Some(splice(&self.replay.sent()?, &self.body, edit));
-                    small.clone().or_else(again)
+                    let pieces = small.clone().or_else(again)?;
+                    let tail = match rest {
+                        Some(feed) => Some(feed.take()?),
+                        None => None,
+                    };
+                    Some(Outbound { pieces, tail })
                 };
                 let outgoing = Outgoing {
                     method: self.method,
@@ -250,6 +272,7 @@ impl Sending<'_> {
                     request_id: &exchange.record.request_id,
                     length,
                     body: &spliced,
+                    goes_once: rest.is_some(),
                 };
                 let connections = &self.core.connections;
                 let sent = token::send(connections, origin, outgoing, patience, &exchange.fate);

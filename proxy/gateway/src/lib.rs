@@ -38,6 +38,7 @@ mod peer;
 mod pressure;
 mod proofs;
 mod quirks;
+mod rate;
 mod record;
 mod relay;
 mod replay;
@@ -49,6 +50,7 @@ mod sizes;
 mod slot;
 mod state;
 mod surface;
+mod tail;
 #[cfg(test)]
 mod test_support;
 mod tls;

@@ -8,7 +8,7 @@ use http::header::{
 };
 use http::uri::{Authority, InvalidUri, Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri};
-use proxy_api::{Answer, Api, Call, Dialect, Named, Pieces, Upstream, is_dated};
+use proxy_api::{Answer, Api, Call, Dialect, Named, Upstream, is_dated};
 use proxy_core::names::Secret;
 use proxy_core::table::{Backend, BackendAuth, BackendKind};
 use proxy_identity::Bearer;
@@ -16,6 +16,7 @@ use proxy_identity::Bearer;
 use crate::credential::{API_KEY, Shown, X_API_KEY};
 use crate::kept::ResourceId;
 use crate::peer::{Peer, PeerName};
+use crate::tail::Outbound;
 
 #[cfg(test)]
 mod tests;
@@ -103,7 +104,9 @@ pub(crate) struct Outgoing<'a> {
     /// The length of its body.
     pub(crate) length: usize,
     /// Its body, each time that it is sent; `None` once it was given up.
-    pub(crate) body: &'a (dyn Fn() -> Option<Pieces> + Sync),
+    pub(crate) body: &'a (dyn Fn() -> Option<Outbound> + Sync),
+    /// It can be sent once only: not on a connection that its server may have closed.
+    pub(crate) goes_once: bool,
 }
 
 /// Where one request goes, and what its body must look like there.

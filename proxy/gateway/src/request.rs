@@ -15,7 +15,6 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use proxy_admin::clock;
 use proxy_admin::connection::Leash;
-use proxy_admin::memory::Purpose;
 use proxy_api::{Answer, Billing, Body, Call, Found, Media, models};
 use proxy_core::admit::{self, Ask, Permit, Reachable};
 use proxy_core::auth::{Caller, CallerKind, KeyDigest};
@@ -35,21 +34,20 @@ use crate::fields::Fields;
 use crate::forward::Sending;
 use crate::intake::{head_of, host_of, is_complete, keep_unread, request_id, version_of};
 use crate::live::{DEFAULT_TIMEOUT, Live, LiveRule};
-use crate::memory::{REQUEST, STREAM};
 use crate::proofs::Stranger;
 use crate::relay::Payload;
-use crate::replay::Replay;
 use crate::resource;
 use crate::state::Core;
 use crate::surface::{dialect_of, found};
-use crate::upload::Upload;
 
 mod caller;
 mod cut;
 mod kept;
+mod received;
 mod unread;
 
 use cut::{Forwarded, forwarded, shutting_down, unless_cut};
+use received::Received;
 pub(crate) use unread::{unreadable, without_descriptor, without_room};
 
 /// What load balancers ask on the port of the traffic. Only a process that serves answers, and one that is about
@@ -75,7 +73,8 @@ pub(crate) async fn handle(
         return healthy(request.method(), core.closing.is_leaving());
     }
     let now = clock::instant();
-    let (parts, mut body) = request.into_parts();
+    let (parts, body) = request.into_parts();
+    let mut body = Some(body);
     let fields = Fields::of(&parts.headers);
     let mut exchange = Exchange::begin(&core, request_id(fields.request_id), now);
     if let Some(log) = &core.log {
@@ -137,12 +136,18 @@ pub(crate) async fn handle(
     }
     let dialect = || dialect_of(exchange.record.api, &parts.headers);
     refusal.dialect = Some(refusal.dialect.unwrap_or_else(dialect));
-    if !is_complete(&parts.headers, &mut body).await {
-        if parts.version == Version::HTTP_2 {
+    let is_http2 = parts.version == Version::HTTP_2;
+    let is_complete = match &mut body {
+        Some(body) => is_complete(&parts.headers, body).await,
+        // It may have gone to a backend, and not to its end.
+        None => false,
+    };
+    if !is_complete && is_http2 {
+        if let Some(body) = body {
             keep_unread(body);
-        } else {
-            refusal.close = true;
         }
+    } else if !is_complete {
+        refusal.close = true;
     }
     let answer = refused(exchange, refusal, &parts.method).map(Payload::from);
     finished(answer, rule.as_deref(), &parts, &fields, live.as_deref())
@@ -235,14 +240,14 @@ struct Arrival<'a> {
     live: Option<&'a Live>,
     parts: &'a Parts,
     fields: &'a Fields<'a>,
-    leash: &'a Leash,
+    leash: &'a Arc<Leash>,
     now: Instant,
 }
 
 impl<'a> Arrival<'a> {
     async fn admitted(
         self,
-        body: &mut Incoming,
+        body: &mut Option<Incoming>,
         exchange: &mut Exchange,
     ) -> Result<Admitted<'a>, Box<Refusal>> {
         let Self {
@@ -360,7 +365,7 @@ struct Head<'a> {
     live: &'a Live,
     parts: &'a Parts,
     fields: &'a Fields<'a>,
-    leash: &'a Leash,
+    leash: &'a Arc<Leash>,
     host: Cow<'a, str>,
     caller: Arc<Caller>,
     shown: Option<Shown<'a>>,
@@ -392,61 +397,23 @@ impl<'a> Head<'a> {
         })
     }
 
-    /// Reads the body, within the memory that the caller may hold.
-    async fn upload(
-        &self,
-        body: &mut Incoming,
-        exchange: &mut Exchange,
-    ) -> Result<(Replay, Bytes, Instant), Box<Refusal>> {
-        let memory = &self.core.shared.memory;
-        let cost = if self.parts.version == Version::HTTP_2 {
-            STREAM
-        } else {
-            REQUEST
-        };
-        exchange.hold = Some(memory.hold(Purpose::Request, &self.caller, cost)?);
-        let upload = Upload {
-            encoding: self.fields.content_encoding,
-            max: self.core.shared.config.max_body,
-            now: self.now,
-            until: self.now + self.live.longest,
-            memory,
-            caller: &self.caller,
-        };
-        let read = upload.read(body).await?;
-        self.leash.received();
-        Ok(read)
-    }
-
-    /// What the body says about itself.
-    async fn scanned(
-        &self,
-        call: &'static Call,
-        found: &Found,
-        bytes: &Bytes,
-        exchange: &mut Exchange,
-    ) -> Result<Body, Box<Refusal>> {
-        exchange.record.bytes_in = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let scans = &self.core.shared.scans;
-        let body = scans
-            .body(call, self.fields.content_type, bytes, found.model.is_some())
-            .await?;
-        exchange.record.streamed = body.stream;
-        Ok(body)
-    }
-
     /// Reads the body, finds the rule, and reserves the cost.
     async fn charged(
         self,
         found: Found,
         call: &'static Call,
-        body: &mut Incoming,
+        body: &mut Option<Incoming>,
         exchange: &mut Exchange,
     ) -> Result<Sending<'a>, Box<Refusal>> {
         let shared = &self.core.shared;
         let version = version_of(self.parts)?;
-        let (replay, bytes, now) = self.upload(body, exchange).await?;
-        let mut body = self.scanned(call, &found, &bytes, exchange).await?;
+        let Received {
+            replay,
+            bytes,
+            now,
+            mut body,
+            feed,
+        } = self.received(body, call, &found, exchange).await?;
         let (model, permit) = self.chosen(call, &found, &body)?;
         exchange.record.model.clone_from(&model);
         let model = model.unwrap_or_default();
@@ -465,8 +432,17 @@ impl<'a> Head<'a> {
         let bound = state.map(|state| self.bound(state, found.named, rule, &mut body, exchange));
         let bound = bound.transpose()?;
         let of_model = || (permit.deployed_model(&model), rule.window(&model));
-        let media = shared.scans.media(&bytes, &body, of_model).await?;
-        let shape = shape_of(&permit, &bytes, &body, media);
+        let media = match call.files {
+            Some(kind) => {
+                let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                kind.media(body.files, size)
+            }
+            None => shared.scans.media(&bytes, &body, of_model).await?,
+        };
+        let shape = Shape {
+            sound_ms: call.files.map_or(0, |kind| kind.sound_ms(body.files)),
+            ..shape_of(&permit, &bytes, &body, media)
+        };
         exchange.record.shape = shape;
         let (ledger, account) = (&shared.ledger, rule.account(caller));
         let find = || {
@@ -518,6 +494,7 @@ impl<'a> Head<'a> {
             shown: self.shown.filter(|_| caller.kind == CallerKind::Unknown),
             stranger,
             replay,
+            feed,
             body,
             now,
             deadline,
@@ -590,5 +567,6 @@ fn shape_of(permit: &Permit<'_>, bytes: &Bytes, body: &Body, media: Media) -> Sh
         choices: body.choices.saturating_mul(body.prompts),
         texts: body.texts,
         continues: !body.references.is_empty() || body.has_item_references,
+        sound_ms: 0,
     }
 }

@@ -32,6 +32,7 @@ pub(crate) fn gateway(registry: &mut Registry) -> Gateway {
         proxy_protocol: false,
         tls: None,
         max_body: 1_024,
+        max_upload: 64 << 20,
         memory_budget: 64 << 20,
         default_output_tokens: 20,
         drain_grace: Duration::from_secs(1),

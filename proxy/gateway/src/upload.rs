@@ -4,12 +4,14 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body as _, Frame, Incoming};
 use proxy_admin::clock;
+use proxy_admin::connection::Leash;
 use proxy_admin::memory::Purpose;
+use proxy_api::{Body, FormScan};
 use proxy_core::auth::Caller;
 use proxy_core::names::Code;
 
@@ -17,23 +19,22 @@ use crate::alarm::Alarm;
 use crate::answer::{Refusal, refuse};
 use crate::fields::Field;
 use crate::memory::{Hold, Memory, SMALL_BODY};
+use crate::rate::{Pace, too_slow};
 use crate::replay::Replay;
-
-/// In each interval of this length, up to the last one, a body must bring at least [`LEAST`]: 1 KB/s, and
-/// none of it on credit for what came before.
-const INTERVAL: Duration = Duration::from_secs(10);
-const LEAST: usize = 10_000;
+use crate::tail::{Bounds, Feed};
 
 /// What hyper may have read of a large body, beside what was taken from it.
 const READ_AHEAD: usize = 512 << 10;
 /// What is held first for a body of unknown length.
 const FIRST_STEP: usize = 64 << 10;
+/// Of a form that is too large to be held, what may stand before its first file.
+const MOST_FIELDS: usize = 1 << 20;
 
 /// What bounds a body.
 pub(crate) struct Upload<'a> {
     /// `Content-Encoding`.
     pub(crate) encoding: Field<'a>,
-    /// Its largest size.
+    /// The largest that is held.
     pub(crate) max: usize,
     /// When its head came.
     pub(crate) now: Instant,
@@ -53,23 +54,9 @@ impl Upload<'_> {
         body: &mut Incoming,
     ) -> Result<(Replay, Bytes, Instant), Box<Refusal>> {
         let Self { max, now, .. } = *self;
-        if self
-            .encoding
-            .first()
-            .is_some_and(|encoding| encoding != "identity")
-        {
-            let message = "send the body without Content-Encoding";
-            return Err(Box::new(
-                Refusal::new(Code::UnsupportedEncoding, message).closing(),
-            ));
-        }
-        let too_large = || {
-            refuse(
-                Code::RequestTooLarge,
-                format!("the body is larger than {max} bytes"),
-            )
-        };
-        let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        self.is_plain()?;
+        let too_large = || too_large(max);
+        let declared = declared(body);
         if declared > max {
             return Err(too_large());
         }
@@ -113,6 +100,95 @@ impl Upload<'_> {
         }
         Ok((Replay::new(bytes.clone(), room.hold), bytes, now))
     }
+
+    /// Reads of a body that is too large to be held what comes before its first file: nothing, if it is no form.
+    /// The rest follows as the backend takes it.
+    pub(crate) async fn begin(
+        &self,
+        mut body: Incoming,
+        mut scan: Option<FormScan>,
+        leash: &Arc<Leash>,
+    ) -> Result<Begun, Box<Refusal>> {
+        self.is_plain()?;
+        let size = declared(&body);
+        let purpose = Purpose::Body;
+        let mut hold = self.memory.hold(purpose, self.caller, READ_AHEAD)?;
+        let mut first = BytesMut::new();
+        let mut frames = Frames::new(&mut body, self.now, self.until);
+        while let Some(scan) = &mut scan
+            && !scan.is_in_file()
+        {
+            let data = match frames.next().await? {
+                Some(frame) => frame.into_data().unwrap_or_default(),
+                None => return Err(refuse(Code::InvalidRequest, "the form has no file")),
+            };
+            scan.push(&data)
+                .map_err(|why| refuse(Code::InvalidRequest, why.0))?;
+            first.extend_from_slice(&data);
+            if first.len() > MOST_FIELDS {
+                let message = "what stands before the first file of the form is larger than 1 MiB";
+                return Err(refuse(Code::RequestTooLarge, message));
+            }
+        }
+        let now = frames.now;
+        if scan.as_ref().is_some_and(|scan| !scan.has_model()) {
+            let message = format!(
+                "a form of more than {} bytes needs its \"model\" before its files",
+                self.max
+            );
+            return Err(refuse(Code::InvalidRequest, message));
+        }
+        hold.grow(self.caller, READ_AHEAD + first.len())?;
+        let sealed = scan
+            .as_mut()
+            .map(|scan| scan.seal(u64::try_from(size).unwrap_or(u64::MAX)));
+        let bounds = Bounds {
+            now,
+            until: self.until,
+            leash: Arc::clone(leash),
+            hold,
+        };
+        let left = size.saturating_sub(first.len());
+        Ok(Begun {
+            first: first.freeze(),
+            sealed,
+            now,
+            feed: Feed::new(body, scan, left, bounds),
+        })
+    }
+
+    fn is_plain(&self) -> Result<(), Box<Refusal>> {
+        let encoding = self.encoding.first();
+        if encoding.is_none_or(|encoding| encoding == "identity") {
+            return Ok(());
+        }
+        let message = "send the body without Content-Encoding";
+        Err(Box::new(
+            Refusal::new(Code::UnsupportedEncoding, message).closing(),
+        ))
+    }
+}
+
+/// The beginning of a body that is too large to be held.
+pub(crate) struct Begun {
+    /// What has come.
+    pub(crate) first: Bytes,
+    /// What a form says of itself.
+    pub(crate) sealed: Option<Body>,
+    /// When it came.
+    pub(crate) now: Instant,
+    /// What follows.
+    pub(crate) feed: Feed,
+}
+
+/// The size of a body, if it tells it; else what it has at least.
+pub(crate) fn declared(body: &Incoming) -> usize {
+    usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX)
+}
+
+pub(crate) fn too_large(max: usize) -> Box<Refusal> {
+    let message = format!("the body is larger than {max} bytes");
+    refuse(Code::RequestTooLarge, message)
 }
 
 /// The memory that is held for a body.
@@ -201,50 +277,3 @@ impl<'a> Frames<'a> {
         Ok(frame)
     }
 }
-
-/// Whether a body keeps its rate.
-#[derive(Debug)]
-struct Pace {
-    /// When the interval began.
-    since: Instant,
-    /// What it brought.
-    bytes: usize,
-}
-
-impl Pace {
-    const fn new(now: Instant) -> Self {
-        Self {
-            since: now,
-            bytes: 0,
-        }
-    }
-
-    fn end(&self) -> Instant {
-        self.since + INTERVAL
-    }
-
-    /// Whether an interval is over that brought too little. A good one is followed by another.
-    fn is_lost(&mut self, now: Instant) -> bool {
-        if now < self.end() {
-            return false;
-        }
-        let is_lost = self.bytes < LEAST;
-        *self = Self::new(now);
-        is_lost
-    }
-
-    /// Takes bytes that arrived, which may be after the end of an interval that brought too little.
-    fn is_broken(&mut self, bytes: usize, now: Instant) -> bool {
-        let is_lost = self.is_lost(now);
-        self.bytes = self.bytes.saturating_add(bytes);
-        is_lost
-    }
-}
-
-fn too_slow() -> Box<Refusal> {
-    let message = "the body did not arrive in time";
-    Box::new(Refusal::new(Code::RequestTimeout, message).closing())
-}
-
-#[cfg(test)]
-mod tests;

@@ -33,6 +33,7 @@ use pool::{Connected, Pool};
 
 use crate::origin::{Origin, Outgoing};
 use crate::peer::Peer;
+use crate::tail::Tail;
 
 /// How soon a kept connection ends that its server had closed already: the longest round trip there is, twice.
 /// One that ends later was at work on the request, which is not sent again here.
@@ -70,7 +71,12 @@ impl Connections {
         fate: &Mutex<Fate>,
     ) -> Result<Response<AnswerBody>, Failed> {
         let pool = self.pool(&origin.peer)?;
-        if let Some(connection) = pool.take(patience.now) {
+        let kept = if outgoing.goes_once {
+            None
+        } else {
+            pool.take(patience.now)
+        };
+        if let Some(connection) = kept {
             match exchange(connection, &pool, origin, outgoing, patience, fate).await {
                 Err(lost) if lost.is_unanswered && is_early(patience) => pool.drop_closed(),
                 tried => return Ok(tried?),
@@ -218,6 +224,8 @@ impl Drop for Call<'_> {
     fn drop(&mut self) {
         if let Some(mut connection) = self.connection.take()
             && connection.has_sent()
+            // Half a request is worked on by no backend.
+            && !connection.is_fed()
         {
             let pool = Arc::clone(self.pool);
             *self.fate.lock() = Fate::Sent(Some(Unanswered { connection, pool }));
@@ -234,11 +242,15 @@ async fn request(
     fate: &Mutex<Fate>,
 ) -> Result<Response<AnswerBody>, Lost> {
     let body = (outgoing.body)().ok_or_else(Failed::given_up)?;
+    let fault = body.tail.as_deref().map(Tail::fault);
     let request = origin.request(outgoing, http2::Upload::from(body));
     let answered = lease.link.send(request);
     // Whether a byte leaves is not known from here.
     *fate.lock() = Fate::Sent(None);
     match tokio::time::timeout_at(patience.end().into(), answered).await {
+        Ok(Err(_lost)) if fault.is_some_and(|fault| fault.is_set()) => {
+            Err(Failed::starved("the client has not sent its body".to_owned()).into())
+        }
         Ok(answered) => {
             let (mut parts, body) = answered?.into_parts();
             strip(&mut parts.headers);

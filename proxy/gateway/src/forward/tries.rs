@@ -202,7 +202,7 @@ impl Sending<'_> {
     fn goes_on(&self, trouble: Trouble, tried: &mut Tried, choice: &mut Choice) -> bool {
         let now = clock::instant();
         let retry = self.declared.retry;
-        let may = retry.attempts > 0 && trouble.is_retried(retry) && self.replay.is_kept();
+        let may = retry.attempts > 0 && trouble.is_retried(retry) && self.is_kept();
         if tried.troubles.len() == 1 {
             if self.is_sent_again() {
                 self.rule.retries.retried(choice.now);

@@ -118,6 +118,7 @@ fn sent(origin: &Origin, client: &HeaderMap) -> HeaderMap {
         request_id: &id,
         length: 4,
         body: &|| None,
+        goes_once: false,
     };
     let headers = origin.request(&outgoing, ()).headers().clone();
     let mut head = Vec::new();
@@ -339,6 +340,7 @@ fn each_dialect_has_its_own_header_for_the_key() {
             request_id: &HeaderValue::from_static("id"),
             length: 2,
             body: &|| None,
+            goes_once: false,
         };
         let request = origin.request(&outgoing, ());
         let mut head = Vec::new();
@@ -393,6 +395,7 @@ fn a_token_is_shown_on_both_protocols_and_never_by_debug() {
             request_id: &HeaderValue::from_static("id"),
             length: 2,
             body: &|| None,
+            goes_once: false,
         };
         let request = origin.request(&outgoing, ());
         let value = &request.headers()["authorization"];

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use proxy_admin::clock;
 
 use super::*;
 
@@ -24,6 +25,19 @@ fn a_piece_after_a_lost_interval_does_not_save_it() {
     let began = clock::instant();
     let mut pace = Pace::new(began);
     assert!(pace.is_broken(30 << 20, at(began, 10_001)));
+}
+
+#[test]
+fn a_backend_that_takes_nothing_makes_no_client_slow() {
+    let began = clock::instant();
+    let mut pace = Pace::new(began);
+    assert!(!pace.is_broken(5_000, at(began, 1_000)));
+    pace.pause(Duration::from_secs(60));
+    assert!(!pace.is_lost(at(began, 69_000)));
+    assert!(
+        pace.is_lost(at(began, 70_000)),
+        "nothing came in nine seconds"
+    );
 }
 
 proptest! {

@@ -133,8 +133,13 @@ impl Failed {
 
     /// The body went with an earlier try, and is needed again.
     pub(crate) fn given_up() -> Self {
-        let cause = "memory is short, so the copy of the body for another try was given up";
+        let cause = "the body is not there for another try: it was too large for a copy, or memory is short";
         Self::local(cause.to_owned())
+    }
+
+    /// The client has not sent all of its body: no fault of the backend.
+    pub(super) const fn starved(cause: String) -> Self {
+        Self::local(cause)
     }
 
     /// The answer's status is not for clients.

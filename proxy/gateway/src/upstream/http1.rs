@@ -22,6 +22,7 @@ use super::stream::Stream;
 use super::term::Term;
 use crate::alarm::Alarm;
 use crate::origin::{Origin, Outgoing};
+use crate::tail::Tail;
 
 /// What is read at once: more after each read that was full. An idle connection keeps no larger buffer.
 const LEAST_READ: usize = 8 << 10;
@@ -50,6 +51,10 @@ pub(super) struct Connection {
     body: Bytes,
     /// The pieces after it.
     rest: Pieces,
+    /// What comes after them, from the client.
+    tail: Option<Box<Tail>>,
+    /// The client has not sent all of it.
+    is_starved: bool,
     /// What was read and not taken.
     buffer: BytesMut,
     /// The memory behind the buffer may be larger than an idle connection should keep, or smaller than the
@@ -84,6 +89,8 @@ impl Connection {
             written: 0,
             body: Bytes::new(),
             rest: Pieces::default(),
+            tail: None,
+            is_starved: false,
             buffer: BytesMut::new(),
             is_resized: false,
             read_size: LEAST_READ,
@@ -118,8 +125,10 @@ impl Connection {
         let Some(mut body) = (outgoing.body)() else {
             return Err(Failed::given_up().into());
         };
-        self.body = body.take_next().unwrap_or_default();
-        self.rest = body;
+        self.body = body.pieces.take_next().unwrap_or_default();
+        self.rest = body.pieces;
+        self.tail = body.tail;
+        self.is_starved = false;
         self.sending = Sending::Writing;
         self.decoder = Decoder::new();
         self.is_answered = false;
@@ -139,6 +148,11 @@ impl Connection {
         poll_fn(|cx| self.poll_head(cx, &mut progress)).await
     }
 
+    /// Whether the client has yet to send a part of the request.
+    pub(super) const fn is_fed(&self) -> bool {
+        self.tail.is_some() || self.is_starved
+    }
+
     /// Whether something of the request is out.
     pub(super) fn has_sent(&mut self) -> bool {
         self.stream.has_sent()
@@ -150,10 +164,13 @@ impl Connection {
         progress: &mut Progress,
     ) -> Poll<Result<Head, Lost>> {
         loop {
-            if let Err(error) = self.write(cx)
-                && !self.stream.has_sent()
-            {
-                return Poll::Ready(Err(self.lost(error.to_string())));
+            if let Err(error) = self.write(cx) {
+                if self.is_starved {
+                    return Poll::Ready(Err(Failed::starved(error.to_string()).into()));
+                }
+                if !self.stream.has_sent() {
+                    return Poll::Ready(Err(self.lost(error.to_string())));
+                }
             }
             match self.decoder.head(&mut self.buffer) {
                 Ok(Some(head)) => return Poll::Ready(Ok(head)),
@@ -168,7 +185,8 @@ impl Connection {
                 Poll::Ready(Ok(_)) => self.is_answered = true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.lost(error.to_string()))),
                 Poll::Pending => {
-                    let unsent = self.head.len() - self.written + self.body.len() + self.rest.len();
+                    let held = self.head.len() - self.written + self.body.len() + self.rest.len();
+                    let unsent = held + self.tail.as_deref().map_or(0, Tail::left);
                     ready!(self.alarm.poll_past(cx, progress.end(unsent)));
                     return Poll::Ready(Err(Failed::timeout().into()));
                 }
@@ -251,14 +269,17 @@ impl Connection {
                 return Ok(());
             }
             turns -= 1;
-            let stream = Pin::new(&mut self.stream);
             let done = match self.sending {
                 Sending::Done | Sending::Broken => return Ok(()),
-                Sending::Flushing => stream.poll_flush(cx).map_ok(|()| Sending::Done),
+                Sending::Flushing => Pin::new(&mut self.stream)
+                    .poll_flush(cx)
+                    .map_ok(|()| Sending::Done),
+                Sending::Writing if self.needs_tail() => self.poll_tail(cx),
                 Sending::Writing => {
                     let head = self.head.get(self.written..).unwrap_or_default();
                     let body = self.body.get(..MOST_WRITTEN).unwrap_or(&self.body);
                     let slices = [IoSlice::new(head), IoSlice::new(body)];
+                    let stream = Pin::new(&mut self.stream);
                     stream.poll_write_vectored(cx, &slices).map(|written| {
                         let written = match written? {
                             0 => return Err(io::ErrorKind::WriteZero.into()),
@@ -270,7 +291,9 @@ impl Connection {
                         if self.body.is_empty() {
                             self.body = self.rest.take_next().unwrap_or_default();
                         }
-                        let is_all = self.written == self.head.len() && self.body.is_empty();
+                        let is_all = self.written == self.head.len()
+                            && self.body.is_empty()
+                            && self.tail.is_none();
                         Ok(if is_all {
                             Sending::Flushing
                         } else {
@@ -285,6 +308,7 @@ impl Connection {
                 Poll::Ready(Err(error)) => {
                     self.sending = Sending::Broken;
                     (self.body, self.rest) = (Bytes::new(), Pieces::default());
+                    self.tail = None;
                     return Err(error);
                 }
             }
@@ -293,6 +317,33 @@ impl Connection {
                 self.body = Bytes::new();
             }
         }
+    }
+
+    /// Whether all is written but what the client has yet to send.
+    fn needs_tail(&self) -> bool {
+        self.tail.is_some() && self.body.is_empty() && self.written == self.head.len()
+    }
+
+    /// Takes the next piece from the client.
+    fn poll_tail(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Sending>> {
+        let next = match &mut self.tail {
+            Some(tail) => ready!(tail.poll_next(cx)),
+            None => None,
+        };
+        Poll::Ready(match next {
+            Some(Ok(piece)) => {
+                self.body = piece;
+                Ok(Sending::Writing)
+            }
+            Some(Err(error)) => {
+                self.is_starved = true;
+                Err(error)
+            }
+            None => {
+                self.tail = None;
+                Ok(Sending::Flushing)
+            }
+        })
     }
 
     /// Reads what is there, as much as fits: 0 bytes at the end.

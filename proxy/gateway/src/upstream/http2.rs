@@ -1,11 +1,11 @@
 //! HTTP/2 to backends that speak nothing else: by hyper.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,11 +16,11 @@ use hyper::client::conn::http2::{Builder, Connection, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use proxy_admin::{errors, task};
-use proxy_api::Pieces;
 use tracing::debug;
 
 use super::failure::{Failed, Lost};
 use super::stream::Stream;
+use crate::tail::{Outbound, Tail};
 
 /// Window of one stream: the most of an answer that a slow client may leave in our memory.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -175,30 +175,42 @@ async fn drive(connection: Arc<Mutex<Option<Driven>>>) {
 
 /// The body of a request.
 #[derive(Debug)]
-pub(super) struct Upload(Pieces);
+pub(super) struct Upload(Outbound);
 
-impl From<Pieces> for Upload {
-    fn from(pieces: Pieces) -> Self {
-        Self(pieces)
+impl From<Outbound> for Upload {
+    fn from(body: Outbound) -> Self {
+        Self(body)
     }
 }
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.take_next().map(|piece| Ok(Frame::data(piece))))
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(piece) = self.0.pieces.take_next() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        let Some(tail) = &mut self.0.tail else {
+            return Poll::Ready(None);
+        };
+        let piece = ready!(tail.poll_next(cx));
+        if piece.is_none() {
+            self.0.tail = None;
+        }
+        Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
+        self.0.pieces.is_empty() && self.0.tail.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(u64::try_from(self.0.len()).unwrap_or(u64::MAX))
+        let tail = self.0.tail.as_deref().map_or(0, Tail::left);
+        let left = self.0.pieces.len().saturating_add(tail);
+        SizeHint::with_exact(u64::try_from(left).unwrap_or(u64::MAX))
     }
 }

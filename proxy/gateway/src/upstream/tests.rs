@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use proxy_admin::clock;
 use proxy_admin::host::{Host, Looking};
-use proxy_api::{Answer, ROWS};
+use proxy_api::{Answer, Pieces, ROWS};
 use proxy_core::reach::Reach;
 use proxy_core::table::Backend;
 use proxy_core::test_util;
@@ -81,7 +81,8 @@ impl Scene {
             bearer: None,
             request_id: &HeaderValue::from_static("id"),
             length: 2,
-            body: &|| Some(Bytes::from_static(b"{}").into()),
+            body: &|| Some(Pieces::from(Bytes::from_static(b"{}")).into()),
+            goes_once: false,
         };
         let now = clock::instant();
         let patience = Patience {

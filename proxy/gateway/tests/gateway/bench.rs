@@ -173,6 +173,7 @@ impl Bench {
             proxy_protocol: false,
             tls: None,
             max_body: 1 << 20,
+            max_upload: 64 << 20,
             memory_budget: 256 << 20,
             default_output_tokens: 100,
             reach: Arc::new(Reach::everywhere()),

@@ -28,4 +28,5 @@ mod strangers;
 mod surface;
 mod tokens;
 mod truth;
+mod uploads;
 mod wire;

@@ -33,6 +33,7 @@ static ROWS: &[Api] = &[
         method: Method::POST,
         paths: &["/made-up/tales"],
         answer: Answer::Backend(Call {
+            files: None,
             state: None,
             form: Form::Json,
             members: &[("model", Member::Model), ("stream", Member::Stream)],
@@ -54,6 +55,7 @@ static ROWS: &[Api] = &[
         method: Method::POST,
         paths: &["/made-up/songs"],
         answer: Answer::Backend(Call {
+            files: None,
             state: None,
             form: Form::Multipart,
             members: &[("model", Member::Model)],
@@ -158,6 +160,7 @@ impl Running {
             proxy_protocol: false,
             tls: None,
             max_body: 1 << 20,
+            max_upload: 64 << 20,
             memory_budget: 256 << 20,
             default_output_tokens: 5,
             reach: Arc::new(Reach::everywhere()),
