@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { collected, load, same, taken } from "./recorder.mjs";
 
-const { OpenAI, AzureOpenAI } = await load("openai");
+const { OpenAI, AzureOpenAI, toFile } = await load("openai");
 
 const [gateway, apiKey, resource, resourceKey] = process.argv.slice(2);
 const apiVersion = "2025-04-01-preview";
@@ -25,6 +25,12 @@ const input = { model, input: "What is a tundish?", instructions: "Be brief" };
 const prompt = { model: "gpt-3.5-turbo-instruct", prompt: "Say", max_tokens: 5 };
 const draw = { model: "gpt-image-2", prompt: "a small vessel", quality: "low" };
 const speak = { model: "gpt-4o-mini-tts", input: "Hello there", voice: "alloy", stream_format: "sse" };
+const file = () => toFile(Buffer.alloc(10000, "sound\r\n--"), "bells.mp3");
+const image = () => toFile(Buffer.alloc(3000, "pixel"), "pot.png", { type: "image/png" });
+const edit = { model: "gpt-image-2", prompt: "a larger vessel", quality: "low" };
+// The file before the model, as most who write it by hand do.
+const hear = async (more) => ({ file: await file(), model: "gpt-4o-mini-transcribe", ...more });
+const timed = async (more) => ({ file: await file(), model: "whisper", ...more });
 const embed = { model: "text-embedding-3-large", input: ["one two", "three"] };
 
 const calls = {
@@ -40,6 +46,13 @@ const calls = {
   completions: (c) => c.completions.create(prompt),
   "completions stream": (c) => collected(c.completions.create({ ...prompt, stream: true })),
   images: (c) => c.images.generate(draw),
+  edits: async (c) => c.images.edit({ image: [await image(), await image()], ...edit }),
+  "edits stream": async (c) =>
+    collected(c.images.edit({ image: await image(), ...edit, stream: true, partial_images: 1 })),
+  transcriptions: async (c) => c.audio.transcriptions.create(await hear()),
+  "transcriptions stream": async (c) =>
+    collected(c.audio.transcriptions.create(await hear({ stream: true }))),
+  translations: async (c) => c.audio.translations.create(await timed()),
   "speech stream": async (c) => [await (await c.audio.speech.create(speak)).text()],
   "images stream": (c) => collected(c.images.generate({ ...draw, stream: true, partial_images: 1 })),
 };

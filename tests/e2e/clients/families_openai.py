@@ -34,6 +34,11 @@ CHAT_TOOL = {"type": "function", "function": {"name": "look", "parameters": {"ty
 EMBED = {"model": "text-embedding-3-large", "input": ["one two", "three"]}
 PROMPT = {"model": "gpt-3.5-turbo-instruct", "prompt": "Say", "max_tokens": 5}
 SPEAK = {"model": "gpt-4o-mini-tts", "input": "Hello there", "voice": "alloy"}
+SOUND = ("bells.mp3", bytes(range(256)) * 40)
+HEAR = {"model": "gpt-4o-mini-transcribe", "prompt": "bells toll"}
+TIMED = {"model": "whisper"}
+PICTURE = ("pot.png", b"\x89PNG\r\n--" + bytes(3000), "image/png")
+EDIT = {"model": "gpt-image-2", "prompt": "a larger vessel", "quality": "low"}
 DRAW = {"model": "gpt-image-2", "prompt": "a small vessel", "quality": "low"}
 
 
@@ -75,6 +80,14 @@ CALLS = {
     "completions stream": lambda c: list(c.completions.create(**PROMPT, stream=True)),
     "images": lambda c: c.images.generate(**DRAW),
     "images stream": lambda c: list(c.images.generate(**DRAW, stream=True, partial_images=1)),
+    "edits": lambda c: c.images.edit(**EDIT, image=[PICTURE, PICTURE], mask=PICTURE, n=2),
+    "edits stream": lambda c: list(c.images.edit(**EDIT, image=PICTURE, stream=True, partial_images=1)),
+    "transcriptions": lambda c: c.audio.transcriptions.create(**HEAR, file=SOUND),
+    "transcriptions in words": lambda c: c.audio.transcriptions.create(
+        **TIMED, file=SOUND, response_format="verbose_json", timestamp_granularities=["word", "segment"]
+    ),
+    "transcriptions stream": lambda c: list(c.audio.transcriptions.create(**HEAR, file=SOUND, stream=True)),
+    "translations": lambda c: c.audio.translations.create(**TIMED, file=SOUND),
     "speech stream": lambda c: [c.audio.speech.create(**SPEAK, stream_format="sse").read().decode()],
 }
 # What no dated API has.
@@ -98,6 +111,12 @@ ASYNC_CALLS = {
     "embeddings": lambda c: c.embeddings.create(**EMBED),
     "completions stream": lambda c: events(c.completions.create(**PROMPT, stream=True)),
     "images": lambda c: c.images.generate(**DRAW),
+    "edits": lambda c: c.images.edit(**EDIT, image=PICTURE),
+    "transcriptions": lambda c: c.audio.transcriptions.create(**HEAR, file=SOUND),
+    "transcriptions stream": lambda c: events(
+        c.audio.transcriptions.create(**HEAR, file=SOUND, stream=True)
+    ),
+    "translations": lambda c: c.audio.translations.create(**TIMED, file=SOUND),
 }
 passed = []
 

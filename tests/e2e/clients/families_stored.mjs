@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { collected, load, same, taken } from "./recorder.mjs";
 
-const { OpenAI, AzureOpenAI, NotFoundError, BadRequestError } = await load("openai");
+const { OpenAI, AzureOpenAI, NotFoundError, BadRequestError, toFile } = await load("openai");
 
 const [gateway, apiKey, resource, resourceKey, otherKey] = process.argv.slice(2);
 const apiVersion = "2025-04-01-preview";
@@ -29,7 +29,31 @@ const model = "gpt-5";
 const input = { model, input: "What is a tundish?", instructions: "Be brief" };
 const next = { model, input: "And a ladle?" };
 
+const lines = Buffer.alloc(9000, '{"custom_id": "1"}\r\n');
+const fileOf = (data) => toFile(data, "lines.jsonl");
+
 const calls = {
+  file: async (c) => {
+    const made = await c.files.create({ file: await fileOf(lines), purpose: "batch" });
+    const got = await c.files.retrieve(made.id);
+    assert.equal(got.id, made.id);
+    const content = Buffer.from(await (await c.files.content(made.id)).arrayBuffer());
+    assert.ok(content.equals(lines));
+    return [made, got, await c.files.delete(made.id)];
+  },
+  upload: async (c) => {
+    const about = { filename: "lines.jsonl", mime_type: "application/jsonl", purpose: "batch" };
+    const made = await c.uploads.create({ bytes: lines.length, ...about });
+    const parts = [];
+    for (const data of [lines.subarray(0, 4000), lines.subarray(4000)]) {
+      parts.push(await c.uploads.parts.create(made.id, { data: await fileOf(data) }));
+    }
+    const whole = await c.uploads.complete(made.id, { part_ids: parts.map((part) => part.id) });
+    const content = Buffer.from(await (await c.files.content(whole.file.id)).arrayBuffer());
+    assert.ok(content.equals(lines));
+    const other = await c.uploads.create({ bytes: 1, ...about });
+    return [made, parts, whole, await c.uploads.cancel(other.id)];
+  },
   chain: async (c) => {
     const first = await c.responses.create(input);
     const second = await c.responses.create({ ...next, previous_response_id: first.id });
@@ -76,12 +100,16 @@ async function others(client) {
   const other = client.withOptions({ apiKey: otherKey });
   const response = await client.responses.create(input);
   const made = await client.conversations.create({});
+  const file = await client.files.create({ file: await fileOf(lines), purpose: "batch" });
   const code = (kind, code) => (error) => error instanceof kind && error.code === code;
   for (const call of [
     () => other.responses.retrieve(response.id),
     () => other.responses.delete(response.id),
     () => other.responses.cancel(response.id),
     () => other.conversations.retrieve(made.id),
+    () => other.files.retrieve(file.id),
+    () => other.files.content(file.id),
+    () => other.files.delete(file.id),
     () => other.responses.create({ ...next, conversation: made.id }),
   ]) {
     await assert.rejects(call, code(NotFoundError, "not_kept"));

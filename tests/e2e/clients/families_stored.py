@@ -78,7 +78,34 @@ def conversation(client):
     return [made, first, second, added, items, item, left, updated, got, gone]
 
 
-CALLS = {"chain": chain, "stream": stream, "resumed": resumed, "conversation": conversation}
+FILE = ("lines.jsonl", b'{"custom_id": "1"}\r\n' * 400)
+
+
+def file(client):
+    made = client.files.create(file=FILE, purpose="batch", expires_after={"anchor": "created_at", "seconds": 7200})
+    got = client.files.retrieve(made.id)
+    content = client.files.content(made.id)
+    assert content.read() == FILE[1] and got.id == made.id
+    assert content.response.headers["content-type"] == "application/octet-stream"
+    gone = client.files.delete(made.id)
+    assert gone.id == made.id and gone.deleted
+    return [made, got, content.response.headers["content-length"], gone]
+
+
+def upload(client):
+    half = len(FILE[1]) // 2
+    made = client.uploads.create(
+        bytes=len(FILE[1]), filename=FILE[0], mime_type="application/jsonl", purpose="batch"
+    )
+    parts = [client.uploads.parts.create(made.id, data=data) for data in (FILE[1][:half], FILE[1][half:])]
+    assert {part.upload_id for part in parts} == {made.id}
+    whole = client.uploads.complete(made.id, part_ids=[part.id for part in parts])
+    assert client.files.content(whole.file.id).read() == FILE[1]
+    other = client.uploads.create(bytes=1, filename="x.jsonl", mime_type="application/jsonl", purpose="batch")
+    return [made, parts, whole, client.uploads.cancel(other.id)]
+
+
+CALLS = {"file": file, "upload": upload, "chain": chain, "stream": stream, "resumed": resumed, "conversation": conversation}
 passed = []
 
 
@@ -123,6 +150,24 @@ def others(client, other):
     ]:
         error = raises(NotFoundError, call)
         assert error.code == "not_kept" and "not found" in error.message, error
+    made = client.files.create(file=FILE, purpose="batch")
+    begun = client.uploads.create(bytes=4, filename="x", mime_type="text/plain", purpose="batch")
+    part = client.uploads.parts.create(begun.id, data=b"text")
+    own = other.uploads.create(bytes=4, filename="x", mime_type="text/plain", purpose="batch")
+    for call in [
+        lambda: other.files.retrieve(made.id),
+        lambda: other.files.content(made.id),
+        lambda: other.files.delete(made.id),
+        lambda: other.uploads.parts.create(begun.id, data=b"more"),
+        lambda: other.uploads.complete(begun.id, part_ids=[part.id]),
+        lambda: other.uploads.complete(own.id, part_ids=[part.id]),
+        lambda: other.uploads.cancel(begun.id),
+        lambda: client.files.content("file-of-before"),
+    ]:
+        assert raises(NotFoundError, call).code == "not_kept"
+    listed = raises(NotFoundError, lambda: list(client.files.list()))
+    assert listed.code == "operation_not_served" and "other consumers" in listed.message, listed
+    assert client.files.content(made.id).read() == FILE[1]
     call = lambda: other.responses.create(**NEXT, previous_response_id=response.id)
     error = raises(BadRequestError, call)
     assert error.code == "previous_response_not_found", error
@@ -135,11 +180,18 @@ async def async_chain(client):
     return [first, second, await client.responses.retrieve(second.id)]
 
 
+async def async_file(client):
+    made = await client.files.create(file=FILE, purpose="batch")
+    content = await client.files.content(made.id)
+    return [made, content.read().decode(), await client.files.delete(made.id)]
+
+
 async def async_client():
     client = AsyncOpenAI(base_url=f"{gateway}/v1", api_key=key)
     direct = AsyncOpenAI(base_url=f"{resource}/openai/v1", api_key=resource_key)
     await same_async("async chain", async_chain, client, direct)
-    passed.append("async v1: chain")
+    await same_async("async file", async_file, client, direct)
+    passed.extend(["async v1: chain", "async v1: file"])
 
 
 for client_name, client, direct in CLIENTS:

@@ -28,6 +28,8 @@ const SIM: &[&str] = &[
     "--deployment=gpt-3.5-turbo-instruct",
     "--deployment=gpt-image-2=gpt-image-2-2026-04-21",
     "--deployment=gpt-4o-mini-tts=gpt-4o-mini-tts-2025-12-15",
+    "--deployment=gpt-4o-mini-transcribe=gpt-4o-mini-transcribe-2025-12-15",
+    "--deployment=whisper=whisper-001",
     "--deployment=omni-moderation-latest",
 ];
 
@@ -155,6 +157,34 @@ async fn every_client_sees_what_the_resource_says_and_every_token_is_counted() -
     Ok(())
 }
 
+/// Subtitles and plain text tell no usage: they cost what the sound may be at most, and what was written.
+#[tokio::test]
+async fn sound_that_is_written_as_text_costs_what_was_held() -> Result<()> {
+    let quickstart = Quickstart::with_manifests(MANIFESTS, SIM).await?;
+    let arguments = [
+        quickstart.gateway.as_str(),
+        "key-of-search",
+        &quickstart.sim,
+        "direct",
+    ];
+    let passed = run("families_text.py", arguments.map(str::to_owned).to_vec()).await?;
+    let page = async || http::get(&format!("{}/metrics", quickstart.admin)).await;
+    let estimated = format!("tundish_settlements_total{{kind=\"estimated\"}} {passed}");
+    eventually("all are estimates", Duration::from_secs(10), async || {
+        let text = page().await.ok()?.text();
+        text.lines().any(|line| line == estimated).then_some(())
+    })
+    .await?;
+    // 26 tokens for 10,240 bytes at 400 each, and those of the fields around them.
+    let counted = counted(&quickstart, "search/app", CLASSES[0]).await?;
+    let least = 26 * u64::try_from(passed)?;
+    ensure!(
+        counted[0] == counted[1] && (least..4 * least).contains(&counted[0]),
+        "{counted:?}"
+    );
+    Ok(())
+}
+
 /// The page of the surface says by what call each row is tested; it reads the same table.
 #[tokio::test]
 async fn every_call_of_the_page_of_the_surface_asks_for_its_path() -> Result<()> {
@@ -192,11 +222,13 @@ async fn an_agent_of_foundry_finds_deployments_and_calls_one() -> Result<()> {
     let expected = [
         "claude-sonnet-5-5",
         "gpt-3.5-turbo-instruct",
+        "gpt-4o-mini-transcribe",
         "gpt-4o-mini-tts",
         "gpt-5",
         "gpt-image-2",
         "omni-moderation-latest",
         "text-embedding-3-large",
+        "whisper",
     ];
     assert_eq!(names, expected);
     let one = "deployments/gpt-5?api-version=2022-12-01";
