@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::end_user::{Metadata, UserMember, Users};
-use crate::files::Files;
 
 /// The most tokens of an image by its quality: one that is not square, and three that show how it comes to be
 /// (`OpenAI`, "Image generation", cost).
@@ -159,6 +158,17 @@ pub struct Body {
     pub beginning: Beginning,
     /// The files of a form.
     pub files: Files,
+}
+
+/// The parts of a form that are files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// How many there are.
+    pub count: u64,
+    /// The size of all of them.
+    pub bytes: u64,
+    /// The size of what the other fields say.
+    pub text: u64,
 }
 
 /// How a body is written.

@@ -2,6 +2,7 @@
 //!
 //! Nothing in a file is read: its size is what no client can understate.
 
+use crate::body::Files;
 use crate::prompt::Media;
 
 #[cfg(test)]
@@ -18,17 +19,6 @@ pub enum FileKind {
     Kept,
 }
 
-/// The parts of a form that are files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Files {
-    /// How many there are.
-    pub count: u64,
-    /// The size of all of them.
-    pub bytes: u64,
-    /// The size of what the other fields say.
-    pub text: u64,
-}
-
 /// The most images that are edited at once (`OpenAI`, "Create image edit"), for a form that is not read to its end.
 pub(crate) const MOST_IMAGES: u64 = 16;
 /// The slowest rate of what is sent: MPEG layer III at 32 kbit/s.
@@ -40,16 +30,16 @@ const BYTES_PER_TOKEN: u64 = 400;
 const IMAGE_TOKENS: u64 = 6_240 + 300;
 
 impl FileKind {
-    /// The most tokens that a model reads of them. Of a form of `size` bytes only what fields say is text.
+    /// The most tokens that a model reads of them.
     #[must_use]
-    pub const fn media(self, files: Files, size: u64) -> Media {
+    pub const fn media(self, files: Files) -> Media {
         let tokens = match self {
             Self::Sound => files.bytes.div_ceil(BYTES_PER_TOKEN),
             Self::Images => files.count.saturating_mul(IMAGE_TOKENS),
             Self::Kept => 0,
         };
         Media {
-            bytes: size.saturating_sub(files.text),
+            bytes: files.bytes,
             tokens,
         }
     }

@@ -44,13 +44,13 @@ pub use api::{
 };
 pub use beginning::conversation;
 pub use body::{
-    Beginning, Body, Bound, BoundName, Kept, Layout, Malformed, Member, Members, Reference,
+    Beginning, Body, Bound, BoundName, Files, Kept, Layout, Malformed, Member, Members, Reference,
     StreamOptions,
 };
 pub use claims::{Claims, claims};
 pub use end_user::{EndUser, Metadata, UserMember, UserMembers, Users};
 pub use error::{Dialect, ErrorEvent, is_error, is_filtered};
-pub use files::{FileKind, Files};
+pub use files::FileKind;
 pub use multipart::FormScan;
 pub use path::{BadParameter, encode, parameter};
 pub use pieces::Pieces;

@@ -9,11 +9,11 @@ use std::ops::Range;
 use memchr::memmem::{self, Finder};
 
 use crate::body::{
-    Body, Bound, DEAREST_IMAGE, Layout, Malformed, Member, Members, image_tokens, malformed,
+    Body, Bound, DEAREST_IMAGE, Files, Layout, Malformed, Member, Members, image_tokens, malformed,
     model_name, refuse_folded,
 };
 use crate::end_user::UserMember;
-use crate::files::{Files, MOST_IMAGES};
+use crate::files::MOST_IMAGES;
 
 #[cfg(test)]
 mod tests;

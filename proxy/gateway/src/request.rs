@@ -15,7 +15,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use proxy_admin::clock;
 use proxy_admin::connection::Leash;
-use proxy_api::{Answer, Billing, Body, Call, Found, Media, models};
+use proxy_api::{Answer, Billing, Body, Call, FileKind, Found, Media, models};
 use proxy_core::admit::{self, Ask, Permit, Reachable};
 use proxy_core::auth::{Caller, CallerKind, KeyDigest};
 use proxy_core::names::{Code, Operation};
@@ -47,7 +47,6 @@ mod received;
 mod unread;
 
 use cut::{Forwarded, forwarded, shutting_down, unless_cut};
-use received::Received;
 pub(crate) use unread::{unreadable, without_descriptor, without_room};
 
 /// What load balancers ask on the port of the traffic. Only a process that serves answers, and one that is about
@@ -136,21 +135,25 @@ pub(crate) async fn handle(
     }
     let dialect = || dialect_of(exchange.record.api, &parts.headers);
     refusal.dialect = Some(refusal.dialect.unwrap_or_else(dialect));
-    let is_http2 = parts.version == Version::HTTP_2;
-    let is_complete = match &mut body {
-        Some(body) => is_complete(&parts.headers, body).await,
-        // It may have gone to a backend, and not to its end.
-        None => false,
-    };
-    if !is_complete && is_http2 {
-        if let Some(body) = body {
-            keep_unread(body);
-        }
-    } else if !is_complete {
-        refusal.close = true;
-    }
+    refusal.close |= must_close(&parts, body).await;
     let answer = refused(exchange, refusal, &parts.method).map(Payload::from);
     finished(answer, rule.as_deref(), &parts, &fields, live.as_deref())
+}
+
+/// Whether the connection of a refused request cannot go on, for what is left of its body.
+async fn must_close(parts: &Parts, body: Option<Incoming>) -> bool {
+    let is_http2 = parts.version == Version::HTTP_2;
+    // It may have gone to a backend, and not to its end.
+    let Some(mut body) = body else {
+        return !is_http2;
+    };
+    if is_complete(&parts.headers, &mut body).await {
+        return false;
+    }
+    if is_http2 {
+        keep_unread(body);
+    }
+    !is_http2
 }
 
 fn healthy(method: &Method, leaves: bool) -> Response<Payload> {
@@ -407,13 +410,8 @@ impl<'a> Head<'a> {
     ) -> Result<Sending<'a>, Box<Refusal>> {
         let shared = &self.core.shared;
         let version = version_of(self.parts)?;
-        let Received {
-            replay,
-            bytes,
-            now,
-            mut body,
-            feed,
-        } = self.received(body, call, &found, exchange).await?;
+        let received = self.received(body, call, &found, exchange).await?;
+        let (bytes, now, mut body) = (received.bytes, received.now, received.body);
         let (model, permit) = self.chosen(call, &found, &body)?;
         exchange.record.model.clone_from(&model);
         let model = model.unwrap_or_default();
@@ -432,17 +430,7 @@ impl<'a> Head<'a> {
         let bound = state.map(|state| self.bound(state, found.named, rule, &mut body, exchange));
         let bound = bound.transpose()?;
         let of_model = || (permit.deployed_model(&model), rule.window(&model));
-        let media = match call.files {
-            Some(kind) => {
-                let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-                kind.media(body.files, size)
-            }
-            None => shared.scans.media(&bytes, &body, of_model).await?,
-        };
-        let shape = Shape {
-            sound_ms: call.files.map_or(0, |kind| kind.sound_ms(body.files)),
-            ..shape_of(&permit, &bytes, &body, media)
-        };
+        let shape = self.shape(call, &permit, (&bytes, &body), of_model).await?;
         exchange.record.shape = shape;
         let (ledger, account) = (&shared.ledger, rule.account(caller));
         let find = || {
@@ -493,12 +481,27 @@ impl<'a> Head<'a> {
             // A key of the gateway goes to no backend.
             shown: self.shown.filter(|_| caller.kind == CallerKind::Unknown),
             stranger,
-            replay,
-            feed,
+            replay: received.replay,
+            feed: received.feed,
             body,
             now,
             deadline,
         })
+    }
+
+    /// The parts of the request that determine its cost, for a model and the size of its context.
+    async fn shape<'m>(
+        &self,
+        call: &Call,
+        permit: &Permit<'_>,
+        (bytes, body): (&Bytes, &Body),
+        of_model: impl FnOnce() -> (&'m str, Option<u64>),
+    ) -> Result<Shape, Box<Refusal>> {
+        if let Some(kind) = call.files {
+            return Ok(shape_of_form(permit, kind, body));
+        }
+        let media = self.core.shared.scans.media(bytes, body, of_model).await?;
+        Ok(shape_of(permit, bytes, body, media))
     }
 
     /// Waits until it may begin, by its class. Where all rules have the same one, that was as soon as its head was
@@ -551,6 +554,16 @@ impl<'a> Head<'a> {
             return Err(refuse(Code::RequestTimeout, message));
         }
         Ok(deadline)
+    }
+}
+
+/// Those of a form: of its parts only the fields are text.
+fn shape_of_form(permit: &Permit<'_>, kind: FileKind, body: &Body) -> Shape {
+    let files = body.files;
+    Shape {
+        body_bytes: files.text,
+        sound_ms: kind.sound_ms(files),
+        ..shape_of(permit, &Bytes::new(), body, kind.media(files))
     }
 }
 

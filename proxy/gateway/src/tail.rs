@@ -80,7 +80,7 @@ impl Tail {
         self.fault.clone()
     }
 
-    /// The next piece; `None` at the end. An error is told to the client by [`Fault`].
+    /// The next piece; `None` at the end. The client learns of an error by [`Fault`].
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         Poll::Ready(match ready!(self.poll_piece(cx)) {
             Ok(piece) => piece.map(Ok),

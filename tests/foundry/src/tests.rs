@@ -8,6 +8,7 @@ mod control;
 mod entra;
 mod faults;
 mod filter;
+mod forms;
 mod limits;
 mod media;
 mod messages;

@@ -1,9 +1,8 @@
 use proptest::prelude::*;
 
 use super::{FormScan, body, boundary};
-use crate::body::{Body, Malformed, Member, Members};
+use crate::body::{Body, Files, Malformed, Member, Members};
 use crate::end_user::UserMember;
-use crate::files::Files;
 
 const MEMBERS: &Members = &[("model", Member::Model), ("stream", Member::Stream)];
 const EDITS: &Members = &[
