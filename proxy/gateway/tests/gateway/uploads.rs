@@ -13,8 +13,10 @@ use tests_foundry::{Config, Fault, Outcome, Sim};
 use tests_support::http::{self, Answer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::bench::{Bench, at, minute, routed, sims};
+use crate::connections::{Tls, secured};
 use crate::raw::{self, Raw};
 
 const HEAR: &str = "/v1/audio/transcriptions";
@@ -295,6 +297,82 @@ async fn no_more_is_taken_from_a_client_than_the_backend_takes() -> Result<()> {
     }
     // The kernel's buffers of two connections, and what the gateway reads ahead.
     ensure!(sent < 32 << 20, "{sent} bytes were taken");
+    Ok(())
+}
+
+/// Reads a form, and answers with its size.
+async fn sized(stream: Tls) -> Result<()> {
+    let mut connection = h2::server::handshake(stream).await?;
+    let mut answers = JoinSet::new();
+    while let Some(accepted) = connection.accept().await {
+        let (request, mut respond) = accepted?;
+        let said = request.headers().get("content-length").cloned();
+        let mut body = request.into_body();
+        answers.spawn(async move {
+            let mut size = 0_usize;
+            while let Some(piece) = body.data().await {
+                let piece = piece?;
+                size += piece.len();
+                body.flow_control().release_capacity(piece.len())?;
+            }
+            let said = said.context("a length")?;
+            let json = format!("{{\"text\":\"{size}\",\"said\":{}}}", said.to_str()?);
+            let mut sending = respond.send_response(::http::Response::new(()), false)?;
+            sending.send_data(json.into(), true)?;
+            Ok::<_, anyhow::Error>(())
+        });
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_large_form_goes_on_over_http2_too() -> Result<()> {
+    let (_raw, backend, _handshakes) = secured(b"h2", sized).await?;
+    let bench = Bench::serve(Vec::new(), routed(vec![backend], Vec::new()), |config| {
+        config.max_body = HELD
+    })?;
+    let body = form(&[field("model", "mini"), file(3 << 20)]);
+    let size = body.len() + "gpt-4o-mini".len() - "mini".len();
+    let answer = post(&bench, HEAR, body).await?;
+    ensure!(answer.status == 200, "{}", answer.text());
+    let json: Value = answer.json()?;
+    assert_eq!(json, json!({"text": size.to_string(), "said": size}));
+    let late = form(&[field("model", "mini"), file(3 << 20), field("model", "x")]);
+    let answer = post(&bench, HEAR, late).await?;
+    ensure!(
+        answer.status == 400 && answer.text().contains("given twice"),
+        "{}",
+        answer.text()
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_backend_that_refuses_a_large_form_at_once_is_heard() -> Result<()> {
+    let backend = Raw::start(|mut stream| async move {
+        raw::head(&mut stream).await?;
+        let body = r#"{"error":{"message":"too much"}}"#;
+        let head = format!(
+            "HTTP/1.1 413 Too Large\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream
+            .write_all([head.as_bytes(), body.as_bytes()].concat().as_slice())
+            .await?;
+        // A server that closes here would reset the connection, and its answer with it.
+        while stream.read(&mut [0; 4096]).await? > 0 {}
+        Ok(())
+    })
+    .await?;
+    let bench = Bench::serve(
+        Vec::new(),
+        routed(vec![at(&backend.url)], Vec::new()),
+        |config| config.max_body = HELD,
+    )?;
+    let mut stream = begun(&bench).await?;
+    let mut answer = vec![0; 12];
+    stream.read_exact(&mut answer).await?;
+    assert_eq!(answer, b"HTTP/1.1 413");
     Ok(())
 }
 
