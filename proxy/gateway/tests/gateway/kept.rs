@@ -17,8 +17,8 @@ use tests_support::http::{self, Answer};
 
 use crate::bench::{Bench, at, minute, routed, sims};
 
-const ANN: (&str, &str) = ("api-key", "ann-key");
-const BOB: (&str, &str) = ("api-key", "bob-key");
+pub(crate) const ANN: (&str, &str) = ("api-key", "ann-key");
+pub(crate) const BOB: (&str, &str) = ("api-key", "bob-key");
 const KEYS: &str = "0123456789abcdef0123456789abcdef";
 
 /// The resources share their load; `ann` and `bob` may both call.
@@ -47,14 +47,14 @@ fn contents(sims: &[Sim]) -> Contents {
 }
 
 /// A replica in front of these resources; all of them have one key of the tags.
-fn replica(sims: &[Sim]) -> Result<Bench> {
+pub(crate) fn replica(sims: &[Sim]) -> Result<Bench> {
     let keys = StateKeys::read(KEYS)?;
     Bench::serve(Vec::new(), contents(sims), |config| {
         config.state_keys = keys;
     })
 }
 
-fn config() -> Result<Config> {
+pub(crate) fn config() -> Result<Config> {
     Ok(Config {
         deployments: vec!["gpt-5,reasoning=3".parse()?],
         background_time: Duration::from_millis(1_500),
@@ -62,7 +62,7 @@ fn config() -> Result<Config> {
     })
 }
 
-async fn ask(
+pub(crate) async fn ask(
     bench: &Bench,
     caller: (&str, &str),
     method: &str,
@@ -77,17 +77,17 @@ async fn ask(
     http::request(method.parse()?, &url, &headers, body.to_string()).await
 }
 
-async fn made(bench: &Bench, path: &str, body: &Value) -> Result<Value> {
+pub(crate) async fn made(bench: &Bench, path: &str, body: &Value) -> Result<Value> {
     let answer = ask(bench, ANN, "POST", path, body).await?;
     ensure!(answer.status == 200, "{path}: {}", answer.text());
     answer.json()
 }
 
-fn id(made: &Value) -> Result<&str> {
+pub(crate) fn id(made: &Value) -> Result<&str> {
     made["id"].as_str().context("an id")
 }
 
-const NONE: Value = Value::Null;
+pub(crate) const NONE: Value = Value::Null;
 
 #[tokio::test]
 async fn a_response_comes_back_to_its_maker_on_every_replica() -> Result<()> {
@@ -493,7 +493,7 @@ async fn a_stream_that_continues_something_costs_what_it_read_though_its_client_
 }
 
 /// A route for callers with a credential of the resources, with a rule for each of these models and resources.
-fn passed(sims: &[Sim], models: &[&str]) -> Contents {
+pub(crate) fn passed(sims: &[Sim], models: &[&str]) -> Contents {
     let mut contents = contents(sims);
     for backend in &mut contents.backends {
         Arc::make_mut(backend).auth = BackendAuth::PassThrough;

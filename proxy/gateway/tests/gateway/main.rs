@@ -17,6 +17,7 @@ mod health;
 mod hostile;
 mod http2;
 mod kept;
+mod kept_files;
 mod model_gateway;
 mod night;
 mod raw;

@@ -1,0 +1,121 @@
+//! Files and uploads, of their makers, at their resources, on every replica.
+
+use ::http::Method;
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tests_support::http;
+
+use crate::bench::{Bench, sims};
+use crate::kept::{ANN, BOB, NONE, ask, config, id, made, passed, replica};
+
+const FORM: &str = "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n\
+                    --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"x\"\r\n\r\none line\r\n--b--\r\n";
+const PART: &str = "--b\r\nContent-Disposition: form-data; name=\"data\"; filename=\"x\"\r\n\r\none line\r\n--b--\r\n";
+
+async fn put(bench: &Bench, caller: (&str, &str), path: &str, form: &'static str) -> Result<Value> {
+    let kind = ("content-type", "multipart/form-data; boundary=b");
+    let url = format!("{}{path}", bench.url);
+    let answer = http::request(Method::POST, &url, &[caller, kind], form).await?;
+    ensure!(answer.status == 200, "{path}: {}", answer.text());
+    answer.json()
+}
+
+#[tokio::test]
+async fn a_file_comes_back_to_its_maker_on_every_replica() -> Result<()> {
+    let sims = sims(3, &config()?)?;
+    let (one, other) = (replica(&sims)?, replica(&sims)?);
+    for round in 0..8 {
+        let file = put(&one, ANN, "/v1/files", FORM).await?;
+        let path = format!("/openai/v1/files/{}", id(&file)?);
+        let content = ask(&other, ANN, "GET", &format!("{path}/content"), &NONE).await?;
+        assert_eq!(
+            (content.status, &*content.text()),
+            (200, "one line"),
+            "round {round}"
+        );
+        for (method, path) in [
+            ("GET", path.clone()),
+            ("DELETE", path.clone()),
+            ("GET", format!("{path}/content")),
+        ] {
+            let asked = ask(&other, BOB, method, &path, &NONE).await?;
+            let error = asked.json::<Value>()?;
+            assert_eq!(
+                error.pointer("/error/code"),
+                Some(&json!("not_kept")),
+                "{path}"
+            );
+        }
+        let gone = ask(&other, ANN, "DELETE", &path, &NONE).await?;
+        assert_eq!(gone.json::<Value>()?["id"], file["id"]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_parts_of_an_upload_meet_at_one_resource() -> Result<()> {
+    let sims = sims(3, &config()?)?;
+    let (one, other) = (replica(&sims)?, replica(&sims)?);
+    let about =
+        json!({"bytes": 16, "filename": "x", "mime_type": "text/plain", "purpose": "batch"});
+    for _ in 0..6 {
+        let upload = made(&one, "/v1/uploads", &about).await?;
+        let path = format!("/v1/uploads/{}", id(&upload)?);
+        let mut parts = Vec::new();
+        for replica in [&one, &other] {
+            let part = put(replica, ANN, &format!("{path}/parts"), PART).await?;
+            assert_eq!(part["upload_id"], upload["id"]);
+            parts.push(part["id"].clone());
+        }
+        let elsewhere = made(&other, "/v1/uploads", &about).await?;
+        let complete = format!("/v1/uploads/{}/complete", id(&elsewhere)?);
+        let stolen = ask(&other, BOB, "POST", &complete, &json!({"part_ids": parts})).await?;
+        assert_eq!(stolen.status, 404, "{}", stolen.text());
+        let whole = made(
+            &other,
+            &format!("{path}/complete"),
+            &json!({"part_ids": parts}),
+        )
+        .await?;
+        let file = whole["file"]["id"].as_str().context("a file")?;
+        let content = format!("/v1/files/{file}/content");
+        let content = ask(&one, ANN, "GET", &content, &NONE).await?;
+        assert_eq!(
+            (content.status, &*content.text()),
+            (200, "one lineone line")
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn files_are_listed_where_the_resource_knows_whose_they_are() -> Result<()> {
+    let sims = sims(1, &config()?)?;
+    let bench = replica(&sims)?;
+    put(&bench, ANN, "/v1/files", FORM).await?;
+    let refused = ask(&bench, ANN, "GET", "/v1/files", &NONE).await?;
+    let error = refused.json::<Value>()?;
+    assert_eq!(refused.status, 404);
+    assert_eq!(
+        error.pointer("/error/code"),
+        Some(&json!("operation_not_served"))
+    );
+    let shown = ("api-key", "sim-key");
+    let bench = Bench::serve(Vec::new(), passed(&sims, &["gpt-5"]), |_config| ())?;
+    let file = put(&bench, shown, "/v1/files", FORM).await?;
+    let list = ask(
+        &bench,
+        shown,
+        "GET",
+        "/v1/files?purpose=batch&limit=1",
+        &NONE,
+    )
+    .await?;
+    let list = list.json::<Value>()?;
+    assert_eq!(
+        (&list["data"][0]["object"], &list["has_more"]),
+        (&json!("file"), &json!(true))
+    );
+    assert!(id(&file)?.len() < 40, "no tag");
+    Ok(())
+}
