@@ -91,12 +91,12 @@ async fn the_reaper_kills_the_group_when_its_pipe_closes() {
 #[should_panic(expected = "tundish-tells puts out")]
 async fn a_secret_in_the_output_of_our_programs_fails_the_test() {
     let folder = tempfile::tempdir().unwrap();
-    let manifest = "kind: Secret\nstringData: {key: the-key-that-is-told}";
+    let manifest = "kind: Secret\nstringData: {key: the-key-of-everyone}";
     std::fs::write(folder.path().join("all.yaml"), manifest).unwrap();
     let program = folder.path().join("tundish-tells");
     std::os::unix::fs::symlink("/bin/sh", &program).unwrap();
     let mut command = Command::new(program);
-    command.args(["-c", "echo a key: the-key-that-is-told; cat", "--manifests"]);
+    command.args(["-c", "echo a key: the-key-of-everyone; cat", "--manifests"]);
     command.arg(folder.path());
     let mut process = Process::spawn("tundish-tells", &mut command, folder.path()).unwrap();
     process.wait_for_line("a key", LIMIT).await.unwrap();
