@@ -1,4 +1,5 @@
 use std::os::unix::process::ExitStatusExt;
+use std::panic::AssertUnwindSafe;
 
 use super::*;
 
@@ -88,7 +89,6 @@ async fn the_reaper_kills_the_group_when_its_pipe_closes() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "tundish-tells puts out")]
 async fn a_secret_in_the_output_of_our_programs_fails_the_test() {
     let folder = tempfile::tempdir().unwrap();
     let manifest = "kind: Secret\nstringData: {key: the-key-of-everyone}";
@@ -100,4 +100,7 @@ async fn a_secret_in_the_output_of_our_programs_fails_the_test() {
     command.arg(folder.path());
     let mut process = Process::spawn("tundish-tells", &mut command, folder.path()).unwrap();
     process.wait_for_line("a key", LIMIT).await.unwrap();
+    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| process.kill()));
+    let message = ended.unwrap_err().downcast::<String>().unwrap();
+    assert!(message.contains("tundish-tells puts out"), "{message}");
 }
