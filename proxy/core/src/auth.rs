@@ -6,7 +6,9 @@
 //! what an issuer signed.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
+use std::slice;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -251,8 +253,31 @@ impl Caller {
 /// All keys of a gateway, found by digest.
 #[derive(Debug, Default)]
 pub struct KeyRing {
-    by_prefix: HashMap<[u8; 8], Vec<usize>, foldhash::fast::RandomState>,
+    by_prefix: HashMap<[u8; 8], Places, foldhash::fast::RandomState>,
     keys: Vec<(Arc<Key>, Arc<Caller>)>,
+}
+
+/// Where the keys with one prefix stand.
+#[derive(Debug)]
+enum Places {
+    One(usize),
+    Several(Vec<usize>),
+}
+
+impl Places {
+    fn push(&mut self, place: usize) {
+        match self {
+            Self::One(first) => *self = Self::Several(vec![*first, place]),
+            Self::Several(places) => places.push(place),
+        }
+    }
+
+    fn as_slice(&self) -> &[usize] {
+        match self {
+            Self::One(place) => slice::from_ref(place),
+            Self::Several(places) => places,
+        }
+    }
 }
 
 impl KeyRing {
@@ -260,18 +285,36 @@ impl KeyRing {
     /// first wins, so sort them before.
     #[must_use]
     pub fn new(keys: &[Arc<Key>]) -> Self {
-        let mut by_prefix: HashMap<_, Vec<usize>, _> = HashMap::default();
-        for (index, key) in keys.iter().enumerate() {
-            by_prefix
-                .entry(key.digest.prefix())
-                .or_default()
-                .push(index);
+        Self::after(&Self::default(), keys)
+    }
+
+    /// Like [`KeyRing::new`]; the callers of keys that `before` has too are the same ones.
+    #[must_use]
+    pub fn after(before: &Self, keys: &[Arc<Key>]) -> Self {
+        let mut ring = Self {
+            by_prefix: HashMap::with_capacity_and_hasher(keys.len(), <_>::default()),
+            keys: Vec::with_capacity(keys.len()),
+        };
+        for (place, key) in keys.iter().enumerate() {
+            let known = before.caller(key).map(Arc::clone);
+            let caller = known.unwrap_or_else(|| Arc::new(Caller::of(key)));
+            ring.keys.push((Arc::clone(key), caller));
+            match ring.by_prefix.entry(key.digest.prefix()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(Places::One(place));
+                }
+                Entry::Occupied(mut entry) => entry.get_mut().push(place),
+            }
         }
-        let with_caller = |key: &Arc<Key>| (Arc::clone(key), Arc::new(Caller::of(key)));
-        Self {
-            by_prefix,
-            keys: keys.iter().map(with_caller).collect(),
-        }
+        ring
+    }
+
+    /// The caller of this very key.
+    fn caller(&self, key: &Arc<Key>) -> Option<&Arc<Caller>> {
+        let places = self.by_prefix.get(&key.digest.prefix())?.as_slice();
+        let mut entries = places.iter().filter_map(|&place| self.keys.get(place));
+        let found = entries.find(|(known, _)| Arc::ptr_eq(known, key));
+        found.map(|(_, caller)| caller)
     }
 
     /// Finds the key of `credential`, expired or not, and the caller it stands for. A key that is bound
@@ -285,8 +328,8 @@ impl KeyRing {
         let within = credential.form.namespace();
         let mut found = None;
         match self.by_prefix.get(&digest.prefix()) {
-            Some(indices) => {
-                for &index in indices {
+            Some(places) => {
+                for &index in places.as_slice() {
                     let Some(entry) = self.keys.get(index) else {
                         continue;
                     };

@@ -116,6 +116,15 @@ pub struct Rank {
     pub rule: usize,
 }
 
+// === impl Rank ===
+
+impl Rank {
+    /// The same of a rule that stands elsewhere in another order.
+    pub(crate) const fn at(self, rule: usize) -> Self {
+        Self { rule, ..self }
+    }
+}
+
 /// The rank of what a rule names exactly.
 const EXACT: usize = 0;
 /// The rank of what it does not name.
@@ -140,6 +149,7 @@ pub struct RuleMatches<'a> {
 #[derive(Clone, Debug)]
 struct Candidate {
     rule: usize,
+    /// Without its models, by which it is found.
     alternative: Match,
 }
 
@@ -153,11 +163,11 @@ struct ByModel {
 }
 
 impl ByModel {
-    fn add(&mut self, candidate: &Candidate) {
-        if candidate.alternative.models.is_empty() {
+    fn add(&mut self, models: &[ModelPattern], candidate: &Candidate) {
+        if models.is_empty() {
             self.any.push(candidate.clone());
         }
-        for pattern in &candidate.alternative.models {
+        for pattern in models {
             match pattern {
                 ModelPattern::Exact(name) => {
                     self.exact
@@ -307,9 +317,15 @@ impl Router {
             for alternative in alternatives {
                 let candidate = Candidate {
                     rule: declared.rule,
-                    alternative: alternative.clone(),
+                    alternative: Match {
+                        models: Vec::new(),
+                        operations: alternative.operations.clone(),
+                        headers: alternative.headers.clone(),
+                        consumers: alternative.consumers.clone(),
+                    },
                 };
-                hosts.change(declared.hosts, |by_model| by_model.add(&candidate));
+                let models = &alternative.models;
+                hosts.change(declared.hosts, |by_model| by_model.add(models, &candidate));
             }
         }
         hosts.values_mut().for_each(ByModel::sort);

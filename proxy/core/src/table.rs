@@ -3,18 +3,17 @@
 //! [`Contents`] is the declared form; [`Table`] adds the indexes. A table is immutable: a change makes
 //! a new one, which shares every entry that did not change with the one before ([`Table::after`]).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::auth::{Caller, KeyRing, Token};
-use crate::names::ObjectName;
-use crate::tokens::Price;
 
 mod admitted;
 mod contents;
 mod endpoint;
 mod identity;
 mod limit;
+mod list;
+mod rules;
 mod tenancy;
 #[cfg(test)]
 mod tests;
@@ -27,38 +26,26 @@ pub use contents::{
 pub use endpoint::{Endpoint, EndpointName, FlatTarget};
 pub use identity::{Identity, Principal, resource_of};
 pub use limit::{FlatLimit, SubjectPart};
+pub use list::{List, Named};
+pub use rules::FlatRule;
 
 use endpoint::EndpointIndex;
 use limit::LimitIndex;
+use rules::Differences;
 pub use tenancy::Home;
 pub(crate) use tenancy::{Open, Tenancy};
-
-/// A rule with everything that a request of it needs.
-#[derive(Debug)]
-pub struct FlatRule {
-    /// Its route.
-    pub route: Arc<Route>,
-    /// The rule as declared.
-    pub rule: Arc<Rule>,
-    /// Where it goes, by tier, and within one in the order of the rule.
-    pub targets: Vec<FlatTarget>,
-    /// What may apply, in the order of the table; models and consumers still decide.
-    pub limits: Vec<Arc<FlatLimit>>,
-    /// The dearest price, field by field, of its targets' deployments.
-    pub max_price: Arc<Price>,
-}
 
 /// A table ready for requests.
 #[derive(Debug)]
 pub struct Table {
     contents: Contents,
-    tenancy: Tenancy,
-    ring: KeyRing,
+    tenancy: Arc<Tenancy>,
+    ring: Arc<KeyRing>,
     /// The caller without a credential, or with one that counts for none.
     anonymous: Arc<Caller>,
-    rules: Vec<FlatRule>,
-    limits: LimitIndex,
-    endpoints: EndpointIndex,
+    rules: Vec<Arc<FlatRule>>,
+    limits: Arc<LimitIndex>,
+    endpoints: Arc<EndpointIndex>,
     /// Quotas that this proxy cannot enforce.
     unsupported: Vec<Arc<Quota>>,
 }
@@ -66,18 +53,6 @@ pub struct Table {
 impl Default for Table {
     fn default() -> Self {
         Self::empty()
-    }
-}
-
-// === impl FlatRule ===
-
-impl FlatRule {
-    /// The first endpoint that may serve requests for `model`: of the first tier that has one, in the
-    /// order of the rule. Its model is what quotas count by ("the deployed model").
-    #[must_use]
-    pub fn first_endpoint(&self, model: &str) -> Option<&Arc<Endpoint>> {
-        let mut usable = self.targets.iter().filter(|target| target.weight > 0);
-        usable.find_map(|target| target.endpoint(model))
     }
 }
 
@@ -93,77 +68,63 @@ impl Table {
     fn empty() -> Self {
         Self {
             contents: Contents::default(),
-            tenancy: Tenancy::default(),
-            ring: KeyRing::default(),
+            tenancy: Arc::default(),
+            ring: Arc::default(),
             anonymous: Arc::new(Caller::anonymous()),
             rules: Vec::new(),
-            limits: LimitIndex::default(),
-            endpoints: EndpointIndex::default(),
+            limits: Arc::default(),
+            endpoints: Arc::default(),
             unsupported: Vec::new(),
         }
     }
 
     /// Like [`Table::new`]; takes from `before` what did not change, so that whoever holds one of its
-    /// entries finds the same one again.
+    /// entries finds the same one again. Builds what the changed entries touch; of the others it looks at
+    /// no more than their addresses, or at their order if routes changed.
     #[must_use]
     pub fn after(before: &Self, mut contents: Contents) -> Self {
-        share(&mut contents.backends, &before.contents.backends, |one| {
-            &one.name
-        });
-        share(&mut contents.routes, &before.contents.routes, |one| {
-            &one.name
-        });
-        share(&mut contents.quotas, &before.contents.quotas, |one| {
-            &one.name
-        });
-        share(&mut contents.keys, &before.contents.keys, |one| &one.secret);
-        let limits = LimitIndex::new(&contents.quotas, &before.limits);
-        let endpoints = EndpointIndex::new(&contents.backends, &before.endpoints);
-
-        let mut routes: Vec<&Arc<Route>> = contents.routes.iter().collect();
-        routes.sort_by_key(|route| (route.created_s, &route.name));
-        let mut rules = Vec::new();
-        for route in routes {
-            for rule in &route.rules {
-                let mut targets: Vec<FlatTarget> = rule
-                    .targets
-                    .iter()
-                    .filter_map(|target| endpoints.target(target))
-                    .collect();
-                targets.sort_by_key(|target| target.priority);
-                let endpoints = targets.iter().flat_map(FlatTarget::endpoints);
-                let prices = endpoints.filter_map(|endpoint| endpoint.deployment.price.as_deref());
-                rules.push(FlatRule {
-                    route: Arc::clone(route),
-                    rule: Arc::clone(rule),
-                    max_price: prices
-                        .fold(Price::default(), |one, other| one.max(other))
-                        .into(),
-                    limits: limits.covering(&route.name, &rule.name),
-                    targets,
-                });
-            }
-        }
-        let tenancy = Tenancy::new(
-            rules
-                .iter()
-                .map(|flat: &FlatRule| (&*flat.route, &*flat.rule)),
-            &contents.routes,
-            &before.tenancy,
-        );
-        let ring = KeyRing::new(&contents.keys);
+        contents.backends.share(&before.contents.backends);
+        contents.routes.share(&before.contents.routes);
+        contents.quotas.share(&before.contents.quotas);
+        contents.keys.share(&before.contents.keys);
+        let differences = Differences {
+            backends: contents.backends.changes(&before.contents.backends),
+            routes: contents.routes.changes(&before.contents.routes),
+            quotas: contents.quotas.changes(&before.contents.quotas),
+        };
+        let limits = if differences.quotas.is_empty() {
+            Arc::clone(&before.limits)
+        } else {
+            LimitIndex::new(&contents.quotas, &before.limits).into()
+        };
+        let endpoints = if differences.backends.is_empty() {
+            Arc::clone(&before.endpoints)
+        } else {
+            EndpointIndex::new(&contents.backends, &before.endpoints).into()
+        };
+        let rules = rules::after(&before.rules, &differences, (&limits, &endpoints));
+        let tenancy = if differences.routes.is_empty() {
+            Arc::clone(&before.tenancy)
+        } else {
+            Tenancy::new(&rules, &contents.routes, &before.tenancy).into()
+        };
+        let ring = if contents.keys.is_copy_of(&before.contents.keys) {
+            Arc::clone(&before.ring)
+        } else {
+            KeyRing::after(&before.ring, &contents.keys).into()
+        };
         let quotas = contents.quotas.iter();
         let unsupported = quotas.filter(|quota| quota.unsupported.is_some());
         let unsupported = unsupported.cloned().collect();
         Self {
-            contents,
+            anonymous: Arc::clone(&before.anonymous),
             tenancy,
             ring,
-            anonymous: Arc::clone(&before.anonymous),
             rules,
             limits,
             endpoints,
             unsupported,
+            contents,
         }
     }
 
@@ -187,7 +148,7 @@ impl Table {
 
     /// Every rule of every route, in order of precedence.
     #[must_use]
-    pub fn rules(&self) -> &[FlatRule] {
+    pub fn rules(&self) -> &[Arc<FlatRule>] {
         &self.rules
     }
 
@@ -210,7 +171,7 @@ impl Table {
         self.tenancy.homes(host)
     }
 
-    pub(crate) const fn tenancy(&self) -> &Tenancy {
+    pub(crate) fn tenancy(&self) -> &Tenancy {
         &self.tenancy
     }
 
@@ -222,22 +183,7 @@ impl Table {
         &self.unsupported
     }
 
-    pub(crate) const fn ring(&self) -> &KeyRing {
+    pub(crate) fn ring(&self) -> &KeyRing {
         &self.ring
-    }
-}
-
-/// Replaces each entry by the equal one of `before`, if there is one.
-fn share<T: PartialEq>(now: &mut [Arc<T>], before: &[Arc<T>], name: fn(&T) -> &ObjectName) {
-    if before.is_empty() {
-        return;
-    }
-    let known: HashMap<&ObjectName, &Arc<T>> = before.iter().map(|one| (name(one), one)).collect();
-    for entry in now {
-        if let Some(known) = known.get(name(entry))
-            && (Arc::ptr_eq(known, entry) || *known == entry)
-        {
-            *entry = Arc::clone(known);
-        }
     }
 }

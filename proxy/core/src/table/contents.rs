@@ -14,18 +14,19 @@ use crate::route::{HostPattern, Match};
 use crate::tokens::Price;
 
 use super::identity::Identity;
+use super::list::{List, Named};
 
 /// Everything declared, in the compiled form. Each list is sorted by name and free of duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     /// AIBackends that can be used.
-    pub backends: Vec<Arc<Backend>>,
+    pub backends: List<Backend>,
     /// AIRoutes, the rejected ones too.
-    pub routes: Vec<Arc<Route>>,
+    pub routes: List<Route>,
     /// AIQuotas.
-    pub quotas: Vec<Arc<Quota>>,
+    pub quotas: List<Quota>,
     /// Credentials of consumers.
-    pub keys: Vec<Arc<Key>>,
+    pub keys: List<Key>,
 }
 
 /// How a backend speaks.
@@ -416,6 +417,30 @@ impl Quota {
     }
 }
 
+impl Named for Backend {
+    fn name(&self) -> &ObjectName {
+        &self.name
+    }
+}
+
+impl Named for Route {
+    fn name(&self) -> &ObjectName {
+        &self.name
+    }
+}
+
+impl Named for Quota {
+    fn name(&self) -> &ObjectName {
+        &self.name
+    }
+}
+
+impl Named for Key {
+    fn name(&self) -> &ObjectName {
+        &self.secret
+    }
+}
+
 impl Contents {
     /// Shares what is declared. Each list must be sorted by name.
     #[must_use]
@@ -447,6 +472,6 @@ impl Contents {
     }
 }
 
-fn shared<T>(all: Vec<T>) -> Vec<Arc<T>> {
+fn shared<T>(all: Vec<T>) -> List<T> {
     all.into_iter().map(Arc::new).collect()
 }

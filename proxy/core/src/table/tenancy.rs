@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::admitted::Admitted;
 use super::contents::{Authentication, Route, Rule};
+use super::rules::FlatRule;
 use crate::auth::{Token, Trust};
 use crate::names::ObjectName;
 use crate::route::{ByHost, Facts, Rank, Router, RuleMatches};
@@ -26,9 +27,20 @@ pub(crate) struct Tenancy {
 /// The routes of one namespace.
 #[derive(Debug)]
 pub(crate) struct Namespace {
-    router: Router,
+    /// Where its rules stand in the table, in order of precedence.
+    places: Vec<usize>,
+    /// Shared with the table before, as long as no rule of the namespace changes.
+    matching: Arc<Matching>,
     /// Shared with the table before, as long as no route of the namespace changes.
     pub(super) admitted: Arc<Admitted>,
+}
+
+/// The rules of one namespace, found by what they match. It knows them by their order among themselves,
+/// so that other namespaces do not matter.
+#[derive(Debug)]
+struct Matching {
+    rules: Vec<(Arc<Route>, Arc<Rule>)>,
+    router: Router,
 }
 
 /// What a namespace admits without a key of the gateway on some host.
@@ -53,50 +65,47 @@ pub struct Home {
 // === impl Tenancy ===
 
 impl Tenancy {
-    /// Indexes `rules` with their routes, in order of precedence, and `routes`, all that have them. Takes from
-    /// `before` what did not change.
-    pub(super) fn new<'a>(
-        rules: impl Iterator<Item = (&'a Route, &'a Rule)>,
-        routes: &[Arc<Route>],
-        before: &Self,
-    ) -> Self {
+    /// Indexes `rules`, in order of precedence, and `routes`, all that have them. Takes from `before` what
+    /// did not change.
+    pub(super) fn new(rules: &[Arc<FlatRule>], routes: &[Arc<Route>], before: &Self) -> Self {
         let mut tenancy = Self::default();
-        let mut matches: Vec<Vec<RuleMatches<'_>>> = Vec::new();
         let mut by_namespace: Vec<Vec<Arc<Route>>> = Vec::new();
         for route in routes {
             let next = by_namespace.len();
-            let name = route.name.namespace().into();
-            let place = *tenancy.by_name.entry(name).or_insert(next);
-            if place == next {
+            let name = route.name.namespace();
+            let known = tenancy.by_name.get(name).copied();
+            let place = known.unwrap_or_else(|| {
+                tenancy.by_name.insert(name.into(), next);
                 by_namespace.push(Vec::new());
-                matches.push(Vec::new());
-            }
+                next
+            });
             if let Some(routes) = by_namespace.get_mut(place) {
                 routes.push(Arc::clone(route));
             }
             tenancy.add_open(place, route);
             tenancy.add_homes(route);
         }
-        for (index, (route, rule)) in rules.enumerate() {
-            let place = tenancy.by_name.get(route.name.namespace());
-            let matches = place.and_then(|&place| matches.get_mut(place));
-            if let Some(matches) = matches {
-                matches.push(RuleMatches {
-                    rule: index,
-                    hosts: &route.hostnames,
-                    matches: &rule.matches,
-                });
+        let mut places: Vec<Vec<usize>> = vec![Vec::new(); by_namespace.len()];
+        for (index, flat) in rules.iter().enumerate() {
+            let place = tenancy.by_name.get(flat.route.name.namespace());
+            if let Some(places) = place.and_then(|&place| places.get_mut(place)) {
+                places.push(index);
             }
         }
         tenancy.homes.sort();
-        let namespaces = by_namespace.into_iter().zip(matches);
-        let namespaces = namespaces.map(|(routes, matches)| {
+        let namespaces = by_namespace.into_iter().zip(places);
+        let namespaces = namespaces.map(|(routes, places)| {
             let name = routes.first().map_or("", |route| route.name.namespace());
-            let known = before.namespace(name).map(|known| &known.admitted);
-            let known = known.filter(|known| known.is_of(&routes));
+            let known = before.namespace(name);
+            let own = places.iter().filter_map(|&place| rules.get(place));
+            let matching = known.map(|known| &known.matching);
+            let matching = matching.filter(|known| known.is_of(own.clone()));
+            let admitted = known.map(|known| &known.admitted);
+            let admitted = admitted.filter(|known| known.is_of(&routes));
             Namespace {
-                router: Router::new(matches),
-                admitted: known.map_or_else(|| Admitted::new(routes).into(), Arc::clone),
+                matching: matching.map_or_else(|| Matching::new(own).into(), Arc::clone),
+                admitted: admitted.map_or_else(|| Admitted::new(routes).into(), Arc::clone),
+                places,
             }
         });
         tenancy.namespaces = namespaces.collect();
@@ -189,7 +198,7 @@ impl Tenancy {
 impl Namespace {
     /// The rule of this namespace that serves `facts`.
     pub(crate) fn find(&self, facts: &Facts<'_>) -> Option<Rank> {
-        self.router.find(facts)
+        self.in_table(self.matching.router.find(facts)?)
     }
 
     /// The first rule of this namespace that serves `facts` for some model and is as `wanted`.
@@ -198,11 +207,50 @@ impl Namespace {
         facts: &Facts<'_>,
         wanted: impl Fn(usize) -> bool,
     ) -> Option<Rank> {
-        self.router.find_for_some_model(facts, wanted)
+        let is_wanted = |own: usize| self.places.get(own).is_some_and(|&place| wanted(place));
+        let found = self.matching.router.find_for_some_model(facts, is_wanted);
+        self.in_table(found?)
+    }
+
+    fn in_table(&self, rank: Rank) -> Option<Rank> {
+        let place = *self.places.get(rank.rule)?;
+        Some(rank.at(place))
     }
 
     /// Whether a route that serves `host` admits the key of `secret`, or cannot be read and may.
     pub(crate) fn may_admit(&self, host: &str, secret: &ObjectName) -> bool {
         self.admitted.has(host, secret)
+    }
+}
+
+// === impl Matching ===
+
+impl Matching {
+    /// Indexes rules, in order of precedence.
+    fn new<'a>(rules: impl Iterator<Item = &'a Arc<FlatRule>>) -> Self {
+        let both = |flat: &Arc<FlatRule>| (Arc::clone(&flat.route), Arc::clone(&flat.rule));
+        let rules: Vec<(Arc<Route>, Arc<Rule>)> = rules.map(both).collect();
+        let matches = rules.iter().enumerate();
+        let matches = matches.map(|(own, (route, rule))| RuleMatches {
+            rule: own,
+            hosts: &route.hostnames,
+            matches: &rule.matches,
+        });
+        Self {
+            router: Router::new(matches),
+            rules,
+        }
+    }
+
+    /// Whether it was made of these very rules.
+    fn is_of<'a>(&self, rules: impl Iterator<Item = &'a Arc<FlatRule>>) -> bool {
+        let mut own = self.rules.iter();
+        let mut rules = rules;
+        let same = rules.all(|flat| {
+            own.next().is_some_and(|(route, rule)| {
+                Arc::ptr_eq(route, &flat.route) && Arc::ptr_eq(rule, &flat.rule)
+            })
+        });
+        same && own.next().is_none()
     }
 }

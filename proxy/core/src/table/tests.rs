@@ -1,3 +1,5 @@
+mod incremental;
+
 use super::{Backend, BackendAuth, Contents, Quota, QuotaFacts, Scope, Table};
 use crate::auth::Caller;
 use crate::names::Secret;
