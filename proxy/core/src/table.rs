@@ -134,6 +134,12 @@ impl Table {
         &self.contents
     }
 
+    /// Whether both have the same keys of consumers, and callers for them.
+    #[must_use]
+    pub fn has_keys_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.ring, &other.ring)
+    }
+
     /// Every limit of every quota.
     #[must_use]
     pub fn limits(&self) -> &[Arc<FlatLimit>] {

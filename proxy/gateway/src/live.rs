@@ -50,6 +50,8 @@ pub(crate) struct Live {
     pub(crate) verifier: Option<Arc<Verifier>>,
     /// Every limit, by name.
     limits: HashMap<LimitName, Arc<EnforcedLimit>, foldhash::fast::RandomState>,
+    /// How many replicas share them.
+    replicas: u64,
 }
 
 /// A rule, with what is counted of its requests.
@@ -71,8 +73,8 @@ pub(crate) struct LiveRule {
     pub(crate) targets: Vec<LiveTarget>,
     /// How many tries may be added to its requests.
     pub(crate) retries: RetryBudget,
-    /// Of callers with a Secret, by the address of their entry in the table, which outlives this.
-    accounts: RwLock<HashMap<usize, Arc<Account>, foldhash::fast::RandomState>>,
+    /// Of callers with a Secret, by the address of their entry in the table.
+    accounts: RwLock<HashMap<usize, KnownAccount, foldhash::fast::RandomState>>,
     /// Of callers with a token, by their full names.
     by_token: RwLock<HashMap<Arc<str>, TokenAccount, foldhash::fast::RandomState>>,
     /// Of all callers with a credential that has no Secret.
@@ -102,6 +104,13 @@ pub(crate) struct Account {
     counters: RwLock<HashMap<Arc<str>, Arc<Counters>, foldhash::fast::RandomState>>,
 }
 
+/// The account of a caller with a Secret, whose address stays the caller's while this is kept.
+#[derive(Debug)]
+struct KnownAccount {
+    caller: Arc<Caller>,
+    account: Arc<Account>,
+}
+
 /// The account of a caller with a token. The next token may have other attributes, by which other limits
 /// apply.
 #[derive(Debug)]
@@ -121,20 +130,31 @@ pub(crate) struct LiveTarget {
 // === impl Live ===
 
 impl Live {
-    /// Prepares a table for a gateway of `replicas` replicas without a shared store. It has no verifier.
-    pub(crate) fn new(
-        table: &Arc<Table>,
-        replicas: u64,
+    /// Prepares a table for a gateway of `replicas` replicas without a shared store. Rules and limits of
+    /// `before` that did not change go on with what they know. It has no verifier.
+    pub(crate) fn after(
+        before: Option<&Self>,
+        (table, replicas): (&Arc<Table>, u64),
         metrics: &Metrics,
         sizes: &Sizes,
         endpoints: &Endpoints,
     ) -> Self {
+        // What a limit allows here depends on the number.
+        let before = before.filter(|before| before.replicas == replicas);
         let mut limits: HashMap<LimitName, Arc<EnforcedLimit>, _> = HashMap::default();
         // Made where it is first needed, so that no rule can miss one.
         let mut handle = |flat: &Arc<FlatLimit>| {
+            let known = before.and_then(|before| before.limits.get(&flat.name));
+            let known = known.filter(|known| Arc::ptr_eq(&known.flat, flat));
             let made = || Arc::new(EnforcedLimit::new(flat, replicas, &metrics.ledger));
-            Arc::clone(limits.entry(flat.name.clone()).or_insert_with(made))
+            let entry = limits.entry(flat.name.clone());
+            Arc::clone(entry.or_insert_with(|| known.map_or_else(made, Arc::clone)))
         };
+        let known: HashMap<*const FlatRule, &Arc<LiveRule>, foldhash::fast::RandomState> = before
+            .into_iter()
+            .flat_map(|before| before.table.rules().iter().zip(&before.rules))
+            .map(|(flat, live)| (Arc::as_ptr(flat), live))
+            .collect();
         let rules: Vec<Arc<LiveRule>> = endpoints.publish(&table.contents().backends, |registry| {
             let mut target = |flat: &FlatTarget| LiveTarget {
                 endpoints: flat
@@ -143,29 +163,23 @@ impl Live {
                     .collect(),
                 flat: flat.clone(),
             };
-            let rule = |flat: &FlatRule| {
-                Arc::new(LiveRule {
-                    route: Arc::clone(&flat.route),
-                    metrics: metrics.rule(&flat.route, &flat.rule),
-                    sizes: sizes.rule(&flat.route.name, &flat.rule.name),
-                    limits: flat.limits.iter().map(&mut handle).collect(),
-                    counts_money: flat
-                        .limits
-                        .iter()
-                        .any(|one| one.limit.unit == Unit::CostMicros),
-                    by_model: ByModel::of(&flat.limits),
-                    no_model: Arc::default(),
-                    targets: flat.targets.iter().map(&mut target).collect(),
-                    retries: RetryBudget::default(),
-                    accounts: RwLock::default(),
-                    by_token: RwLock::default(),
-                    strangers: OnceLock::new(),
-                    anonymous: OnceLock::new(),
-                })
+            let mut rule = |flat: &Arc<FlatRule>| match known.get(&Arc::as_ptr(flat)) {
+                Some(known) => Arc::clone(known),
+                None => {
+                    let own = flat.limits.iter().map(&mut handle).collect();
+                    let targets = flat.targets.iter().map(&mut target).collect();
+                    let shared = (metrics.rule(&flat.route, &flat.rule), sizes);
+                    Arc::new(LiveRule::new(flat, own, targets, shared))
+                }
             };
-            table.rules().iter().map(rule).collect()
+            table.rules().iter().map(&mut rule).collect()
         });
         table.limits().iter().for_each(|flat| drop(handle(flat)));
+        if let Some(before) = before
+            && !before.table.has_keys_of(table)
+        {
+            rules.iter().for_each(|rule| rule.forget_callers());
+        }
         let times = table.rules().iter();
         let times = times.map(|flat| flat.rule.request_timeout.unwrap_or(DEFAULT_TIMEOUT));
         Self {
@@ -176,6 +190,7 @@ impl Live {
             verifier: None,
             rules,
             limits,
+            replicas,
         }
     }
 
@@ -242,6 +257,38 @@ fn spread(rules: &[Arc<LiveRule>]) -> HashSet<ObjectName, foldhash::fast::Random
 // === impl LiveRule ===
 
 impl LiveRule {
+    fn new(
+        flat: &FlatRule,
+        limits: Vec<Arc<EnforcedLimit>>,
+        targets: Vec<LiveTarget>,
+        (metrics, sizes): (RuleMetrics, &Sizes),
+    ) -> Self {
+        Self {
+            route: Arc::clone(&flat.route),
+            metrics,
+            sizes: sizes.rule(&flat.route.name, &flat.rule.name),
+            limits,
+            counts_money: flat
+                .limits
+                .iter()
+                .any(|one| one.limit.unit == Unit::CostMicros),
+            by_model: ByModel::of(&flat.limits),
+            no_model: Arc::default(),
+            targets,
+            retries: RetryBudget::default(),
+            accounts: RwLock::default(),
+            by_token: RwLock::default(),
+            strangers: OnceLock::new(),
+            anonymous: OnceLock::new(),
+        }
+    }
+
+    /// Forgets the callers that no table has any more.
+    fn forget_callers(&self) {
+        let mut accounts = self.accounts.write();
+        accounts.retain(|_, known| Arc::strong_count(&known.caller) > 1);
+    }
+
     /// The account of a caller of this table. Callers without a Secret share one, or a stranger could
     /// make as many series as it likes.
     pub(crate) fn account(&self, caller: &Arc<Caller>) -> Arc<Account> {
@@ -253,11 +300,14 @@ impl LiveRule {
             CallerKind::Known(_) => {
                 let address = Arc::as_ptr(caller).addr();
                 if let Some(known) = self.accounts.read().get(&address) {
-                    return Arc::clone(known);
+                    return Arc::clone(&known.account);
                 }
                 let mut accounts = self.accounts.write();
-                let made = accounts.entry(address);
-                return Arc::clone(made.or_insert_with(|| account(&caller.full_name)));
+                let made = accounts.entry(address).or_insert_with(|| KnownAccount {
+                    caller: Arc::clone(caller),
+                    account: account(&caller.full_name),
+                });
+                return Arc::clone(&made.account);
             }
         };
         Arc::clone(shared)

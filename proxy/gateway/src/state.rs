@@ -151,11 +151,11 @@ impl Shared {
             return;
         };
         let before = self.live();
-        let before = before.as_ref().and_then(|live| live.verifier.as_ref());
-        let verifier = self.issuers.verifier(table, before);
-        let mut live = Live::new(
-            table,
-            published.replicas,
+        let verifier = before.as_ref().and_then(|live| live.verifier.as_ref());
+        let verifier = self.issuers.verifier(table, verifier);
+        let mut live = Live::after(
+            before.as_deref(),
+            (table, published.replicas),
             &self.metrics,
             &self.sizes,
             &self.endpoints,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry;
 use proxy_core::auth::{Caller, CallerKind, KeyDigest, Source, Token};
 use proxy_core::names::ModelPattern;
-use proxy_core::quota::{Mode, Per, Unit};
-use proxy_core::table::Table;
+use proxy_core::quota::{Limit, Mode, Per, Unit};
+use proxy_core::table::{Contents, Route, Table};
 use proxy_core::test_util::{deployment, limit, object};
 use proxy_ledger::Counters;
 
@@ -135,4 +135,52 @@ fn a_caller_by_token_has_an_account_for_its_attributes() {
     let account = rule.account(&further);
     assert!(!Arc::ptr_eq(&account, &rule.account(&further)));
     assert!(Arc::ptr_eq(&moved, &rule.account(&caller("ann", "chat"))));
+}
+
+#[test]
+fn rules_that_do_not_change_go_on_with_what_they_know() {
+    let gateway = gateway(&mut Registry::default());
+    let contents = |limits: Vec<Limit>, created_s: i64| {
+        let mut contents = contents(Mode::Enforce, Vec::new(), limits);
+        let first = Arc::clone(&contents.routes[0]);
+        contents.routes.push(Arc::new(Route {
+            name: object("ns/zz"),
+            created_s,
+            ..(*first).clone()
+        }));
+        contents
+    };
+    let mut table = Arc::new(Table::default());
+    let mut publish = |contents: Contents| {
+        table = Arc::new(Table::after(&table, contents));
+        gateway.publish(Arc::clone(&table));
+        let live = gateway.shared().live().expect("a table");
+        [0, 1].map(|place| Arc::clone(live.rule(place).expect("two rules")))
+    };
+    let both = |a: &[Arc<LiveRule>; 2], b: &[Arc<LiveRule>; 2]| {
+        [0, 1].map(|place| Arc::ptr_eq(&a[place], &b[place]))
+    };
+    let tight = vec![limit("l", Unit::Requests, 1)];
+    let first = publish(contents(tight.clone(), 1));
+    let second = publish(contents(tight.clone(), 2));
+    assert_eq!(both(&first, &second), [true, false]);
+    let wide = publish(contents(vec![limit("l", Unit::Requests, 9)], 2));
+    assert_eq!(both(&second, &wide), [false, false]);
+    assert_eq!(wide[0].limits[0].declared, 9);
+    gateway.share_among(3);
+    let live = gateway.shared().live().expect("a table");
+    assert_eq!(live.rule(0).expect("a rule").limits[0].limit.amount, 3);
+    // The part is smaller since then, also where nothing else changed.
+    let third = publish(contents(vec![limit("l", Unit::Requests, 9)], 3));
+    assert_eq!(third[0].limits[0].limit.amount, 3);
+}
+
+#[test]
+fn callers_whose_keys_are_gone_are_forgotten() {
+    let (rule, kept, gone) = (rule(), known(), known());
+    drop((rule.account(&kept), rule.account(&gone)));
+    drop(gone);
+    rule.forget_callers();
+    let left: Vec<usize> = rule.accounts.read().keys().copied().collect();
+    assert_eq!(left, [Arc::as_ptr(&kept).addr()]);
 }
