@@ -1,7 +1,7 @@
 //! Publishes tables to subscribers, and keeps the fleet that acknowledges them.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use proxy_admin::clock;
@@ -82,9 +82,11 @@ impl Publisher {
         {
             return newest.publication.clone();
         }
+        let mut contents = contents.clone();
+        contents.share(&state.contents);
         let empty = Objects::default();
         let previous = state.kept.back().map_or(&empty, |kept| &*kept.objects);
-        let objects = v1::encode_reusing(contents, self.0.features, &state.contents, previous);
+        let objects = v1::encode_reusing(&contents, self.0.features, &state.contents, previous);
         let digest: Arc<str> = v1::digest(&objects).into();
         if let Some(newest) = state.kept.back()
             && newest.publication.digest == digest
@@ -111,9 +113,10 @@ impl Publisher {
             publication: publication.clone(),
             revision,
             objects: Arc::new(objects),
+            in_a_row: OnceLock::new(),
         };
-        state.contents = contents.clone();
-        state.limits = usage::limits(contents);
+        state.limits = usage::limits(&contents);
+        state.contents = contents;
         state.carryover.due = true;
         state.kept.push_back(kept);
         if state.kept.len() > KEPT {
@@ -153,7 +156,7 @@ impl Publisher {
         let mut state = self.0.state.lock();
         let newest_first = state.kept.iter().rev();
         let sequence = newest_first
-            .filter(|kept| *kept.publication.digest == *ack.digest)
+            .filter(|kept| kept.has_digest(&ack.digest))
             .map(|kept| kept.publication.sequence)
             .next();
         let known = match (sequence, ack.result) {

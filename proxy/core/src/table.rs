@@ -26,7 +26,7 @@ pub use contents::{
 pub use endpoint::{Endpoint, EndpointName, FlatTarget};
 pub use identity::{Identity, Principal, resource_of};
 pub use limit::{FlatLimit, SubjectPart};
-pub use list::{List, Named};
+pub use list::{Changes, List, Named};
 pub use rules::FlatRule;
 
 use endpoint::EndpointIndex;
@@ -83,10 +83,7 @@ impl Table {
     /// no more than their addresses, or at their order if routes changed.
     #[must_use]
     pub fn after(before: &Self, mut contents: Contents) -> Self {
-        contents.backends.share(&before.contents.backends);
-        contents.routes.share(&before.contents.routes);
-        contents.quotas.share(&before.contents.quotas);
-        contents.keys.share(&before.contents.keys);
+        contents.share(&before.contents);
         let differences = Differences {
             backends: contents.backends.changes(&before.contents.backends),
             routes: contents.routes.changes(&before.contents.routes),

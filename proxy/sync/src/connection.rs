@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use proxy_admin::task;
-use proxy_wire::v1::Ack;
+use proxy_wire::v1::{Ack, BY_SHARDS};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -204,6 +204,7 @@ fn table_path(replica: &str, instance: &str, have: Option<&str>) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair("replica", replica);
     query.append_pair("instance", instance);
+    query.append_pair("digest", BY_SHARDS);
     if let Some(have) = have {
         query.append_pair("have", have);
     }

@@ -131,10 +131,11 @@ impl MountedSnapshot {
         drop(parts);
         let (snapshot, written_ms) = (stored.snapshot, stored.written_ms);
         let (revision, replicas) = (snapshot.revision, snapshot.replicas);
+        let objects = snapshot.verified()?;
         let version = Version {
             revision,
-            digest: snapshot.digest.as_str().into(),
-            objects: Arc::new(snapshot.verified()?),
+            digest: v1::digest(&objects).into(),
+            objects: Arc::new(objects),
         };
         // A table that is refused is not tried again and again.
         self.known = Some(head);

@@ -28,7 +28,7 @@ pub use checkpoint::{Checkpoint, CheckpointCounter, CheckpointReplica};
 pub use error::DecodeError;
 pub use feature::{Declared, Feature, Features, Unsupported};
 pub use line::{Ack, AckResult, Delta, Heartbeat, Line, Snapshot, VERSION, apply};
-pub use objects::{Entry, Objects, diff, digest, verify};
+pub use objects::{BY_SHARDS, Entry, Objects, diff, digest, digest_in_a_row, verify};
 pub use parts::{Head, PARTS, PIECE_BYTES, PartsError, Stored, head, join, split};
 pub use report::{Carried, CarriedEntry, Counted, Denials, DeploymentReport, NoToken, Report};
 pub use table::{Decoded, decode, decode_reusing, encode, encode_reusing, without_credentials};

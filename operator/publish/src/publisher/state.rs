@@ -1,7 +1,7 @@
 //! The state of a publisher: the newest table, the few before it, and the lines made of them.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use proxy_core::names::EntryName;
@@ -37,9 +37,9 @@ pub(super) struct State {
     pub(super) limits: Limits,
     pub(super) carryover: Carryover,
     pub(super) warnings: Warnings,
-    /// Lines that lead to the newest publication, by the digest that they start from. Each is built
+    /// Lines that lead to the newest publication, by the kind of their digests and the one that they start from. Each is built
     /// once and shared by all subscribers.
-    pub(super) lines: HashMap<Option<Arc<str>>, Bytes>,
+    pub(super) lines: HashMap<(bool, Option<Arc<str>>), Bytes>,
     /// The number of replicas in `lines`.
     pub(super) lines_replicas: u64,
 }
@@ -49,6 +49,25 @@ pub(super) struct Kept {
     pub(super) publication: Publication,
     pub(super) revision: u64,
     pub(super) objects: Arc<Objects>,
+    /// What the first proxies call it. Hashes all of it, so it is not made before one asks.
+    pub(super) in_a_row: OnceLock<Arc<str>>,
+}
+
+impl Kept {
+    /// The name of the table for a follower that knows digests by shards, or for one of the first.
+    pub(super) fn digest(&self, by_shards: bool) -> &Arc<str> {
+        if by_shards {
+            return &self.publication.digest;
+        }
+        let made = || v1::digest_in_a_row(&self.objects).into();
+        self.in_a_row.get_or_init(made)
+    }
+
+    /// Whether this is a name of the table.
+    pub(super) fn has_digest(&self, digest: &str) -> bool {
+        let old = self.in_a_row.get();
+        *self.publication.digest == *digest || old.is_some_and(|old| **old == *digest)
+    }
 }
 
 /// What every replica counts in addition to its own use.
@@ -84,19 +103,19 @@ impl State {
 
     /// The line that leads from the table with the digest `from` to the newest one: a delta if that
     /// table is still kept. `None` before the first publication.
-    pub(super) fn leading(&mut self, from: Option<&Arc<str>>) -> Option<Bytes> {
+    pub(super) fn leading(&mut self, by_shards: bool, from: Option<&Arc<str>>) -> Option<Bytes> {
         let newest = self.kept.back()?;
         let base = from.and_then(|from| {
-            self.kept
-                .iter()
-                .find(|kept| kept.publication.digest == *from)
+            let mut kept = self.kept.iter();
+            kept.find(|kept| kept.digest(by_shards) == from)
         });
         let replicas = self.members.count();
         if self.lines_replicas != replicas {
             self.lines.clear();
             self.lines_replicas = replicas;
         }
-        let start = base.map(|base| Arc::clone(&base.publication.digest));
+        let start = base.map(|base| Arc::clone(base.digest(by_shards)));
+        let start = (by_shards, start);
         if let Some(line) = self.lines.get(&start) {
             return Some(line.clone());
         }
@@ -104,16 +123,16 @@ impl State {
             None => Line::Snapshot(Snapshot {
                 version: v1::VERSION,
                 revision: newest.revision,
-                digest: newest.publication.digest.as_ref().to_owned(),
+                digest: newest.digest(by_shards).to_string(),
                 replicas,
                 objects: (*newest.objects).clone(),
             }),
             Some(base) => {
                 let (changed, removed) = v1::diff(&base.objects, &newest.objects);
                 Line::Delta(Delta {
-                    base: base.publication.digest.as_ref().to_owned(),
+                    base: base.digest(by_shards).to_string(),
                     revision: newest.revision,
-                    digest: newest.publication.digest.as_ref().to_owned(),
+                    digest: newest.digest(by_shards).to_string(),
                     replicas,
                     changed,
                     removed,
@@ -125,11 +144,11 @@ impl State {
         Some(line)
     }
 
-    pub(super) fn heartbeat(&self) -> Option<Bytes> {
+    pub(super) fn heartbeat(&self, by_shards: bool) -> Option<Bytes> {
         let newest = self.kept.back()?;
         bytes_of(&Line::Heartbeat(Heartbeat {
             revision: newest.revision,
-            digest: newest.publication.digest.as_ref().to_owned(),
+            digest: newest.digest(by_shards).to_string(),
             replicas: self.members.count(),
         }))
     }

@@ -36,6 +36,8 @@ pub(crate) struct Follower {
     pub(crate) instance: Option<String>,
     /// Digest of the table that it has.
     pub(crate) have: Option<String>,
+    /// Whether it knows digests by shards. The first followers do not.
+    pub(crate) by_shards: bool,
 }
 
 impl Subscription {
@@ -83,7 +85,8 @@ impl Subscription {
     /// The line to send now, if any.
     fn due(&mut self) -> Option<Bytes> {
         let mut state = self.publisher.0.state.lock();
-        let newest = Arc::clone(&state.kept.back()?.publication.digest);
+        let by_shards = self.follower.by_shards;
+        let newest = Arc::clone(state.kept.back()?.digest(by_shards));
         // First: a table must not be in force without its carryover.
         let carryover = state.carryover.version;
         if self.follower.instance.is_some() && self.sent_carryover != Some(carryover) {
@@ -99,9 +102,9 @@ impl Subscription {
             if quiet {
                 return None;
             }
-            state.heartbeat()?
+            state.heartbeat(by_shards)?
         } else {
-            state.leading(self.has.as_ref())?
+            state.leading(by_shards, self.has.as_ref())?
         };
         drop(state);
         self.has = Some(newest);

@@ -33,6 +33,7 @@ fn follow(publisher: &Publisher, have: Option<&str>) -> (shutdown::Trigger, Subs
     let follower = Follower {
         replica: Some("p1".to_owned()),
         have: have.map(str::to_owned),
+        by_shards: true,
         ..Follower::default()
     };
     let subscription = Subscription::new(publisher, follower, times, shutdown);
@@ -114,6 +115,52 @@ fn a_publication_knows_when_each_entry_last_changed() {
         ["x", "y", "z"].map(|key| at(&first, key)),
         [Some(1), Some(1), None]
     );
+}
+
+#[tokio::test]
+async fn the_first_proxies_follow_by_the_names_that_they_know() {
+    let publisher = publisher();
+    let first = publisher.publish(1, &keys(&["x"]));
+    let (_trigger, mut new) = follow(&publisher, None);
+    let Line::Snapshot(snapshot) = line(&mut new).await else {
+        panic!("a snapshot");
+    };
+    let old_name = v1::digest_in_a_row(&snapshot.objects);
+    let (_trigger, shutdown) = shutdown::channel();
+    let times = (Duration::from_secs(5), Duration::from_secs(3_600));
+    let follower = Follower {
+        replica: Some("p0".to_owned()),
+        have: Some(old_name.clone()),
+        ..Follower::default()
+    };
+    let mut old = Subscription::new(&publisher, follower, times, shutdown);
+    let Line::Heartbeat(heartbeat) = line(&mut old).await else {
+        panic!("a heartbeat");
+    };
+    assert_eq!(heartbeat.digest, old_name);
+    let second = publisher.publish(2, &keys(&["x", "y"]));
+    let (Line::Delta(by_shards), Line::Delta(in_a_row)) =
+        (line(&mut new).await, line(&mut old).await)
+    else {
+        panic!("two deltas");
+    };
+    assert_eq!(
+        (&*by_shards.base, &*by_shards.digest),
+        (&*first.digest, &*second.digest)
+    );
+    assert_eq!(by_shards.changed, in_a_row.changed);
+    let next = v1::apply(&snapshot.objects, &old_name, &in_a_row).unwrap();
+    assert_eq!(in_a_row.digest, v1::digest_in_a_row(&next));
+    for (replica, digest) in [("p0", in_a_row.digest), ("p1", by_shards.digest)] {
+        let ack = Ack {
+            replica: replica.to_owned(),
+            ..ack(&digest, AckResult::Applied)
+        };
+        assert!(publisher.acknowledge(replica, ack));
+    }
+    let fleet = publisher.fleet().borrow().clone();
+    let acked: Vec<_> = fleet.replicas.iter().map(|one| one.acked).collect();
+    assert_eq!(acked, [Some(second.sequence); 2]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -259,8 +306,8 @@ fn a_stored_snapshot_is_the_newest_table_and_changes_with_the_replicas() {
     let version = publisher.snapshot_version().unwrap();
     let stored = v1::join(&publisher.snapshot_parts().unwrap()).unwrap();
     assert_eq!(stored.snapshot.revision, 7);
-    assert_eq!(*stored.snapshot.digest, *version.digest);
     let objects = stored.snapshot.verified().unwrap();
+    assert_eq!(*v1::digest(&objects), *version.digest);
     assert_eq!(v1::decode(&objects).unwrap(), keys(&["one"]));
 
     publisher.join("p1", Some("i1"));

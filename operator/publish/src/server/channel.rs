@@ -13,7 +13,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use proxy_admin::shutdown::Shutdown;
-use proxy_wire::v1::{Ack, Report};
+use proxy_wire::v1::{Ack, BY_SHARDS, Report};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -105,6 +105,7 @@ impl Channel {
             replica,
             instance: query("instance"),
             have: query("have"),
+            by_shards: query("digest").is_some_and(|kind| kind == BY_SHARDS),
         };
         let subscription = Subscription::new(
             &self.publisher,

@@ -36,7 +36,7 @@ pub(crate) fn declared_with(warn_at: WarnAt) -> Limits {
     let mut quota = quota("team/spend", declared);
     quota.warn_at = warn_at;
     limits(&Contents {
-        quotas: vec![Arc::new(quota)],
+        quotas: vec![Arc::new(quota)].into(),
         ..Contents::default()
     })
 }

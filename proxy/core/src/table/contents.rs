@@ -458,6 +458,15 @@ impl Contents {
         }
     }
 
+    /// Takes from `before` the entries that are equal, so that further steps see by their addresses what
+    /// changed.
+    pub fn share(&mut self, before: &Self) {
+        self.backends.share(&before.backends);
+        self.routes.share(&before.routes);
+        self.quotas.share(&before.quotas);
+        self.keys.share(&before.keys);
+    }
+
     /// Every limit of every quota, with its name.
     pub fn limits(&self) -> impl Iterator<Item = (LimitName, &Arc<Quota>, &Limit)> {
         let quotas = self.quotas.iter();

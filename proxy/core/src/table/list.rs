@@ -1,6 +1,7 @@
 //! Lists of entries that tables share: a copy costs one count, and the entries are copied when a copy
 //! changes.
 
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::slice;
 use std::sync::Arc;
@@ -33,6 +34,27 @@ impl<T: Named> List<T> {
     pub fn find(&self, name: &ObjectName) -> Option<&Arc<T>> {
         let place = self.binary_search_by(|one| one.name().cmp(name)).ok()?;
         self.get(place)
+    }
+
+    /// The list with other entries of these names, or none: sorted by name, as this one must be.
+    #[must_use]
+    pub fn edited(&self, edits: BTreeMap<ObjectName, Option<Arc<T>>>) -> Self {
+        if edits.is_empty() {
+            return self.clone();
+        }
+        let mut rest = self.as_slice();
+        let mut entries = Vec::with_capacity(rest.len().saturating_add(edits.len()));
+        for (name, form) in edits {
+            let (before, after) = rest.split_at(rest.partition_point(|one| *one.name() < name));
+            entries.extend_from_slice(before);
+            rest = match after.split_first() {
+                Some((first, after)) if *first.name() == name => after,
+                Some(_) | None => after,
+            };
+            entries.extend(form);
+        }
+        entries.extend_from_slice(rest);
+        entries.into()
     }
 }
 
@@ -89,7 +111,8 @@ impl<T: Named + PartialEq> List<T> {
 
     /// The entries that `before` does not have, and those of `before` that this does not have: a changed
     /// one is among both. Both are sorted by name, and share what is equal.
-    pub(super) fn changes<'a>(&'a self, before: &'a Self) -> Changes<'a, T> {
+    #[must_use]
+    pub fn changes<'a>(&'a self, before: &'a Self) -> Changes<'a, T> {
         let mut changes = Changes {
             fresh: Vec::new(),
             gone: Vec::new(),
@@ -122,9 +145,11 @@ impl<T: Named + PartialEq> List<T> {
 
 /// What differs between two lists.
 #[derive(Debug)]
-pub(super) struct Changes<'a, T> {
-    pub(super) fresh: Vec<&'a Arc<T>>,
-    pub(super) gone: Vec<&'a Arc<T>>,
+pub struct Changes<'a, T> {
+    /// Entries of the newer one alone.
+    pub fresh: Vec<&'a Arc<T>>,
+    /// Entries of the older one alone.
+    pub gone: Vec<&'a Arc<T>>,
 }
 
 impl<T> Changes<'_, T> {

@@ -238,14 +238,14 @@ fn a_change_of_replicas_and_carried_amounts_never_admits_more_than_before_or_aft
 /// A table with a key and, if `red`, a quota that needs a feature.
 fn skewed(revision: u64, red: bool) -> Version {
     let mut objects = v1::encode(&Contents {
-        keys: vec![Arc::new(key(1))],
+        keys: vec![Arc::new(key(1))].into(),
         ..Contents::default()
     });
     if red {
         let json = r#"{"quota/a/red": {"needs": ["colour"]}}"#;
         let more: Objects = serde_json::from_str(json).unwrap();
         let entries = objects.iter().chain(more.iter());
-        let entries = entries.map(|(key, entry)| (key.to_owned(), entry.clone()));
+        let entries = entries.map(|(key, entry)| (key.into(), entry.clone()));
         objects = entries.collect();
     }
     Version {

@@ -119,8 +119,10 @@ pub fn apply(objects: &Objects, have: &str, delta: &Delta) -> Result<Objects, De
     for key in &delta.removed {
         next.remove(key);
     }
-    for (key, entry) in delta.changed.iter() {
-        next.insert(key.to_owned(), entry.clone());
+    for (key, entry) in Objects::default().changes(&delta.changed) {
+        if let Some(entry) = entry {
+            next.insert(key, entry.clone());
+        }
     }
     verify(&next, &delta.digest)?;
     Ok(next)

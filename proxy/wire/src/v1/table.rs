@@ -1,10 +1,11 @@
 //! From the domain's [`Contents`] to [`Objects`] and back.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use proxy_core::auth::Key;
 use proxy_core::names::{EntryKind, EntryName, ObjectName};
-use proxy_core::table::{Backend, Contents, Quota, Route};
+use proxy_core::table::{Backend, Changes, Contents, Named, Quota, Route};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -32,7 +33,8 @@ pub fn encode(contents: &Contents) -> Objects {
 
 /// Like [`encode`], but takes the entries of `previous` for what has not changed since `before`,
 /// whose encoding with the same features `previous` must be. Both lists must be sorted, as compile
-/// leaves them; an entry that is not found is encoded again.
+/// leaves them, and share what is equal ([`Contents::share`]); an entry that is not shared is encoded
+/// again.
 #[must_use]
 pub fn encode_reusing(
     contents: &Contents,
@@ -42,13 +44,12 @@ pub fn encode_reusing(
 ) -> Objects {
     let mut writer = Writer {
         features,
-        previous,
-        objects: Objects::default(),
+        objects: previous.clone(),
     };
-    writer.all(&contents.backends, &before.backends);
-    writer.all(&contents.routes, &before.routes);
-    writer.all(&contents.quotas, &before.quotas);
-    writer.all(&contents.keys, &before.keys);
+    writer.put(&contents.backends.changes(&before.backends));
+    writer.put(&contents.routes.changes(&before.routes));
+    writer.put(&contents.quotas.changes(&before.quotas));
+    writer.put(&contents.keys.changes(&before.keys));
     writer.objects
 }
 
@@ -84,47 +85,38 @@ pub fn decode_reusing(
 ) -> Result<Decoded, DecodeError> {
     let mut reader = Reader {
         features,
-        previous,
-        before,
         unsupported: Vec::new(),
+        changed: HashSet::default(),
+        edits: Edits::default(),
     };
-    let mut contents = Contents::default();
-    for (key, entry) in objects.iter() {
-        let Some(EntryName { kind, name }) = EntryName::parse(key) else {
-            // A kind to come, or damage.
-            if reader.lacks(key, entry)?.is_some() {
-                continue;
-            }
-            return Err(DecodeError::Key(key.to_owned()));
-        };
-        let known = &before.contents;
-        match kind {
-            EntryKind::Backend => {
-                let backend = reader.entry(key, entry, name, &known.backends)?;
-                contents.backends.extend(backend);
-            }
-            EntryKind::Route => {
-                let route = reader.entry(key, entry, name, &known.routes)?;
-                contents.routes.extend(route);
-            }
-            EntryKind::Quota => {
-                let quota = reader.entry(key, entry, name, &known.quotas)?;
-                contents.quotas.extend(quota);
-            }
-            EntryKind::Key => {
-                let found = reader.entry(key, entry, name, &known.keys)?;
-                contents.keys.extend(found);
-            }
-        }
+    for (key, entry) in previous.changes(objects) {
+        reader.changed.insert(key);
+        reader.change(key, entry)?;
     }
-    // Keys sort "a-b/x" before "a/x", names the other way round.
-    sort(&mut contents.backends);
-    sort(&mut contents.routes);
-    sort(&mut contents.quotas);
-    sort(&mut contents.keys);
+    let Reader {
+        mut unsupported,
+        changed,
+        edits,
+        ..
+    } = reader;
+    let known = before.unsupported.iter();
+    let known = known.filter(|one| !changed.contains(one.entry.as_str()));
+    unsupported.extend(known.cloned());
+    unsupported.sort_by(|a, b| a.entry.cmp(&b.entry));
+    let is_same = *unsupported == *before.unsupported;
+    let contents = &before.contents;
     Ok(Decoded {
-        contents,
-        unsupported: reader.unsupported.into(),
+        contents: Contents {
+            backends: contents.backends.edited(edits.backends),
+            routes: contents.routes.edited(edits.routes),
+            quotas: contents.quotas.edited(edits.quotas),
+            keys: contents.keys.edited(edits.keys),
+        },
+        unsupported: if is_same {
+            Arc::clone(&before.unsupported)
+        } else {
+            unsupported.into()
+        },
     })
 }
 
@@ -140,7 +132,7 @@ pub fn without_credentials(objects: &Objects) -> Objects {
         } else {
             entry.clone()
         };
-        Some((key.to_owned(), entry))
+        Some((key.into(), entry))
     });
     kept.collect()
 }
@@ -155,11 +147,10 @@ fn withheld(key: &str, entry: &Entry) -> Option<Entry> {
 }
 
 /// An object of the domain that has an entry of its own.
-trait Piece: PartialEq + Sized {
+trait Piece: Named + Sized {
     const KIND: EntryKind;
     type Wire: Serialize + DeserializeOwned;
 
-    fn name(&self) -> &ObjectName;
     fn declared(&self) -> Declared<'_>;
     fn to_wire(&self) -> Self::Wire;
     /// `None` if it cannot be used.
@@ -168,45 +159,45 @@ trait Piece: PartialEq + Sized {
     fn restricted(name: ObjectName, entry: &Value, reason: &str) -> Option<Self>;
 }
 
-struct Writer<'a> {
+struct Writer {
     features: Features,
-    previous: &'a Objects,
     objects: Objects,
+}
+
+/// What becomes of names: objects, and none where nothing is left.
+type Edited<T> = BTreeMap<ObjectName, Option<Arc<T>>>;
+
+#[derive(Default)]
+struct Edits {
+    backends: Edited<Backend>,
+    routes: Edited<Route>,
+    quotas: Edited<Quota>,
+    keys: Edited<Key>,
 }
 
 struct Reader<'a> {
     features: Features,
-    previous: &'a Objects,
-    before: &'a Decoded,
     unsupported: Vec<Unsupported>,
-}
-
-fn sort<T: Piece>(list: &mut [Arc<T>]) {
-    list.sort_by(|a, b| a.name().cmp(b.name()));
-}
-
-fn find<'l, T: Piece>(sorted: &'l [Arc<T>], name: &ObjectName) -> Option<&'l Arc<T>> {
-    let index = sorted.binary_search_by(|one| one.name().cmp(name)).ok()?;
-    sorted.get(index)
+    /// The keys of all entries that differ.
+    changed: HashSet<&'a str>,
+    edits: Edits,
 }
 
 // === impl Writer ===
 
-impl Writer<'_> {
-    fn all<T: Piece>(&mut self, now: &[Arc<T>], before: &[Arc<T>]) {
-        for object in now {
-            let key = EntryName::new(T::KIND, object.name().clone()).to_string();
-            let same = find(before, object.name())
-                .is_some_and(|other| Arc::ptr_eq(other, object) || other == object);
-            let known = same.then(|| self.previous.entry(&key)).flatten();
-            let entry = known.cloned().or_else(|| {
-                Entry::of(&Needing {
-                    object: object.to_wire(),
-                    needs: self.features.needed_by(object.declared()),
-                })
+impl Writer {
+    fn put<T: Piece>(&mut self, changes: &Changes<'_, T>) {
+        let key = |one: &T| EntryName::new(T::KIND, one.name().clone()).to_string();
+        for object in &changes.gone {
+            self.objects.remove(&key(object));
+        }
+        for object in &changes.fresh {
+            let entry = Entry::of(&Needing {
+                object: object.to_wire(),
+                needs: self.features.needed_by(object.declared()),
             });
             if let Some(entry) = entry {
-                self.objects.insert(key, entry);
+                self.objects.insert(&key(object).into(), entry);
             }
         }
     }
@@ -215,34 +206,52 @@ impl Writer<'_> {
 // === impl Reader ===
 
 impl Reader<'_> {
+    /// Reads what has become of `key`.
+    fn change(&mut self, key: &str, entry: Option<&Entry>) -> Result<(), DecodeError> {
+        let Some(EntryName { kind, name }) = EntryName::parse(key) else {
+            // A kind to come, or damage.
+            return match entry {
+                Some(entry) if self.lacks(key, entry)?.is_none() => {
+                    Err(DecodeError::Key(key.to_owned()))
+                }
+                Some(_) | None => Ok(()),
+            };
+        };
+        match kind {
+            EntryKind::Backend => {
+                let form = self.entry(key, entry, &name)?;
+                self.edits.backends.insert(name, form);
+            }
+            EntryKind::Route => {
+                let form = self.entry(key, entry, &name)?;
+                self.edits.routes.insert(name, form);
+            }
+            EntryKind::Quota => {
+                let form = self.entry(key, entry, &name)?;
+                self.edits.quotas.insert(name, form);
+            }
+            EntryKind::Key => {
+                let form = self.entry(key, entry, &name)?;
+                self.edits.keys.insert(name, form);
+            }
+        }
+        Ok(())
+    }
+
     fn entry<T: Piece>(
         &mut self,
         key: &str,
-        entry: &Entry,
-        name: ObjectName,
-        known: &[Arc<T>],
+        entry: Option<&Entry>,
+        name: &ObjectName,
     ) -> Result<Option<Arc<T>>, DecodeError> {
-        if let Some(same) = self.unchanged(key, entry, &name, known) {
-            return Ok(Some(same));
-        }
+        let Some(entry) = entry else {
+            return Ok(None);
+        };
         let found = match self.lacks(key, entry)? {
-            Some(reason) => T::restricted(name, &entry.read(key)?, &reason),
-            None => T::from_wire(entry.read(key)?, name),
+            Some(reason) => T::restricted(name.clone(), &entry.read(key)?, &reason),
+            None => T::from_wire(entry.read(key)?, name.clone()),
         };
         Ok(found.map(Arc::new))
-    }
-
-    fn unchanged<T: Piece>(
-        &self,
-        key: &str,
-        entry: &Entry,
-        name: &ObjectName,
-        known: &[Arc<T>],
-    ) -> Option<Arc<T>> {
-        let listed = &self.before.unsupported;
-        let listed = listed.binary_search_by(|one| one.entry.as_str().cmp(key));
-        let same = listed.is_err() && self.previous.entry(key)?.is_clone_of(entry);
-        same.then(|| find(known, name).cloned()).flatten()
     }
 
     /// Lists the entry if it needs a feature that is not known, and gives the reason to refuse it.
@@ -271,10 +280,6 @@ impl Piece for Backend {
     const KIND: EntryKind = EntryKind::Backend;
     type Wire = backend::Backend;
 
-    fn name(&self) -> &ObjectName {
-        &self.name
-    }
-
     fn declared(&self) -> Declared<'_> {
         Declared::Backend(self)
     }
@@ -295,10 +300,6 @@ impl Piece for Backend {
 impl Piece for Route {
     const KIND: EntryKind = EntryKind::Route;
     type Wire = object::Route;
-
-    fn name(&self) -> &ObjectName {
-        &self.name
-    }
 
     fn declared(&self) -> Declared<'_> {
         Declared::Route(self)
@@ -321,10 +322,6 @@ impl Piece for Quota {
     const KIND: EntryKind = EntryKind::Quota;
     type Wire = quota::Quota;
 
-    fn name(&self) -> &ObjectName {
-        &self.name
-    }
-
     fn declared(&self) -> Declared<'_> {
         Declared::Quota(self)
     }
@@ -345,10 +342,6 @@ impl Piece for Quota {
 impl Piece for Key {
     const KIND: EntryKind = EntryKind::Key;
     type Wire = object::Key;
-
-    fn name(&self) -> &ObjectName {
-        &self.secret
-    }
 
     fn declared(&self) -> Declared<'_> {
         Declared::Key(self)

@@ -39,7 +39,7 @@ fn name() -> LimitName {
 /// A table with a limit of 100 tokens a day.
 fn with_quota() -> Contents {
     Contents {
-        quotas: vec![Arc::new(quota("a/spend", vec![day()]))],
+        quotas: vec![Arc::new(quota("a/spend", vec![day()]))].into(),
         ..contents(vec![route("x", 1)])
     }
 }

@@ -1,6 +1,7 @@
 //! Any table, and what holds for each.
 
 use super::*;
+use crate::v1::objects::digest_in_a_row;
 
 prop_compose! {
     fn any_name()(namespace in "[a-z]{1,3}(-[a-z]{1,2})?", own in "[a-z0-9.-]{1,4}") -> ObjectName {
@@ -266,6 +267,39 @@ proptest! {
         let base = digest(&from);
         let delta = Delta { base: base.clone(), revision: 1, digest: digest(&to), replicas: 1, changed, removed };
         prop_assert_eq!(apply(&from, &base, &delta).unwrap(), to);
+    }
+
+    /// Whatever follows on what: entries, digest and what is read are those of the table alone, also for a
+    /// proxy that knows no feature.
+    #[test]
+    fn a_table_after_others_is_written_and_read_as_alone(tables in vec(any_contents(), 1..6)) {
+        for features in [Features::KNOWN, Features(&[])] {
+            let (mut before, mut objects) = (Contents::default(), Objects::default());
+            let mut read = Decoded::default();
+            for mut contents in tables.clone() {
+                contents.share(&before);
+                let next = encode_reusing(&contents, Features::KNOWN, &before, &objects);
+                let alone = encode(&contents);
+                prop_assert_eq!(&next, &alone);
+                prop_assert_eq!(digest(&next), digest(&alone));
+                let (none, nothing) = (Objects::default(), Decoded::default());
+                let fresh = decode_reusing(&alone, features, &none, &nothing).unwrap();
+                read = decode_reusing(&next, features, &objects, &read).unwrap();
+                prop_assert_eq!(&read.contents, &fresh.contents);
+                prop_assert_eq!(&read.unsupported, &fresh.unsupported);
+                (before, objects) = (contents, next);
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_is_verified_by_either_digest(contents in any_contents(), other in any_contents()) {
+        let objects = encode(&contents);
+        for stated in [digest(&objects), digest_in_a_row(&objects)] {
+            prop_assert!(verify(&objects, &stated).is_ok());
+            let is_same = encode(&other) == objects;
+            prop_assert_eq!(verify(&encode(&other), &stated).is_ok(), is_same);
+        }
     }
 
     #[test]

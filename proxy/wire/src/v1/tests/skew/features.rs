@@ -185,7 +185,7 @@ fn the_form_of_identities_is_fixed_and_names_outlive_a_restart() {
     assert_eq!(old.unsupported.len(), 3);
     // On disk only the secret is left out.
     let kept = decode(&without_credentials(&written)).unwrap();
-    assert_eq!(kept.backends, declared.backends[..2]);
+    assert_eq!(kept.backends[..], declared.backends[..2]);
 }
 
 #[test]
@@ -269,13 +269,14 @@ fn an_older_proxy_leaves_a_backend_out_whose_certificate_is_not_checked() {
         backends: vec![
             Arc::new(backend("a/checked", BackendAuth::None)),
             Arc::new(unchecked),
-        ],
+        ]
+        .into(),
         ..Contents::default()
     };
     let written = encode(&declared);
     assert_eq!(decode(&written).unwrap(), declared);
     let old = as_proxy(&written, Features(&[]));
-    assert_eq!(old.contents.backends, declared.backends[..1]);
+    assert_eq!(old.contents.backends[..], declared.backends[..1]);
     let unsupported: Vec<String> = old.unsupported.iter().map(ToString::to_string).collect();
     assert_eq!(
         unsupported,
