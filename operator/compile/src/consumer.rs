@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crds::Reason;
 use proxy_core::auth::{Key, KeyDigest};
 use proxy_core::names::{Class, ObjectName};
+use proxy_core::table::Secrets;
 
 use crate::consumer_key::ATTRIBUTE_PREFIX;
 use crate::secret::StoredSecret;
@@ -27,7 +28,7 @@ pub(crate) struct Admitted {
     /// Whether any Secret was selected.
     pub(crate) any_selected: bool,
     /// Secrets with valid keys. Sorted: the gateway looks them up by binary search.
-    pub(crate) secrets: Vec<ObjectName>,
+    pub(crate) secrets: Secrets,
     /// Why the others are left out, and what of these has no effect.
     pub(crate) warnings: Vec<(Reason, String)>,
     /// The same by Secret.
@@ -186,7 +187,7 @@ impl<'a> Keys<'a> {
         warnings.append(&mut unclassed);
         Admitted {
             any_selected: !selected.is_empty(),
-            secrets,
+            secrets: secrets.into(),
             warnings,
             unusable,
         }

@@ -14,6 +14,7 @@ mod identity;
 mod limit;
 mod list;
 mod rules;
+mod secrets;
 mod tenancy;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use identity::{Identity, Principal, resource_of};
 pub use limit::{FlatLimit, SubjectPart};
 pub use list::{Changes, List, Named};
 pub use rules::FlatRule;
+pub use secrets::Secrets;
 
 use endpoint::EndpointIndex;
 use limit::LimitIndex;

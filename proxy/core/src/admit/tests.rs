@@ -10,7 +10,9 @@ use crate::auth::{Key, KeyDigest};
 use crate::names::{Code, ModelPattern, Moment, Operation};
 use crate::quota::{Per, Unit};
 use crate::route::Match;
-use crate::table::{Authentication, Backend, Contents, Quota, Route, Rule, Scope, Table, Target};
+use crate::table::{
+    Authentication, Backend, Contents, Quota, Route, Rule, Scope, Secrets, Table, Target,
+};
 use crate::test_util::{self, consumer, deployment, key, limit, object, target};
 
 const NOW: Moment = Moment {
@@ -39,7 +41,7 @@ fn route(name: &str, created_s: i64, pattern: &str) -> Route {
     Route {
         created_s,
         authentication: Authentication {
-            keys: vec![object("ann")],
+            keys: vec![object("ann")].into(),
             ..Authentication::default()
         },
         ..test_util::route(name, vec![rule])
@@ -348,13 +350,13 @@ fn keys(secrets: &[&str]) -> Authentication {
     let mut keys: Vec<_> = secrets.iter().map(|one| object(one)).collect();
     keys.sort();
     Authentication {
-        keys,
+        keys: keys.into(),
         ..Authentication::default()
     }
 }
 
 const ANONYMOUS: Authentication = Authentication {
-    keys: Vec::new(),
+    keys: Secrets::NONE,
     issuers: Vec::new(),
     anonymous: true,
     pass_through: false,
@@ -364,7 +366,7 @@ const ANONYMOUS: Authentication = Authentication {
 const PASS_THROUGH: Authentication = Authentication {
     anonymous: false,
     pass_through: true,
-    keys: Vec::new(),
+    keys: Secrets::NONE,
     issuers: Vec::new(),
     unreadable: false,
 };
@@ -519,7 +521,7 @@ fn decide_without_model(
 #[test]
 fn without_a_model_the_first_rule_counts_that_reaches_what_is_asked_for() {
     let mut other = route("other", 2, "gpt-*");
-    other.authentication.keys = vec![object("bob")];
+    other.authentication.keys = vec![object("bob")].into();
     let mut open = route("open", 3, "*");
     open.authentication = Authentication {
         anonymous: true,

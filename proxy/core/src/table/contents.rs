@@ -15,6 +15,7 @@ use crate::tokens::Price;
 
 use super::identity::Identity;
 use super::list::{List, Named};
+use super::secrets::Secrets;
 
 /// Everything declared, in the compiled form. Each list is sorted by name and free of duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,7 +125,7 @@ pub enum StreamUsage {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Authentication {
     /// Secrets whose keys are good here, sorted.
-    pub keys: Vec<ObjectName>,
+    pub keys: Secrets,
     /// Issuers whose tokens are good here. Where credentials are passed on they admit no caller.
     pub issuers: Vec<Issuer>,
     /// Every caller.

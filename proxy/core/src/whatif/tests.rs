@@ -23,7 +23,7 @@ const NOW: Moment = Moment {
 /// consumer.
 fn declared(mode: Mode, unit: Unit, amount: u64) -> Contents {
     let mut route = route("r", vec![rule("rule", vec![target("b")])]);
-    route.authentication.keys = vec![object("alice")];
+    route.authentication.keys = vec![object("alice")].into();
     Contents::new(
         vec![Backend {
             deployments: vec![deployment("m", "m")],
@@ -159,7 +159,7 @@ fn a_cost_is_unknown_as_long_as_one_deployment_has_no_price() {
             ..backend(name)
         });
         let mut route = route("r", vec![rule("rule", vec![target("b"), other])]);
-        route.authentication.keys = vec![object("alice")];
+        route.authentication.keys = vec![object("alice")].into();
         let table = Table::new(Contents::new(
             backends.into(),
             vec![route],

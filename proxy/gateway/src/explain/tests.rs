@@ -12,7 +12,7 @@ use crate::test_support::gateway;
 /// A limit of 100 tokens for `alice`, admitted by the only route.
 fn table() -> Table {
     let mut route = route("r", vec![rule("rule", vec![target("b")])]);
-    route.authentication.keys = vec![object("alice")];
+    route.authentication.keys = vec![object("alice")].into();
     Table::new(Contents::new(
         vec![Backend {
             deployments: vec![deployment("m", "m")],

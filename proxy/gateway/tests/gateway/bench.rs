@@ -75,7 +75,7 @@ pub(crate) fn routed(backends: Vec<Backend>, limits: Vec<Limit>) -> Contents {
         ..rule("all", targets.collect())
     };
     let mut route = route("chat", vec![rule]);
-    route.authentication.keys = vec![object("ann")];
+    route.authentication.keys = vec![object("ann")].into();
     let key = Key {
         digest: KeyDigest::of("ann-key"),
         ..key("ann")

@@ -173,7 +173,7 @@ impl Running {
         };
         let gateway = Gateway::new(config, Metrics::register(&mut registry));
         let mut route = route("r", vec![rule("rule", vec![target("b")])]);
-        route.authentication.keys = vec![object("ann")];
+        route.authentication.keys = vec![object("ann")].into();
         let contents = Contents::new(
             vec![Backend {
                 endpoint: backend_url.into(),

@@ -187,7 +187,7 @@ impl Route {
             created_s: self.created_s,
             hostnames: values(self.hostnames),
             authentication: table::Authentication {
-                keys: values(self.authentication.keys),
+                keys: values(self.authentication.keys).into(),
                 issuers: issuers.map(Issuer::into_core).collect(),
                 anonymous: self.authentication.anonymous,
                 pass_through: self.authentication.pass_through,

@@ -97,7 +97,7 @@ fn hostnames(entry: &Value) -> Vec<HostPattern> {
 fn authentication(entry: &Value) -> Authentication {
     let known = entry.get("authentication").unwrap_or(&Value::Null);
     Authentication {
-        keys: words(known, "keys").read,
+        keys: words(known, "keys").read.into(),
         issuers: elements::<Issuer>(known, "issuers")
             .read
             .into_iter()

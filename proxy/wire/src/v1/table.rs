@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proxy_core::auth::Key;
 use proxy_core::names::{EntryKind, EntryName, ObjectName};
-use proxy_core::table::{Backend, Changes, Contents, Named, Quota, Route};
+use proxy_core::table::{Backend, Changes, Contents, List, Named, Quota, Route, Secrets};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -105,10 +105,12 @@ pub fn decode_reusing(
     unsupported.sort_by(|a, b| a.entry.cmp(&b.entry));
     let is_same = *unsupported == *before.unsupported;
     let contents = &before.contents;
+    let mut routes = edits.routes;
+    share_secrets(&mut routes, &contents.routes);
     Ok(Decoded {
         contents: Contents {
             backends: contents.backends.edited(edits.backends),
-            routes: contents.routes.edited(edits.routes),
+            routes: contents.routes.edited(routes),
             quotas: contents.quotas.edited(edits.quotas),
             keys: contents.keys.edited(edits.keys),
         },
@@ -118,6 +120,40 @@ pub fn decode_reusing(
             unsupported.into()
         },
     })
+}
+
+/// Lets routes that admit the keys of the same Secrets have one list of them: with those of their
+/// namespaces in `before`, and among each other.
+fn share_secrets(routes: &mut Edited<Route>, before: &List<Route>) {
+    let mut namespace = None;
+    let mut known: HashSet<Secrets> = HashSet::new();
+    for (name, form) in routes {
+        let Some(route) = form.as_mut().and_then(Arc::get_mut) else {
+            continue;
+        };
+        if namespace != Some(name.namespace()) {
+            namespace = Some(name.namespace());
+            known = secrets_of(name.namespace(), before);
+        }
+        let keys = &mut route.authentication.keys;
+        match known.get(keys) {
+            Some(known) => *keys = known.clone(),
+            None => {
+                known.insert(keys.clone());
+            }
+        }
+    }
+}
+
+/// The lists of the routes of a namespace.
+fn secrets_of(namespace: &str, routes: &List<Route>) -> HashSet<Secrets> {
+    let start = routes.partition_point(|route| route.name.namespace() < namespace);
+    let own = routes.iter().skip(start);
+    let own = own.take_while(|route| route.name.namespace() == namespace);
+    let mut seen = HashSet::new();
+    let lists = own.map(|route| &route.authentication.keys);
+    let lists = lists.filter(|keys| seen.insert(keys.address()));
+    lists.cloned().collect()
 }
 
 /// The same objects with every backend credential replaced by a marker. [`decode`] leaves out the

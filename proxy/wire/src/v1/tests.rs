@@ -70,7 +70,7 @@ fn route(text: &str) -> Route {
             HostPattern::parse("*.example.com").unwrap(),
         ],
         authentication: Authentication {
-            keys: vec![name("team-a/alice"), name("team-a/bob")],
+            keys: vec![name("team-a/alice"), name("team-a/bob")].into(),
             issuers: Vec::new(),
             anonymous: false,
             pass_through: true,
@@ -351,6 +351,34 @@ fn only_changed_entries_are_encoded_again() {
         let shared = entry.is_clone_of(previous.entry(key).unwrap());
         assert_eq!(shared, key != "route/team-a/chat", "{key}");
     }
+}
+
+#[test]
+fn routes_that_admit_the_same_keys_have_one_list() {
+    let mut first = contents();
+    for other in ["team-a/chat-1", "team-a/chat-2"] {
+        let mut route = Route::clone(&first.routes[0]);
+        route.name = name(other);
+        route.authentication.keys = route.authentication.keys.to_vec().into();
+        first.routes.push(route.into());
+    }
+    first.routes.sort_by(|a, b| a.name.cmp(&b.name));
+    let objects = encode(&first);
+    let (none, nothing) = (Objects::default(), Decoded::default());
+    let read = decode_reusing(&objects, Features::KNOWN, &none, &nothing).unwrap();
+    let mut next = first.clone();
+    let changed = next
+        .routes
+        .iter_mut()
+        .find(|one| one.name == name("team-a/chat-2"));
+    Arc::make_mut(changed.unwrap()).created_s += 1;
+    let next = decode_reusing(&encode(&next), Features::KNOWN, &objects, &read).unwrap();
+    let routes = next.contents.routes.iter();
+    let own = routes.filter(|one| one.name.name().starts_with("chat"));
+    let mut lists: Vec<_> = own.map(|one| one.authentication.keys.address()).collect();
+    assert_eq!(lists.len(), 3);
+    lists.dedup();
+    assert_eq!(lists.len(), 1);
 }
 
 #[test]

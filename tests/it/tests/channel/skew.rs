@@ -36,7 +36,7 @@ fn open(name: &str) -> Result<Route> {
     let mut open = route(name, 1);
     let host = HostPattern::parse(&format!("{name}.example")).context("a host")?;
     open.hostnames = vec![host];
-    open.authentication.keys = vec![ObjectName::new("a", "key")];
+    open.authentication.keys = vec![ObjectName::new("a", "key")].into();
     Ok(open)
 }
 

@@ -59,7 +59,7 @@ fn a_table_takes_the_index_of_a_namespace_whose_routes_are_the_same() {
     let contents = |changed: &str| {
         let with = |name: &str, key: &str| {
             let mut route = route(name, vec![rule("all", Vec::new())]);
-            route.authentication.keys = vec![object(key)];
+            route.authentication.keys = vec![object(key)].into();
             route
         };
         let routes = vec![with("a/r", "a/k"), with("b/r", changed)];
