@@ -107,6 +107,7 @@ bench-instructions: bench-packages ## instructions and calls per request; fails 
 bench-changes: export TUNDISH_TEST_PROFILE := release
 bench-changes: tools ## how fast a change reaches the proxies, and the bounds of quotas over many seeds
 	cargo build --release --bins
+	cargo run --release -p tests-bench -- scale
 	cargo run --release -p tests-bench -- propagation
 	cargo run --release -p tests-bench -- simulation
 

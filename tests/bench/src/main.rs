@@ -22,6 +22,7 @@ mod process;
 mod propagation;
 mod quota;
 mod requests;
+mod scale;
 mod simulation;
 mod subject;
 
@@ -48,6 +49,8 @@ enum Command {
     Overload(overload::Args),
     /// From `kubectl apply` to enforcement on two proxies, with 1,000 routes loaded
     Propagation(propagation::Args),
+    /// What one changed route costs at each step, with 5,000 routes and 20,000 keys
+    Scale(scale::Args),
     /// What quotas admit and cost, with and without a store, through failures, beside a peer
     Quota(quota::Args),
     /// Replicas, store and network simulated, with accidents: the bounds of quotas over many seeds
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Balance(args) => balance::run(&args).map(success),
         Command::Overload(args) => overload::run(&args).map(success),
         Command::Propagation(args) => propagation::run(&args).map(success),
+        Command::Scale(args) => scale::run(&args).map(success),
         Command::Quota(args) => quota::run(&args).map(success),
         Command::Simulation(args) => simulation::run(&args).map(success),
         Command::Bare(args) => bare::run(&args).map(success),

@@ -303,7 +303,7 @@ fn route(out: &mut String, route: &Route) {
     let keys = if keys.is_empty() {
         "none".to_owned()
     } else {
-        list(keys)
+        list(keys.iter())
     };
     line(
         out,
