@@ -219,3 +219,12 @@ impl<'a, T> IntoIterator for &'a List<T> {
         self.iter()
     }
 }
+
+impl<'a, T> IntoIterator for &'a mut List<T> {
+    type Item = &'a mut Arc<T>;
+    type IntoIter = slice::IterMut<'a, Arc<T>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter_mut()
+    }
+}

@@ -322,7 +322,7 @@ async fn a_restarted_proxy_serves_its_last_good_table_without_an_operator() -> R
     let url = [format!("http://{address}")];
     let restarted = Proxy::start_with("p1", &url, "good-p1", folder, |_| {})?;
     let table = restarted.table(7).await?;
-    assert_eq!(table.backends, [open]);
+    assert_eq!(table.backends[..], [open]);
     assert_eq!(table.routes, with_other.routes);
 
     // An older table is refused; the same one with its credentials is applied.

@@ -65,8 +65,8 @@ fn table() -> Result<Contents> {
     let mut table = contents(vec![open("blue")?, open("green")?, open("red")?]);
     let east = table.backends.first_mut().context("a backend")?;
     Arc::make_mut(east).deployments = vec![test_util::deployment("m", "m")];
-    table.quotas = vec![quota("blue", "blue"), quota("red", "green")];
-    table.keys = vec![key("key", "k"), key("red", "other")];
+    table.quotas = vec![quota("blue", "blue"), quota("red", "green")].into();
+    table.keys = vec![key("key", "k"), key("red", "other")].into();
     Ok(table)
 }
 
