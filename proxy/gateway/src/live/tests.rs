@@ -162,7 +162,7 @@ fn rules_that_do_not_change_go_on_with_what_they_know() {
     };
     let tight = vec![limit("l", Unit::Requests, 1)];
     let first = publish(contents(tight.clone(), 1));
-    let second = publish(contents(tight.clone(), 2));
+    let second = publish(contents(tight, 2));
     assert_eq!(both(&first, &second), [true, false]);
     let wide = publish(contents(vec![limit("l", Unit::Requests, 9)], 2));
     assert_eq!(both(&second, &wide), [false, false]);
