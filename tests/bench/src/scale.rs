@@ -120,6 +120,7 @@ impl Pair {
         let settings = Settings {
             own_namespace: "tundish-system".to_owned(),
             grants_served: true,
+            gateways: None,
             tenants: Tenants::OfRoutes,
             host_grants: Vec::new(),
             identity_grants: IdentityGrants::All,
