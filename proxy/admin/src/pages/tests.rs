@@ -29,7 +29,7 @@ fn question(consumer: &str) -> Question {
 /// The page for a request of 15 tokens by a table whose limit allows `amount`.
 fn explain(amount: u64) -> Explanation {
     let mut route = route("r", vec![rule("rule", vec![target("b")])]);
-    route.authentication.keys = vec![object("alice")];
+    route.authentication.keys = vec![object("alice")].into();
     let table = Table::new(Contents::new(
         vec![Backend {
             deployments: vec![deployment("m", "m")],
