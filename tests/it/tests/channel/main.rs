@@ -439,7 +439,7 @@ async fn a_slow_reader_gets_the_newest_table_and_delays_no_other() -> Result<()>
     operator.publisher.publish(1, &many(1));
     // Reads the first bytes only.
     let mut slow = TcpStream::connect(operator.address).await?;
-    slow.write_all(b"GET /v1/table HTTP/1.1\r\nhost: x\r\nauthorization: Bearer good-slow\r\n\r\n")
+    slow.write_all(b"GET /v1/table?digest=shards HTTP/1.1\r\nhost: x\r\nauthorization: Bearer good-slow\r\n\r\n")
         .await?;
     let mut start = [0; 64];
     timeout(PATIENCE, slow.read_exact(&mut start)).await??;
