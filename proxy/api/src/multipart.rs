@@ -126,8 +126,8 @@ impl FormScan {
 
     /// Whether a file has begun.
     #[must_use]
-    pub const fn is_in_file(&self) -> bool {
-        matches!(self.state, State::Skipped { is_file: true, .. })
+    pub const fn has_file(&self) -> bool {
+        self.found.files.count > 0
     }
 
     /// Whether the model is known, if a field must name it.
@@ -340,11 +340,14 @@ struct PartName {
 
 /// The `name` of the one `Content-Disposition: form-data` in a part's head. Refuses what would give a
 /// part another name, or its value another text, at some servers: escapes, `name*` and a transfer
-/// encoding.
+/// encoding, or a line that ends for some of them only.
 fn part_name(head: &[u8]) -> Result<PartName, Malformed> {
     let Ok(head) = std::str::from_utf8(head) else {
         return malformed("the head of a part is not valid UTF-8");
     };
+    if head.split("\r\n").any(|line| line.contains(['\r', '\n'])) {
+        return malformed("each line of a part's head must end with CR LF");
+    }
     let header = |wanted: &'static str| {
         head.split("\r\n").filter_map(move |line| {
             let (name, value) = line.split_once(':')?;

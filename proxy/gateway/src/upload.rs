@@ -30,6 +30,9 @@ const FIRST_STEP: usize = 64 << 10;
 /// Of a form that is too large to be held, what may stand before its first file.
 const MOST_FIELDS: usize = 1 << 20;
 
+/// Why a form that is too large to be held is refused, if it ends before a file begins.
+const NO_FILE: &str = "the form has no file, and is too large for one without";
+
 /// What bounds a body.
 pub(crate) struct Upload<'a> {
     /// `Content-Encoding`.
@@ -116,11 +119,11 @@ impl Upload<'_> {
         let mut first = BytesMut::new();
         let mut frames = Frames::new(&mut body, self.now, self.until);
         while let Some(scan) = &mut scan
-            && !scan.is_in_file()
+            && !scan.has_file()
         {
             let data = match frames.next().await? {
                 Some(frame) => frame.into_data().unwrap_or_default(),
-                None => return Err(refuse(Code::InvalidRequest, "the form has no file")),
+                None => return Err(refuse(Code::InvalidRequest, NO_FILE)),
             };
             scan.push(&data)
                 .map_err(|why| refuse(Code::InvalidRequest, why.0))?;

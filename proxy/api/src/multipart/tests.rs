@@ -122,6 +122,19 @@ fn files_are_counted_and_what_decides_an_images_cost_is_read() {
 }
 
 #[test]
+fn a_line_of_a_head_that_ends_for_some_only_is_refused() {
+    for end in ["\n", "\r"] {
+        let disposition = format!("form-data; name=\"prompt\"{end}X: form-data; name=\"model\"");
+        let form = form(&[
+            ("form-data; name=\"model\"", "gpt-image-2"),
+            (&disposition, "x"),
+        ]);
+        let refused = body(form.as_bytes(), "b1", EDITS, false).unwrap_err();
+        assert!(refused.0.contains("CR LF"), "{}", refused.0);
+    }
+}
+
+#[test]
 fn a_form_that_is_sealed_takes_files_and_no_more_fields_that_decide() {
     let scan = |rest: &[(&str, &str)]| {
         let begin = form(&[
@@ -132,7 +145,7 @@ fn a_form_that_is_sealed_takes_files_and_no_more_fields_that_decide() {
         let mut scan = FormScan::new("b1", EDITS, false);
         let (first, rest) = whole.split_once("2345").expect("a file");
         scan.push(first.as_bytes())?;
-        assert!(scan.is_in_file() && scan.has_model());
+        assert!(scan.has_file() && scan.has_model());
         let found = scan.seal(9_000);
         assert_eq!(
             found.files,

@@ -126,6 +126,24 @@ async fn a_form_of_any_size_goes_on_with_another_model_and_is_settled_by_its_usa
 }
 
 #[tokio::test]
+async fn a_large_form_that_comes_in_one_piece_is_served() -> Result<()> {
+    let sims = sims(1, &config()?)?;
+    let contents = contents(&sims, 1_000_000);
+    let bench = Bench::serve(sims, contents, |config| config.max_body = 2_000)?;
+    let parts = [
+        field("model", "mini"),
+        file(4_000),
+        field("prompt", "bells"),
+    ];
+    let answer = post(&bench, HEAR, form(&parts)).await?;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let without = form(&[field("model", "mini"), field("prompt", &"x".repeat(4_000))]);
+    let answer = post(&bench, HEAR, without).await?;
+    ensure!(answer.status == 400 && answer.text().contains("no file"));
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_decides_must_stand_before_the_files_of_a_large_form() -> Result<()> {
     let bench = bench(1, 1_000_000)?;
     let late = form(&[file(HELD + 5), field("model", "mini")]);
