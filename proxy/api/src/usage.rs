@@ -48,10 +48,18 @@ pub fn response(data: &[u8], earlier: Option<Usage>) -> Option<Usage> {
 pub fn sound(seconds: &[u8]) -> Option<Usage> {
     let seconds = seconds.strip_prefix(b"\"").unwrap_or(seconds);
     let seconds = seconds.strip_suffix(b"\"").unwrap_or(seconds);
+    let sound_ms = millis(decimal(seconds)?);
     Some(Usage {
-        sound_ms: millis(decimal(seconds)?),
+        sound_ms,
+        input_tokens: tokens_of_sound(sound_ms),
         ..Usage::default()
     })
+}
+
+/// What sound comes to that is billed by its length, for limits that count tokens: ten a second (`OpenAI`, "Managing
+/// costs", Realtime).
+const fn tokens_of_sound(sound_ms: u64) -> u64 {
+    sound_ms.div_ceil(100)
 }
 
 /// The `usage` of a message, or of an event `message_delta`: its numbers are those of the whole answer so far,
@@ -166,12 +174,14 @@ impl Told {
         read(number, cursor, depth)
     }
 
-    /// All input, if told: OpenAI's contains what was cached, Anthropic's does not.
+    /// All input, if told: OpenAI's contains what was cached, Anthropic's does not. Of sound it may be told by its
+    /// length.
     fn all_input(&self) -> Option<u64> {
         let cache = self.cache_read.unwrap_or(0);
         let cache = cache.saturating_add(self.cache_written.unwrap_or(0));
         match (self.prompt, self.input) {
             (Some(prompt), input) => Some(prompt.max(input.unwrap_or(0))),
+            (None, None) if self.by_length => Some(tokens_of_sound(millis(self.sound))),
             (None, input) => Some(input?.saturating_add(cache)),
         }
     }
@@ -202,8 +212,7 @@ impl Told {
     }
 
     fn of_input(&self) -> Option<Usage> {
-        let input = self.all_input().or(self.total);
-        let input = input.or_else(|| self.by_length.then_some(0))?;
+        let input = self.all_input().or(self.total)?;
         let output = self.output.unwrap_or(0);
         let input = input.max(self.total.unwrap_or(0).saturating_sub(output));
         Some(self.usage(input, output))

@@ -27,12 +27,12 @@ fn tokens_and_seconds_are_read() {
         "input_token_details":{"text_tokens":2,"audio_tokens":12},"output_tokens":12}}"#;
     assert_eq!(told(tokens), Some([14, 12, 12, 0]));
     let seconds = r#"{"text":"hi","usage":{"type":"duration","seconds":4.2}}"#;
-    assert_eq!(told(seconds), Some([0, 0, 0, 4_200]));
+    assert_eq!(told(seconds), Some([42, 0, 0, 4_200]));
     let verbose = r#"{"task":"transcribe","duration":8.470000267028809,"text":"hi"}"#;
-    assert_eq!(told(verbose), Some([0, 0, 0, 8_471]));
+    assert_eq!(told(verbose), Some([85, 0, 0, 8_471]));
     assert_eq!(
         told(r#"{"duration":"8.5","text":"hi"}"#),
-        Some([0, 0, 0, 8_500])
+        Some([85, 0, 0, 8_500])
     );
     for unknown in [
         r#"{"text":"hi"}"#,

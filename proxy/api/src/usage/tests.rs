@@ -214,6 +214,7 @@ fn an_operation_without_output_has_none() {
 fn sound_is_told_by_its_length() {
     let expect = Some(Usage {
         sound_ms: 4_201,
+        input_tokens: 43,
         ..Usage::default()
     });
     assert_eq!(of(&json!({"type": "duration", "seconds": 4.2003})), expect);

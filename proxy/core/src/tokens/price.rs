@@ -66,26 +66,23 @@ impl Rates {
         }
     }
 
-    /// Micros for `usage`, rounded up so that nothing is free.
+    /// Micros for `usage`, rounded up so that nothing is free. What is billed by its length is not billed by its
+    /// tokens, too: the dearer counts.
     fn micros(self, usage: Usage) -> u64 {
-        let mut input = usage.input_tokens;
-        let mut output = usage.output_tokens;
-        let mut sum = 0_u128;
-        let mut add = |whole: &mut u64, part: u64, rate: u64| {
-            let part = part.min(*whole);
-            *whole -= part;
-            sum = sum.saturating_add(u128::from(part).saturating_mul(u128::from(rate)));
-        };
-        add(&mut input, usage.cached_input_tokens, self.cached_input);
-        add(&mut input, usage.cache_write_tokens, self.cache_write);
-        add(&mut input, usage.audio_input_tokens, self.audio_input);
-        add(&mut input, usage.image_input_tokens, self.image_input);
-        add(&mut input, u64::MAX, self.input);
-        add(&mut output, usage.audio_output_tokens, self.audio_output);
-        add(&mut output, usage.image_output_tokens, self.image_output);
-        add(&mut output, u64::MAX, self.output);
-        let sound = u128::from(usage.sound_ms).saturating_mul(u128::from(self.second));
-        let sum = sum.saturating_add(sound.saturating_mul(1_000));
+        let input = [
+            (usage.cached_input_tokens, self.cached_input),
+            (usage.cache_write_tokens, self.cache_write),
+            (usage.audio_input_tokens, self.audio_input),
+            (usage.image_input_tokens, self.image_input),
+        ];
+        let output = [
+            (usage.audio_output_tokens, self.audio_output),
+            (usage.image_output_tokens, self.image_output),
+        ];
+        let sound = product(usage.sound_ms, self.second).saturating_mul(1_000);
+        let input = of_parts(usage.input_tokens, input, self.input).max(sound);
+        let output = of_parts(usage.output_tokens, output, self.output);
+        let sum = input.saturating_add(output);
         u64::try_from(sum.div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
 
@@ -104,6 +101,22 @@ impl Rates {
             second: self.second.max(other.second),
         }
     }
+}
+
+/// Millionths of micros for a whole, of which some parts have rates of their own.
+fn of_parts<const N: usize>(whole: u64, parts: [(u64, u64); N], rate: u64) -> u128 {
+    let mut left = whole;
+    let parts = parts.into_iter().map(|(part, rate)| {
+        let part = part.min(left);
+        left -= part;
+        product(part, rate)
+    });
+    let parts = parts.fold(0, u128::saturating_add);
+    parts.saturating_add(product(left, rate))
+}
+
+fn product(count: u64, rate: u64) -> u128 {
+    u128::from(count).saturating_mul(u128::from(rate))
 }
 
 // === impl Price ===

@@ -253,8 +253,13 @@ fn every_class_has_its_own_rate() {
     };
     let input = 25 + 10 * 2 + 20 * 3 + 30 * 4 + 15 * 5;
     let output = 39 * 6 + 5 * 7 + 6 * 8;
-    // 22.5 micros of sound are rounded up.
-    assert_eq!(of(rates()).cost_micros(usage, None), input + output + 23);
+    assert_eq!(of(rates()).cost_micros(usage, None), input + output);
+    // Where its length is dearer, that counts instead: 322.5 micros are rounded up.
+    let long = Usage {
+        sound_ms: 2_500 + 33_334,
+        ..usage
+    };
+    assert_eq!(of(rates()).cost_micros(long, None), 323 + output);
 }
 
 #[test]
