@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use proxy_admin::clock;
 use proxy_admin::reminder::Reminder;
 use proxy_core::names::{Class, Code};
-use proxy_core::overload::{ALL, Gate, Next};
+use proxy_core::overload::{ALL, Gate, Next, WAIT};
 use proxy_core::quota::Wait;
 use tokio::sync::{Notify, oneshot};
 use tracing::{info, warn};
@@ -62,7 +62,7 @@ pub(crate) struct Overload {
     gate: Mutex<Gate<oneshot::Sender<bool>>>,
     /// The gate wants a round.
     wanted: Notify,
-    /// Requests may be waiting whose clients have gone.
+    /// Requests or connections may be waiting whose clients have gone.
     pub(crate) strained: Arc<AtomicBool>,
 }
 
@@ -233,6 +233,13 @@ impl Overload {
             }
         }
         !gate.is_empty()
+    }
+
+    /// Connections that wait to be opened have waited for this round, and perhaps for many.
+    pub(crate) fn kept_waiting(&self, lasted: Duration) {
+        if lasted >= WAIT {
+            self.strained.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Looks once a second whether an overload is over.

@@ -145,11 +145,16 @@ async fn serve(
             () = shutdown.requested() => break,
         };
         match accepted {
+            // It costs nothing that others would wait for.
+            Ok((stream, _)) if door.has_left(&stream) => {}
             Ok((stream, peer)) => {
                 door.open(stream, peer).await;
                 opened = (opened + 1) % OPENS;
                 if opened == 0 {
+                    let began = clock::instant();
                     next_round().await;
+                    let lasted = clock::instant().saturating_duration_since(began);
+                    core.overload.kept_waiting(lasted);
                 }
             }
             Err(error) => {
@@ -197,12 +202,14 @@ struct Door {
 }
 
 impl Door {
+    /// Whether a client is gone before it was served, as far as that is looked at.
+    fn has_left(&self, stream: &TcpStream) -> bool {
+        self.core.overload.strained.load(Ordering::Relaxed) && connection::has_left(stream)
+    }
+
     /// Serves a connection, if there is room for it.
     async fn open(&self, stream: TcpStream, peer: SocketAddr) {
         let core = &self.core;
-        if core.overload.strained.load(Ordering::Relaxed) && connection::has_left(&stream) {
-            return;
-        }
         let peer = peer.ip().to_canonical();
         let Some(room) = core.room().await else {
             let answer = self.turned_away(request::without_room(core, peer));

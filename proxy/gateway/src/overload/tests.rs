@@ -120,3 +120,12 @@ fn strain_ends_a_while_behind_the_last_refusal() {
     assert!(is_strained(SHUT / 2));
     assert!(!is_strained(SHUT * 2));
 }
+
+#[test]
+fn connections_that_wait_for_a_long_round_are_a_strain() {
+    let overload = overload();
+    overload.kept_waiting(WAIT / 2);
+    assert!(!overload.strained.load(Ordering::Relaxed));
+    overload.kept_waiting(WAIT);
+    assert!(overload.strained.load(Ordering::Relaxed));
+}
