@@ -61,6 +61,8 @@ pub(crate) struct Endpoint {
     waited: Counter<f64, AtomicU64>,
     /// When the last answer came, in microseconds since the Unix epoch.
     last_answer: AtomicI64,
+    /// The number of its newest place.
+    newest: AtomicU64,
     /// What it refuses of what the gateway adds to requests.
     pub(crate) quirks: Quirks,
     vitals: Vitals,
@@ -93,6 +95,8 @@ pub(crate) struct Ended<'a> {
 /// caller was judged by that table, so it must not meet the credential of a later one.
 #[derive(Debug)]
 pub(crate) struct Place {
+    /// Higher than that of each place before.
+    number: u64,
     pub(crate) declared: Arc<table::Endpoint>,
     /// `None` for a backend whose address cannot be used.
     pub(crate) origin: Option<Arc<Origin>>,
@@ -161,6 +165,7 @@ impl Endpoint {
                 .with(name.deployment.as_bytes()),
             backend,
             last_answer: AtomicI64::new(i64::MIN),
+            newest: AtomicU64::new(0),
             quirks: Quirks::default(),
             vitals: Vitals::default(),
             warmth: Warmth::default(),
@@ -380,6 +385,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether no later table gives it another credential or address than this place.
+    pub(crate) fn is_still_at(&self, place: &Place) -> bool {
+        self.newest.load(Ordering::Relaxed) == place.number
+    }
+
     /// It is placed with another credential or address.
     fn renewed(&self, metrics: &Metrics) {
         if let Some(change) = self.vitals.renewed(clock::now()) {
@@ -499,9 +509,12 @@ impl Registry {
         let place = place.filter(|place| Arc::ptr_eq(&place.declared, declared));
         let place = place.unwrap_or_else(|| {
             self.changes += 1;
+            // First: what a call at an earlier place comes to now tells nothing of this one.
+            let number = endpoint.newest.fetch_add(1, Ordering::Relaxed) + 1;
             endpoint.renewed(metrics);
             let origin = self.origins.get(&name.backend);
             Arc::new(Place {
+                number,
                 declared: Arc::clone(declared),
                 origin: origin.and_then(|(_, origin)| origin.clone()),
                 window: context_window(&declared.deployment.model),

@@ -173,6 +173,19 @@ struct Half {
     answered: u64,
 }
 
+// === impl Outcome ===
+
+impl Outcome {
+    /// Whether a person must mend it: another credential, another address, or a deployment.
+    #[must_use]
+    pub const fn is_by_hand(self) -> bool {
+        match self {
+            Self::CredentialRefused | Self::NotThere | Self::OutOfReach => true,
+            Self::Begun | Self::Answered | Self::Throttled(_) | Self::Failed => false,
+        }
+    }
+}
+
 // === impl HealthSettings ===
 
 impl Default for HealthSettings {
@@ -344,8 +357,9 @@ impl Health {
             OutReason::CredentialRefused | OutReason::NotThere | OutReason::OutOfReach => true,
             OutReason::Throttled | OutReason::Failing | OutReason::Silent => false,
         };
+        self.refusals = 0;
         let out = self.out.take_if(is_by_hand)?;
-        (self.times, self.in_a_row, self.refusals) = (0, 0, 0);
+        (self.times, self.in_a_row) = (0, 0);
         Some(Change::Back(out.reason, out.lasted(now)))
     }
 

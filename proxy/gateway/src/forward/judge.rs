@@ -50,9 +50,12 @@ impl Sending<'_> {
         }
         let metrics = &self.core.shared.metrics;
         let tries = |status| metrics.tries(&endpoint.backend, &endpoint.deployment, status);
+        let outcome = self.outcome(&tried, trouble, place, patience);
+        // A credential that was refused may have been replaced meanwhile.
+        let counts = |one: &Outcome| !one.is_by_hand() || endpoint.is_still_at(place);
         let ended = Ended {
             result: tried.as_ref().map(Response::status),
-            outcome: self.outcome(&tried, trouble, place, patience),
+            outcome: outcome.filter(counts),
             request_id: &exchange.record.request_id,
             demand: exchange.demand(),
             began: patience.now,

@@ -340,6 +340,17 @@ fn other_credentials_bring_back_what_was_refused_and_nothing_else() {
 }
 
 #[test]
+fn refusals_of_an_earlier_credential_do_not_count_with_those_of_the_next() {
+    let mut one = Endpoint::default();
+    for _ in 0..3 {
+        for _ in 0..2 {
+            assert_eq!(one.call(Outcome::CredentialRefused), None);
+        }
+        assert_eq!(one.health.renewed(at(100)), None);
+    }
+}
+
+#[test]
 fn a_refusal_of_what_one_request_names_is_none_of_the_endpoint() {
     let mut one = Endpoint::default();
     for _ in 0..100 {
