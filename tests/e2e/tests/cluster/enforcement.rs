@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tests_support::{ControlPlane, eventually_ok, http, paths, workspace};
 
 use crate::gitops::know_external_secrets;
-use crate::installation::{ANN, GOOD, INTERN, INTERNS, Installation, LIMIT, PROMISED, route};
+use crate::installation::{ANN, GOOD, INTERN, INTERNS, Installation, LIMIT, SOON, route};
 use crate::load::Load;
 
 #[tokio::test]
@@ -21,13 +21,13 @@ async fn what_kubectl_applies_is_enforced_by_both_proxies_and_told_in_the_status
     }
     installation.apply(GOOD).await?;
     for proxy in &proxies {
-        proxy.answers((ANN, "gpt-4o"), 200, PROMISED).await?;
+        proxy.answers((ANN, "gpt-4o"), 200, SOON).await?;
         assert_eq!(proxy.ask("guessed", "gpt-4o").await?.status, 401);
         assert_eq!(proxy.ask(ANN, "gpt-5").await?.status, 404);
     }
     installation.apply(&route("next", "gpt-5", "sim")).await?;
     for proxy in &proxies {
-        proxy.answers((ANN, "gpt-5"), 200, PROMISED).await?;
+        proxy.answers((ANN, "gpt-5"), 200, SOON).await?;
     }
     for object in ["aib/sim", "air/chat"] {
         installation.wait(object, "condition=Ready").await?;
@@ -49,7 +49,7 @@ async fn what_kubectl_applies_is_enforced_by_both_proxies_and_told_in_the_status
     let delete = ["delete", "airoute", "next", "--wait=false"];
     installation.kubectl(&delete).await?.success()?;
     for proxy in &proxies {
-        proxy.answers((ANN, "gpt-5"), 404, PROMISED).await?;
+        proxy.answers((ANN, "gpt-5"), 404, SOON).await?;
     }
     Ok(())
 }

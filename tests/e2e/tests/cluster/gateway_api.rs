@@ -7,11 +7,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests_support::{ControlPlane, eventually_ok, http, workspace};
 
-use crate::installation::{Installation, LIMIT, Operator, chat};
+use crate::installation::{Installation, LIMIT, Operator, SOON, chat};
 use crate::parts::Proxy;
-
-/// What docs/gateway-api.md promises of a change.
-const PROMISED: Duration = Duration::from_secs(2);
 
 /// The namespace of the installation, as the example has it.
 const HOME: &str = "tundish-system";
@@ -279,10 +276,10 @@ async fn gateways_hand_hosts_to_the_namespaces_that_they_allow() -> Result<()> {
     scene
         .condition(ROUTE, CONDITIONS, "Ready=True Ready")
         .await?;
-    scene.answers(HOST, "search-key", 200, PROMISED).await?;
+    scene.answers(HOST, "search-key", 200, SOON).await?;
     // The key is known, and no route of its namespace has the host.
     scene
-        .answers("other.example.com", "search-key", 404, PROMISED)
+        .answers("other.example.com", "search-key", 404, SOON)
         .await?;
 
     refusals(&scene).await?;
@@ -294,20 +291,20 @@ async fn gateways_hand_hosts_to_the_namespaces_that_they_allow() -> Result<()> {
         .kubectl(&label("ai-gateway=no"))
         .await?
         .success()?;
-    scene.answers(HOST, "search-key", 503, PROMISED).await?;
+    scene.answers(HOST, "search-key", 503, SOON).await?;
     scene
         .plane
         .kubectl(&label("ai-gateway=allowed"))
         .await?
         .success()?;
-    scene.answers(HOST, "search-key", 200, PROMISED).await?;
+    scene.answers(HOST, "search-key", 200, SOON).await?;
     scene.delete(HOME, "gateway/edge").await?;
-    scene.answers(HOST, "search-key", 503, PROMISED).await?;
+    scene.answers(HOST, "search-key", 503, SOON).await?;
     scene
         .condition(ROUTE, OF_PARENT, "Accepted=False NoMatchingParent")
         .await?;
     scene.apply(example()?).await?;
-    scene.answers(HOST, "search-key", 200, PROMISED).await?;
+    scene.answers(HOST, "search-key", 200, SOON).await?;
     api_server_away(&scene).await?;
     restarted(scene).await
 }
@@ -340,7 +337,7 @@ async fn api_server_away(scene: &Scene) -> Result<()> {
         "ai-gateway=allowed",
     ];
     scene.plane.kubectl(&label).await?.success()?;
-    scene.answers(HOST, "search-key", 200, PROMISED).await
+    scene.answers(HOST, "search-key", 200, SOON).await
 }
 
 async fn refusals(scene: &Scene) -> Result<()> {
@@ -349,8 +346,8 @@ async fn refusals(scene: &Scene) -> Result<()> {
     scene
         .condition(route, OF_PARENT, "Accepted=False NotAllowedByListeners")
         .await?;
-    scene.answers(HOST, "evil-key", 503, PROMISED).await?;
-    scene.answers(HOST, "search-key", 200, PROMISED).await?;
+    scene.answers(HOST, "evil-key", 503, SOON).await?;
+    scene.answers(HOST, "search-key", 200, SOON).await?;
     let own = ("evil", "gateway/own");
     scene
         .condition(own, CONDITIONS, "Accepted=False Invalid")
@@ -451,12 +448,12 @@ async fn a_reference_grant_takes_effect_and_ends_within_two_seconds() -> Result<
     scene
         .condition(route, CONDITIONS, "ResolvedRefs=False RefNotPermitted")
         .await?;
-    scene.answers(host, "search-key", 503, PROMISED).await?;
+    scene.answers(host, "search-key", 503, SOON).await?;
     scene.install_gateway_api().await?;
     scene.apply(GRANT).await?;
-    scene.answers(host, "search-key", 200, PROMISED).await?;
+    scene.answers(host, "search-key", 200, SOON).await?;
     scene.delete("evil", "referencegrant/search").await?;
-    scene.answers(host, "search-key", 503, PROMISED).await?;
+    scene.answers(host, "search-key", 503, SOON).await?;
     scene
         .condition(route, CONDITIONS, "ResolvedRefs=False RefNotPermitted")
         .await?;

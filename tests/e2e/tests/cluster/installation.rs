@@ -19,8 +19,10 @@ use crate::parts::{Proxy, Sim};
 /// For everything that has no promise of its own: a start beside a build takes long.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-/// What the design promises of every change.
+/// What the design promises of every change, on a machine that has time for it.
 pub(crate) const PROMISED: Duration = Duration::from_secs(1);
+/// The same beside all other tests.
+pub(crate) const SOON: Duration = Duration::from_secs(5);
 
 /// The key that the simulated Foundry takes at first.
 pub(crate) const SIM_KEY: &str = "sim-key";

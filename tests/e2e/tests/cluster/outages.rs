@@ -6,9 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tests_support::{ControlPlane, eventually_ok};
 
-use crate::installation::{
-    ANN, GOOD, INTERN, INTERNS, Installation, LIMIT, PROMISED, Token, route,
-};
+use crate::installation::{ANN, GOOD, INTERN, INTERNS, Installation, LIMIT, SOON, Token, route};
 use crate::load::Load;
 use crate::parts::Proxy;
 
@@ -68,7 +66,7 @@ async fn traffic_and_restarts_go_on_without_operators_and_changes_follow_later()
     let restarted = installation.proxy("proxy-1", &Token::Own).await?;
     std::mem::replace(second, restarted).process.kill();
     second.ready().await?;
-    second.answers((ANN, "gpt-4o"), 200, PROMISED).await?;
+    second.answers((ANN, "gpt-4o"), 200, SOON).await?;
     assert_eq!(second.ask("guessed", "gpt-4o").await?.status, 401);
     assert_eq!(second.ask(ANN, "gpt-5").await?.status, 404);
     // Its part of a limit is still the half.
@@ -92,7 +90,7 @@ async fn traffic_and_restarts_go_on_without_operators_and_changes_follow_later()
         .apply(&route("afterwards", "gpt-6", "sim"))
         .await?;
     for proxy in &proxies {
-        proxy.answers((ANN, "gpt-6"), 200, PROMISED).await?;
+        proxy.answers((ANN, "gpt-6"), 200, SOON).await?;
     }
     load.goes_on(20).await?;
     load.end().await?;
@@ -116,7 +114,7 @@ async fn when_the_leader_is_killed_changes_arrive_at_once_and_the_status_soon() 
 
     installation.apply(&route("orphan", "gpt-5", "sim")).await?;
     for proxy in &proxies {
-        proxy.answers((ANN, "gpt-5"), 200, PROMISED).await?;
+        proxy.answers((ANN, "gpt-5"), 200, SOON).await?;
     }
     let ready = "condition=Ready";
     let plane = &installation.plane;

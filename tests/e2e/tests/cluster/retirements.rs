@@ -5,7 +5,7 @@ use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use serde_json::Value;
 use tests_support::eventually_ok;
 
-use crate::installation::{ANN, GOOD, Installation, LIMIT, PROMISED};
+use crate::installation::{ANN, GOOD, Installation, LIMIT, SOON};
 
 /// The day this many days from now, in UTC.
 fn day(days: i64) -> Result<String> {
@@ -78,7 +78,7 @@ async fn each_level_is_one_event_over_two_operators_and_the_deployment_goes_on()
 
     set(&installation, &day(-1)?).await?;
     told(&installation, "Retired", &["Retired"]).await?;
-    proxy.answers((ANN, "gpt-4o"), 200, PROMISED).await?;
+    proxy.answers((ANN, "gpt-4o"), 200, SOON).await?;
     installation.wait("aib/sim", "condition=Ready").await?;
     let refused = set(&installation, "2027-13-01").await;
     assert!(refused.is_err(), "the API server knows that this is no day");

@@ -6,9 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests_support::{ControlPlane, Process, eventually_ok, http};
 
-use crate::installation::{
-    ANN, GOOD, INTERN, INTERNS, Installation, LIMIT, PROMISED, Token, route,
-};
+use crate::installation::{ANN, GOOD, INTERN, INTERNS, Installation, LIMIT, SOON, Token, route};
 use crate::parts::Proxy;
 
 /// The label of the pods that stand for those of the chart.
@@ -120,7 +118,7 @@ async fn a_silent_proxy_counts_and_keeps_its_part_until_its_pod_is_gone() -> Res
     second.proxy.process.kill();
     counts(&operator.admin, "silent", 1.0).await?;
     installation.apply(&route("next", "gpt-5", "sim")).await?;
-    first.proxy.answers((ANN, "gpt-5"), 200, PROMISED).await?;
+    first.proxy.answers((ANN, "gpt-5"), 200, SOON).await?;
     let behind = "jsonpath={.status.programmed}=1/2";
     installation.wait("air/next", behind).await?;
     let next = installation.get("air/next").await?;

@@ -12,11 +12,11 @@ use tests_support::http;
 use tests_support::{ControlPlane, eventually_ok};
 use tokio::time::Instant;
 
-use crate::installation::{ANN, GOOD, Installation, LIMIT, PROMISED, Token};
+use crate::installation::{ANN, GOOD, Installation, LIMIT, SOON, Token};
 use crate::parts::Proxy;
 
 /// From the start of the process to the first answer, which the operators' head start of 0.5 s is in.
-const START: Duration = Duration::from_secs(2);
+const START: Duration = Duration::from_secs(5);
 
 /// A second consumer of [`GOOD`]'s route.
 const BOB: &str = r"
@@ -94,7 +94,7 @@ async fn a_new_proxy_serves_the_stored_table_without_operators_and_api_server() 
         .await?
         .success()?;
     for proxy in &proxies {
-        proxy.answers(("bob-key", "gpt-4o"), 401, PROMISED).await?;
+        proxy.answers(("bob-key", "gpt-4o"), 401, SOON).await?;
     }
     let parts = newest(&installation, &proxies[0]).await?;
     assert_eq!(parts.iter().flatten().count(), 1, "one part is enough");
@@ -139,7 +139,7 @@ async fn a_new_proxy_serves_the_stored_table_without_operators_and_api_server() 
     assert_eq!(ready.status, 503);
     mount(folder.path(), &parts)?;
     other.ready().await?;
-    other.answers((ANN, "gpt-4o"), 200, PROMISED).await?;
+    other.answers((ANN, "gpt-4o"), 200, SOON).await?;
 
     // Once everything is back, changes arrive again.
     installation.plane.start_api_server().await?;
@@ -169,7 +169,7 @@ async fn an_operator_that_is_back_replaces_the_snapshot_of_a_new_proxy() -> Resu
         .push(("TUNDISH_SNAPSHOT_DIR", mounted));
     let mut proxy = installation.proxy("replacement", &Token::Own).await?;
     proxy.ready().await?;
-    proxy.answers((ANN, "gpt-4o"), 200, PROMISED).await?;
+    proxy.answers((ANN, "gpt-4o"), 200, SOON).await?;
     // A key that is deleted now holds until an operator says so.
     installation
         .kubectl(&["delete", "secret", "ann"])

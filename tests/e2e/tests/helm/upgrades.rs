@@ -14,12 +14,12 @@ const AUTHORITY: &str = r"
 apiVersion: v1
 kind: Secret
 metadata: {name: tundish-ca, namespace: NAMESPACE}
-stringData: {ca.crt: certificate, ca.key: key}
+stringData: {ca.crt: of-the-authority, ca.key: key}
 ---
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: tundish-ca, namespace: NAMESPACE}
-data: {ca.crt: certificate}
+data: {ca.crt: of-the-authority}
 ";
 
 /// The chart of the version before, as far as Helm is concerned.
