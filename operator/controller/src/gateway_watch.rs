@@ -25,7 +25,7 @@ use tracing::{info, warn};
 use crate::config::GatewayConfig;
 use crate::pace::Pace;
 use crate::resource::gateway_resource;
-use crate::served::{SERVED_CHECK, served_version};
+use crate::served::{SERVED_CHECK, is_unserved, served_version};
 use crate::watch::Update;
 
 #[cfg(test)]
@@ -260,19 +260,6 @@ fn seen<T>(
         Ok(event) => of(event),
         Err(error) => Seen::Failed(error),
     })
-}
-
-/// Whether the API server does not know what is watched.
-fn is_unserved(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => {
-            matches!(error, kube::Error::Api(status) if status.code == 404)
-        }
-        watcher::Error::WatchError(status) => status.code == 404,
-        watcher::Error::NoResourceVersion => false,
-    }
 }
 
 // === impl Kept ===

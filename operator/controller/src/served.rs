@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroup, APIResourceList};
 use kube::Client;
+use kube::runtime::watcher;
 use serde::de::DeserializeOwned;
 
 use crate::resource::GRANT_GROUP;
@@ -30,6 +31,19 @@ pub(crate) enum ServedError {
     /// The request cannot be written.
     #[error("write the request")]
     Request(#[source] http::Error),
+}
+
+/// Whether the API server does not know what is watched.
+pub(crate) fn is_unserved(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => {
+            matches!(error, kube::Error::Api(status) if status.code == 404)
+        }
+        watcher::Error::WatchError(status) => status.code == 404,
+        watcher::Error::NoResourceVersion => false,
+    }
 }
 
 /// The first of `versions` in which a kind of Gateway API is served; `None` if it is in none.

@@ -21,7 +21,7 @@ use crate::health::Health;
 use crate::metrics::{KindLabel, Metrics};
 use crate::pace::Pace;
 use crate::resource::{GRANT_PLURAL, GRANT_VERSIONS, grant_resource, resource};
-use crate::served::{SERVED_CHECK, ServedError, served_version};
+use crate::served::{SERVED_CHECK, ServedError, is_unserved, served_version};
 
 mod observed;
 #[cfg(test)]
@@ -294,19 +294,6 @@ enum Ended {
     Unserved,
     /// Its updates are not wanted.
     Unwanted,
-}
-
-/// Whether the API server does not know what is watched.
-fn is_unserved(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => {
-            matches!(error, kube::Error::Api(status) if status.code == 404)
-        }
-        watcher::Error::WatchError(status) => status.code == 404,
-        watcher::Error::NoResourceVersion => false,
-    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -87,7 +87,7 @@ pub static ROWS: &[Api] = &[
             "/v1/images/generations",
             "/v1/deployments/{model}/images/generations",
         ],
-        answer: Answer::Backend(IMAGES),
+        answer: Answer::Backend(media::IMAGES),
     },
     media::EDIT,
     Api {
@@ -311,29 +311,6 @@ const EMBEDDINGS: Call = Call {
     events: &wordless::GRAMMAR,
     read_usage: usage::without_output,
     prompt: Some(Prompt::Embeddings),
-    files: None,
-    state: None,
-};
-
-const IMAGES: Call = Call {
-    form: Form::Json,
-    members: &[
-        ("model", Member::Model),
-        ("stream", Member::Stream),
-        ("n", Member::Choices),
-        ("quality", Member::Quality),
-        ("user", Member::User(UserMember::User)),
-    ],
-    default_model: None,
-    upstream: Upstream::OpenAi("images/generations"),
-    output_bounds: &[],
-    has_output: true,
-    billing: Billing::Metered,
-    users: &[UserMember::User],
-    usage_request: UsageRequest::None,
-    events: &wordless::GRAMMAR,
-    read_usage: usage::generation,
-    prompt: None,
     files: None,
     state: None,
 };

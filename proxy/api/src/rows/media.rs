@@ -1,5 +1,5 @@
-//! What is sent as a form: sound to be written down, and images to be edited. The model is in a field, or in
-//! the path.
+//! Images that are made or edited, and sound that is written down. Files come in a form: the model is in a field
+//! of it, or in the path.
 
 use http::Method;
 use proxy_core::names::Operation;
@@ -78,8 +78,8 @@ const TRANSCRIPTIONS: Call = Call {
     state: None,
 };
 
-const EDITS: Call = Call {
-    form: Form::Multipart,
+pub(super) const IMAGES: Call = Call {
+    form: Form::Json,
     members: &[
         ("model", Member::Model),
         ("stream", Member::Stream),
@@ -88,7 +88,7 @@ const EDITS: Call = Call {
         ("user", Member::User(UserMember::User)),
     ],
     default_model: None,
-    upstream: Upstream::OpenAi("images/edits"),
+    upstream: Upstream::OpenAi("images/generations"),
     output_bounds: &[],
     has_output: true,
     billing: Billing::Metered,
@@ -97,6 +97,13 @@ const EDITS: Call = Call {
     events: &wordless::GRAMMAR,
     read_usage: usage::generation,
     prompt: None,
-    files: Some(FileKind::Images),
+    files: None,
     state: None,
+};
+
+const EDITS: Call = Call {
+    form: Form::Multipart,
+    upstream: Upstream::OpenAi("images/edits"),
+    files: Some(FileKind::Images),
+    ..IMAGES
 };
