@@ -247,10 +247,11 @@ pub(crate) fn error(
     let message = &refusal.denial.message;
     let mut response = json(dialect.error(code, message, param, request_id.to_str().ok()));
     let of_code = || StatusCode::from_u16(code.status()).ok();
-    *response.status_mut() = refusal
+    let status = refusal
         .status
         .or_else(of_code)
         .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     name_request(headers, request_id, dialect);
     let allowed = methods(&refusal.allow);
@@ -266,8 +267,13 @@ pub(crate) fn error(
     if refusal.close {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    if let Some(wait) = refusal.wait {
-        come_back(headers, wait);
+    match refusal.wait {
+        Some(wait) => come_back(headers, wait),
+        // Agents try a refused key ten times, for minutes.
+        None if is_final(status) => {
+            headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        None => {}
     }
     if let Some(spent) = &refusal.limit {
         let mut levels = Levels::default();
@@ -312,6 +318,12 @@ pub(crate) fn json(text: Vec<u8>) -> Response<Bytes> {
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// Whether the same request is refused again, however often it comes.
+fn is_final(status: StatusCode) -> bool {
+    let may_pass = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+    status.is_client_error() && !may_pass.contains(&status)
 }
 
 /// `retry-after(-ms)`: the wait, and up to a tenth or a second more, so that a herd does not return at

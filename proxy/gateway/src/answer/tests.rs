@@ -108,6 +108,21 @@ fn names_the_limit_that_refused() {
 }
 
 #[test]
+fn what_is_refused_again_tells_sdks_not_to_retry() {
+    let of = |refusal: &Refusal| headers(refusal)("x-should-retry");
+    for code in Code::ALL {
+        let final_ = (400..500).contains(&code.status()) && ![408, 429].contains(&code.status());
+        let expected = final_.then(|| "false".to_owned());
+        assert_eq!(of(&Refusal::new(code, "")), expected, "{code:?}");
+    }
+    let share = Refusal {
+        status: Some(http::StatusCode::TOO_MANY_REQUESTS),
+        ..Refusal::new(Code::Overloaded, "")
+    };
+    assert_eq!(of(&share), None);
+}
+
+#[test]
 fn a_long_or_endless_wait_tells_sdks_not_to_retry() {
     assert_eq!(
         headers(&spent(Wait::Millis(60_001)))("x-should-retry").as_deref(),

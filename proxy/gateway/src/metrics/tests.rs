@@ -129,7 +129,8 @@ fn the_page_of_errors_is_current() {
          up counts as `client_aborted`.\n\nA 429 names the limit in `error.param` \
          (`namespace/quota/limit`) and states in `retry-after-ms` and `retry-after` when this request \
          would fit every limit, up to a tenth later; beyond 60 s, or if it never fits, \
-         `x-should-retry: false` keeps SDKs from trying.\n\n| code | status | meaning |\n|---|---|---|\n",
+         `x-should-retry: false` keeps SDKs from trying. So it does with every other 4xx but 408, since the \
+         same request would be refused again.\n\n| code | status | meaning |\n|---|---|---|\n",
     );
     for code in Code::ALL {
         writeln!(
