@@ -4,7 +4,9 @@
 
 use std::fmt::Write as _;
 
-use crate::{deployment::Finish, record::Usage};
+use serde_json::{Value, json};
+
+use crate::{deployment::Finish, record::Usage, tool_call::ToolCall};
 
 const SENTENCE: [&str; 28] = [
     "A", "tundish", "is", "the", "vessel", "between", "the", "ladle", "and", "the", "moulds", "of",
@@ -62,6 +64,12 @@ impl Answer {
             .unwrap_or_default()
     }
 
+    /// The first `tokens` tokens, one by one.
+    pub(crate) fn pieces(&self, tokens: u64) -> Vec<String> {
+        let pieces = (0..tokens).map(|index| self.token(index).to_owned());
+        pieces.collect()
+    }
+
     fn end(&self, tokens: u64) -> usize {
         let last = usize::try_from(tokens)
             .ok()
@@ -69,6 +77,16 @@ impl Answer {
         last.map_or(0, |last| {
             self.ends.get(last).copied().unwrap_or(self.text.len())
         })
+    }
+}
+
+/// Makes a text, by token, the argument of a call. A call that was cut is no JSON.
+pub(crate) fn as_argument(pieces: &mut [String], is_whole: bool) {
+    if let Some(first) = pieces.first_mut() {
+        first.insert_str(0, "{\"text\":\"");
+    }
+    if let Some(last) = pieces.last_mut().filter(|_| is_whole) {
+        last.push_str("\"}");
     }
 }
 
@@ -83,6 +101,25 @@ pub(crate) struct Facts {
     pub(crate) choices: u64,
     pub(crate) finish: Finish,
     pub(crate) usage: Usage,
+    /// The tool that is called, instead of a text.
+    pub(crate) tool: Option<ToolCall>,
+}
+
+impl Facts {
+    /// OpenAI's word for how a choice ends.
+    pub(crate) fn reason(&self) -> &'static str {
+        if self.tool.is_some() && self.finish == Finish::Stop {
+            "tool_calls"
+        } else {
+            self.finish.reason()
+        }
+    }
+
+    /// The call of a tool, as a message has it.
+    pub(crate) fn called(&self, tool: &ToolCall, arguments: &str) -> Value {
+        let function = json!({"name": tool.name, "arguments": arguments});
+        json!({"id": format!("call_{:016x}", self.id), "type": "function", "function": function})
+    }
 }
 
 /// The filter's annotation of an answer that ends so.
@@ -106,14 +143,17 @@ pub(crate) fn completion(answer: &Answer, facts: &Facts) -> String {
         json.push_str(filter(facts.finish));
         put(
             &mut json,
-            format_args!(
-                r#","finish_reason":"{}","index":{index}"#,
-                facts.finish.reason()
-            ),
+            format_args!(r#","finish_reason":"{}","index":{index}"#, facts.reason()),
         );
-        json.push_str(r#","logprobs":null,"message":{"annotations":[],"content":""#);
-        json.push_str(text);
-        json.push_str(r#"","refusal":null,"role":"assistant"}}"#);
+        json.push_str(r#","logprobs":null,"message":{"annotations":[],"content":"#);
+        match &facts.tool {
+            Some(tool) => {
+                let call = facts.called(tool, &tool.arguments);
+                put(&mut json, format_args!(r#"null,"tool_calls":[{call}]"#));
+            }
+            None => put(&mut json, format_args!(r#""{text}""#)),
+        }
+        json.push_str(r#","refusal":null,"role":"assistant"}}"#);
     }
     put(
         &mut json,

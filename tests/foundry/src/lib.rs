@@ -46,6 +46,7 @@ mod state;
 mod stream;
 mod surface;
 mod ticket;
+mod tool_call;
 
 pub use args::Args;
 pub use auth::fingerprint;

@@ -9,6 +9,7 @@ use crate::{
     errors::Failure,
     family::{self, Work},
     surface::Surface,
+    tool_call,
 };
 
 mod events;
@@ -36,9 +37,11 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
         request.max_tokens,
         request.choices,
     );
-    let body = deployment.has_cache.then(|| Object::read(call.body));
+    let has_call = tool_call::is_asked(call.body);
+    let body = (deployment.has_cache || has_call).then(|| Object::read(call.body));
     let body = body.transpose()?;
-    let messages = body.as_ref().and_then(|body| body.get("messages"));
+    let field = |name: &str| body.as_ref()?.get(name);
+    let messages = field("messages");
     let input = call.input(&deployment, request.prompt_tokens, messages.as_slice());
     let size = call.filtered(input, deployment.size(whole, request.max_tokens))?;
     let mut usage = input;
@@ -51,6 +54,7 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
         choices: request.choices,
         finish: size.finish,
         usage,
+        tool: tool_call::due(messages.filter(|_| has_call), field("tools")),
     };
     let is_v1 = matches!(call.surface(), Surface::V1);
     let foundry = Arc::clone(call.foundry);

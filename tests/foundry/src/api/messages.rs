@@ -11,7 +11,9 @@ use crate::{
     errors::Failure,
     family::Work,
     filter::{self, Filtered},
+    foundry::Foundry,
     measure::{Measure, TOKENS_FOR_REPLY, TOKENS_PER_MESSAGE},
+    tool_call,
 };
 
 mod events;
@@ -39,10 +41,7 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
         size,
         usage,
         is_cached_long: mentions(&body.or("messages", json!([])), "ttl", "1h"),
-        tool: tool(&body).map(|name| Tool {
-            id: foundry.object_id("toolu"),
-            name,
-        }),
+        tool: tool(&body, foundry),
     };
     let stream = body.flag("stream")?.unwrap_or(false);
     let reply = move || {
@@ -169,8 +168,22 @@ fn mentions(value: &Value, field: &str, wanted: &str) -> bool {
     }
 }
 
+/// The tool that the model uses, instead of a text.
+fn tool(body: &Object, foundry: &Foundry) -> Option<Tool> {
+    let asked = tool_call::due(body.get("messages"), body.get("tools"));
+    let name = match &asked {
+        Some(call) => call.name.clone(),
+        None => chosen(body)?,
+    };
+    Some(Tool {
+        id: foundry.object_id("toolu"),
+        name,
+        asked,
+    })
+}
+
 /// The tool that the caller makes the model use: the one it names, or the first if any must be used.
-fn tool(body: &Object) -> Option<String> {
+fn chosen(body: &Object) -> Option<String> {
     let choice = body.get("tool_choice")?;
     let name = match choice.get("type")?.as_str()? {
         "tool" => choice.get("name")?,

@@ -8,6 +8,7 @@ use crate::{
     answer::{self, Answer},
     deployment::{Finish, Size},
     record::Usage,
+    tool_call::ToolCall,
 };
 
 /// Where a response stands (Responses API reference, `status`).
@@ -46,6 +47,8 @@ pub(crate) struct Draft {
 pub(crate) struct Function {
     pub(crate) name: String,
     pub(crate) call_id: String,
+    /// The call that the prompt asks for, with its arguments.
+    pub(crate) asked: Option<ToolCall>,
 }
 
 impl Status {
@@ -155,21 +158,13 @@ impl Draft {
 
     /// The text by token.
     pub(crate) fn pieces(&self) -> Vec<String> {
-        let tokens = 0..self.size.visible;
-        let mut pieces: Vec<String> = tokens
-            .map(|index| self.answer.token(index).to_owned())
-            .collect();
-        if self.function.is_some() {
-            if let Some(first) = pieces.first_mut() {
-                first.insert_str(0, "{\"text\":\"");
-            }
-            // A call that was cut is no JSON.
-            if let Some(last) = pieces
-                .last_mut()
-                .filter(|_| self.size.finish == Finish::Stop)
-            {
-                last.push_str("\"}");
-            }
+        let function = self.function.as_ref();
+        if let Some(call) = function.and_then(|function| function.asked.as_ref()) {
+            return call.pieces(self.size.visible);
+        }
+        let mut pieces = self.answer.pieces(self.size.visible);
+        if function.is_some() {
+            answer::as_argument(&mut pieces, self.size.finish == Finish::Stop);
         }
         pieces
     }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::json;
 
 use crate::{
     answer::{self, FILTERED, Facts, PADDING, PROMPT_FILTER, SAFE, put},
@@ -25,6 +26,8 @@ pub(crate) struct Events {
     size: Size,
     include_usage: bool,
     obfuscate: bool,
+    /// The arguments of the tool that is called, by token.
+    arguments: Vec<String>,
     /// What follows the choices in every chunk, up to the obfuscation and after it.
     middle: String,
     tail: &'static str,
@@ -67,8 +70,11 @@ impl Events {
             )
         };
         let next = Step::PromptFilter;
+        let tool = facts.tool.as_ref();
+        let arguments = tool.map(|tool| tool.pieces(facts.tokens));
         Self {
             foundry,
+            arguments: arguments.unwrap_or_default(),
             facts,
             size,
             include_usage,
@@ -199,6 +205,10 @@ impl Events {
     }
 }
 
+fn place(index: u64) -> usize {
+    usize::try_from(index).unwrap_or(usize::MAX)
+}
+
 impl sse::Events for Events {
     fn upcoming(&self) -> Next {
         match self.next {
@@ -231,22 +241,39 @@ impl sse::Events for Events {
                 );
                 event
             }
-            Step::Role { choice } => {
-                let delta = r#"{"content":"","refusal":null,"role":"assistant"}"#;
-                self.chunk("{}", format_args!("{delta}"), None, choice)
-            }
-            Step::Token { index, choice } => {
-                let token = self.foundry.answer.token(index);
-                let delta = format_args!(r#"{{"content":"{token}"}}"#);
-                self.chunk(SAFE, delta, None, choice)
-            }
+            Step::Role { choice } => match &self.facts.tool {
+                Some(tool) => {
+                    let mut call = self.facts.called(tool, "");
+                    if let Some(fields) = call.as_object_mut() {
+                        fields.insert("index".to_owned(), json!(0));
+                    }
+                    let delta = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+                    self.chunk("{}", format_args!("{delta}"), None, choice)
+                }
+                None => {
+                    let delta = r#"{"content":"","refusal":null,"role":"assistant"}"#;
+                    self.chunk("{}", format_args!("{delta}"), None, choice)
+                }
+            },
+            Step::Token { index, choice } => match self.arguments.get(place(index)) {
+                Some(piece) => {
+                    let calls = json!([{"index": 0, "function": {"arguments": piece}}]);
+                    let delta = format_args!(r#"{{"tool_calls":{calls}}}"#);
+                    self.chunk("{}", delta, None, choice)
+                }
+                None => {
+                    let token = self.foundry.answer.token(index);
+                    let delta = format_args!(r#"{{"content":"{token}"}}"#);
+                    self.chunk(SAFE, delta, None, choice)
+                }
+            },
             Step::AsyncFilter { choice } => self.async_filter(choice),
             Step::Finish { choice } => {
                 let filter = match self.facts.finish {
                     Finish::Stop | Finish::Cap | Finish::Failure => "{}",
                     Finish::Filter => FILTERED,
                 };
-                let reason = self.facts.finish.reason();
+                let reason = self.facts.reason();
                 self.chunk(filter, format_args!("{{}}"), Some(reason), choice)
             }
             Step::Usage => self.usage(),

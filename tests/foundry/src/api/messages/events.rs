@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::message::{Message, SIGNATURE, THOUGHT};
 use crate::{
-    deployment::Finish,
     errors,
     record::Usage,
     script::{Script, Step},
@@ -91,15 +90,9 @@ fn block(message: &Message, index: u64, steps: &mut Vec<Step>) {
         json!({"index": index, "content_block": block}),
     ));
     steps.push(event("ping", json!({})));
-    let last = message.size.visible - 1;
-    for token in 0..message.size.visible {
-        let text = message.answer.token(token);
+    for (token, text) in (0..).zip(message.pieces()) {
         let piece = if message.tool.is_some() {
-            let before = if token == 0 { "{\"text\": \"" } else { "" };
-            let is_whole = token == last && message.size.finish == Finish::Stop;
-            let after = if is_whole { "\"}" } else { "" };
-            let json = format!("{before}{text}{after}");
-            json!({"type": "input_json_delta", "partial_json": json})
+            json!({"type": "input_json_delta", "partial_json": text})
         } else {
             json!({"type": "text_delta", "text": text})
         };

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::{
-    answer::Answer,
+    answer::{self, Answer},
     deployment::{Finish, Size},
     record::Usage,
+    tool_call::ToolCall,
 };
 
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct Message {
 pub(crate) struct Tool {
     pub(crate) id: String,
     pub(crate) name: String,
+    /// The call that the prompt asks for, with its arguments.
+    pub(crate) asked: Option<ToolCall>,
 }
 
 /// What proves thinking to be Anthropic's own.
@@ -40,22 +43,31 @@ impl Message {
             content.push(json!({"type": "thinking", "thinking": THOUGHT, "signature": SIGNATURE}));
         }
         if self.size.visible > 0 {
-            let text = self.answer.text(self.size.visible);
             content.push(match &self.tool {
                 Some(tool) => {
                     // Input that was cut is no JSON, and so there is none.
-                    let input = if self.size.finish != Finish::Stop {
-                        json!({})
-                    } else {
-                        json!({"text": text})
-                    };
+                    let whole = self.pieces().concat();
+                    let input = serde_json::from_str(&whole).unwrap_or_else(|_| json!({}));
                     json!({"type": "tool_use", "id": tool.id, "name": tool.name, "input": input})
                 }
-                None => json!({"type": "text", "text": text}),
+                None => json!({"type": "text", "text": self.pieces().concat()}),
             });
         }
         let usage = self.usage(self.usage.completion_tokens);
         self.around(&content, Some(self.stop_reason()), &usage)
+    }
+
+    /// The text, or the input of the tool, by token.
+    pub(crate) fn pieces(&self) -> Vec<String> {
+        let tool = self.tool.as_ref();
+        if let Some(call) = tool.and_then(|tool| tool.asked.as_ref()) {
+            return call.pieces(self.size.visible);
+        }
+        let mut pieces = self.answer.pieces(self.size.visible);
+        if tool.is_some() {
+            answer::as_argument(&mut pieces, self.size.finish == Finish::Stop);
+        }
+        pieces
     }
 
     /// The message at its start, where nothing is written yet.

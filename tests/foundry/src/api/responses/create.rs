@@ -22,6 +22,7 @@ use crate::{
         draft::{Draft, Function, Status},
         response::{Background, Progress, Schedule, Stored},
     },
+    tool_call,
 };
 
 /// The smallest cap that the API takes.
@@ -200,8 +201,22 @@ fn tools(body: &Object) -> Result<Value, Failure> {
     Ok(Value::Array(tools))
 }
 
-/// Which function the model calls: the one that `tool_choice` names, or the first if one is required.
+/// Which function the model calls, instead of writing a text.
 fn function(body: &Object, foundry: &Foundry) -> Option<Function> {
+    let asked = tool_call::due(body.get("input"), body.get("tools"));
+    let name = match &asked {
+        Some(call) => call.name.clone(),
+        None => chosen(body)?,
+    };
+    Some(Function {
+        name,
+        call_id: foundry.object_id("call"),
+        asked,
+    })
+}
+
+/// The function that `tool_choice` names, or the first if one is required.
+fn chosen(body: &Object) -> Option<String> {
     let choice = body.get("tool_choice")?;
     let name = match choice.as_str() {
         Some("required") => {
@@ -213,10 +228,7 @@ fn function(body: &Object, foundry: &Foundry) -> Option<Function> {
         Some(_) => return None,
         None => choice.get("name")?,
     };
-    Some(Function {
-        name: name.as_str()?.to_owned(),
-        call_id: foundry.object_id("call"),
-    })
+    name.as_str().map(str::to_owned)
 }
 
 fn wants_sealed(body: &Object) -> bool {
