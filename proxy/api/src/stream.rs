@@ -190,6 +190,14 @@ impl Stream {
         last.any(|data| (self.grammar.event)(data, &mut text).finish)
     }
 
+    /// Whether a client has all that it needs: in APIs without an event that only ends the stream, clients close
+    /// at the one by which the model finishes.
+    #[must_use]
+    pub fn is_enough(&self) -> bool {
+        let is_last = self.grammar.end.is_none() && self.usage.is_some();
+        self.done || (is_last && self.ending() == Ending::Complete)
+    }
+
     /// How the stream has ended, if nothing more comes.
     #[must_use]
     pub fn ending(&self) -> Ending {

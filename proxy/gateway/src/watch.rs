@@ -315,6 +315,12 @@ impl Watch {
 
     /// Settles an answer whose client has left: a backend that began it bills the input at least.
     pub(crate) fn left(&mut self, exchange: &mut Exchange, now: Instant) {
+        if let Self::Events(stream, _) = self
+            && stream.is_enough()
+        {
+            self.complete(exchange, now);
+            return;
+        }
         match self {
             Self::Events(stream, _) => match told(stream, exchange) {
                 Some(usage) => exchange.measured(usage, now),

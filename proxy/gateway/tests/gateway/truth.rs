@@ -205,6 +205,49 @@ async fn a_usage_that_was_told_counts_however_the_connection_ends() -> Result<()
 }
 
 #[tokio::test]
+async fn a_client_that_closes_at_the_last_event_has_its_answer() -> Result<()> {
+    let input = json!("Say something");
+    let messages = json!([{"role": "user", "content": input}]);
+    let usage = json!({"input_tokens": 30, "output_tokens": 70});
+    let completed = json!({
+        "type": "response.completed", "response": {"status": "completed", "usage": usage},
+    });
+    let delta = json!({
+        "type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage,
+    });
+    for (path, body, last) in [
+        (
+            "/v1/responses",
+            json!({"model": "mini", "input": input}),
+            completed,
+        ),
+        (
+            "/v1/messages",
+            json!({"model": "mini", "max_tokens": 100, "messages": messages}),
+            delta,
+        ),
+    ] {
+        let mut body = body;
+        body["stream"] = json!(true);
+        let last = format!("data: {last}");
+        let raw = events(&[r#"data: {"type":"ping"}"#, &last], Then::Waits).await?;
+        let bench = before(&raw)?;
+        let url = format!("{}{path}", bench.url);
+        let mut stream = tests_support::http::stream_json(&url, KEY, body.to_string()).await?;
+        let mut seen = String::new();
+        while !seen.contains(&last) {
+            let chunk = stream.next().await?.context("an event")?;
+            seen.push_str(&String::from_utf8_lossy(&chunk.bytes));
+        }
+        drop(stream);
+        bench.quiet().await?;
+        assert_eq!(bench.charged(), (30, 70), "{path}");
+        assert_eq!(bench.ended("ok"), 1, "{path}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn usage_is_read_in_every_spelling() -> Result<()> {
     for (usage, expect) in [
         (
