@@ -53,6 +53,9 @@ pub(crate) use unread::{unreadable, without_descriptor, without_room};
 /// to stop says so.
 const HEALTH: &str = "/healthz";
 
+/// Base URLs of clients. Claude Code asks for the head of its own when it starts, to open a connection.
+const BASES: [&str; 2] = ["/", "/anthropic"];
+
 /// A request that may go on.
 enum Admitted<'a> {
     /// The gateway answers it.
@@ -68,7 +71,8 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
     leash: Arc<Leash>,
 ) -> Response<Payload> {
-    if request.uri().path() == HEALTH {
+    let path = request.uri().path();
+    if path == HEALTH || (request.method() == Method::HEAD && BASES.contains(&path)) {
         return healthy(request.method(), core.closing.is_leaving());
     }
     let now = clock::instant();

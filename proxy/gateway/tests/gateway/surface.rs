@@ -33,7 +33,12 @@ async fn a_load_balancer_is_answered_without_a_key() -> Result<()> {
         assert_eq!(answer.header("content-length"), Some("3"));
     }
     assert_eq!(bench.send("POST", "/healthz", &[]).await?.status, 405);
-    for path in ["/", "/v1/", "/v1"] {
+    for base in ["/", "/anthropic"] {
+        let answer = bench.send("HEAD", base, &[]).await?;
+        assert_eq!((answer.status, answer.text()), (200, ""), "{base}");
+        assert_eq!(bench.send("GET", base, &[]).await?.status, 404);
+    }
+    for path in ["/v1/", "/v1"] {
         for method in ["GET", "HEAD"] {
             let answer = bench.send(method, path, &[]).await?;
             assert_eq!(answer.status, 404, "{method} {path}: {}", answer.text());
