@@ -32,6 +32,9 @@ struct OpenAiError<'a> {
     r#type: &'static str,
     param: Option<&'a str>,
     code: &'static str,
+    /// Seconds since 1970: Codex shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resets_at: Option<u64>,
 }
 
 /// The event of the Responses API. Its published schema has the error's members beside the type; the service
@@ -50,6 +53,7 @@ impl<'a> OpenAiError<'a> {
             r#type: openai_type(code),
             param,
             code: code.as_str(),
+            resets_at: None,
         }
     }
 }
@@ -83,19 +87,23 @@ impl Dialect {
     }
 
     /// The JSON of an error. `param` is what it is about: a field of the request, or the limit that
-    /// refused it. Anthropic's body names the request, too.
+    /// refused it, which fits again at `resets_at`. Anthropic's body names the request, too.
     #[must_use]
     pub fn error(
         self,
         code: Code,
         message: &str,
         param: Option<&str>,
+        resets_at: Option<u64>,
         request_id: Option<&str>,
     ) -> Vec<u8> {
         // Strings and constants only: cannot fail.
         let written = match self {
             Self::OpenAi => serde_json::to_vec(&OpenAiBody {
-                error: OpenAiError::new(code, message, param),
+                error: OpenAiError {
+                    resets_at,
+                    ..OpenAiError::new(code, message, param)
+                },
             }),
             Self::Anthropic => serde_json::to_vec(&AnthropicBody {
                 r#type: "error",
@@ -134,11 +142,11 @@ impl ErrorEvent {
     ) -> Vec<u8> {
         let (begin, data): (&[u8], _) = match self {
             Self::Unnamed => {
-                let data = Dialect::OpenAi.error(code, message, None, None);
+                let data = Dialect::OpenAi.error(code, message, None, None, None);
                 (b"data: ", data)
             }
             Self::Typed => {
-                let data = Dialect::Anthropic.error(code, message, None, request_id);
+                let data = Dialect::Anthropic.error(code, message, None, None, request_id);
                 (b"event: error\ndata: ", data)
             }
             Self::Numbered => {
@@ -191,6 +199,9 @@ pub(crate) fn has_error(data: &[u8]) -> bool {
 /// `OpenAI`'s `type` for a code.
 const fn openai_type(code: Code) -> &'static str {
     match code.status() {
+        // OpenAI's own word for a spent budget. By it Codex shows when there is more; of other 429 it shows nothing
+        // but the number.
+        _ if code.is_limit() => "usage_limit_reached",
         401 => "authentication_error",
         403 => "permission_error",
         429 => "rate_limit_error",

@@ -5,6 +5,7 @@ use http::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, Method, Response, StatusCode};
+use proxy_admin::clock;
 use proxy_api::Dialect;
 use proxy_core::admit::Denial;
 use proxy_core::names::Code;
@@ -30,6 +31,8 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 /// Anthropic's name of it: its SDKs show no other.
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// What Codex shows beside the time when a limit has room again; it has no eye for the error's own message.
+const X_CODEX_PROMO_MESSAGE: HeaderName = HeaderName::from_static("x-codex-promo-message");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
 /// `namespace/quota/limit; used=83%`.
@@ -126,10 +129,9 @@ impl From<Refused> for Refusal {
                 "limit {name} allows {amount} {unit} in all, this request needs {asked}; lower \
                  max_tokens or shorten the input"
             ),
-            Wait::Millis(wait) if refused.cause == Cause::StoreLost => format!(
+            wait @ Wait::Millis(_) if refused.cause == Cause::StoreLost => format!(
                 "limit {name} cannot be counted, since the quota store is away, and this replica's \
-                 part is spent or nothing is admitted meanwhile; retry in {} s",
-                wait.div_ceil(1_000)
+                 part is spent or nothing is admitted meanwhile; retry in {wait}"
             ),
             Wait::Millis(_) if let Cause::Exposed { running } = refused.cause => format!(
                 "{running} requests without a bound on their answer are running, and limit {name} \
@@ -140,10 +142,13 @@ impl From<Refused> for Refusal {
                 "callers that no backend has accepted yet may together hold a tenth of limit {name} \
                  ({amount} {unit}), and others of them do; retry in a second"
             ),
-            Wait::Millis(wait) => format!(
-                "limit {name} is spent: {used} of {amount} {unit} used, this request needs {asked}; \
-                 retry in {} s",
-                wait.div_ceil(1_000)
+            wait @ Wait::Millis(_) if used >= amount => {
+                format!("limit {name} is spent: {used} of {amount} {unit} used; retry in {wait}")
+            }
+            wait @ Wait::Millis(_) => format!(
+                "limit {name} has {} of {amount} {unit} left, this request needs {asked}; lower \
+                 max_tokens, or retry in {wait}",
+                amount - used
             ),
         };
         Self {
@@ -245,7 +250,9 @@ pub(crate) fn error(
         .as_deref()
         .or_else(|| (code == Code::ModelNotFound).then_some("model"));
     let message = &refusal.denial.message;
-    let mut response = json(dialect.error(code, message, param, request_id.to_str().ok()));
+    let until = refusal.wait.filter(|_| limit.is_some()).and_then(fits_at);
+    let id = request_id.to_str().ok();
+    let mut response = json(dialect.error(code, message, param, until, id));
     let of_code = || StatusCode::from_u16(code.status()).ok();
     let status = refusal
         .status
@@ -279,6 +286,12 @@ pub(crate) fn error(
         let mut levels = Levels::default();
         levels.add(spent.unit(), spent.level);
         show_levels(&levels, headers);
+        if dialect == Dialect::OpenAi
+            && let Ok(advice) =
+                HeaderValue::try_from(format!("Ask for more of {}", spent.limit.flat.name))
+        {
+            headers.insert(X_CODEX_PROMO_MESSAGE, advice);
+        }
         let warning = spent.warning();
         show_warning(
             warning.map(|percent| (&spent.limit.flat.name, percent)),
@@ -324,6 +337,15 @@ pub(crate) fn json(text: Vec<u8>) -> Response<Bytes> {
 fn is_final(status: StatusCode) -> bool {
     let may_pass = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
     status.is_client_error() && !may_pass.contains(&status)
+}
+
+/// When a wait is over, in seconds since 1970.
+fn fits_at(wait: Wait) -> Option<u64> {
+    let Wait::Millis(wait) = wait else {
+        return None;
+    };
+    let now = u64::try_from(clock::now().unix_ms).ok()?;
+    Some(now.saturating_add(wait).div_ceil(1_000))
 }
 
 /// `retry-after(-ms)`: the wait, and up to a tenth or a second more, so that a herd does not return at

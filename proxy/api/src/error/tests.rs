@@ -9,11 +9,23 @@ fn check(written: &[u8], expect: &str) {
 #[test]
 fn each_dialect_has_its_own_shape() {
     check(
-        &Dialect::OpenAi.error(Code::QuotaExceeded, "spent", Some("ns/q/l"), Some("req_1")),
-        r#"{"error":{"message":"spent","type":"rate_limit_error","param":"ns/q/l","code":"quota_exceeded"}}"#,
+        &Dialect::OpenAi.error(
+            Code::QuotaExceeded,
+            "spent",
+            Some("ns/q/l"),
+            Some(9),
+            Some("req_1"),
+        ),
+        r#"{"error":{"message":"spent","type":"usage_limit_reached","param":"ns/q/l","code":"quota_exceeded","resets_at":9}}"#,
     );
     check(
-        &Dialect::Anthropic.error(Code::ModelNotFound, "no such model", None, Some("req_1")),
+        &Dialect::Anthropic.error(
+            Code::ModelNotFound,
+            "no such model",
+            None,
+            None,
+            Some("req_1"),
+        ),
         r#"{"type":"error","error":{"type":"not_found_error","message":"no such model","code":"model_not_found"},"request_id":"req_1"}"#,
     );
 }

@@ -154,6 +154,15 @@ impl Code {
         }
     }
 
+    /// Whether a limit of an AIQuota refuses.
+    #[must_use]
+    pub const fn is_limit(self) -> bool {
+        matches!(
+            self,
+            Self::RateLimited | Self::QuotaExceeded | Self::ConcurrencyExceeded
+        )
+    }
+
     /// Its HTTP status.
     #[must_use]
     pub const fn status(self) -> u16 {

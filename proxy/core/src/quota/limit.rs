@@ -220,3 +220,20 @@ pub enum Wait {
     /// It asks for more than the whole limit.
     Never,
 }
+
+/// As a person says it: `9 s`, `13 min`, `22 h`, `3 days`, rounded up.
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Millis(wait) = self else {
+            return f.write_str("never");
+        };
+        let seconds = wait.div_ceil(1_000);
+        let (unit, name) = match seconds {
+            ..=120 => (1, "s"),
+            ..=7_200 => (60, "min"),
+            ..=172_800 => (3_600, "h"),
+            _ => (86_400, "days"),
+        };
+        write!(f, "{} {name}", seconds.div_ceil(unit))
+    }
+}

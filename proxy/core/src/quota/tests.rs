@@ -41,6 +41,21 @@ fn tokens(input: u64) -> Cost {
     }
 }
 
+#[test]
+fn a_wait_is_written_as_a_person_says_it() {
+    for (millis, expect) in [
+        (1, "1 s"),
+        (120_000, "120 s"),
+        (120_001, "3 min"),
+        (7_200_000, "120 min"),
+        (80_428_000, "23 h"),
+        (172_801_000, "3 days"),
+    ] {
+        assert_eq!(Wait::Millis(millis).to_string(), expect);
+    }
+    assert_eq!(Wait::Never.to_string(), "never");
+}
+
 fn take(limit: &Limit, counter: &mut Counter, ask: u64, ms: u64) -> Result<Reservation, Wait> {
     let mut entries = [Entry::own(limit, Mode::Enforce, counter)];
     match reserve::<Vec<_>>(&mut entries, &tokens(ask), at(ms)) {

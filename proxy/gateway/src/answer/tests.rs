@@ -101,6 +101,28 @@ fn the_wait_has_a_jitter_of_at_most_a_tenth() {
 }
 
 #[test]
+fn a_spent_limit_says_what_is_left_and_when_there_is_more() {
+    let refusal = spent(Wait::Millis(7_300_000));
+    assert_eq!(
+        refusal.denial.message,
+        "limit ns/q/l has 10 of 100 Tokens left, this request needs 20; lower max_tokens, or retry in 3 h"
+    );
+    let now = u64::try_from(proxy_admin::clock::now().unix_ms / 1_000).expect("after 1970");
+    let id = HeaderValue::from_static("id");
+    let response = refuse(&refusal, &id);
+    assert_eq!(
+        response.headers()["x-codex-promo-message"],
+        "Ask for more of ns/q/l"
+    );
+    let body: serde_json::Value = serde_json::from_slice(response.body()).expect("JSON");
+    assert_eq!(body["error"]["type"], "usage_limit_reached");
+    let at = body["error"]["resets_at"].as_u64().expect("a number");
+    assert!((now + 7_300..now + 7_310).contains(&at), "{at}");
+    let other = error(&refusal, Dialect::Anthropic, &id);
+    assert!(!other.headers().contains_key("x-codex-promo-message"));
+}
+
+#[test]
 fn names_the_limit_that_refused() {
     let response = refuse(&spent(Wait::Millis(1)), &HeaderValue::from_static("id"));
     let body: serde_json::Value = serde_json::from_slice(response.body()).expect("JSON");
