@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test check lint sbom tools clients peers packages bench-packages gen golden bench bench-handshakes \
+.PHONY: help build run test check lint sbom tools clients agents peers packages bench-packages gen golden bench bench-handshakes \
   bench-instructions bench-balance bench-faults bench-overload bench-changes bench-quota fuzz e2e e2e-long image charts \
   release-version push-image push-index push-charts sign
 
@@ -49,13 +49,16 @@ check: lint ## what needs no tools: format, lints, tidy, unit and integration te
 lint: ## format, dependencies (cargo-deny) and clippy, where every warning is an error
 	cargo fmt --all --check
 	@tests/tools/deny.sh
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --features tests-e2e/agents -- -D warnings
 
 tools: ## build the API server, etcd, controllers, kwok and helm into the cache (ten minutes, once)
 	@tests/tools/build.sh
 
 clients: ## install the official client packages into the cache
 	@tests/tools/clients.sh
+
+agents: ## install the coding agents that e2e-long runs into the cache (850 MB)
+	@tests/tools/agents.sh
 
 peers: ## install the gateways that benchmarks compare with into the cache
 	@tests/tools/peers.sh
@@ -134,8 +137,9 @@ e2e: tools clients packages ## only the end-to-end tests
 
 e2e-long: export TUNDISH_TEST_REQUESTS := 20000
 e2e-long: export TUNDISH_TEST_OUTAGE_SECONDS := 60
-e2e-long: tools clients packages ## rolling restarts and outages under load, for longer (half an hour)
+e2e-long: tools clients agents packages ## coding agents; rolling restarts and outages under load, for longer (half an hour)
 	cargo build --workspace --bins
+	cargo test -p tests-e2e --features agents --test real_agents
 	cargo test -p tests-e2e --test rolling
 	cargo test -p tests-e2e --test cluster -- outages pairs
 

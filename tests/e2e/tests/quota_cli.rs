@@ -120,7 +120,7 @@ async fn quota_tells_what_was_used_to_the_token() -> Result<()> {
     assert_eq!(number(minute, "/subjects/0/used"), Some(used), "{told}");
     assert_eq!(
         number(minute, "/subjects/0/remaining"),
-        Some(100_000 - used)
+        Some(1_000_000 - used)
     );
     let subject = minute.and_then(|minute| minute.pointer("/subjects/0/subject"));
     assert_eq!(subject, Some(&json!("consumer=default/search-team")));
@@ -208,16 +208,16 @@ async fn what_is_forecast_is_what_a_request_then_gets() -> Result<()> {
 #[tokio::test]
 async fn asking_takes_nothing_and_a_folder_answers_as_a_fresh_gateway() -> Result<()> {
     let gateway = Gateway::start().await?;
-    let (_, first) = gateway.explain("search-team", "gpt-5", "90000")?;
+    let (_, first) = gateway.explain("search-team", "gpt-5", "900000")?;
     assert_eq!(
         first.pointer("/verdict/admitted"),
         Some(&json!(true)),
         "{first}"
     );
-    let (_, again) = gateway.explain("search-team", "gpt-5", "90000")?;
+    let (_, again) = gateway.explain("search-team", "gpt-5", "900000")?;
     let remaining = |told: &Value| number(Some(told), "/limits/0/remaining");
     assert_eq!(remaining(&first), remaining(&again));
-    let (exit, never) = gateway.explain("search-team", "gpt-5", "100000")?;
+    let (exit, never) = gateway.explain("search-team", "gpt-5", "1000000")?;
     assert_eq!(exit, Some(1));
     assert_eq!(
         never.pointer("/verdict/code"),

@@ -90,6 +90,23 @@ pub fn clients() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// The folder with the programs of coding agents: `claude`, `codex`, `copilot`.
+///
+/// # Errors
+/// They are not installed; the error says how to do that.
+pub fn agents() -> Result<PathBuf> {
+    let tools = workspace().join("tests/tools");
+    let files = ["agents/package-lock.json", "agents.sh"];
+    let folder = cached("agents", files.map(|file| tools.join(file)))?;
+    if !folder.join("ready").exists() {
+        bail!(
+            "the coding agents are missing ({}): `make agents` installs them",
+            folder.display()
+        );
+    }
+    Ok(folder.join("node_modules/.bin"))
+}
+
 /// The folder with the gateways to compare with: `venv/bin/litellm`.
 ///
 /// # Errors
