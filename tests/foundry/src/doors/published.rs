@@ -15,16 +15,18 @@ pub(super) fn discovery(
 ) -> Result<Value, Refusal> {
     check(entra, parts, Some(tenant))?;
     let base = entra.base();
-    let (keys, token) = match version {
-        1 => (format!("{base}/common/discovery/keys"), "oauth2/token"),
+    let (keys, oauth) = match version {
+        1 => (format!("{base}/common/discovery/keys"), "oauth2"),
         _ => (
             format!("{base}/{tenant}/discovery/v2.0/keys"),
-            "oauth2/v2.0/token",
+            "oauth2/v2.0",
         ),
     };
     Ok(json!({
         "issuer": issuer(base, tenant, version), "jwks_uri": keys,
-        "token_endpoint": format!("{base}/{tenant}/{token}"),
+        "token_endpoint": format!("{base}/{tenant}/{oauth}/token"),
+        // Nothing is behind it; MSAL, and so the Azure CLI, wants it to be named.
+        "authorization_endpoint": format!("{base}/{tenant}/{oauth}/authorize"),
         "token_endpoint_auth_methods_supported":
             ["client_secret_post", "private_key_jwt", "client_secret_basic"],
         "id_token_signing_alg_values_supported": ["RS256"],
