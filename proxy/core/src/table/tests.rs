@@ -105,3 +105,22 @@ fn no_debug_output_shows_a_backends_key() {
     let shown = format!("{:?}", backend(BackendAuth::ApiKey(Secret::new("s3cret"))));
     assert!(!shown.contains("s3cret"), "{shown}");
 }
+
+#[test]
+fn a_process_that_panics_with_its_table_shows_no_key() {
+    const PANICS: &str = "TUNDISH_TEST_PANICS";
+    if std::env::var_os(PANICS).is_some() {
+        let backends = vec![backend(BackendAuth::ApiKey(Secret::new("s3cret")))];
+        let contents = Contents::new(backends, Vec::new(), Vec::new(), Vec::new());
+        Err::<(), _>(Table::new(contents)).expect("the child ends here");
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().expect("this test"));
+    let name = "table::tests::a_process_that_panics_with_its_table_shows_no_key";
+    child.args(["--exact", name, "--nocapture"]);
+    child.env(PANICS, "1").env("RUST_BACKTRACE", "full");
+    let output = child.output().expect("it starts");
+    let shown = [output.stdout, output.stderr].concat();
+    let shown = String::from_utf8_lossy(&shown);
+    assert!(shown.contains("the child ends here: Table"), "{shown}");
+    assert!(!shown.contains("s3cret"), "{shown}");
+}
