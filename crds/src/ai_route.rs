@@ -181,6 +181,10 @@ pub struct RouteRule {
     /// `metadata.user_id`. Default: Keep.
     #[serde(default, skip_serializing_if = "is_default")]
     pub end_user: EndUser,
+    /// The MCP servers that tools of a request may name, for the provider to call. Default: as the client sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Mcp")]
+    pub mcp: Option<Mcp>,
     /// Which requests go to the deployment that served the ones before them, so that its prompt cache serves
     /// their beginning. A deployment that is out or full is passed over.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -211,6 +215,21 @@ pub struct Affinity {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 128), regex(pattern = HEADER_NAME))]
     pub header: Option<String>,
+}
+
+/// MCP servers that a provider may be made to call.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Mcp {
+    /// Hosts of their addresses, such as mcp.contoso.com, or *.contoso.com for all below it; at most 64. A request
+    /// that names another, or a connector of the provider, is 403. Empty: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 253), regex(pattern = HOSTNAME))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub servers: Vec<String>,
 }
 
 /// What tells which requests go to the same deployment.

@@ -60,7 +60,7 @@ pub use ai_quota::{
 };
 pub use ai_route::{
     Affinity, AffinityType, AiRoute, AiRouteSpec, AiRouteStatus, Anonymous, ApiKeys,
-    Authentication, BackendHeaders, BackendRef, Class, Cors, EndUser, HeaderMatch, JwtIssuer,
+    Authentication, BackendHeaders, BackendRef, Class, Cors, EndUser, HeaderMatch, JwtIssuer, Mcp,
     Operation, OutputTokens, ParentRef, PassThrough, Retry, RetryWhen, RouteMatch,
     RouteParentStatus, RouteRule, RouteTimeouts, SecretSelector, Unmetered,
 };

@@ -166,6 +166,7 @@ spec:
   rules:
   - name: chat
     outputTokens: {default: 4096, max: 8192}
+    mcp: {servers: [mcp.example.com, "*.tools.example.com"]}
     matches:
     - models: ["gpt-4o", "gpt-4o-*"]
       operations: [ChatCompletions, Responses]

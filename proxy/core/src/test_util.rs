@@ -86,6 +86,7 @@ pub fn rule(name: &str, targets: Vec<Target>) -> Rule {
         allows_unmetered: false,
         shows_backend: false,
         names_end_user: false,
+        mcp_servers: None,
         affinity: Affinity::default(),
         class: Class::default(),
     }

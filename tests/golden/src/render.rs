@@ -388,6 +388,7 @@ fn rule(out: &mut String, rule: &Rule) {
         allows_unmetered,
         shows_backend,
         names_end_user,
+        mcp_servers,
         affinity,
         class,
     } = rule;
@@ -414,6 +415,10 @@ fn rule(out: &mut String, rule: &Rule) {
             2,
             format_args!("output tokens: default {default:?}, max {max:?}"),
         );
+    }
+    if let Some(servers) = mcp_servers {
+        let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+        line(out, 2, format_args!("MCP servers: {}", servers.join(", ")));
     }
     preferences(out, affinity, *class);
     for (is_set, text) in [

@@ -6,12 +6,12 @@ use crds::{AiRouteSpec, BackendRef, Operation, RetryWhen, RouteMatch, RouteRule}
 use http::HeaderName;
 use proxy_core::auth::Caller;
 use proxy_core::names::{self, Class, ConsumerMatch, ConsumerName, ModelPattern, ObjectName};
-use proxy_core::route::Match;
+use proxy_core::route::{HostPattern, Match};
 use proxy_core::table::{Affinity, Deployment, OutputTokens, Retry, Rule};
 use proxy_core::tokens::{is_reasoning, max_output_tokens};
 
 use crate::backend::Backends;
-use crate::bounds::{is_label, is_model_pattern};
+use crate::bounds::{is_hostname, is_label, is_model_pattern};
 use crate::diagnostic::Findings;
 use crate::reach::{Reached, reached};
 use crate::reference::{Place, References};
@@ -99,6 +99,7 @@ pub(super) fn compile(
         first_token_timeout: first_token.map(crds::Duration::as_std),
         shows_backend: declared.backend_headers == crds::BackendHeaders::Show,
         names_end_user: declared.end_user == crds::EndUser::Consumer,
+        mcp_servers: mcp_servers(declared, &field, findings),
         affinity: affinity(declared, &field, findings),
         class: match declared.class {
             crds::Class::Interactive => Class::Interactive,
@@ -179,6 +180,24 @@ fn output_tokens(declared: &RouteRule, field: &str, findings: &mut Findings) -> 
 }
 
 /// What keeps requests on one deployment; a header that is invalid keeps none, and the route is rejected.
+/// The hosts of MCP servers. One that cannot be read admits nothing.
+fn mcp_servers(
+    declared: &RouteRule,
+    field: &str,
+    findings: &mut Findings,
+) -> Option<Vec<HostPattern>> {
+    let servers = &declared.mcp.as_ref()?.servers;
+    let mut read = |(i, server): (usize, &String)| {
+        let host = HostPattern::parse(server).filter(|_| is_hostname(&server.to_ascii_lowercase()));
+        if host.is_none() {
+            let message = "is not the host of a server; write mcp.example.com, or *.example.com";
+            findings.invalid(format!("{field}.mcp.servers[{i}]"), message);
+        }
+        host
+    };
+    Some(servers.iter().enumerate().filter_map(&mut read).collect())
+}
+
 fn affinity(declared: &RouteRule, field: &str, findings: &mut Findings) -> Affinity {
     let crds::Affinity { type_, header } = &declared.affinity;
     let field = format!("{field}.affinity.header");

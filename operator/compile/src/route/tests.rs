@@ -149,6 +149,26 @@ fn an_invalid_match_never_becomes_a_wider_one() {
 }
 
 #[test]
+fn the_mcp_servers_of_a_rule_are_hosts() {
+    let with = |servers: serde_json::Value| {
+        let mut route = fixture::route("a/one");
+        route["spec"]["rules"][0]["mcp"] = json!({ "servers": servers });
+        let compiled = compiled([fixture::backend("a/eu"), route]);
+        let servers = compiled.contents.routes[0].rules[0].mcp_servers.clone();
+        let servers = servers.expect("they are named").into_iter();
+        let servers: Vec<String> = servers.map(|one| one.to_string()).collect();
+        (servers, found(&compiled, Kind::AiRoute, "a/one"))
+    };
+    let (servers, findings) = with(json!(["MCP.example.com", "*.example.org"]));
+    assert_eq!(servers, ["mcp.example.com", "*.example.org"]);
+    assert!(findings.is_empty(), "{findings:?}");
+    assert_eq!(with(json!([])).0, Vec::<String>::new());
+    let (servers, findings) = with(json!(["https://mcp.example.com"]));
+    assert_eq!(servers, Vec::<String>::new());
+    assert_eq!(findings, ["Invalid at spec.rules[0].mcp.servers[0]"]);
+}
+
+#[test]
 fn an_end_user_that_no_operation_names_is_noted() {
     let of = |operations: serde_json::Value| {
         let mut route = fixture::route("team/chat");

@@ -187,6 +187,8 @@ pub struct Rule {
     pub shows_backend: bool,
     /// Whether backends are given a pseudonym of the caller as their end user, whatever the client says.
     pub names_end_user: bool,
+    /// The hosts of the MCP servers that a request may name; `None` = any.
+    pub mcp_servers: Option<Vec<HostPattern>>,
     /// Which requests prefer the same endpoint.
     pub affinity: Affinity,
     /// Who yields first under pressure.

@@ -48,6 +48,12 @@ const OUTPUT_TOKENS: Feature = Feature {
     },
 };
 
+/// The MCP servers of a rule: a proxy that overlooks them lets requests name others.
+const MCP_SERVERS: Feature = Feature {
+    name: "mcpServers",
+    needed_by: |declared| matches!(declared, Declared::Route(route) if route.rules.iter().any(|rule| rule.mcp_servers.is_some())),
+};
+
 /// Rules for consumers of one namespace: a proxy that compares names only takes those of any namespace
 /// for them, where the route admits any.
 const CONSUMER_NAMESPACES: Feature = Feature {
@@ -157,6 +163,7 @@ impl Features {
     /// line in the fixtures' README.
     pub const KNOWN: Self = Self(&[
         OUTPUT_TOKENS,
+        MCP_SERVERS,
         CONSUMER_NAMESPACES,
         MODERATIONS,
         PER_NAMESPACE,

@@ -73,6 +73,9 @@ struct Rule {
     shows_backend: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     names_end_user: bool,
+    /// `None` = any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mcp_servers: Option<Vec<Text<HostPattern>>>,
     /// `None` = by the conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     affinity: Option<Affinity>,
@@ -234,6 +237,7 @@ impl From<&table::Rule> for Rule {
             unmetered: rule.allows_unmetered,
             shows_backend: rule.shows_backend,
             names_end_user: rule.names_end_user,
+            mcp_servers: rule.mcp_servers.as_deref().map(texts),
             affinity: Affinity::of(&rule.affinity),
             class: (rule.class != Class::Standard).then(|| rule.class.as_str().into()),
         }
@@ -287,6 +291,7 @@ impl Rule {
             allows_unmetered: self.unmetered,
             shows_backend: self.shows_backend,
             names_end_user: self.names_end_user,
+            mcp_servers: self.mcp_servers.map(values),
             affinity: self
                 .affinity
                 .map_or(table::Affinity::Conversation, Affinity::into_core),

@@ -126,6 +126,7 @@ fn rule(index: usize, entry: &Value) -> Rule {
         allows_unmetered: false,
         shows_backend: false,
         names_end_user: false,
+        mcp_servers: None,
         affinity: Affinity::default(),
         // What cannot be read yields to no one.
         class: Class::default(),

@@ -113,6 +113,7 @@ fn route(text: &str) -> Route {
             allows_unmetered: false,
             shows_backend: false,
             names_end_user: false,
+            mcp_servers: None,
             affinity: Affinity::default(),
             class: Class::default(),
         })],

@@ -160,7 +160,7 @@ prop_compose! {
         rejected in prop::option::of("\\PC{0,20}"), hosts in vec("(\\*\\.)?[a-z]{1,5}\\.[a-z]{1,3}", 0..3),
         models in vec("[a-z0-9.]{1,4}\\*?", 0..3), operations in prop::sample::subsequence(Operation::ALL.to_vec(), 0..4),
         value in "\\PC{0,8}", weight: u32, priority: u8, timeout in prop::option::of(0..1_000_000u64),
-        issuers in vec(any_issuer(), 0..3), pass_through: bool, default: Option<u64>, max: Option<u64>, allows_unmetered: bool, shows_backend: bool, names_end_user: bool, affinity in any_affinity(), class in prop::sample::select(Class::ALL.to_vec()), origins in prop::option::of(vec("\\PC{0,8}", 0..3)),
+        issuers in vec(any_issuer(), 0..3), pass_through: bool, default: Option<u64>, max: Option<u64>, allows_unmetered: bool, shows_backend: bool, names_end_user: bool, servers in prop::option::of(vec("(\\*\\.)?[a-z]{1,5}\\.[a-z]{1,3}", 0..3)), affinity in any_affinity(), class in prop::sample::select(Class::ALL.to_vec()), origins in prop::option::of(vec("\\PC{0,8}", 0..3)),
     ) -> Route {
         let mut rule = Rule::clone(&route("x/y").rules[0]);
         rule.matches = vec![Match {
@@ -176,6 +176,7 @@ prop_compose! {
         rule.allows_unmetered = allows_unmetered;
         rule.shows_backend = shows_backend;
         rule.names_end_user = names_end_user;
+        rule.mcp_servers = servers.map(|all| all.iter().map(|one| HostPattern::parse(one).unwrap()).collect());
         rule.affinity = affinity;
         rule.class = class;
         Route {

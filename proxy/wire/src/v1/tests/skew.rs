@@ -328,6 +328,7 @@ fn what_needs_an_unknown_feature_is_restricted_and_the_rest_is_applied() {
         rule.allows_unmetered = false;
         rule.shows_backend = false;
         rule.names_end_user = false;
+        rule.mcp_servers = None;
     }
     assert!(read.routes.contains(&Arc::new(refusing)));
     let mut denying = quota("team-a/red");
