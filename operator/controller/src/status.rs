@@ -248,7 +248,7 @@ impl StatusWriter {
             Kind::AiRoute | Kind::AiQuota => {
                 let entry = object.entry()?;
                 let sequence = table.publication.changed_at.get(&entry);
-                Heard::Progress(Acknowledged::count(&entry, sequence.copied(), fleet))
+                Heard::Progress(Acknowledged::count(&entry, sequence, fleet))
             }
             Kind::AiBackend => {
                 let now = Service::of_backend(&object.name, fleet);

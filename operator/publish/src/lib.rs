@@ -7,6 +7,7 @@
 //! one process of it, the `carryover` use by others that a replica counts as well.
 
 mod carryover;
+mod changed_at;
 mod deployments;
 mod fleet;
 mod metrics;
@@ -18,6 +19,7 @@ pub mod tls;
 mod usage;
 mod warnings;
 
+pub use changed_at::ChangedAt;
 pub use deployments::{Outage, Outages, Served};
 pub use fleet::{Fleet, Replica};
 pub use metrics::Metrics;

@@ -14,7 +14,6 @@ use tracing::{info, warn};
 use crate::fleet::{Fleet, Members};
 use crate::metrics::Metrics;
 use crate::roster::Roster;
-use crate::usage;
 
 mod quotas;
 mod state;
@@ -73,8 +72,8 @@ impl Publisher {
     }
 
     /// Publishes `contents` as of `revision` unless the newest publication has the same, and
-    /// returns the newest one. Takes a few milliseconds for a thousand routes: only changed entries
-    /// are encoded.
+    /// returns the newest one. Costs what changed, and a look at the address of each entry of a list that is
+    /// not shared with the last one.
     pub fn publish(&self, revision: u64, contents: &Contents) -> Publication {
         let mut state = self.0.state.lock();
         if let Some(newest) = state.kept.back()
@@ -97,13 +96,14 @@ impl Publisher {
         let (changed, removed) = v1::diff(previous, &objects);
         let sequence = state.newest_sequence() + 1;
         let mut changed_at = state.changed_at();
-        let entries = Arc::make_mut(&mut changed_at);
         // Every key is the name of an entry: the encoder wrote it.
         for name in removed.iter().filter_map(|key| EntryName::parse(key)) {
-            entries.remove(&name);
+            changed_at.remove(&name);
         }
         let names = changed.iter().filter_map(|(key, _)| EntryName::parse(key));
-        entries.extend(names.map(|name| (name, sequence)));
+        for name in names {
+            changed_at.insert(name, sequence);
+        }
         let publication = Publication {
             sequence,
             digest,
@@ -115,8 +115,8 @@ impl Publisher {
             objects: Arc::new(objects),
             in_a_row: OnceLock::new(),
         };
-        state.limits = usage::limits(&contents);
-        state.contents = contents;
+        let before = std::mem::replace(&mut state.contents, contents);
+        state.limit(&before);
         state.carryover.due = true;
         state.kept.push_back(kept);
         if state.kept.len() > KEPT {

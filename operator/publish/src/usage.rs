@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use proxy_core::names::{Moment, ObjectName};
 use proxy_core::quota::{Counter, Limit, LimitName, Mode, StoreState, SubjectKey, Window};
-use proxy_core::table::Contents;
+use proxy_core::table::{Changes, Quota};
 use proxy_wire::v1::{self, Checkpoint, CheckpointCounter, Denials};
 
 use crate::deployments::Reported;
@@ -76,18 +76,23 @@ pub(crate) struct Declared {
 /// Every limit of the newest table.
 pub(crate) type Limits = HashMap<LimitName, Declared>;
 
-pub(crate) fn limits(contents: &Contents) -> Limits {
-    let limits = contents.limits();
-    limits
-        .map(|(name, quota, limit)| {
+/// Takes the limits of other quotas.
+pub(crate) fn renew(limits: &mut Limits, changes: &Changes<'_, Quota>) {
+    for quota in &changes.gone {
+        for (name, _) in quota.named_limits() {
+            limits.remove(&name);
+        }
+    }
+    for quota in &changes.fresh {
+        for (name, limit) in quota.named_limits() {
             let declared = Declared {
                 limit: limit.clone(),
                 mode: quota.mode,
                 has_overrides: !quota.overrides.is_empty(),
             };
-            (name, declared)
-        })
-        .collect()
+            limits.insert(name, declared);
+        }
+    }
 }
 
 // === impl Declared ===

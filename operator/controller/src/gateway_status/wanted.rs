@@ -91,7 +91,7 @@ impl Facts<'_> {
         let changed_at = &self.table.publication.changed_at;
         let routes = verdict.routes.iter().filter_map(|route| {
             let entry = EntryName::new(EntryKind::Route, route.clone());
-            changed_at.get(&entry).copied()
+            changed_at.get(&entry)
         });
         let newest = routes.max().unwrap_or(0);
         let replicas = &self.fleet.replicas;

@@ -456,7 +456,7 @@ fn published_with(
     let publication = Publication {
         sequence: 6,
         digest: "digest".into(),
-        changed_at: Arc::new(entries.collect()),
+        changed_at: entries.collect(),
     };
     let compiled = Compiled {
         unusable_keys,

@@ -4,13 +4,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use proxy_core::names::EntryName;
 use proxy_core::table::Contents;
 use proxy_wire::v1::{self, Carried, Delta, Heartbeat, Line, Objects, Snapshot};
 use tracing::warn;
 
+use crate::changed_at::ChangedAt;
 use crate::fleet::Members;
-use crate::usage::Limits;
+use crate::usage::{self, Limits};
 use crate::warnings::Warnings;
 
 /// Publications kept as bases of deltas. They share their entries, so one costs its keys only; a
@@ -25,7 +25,7 @@ pub struct Publication {
     /// The digest of the table.
     pub digest: Arc<str>,
     /// For every entry of the table the sequence of the publication that last changed it.
-    pub changed_at: Arc<HashMap<EntryName, u64>>,
+    pub changed_at: ChangedAt,
 }
 
 #[derive(Default)]
@@ -87,11 +87,17 @@ pub(super) struct Carryover {
 
 impl State {
     /// The sequences of the newest publication's entries; none before the first.
-    pub(super) fn changed_at(&self) -> Arc<HashMap<EntryName, u64>> {
+    pub(super) fn changed_at(&self) -> ChangedAt {
         let newest = self.kept.back();
-        newest.map_or_else(Arc::default, |newest| {
-            Arc::clone(&newest.publication.changed_at)
+        newest.map_or_else(ChangedAt::default, |newest| {
+            newest.publication.changed_at.clone()
         })
+    }
+
+    /// Brings the limits from those of the contents `before` to those of the present ones.
+    pub(super) fn limit(&mut self, before: &Contents) {
+        let changes = self.contents.quotas.changes(&before.quotas);
+        usage::renew(&mut self.limits, &changes);
     }
 
     /// The sequence of the newest publication; 0 before the first.

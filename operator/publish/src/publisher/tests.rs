@@ -104,7 +104,7 @@ fn a_publication_knows_when_each_entry_last_changed() {
     let second = publisher.publish(2, &keys(&["x", "z"]));
     let at = |publication: &Publication, key: &str| {
         let entry = EntryName::new(EntryKind::Key, ObjectName::new("a", key));
-        publication.changed_at.get(&entry).copied()
+        publication.changed_at.get(&entry)
     };
     assert_eq!(
         ["x", "y", "z"].map(|key| at(&second, key)),

@@ -3,6 +3,7 @@ use std::time::Instant;
 use proxy_admin::clock;
 use proxy_core::names::ObjectName;
 use proxy_core::quota::{self, CounterReading, Period, TimeZone, Unit, WarnAt};
+use proxy_core::table::List;
 use proxy_core::test_util::quota;
 use serde_json::{Value, json};
 
@@ -35,10 +36,10 @@ pub(crate) fn declared_with(warn_at: WarnAt) -> Limits {
     let declared = vec![limit("day", day), limit("minute", Window::Minute)];
     let mut quota = quota("team/spend", declared);
     quota.warn_at = warn_at;
-    limits(&Contents {
-        quotas: vec![Arc::new(quota)].into(),
-        ..Contents::default()
-    })
+    let quotas = List::from(vec![Arc::new(quota)]);
+    let mut limits = Limits::new();
+    renew(&mut limits, &quotas.changes(&List::default()));
+    limits
 }
 
 fn now() -> Moment {

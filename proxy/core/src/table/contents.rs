@@ -406,6 +406,17 @@ impl Quota {
 }
 
 impl Quota {
+    /// Each of its limits, with its full name.
+    pub fn named_limits(&self) -> impl Iterator<Item = (LimitName, &Limit)> {
+        self.limits.iter().map(|limit| {
+            let name = LimitName {
+                quota: self.name.clone(),
+                limit: Arc::clone(&limit.name),
+            };
+            (name, limit)
+        })
+    }
+
     /// The place of the override that fits `caller`.
     #[must_use]
     pub fn override_of(&self, caller: &Caller) -> Option<usize> {
@@ -468,19 +479,6 @@ impl Contents {
         self.routes.share(&before.routes);
         self.quotas.share(&before.quotas);
         self.keys.share(&before.keys);
-    }
-
-    /// Every limit of every quota, with its name.
-    pub fn limits(&self) -> impl Iterator<Item = (LimitName, &Arc<Quota>, &Limit)> {
-        let quotas = self.quotas.iter();
-        let each = quotas.flat_map(|quota| quota.limits.iter().map(move |limit| (quota, limit)));
-        each.map(|(quota, limit)| {
-            let name = LimitName {
-                quota: quota.name.clone(),
-                limit: Arc::clone(&limit.name),
-            };
-            (name, quota, limit)
-        })
     }
 }
 

@@ -73,7 +73,7 @@ async fn a_table_and_its_changes_reach_the_proxy_and_are_acknowledged() -> Resul
     operator.acked("p1", second.sequence).await?;
     let changed_at = |route: &str| {
         let entry = EntryName::new(EntryKind::Route, ObjectName::new("a", route));
-        second.changed_at.get(&entry).copied()
+        second.changed_at.get(&entry)
     };
     assert_eq!(changed_at("x"), Some(first.sequence));
     assert_eq!(changed_at("y"), Some(second.sequence));

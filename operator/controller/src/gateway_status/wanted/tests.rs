@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crds::{ConditionType, Reason};
@@ -27,7 +27,7 @@ fn table() -> PublishedTable {
         publication: Publication {
             sequence: 7,
             digest: "d".into(),
-            changed_at: Arc::new(HashMap::from([(entry, 5)])),
+            changed_at: [(entry, 5)].into_iter().collect(),
         },
     }
 }
