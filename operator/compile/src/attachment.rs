@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use crds::{AiRouteSpec, ConditionType, ParentRef, Reason};
 use proxy_core::names::ObjectName;
 use proxy_core::route::HostPattern;
+use proxy_core::table::List;
 
 use crate::diagnostic::{Findings, Judgement, ParentVerdict, Verdict};
 use crate::gateway::GATEWAY_GROUP;
 use crate::listener::{Judged, JudgedGateway, Listeners};
-use crate::object::ObjectRef;
+use crate::verdicts::ObjectVerdict;
 
 #[cfg(test)]
 mod tests;
@@ -113,13 +114,14 @@ impl Attachment {
     }
 
     /// What the verdict on the route says of its Gateways. A route that is not accepted is not attached.
-    pub(crate) fn parents(self, verdict: &Verdict) -> Vec<ParentVerdict> {
+    pub(crate) fn parents(&self, verdict: &Verdict) -> Vec<ParentVerdict> {
         let condition = ConditionType::Accepted;
         let accepted = verdict.condition(condition);
         let resolved = verdict.condition(ConditionType::ResolvedRefs);
         let of_route = accepted.filter(|accepted| !accepted.holds);
-        let parents = self.parents.into_iter().map(|parent| {
-            let own = parent.refusal.map(|(reason, message)| Judgement {
+        let parents = self.parents.iter().map(|parent| {
+            let refusal = parent.refusal.clone();
+            let own = refusal.map(|(reason, message)| Judgement {
                 condition,
                 holds: false,
                 reason,
@@ -133,10 +135,10 @@ impl Attachment {
                 message: String::new(),
             });
             ParentVerdict {
-                parent: parent.reference,
-                gateway: parent.gateway,
+                parent: parent.reference.clone(),
+                gateway: parent.gateway.clone(),
                 listeners: if is_attached {
-                    parent.listeners
+                    parent.listeners.clone()
                 } else {
                     Vec::new()
                 },
@@ -385,14 +387,14 @@ impl Attaching<'_, '_> {
 
 /// The routes of every listener.
 pub(crate) fn attached(
-    verdicts: &BTreeMap<ObjectRef, Verdict>,
+    verdicts: &List<ObjectVerdict>,
 ) -> BTreeMap<(ObjectName, String), BTreeSet<ObjectName>> {
     let mut all: BTreeMap<_, BTreeSet<ObjectName>> = BTreeMap::new();
-    for (object, verdict) in verdicts {
-        for parent in &verdict.parents {
+    for one in verdicts {
+        for parent in &one.verdict.parents {
             for listener in &parent.listeners {
                 let key = (parent.gateway.clone(), listener.clone());
-                all.entry(key).or_default().insert(object.name.clone());
+                all.entry(key).or_default().insert(one.object.name.clone());
             }
         }
     }

@@ -1,6 +1,5 @@
 //! AIBackends. One in error is left out of the table; the routes that refer to it report it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use crds::{
 };
 use proxy_core::balance::HealthSettings;
 use proxy_core::names::ObjectName;
-use proxy_core::table;
+use proxy_core::table::{self, List};
 use url::Url;
 
 use crate::auth;
@@ -21,94 +20,99 @@ use crate::index::{Index, Stored};
 use crate::lookup::Lookup;
 use crate::object::{Kind, ObjectRef};
 use crate::price;
+use crate::reads::{Reads, Subject};
 use crate::settings::Settings;
 
 const CONDITIONS: [ConditionType; 2] = [ConditionType::Accepted, ConditionType::ResolvedRefs];
 
 /// Every AIBackend, usable or not.
+#[derive(Clone, Copy)]
 pub(crate) struct Backends<'a> {
-    all: BTreeMap<&'a ObjectName, Validated<'a>>,
+    index: &'a Index,
+    /// Those that can be used, sorted by name.
+    usable: &'a List<table::Backend>,
+    reads: &'a Reads,
 }
 
 /// One AIBackend.
 pub(crate) struct Validated<'a> {
     /// Its spec; `None` if the object is undecodable.
     pub(crate) spec: Option<&'a AiBackendSpec>,
-    /// Its entry in the table; `None` if the backend is in error.
-    compiled: Option<table::Backend>,
+    is_usable: bool,
 }
 
 // === impl Backends ===
 
 impl<'a> Backends<'a> {
-    pub(crate) fn new(
+    pub(crate) const fn new(
         index: &'a Index,
-        settings: &Settings,
-        verdicts: &mut BTreeMap<ObjectRef, Verdict>,
+        usable: &'a List<table::Backend>,
+        reads: &'a Reads,
     ) -> Self {
-        let mut all = BTreeMap::new();
-        for (name, stored) in &index.backends {
-            let object = ObjectRef::new(Kind::AiBackend, name.clone());
-            let mut findings = Findings::new(object.clone());
-            let (entry, generation) = match stored {
-                Stored::Decoded(backend) => (
-                    Validated {
-                        spec: Some(&backend.spec),
-                        compiled: validate(name, backend, (index, settings), &mut findings),
-                    },
-                    backend.metadata.generation.unwrap_or(0),
-                ),
-                Stored::Undecodable {
-                    generation,
-                    message,
-                    ..
-                } => {
-                    findings.invalid("", format!("the object can't be read: {message}"));
-                    findings.unresolved(Reason::Invalid, "", "the object can't be read");
-                    let unreadable = Validated {
-                        spec: None,
-                        compiled: None,
-                    };
-                    (unreadable, *generation)
-                }
-            };
-            all.insert(name, entry);
-            verdicts.insert(object, findings.verdict(generation, &CONDITIONS, false));
+        Self {
+            index,
+            usable,
+            reads,
         }
-        Self { all }
     }
 
-    pub(crate) fn find(&self, name: &ObjectName) -> Option<&Validated<'a>> {
-        self.all.get(name)
+    pub(crate) fn find(&self, name: &ObjectName) -> Option<Validated<'a>> {
+        let is_usable = self.usable(name).is_some();
+        let stored = self.index.backends.get(name)?;
+        Some(Validated {
+            spec: stored.decoded().map(|backend| &backend.spec),
+            is_usable,
+        })
     }
 
     /// The compiled backend, if it can be used.
-    pub(crate) fn usable(&self, name: &ObjectName) -> Option<&table::Backend> {
-        self.all.get(name)?.compiled.as_ref()
-    }
-
-    /// Every backend that can be used.
-    pub(crate) fn all_usable(&self) -> impl Iterator<Item = &table::Backend> {
-        self.all.values().filter_map(|one| one.compiled.as_ref())
-    }
-
-    /// The backends that can be used, sorted by name.
-    pub(crate) fn into_usable(self) -> Vec<table::Backend> {
-        let all = self.all.into_values();
-        all.filter_map(|backend| backend.compiled).collect()
+    pub(crate) fn usable(&self, name: &ObjectName) -> Option<&'a table::Backend> {
+        self.reads.one(Subject::Backend, name);
+        self.usable.find(name).map(|backend| &**backend)
     }
 }
 
 impl Validated<'_> {
     pub(crate) const fn is_usable(&self) -> bool {
-        self.compiled.is_some()
+        self.is_usable
     }
+}
+
+/// Compiles one AIBackend; nothing if it is in error.
+pub(crate) fn compile(
+    name: &ObjectName,
+    stored: &Stored<AiBackend>,
+    (index, settings): (&Index, &Settings),
+    reads: &Reads,
+) -> (Option<table::Backend>, Verdict) {
+    let mut findings = Findings::new(ObjectRef::new(Kind::AiBackend, name.clone()));
+    let lookup = Lookup {
+        namespace: name.namespace(),
+        secrets: &index.secrets,
+        reads,
+    };
+    let (compiled, generation) = match stored {
+        Stored::Decoded(backend) => (
+            validate(name, backend, (&lookup, settings), &mut findings),
+            backend.metadata.generation.unwrap_or(0),
+        ),
+        Stored::Undecodable {
+            generation,
+            message,
+            ..
+        } => {
+            findings.invalid("", format!("the object can't be read: {message}"));
+            findings.unresolved(Reason::Invalid, "", "the object can't be read");
+            (None, *generation)
+        }
+    };
+    (compiled, findings.verdict(generation, &CONDITIONS, false))
 }
 
 fn validate(
     name: &ObjectName,
     backend: &AiBackend,
-    (index, settings): (&Index, &Settings),
+    (lookup, settings): (&Lookup<'_>, &Settings),
     findings: &mut Findings,
 ) -> Option<table::Backend> {
     let spec = &backend.spec;
@@ -117,13 +121,9 @@ fn validate(
         let message = "must be lower-case letters, digits, '.' and '-', as in 2024-10-21";
         findings.invalid("spec.apiVersion", message);
     }
-    let lookup = Lookup {
-        namespace: name.namespace(),
-        secrets: &index.secrets,
-    };
-    let auth = auth::compile(&spec.auth, &lookup, settings, findings);
+    let auth = auth::compile(&spec.auth, lookup, settings, findings);
     let deployments = deployments(spec, findings);
-    let tls = tls(spec, &lookup, findings);
+    let tls = tls(spec, lookup, findings);
     let health = &spec.health;
     if health.consecutive_failures < 1 {
         let message = "must be at least 1; remove it for the default of 5";

@@ -1,29 +1,67 @@
-//! The keys of consumers: Secrets that a route selects.
+//! The keys of consumers: Secrets that routes select.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crds::Reason;
 use proxy_core::auth::{Key, KeyDigest};
 use proxy_core::names::{Class, ObjectName};
-use proxy_core::table::Secrets;
+use proxy_core::table::{List, Secrets};
 
 use crate::consumer_key::ATTRIBUTE_PREFIX;
+use crate::label::Labels;
+use crate::reads::{Changes, Subject};
 use crate::secret::StoredSecret;
 
-/// A Secret with its name.
-type Named<'a> = (&'a ObjectName, &'a StoredSecret);
+/// What routes select, kept from one compile to the next. Of several Secrets with the same key the first by
+/// [`StoredSecret::precedence`] stands for it.
+///
+/// Words: a Secret `holds` the key that it has, and its `selections` are those that it is in.
+#[derive(Default)]
+pub(crate) struct Keyring {
+    secrets: HashMap<ObjectName, Held>,
+    labels: Labels,
+    /// By namespace, to find those that a Secret may be in.
+    places: BTreeMap<Arc<str>, HashMap<BTreeMap<String, String>, usize>>,
+    /// Each in its place; `None` where one was given up.
+    selections: Vec<Option<Selection>>,
+    free: Vec<usize>,
+    keys: HashMap<KeyPlace, Holders>,
+    /// Every key, sorted by Secret.
+    list: List<Key>,
+    /// Keys whose holders may have changed since the last judgement.
+    touched: BTreeSet<KeyPlace>,
+    /// Selections that have to be judged.
+    stale: BTreeSet<usize>,
+    /// Names whose key may have come or gone.
+    renewed: BTreeSet<ObjectName>,
+    /// What is unusable may have changed since it was last taken.
+    is_rejudged: bool,
+}
 
-/// Finds Secrets by their labels. Routes often share a selector, so each is evaluated once.
-pub(crate) struct Selector<'a> {
-    /// Namespace, label, value.
-    by_label: HashMap<(&'a str, &'a str, &'a str), Vec<Named<'a>>>,
-    /// Namespace, labels.
-    evaluated: HashMap<(&'a str, &'a BTreeMap<String, String>), usize>,
-    selections: Vec<Vec<Named<'a>>>,
+/// A key: a bound one stands alone in its namespace, whoever copied its digest.
+type KeyPlace = (KeyDigest, Option<Arc<str>>);
+
+/// The selected Secrets that hold a key; the first stands for it.
+type Holders = BTreeSet<(bool, i64, ObjectName)>;
+
+/// A Secret, as it was at the last compile.
+struct Held {
+    stored: Arc<StoredSecret>,
+    selections: BTreeSet<usize>,
+}
+
+/// The Secrets of a namespace with all of some labels.
+struct Selection {
+    namespace: Arc<str>,
+    labels: BTreeMap<String, String>,
+    /// The routes that select them.
+    routes: BTreeSet<ObjectName>,
+    admitted: Admitted,
 }
 
 /// The judged Secrets of one selector.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Admitted {
     /// Whether any Secret was selected.
     pub(crate) any_selected: bool,
@@ -46,105 +84,239 @@ pub struct UnusableKey {
     pub message: String,
 }
 
-/// The Secret that stands for each key. A bound key has one in its namespace, whoever copied its digest.
-struct Keys<'a> {
-    winners: HashMap<(KeyDigest, Option<&'a str>), Named<'a>>,
-}
+// === impl Keyring ===
 
-// === impl Selector ===
-
-impl<'a> Selector<'a> {
-    pub(crate) fn new(secrets: &'a BTreeMap<ObjectName, StoredSecret>) -> Self {
-        let mut by_label: HashMap<_, Vec<Named<'a>>> = HashMap::new();
-        for (name, secret) in secrets {
-            for (label, value) in &secret.labels {
-                by_label
-                    .entry((name.namespace(), label.as_str(), value.as_str()))
-                    .or_default()
-                    .push((name, secret));
+impl Keyring {
+    /// Takes a Secret as it is now; `None` if it is gone.
+    pub(crate) fn put(&mut self, name: &ObjectName, now: Option<&Arc<StoredSecret>>) {
+        let before = self.secrets.remove(name);
+        if let Some(Held { stored, selections }) = before {
+            self.labels.remove(name, &stored.labels);
+            self.stale.extend(&selections);
+            if !selections.is_empty() {
+                self.release(name, &stored);
             }
         }
-        Self {
-            by_label,
-            evaluated: HashMap::new(),
-            selections: Vec::new(),
+        let Some(stored) = now else {
+            return;
+        };
+        self.labels.insert(name, &stored.labels);
+        let selections = self.selecting(name.namespace(), &stored.labels);
+        self.stale.extend(&selections);
+        if !selections.is_empty() {
+            self.hold(name, stored);
+        }
+        let held = Held {
+            stored: Arc::clone(stored),
+            selections,
+        };
+        self.secrets.insert(name.clone(), held);
+    }
+
+    /// The selections of which a Secret with these labels is.
+    fn selecting(&self, namespace: &str, labels: &BTreeMap<String, String>) -> BTreeSet<usize> {
+        let all = self.places.get(namespace).into_iter().flatten();
+        let all = all.filter(|(wanted, _)| {
+            let mut wanted = wanted.iter();
+            wanted.all(|(label, value)| labels.get(label) == Some(value))
+        });
+        all.map(|(_, place)| *place).collect()
+    }
+
+    fn hold(&mut self, name: &ObjectName, stored: &StoredSecret) {
+        if let Some(place) = place(name, stored) {
+            let holders = self.keys.entry(place.clone()).or_default();
+            holders.insert(precedence(name, stored));
+            self.touched.insert(place);
         }
     }
 
-    /// Selects the Secrets of `namespace` with all of `labels`. Empty labels select no Secret.
-    /// Returns an index into the result of [`Selector::judge`].
+    fn release(&mut self, name: &ObjectName, stored: &StoredSecret) {
+        let Some(place) = place(name, stored) else {
+            return;
+        };
+        self.renewed.insert(name.clone());
+        if let Some(holders) = self.keys.get_mut(&place) {
+            holders.remove(&precedence(name, stored));
+            if holders.is_empty() {
+                self.keys.remove(&place);
+            }
+        }
+        self.touched.insert(place);
+    }
+
+    /// Selects the Secrets of a namespace with all of `labels`, for a route. Empty labels select no Secret.
     pub(crate) fn select(
         &mut self,
-        namespace: &'a str,
-        labels: &'a BTreeMap<String, String>,
+        route: &ObjectName,
+        labels: &BTreeMap<String, String>,
     ) -> usize {
-        if let Some(&known) = self.evaluated.get(&(namespace, labels)) {
-            return known;
+        let place = self.place_of(route.namespace(), labels);
+        if let Some(Some(selection)) = self.selections.get_mut(place) {
+            selection.routes.insert(route.clone());
         }
-        let place = self.selections.len();
-        let selection = self.search(namespace, labels);
-        self.selections.push(selection);
-        self.evaluated.insert((namespace, labels), place);
         place
     }
 
-    fn search(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<Named<'a>> {
-        let lists = labels.iter().map(|(label, value)| {
-            let key = (namespace, label.as_str(), value.as_str());
-            self.by_label.get(&key).map_or(&[][..], Vec::as_slice)
-        });
-        let Some(shortest) = lists.min_by_key(|list| list.len()) else {
-            return Vec::new();
+    fn place_of(&mut self, namespace: &str, labels: &BTreeMap<String, String>) -> usize {
+        let known = self.places.get(namespace).and_then(|all| all.get(labels));
+        if let Some(known) = known {
+            return *known;
+        }
+        let shared: Arc<str> = namespace.into();
+        let selection = Selection {
+            namespace: Arc::clone(&shared),
+            labels: labels.clone(),
+            routes: BTreeSet::new(),
+            admitted: Admitted::default(),
         };
-        let has_all = |secret: &StoredSecret| {
-            let mut wanted = labels.iter();
-            wanted.all(|(label, value)| secret.labels.get(label) == Some(value))
-        };
-        let found = shortest.iter().filter(|(_, secret)| has_all(secret));
-        found.copied().collect()
-    }
-
-    /// Every valid key, sorted by Secret, and the judgement on each selection.
-    pub(crate) fn judge(self) -> (Vec<Key>, Vec<Admitted>) {
-        let keys = Keys::new(self.selections.iter().flatten().copied());
-        let admitted = self
-            .selections
-            .iter()
-            .map(|selection| keys.admit(selection));
-        (keys.list(), admitted.collect())
-    }
-}
-
-// === impl Keys ===
-
-impl<'a> Keys<'a> {
-    /// Of several Secrets with the same key the first by [`StoredSecret::precedence`] stands for it.
-    fn new(selected: impl Iterator<Item = Named<'a>>) -> Self {
-        let mut winners: HashMap<_, Named<'a>> = HashMap::new();
-        for (name, secret) in selected {
-            let Ok(key) = &secret.key else {
+        let place = self.free.pop().unwrap_or(self.selections.len());
+        match self.selections.get_mut(place) {
+            Some(free) => *free = Some(selection),
+            None => self.selections.push(Some(selection)),
+        }
+        self.stale.insert(place);
+        for name in self.labels.find(namespace, labels) {
+            let Some(held) = self.secrets.get_mut(&name) else {
                 continue;
             };
-            let place = (key.digest, secret.bound_to(name));
-            let winner = winners.entry(place).or_insert((name, secret));
-            if secret.precedence(name) < winner.1.precedence(winner.0) {
-                *winner = (name, secret);
+            let is_first = held.selections.is_empty();
+            held.selections.insert(place);
+            if is_first {
+                let stored = Arc::clone(&held.stored);
+                self.hold(&name, &stored);
             }
         }
-        Self { winners }
+        let of_namespace = self.places.entry(shared).or_default();
+        of_namespace.insert(labels.clone(), place);
+        place
+    }
+
+    /// A route selects these no more.
+    pub(crate) fn give_up(&mut self, route: &ObjectName, place: usize) {
+        let Some(slot) = self.selections.get_mut(place) else {
+            return;
+        };
+        let Some(selection) = slot.as_mut() else {
+            return;
+        };
+        selection.routes.remove(route);
+        if !selection.routes.is_empty() {
+            return;
+        }
+        let Some(Selection {
+            namespace,
+            labels,
+            admitted,
+            ..
+        }) = slot.take()
+        else {
+            return;
+        };
+        self.is_rejudged |= !admitted.unusable.is_empty();
+        self.free.push(place);
+        if let Some(all) = self.places.get_mut(&namespace) {
+            all.remove(&labels);
+            if all.is_empty() {
+                self.places.remove(&namespace);
+            }
+        }
+        for name in self.labels.find(&namespace, &labels) {
+            let Some(held) = self.secrets.get_mut(&name) else {
+                continue;
+            };
+            held.selections.remove(&place);
+            if held.selections.is_empty() {
+                let stored = Arc::clone(&held.stored);
+                self.release(&name, &stored);
+            }
+        }
+    }
+
+    /// Judges what has changed. Returns the routes whose Secrets changed.
+    pub(crate) fn judge(&mut self, changes: &mut Changes) -> BTreeSet<ObjectName> {
+        for place in std::mem::take(&mut self.touched) {
+            let holders = self.keys.get(&place).into_iter().flatten();
+            for (_, _, name) in holders {
+                self.renewed.insert(name.clone());
+                let held = self.secrets.get(name);
+                self.stale
+                    .extend(held.into_iter().flat_map(|held| &held.selections));
+            }
+        }
+        self.renew(changes);
+        let mut routes = BTreeSet::new();
+        for place in std::mem::take(&mut self.stale) {
+            let Some(Some(selection)) = self.selections.get(place) else {
+                continue;
+            };
+            let mut admitted = self.admit(selection);
+            if admitted == selection.admitted {
+                continue;
+            }
+            if admitted.secrets == selection.admitted.secrets {
+                admitted.secrets = selection.admitted.secrets.clone();
+            }
+            self.is_rejudged |= admitted.unusable != selection.admitted.unusable;
+            routes.extend(selection.routes.iter().cloned());
+            if let Some(Some(selection)) = self.selections.get_mut(place) {
+                selection.admitted = admitted;
+            }
+        }
+        routes
+    }
+
+    /// Puts the keys of `renewed` Secrets into the list, or takes them out.
+    fn renew(&mut self, changes: &mut Changes) {
+        let mut edits = BTreeMap::new();
+        for name in std::mem::take(&mut self.renewed) {
+            let key = self.standing(&name);
+            let before = self.list.find(&name);
+            if key.as_ref() != before {
+                changes.add(Subject::Key, &name);
+                edits.insert(name, key);
+            }
+        }
+        self.list = self.list.edited(edits);
+    }
+
+    /// The key of a Secret that stands for it.
+    fn standing(&self, name: &ObjectName) -> Option<Arc<Key>> {
+        let held = self.secrets.get(name)?;
+        let winner = self.winner(&place(name, &held.stored)?)?;
+        let key = held.stored.key.as_ref().ok()?;
+        (winner == name).then(|| Arc::clone(key))
+    }
+
+    fn winner(&self, place: &KeyPlace) -> Option<&ObjectName> {
+        let (_, _, winner) = self.keys.get(place)?.first()?;
+        Some(winner)
     }
 
     /// Every key, sorted by Secret.
-    fn list(&self) -> Vec<Key> {
-        let winners = self.winners.values();
-        let mut keys: Vec<Key> = winners
-            .filter_map(|(_, secret)| secret.key.as_ref().ok().cloned())
-            .collect();
-        keys.sort_by(|a, b| a.secret.cmp(&b.secret));
-        keys
+    pub(crate) const fn list(&self) -> &List<Key> {
+        &self.list
     }
 
-    fn admit(&self, selected: &[Named<'a>]) -> Admitted {
+    /// The judgement on a selection.
+    pub(crate) fn admitted(&self, place: usize) -> Option<&Admitted> {
+        let selection = self.selections.get(place)?.as_ref()?;
+        Some(&selection.admitted)
+    }
+
+    /// Secrets that routes select, and whose keys admit no caller, if that may have changed since the last
+    /// call.
+    pub(crate) fn unusable(&mut self) -> Option<BTreeSet<UnusableKey>> {
+        if !std::mem::take(&mut self.is_rejudged) {
+            return None;
+        }
+        let all = self.selections.iter().flatten();
+        let all = all.flat_map(|selection| &selection.admitted.unusable);
+        Some(all.cloned().collect())
+    }
+
+    fn admit(&self, selection: &Selection) -> Admitted {
+        let selected = self.labels.find(&selection.namespace, &selection.labels);
         let mut secrets = Vec::with_capacity(selected.len());
         let mut warnings = Vec::new();
         let mut unclassed = Vec::new();
@@ -158,7 +330,10 @@ impl<'a> Keys<'a> {
             });
             warnings.push((reason, message));
         };
-        for (name, stored) in selected {
+        for name in &selected {
+            let Some(Held { stored, .. }) = self.secrets.get(name) else {
+                continue;
+            };
             let key = match &stored.key {
                 Ok(key) => key,
                 Err(problem) => {
@@ -167,16 +342,15 @@ impl<'a> Keys<'a> {
                     continue;
                 }
             };
-            let place = (key.digest, stored.bound_to(name));
-            let Some((winner, secret)) = self.winners.get(&place) else {
+            let winner = place(name, stored).and_then(|place| self.winner(&place));
+            let Some(winner) = winner else {
                 continue;
             };
-            let same = secret
-                .key
-                .as_ref()
-                .is_ok_and(|other| same_meaning(key, other));
+            let other = self.secrets.get(winner);
+            let other = other.and_then(|held| held.stored.key.as_ref().ok());
+            let same = other.is_some_and(|other| same_meaning(key, other));
             if winner == name || same {
-                secrets.push((*winner).clone());
+                secrets.push(winner.clone());
                 unclassed.extend(no_class(name, key));
             } else {
                 leave_out((name, &stored.uid), same_key(name, winner));
@@ -192,6 +366,16 @@ impl<'a> Keys<'a> {
             unusable,
         }
     }
+}
+
+fn place(name: &ObjectName, stored: &StoredSecret) -> Option<KeyPlace> {
+    let key = stored.key.as_ref().ok()?;
+    Some((key.digest, stored.bound_to(name).map(Arc::from)))
+}
+
+fn precedence(name: &ObjectName, stored: &StoredSecret) -> (bool, i64, ObjectName) {
+    let (is_digest, created_s, name) = stored.precedence(name);
+    (is_digest, created_s, name.clone())
 }
 
 /// Warns of an attribute that would lower the class of requests and names none.

@@ -1,22 +1,36 @@
 //! The routes that a quota covers.
 
 use proxy_core::names::ObjectName;
-use proxy_core::table::{Route, Scope};
+use proxy_core::table::{List, Route, Scope};
+
+use crate::reads::{Reads, Subject};
 
 /// Finds routes by the scope of a quota.
 #[derive(Clone, Copy)]
-pub(crate) struct Routes<'a>(&'a [Route]);
+pub(crate) struct Routes<'a> {
+    /// Sorted by name.
+    all: &'a List<Route>,
+    reads: &'a Reads,
+}
 
 impl<'a> Routes<'a> {
-    /// `sorted` by name.
-    pub(crate) const fn new(sorted: &'a [Route]) -> Self {
-        Self(sorted)
+    pub(crate) const fn new(all: &'a List<Route>, reads: &'a Reads) -> Self {
+        Self { all, reads }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.reads.all(Subject::Route);
+        self.all.len()
     }
 
     /// The routes of a scope.
     pub(crate) fn of(&self, scope: &Scope) -> Vec<&'a Route> {
         match scope {
-            Scope::Gateway => self.0.iter().collect(),
+            Scope::Gateway => {
+                self.reads.all(Subject::Route);
+                self.all.iter().map(|route| &**route).collect()
+            }
             Scope::Namespace(namespace) => self.of_namespace(namespace).collect(),
             Scope::Namespaces(all) => {
                 let each = all.iter();
@@ -36,15 +50,16 @@ impl<'a> Routes<'a> {
     }
 
     pub(crate) fn find(&self, name: &ObjectName) -> Option<&'a Route> {
-        let place = self.0.binary_search_by(|route| route.name.cmp(name));
-        place.ok().and_then(|place| self.0.get(place))
+        self.reads.one(Subject::Route, name);
+        self.all.find(name).map(|route| &**route)
     }
 
-    fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &'a Route> {
+    pub(crate) fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &'a Route> {
+        self.reads.namespace(Subject::Route, namespace);
         let start = self
-            .0
+            .all
             .partition_point(|route| route.name.namespace() < namespace);
-        let rest = self.0.iter().skip(start);
+        let rest = self.all.iter().skip(start).map(|route| &**route);
         rest.take_while(move |route| route.name.namespace() == namespace)
     }
 }

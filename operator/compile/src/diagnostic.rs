@@ -122,7 +122,7 @@ impl Verdict {
 }
 
 /// Collects the problems of one object.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Findings {
     object: ObjectRef,
     diagnostics: Vec<Diagnostic>,

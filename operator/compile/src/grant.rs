@@ -6,6 +6,7 @@ use proxy_core::names::ObjectName;
 use serde_json::Value;
 
 use crate::namespace;
+use crate::reads::{Reads, Subject};
 
 /// A ReferenceGrant: it permits references to objects of its own namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +42,11 @@ pub struct GrantTo {
 }
 
 /// Every permitted reference from an AIRoute to an AIBackend.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Permissions<'a> {
     /// Target namespace, source namespace, and target name (`None` means all).
     permitted: HashSet<(&'a str, &'a str, Option<&'a str>)>,
+    reads: &'a Reads,
 }
 
 // === impl Grant ===
@@ -96,7 +98,7 @@ fn optional_text(object: &Value, field: &str) -> Option<Option<String>> {
 // === impl Permissions ===
 
 impl<'a> Permissions<'a> {
-    pub(crate) fn new(grants: impl Iterator<Item = &'a Grant>) -> Self {
+    pub(crate) fn new(grants: impl Iterator<Item = &'a Grant>, reads: &'a Reads) -> Self {
         let mut permitted = HashSet::new();
         for grant in grants {
             let sources = grant.from.iter();
@@ -114,12 +116,13 @@ impl<'a> Permissions<'a> {
                 }
             }
         }
-        Self { permitted }
+        Self { permitted, reads }
     }
 
     /// Whether an AIRoute of `namespace` may refer to the AIBackend `target`, existing or not.
     pub(crate) fn permit(&self, namespace: &str, target: &ObjectName) -> bool {
         let to = target.namespace();
+        self.reads.namespace(Subject::Grant, to);
         self.permitted.contains(&(to, namespace, None))
             || self
                 .permitted

@@ -1,7 +1,5 @@
 //! Claims of hosts: whether a route may serve callers that every namespace could claim, on all of its hosts.
 
-use std::collections::BTreeSet;
-
 use proxy_core::route::HostPattern;
 
 use crate::attachment::Attachment;
@@ -23,30 +21,17 @@ pub(crate) struct HostClaims<'a> {
 // === impl HostClaims ===
 
 impl<'a> HostClaims<'a> {
-    pub(crate) fn new(
-        index: &Index,
+    /// `needed`: see [`is_needed`].
+    pub(crate) const fn new(
         settings: &'a Settings,
         listeners: Option<&'a Listeners<'a>>,
+        needed: bool,
     ) -> Self {
-        let of_routes = || {
-            let all = index.routes.keys().map(|route| route.namespace());
-            let others: BTreeSet<&str> = all.filter(|one| *one != settings.own_namespace).collect();
-            others.len() > 1
-        };
         Self {
             settings,
             listeners,
-            needed: match settings.tenants {
-                Tenants::One => false,
-                Tenants::Many => true,
-                Tenants::OfRoutes => of_routes(),
-            },
+            needed,
         }
-    }
-
-    /// The installation's own namespace.
-    pub(crate) fn own_namespace(&self) -> &'a str {
-        &self.settings.own_namespace
     }
 
     /// The first host on which a route of `namespace` may not serve such callers. Whoever writes to the
@@ -67,5 +52,20 @@ impl<'a> HostClaims<'a> {
         }
         let missing = hosts.iter().find(|host| !granted(Some(host)));
         missing.map(ToString::to_string)
+    }
+}
+
+/// Whether some namespace could take the callers of another.
+pub(crate) fn is_needed(index: &Index, settings: &Settings) -> bool {
+    let of_routes = || {
+        let all = index.routes.keys().map(|route| route.namespace());
+        let mut tenants = all.filter(|one| *one != settings.own_namespace);
+        let first = tenants.next();
+        tenants.any(|one| Some(one) != first)
+    };
+    match settings.tenants {
+        Tenants::One => false,
+        Tenants::Many => true,
+        Tenants::OfRoutes => of_routes(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use crds::{AiBackend, AiQuota, AiRoute};
 use proxy_core::names::ObjectName;
@@ -18,7 +19,7 @@ pub struct Index {
     pub(crate) backends: BTreeMap<ObjectName, Stored<AiBackend>>,
     pub(crate) routes: BTreeMap<ObjectName, Stored<AiRoute>>,
     pub(crate) quotas: BTreeMap<ObjectName, Stored<AiQuota>>,
-    pub(crate) secrets: BTreeMap<ObjectName, StoredSecret>,
+    pub(crate) secrets: BTreeMap<ObjectName, Arc<StoredSecret>>,
     pub(crate) grants: BTreeMap<ObjectName, Grant>,
 }
 
@@ -61,7 +62,7 @@ impl Index {
             }
             Object::Secret(secret) => {
                 let stored = StoredSecret::new(&name, secret);
-                self.secrets.insert(name, stored);
+                self.secrets.insert(name, Arc::new(stored));
             }
             Object::Grant(grant) => {
                 self.grants.insert(name, grant);
@@ -157,6 +158,28 @@ impl Index {
                 self.apply(object);
             }
         }
+    }
+
+    /// The names of the AIRoutes of a namespace, sorted.
+    pub(crate) fn routes_of<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a ObjectName> {
+        let first = ObjectName::new(namespace, "");
+        let rest = self.routes.range(first..).map(|(route, _)| route);
+        rest.take_while(move |route| route.namespace() == namespace)
+    }
+
+    /// Every object.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = ObjectRef> {
+        let of = |kind: Kind| move |name: &ObjectName| ObjectRef::new(kind, name.clone());
+        let backends = self.backends.keys().map(of(Kind::AiBackend));
+        let routes = self.routes.keys().map(of(Kind::AiRoute));
+        let quotas = self.quotas.keys().map(of(Kind::AiQuota));
+        let secrets = self.secrets.keys().map(of(Kind::Secret));
+        let grants = self.grants.keys().map(of(Kind::ReferenceGrant));
+        let all = backends.chain(routes).chain(quotas);
+        all.chain(secrets).chain(grants)
     }
 
     /// The decodable AIBackends, by name.

@@ -1,17 +1,20 @@
 //! Secrets that a backend refers to.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crds::Reason;
 use proxy_core::names::ObjectName;
 
 use crate::diagnostic::Findings;
+use crate::reads::{Reads, Subject};
 use crate::secret::StoredSecret;
 
 /// Secrets of the backend's namespace.
 pub(crate) struct Lookup<'a> {
     pub(crate) namespace: &'a str,
-    pub(crate) secrets: &'a BTreeMap<ObjectName, StoredSecret>,
+    pub(crate) secrets: &'a BTreeMap<ObjectName, Arc<StoredSecret>>,
+    pub(crate) reads: &'a Reads,
 }
 
 impl Lookup<'_> {
@@ -24,6 +27,7 @@ impl Lookup<'_> {
         findings: &mut Findings,
     ) -> Option<&str> {
         let name = ObjectName::new(self.namespace, secret);
+        self.reads.one(Subject::Secret, &name);
         let Some(stored) = self.secrets.get(&name) else {
             let message = format!(
                 "Secret {secret} does not exist in namespace {}; create it, or name another",

@@ -1,8 +1,6 @@
 //! AIQuotas. One in error never vanishes, since then more would pass than declared: a part of its
 //! scope that can't be parsed widens it, and a limit that can't be measured admits nothing.
 
-use std::collections::BTreeMap;
-
 use crds::{AiQuota, AiQuotaSpec, ConditionType, LimitUnit, QuotaMode, Reason, SplitBy, StoreLoss};
 use proxy_core::names::{ConsumerMatch, ObjectName};
 use proxy_core::quota::{Limit, Mode, OnStoreLoss, Per, Period, TimeZone, Unit, WarnAt, Window};
@@ -13,6 +11,7 @@ use crate::diagnostic::{Findings, Verdict};
 use crate::index::{Index, Stored};
 use crate::mixed::MixedRules;
 use crate::object::{Kind, ObjectRef};
+use crate::reads::Reads;
 use crate::route::{consumers, models};
 use crate::unmatched::Unmatched;
 use crate::unpriced::Prices;
@@ -33,61 +32,58 @@ const UNKNOWN_ZONE: &str = "Etc/Unknown";
 
 /// What the requests that a quota covers can have.
 pub(crate) struct Reach<'a> {
+    pub(crate) index: &'a Index,
+    pub(crate) own_namespace: &'a str,
     pub(crate) prices: Prices<'a>,
-    pub(crate) mixed: MixedRules<'a>,
+    pub(crate) mixed: &'a MixedRules,
     pub(crate) unmatched: Unmatched<'a>,
+    pub(crate) reads: &'a Reads,
 }
 
-/// Compiles every AIQuota.
+/// Compiles one AIQuota.
 pub(crate) fn compile(
-    index: &Index,
-    own_namespace: &str,
+    name: &ObjectName,
+    stored: &Stored<AiQuota>,
     reach: &Reach<'_>,
-    verdicts: &mut BTreeMap<ObjectRef, Verdict>,
-) -> Vec<Quota> {
-    let mut quotas = Vec::with_capacity(index.quotas.len());
-    for (name, stored) in &index.quotas {
-        let object = ObjectRef::new(Kind::AiQuota, name.clone());
-        let mut findings = Findings::new(object.clone());
-        let whole = whole(name, own_namespace);
-        let (generation, partial) = match stored {
-            Stored::Decoded(quota) => {
-                let (mut compiled, partial) = validate(name, quota, whole, index, &mut findings);
-                require_prices(&mut compiled, quota, &reach.prices, &mut findings);
-                compiled.overrides = overrides(&compiled, &quota.spec, &mut findings);
-                close(&mut compiled.limits);
-                for message in reach.mixed.told_apart(&compiled) {
-                    let is_split = compiled.models.is_empty();
-                    let field = if is_split {
-                        "spec.per"
-                    } else {
-                        "spec.match.models"
-                    };
-                    findings.note(field, message);
-                }
-                reach.unmatched.judge(&compiled, &quota.spec, &mut findings);
-                quotas.push(compiled);
-                (quota.metadata.generation.unwrap_or(0), partial)
+) -> (Quota, Verdict) {
+    let mut findings = Findings::new(ObjectRef::new(Kind::AiQuota, name.clone()));
+    let whole = whole(name, reach.own_namespace);
+    let (compiled, generation, partial) = match stored {
+        Stored::Decoded(quota) => {
+            let facts = (reach.index, reach.reads);
+            let (mut compiled, partial) = validate(name, quota, whole, facts, &mut findings);
+            require_prices(&mut compiled, quota, &reach.prices, &mut findings);
+            compiled.overrides = overrides(&compiled, &quota.spec, &mut findings);
+            close(&mut compiled.limits);
+            for message in reach.mixed.told_apart(&compiled, reach.reads) {
+                let is_split = compiled.models.is_empty();
+                let field = if is_split {
+                    "spec.per"
+                } else {
+                    "spec.match.models"
+                };
+                findings.note(field, message);
             }
-            Stored::Undecodable {
-                generation,
-                message,
-                ..
-            } => {
-                findings.invalid(
-                    "",
-                    format!(
-                        "the object can't be read, so every request that it may cover is refused \
-                         until it is mended or deleted: {message}"
-                    ),
-                );
-                quotas.push(nothing(name, whole));
-                (*generation, false)
-            }
-        };
-        verdicts.insert(object, findings.verdict(generation, &CONDITIONS, partial));
-    }
-    quotas
+            reach.unmatched.judge(&compiled, &quota.spec, &mut findings);
+            let generation = quota.metadata.generation.unwrap_or(0);
+            (compiled, generation, partial)
+        }
+        Stored::Undecodable {
+            generation,
+            message,
+            ..
+        } => {
+            findings.invalid(
+                "",
+                format!(
+                    "the object can't be read, so every request that it may cover is refused \
+                     until it is mended or deleted: {message}"
+                ),
+            );
+            (nothing(name, whole), *generation, false)
+        }
+    };
+    (compiled, findings.verdict(generation, &CONDITIONS, partial))
 }
 
 /// The largest scope that a quota of this namespace can have.
@@ -129,11 +125,11 @@ fn validate(
     name: &ObjectName,
     quota: &AiQuota,
     whole: Scope,
-    index: &Index,
+    facts: (&Index, &Reads),
     findings: &mut Findings,
 ) -> (Quota, bool) {
     let spec = &quota.spec;
-    let (scope, partial) = scope(name, spec, whole, index, findings);
+    let (scope, partial) = scope(name, spec, whole, facts, findings);
     // If one model can't be parsed, every model counts: the others alone would let it through.
     let all_parsed = spec.match_.models.iter().all(|m| is_model_pattern(m));
     let models = models(&spec.match_.models, "spec.match", findings);

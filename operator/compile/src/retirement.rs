@@ -2,15 +2,14 @@
 //!
 //! The texts are read again, from the stored condition: they show which warnings were given before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crds::{AiBackendSpec, ConditionType, Reason};
 use proxy_core::names::ObjectName;
-use proxy_core::table::Route;
+use proxy_core::table::{List, Route};
 
 use crate::day::Day;
 use crate::diagnostic::{Diagnostic, Judgement, Severity, Verdict};
-use crate::index::Index;
 use crate::object::{Kind, ObjectRef};
 
 /// Most deployments that the condition names; with names of 128 characters they fit into a status.
@@ -33,42 +32,40 @@ struct Retirement<'a> {
     reason: Reason,
 }
 
-/// Adds a warning for each deployment that retires soon to the verdict on its backend, and the condition
+/// Whether a deployment of the backend retires soon, or has.
+pub(crate) fn is_soon(spec: &AiBackendSpec, today: Day) -> bool {
+    !soon(spec, today).is_empty()
+}
+
+/// Adds a warning for each deployment that retires soon to the verdict on the backend, and the condition
 /// `Retiring`.
 pub(crate) fn judge(
-    index: &Index,
-    routes: &[Route],
+    name: &ObjectName,
+    spec: &AiBackendSpec,
+    routes: &List<Route>,
     today: Day,
-    verdicts: &mut BTreeMap<ObjectRef, Verdict>,
+    verdict: &mut Verdict,
 ) {
-    for (name, stored) in &index.backends {
-        let Some(backend) = stored.decoded() else {
-            continue;
-        };
-        let retirements = soon(&backend.spec, today);
-        let Some(reason) = retirements.iter().map(|one| one.reason).max() else {
-            continue;
-        };
-        let object = ObjectRef::new(Kind::AiBackend, name.clone());
-        let Some(verdict) = verdicts.get_mut(&object) else {
-            continue;
-        };
-        verdict.conditions.push(Judgement {
-            condition: ConditionType::Retiring,
-            holds: true,
-            reason,
-            message: message(&retirements, &users(name, &retirements, routes)),
-        });
-        let diagnostics = retirements.iter().map(|one| Diagnostic {
-            object: object.clone(),
-            severity: Severity::Warning,
-            condition: ConditionType::Retiring,
-            reason: one.reason,
-            field: format!("spec.deployments[{}].retires", one.place),
-            message: format!("{}; {FIX}", one.text()),
-        });
-        verdict.diagnostics.extend(diagnostics);
-    }
+    let retirements = soon(spec, today);
+    let Some(reason) = retirements.iter().map(|one| one.reason).max() else {
+        return;
+    };
+    let object = ObjectRef::new(Kind::AiBackend, name.clone());
+    verdict.conditions.push(Judgement {
+        condition: ConditionType::Retiring,
+        holds: true,
+        reason,
+        message: message(&retirements, &users(name, &retirements, routes)),
+    });
+    let diagnostics = retirements.iter().map(|one| Diagnostic {
+        object: object.clone(),
+        severity: Severity::Warning,
+        condition: ConditionType::Retiring,
+        reason: one.reason,
+        field: format!("spec.deployments[{}].retires", one.place),
+        message: format!("{}; {FIX}", one.text()),
+    });
+    verdict.diagnostics.extend(diagnostics);
 }
 
 /// Whether the message of a condition `Retiring` has this warning: of the same deployment and day, as near
@@ -119,7 +116,7 @@ const fn level(days_left: i64) -> Option<Reason> {
 fn users<'a>(
     backend: &ObjectName,
     retirements: &[Retirement<'_>],
-    routes: &'a [Route],
+    routes: &'a List<Route>,
 ) -> BTreeSet<&'a ObjectName> {
     let uses = |route: &Route| {
         let targets = route.rules.iter().flat_map(|rule| &rule.targets);

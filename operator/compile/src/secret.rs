@@ -30,7 +30,7 @@ pub(crate) struct StoredSecret {
     data: Data,
     /// Whether the key is bound to this namespace.
     is_bound: bool,
-    pub(crate) key: Result<Key, InvalidKey>,
+    pub(crate) key: Result<Arc<Key>, InvalidKey>,
 }
 
 /// Why an entry of a Secret holds no text. Displayed as a phrase that follows "the Secret".
@@ -83,7 +83,9 @@ impl StoredSecret {
             created_s,
             uid: secret.metadata.uid.unwrap_or_default(),
             is_bound: matches!(digest, Ok((_, true))),
-            key: digest.and_then(|(digest, _)| key(name, &labels, &annotations, digest)),
+            key: digest
+                .and_then(|(digest, _)| key(name, &labels, &annotations, digest))
+                .map(Arc::new),
             labels,
             data,
         }

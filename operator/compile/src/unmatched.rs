@@ -4,11 +4,9 @@
 //! Says nothing where the objects do not tell: of routes in error, of names and values that tokens have, of
 //! Secrets that are made elsewhere, and to a tenant of the consumers of other namespaces.
 
-use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use crds::AiQuotaSpec;
-use proxy_core::auth::Key;
 use proxy_core::names::ModelPattern;
 use proxy_core::table::{Quota, Route, Rule, Scope, Target};
 
@@ -16,6 +14,7 @@ use crate::backend::Backends;
 use crate::covered::Routes;
 use crate::diagnostic::Findings;
 use crate::index::{Index, Stored};
+use crate::keys::Keys;
 use crate::near::did_you_mean;
 use crate::reach::reached;
 use crate::settings::{Secrets, Settings};
@@ -30,10 +29,7 @@ pub(crate) struct Unmatched<'a> {
     settings: &'a Settings,
     routes: Routes<'a>,
     backends: &'a Backends<'a>,
-    /// Every key, sorted by Secret.
-    keys: &'a [Key],
-    /// Namespaces with a route that is not in the table.
-    incomplete: OnceCell<BTreeSet<&'a str>>,
+    keys: Keys<'a>,
 }
 
 impl<'a> Unmatched<'a> {
@@ -41,7 +37,7 @@ impl<'a> Unmatched<'a> {
         (index, settings): (&'a Index, &'a Settings),
         routes: Routes<'a>,
         backends: &'a Backends<'a>,
-        keys: &'a [Key],
+        keys: Keys<'a>,
     ) -> Self {
         Self {
             index,
@@ -49,14 +45,14 @@ impl<'a> Unmatched<'a> {
             routes,
             backends,
             keys,
-            incomplete: OnceCell::new(),
         }
     }
 
     /// Warns of what has no effect in `quota`, which was compiled of `spec`.
     pub(crate) fn judge(&self, quota: &Quota, spec: &AiQuotaSpec, findings: &mut Findings) {
-        let of_some = quota.consumers.names.is_empty() && quota.consumers.attributes.is_empty();
-        if quota.models.is_empty() && of_some && quota.overrides.is_empty() {
+        let of_all = quota.consumers.names.is_empty() && quota.consumers.attributes.is_empty();
+        let names_callers = !of_all || !quota.overrides.is_empty();
+        if quota.models.is_empty() && !names_callers {
             return;
         }
         let covered = self.routes.of(&quota.scope);
@@ -65,7 +61,8 @@ impl<'a> Unmatched<'a> {
         }
         self.judge_models(quota, spec, &covered, findings);
         let is_readable = |route: &&Route| !route.authentication.unreadable;
-        if self.settings.secrets == Secrets::All && covered.iter().all(is_readable) {
+        if names_callers && self.settings.secrets == Secrets::All && covered.iter().all(is_readable)
+        {
             let known = (self.keys, self.routes, &*self.settings.own_namespace);
             callers::judge(known, quota, spec, &covered, findings);
         }
@@ -73,15 +70,15 @@ impl<'a> Unmatched<'a> {
 
     /// Whether every route that the scope means is in the table.
     fn is_complete(&self, scope: &Scope) -> bool {
-        let incomplete = self.incomplete.get_or_init(|| {
-            let all = self.index.routes.keys();
-            let lacking = all.filter(|name| self.routes.find(name).is_none());
-            lacking.map(|name| name.namespace()).collect()
-        });
+        // The table has no other routes than the index.
+        let has_all = |namespace: &str| {
+            let there = self.routes.of_namespace(namespace).count();
+            self.index.routes_of(namespace).count() == there
+        };
         match scope {
-            Scope::Gateway => incomplete.is_empty(),
-            Scope::Namespace(namespace) => !incomplete.contains(&**namespace),
-            Scope::Namespaces(all) => all.iter().all(|one| !incomplete.contains(&**one)),
+            Scope::Gateway => self.index.routes.len() == self.routes.len(),
+            Scope::Namespace(namespace) => has_all(namespace),
+            Scope::Namespaces(all) => all.iter().all(|one| has_all(one)),
             Scope::Targets(targets) => targets.iter().all(|(name, section)| {
                 let has = |route: &Route| {
                     let mut rules = route.rules.iter();
@@ -104,11 +101,13 @@ impl<'a> Unmatched<'a> {
         if quota.models.is_empty() {
             return;
         }
-        let each = covered.iter().flat_map(|route| {
-            let rules = route.rules.iter().map(|rule| (*route, &**rule));
-            rules.filter(|(route, rule)| quota.scope.covers(&route.name, &rule.name))
-        });
-        let rules: Vec<(&Route, &Rule)> = each.collect();
+        // Lazily: in most cases the first ones serve it.
+        let rules = || {
+            covered.iter().flat_map(|route| {
+                let rules = route.rules.iter().map(|rule| (*route, &**rule));
+                rules.filter(|(route, rule)| quota.scope.covers(&route.name, &rule.name))
+            })
+        };
         for (i, declared) in spec.match_.models.iter().enumerate() {
             let Some(pattern) = ModelPattern::parse(declared) else {
                 continue;
@@ -118,16 +117,13 @@ impl<'a> Unmatched<'a> {
                 let mut found = reached(rule, &pattern, self.backends, |_| true);
                 found.next().is_some()
             };
-            if rules.iter().any(|(_, rule)| serves(rule)) {
+            if rules().any(|(_, rule)| serves(rule)) {
                 continue;
             }
-            if !rules
-                .iter()
-                .all(|(route, rule)| self.is_resolved(route, rule))
-            {
+            if !rules().all(|(route, rule)| self.is_resolved(route, rule)) {
                 return;
             }
-            let known = self.models_of(&rules, quota);
+            let known = self.models_of(rules(), quota);
             let hint = did_you_mean(declared, known.iter().map(String::as_str));
             let message = format!(
                 "no covered rule serves {declared}, by this name or as the model of a deployment{hint}, so it \
@@ -150,7 +146,11 @@ impl<'a> Unmatched<'a> {
 
     /// Names of models that the status of `quota` may show: those of the rules, and of the deployments that
     /// are not another namespace's.
-    fn models_of(&self, rules: &[(&Route, &Rule)], quota: &Quota) -> BTreeSet<String> {
+    fn models_of<'r>(
+        &self,
+        rules: impl Iterator<Item = (&'r Route, &'r Rule)>,
+        quota: &Quota,
+    ) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         let is_own = |namespace: &str| {
             namespace == quota.name.namespace()

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use proxy_core::names::ObjectName;
-use proxy_core::table::{Deployment, Quota};
+use proxy_core::table::{Backend, Deployment, List, Quota};
 
 use crate::backend::Backends;
 use crate::covered::Routes;
 use crate::reach::reached;
+use crate::reads::{Reads, Subject};
 
 /// Most deployments that are named for one quota; the others are counted.
 const NAMED: usize = 16;
@@ -20,6 +21,13 @@ pub(crate) struct Prices<'a> {
     /// Whether any deployment has no price. Most installations have either none or no limits on
     /// cost, and need no search.
     any_missing: bool,
+    reads: &'a Reads,
+}
+
+/// Whether some deployment of these backends has no price.
+pub(crate) fn any_missing(usable: &List<Backend>) -> bool {
+    let mut deployments = usable.iter().flat_map(|one| &one.deployments);
+    deployments.any(|deployment| deployment.price.is_none())
 }
 
 /// A deployment without a price, as the quota's status may name it.
@@ -31,22 +39,24 @@ struct Unpriced<'a> {
 }
 
 impl<'a> Prices<'a> {
-    pub(crate) fn new(
+    pub(crate) const fn new(
         routes: Routes<'a>,
-        backends: &'a Backends<'a>,
+        (backends, any_missing): (&'a Backends<'a>, bool),
         own_namespace: &'a str,
+        reads: &'a Reads,
     ) -> Self {
-        let mut deployments = backends.all_usable().flat_map(|one| &one.deployments);
         Self {
             routes,
             backends,
             own_namespace,
-            any_missing: deployments.any(|deployment| deployment.price.is_none()),
+            any_missing,
+            reads,
         }
     }
 
     /// One message for each deployment that `quota` reaches and whose price is unknown.
     pub(crate) fn missing(&self, quota: &Quota) -> Vec<String> {
+        self.reads.all(Subject::Unpriced);
         if !self.any_missing {
             return Vec::new();
         }

@@ -1,4 +1,4 @@
-//! From updates to compiled tables: keeps the index, and compiles it after changes.
+//! From updates to compiled tables: keeps the objects, and compiles after changes what they can change.
 //!
 //! A compile waits a moment for further changes (`kubectl apply` of a folder is a burst), but a
 //! stream of changes cannot delay it without end.
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use operator_compile::{Compiled, Day, Index, Kind, ObjectRef, Settings, Severity, compile};
+use operator_compile::{Compiled, Day, Kind, Memo, ObjectRef, Settings, Severity, Verdict};
 use parking_lot::Mutex;
 use proxy_admin::clock;
 use proxy_admin::shutdown::Shutdown;
@@ -51,13 +51,17 @@ pub struct Compilation {
     pub compiled: Arc<Compiled>,
 }
 
-/// Keeps the index and compiles it.
+/// Keeps the objects and compiles them.
 pub(crate) struct Compiler {
-    index: Index,
+    memo: Memo,
     settings: Settings,
     stored: Arc<Mutex<StoredObjects>>,
-    /// Every object of the index, with its resource version.
+    /// Every object of the memo, with its resource version.
     versions: BTreeMap<ObjectRef, u64>,
+    /// How many of each kind.
+    counts: BTreeMap<Kind, i64>,
+    /// How many diagnostics the last table has, by severity and reason.
+    found: BTreeMap<(&'static str, &'static str), i64>,
     /// What the first compile waits for.
     pending: Pending,
     /// Kinds that the API server no longer knows. They and what depends on them come back one by one: a
@@ -93,10 +97,12 @@ impl Compiler {
     ) -> (Self, watch::Receiver<Option<Compilation>>) {
         let (output, compilations) = watch::channel(None);
         let compiler = Self {
-            index: Index::default(),
+            memo: Memo::default(),
             settings,
             stored,
             versions: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            found: BTreeMap::new(),
             pending: Pending::new(scopes, &KINDS),
             unserved: BTreeSet::new(),
             awaits_gateways: false,
@@ -155,7 +161,7 @@ impl Compiler {
         self.pending.is_awaited() || !self.unserved.is_empty() || self.awaits_gateways
     }
 
-    /// Takes an update into the index. True if it may change the table.
+    /// Takes an update into the memo. True if it may change the table.
     fn apply(&mut self, update: Update) -> bool {
         match update {
             Update::Listed {
@@ -276,7 +282,10 @@ impl Compiler {
         if stored.version != 0 && indexed == Some(&stored.version) {
             return false;
         }
-        self.versions.insert(object.clone(), stored.version);
+        let before = self.versions.insert(object.clone(), stored.version);
+        if before.is_none() {
+            self.count(object.kind, 1);
+        }
         if is_ours(object.kind) {
             let before = self.stored.lock().insert(object, stored.clone());
             self.status_changes
@@ -290,20 +299,24 @@ impl Compiler {
                 return false;
             }
         }
-        self.index.apply(content);
+        self.memo.apply(content);
         true
     }
 
     fn remove(&mut self, object: &ObjectRef) -> bool {
         self.stored.lock().remove(object);
-        self.index.delete(object);
-        self.versions.remove(object).is_some()
+        self.memo.delete(object);
+        let is_gone = self.versions.remove(object).is_some();
+        if is_gone {
+            self.count(object.kind, -1);
+        }
+        is_gone
     }
 
     fn compile(&mut self) {
         let before = clock::instant();
         self.settings.today = today();
-        let compiled = compile(&self.index, &self.settings);
+        let compiled = self.memo.compile(&self.settings);
         let took = clock::instant().saturating_duration_since(before);
         self.metrics.compile_duration.observe(took.as_secs_f64());
         self.metrics.compilations.inc();
@@ -325,30 +338,42 @@ impl Compiler {
         }));
     }
 
-    fn measure(&self, compiled: &Compiled) {
+    fn count(&mut self, kind: Kind, more: i64) {
+        let count = self.counts.entry(kind).or_default();
+        *count = count.saturating_add(more);
+    }
+
+    /// Looks at the verdicts that are not those of the table before.
+    fn measure(&mut self, compiled: &Compiled) {
         for kind in KINDS {
-            let count = self.versions.keys().filter(|one| one.kind == kind).count();
             let label = KindLabel {
                 kind: kind.as_str(),
             };
-            let gauge = self.metrics.objects.get_or_create(&label);
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            let count = self.counts.get(&kind).copied().unwrap_or_default();
+            self.metrics.objects.get_or_create(&label).set(count);
         }
-        let mut found: BTreeMap<(&'static str, &'static str), i64> = BTreeMap::new();
-        for diagnostic in compiled.verdicts.values().flat_map(|one| &one.diagnostics) {
-            let severity = match diagnostic.severity {
-                Severity::Error => "error",
-                Severity::Warning => "warning",
-            };
-            let count = found
-                .entry((severity, diagnostic.reason.as_str()))
-                .or_default();
-            *count = count.saturating_add(1);
-        }
+        let before = self.output.borrow().clone();
+        let before = before.map(|before| before.compiled.verdicts.clone());
+        let before = before.unwrap_or_default();
+        let (fresh, gone) = compiled.verdicts.changes(&before);
+        let mut add = |verdict: &Verdict, more: i64| {
+            for diagnostic in &verdict.diagnostics {
+                let severity = match diagnostic.severity {
+                    Severity::Error => "error",
+                    Severity::Warning => "warning",
+                };
+                let found = self.found.entry((severity, diagnostic.reason.as_str()));
+                let count = found.or_default();
+                *count = count.saturating_add(more);
+            }
+        };
+        fresh.iter().for_each(|one| add(&one.verdict, 1));
+        gone.iter().for_each(|one| add(&one.verdict, -1));
+        self.found.retain(|_, count| *count != 0);
         self.metrics.diagnostics.clear();
-        for ((severity, reason), count) in found {
+        for ((severity, reason), count) in &self.found {
             let labels = DiagnosticLabels { severity, reason };
-            self.metrics.diagnostics.get_or_create(&labels).set(count);
+            self.metrics.diagnostics.get_or_create(&labels).set(*count);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::Reason;
-use operator_compile::{Compiled, Kind, ObjectRef, Severity, UnusableKey, Verdict};
+use operator_compile::{Compiled, Kind, ObjectRef, Severity, UnusableKey, Verdict, Verdicts};
 use parking_lot::Mutex;
 use proxy_admin::clock;
 
@@ -109,18 +109,25 @@ impl Memory {
 }
 
 fn errors<'a>(
-    verdicts: &BTreeMap<ObjectRef, Verdict>,
+    verdicts: &Verdicts,
     stored: impl Fn(&ObjectRef) -> Option<Cow<'a, StoredObject>>,
 ) -> Vec<(Announcement, bool)> {
     let mut errors = Vec::new();
-    for (object, verdict) in verdicts {
+    for (object, verdict) in verdicts.iter() {
+        let found = verdict.diagnostics.iter();
+        let mut found = found
+            .filter(|found| found.severity == Severity::Error)
+            .peekable();
+        // Most objects have none.
+        if found.peek().is_none() {
+            continue;
+        }
         let Some(before) = stored(object) else {
             continue;
         };
         // One event per reason: the API server folds more of them anyway.
         let mut notes: BTreeMap<Reason, Vec<String>> = BTreeMap::new();
-        let found = verdict.diagnostics.iter();
-        for error in found.filter(|found| found.severity == Severity::Error) {
+        for error in found {
             notes.entry(error.reason).or_default().push(error.located());
         }
         for (reason, notes) in notes {

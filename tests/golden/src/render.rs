@@ -92,7 +92,7 @@ fn gateways(out: &mut String, verdicts: &GatewayVerdicts) {
 #[must_use]
 pub fn verdicts(compiled: &Compiled) -> String {
     let mut out = String::new();
-    for (object, verdict) in &compiled.verdicts {
+    for (object, verdict) in compiled.verdicts.iter() {
         line(
             &mut out,
             0,

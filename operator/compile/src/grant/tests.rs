@@ -41,7 +41,8 @@ fn a_grant_permits_what_it_names_and_nothing_else() {
         .iter()
         .map(|grant| Grant::from_json(grant).unwrap())
         .collect();
-    let permissions = Permissions::new(grants.iter());
+    let reads = Reads::default();
+    let permissions = Permissions::new(grants.iter(), &reads);
     let permits = |from: &str, to: &str| permissions.permit(from, &ObjectName::parse(to).unwrap());
     assert!(permits("team", "platform/eu"));
     assert!(permits("team", "shared/anything"));

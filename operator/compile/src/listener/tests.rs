@@ -22,9 +22,9 @@ fn judged(
     objects: impl IntoIterator<Item = Value>,
     name: &str,
 ) -> GatewayVerdict {
-    let mut compiled = compiled_with(gateways, objects);
+    let compiled = compiled_with(gateways, objects);
     let name = ObjectName::parse(name).unwrap();
-    compiled.gateways.gateways.remove(&name).unwrap()
+    compiled.gateways.gateways[&name].clone()
 }
 
 /// `Accepted` of the Gateway, then the reasons of the listener's conditions.
@@ -216,7 +216,7 @@ fn gateways_of_another_class_or_controller_are_left_alone() {
 #[test]
 fn the_class_is_accepted_with_a_version_that_is_known() {
     let reasons = |gateways: Gateways| {
-        let class = compiled_with(gateways, []).gateways.class.unwrap();
+        let class = compiled_with(gateways, []).gateways.class.clone().unwrap();
         assert_eq!(class.generation, 1);
         let words = class.conditions.iter();
         let words: Vec<String> = words

@@ -11,6 +11,7 @@ use crate::diagnostic::Findings;
 use crate::index::{Index, Stored};
 use crate::near::did_you_mean;
 use crate::object::Kind;
+use crate::reads::{Reads, Subject};
 
 const NAMESPACES: &str = "spec.match.namespaces";
 
@@ -20,7 +21,7 @@ pub(super) fn scope(
     name: &ObjectName,
     spec: &AiQuotaSpec,
     whole: Scope,
-    index: &Index,
+    facts: (&Index, &Reads),
     findings: &mut Findings,
 ) -> (Scope, bool) {
     let namespaces = &spec.match_.namespaces;
@@ -36,7 +37,7 @@ pub(super) fn scope(
                            namespace, which all count; remove one of the two";
             findings.invalid(NAMESPACES, message);
         } else {
-            return (of_namespaces(namespaces, whole, index, findings), false);
+            return (of_namespaces(namespaces, whole, facts, findings), false);
         }
     }
     if spec.target_refs.is_empty() {
@@ -62,7 +63,7 @@ pub(super) fn scope(
             findings.invalid(field, message);
         } else {
             let route = ObjectName::new(name.namespace(), target.name.as_str());
-            missing.extend(absent(&route, section, index).map(|message| (field, message)));
+            missing.extend(absent(&route, section, facts).map(|message| (field, message)));
             targets.push((route, (!section.is_empty()).then(|| section.into())));
         }
     }
@@ -93,7 +94,7 @@ pub(super) fn scope(
 fn of_namespaces(
     declared: &[String],
     whole: Scope,
-    index: &Index,
+    facts: (&Index, &Reads),
     findings: &mut Findings,
 ) -> Scope {
     let mut all_parsed = true;
@@ -104,7 +105,9 @@ fn of_namespaces(
             let message = "is no name of a namespace, so the routes of all namespaces count until then; \
                            correct it";
             findings.invalid(field, message);
-        } else if !has_routes(index, namespace) {
+        } else if !has_routes(facts, namespace) {
+            let (index, reads) = facts;
+            reads.all(Subject::RouteName);
             let mut others: Vec<&str> = index.routes.keys().map(ObjectName::namespace).collect();
             others.dedup();
             let hint = did_you_mean(namespace, others);
@@ -127,22 +130,19 @@ fn of_namespaces(
     }
 }
 
-fn has_routes(index: &Index, namespace: &str) -> bool {
-    of_namespace(index, namespace).next().is_some()
-}
-
-fn of_namespace<'a>(index: &'a Index, namespace: &str) -> impl Iterator<Item = &'a ObjectName> {
-    let first = ObjectName::new(namespace, "");
-    let rest = index.routes.range(first..).map(|(route, _)| route);
-    rest.take_while(move |route| route.namespace() == namespace)
+fn has_routes((index, reads): (&Index, &Reads), namespace: &str) -> bool {
+    reads.namespace(Subject::RouteName, namespace);
+    index.routes_of(namespace).next().is_some()
 }
 
 /// The missing part of a target, if any.
-fn absent(route: &ObjectName, section: &str, index: &Index) -> Option<String> {
+fn absent(route: &ObjectName, section: &str, (index, reads): (&Index, &Reads)) -> Option<String> {
     let name = route.name();
+    reads.one(Subject::Route, route);
     match index.routes.get(route) {
         None => {
-            let others = of_namespace(index, route.namespace());
+            reads.namespace(Subject::RouteName, route.namespace());
+            let others = index.routes_of(route.namespace());
             let hint = did_you_mean(name, others.map(ObjectName::name));
             Some(format!(
                 "AIRoute {name} does not exist in this namespace{hint}; create it or correct the name"

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use crds::{AiRoute, AiRouteSpec, ConditionType, Reason};
 use proxy_core::names::ObjectName;
 use proxy_core::route::HostPattern;
-use proxy_core::table::{Authentication, Cors, Route, Rule};
+use proxy_core::table::{Authentication, Cors, Route, Rule, Secrets};
 
-use super::issuer::{self, DraftIssuer};
+use super::issuer::{self, DraftIssuer, Trusted};
 use super::rule::{self, DraftRule};
 use crate::attachment::{Attachment, attach};
 use crate::bounds::{duplicate, is_hostname, is_origin};
-use crate::consumer::{Admitted, Selector};
+use crate::consumer::Admitted;
 use crate::diagnostic::{Findings, Verdict};
 use crate::host_claim::HostClaims;
 use crate::object::{Kind, ObjectRef, created_s};
@@ -28,20 +28,25 @@ const SELECTOR: &str = "spec.authentication.apiKeys.secretSelector.matchLabels";
 /// Most origins of a route; the schema has the same bound.
 const MAX_ORIGINS: usize = 32;
 
-/// A validated route, before collisions and keys are known.
-pub(super) struct Draft<'a> {
-    pub(super) name: &'a ObjectName,
+/// A validated route, before it is known what other routes and Secrets make of it.
+pub(super) struct Draft {
+    pub(super) name: ObjectName,
     pub(super) created_s: i64,
     pub(super) hostnames: Vec<HostPattern>,
     pub(super) rules: Vec<DraftRule>,
-    pub(super) findings: Findings,
-    cors: Option<Cors>,
-    spec: &'a AiRouteSpec,
-    generation: i64,
-    /// Its place among the selections of Secrets.
-    pub(super) selection: Option<usize>,
+    /// The labels that select Secrets with keys.
+    pub(super) labels: Option<BTreeMap<String, String>>,
     /// The issuers whose tokens are good, sorted.
     pub(super) issuers: Vec<DraftIssuer>,
+    /// Its callers' own credentials go to backends.
+    pub(super) is_passed: bool,
+    /// It is what is left of an object that cannot be read.
+    pub(super) remains: bool,
+    findings: Findings,
+    cors: Option<Cors>,
+    generation: i64,
+    declares_hosts: bool,
+    admits_all: bool,
     /// A part of the route was left out.
     partial: bool,
     /// It may serve callers that another namespace could claim, if it declares so.
@@ -49,19 +54,26 @@ pub(super) struct Draft<'a> {
     /// The Gateways that it is attached to.
     attachment: Attachment,
     /// Not all of the callers that it admits are known.
-    pub(super) unreadable: bool,
-    /// It is what is left of an object that cannot be read.
-    pub(super) remains: bool,
+    unreadable: bool,
+}
+
+/// What other routes and Secrets make of a draft.
+pub(super) struct Given<'a> {
+    /// The judgement on the Secrets that it selects.
+    pub(super) admitted: Option<&'a Admitted>,
+    /// What it has of its issuers, if it lists any.
+    pub(super) trusted: Option<&'a Trusted>,
+    /// Matches that an earlier route has, by field, with that route.
+    pub(super) conflicts: Vec<(String, ObjectName)>,
 }
 
 /// Validates a route.
-pub(super) fn draft<'a>(
-    name: &'a ObjectName,
-    route: &'a AiRoute,
+pub(super) fn draft(
+    name: &ObjectName,
+    route: &AiRoute,
     references: &References<'_>,
     hosts: &HostClaims<'_>,
-    selector: &mut Selector<'a>,
-) -> Draft<'a> {
+) -> Draft {
     let spec = &route.spec;
     let mut findings = Findings::new(ObjectRef::new(Kind::AiRoute, name.clone()));
     let hostnames = hostnames(spec, &mut findings);
@@ -79,9 +91,6 @@ pub(super) fn draft<'a>(
     let cors = cors(spec, &mut findings);
     let keys = spec.authentication.api_keys.as_ref();
     let labels = keys.map(|keys| &keys.secret_selector.match_labels);
-    let selection = labels
-        .filter(|labels| !labels.is_empty())
-        .map(|labels| selector.select(name.namespace(), labels));
     if spec.rules.is_empty() {
         findings.invalid("spec.rules", "is empty; add at least one rule");
     }
@@ -107,19 +116,21 @@ pub(super) fn draft<'a>(
     }
     let targets: usize = rules.iter().map(|draft| draft.rule.targets.len()).sum();
     Draft {
-        name,
+        name: name.clone(),
         created_s: created_s(&route.metadata),
         hostnames: attachment.hostnames.clone(),
         rules,
         findings,
         cors,
-        spec,
         generation: route.metadata.generation.unwrap_or(0),
-        selection,
+        declares_hosts: !spec.hostnames.is_empty(),
+        admits_all: spec.authentication.anonymous.is_some(),
+        is_passed: spec.authentication.pass_through.is_some(),
         remains: false,
         granted,
         issuers,
         unreadable: !granted || !has_all_issuers || labels.is_some_and(BTreeMap::is_empty),
+        labels: labels.filter(|labels| !labels.is_empty()).cloned(),
         partial: targets < declared_targets || attachment.is_partial,
         attachment,
     }
@@ -249,15 +260,18 @@ fn cors(spec: &AiRouteSpec, findings: &mut Findings) -> Option<Cors> {
 
 // === impl Draft ===
 
-impl Draft<'_> {
+impl Draft {
     /// Whether it has no host, since no Gateway takes it: it is not in the table.
     pub(super) const fn is_hostless(&self) -> bool {
         self.attachment.is_hostless
     }
 
-    /// Whether it sends its callers' own credentials to backends.
-    pub(super) const fn is_passed(&self) -> bool {
-        self.spec.authentication.pass_through.is_some()
+    /// Whether its claim of issuers is that of another draft of the same route.
+    pub(super) fn trusts_as(&self, other: &Self) -> bool {
+        let claim = |one: &Self| (one.created_s, one.is_passed);
+        claim(self) == claim(other)
+            && self.issuers == other.issuers
+            && self.hostnames == other.hostnames
     }
 
     /// What is left if the object cannot be read: it holds its hosts and matches, and serves nothing.
@@ -272,49 +286,82 @@ impl Draft<'_> {
     }
 
     /// The compiled route; `None` if no host of it is known, since it would then match any host.
-    pub(super) fn finish(mut self, admitted: &Admitted) -> (Option<Route>, Verdict) {
+    pub(super) fn finish(&self, given: &Given<'_>) -> (Option<Route>, Verdict) {
+        let mut findings = self.findings.clone();
+        let losses = given.trusted.into_iter().flat_map(|one| &one.losses);
+        let mut loses_issuers = false;
+        for (field, message) in losses {
+            loses_issuers = true;
+            let (condition, reason) = (ConditionType::Accepted, Reason::Conflicted);
+            findings.error(condition, reason, field, message);
+        }
+        for (field, winner) in &given.conflicts {
+            let message = format!(
+                "AIRoute {} comes first and has the same host and match; change one of them",
+                winner.name()
+            );
+            let (condition, reason) = (ConditionType::Accepted, Reason::Conflicted);
+            findings.error(condition, reason, field, message);
+        }
+        if let Some(admitted) = given.admitted {
+            self.judge_keys(admitted, &mut findings);
+        }
+        let rejected = findings.first_error(ConditionType::Accepted);
+        let rejected: Option<Arc<str>> =
+            rejected.map(|error| format!("{}: {}", error.reason, error.located()).into());
+        let has_none = self.hostnames.is_empty() && self.declares_hosts;
+        let hostless = has_none || self.attachment.is_hostless;
+        let route = (!hostless).then(|| Route {
+            name: self.name.clone(),
+            created_s: self.created_s,
+            hostnames: self.hostnames.clone(),
+            authentication: Authentication {
+                keys: given
+                    .admitted
+                    .map_or_else(Secrets::default, |admitted| admitted.secrets.clone()),
+                issuers: given
+                    .trusted
+                    .map_or_else(Vec::new, |trusted| trusted.issuers.clone()),
+                anonymous: self.granted && self.admits_all,
+                pass_through: self.granted && self.is_passed,
+                unreadable: self.unreadable || loses_issuers,
+            },
+            cors: self.cors.clone(),
+            rules: self.rules(rejected.is_some()),
+            rejected,
+        });
+        let mut verdict = findings.verdict(self.generation, &CONDITIONS, self.partial);
+        verdict.parents = self.attachment.parents(&verdict);
+        (route, verdict)
+    }
+
+    /// A route that is rejected answers every request with an error, so it needs no target.
+    fn rules(&self, rejected: bool) -> Vec<Arc<Rule>> {
+        let all = self.rules.iter().map(|draft| {
+            if !rejected || draft.rule.targets.is_empty() {
+                return Arc::clone(&draft.rule);
+            }
+            Arc::new(Rule {
+                targets: Vec::new(),
+                ..Rule::clone(&draft.rule)
+            })
+        });
+        all.collect()
+    }
+
+    fn judge_keys(&self, admitted: &Admitted, findings: &mut Findings) {
         let condition = ConditionType::ResolvedRefs;
-        if self.selection.is_some() && !admitted.any_selected {
+        if !admitted.any_selected {
             let message = format!(
                 "no Secret in namespace {} has these labels, so no key is good here; create one, \
                  or correct the labels",
                 self.name.namespace()
             );
             let reason = Reason::SecretNotFound;
-            self.findings.warning(condition, reason, SELECTOR, message);
+            findings.warning(condition, reason, SELECTOR, message);
         }
         for (reason, message) in &admitted.warnings {
-            self.findings.warning(condition, *reason, SELECTOR, message);
+            findings.warning(condition, *reason, SELECTOR, message);
         }
-        let rejected = self.findings.first_error(ConditionType::Accepted);
-        let rejected: Option<Arc<str>> =
-            rejected.map(|error| format!("{}: {}", error.reason, error.located()).into());
-        let has_none = self.hostnames.is_empty() && !self.spec.hostnames.is_empty();
-        let hostless = has_none || self.attachment.is_hostless;
-        let mut rules: Vec<Rule> = self.rules.into_iter().map(|draft| draft.rule).collect();
-        if rejected.is_some() {
-            // It answers every request with an error, so it needs no target.
-            rules.iter_mut().for_each(|rule| rule.targets.clear());
-        }
-        let route = Route {
-            name: self.name.clone(),
-            created_s: self.created_s,
-            hostnames: self.hostnames,
-            authentication: Authentication {
-                keys: admitted.secrets.clone(),
-                issuers: self.issuers.into_iter().map(|one| one.issuer).collect(),
-                anonymous: self.granted && self.spec.authentication.anonymous.is_some(),
-                pass_through: self.granted && self.spec.authentication.pass_through.is_some(),
-                unreadable: self.unreadable,
-            },
-            cors: self.cors,
-            rejected,
-            rules: rules.into_iter().map(Arc::new).collect(),
-        };
-        let mut verdict = self
-            .findings
-            .verdict(self.generation, &CONDITIONS, self.partial);
-        verdict.parents = self.attachment.parents(&verdict);
-        ((!hostless).then_some(route), verdict)
     }
 }

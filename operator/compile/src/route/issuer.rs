@@ -39,9 +39,19 @@ const FOUNDRY_HOSTS: [&str; 3] = [
 const CLOUDS: [&str; 3] = ["com", "us", "cn"];
 
 /// An issuer, and its place among the declared ones.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct DraftIssuer {
     pub(super) declared: usize,
     pub(super) issuer: Issuer,
+}
+
+/// What a route has of its issuers beside the other routes.
+#[derive(Default, PartialEq, Eq)]
+pub(super) struct Trusted {
+    /// Those whose tokens are good.
+    pub(super) issuers: Vec<Issuer>,
+    /// What belongs to another route: fields and messages.
+    pub(super) losses: Vec<(String, String)>,
 }
 
 /// Validates the issuers of a route.

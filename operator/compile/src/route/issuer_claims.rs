@@ -2,16 +2,15 @@
 //! namespace: the installation's own, else the first by name, since age must not decide. Within a namespace
 //! an issuer has one place of its keys, and its tokens for an audience one mapping: those of the older route.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use crds::{ConditionType, Reason};
 use proxy_core::auth::{Mapping, Source};
 use proxy_core::names::ObjectName;
 use proxy_core::route::HostPattern;
 
 use super::draft::Draft;
-use super::issuer::{DraftIssuer, FIELD};
+use super::issuer::{DraftIssuer, FIELD, Trusted};
 
 /// An issuer with an audience.
 type Pair = (Arc<str>, Arc<str>);
@@ -29,28 +28,53 @@ struct Claimed {
 
 /// What a route cannot have.
 struct Loss {
-    /// Its place among the drafts.
+    /// Its place among the claimants.
     loser: usize,
-    /// The place of the issuer among those of the draft.
+    /// The place of the issuer among those of the claimant.
     issuer: usize,
     /// Audiences of it; none = all.
     audiences: Vec<Arc<str>>,
     message: String,
 }
 
-/// Takes from each route what belongs to another one, and reports it.
-pub(super) fn find(drafts: &mut [Draft<'_>], own_namespace: &str) {
-    let losses = among_namespaces(drafts, own_namespace);
-    take(drafts, losses);
-    let losses = within_namespaces(drafts);
-    take(drafts, losses);
+/// A route, and what it has of its issuers so far.
+struct Claimant<'a> {
+    draft: &'a Draft,
+    issuers: Vec<DraftIssuer>,
+    /// Fields and messages.
+    losses: Vec<(String, String)>,
 }
 
-fn among_namespaces(drafts: &[Draft<'_>], own_namespace: &str) -> Vec<Loss> {
+/// What each of these routes, sorted by name, has of its issuers.
+pub(super) fn judge<'a>(
+    drafts: impl Iterator<Item = &'a Draft>,
+    own_namespace: &str,
+) -> BTreeMap<ObjectName, Trusted> {
+    let claimants = drafts.map(|draft| Claimant {
+        draft,
+        issuers: draft.issuers.clone(),
+        losses: Vec::new(),
+    });
+    let mut claimants: Vec<Claimant<'_>> = claimants.collect();
+    let losses = among_namespaces(&claimants, own_namespace);
+    take(&mut claimants, losses);
+    let losses = within_namespaces(&claimants);
+    take(&mut claimants, losses);
+    let each = claimants.into_iter().map(|claimant| {
+        let trusted = Trusted {
+            issuers: claimant.issuers.into_iter().map(|one| one.issuer).collect(),
+            losses: claimant.losses,
+        };
+        (claimant.draft.name.clone(), trusted)
+    });
+    each.collect()
+}
+
+fn among_namespaces(claimants: &[Claimant<'_>], own_namespace: &str) -> Vec<Loss> {
     let mut order: Vec<(bool, &str, usize)> = Vec::new();
-    for (index, draft) in drafts.iter().enumerate() {
-        if !draft.issuers.is_empty() && !draft.is_passed() {
-            let namespace = draft.name.namespace();
+    for (index, one) in claimants.iter().enumerate() {
+        if !one.issuers.is_empty() && !one.draft.is_passed {
+            let namespace = one.draft.name.namespace();
             order.push((namespace != own_namespace, namespace, index));
         }
     }
@@ -61,10 +85,11 @@ fn among_namespaces(drafts: &[Draft<'_>], own_namespace: &str) -> Vec<Loss> {
         let mut won: Vec<(Pair, &[HostPattern])> = Vec::new();
         let of_namespace = namespace.iter().map(|(_, _, index)| *index);
         for loser in of_namespace {
-            let Some(draft) = drafts.get(loser) else {
+            let Some(claimant) = claimants.get(loser) else {
                 continue;
             };
-            for (issuer, one) in draft.issuers.iter().enumerate() {
+            let draft = claimant.draft;
+            for (issuer, one) in claimant.issuers.iter().enumerate() {
                 let trust = &one.issuer.trust;
                 let mut audiences = Vec::new();
                 for audience in &trust.audiences {
@@ -99,11 +124,11 @@ fn among_namespaces(drafts: &[Draft<'_>], own_namespace: &str) -> Vec<Loss> {
     losses
 }
 
-fn within_namespaces(drafts: &[Draft<'_>]) -> Vec<Loss> {
+fn within_namespaces(claimants: &[Claimant<'_>]) -> Vec<Loss> {
     let mut order: Vec<(i64, &ObjectName, usize)> = Vec::new();
-    for (index, draft) in drafts.iter().enumerate() {
-        if !draft.issuers.is_empty() {
-            order.push((draft.created_s, draft.name, index));
+    for (index, one) in claimants.iter().enumerate() {
+        if !one.issuers.is_empty() {
+            order.push((one.draft.created_s, &one.draft.name, index));
         }
     }
     order.sort_unstable();
@@ -111,11 +136,11 @@ fn within_namespaces(drafts: &[Draft<'_>]) -> Vec<Loss> {
     let mut mappings: HashMap<(&str, &str, &str), (&Mapping, &ObjectName)> = HashMap::new();
     let mut losses = Vec::new();
     for (_, name, loser) in order {
-        let Some(draft) = drafts.get(loser) else {
+        let Some(claimant) = claimants.get(loser) else {
             continue;
         };
         let namespace = name.namespace();
-        for (issuer, one) in draft.issuers.iter().enumerate() {
+        for (issuer, one) in claimant.issuers.iter().enumerate() {
             let trust = &one.issuer.trust;
             let key = (namespace, &*trust.source.issuer);
             let (source, winner) = *places.entry(key).or_insert((&trust.source, name));
@@ -131,7 +156,7 @@ fn within_namespaces(drafts: &[Draft<'_>]) -> Vec<Loss> {
                 });
                 continue;
             }
-            if draft.is_passed() {
+            if claimant.draft.is_passed {
                 continue;
             }
             let mut others = trust.audiences.iter().filter_map(|audience| {
@@ -159,25 +184,23 @@ fn within_namespaces(drafts: &[Draft<'_>]) -> Vec<Loss> {
 }
 
 /// What is lost is not the route's, and makes it one in error.
-fn take(drafts: &mut [Draft<'_>], losses: Vec<Loss>) {
+fn take(claimants: &mut [Claimant<'_>], losses: Vec<Loss>) {
     for loss in losses {
-        let Some(draft) = drafts.get_mut(loss.loser) else {
+        let Some(claimant) = claimants.get_mut(loss.loser) else {
             continue;
         };
-        let Some(one) = draft.issuers.get_mut(loss.issuer) else {
+        let Some(one) = claimant.issuers.get_mut(loss.issuer) else {
             continue;
         };
         let is_kept =
             |audience: &Arc<str>| !loss.audiences.is_empty() && !loss.audiences.contains(audience);
         one.issuer.trust.audiences.retain(is_kept);
-        draft.unreadable = true;
         let field = format!("{FIELD}[{}]", one.declared);
-        let (condition, reason) = (ConditionType::Accepted, Reason::Conflicted);
-        draft.findings.error(condition, reason, field, loss.message);
+        claimant.losses.push((field, loss.message));
     }
-    for draft in drafts {
+    for claimant in claimants {
         let is_left = |one: &DraftIssuer| !one.issuer.trust.audiences.is_empty();
-        draft.issuers.retain(is_left);
+        claimant.issuers.retain(is_left);
     }
 }
 

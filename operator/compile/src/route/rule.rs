@@ -27,7 +27,7 @@ const REASONING_NEEDS: u64 = 2_048;
 
 /// A compiled rule, and its place among the declared ones.
 pub(crate) struct DraftRule {
-    pub(crate) rule: Rule,
+    pub(crate) rule: Arc<Rule>,
     /// Index among the declared rules.
     pub(crate) declared: usize,
     /// For each match its index among the declared matches.
@@ -119,7 +119,7 @@ pub(super) fn compile(
         findings,
     );
     Some(DraftRule {
-        rule,
+        rule: Arc::new(rule),
         declared: index,
         matches: origins,
     })

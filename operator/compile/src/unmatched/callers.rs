@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
+use std::sync::Arc;
 
 use crds::AiQuotaSpec;
 use proxy_core::auth::{Caller, Key, Mapping};
@@ -10,6 +11,7 @@ use proxy_core::table::{Quota, Route, Scope};
 
 use crate::covered::Routes;
 use crate::diagnostic::Findings;
+use crate::keys::{Keys, of_namespace};
 use crate::near::did_you_mean;
 use crate::route::consumer;
 
@@ -18,7 +20,7 @@ struct Callers<'a> {
     quota: &'a Quota,
     routes: &'a [&'a Route],
     /// The keys that may be good there, sorted by Secret.
-    keys: &'a [Key],
+    keys: &'a [Arc<Key>],
     /// Namespaces with what makes consumers of tokens there.
     tokens: HashSet<(&'a str, &'a Mapping)>,
     /// Some route admits every caller.
@@ -42,7 +44,7 @@ struct Place<'a> {
 
 /// Warns of the consumers in `match` and `overrides` that can never match, by all `keys`, sorted by Secret.
 pub(super) fn judge<'a>(
-    (keys, all, own_namespace): (&'a [Key], Routes<'a>, &str),
+    (keys, all, own_namespace): (Keys<'a>, Routes<'a>, &str),
     quota: &'a Quota,
     spec: &AiQuotaSpec,
     routes: &'a [&'a Route],
@@ -59,7 +61,10 @@ pub(super) fn judge<'a>(
     let callers = Callers {
         quota,
         routes,
-        keys: namespace.map_or(keys, |namespace| of_namespace(keys, namespace)),
+        keys: match namespace {
+            Some(namespace) => keys.of_namespace(namespace),
+            None => keys.all(),
+        },
         tokens: tokens(routes, all),
         anonymous,
         pass_through: routes.iter().any(|one| one.authentication.pass_through),
@@ -109,13 +114,6 @@ fn tokens<'a>(routes: &[&'a Route], all: Routes<'a>) -> HashSet<(&'a str, &'a Ma
         all.of(&namespace).into_iter().for_each(&mut add);
     }
     found
-}
-
-/// The keys of a namespace.
-fn of_namespace<'a>(keys: &'a [Key], namespace: &str) -> &'a [Key] {
-    let start = keys.partition_point(|key| key.secret.namespace() < namespace);
-    let end = keys.partition_point(|key| key.secret.namespace() <= namespace);
-    keys.get(start..end).unwrap_or_default()
 }
 
 impl Callers<'_> {
@@ -169,7 +167,7 @@ impl Callers<'_> {
 
     /// The keys that are good on one of the routes, of consumers `within` a match.
     fn reaching<'a>(&'a self, within: &'a ConsumerMatch) -> impl Iterator<Item = &'a Key> {
-        let keys = self.keys.iter();
+        let keys = self.keys.iter().map(|key| &**key);
         keys.filter(move |key| matches(within, key) && self.reaches(key))
     }
 
@@ -227,7 +225,8 @@ impl Callers<'_> {
         let usual = ObjectName::new(namespace, &*name.name);
         let usual = self.keys.binary_search_by(|key| key.secret.cmp(&usual));
         let usual = usual.ok().and_then(|place| self.keys.get(place));
-        usual.is_some_and(is_meant) || of_namespace(self.keys, namespace).iter().any(is_meant)
+        let mut of_namespace = of_namespace(self.keys, namespace).iter();
+        usual.is_some_and(|key| is_meant(key)) || of_namespace.any(|key| is_meant(key))
     }
 
     /// Whether a namespace is another one than the tenant's whose quota it is.

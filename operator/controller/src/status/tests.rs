@@ -5,8 +5,7 @@ use crds::{ConditionType, Reason};
 use http::{Method, StatusCode};
 use kube::api::DynamicObject;
 use operator_compile::{
-    Compiled, Diagnostic, GatewayVerdicts, Judgement, Kind, ObjectRef, Severity, UnusableKey,
-    Verdict,
+    Compiled, Diagnostic, Judgement, Kind, ObjectRef, Severity, UnusableKey, Verdict,
 };
 use operator_publish::{Fleet, Outage, Publication, Replica};
 use parking_lot::Mutex;
@@ -459,10 +458,10 @@ fn published_with(
         changed_at: entries.collect(),
     };
     let compiled = Compiled {
-        unusable_keys,
+        unusable_keys: Arc::new(unusable_keys),
         contents: proxy_core::table::Contents::default(),
-        verdicts,
-        gateways: GatewayVerdicts::default(),
+        verdicts: verdicts.into_iter().collect(),
+        gateways: Arc::default(),
     };
     PublishedTable {
         compilation: Compilation {
