@@ -3,8 +3,9 @@
 //! It writes no status that is stored already: at rest there are no writes. A change of one object
 //! writes one object, since each entry of a table has its own sequence of publication.
 //!
-//! Words: a `wanted` status is computed from scratch each time; a `pass` checks every object once.
+//! Words: a `wanted` status is computed from scratch each time; a `pass` checks every object that is open once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use self::judge::{Acknowledged, Heard, Wanted};
+use self::open::Open;
 use self::service::{Candidates, Service};
 use crate::claims::Claims;
 use crate::compiler::Compilation;
@@ -35,6 +37,7 @@ use crate::retirements::notices;
 use crate::stored_status::{StoredObject, StoredObjects, StoredStatus};
 
 mod judge;
+mod open;
 pub(crate) mod parents;
 mod service;
 #[cfg(test)]
@@ -84,7 +87,9 @@ pub(crate) struct StatusWriter {
     announcer: Announcer,
     metrics: Metrics,
     /// Own writes whose events have not come yet.
-    written: Mutex<StoredObjects>,
+    written: Mutex<BTreeMap<ObjectRef, StoredObject>>,
+    /// What the next pass has to look at.
+    open: Mutex<Open>,
     /// What backends say that is not stored yet.
     candidates: Mutex<Candidates>,
     /// Where the time of `candidates` begins.
@@ -109,6 +114,7 @@ impl StatusWriter {
             announcer,
             metrics,
             written: Mutex::default(),
+            open: Mutex::default(),
             candidates: Mutex::default(),
             started: Instant::now(),
             settled_ms: clock::now().monotonic_ms.saturating_add(settle_ms),
@@ -135,6 +141,7 @@ impl StatusWriter {
 
     async fn lead(&mut self, leadership: &Leadership) {
         self.announcer.begin();
+        self.open.lock().reset();
         loop {
             self.inputs.publications.borrow_and_update();
             self.inputs.fleet.borrow_and_update();
@@ -186,9 +193,10 @@ impl StatusWriter {
             return true;
         };
         let verdicts = &table.compilation.compiled.verdicts;
-        let (due, fresh): (Vec<&ObjectRef>, _) = {
+        let (due, fresh) = {
             let fleet = self.inputs.fleet.borrow();
-            let stored = self.inputs.stored.lock();
+            let mut stored = self.inputs.stored.lock();
+            let touched = stored.take_touched();
             let mut written = self.written.lock();
             written.retain(|object, written| {
                 let observed = stored.get(object);
@@ -201,20 +209,31 @@ impl StatusWriter {
                 let observed = stored.get(object)?;
                 Some(observed.after(written.get(object)))
             };
-            let stale = verdicts.iter().filter(|(object, verdict)| {
-                latest(object).is_some_and(|stored| {
-                    let wanted = self.wanted(object, verdict, &stored, &table, &fleet);
-                    wanted.is_some_and(|wanted| wanted.differs(&stored.status))
-                })
-            });
-            let due = stale.map(|(object, _)| object).collect();
+            let mut open = self.open.lock();
+            let mut due: Vec<ObjectRef> = Vec::new();
+            for object in open.review(&table.compilation.compiled, &fleet, touched) {
+                let found = verdicts.get(&object).zip(latest(&object));
+                let Some((verdict, stored)) = found else {
+                    continue;
+                };
+                let wanted = self.wanted(&object, verdict, &stored, &table, &fleet);
+                if wanted
+                    .as_ref()
+                    .is_some_and(|wanted| wanted.differs(&stored.status))
+                {
+                    due.push(object);
+                } else if wanted.is_some() && self.rests(&object, &table, &fleet) {
+                    open.settle(&object);
+                }
+            }
+            drop(open);
             (
                 due,
                 self.announcer.fresh(&table.compilation.compiled, latest),
             )
         };
         let writes: Vec<_> = due
-            .into_iter()
+            .iter()
             .map(|object| self.write(object, leadership))
             .collect();
         let mut results = futures::stream::iter(writes).buffer_unordered(CONCURRENCY);
@@ -264,6 +283,17 @@ impl StatusWriter {
             wanted.keep_programmed(&stored.status);
         }
         Some(wanted)
+    }
+
+    /// Whether neither time nor the progress of proxies changes what the status should be.
+    fn rests(&self, object: &ObjectRef, table: &PublishedTable, fleet: &Fleet) -> bool {
+        if clock::now().monotonic_ms < self.settled_ms || self.candidates.lock().has(object) {
+            return false;
+        }
+        let entry = object.entry();
+        let sequence = entry.and_then(|entry| table.publication.changed_at.get(&entry));
+        let mut replicas = fleet.replicas.iter();
+        object.kind == Kind::AiBackend || replicas.all(|replica| replica.acked >= sequence)
     }
 
     /// Writes one status, computed from the newest inputs. False if that failed.

@@ -2,7 +2,8 @@
 //! that a wanted one is compared with.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 
 use crds::{Condition, RouteParentStatus};
 use operator_compile::ObjectRef;
@@ -30,7 +31,43 @@ pub(crate) struct StoredStatus {
 }
 
 /// Every object of ours, by name.
-pub(crate) type StoredObjects = BTreeMap<ObjectRef, StoredObject>;
+#[derive(Debug, Default)]
+pub(crate) struct StoredObjects {
+    all: BTreeMap<ObjectRef, StoredObject>,
+    touched: BTreeSet<ObjectRef>,
+}
+
+// === impl StoredObjects ===
+
+impl StoredObjects {
+    /// Takes an object as it is now, and returns what it was.
+    pub(crate) fn insert(
+        &mut self,
+        object: ObjectRef,
+        stored: StoredObject,
+    ) -> Option<StoredObject> {
+        self.touched.insert(object.clone());
+        self.all.insert(object, stored)
+    }
+
+    pub(crate) fn remove(&mut self, object: &ObjectRef) {
+        self.touched.remove(object);
+        self.all.remove(object);
+    }
+
+    /// The objects that have come or changed since the last call.
+    pub(crate) fn take_touched(&mut self) -> BTreeSet<ObjectRef> {
+        std::mem::take(&mut self.touched)
+    }
+}
+
+impl Deref for StoredObjects {
+    type Target = BTreeMap<ObjectRef, StoredObject>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.all
+    }
+}
 
 // === impl StoredObject ===
 

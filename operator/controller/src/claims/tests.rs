@@ -95,7 +95,8 @@ async fn without_the_right_to_read_the_claim_statuses_are_written() {
 async fn a_namespace_with_objects_is_claimed_before_a_status_is_due() {
     let scenario = Scenario::default().storing(LEASES);
     let object = ObjectRef::new(Kind::AiRoute, ObjectName::new("team", "chat"));
-    let stored = StoredObjects::from([(object, StoredObject::default())]);
+    let mut stored = StoredObjects::default();
+    stored.insert(object, StoredObject::default());
     let stored = Arc::new(SyncMutex::new(stored));
     let claims = Claims::new(scenario.client(), "blue", stored, metrics());
     claims.renew().await;

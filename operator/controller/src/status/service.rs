@@ -162,6 +162,11 @@ impl Candidates {
         if now_ms >= due(since) { now } else { stored }
     }
 
+    /// Whether a state of the backend is not stored yet.
+    pub(crate) fn has(&self, object: &ObjectRef) -> bool {
+        self.0.contains_key(object)
+    }
+
     /// The next moment at which a state has lasted.
     pub(crate) fn next_ms(&self, now_ms: u64) -> Option<u64> {
         let moments = self.0.values().map(|(_, since)| due(*since));
