@@ -1,13 +1,11 @@
-//! What one changed route costs at each step from the operator to the proxies' table, with many objects.
+//! What one changed object costs at each step from the operator to the proxies' table, with many objects.
 //! In this process, without a network: `propagation` measures the whole.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use operator_compile::{
-    Compiled, Day, IdentityGrants, Index, Secrets, Settings, Tenants, compile, decode,
-};
+use operator_compile::{Compiled, Day, IdentityGrants, Memo, Secrets, Settings, Tenants, decode};
 use operator_publish::{Metrics, Publisher};
 use proxy_admin::clock;
 use proxy_core::reach::Reach;
@@ -30,6 +28,9 @@ pub(crate) struct Args {
     /// AIQuotas of one route, with two limits each
     #[arg(long, default_value_t = 2_000)]
     quotas: usize,
+    /// AIQuotas of the platform, for every route
+    #[arg(long, default_value_t = 20)]
+    platform: usize,
     /// Secrets of consumers; a route selects those of its namespace
     #[arg(long, default_value_t = 20_000)]
     keys: usize,
@@ -40,6 +41,9 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 300)]
     changes: usize,
 }
+
+/// The installation's namespace.
+const OWN: &str = "tundish-system";
 
 /// The steps of a change, in order.
 const STEPS: [&str; 5] = [
@@ -52,9 +56,10 @@ const STEPS: [&str; 5] = [
 
 /// An operator and a proxy.
 struct Pair {
-    index: Index,
+    memo: Memo,
     settings: Settings,
     publisher: Publisher,
+    revision: u64,
     /// What the publisher has sent.
     compiled: Compiled,
     sent: Objects,
@@ -78,17 +83,32 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let empty = process::resident(own)?;
     let mut pair = Pair::new(args)?;
     let full = process::resident(own)?;
-    let mut took: [Vec<Duration>; STEPS.len()] = [const { Vec::new() }; STEPS.len()];
-    for change in 0..args.changes {
-        let namespace = change % args.namespaces;
-        let number = change * 7 % per(args.routes);
-        let model = format!("change-{change}");
-        let object = route(namespace, number, (&model, per(args.backends)));
-        for (all, one) in took.iter_mut().zip(pair.change(object, change)?) {
-            all.push(one);
+    for kind in ["AIRoute", "AIBackend", "AIQuota", "Secret"] {
+        pair.bytes = 0;
+        let mut took: [Vec<Duration>; STEPS.len()] = [const { Vec::new() }; STEPS.len()];
+        for change in 0..args.changes {
+            let object = changed(kind, change, args);
+            for (all, one) in took.iter_mut().zip(pair.change(object)?) {
+                all.push(one);
+            }
         }
+        print(kind, took, pair.bytes.checked_div(args.changes));
     }
-    line("\n| step | p50 ms | p99 ms |\n|---|---|---|");
+    let now = process::resident(own)?;
+    line(&format!(
+        "\nobjects, operator and proxy together: {:.0} MB, {:.0} MB after the changes",
+        mega(full.saturating_sub(empty)),
+        mega(now.saturating_sub(empty)),
+    ));
+    Ok(())
+}
+
+/// Prints the times of the changes of one kind.
+fn print(kind: &str, took: [Vec<Duration>; STEPS.len()], bytes: Option<usize>) {
+    line(&format!(
+        "\none changed {kind}, a delta of {} bytes:\n\n| step | p50 ms | p99 ms |\n|---|---|---|",
+        bytes.unwrap_or_default()
+    ));
     for (step, mut took) in STEPS.into_iter().zip(took) {
         took.sort_unstable();
         let at = |share: usize| took.get(took.len().saturating_sub(1) * share / 100);
@@ -99,26 +119,43 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             millis(99)
         ));
     }
-    let now = process::resident(own)?;
-    line(&format!(
-        "\na delta has {} bytes; objects, operator and proxy together: {:.0} MB, {:.0} MB after the changes",
-        pair.bytes.checked_div(args.changes).unwrap_or_default(),
-        mega(full.saturating_sub(empty)),
-        mega(now.saturating_sub(empty)),
-    ));
-    Ok(())
+}
+
+/// An object that is there already, with something else in it.
+fn changed(kind: &str, change: usize, args: &Args) -> Value {
+    let per = |count: usize| {
+        count
+            .checked_div(args.namespaces)
+            .unwrap_or_default()
+            .max(1)
+    };
+    let namespace = change % args.namespaces;
+    let number = |count: usize| change * 7 % per(count);
+    match kind {
+        "AIBackend" => backend(namespace, number(args.backends), &format!("gpt-{change}")),
+        "AIQuota" => quota(namespace, number(args.quotas), change.saturating_add(1)),
+        "Secret" => key(namespace, number(args.keys), &format!("change-{change}")),
+        _ => {
+            let model = format!("change-{change}");
+            route(namespace, number(args.routes), (&model, per(args.backends)))
+        }
+    }
 }
 
 // === impl Pair ===
 
 impl Pair {
     fn new(args: &Args) -> Result<Self> {
-        let mut index = Index::default();
+        let empty = process::resident(std::process::id())?;
+        let mut memo = Memo::default();
         for namespace in 0..args.namespaces {
-            fill(&mut index, args, namespace)?;
+            fill(&mut memo, args, namespace)?;
+        }
+        for number in 0..args.platform {
+            put(&mut memo, of_platform(number))?;
         }
         let settings = Settings {
-            own_namespace: "tundish-system".to_owned(),
+            own_namespace: OWN.to_owned(),
             grants_served: true,
             gateways: None,
             tenants: Tenants::OfRoutes,
@@ -130,7 +167,7 @@ impl Pair {
             today: Day::at(0),
         };
         let begun = clock::instant();
-        let compiled = compile(&index, &settings);
+        let compiled = memo.compile(&settings);
         let since = |begun| {
             clock::instant()
                 .saturating_duration_since(begun)
@@ -140,6 +177,11 @@ impl Pair {
         line(&format!("first compile: {:.0} ms", since(begun)));
         let publisher = Publisher::new(Features::KNOWN, Metrics::default());
         let published = publisher.publish(1, &compiled.contents);
+        let resident = process::resident(std::process::id())?;
+        line(&format!(
+            "objects and operator: {:.0} MB",
+            mega(resident.saturating_sub(empty))
+        ));
         let objects = v1::encode(&compiled.contents);
         let snapshot = Line::Snapshot(Snapshot {
             version: v1::VERSION,
@@ -165,8 +207,9 @@ impl Pair {
             since(begun)
         ));
         Ok(Self {
-            index,
+            memo,
             settings,
+            revision: 1,
             publisher,
             compiled,
             sent: objects,
@@ -179,11 +222,12 @@ impl Pair {
     }
 
     /// Carries one changed object through, and gives the time of each step.
-    fn change(&mut self, object: Value, change: usize) -> Result<[Duration; STEPS.len()]> {
-        put(&mut self.index, object)?;
-        let revision = u64::try_from(change)?.saturating_add(2);
+    fn change(&mut self, object: Value) -> Result<[Duration; STEPS.len()]> {
+        put(&mut self.memo, object)?;
+        self.revision = self.revision.saturating_add(1);
+        let revision = self.revision;
         let begun = clock::instant();
-        let mut compiled = compile(&self.index, &self.settings);
+        let mut compiled = self.memo.compile(&self.settings);
         let done_compile = clock::instant();
         let published = self.publisher.publish(revision, &compiled.contents);
         let done_publish = clock::instant();
@@ -232,54 +276,71 @@ impl Pair {
 }
 
 /// Puts the objects of one namespace.
-fn fill(index: &mut Index, args: &Args, namespace: usize) -> Result<()> {
+fn fill(memo: &mut Memo, args: &Args, namespace: usize) -> Result<()> {
     let per = |count: usize| count.checked_div(args.namespaces).unwrap_or_default();
     for number in 0..per(args.backends) {
-        let spec = json!({
-            "type": "Foundry",
-            "endpoint": format!("https://b{number}-{namespace}.services.ai.azure.com"),
-            "auth": {"type": "WorkloadIdentity"},
-            "deployments": [{"name": "gpt-4o", "model": "gpt-4o"}, {"name": "gpt-5", "model": "gpt-5"}],
-        });
-        put(
-            index,
-            object("AIBackend", namespace, &format!("b-{number}"), &spec),
-        )?;
+        put(memo, backend(namespace, number, "gpt-5"))?;
     }
     for number in 0..per(args.routes) {
         let model = format!("model-{number}");
-        put(
-            index,
-            route(namespace, number, (&model, per(args.backends))),
-        )?;
+        let object = route(namespace, number, (&model, per(args.backends)));
+        put(memo, object)?;
     }
     for number in 0..per(args.quotas) {
-        let spec = json!({
-            "targetRefs": [{"kind": "AIRoute", "name": format!("route-{number}")}],
-            "limits": [
-                {"name": "minute", "unit": "Tokens", "limit": 100_000, "window": "Minute"},
-                {"name": "day", "unit": "Requests", "limit": 10_000, "window": "Day"},
-            ],
-        });
-        put(
-            index,
-            object("AIQuota", namespace, &format!("q-{number}"), &spec),
-        )?;
+        put(memo, quota(namespace, number, 100_000))?;
     }
     for number in 0..per(args.keys) {
-        let secret = json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {
-                "namespace": format!("team-{namespace}"),
-                "name": format!("consumer-{number}"),
-                "labels": {"tundish.dev/keys": "chat"},
-            },
-            "stringData": {"key": format!("key-{namespace}-{number}")},
-        });
-        put(index, secret)?;
+        put(memo, key(namespace, number, "key"))?;
     }
     Ok(())
+}
+
+fn backend(namespace: usize, number: usize, model: &str) -> Value {
+    let spec = json!({
+        "type": "Foundry",
+        "endpoint": format!("https://b{number}-{namespace}.services.ai.azure.com"),
+        "auth": {"type": "WorkloadIdentity"},
+        "deployments": [{"name": "gpt-4o", "model": "gpt-4o"}, {"name": "gpt-5", "model": model}],
+    });
+    object("AIBackend", namespace, &format!("b-{number}"), &spec)
+}
+
+fn quota(namespace: usize, number: usize, tokens: usize) -> Value {
+    let spec = json!({
+        "targetRefs": [{"kind": "AIRoute", "name": format!("route-{number}")}],
+        "limits": [
+            {"name": "minute", "unit": "Tokens", "limit": tokens, "window": "Minute"},
+            {"name": "day", "unit": "Requests", "limit": 10_000, "window": "Day"},
+        ],
+    });
+    object("AIQuota", namespace, &format!("q-{number}"), &spec)
+}
+
+/// Limits each consumer of the gateway.
+fn of_platform(number: usize) -> Value {
+    json!({
+        "apiVersion": "tundish.dev/v1alpha1",
+        "kind": "AIQuota",
+        "metadata": {"namespace": OWN, "name": format!("tier-{number}"), "generation": 1},
+        "spec": {
+            "per": ["Consumer"],
+            "match": {"models": ["gpt-*"]},
+            "limits": [{"name": "day", "unit": "Tokens", "limit": 1_000_000, "window": "Day"}],
+        },
+    })
+}
+
+fn key(namespace: usize, number: usize, text: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "namespace": format!("team-{namespace}"),
+            "name": format!("consumer-{number}"),
+            "labels": {"tundish.dev/keys": "chat"},
+        },
+        "stringData": {"key": format!("{text}-{namespace}-{number}")},
+    })
 }
 
 fn route(namespace: usize, number: usize, (model, backends): (&str, usize)) -> Value {
@@ -315,10 +376,10 @@ fn object(kind: &str, namespace: usize, name: &str, spec: &Value) -> Value {
     })
 }
 
-fn put(index: &mut Index, object: Value) -> Result<()> {
+fn put(memo: &mut Memo, object: Value) -> Result<()> {
     let word = |field: &str| object.get(field).and_then(Value::as_str).map(str::to_owned);
     let (kind, version) = word("kind").zip(word("apiVersion")).context("no kind")?;
     let decoded = decode(&kind, &version, object)?;
-    index.apply(decoded.context("the kind is not compiled")?);
+    memo.apply(decoded.context("the kind is not compiled")?);
     Ok(())
 }
