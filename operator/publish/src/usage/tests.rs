@@ -326,3 +326,35 @@ fn a_checkpoint_hands_the_use_to_the_next_operator() {
     next.sweep(clock::now(), at + Duration::from_secs(15));
     assert_eq!((next.count(), carried(&next)), (2, 7), "p2 did not come");
 }
+
+#[test]
+fn limits_follow_the_quotas_that_come_change_and_go() {
+    let of = |name: &str, amount| {
+        let limit = |name: &str| Limit {
+            name: name.into(),
+            unit: Unit::Tokens,
+            amount,
+            window: Window::Minute,
+        };
+        Arc::new(quota(name, vec![limit("one"), limit("two")]))
+    };
+    let kept = of("team/kept", 1);
+    let first = List::from(vec![Arc::clone(&kept), of("team/spend", 1)]);
+    let mut spend = Quota::clone(&of("team/spend", 2));
+    spend.limits.truncate(1);
+    let second = List::from(vec![Arc::clone(&kept), Arc::new(spend)]);
+    let third = List::from(vec![kept]);
+    let mut limits = Limits::new();
+    let mut amounts = |now: &List<Quota>, before: &List<Quota>| -> Vec<(String, u64)> {
+        renew(&mut limits, &now.changes(before));
+        let all = limits.iter();
+        let all = all.map(|(name, declared)| (name.to_string(), declared.limit.amount));
+        all.collect::<BTreeMap<_, _>>().into_iter().collect()
+    };
+    let found = amounts(&first, &List::default());
+    assert_eq!(found.len(), 4);
+    let found = amounts(&second, &first);
+    assert_eq!(found.len(), 3);
+    assert_eq!(found[2].1, 2, "{found:?}");
+    assert_eq!(amounts(&third, &second).len(), 2);
+}
