@@ -76,8 +76,8 @@ struct Pass {
     reads: Reads,
     /// Verdicts on backends, but for their retirement.
     judged: BTreeMap<ObjectName, Option<Verdict>>,
-    /// Some route is attached otherwise.
-    is_attached_anew: bool,
+    /// Some route is attached to other listeners, or no more.
+    attachments_differ: bool,
 }
 
 // === impl Facts ===
@@ -123,7 +123,7 @@ impl Made {
         self.judge_retirements(facts, &mut pass);
         self.compile_quotas(facts, &of_kind(Kind::AiQuota), &mut pass);
         if let Some(listeners) = listeners
-            && (pass.is_attached_anew || self.compiled.gateways.class.is_none())
+            && (pass.attachments_differ || self.compiled.gateways.class.is_none())
         {
             let attached = attachment::attached(&self.compiled.verdicts.routes);
             self.compiled.gateways = Arc::new(listeners.verdicts(attached));
@@ -224,7 +224,7 @@ impl Made {
         judge(&mut self.compiled.verdicts.routes, Kind::AiRoute, verdicts);
         let changes = self.compiled.verdicts.routes.changes(&before);
         let mut changed = changes.fresh.iter().chain(&changes.gone);
-        pass.is_attached_anew = changed.any(|one| !one.verdict.parents.is_empty());
+        pass.attachments_differ = changed.any(|one| !one.verdict.parents.is_empty());
     }
 
     /// Backends that name a route among those that use what retires.

@@ -37,7 +37,7 @@ pub(crate) struct Drafts {
     /// What these have of them.
     trusted: BTreeMap<ObjectName, Trusted>,
     /// Some route lists other issuers than at the last settlement.
-    is_issuing_anew: bool,
+    issuers_differ: bool,
     /// What each route selects, in the keyring.
     selections: HashMap<ObjectName, usize>,
     /// Routes that have to be finished again.
@@ -101,7 +101,7 @@ impl Drafts {
         let issuers = |draft: Option<&Draft>| draft.is_some_and(|draft| !draft.issuers.is_empty());
         if issuers(old) || issuers(new) {
             let is_same = old.zip(new).is_some_and(|(old, new)| old.trusts_as(new));
-            self.is_issuing_anew |= !is_same;
+            self.issuers_differ |= !is_same;
         }
         if issuers(new) {
             self.issuing.insert(name.clone());
@@ -134,7 +134,7 @@ impl Drafts {
         reselected: BTreeSet<ObjectName>,
     ) -> BTreeSet<ObjectName> {
         self.due.extend(reselected);
-        if std::mem::take(&mut self.is_issuing_anew) {
+        if std::mem::take(&mut self.issuers_differ) {
             let issuing = self.issuing.iter();
             let drafts = issuing.filter_map(|name| self.all.get(name)?.draft());
             let trusted = issuer_claims::judge(drafts, own_namespace);
