@@ -17,6 +17,8 @@ use crate::patterns::{
     reason = "KubeSchema copies each struct into a function"
 )]
 mod auth;
+#[cfg(test)]
+mod tests;
 
 pub use auth::{
     ApiKeyAuth, AuthType, BackendAuth, ClientSecretAuth, DEFAULT_SCOPE, ManagedIdentityAuth,
@@ -406,6 +408,21 @@ pub struct AiBackendStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 32))]
     pub deployments: String,
+}
+
+// === impl AiBackendSpec ===
+
+impl AiBackendSpec {
+    /// Every Secret of the namespace that is referred to, with the key in its data.
+    pub fn secret_entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        let auth = &self.auth;
+        let api_key = auth.api_key.iter().map(|one| &one.secret_ref);
+        let client_secret = auth.client_secret.iter().map(|one| &one.secret_ref);
+        let tls = self.tls.iter().flat_map(|tls| &tls.ca_certificate_ref);
+        let credentials = api_key.chain(client_secret);
+        let credentials = credentials.map(|one| (one.name.as_str(), one.key.as_str()));
+        credentials.chain(tls.map(|one| (one.name.as_str(), one.key.as_str())))
+    }
 }
 
 // === impl Deployment ===

@@ -14,6 +14,8 @@ pub const RAW: &str = "key";
 pub const DIGEST: &str = "sha256";
 /// The entry with the SHA-256 of `NAMESPACE/KEY` in hex.
 pub const BOUND: &str = "bound-sha256";
+/// Longest raw key in bytes: no head of a request, which would show it, is longer.
+pub const LONGEST_KEY: usize = 32 * 1_024;
 /// Longest name of a consumer: as that of an object.
 pub(crate) const LONGEST_NAME: usize = 253;
 

@@ -15,7 +15,7 @@ use proxy_core::names::{Attributes, ObjectName};
 use zeroize::Zeroizing;
 
 use crate::consumer_key::{
-    ATTRIBUTE_PREFIX, BOUND, CONSUMER, DIGEST, EXPIRES, LONGEST_NAME, RAW, is_consumer,
+    ATTRIBUTE_PREFIX, BOUND, CONSUMER, DIGEST, EXPIRES, LONGEST_KEY, LONGEST_NAME, RAW, is_consumer,
 };
 use crate::object::created_s;
 
@@ -42,6 +42,8 @@ pub(crate) enum InvalidEntry {
     Binary,
     /// It is empty.
     Empty,
+    /// It is longer than any key of a consumer may be.
+    TooLong,
 }
 
 /// Why a Secret holds no consumer's key. Displayed as a phrase that follows "the Secret".
@@ -169,6 +171,9 @@ fn digest(namespace: &str, data: &Data) -> Result<(KeyDigest, bool), InvalidKey>
 /// The digest of the raw key.
 fn hashed(namespace: &str, data: &Data) -> Result<(KeyDigest, bool), InvalidKey> {
     let raw = entry_text(data, RAW).map_err(InvalidKey::Raw)?;
+    if raw.len() > LONGEST_KEY {
+        return Err(InvalidKey::Raw(InvalidEntry::TooLong));
+    }
     let is_bound = match Form::of(raw) {
         Form::Foreign => false,
         Form::Bound(within) if form::is_whole(raw) => {
@@ -217,6 +222,7 @@ impl fmt::Display for InvalidEntry {
             Self::Absent => "has no such key",
             Self::Binary => "holds no text there",
             Self::Empty => "holds nothing there",
+            Self::TooLong => "holds more than 32 KiB there",
         })
     }
 }

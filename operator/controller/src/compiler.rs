@@ -190,6 +190,10 @@ impl Compiler {
                 let observed = self.pending.put(observed);
                 observed.is_some_and(|observed| self.put(*observed))
             }
+            Update::Reread(observed) => {
+                let observed = self.pending.put(observed);
+                observed.is_some_and(|observed| self.put_again(*observed))
+            }
             Update::Deleted(observed) => {
                 self.revision = self.revision.max(observed.stored.version);
                 !self.pending.remove(&observed.object) && self.remove(&observed.object)
@@ -301,6 +305,11 @@ impl Compiler {
         }
         self.memo.apply(content);
         true
+    }
+
+    /// Takes an object of which more or less is known, at the same version. One that is not indexed will come by itself.
+    fn put_again(&mut self, observed: Observed) -> bool {
+        self.versions.remove(&observed.object).is_some() && self.put(observed)
     }
 
     fn remove(&mut self, object: &ObjectRef) -> bool {

@@ -5,8 +5,8 @@
 //! reaches the proxies: it reads a [`PublishedTable`] and the publisher's fleet. Every operator
 //! replica watches and compiles; one, the `leader`, writes.
 //!
-//! Nothing here relies on an order between kinds: the watches are independent, and the `revision`
-//! of a table is the newest resource version in it.
+//! The `revision` of a table is the newest resource version in it. The watches are independent, but for
+//! those of Secrets: they keep what AIBackends refer to, so they begin when these are listed.
 
 mod authority;
 mod checkpoint;

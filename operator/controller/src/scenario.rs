@@ -102,20 +102,24 @@ impl Scenario {
             body: serde_json::from_slice(&bytes).unwrap_or_default(),
         };
         self.calls.lock().push(call.clone());
+        if call.query.contains("sendInitialEvents=true") {
+            // As an API server without WatchList.
+            return response(refusal(StatusCode::UNPROCESSABLE_ENTITY, "Invalid"));
+        }
         if self.hanging_watches && call.query.contains("watch=true") {
             std::future::pending::<()>().await;
         }
-        let (status, value) = self
-            .rules
-            .iter()
-            .find_map(|rule| rule(&call))
-            .unwrap_or_else(|| refusal(StatusCode::NOT_FOUND, "NotFound"));
-        Response::builder()
-            .status(status)
-            .header("content-type", "application/json")
-            .body(Body::from(value.to_string().into_bytes()))
-            .expect("the answer is well formed")
+        let answers = self.rules.iter().find_map(|rule| rule(&call));
+        response(answers.unwrap_or_else(|| refusal(StatusCode::NOT_FOUND, "NotFound")))
     }
+}
+
+fn response((status, value): Answer) -> Response<Body> {
+    Response::builder()
+        .status(status)
+        .header("content-type", "application/json")
+        .body(Body::from(value.to_string().into_bytes()))
+        .expect("the answer is well formed")
 }
 
 fn store(stored: &mut BTreeMap<String, Value>, call: &Call, prefix: &str, rest: &str) -> Answer {

@@ -13,7 +13,7 @@ use crate::stored_status::{StoredObject, StoredStatus};
 mod tests;
 
 /// A watched object, split.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Observed {
     pub(crate) object: ObjectRef,
     pub(crate) stored: StoredObject,

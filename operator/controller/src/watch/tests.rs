@@ -1,10 +1,12 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use http::StatusCode;
-use operator_compile::Kind;
-use proxy_admin::shutdown;
+use operator_compile::{Kind, Object};
+use proxy_admin::shutdown::{self, Shutdown};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{Update, Watches};
+use super::{Observed, Update, Watches};
 use crate::config::Scope;
 use crate::health::Health;
 use crate::scenario::{Call, LIMIT, Scenario, metrics, refusal};
@@ -57,18 +59,26 @@ fn list(call: &Call, items: &[Value]) -> Value {
     })
 }
 
-async fn updates(scenario: &Scenario, scopes: Vec<Scope>, count: usize) -> Vec<Update> {
-    let (sender, mut receiver) = mpsc::channel(16);
-    let (_trigger, shutdown) = shutdown::channel();
-    let watches = Watches {
+fn watches(
+    scenario: &Scenario,
+    scopes: Vec<Scope>,
+    updates: mpsc::Sender<Update>,
+    shutdown: Shutdown,
+) -> Watches {
+    Watches {
         client: scenario.client(),
         scopes,
-        updates: sender,
+        updates,
         metrics: metrics(),
         health: Health::default(),
         shutdown,
-    };
-    watches.start();
+    }
+}
+
+async fn updates(scenario: &Scenario, scopes: Vec<Scope>, count: usize) -> Vec<Update> {
+    let (sender, mut receiver) = mpsc::channel(16);
+    let (_trigger, shutdown) = shutdown::channel();
+    watches(scenario, scopes, sender, shutdown).start();
     let mut updates = Vec::new();
     while updates.len() < count {
         let update = tokio::time::timeout(LIMIT, receiver.recv()).await;
@@ -97,6 +107,7 @@ async fn the_version_of_a_listing_is_not_newer_than_the_listing() {
             Update::GrantsServed(served) => assert!(*served),
             Update::Applied(_)
             | Update::Deleted(_)
+            | Update::Reread(_)
             | Update::Unreadable { .. }
             | Update::Gateways { .. }
             | Update::Unserved { .. } => {
@@ -153,4 +164,113 @@ async fn helm_releases_are_left_out_and_each_namespace_has_its_own_watch() {
             call.path
         );
     }
+}
+
+/// A Secret with the entries `key`, `used` and `bulk`, at a version.
+fn secret(version: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "mixed", "namespace": "team", "resourceVersion": version},
+        "data": {"key": "a2V5", "used": "dXNlZA==", "bulk": "YnVsaw=="},
+    })
+}
+
+/// An AIBackend that takes its key from this entry.
+fn backend(version: &str, entry: &str) -> Value {
+    json!({
+        "apiVersion": "tundish.dev/v1alpha1", "kind": "AIBackend",
+        "metadata": {"name": "foundry", "namespace": "team", "resourceVersion": version},
+        "spec": {
+            "type": "Foundry", "endpoint": "https://contoso.services.ai.azure.com",
+            "auth": {"type": "APIKey", "apiKey": {"secretRef": {"name": "mixed", "key": entry}}},
+            "deployments": [{"name": "gpt-4o"}],
+        },
+    })
+}
+
+fn entries(secret: &Observed) -> Vec<String> {
+    let Object::Secret(secret) = &secret.content else {
+        panic!("{secret:?} is no Secret")
+    };
+    secret
+        .data
+        .iter()
+        .flatten()
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+/// Entries of the Secret, as they are reported while the AIBackend's reference changes from `used` to `bulk`, until
+/// `bulk` is there. `read` is the answer to a request for the Secret by itself.
+async fn reported(read: StatusCode) -> Vec<(&'static str, Vec<String>)> {
+    // The reference changes when Secrets were listed without it.
+    let is_listed = AtomicBool::new(false);
+    let scenario = Scenario::default().rule(move |call| {
+        let is_watch = call.query.contains("watch=true");
+        if call.path.ends_with("/secrets") && call.query.contains("limit=16") {
+            is_listed.store(true, Ordering::Relaxed);
+        }
+        let page = match (call.path.as_str(), is_watch) {
+            (path, false) if path.ends_with("/secrets") => list(call, &[secret("80")]),
+            (path, false) if path.ends_with("/aibackends") => list(call, &[backend("81", "used")]),
+            (path, true) if path.ends_with("/aibackends") && is_listed.load(Ordering::Relaxed) => {
+                json!({"type": "MODIFIED", "object": backend("96", "bulk")})
+            }
+            ("/api/v1/namespaces/team/secrets/mixed", _) if read == StatusCode::OK => secret("80"),
+            ("/api/v1/namespaces/team/secrets/mixed", _) => return Some(refusal(read, "Refused")),
+            (_, true) | ("/apis/gateway.networking.k8s.io", _) => {
+                return Some(refusal(StatusCode::TOO_MANY_REQUESTS, "Busy"));
+            }
+            _ => list(call, &[]),
+        };
+        Some((StatusCode::OK, page))
+    });
+    let (sender, mut receiver) = mpsc::channel(16);
+    let (_trigger, shutdown) = shutdown::channel();
+    watches(&scenario, vec![None], sender, shutdown).start();
+    let mut reported = Vec::new();
+    loop {
+        let update = tokio::time::timeout(LIMIT, receiver.recv()).await;
+        let update = update.expect("in time").expect("the watches run");
+        if let Update::Listed {
+            kind: Kind::Secret,
+            objects,
+            ..
+        } = &update
+        {
+            reported.extend(objects.iter().map(|one| ("listed", entries(one))));
+        }
+        if let Update::Reread(secret) = &update {
+            reported.push(("read again", entries(secret)));
+        }
+        if let Update::Applied(backend) = &update {
+            reported.push((backend.object.kind.as_str(), Vec::new()));
+        }
+        let is_there = |(_, entries): &(_, Vec<String>)| entries.iter().any(|one| one == "bulk");
+        let is_applied = reported.iter().any(|(what, _)| *what == "AIBackend");
+        if is_applied && reported.iter().any(is_there) {
+            return reported;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_read_again_before_an_ai_backend_that_needs_more_of_it() {
+    let reported = reported(StatusCode::OK).await;
+    let place = |wanted: &str| reported.iter().position(|(what, _)| *what == wanted);
+    let again = place("read again").expect("it was read again");
+    assert!(
+        again < place("AIBackend").expect("it was reported"),
+        "{reported:?}"
+    );
+    assert_eq!(reported[again].1, ["bulk", "key"]);
+}
+
+#[tokio::test]
+async fn secrets_are_listed_again_if_one_cannot_be_read() {
+    let reported = reported(StatusCode::INTERNAL_SERVER_ERROR).await;
+    assert!(
+        reported.iter().all(|(what, _)| *what != "read again"),
+        "{reported:?}"
+    );
 }

@@ -8,6 +8,7 @@ mod deployments;
 mod enforcement;
 mod gateway_api;
 mod gitops;
+mod hoard;
 mod installation;
 mod keyless;
 mod keys;
