@@ -2,6 +2,7 @@
 //! proxies as processes under the chart's own RBAC, official SDKs as clients, and outages of
 //! everything that can fail.
 
+mod attacks;
 mod calendar;
 mod callers;
 mod deployments;
