@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use operator_compile::{Compiled, Day, Kind, Memo, ObjectRef, Settings, Severity, Verdict};
+use operator_publish::epoch;
 use parking_lot::Mutex;
 use proxy_admin::clock;
 use proxy_admin::shutdown::Shutdown;
@@ -44,8 +45,8 @@ const KINDS: [Kind; 5] = [
 /// A compiled table with its revision.
 #[derive(Clone, Debug)]
 pub struct Compilation {
-    /// The newest resource version in it. It never moves back within a process, and a restarted
-    /// operator starts at least as high.
+    /// The newest resource version in it, with the epoch of [`epoch`]. It never moves back within a process, and a
+    /// restarted operator starts at least as high, or an epoch begins.
     pub revision: u64,
     /// The table and the verdicts.
     pub compiled: Arc<Compiled>,
@@ -156,6 +157,12 @@ impl Compiler {
         }
     }
 
+    /// The table has everything up to this version.
+    fn reaches(&mut self, version: u64) {
+        let (epoch, _) = epoch::parts(self.revision);
+        self.revision = self.revision.max(epoch::revision(epoch, version));
+    }
+
     /// Whether a table has to wait for listings.
     fn is_held(&self) -> bool {
         self.pending.is_awaited() || !self.unserved.is_empty() || self.awaits_gateways
@@ -170,7 +177,7 @@ impl Compiler {
                 objects,
                 version,
             } => {
-                self.revision = self.revision.max(version);
+                self.reaches(version);
                 let is_back = self.unserved.remove(&(kind, scope.clone()));
                 if is_back {
                     info!(%kind, "the API server knows the kind again");
@@ -195,7 +202,7 @@ impl Compiler {
                 observed.is_some_and(|observed| self.put_again(*observed))
             }
             Update::Deleted(observed) => {
-                self.revision = self.revision.max(observed.stored.version);
+                self.reaches(observed.stored.version);
                 !self.pending.remove(&observed.object) && self.remove(&observed.object)
             }
             Update::Unreadable {
@@ -216,11 +223,19 @@ impl Compiler {
                 false
             }
             Update::Gateways { gateways, version } => {
-                self.revision = self.revision.max(version);
+                self.reaches(version);
                 self.awaits_gateways = false;
                 let changed = self.settings.gateways != gateways;
                 self.settings.gateways = gateways;
                 changed
+            }
+            Update::Epoch { epoch, version } => {
+                let (own, _) = epoch::parts(self.revision);
+                let begins = epoch > own;
+                if begins {
+                    self.revision = epoch::revision(epoch, version);
+                }
+                begins
             }
             Update::GrantsServed(served) => {
                 let mut changed = self.settings.grants_served != served;
@@ -281,7 +296,7 @@ impl Compiler {
             stored,
             content,
         } = observed;
-        self.revision = self.revision.max(stored.version);
+        self.reaches(stored.version);
         let indexed = self.versions.get(&object);
         if stored.version != 0 && indexed == Some(&stored.version) {
             return false;
@@ -309,7 +324,11 @@ impl Compiler {
 
     /// Takes an object of which more or less is known, at the same version. One that is not indexed will come by itself.
     fn put_again(&mut self, observed: Observed) -> bool {
-        self.versions.remove(&observed.object).is_some() && self.put(observed)
+        let is_known = self.versions.remove(&observed.object).is_some();
+        if is_known {
+            self.count(observed.object.kind, -1);
+        }
+        is_known && self.put(observed)
     }
 
     fn remove(&mut self, object: &ObjectRef) -> bool {

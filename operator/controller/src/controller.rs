@@ -16,6 +16,7 @@ use crate::checkpoint::CheckpointKeeper;
 use crate::claims::Claims;
 use crate::compiler::{Compilation, Compiler};
 use crate::config::Config;
+use crate::epoch::EpochWatch;
 use crate::event_writer::EventWriter;
 use crate::events::Announcer;
 use crate::gateway_status::GatewayStatus;
@@ -108,18 +109,7 @@ impl Controller {
         shutdown: Shutdown,
     ) {
         let (sender, updates) = mpsc::channel::<Update>(UPDATES);
-        let watches = Watches {
-            client: self.client.clone(),
-            scopes: self.config.scopes(),
-            updates: sender,
-            metrics: self.metrics.clone(),
-            health: self.health.clone(),
-            shutdown: shutdown.clone(),
-        };
-        watches.start();
-        let gateways = self.follow_gateways(&watches.updates, &shutdown);
-        drop(watches);
-
+        let gateways = self.watch(sender, &publisher, &shutdown);
         if let Some(selector) = &self.config.proxy_pods {
             let namespace = &self.config.own_namespace;
             let pods = PodWatch::new(self.client.clone(), namespace, selector, publisher.clone());
@@ -185,6 +175,34 @@ impl Controller {
             // Without the compiler leadership is of no use.
             _ended = compiling => if asked.is_requested() { keeping.await; },
         }
+    }
+
+    /// Starts everything that reports to the compiler.
+    fn watch(
+        &self,
+        updates: mpsc::Sender<Update>,
+        publisher: &Publisher,
+        shutdown: &Shutdown,
+    ) -> Option<channel::Receiver<Option<StoredGateways>>> {
+        let epochs = EpochWatch {
+            client: self.client.clone(),
+            namespace: self.config.own_namespace.clone(),
+            proxies: publisher.proxies_revision(),
+            compilations: self.compilations.clone(),
+            updates: updates.clone(),
+        };
+        spawn("epochs", epochs.run(shutdown.clone()));
+        let gateways = self.follow_gateways(&updates, shutdown);
+        let watches = Watches {
+            client: self.client.clone(),
+            scopes: self.config.scopes(),
+            updates,
+            metrics: self.metrics.clone(),
+            health: self.health.clone(),
+            shutdown: shutdown.clone(),
+        };
+        watches.start();
+        gateways
     }
 
     /// Watches Gateways, if the installation serves any.

@@ -15,6 +15,7 @@ mod compiler;
 mod config;
 mod connect;
 mod controller;
+mod epoch;
 mod event_writer;
 mod events;
 mod gateway_status;

@@ -9,6 +9,7 @@
 mod carryover;
 mod changed_at;
 mod deployments;
+pub mod epoch;
 mod fleet;
 mod metrics;
 mod publisher;

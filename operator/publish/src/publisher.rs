@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use proxy_admin::clock;
 use proxy_core::names::EntryName;
 use proxy_core::table::Contents;
@@ -11,6 +11,7 @@ use proxy_wire::v1::{self, Ack, AckResult, Features, Objects};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::epoch;
 use crate::fleet::{Fleet, Members};
 use crate::metrics::Metrics;
 use crate::roster::Roster;
@@ -39,6 +40,8 @@ struct Shared {
     /// Changes with the table, the number of replicas and the carryover.
     changes: watch::Sender<u64>,
     fleet: watch::Sender<Fleet>,
+    /// The newest revision that a proxy has said it has.
+    proxies_revision: watch::Sender<u64>,
     /// Counts departures of replicas that had reported use.
     departures: watch::Sender<u64>,
     /// Counts reports with a level of `warnAt` that is news.
@@ -65,6 +68,7 @@ impl Publisher {
             state: Mutex::default(),
             changes: watch::Sender::new(0),
             fleet: watch::Sender::new(Fleet::default()),
+            proxies_revision: watch::Sender::new(0),
             departures: watch::Sender::new(0),
             warnings: watch::Sender::new(0),
             metrics,
@@ -79,7 +83,9 @@ impl Publisher {
         if let Some(newest) = state.kept.back()
             && state.contents == *contents
         {
-            return newest.publication.clone();
+            let same = newest.publication.clone();
+            self.renew(state, revision);
+            return same;
         }
         let mut contents = contents.clone();
         contents.share(&state.contents);
@@ -91,7 +97,9 @@ impl Publisher {
             && newest.publication.digest == digest
         {
             // They differ only in fields that do not travel.
-            return newest.publication.clone();
+            let same = newest.publication.clone();
+            self.renew(state, revision);
+            return same;
         }
         let (changed, removed) = v1::diff(previous, &objects);
         let sequence = state.newest_sequence() + 1;
@@ -135,6 +143,38 @@ impl Publisher {
             "table published"
         );
         publication
+    }
+
+    /// Gives the newest table a revision of a later epoch: proxies may have ignored it.
+    fn renew(&self, mut state: MutexGuard<'_, State>, revision: u64) {
+        let newest = state.kept.back_mut();
+        let Some(newest) = newest.filter(|newest| {
+            let (epoch, _) = epoch::parts(revision);
+            epoch > epoch::parts(newest.revision).0
+        }) else {
+            return;
+        };
+        newest.revision = revision;
+        state.lines.clear();
+        drop(state);
+        self.0.metrics.revision.set(revision);
+        self.notify_subscribers();
+        info!(revision, "table published again, in a new epoch");
+    }
+
+    /// The newest revision that a proxy has said it has.
+    #[must_use]
+    pub fn proxies_revision(&self) -> watch::Receiver<u64> {
+        self.0.proxies_revision.subscribe()
+    }
+
+    /// A proxy says which revision it has.
+    pub(crate) fn seen(&self, revision: u64) {
+        self.0.proxies_revision.send_if_modified(|newest| {
+            let is_newer = revision > *newest;
+            *newest = revision.max(*newest);
+            is_newer
+        });
     }
 
     /// The newest publication, if there is one.

@@ -132,12 +132,12 @@ impl Connection {
         })
     }
 
-    /// Subscribes; `have` is the digest of the table that we have. Gives the pause between the operator's
+    /// Subscribes; `have` is the revision and the digest of the table that we have. Gives the pause between the operator's
     /// heartbeats too.
     pub(crate) async fn subscribe(
         &mut self,
         instance: &str,
-        have: Option<&str>,
+        have: Option<(u64, &str)>,
     ) -> Result<(Incoming, Duration), ChannelError> {
         let path = table_path(&self.config.replica, instance, have);
         let answer = self.send(Method::GET, &path, Bytes::new()).await?;
@@ -200,13 +200,14 @@ impl Connection {
     }
 }
 
-fn table_path(replica: &str, instance: &str, have: Option<&str>) -> String {
+fn table_path(replica: &str, instance: &str, have: Option<(u64, &str)>) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair("replica", replica);
     query.append_pair("instance", instance);
     query.append_pair("digest", BY_SHARDS);
-    if let Some(have) = have {
-        query.append_pair("have", have);
+    if let Some((revision, digest)) = have {
+        query.append_pair("have", digest);
+        query.append_pair("revision", &revision.to_string());
     }
     format!("/v1/table?{}", query.finish())
 }

@@ -259,7 +259,8 @@ impl One {
         let view = current.version().filter(|_| trusted);
         let opening = async {
             let mut connection = Connection::open(config, &self.operator, self.address).await?;
-            let have = view.as_ref().map(|version| &*version.digest);
+            let have = view.as_ref();
+            let have = have.map(|version| (version.revision, &*version.digest));
             let opened = connection.subscribe(instance, have).await?;
             Ok::<_, ChannelError>((connection, opened))
         };

@@ -91,6 +91,7 @@ impl Link {
             | Update::Unreadable { .. }
             | Update::Unserved { .. }
             | Update::Gateways { .. }
+            | Update::Epoch { .. }
             | Update::GrantsServed(_) => Changed::default(),
         }
     }

@@ -51,12 +51,22 @@ pub(super) fn events(
 /// Whether the API server knows no such watch: it has no `WatchList` before Kubernetes 1.34.
 pub(super) fn is_unsupported(error: &Error) -> bool {
     match error {
-        Error::WatchStartFailed(kube::Error::Api(status)) => matches!(status.code, 400 | 422),
-        Error::InitialListFailed(_)
-        | Error::WatchStartFailed(_)
-        | Error::WatchError(_)
-        | Error::WatchFailed(_)
-        | Error::NoResourceVersion => false,
+        // A refusal comes as the first thing on the stream.
+        Error::WatchStartFailed(error) | Error::WatchFailed(error) => has_code(error, &[400, 422]),
+        Error::InitialListFailed(_) | Error::WatchError(_) | Error::NoResourceVersion => false,
+    }
+}
+
+fn has_code(error: &kube::Error, codes: &[u16]) -> bool {
+    matches!(error, kube::Error::Api(status) if codes.contains(&status.code))
+}
+
+/// Where a watch goes on that failed behind this version.
+fn after(error: &kube::Error, version: String) -> Phase {
+    if has_code(error, &[410]) {
+        Phase::Begin
+    } else {
+        Phase::Resume(version)
     }
 }
 
@@ -79,12 +89,7 @@ async fn step(api: &Api<DynamicObject>, parameters: &WatchParams, phase: Phase) 
         Phase::Resume(version) => match api.watch(parameters, &version).await {
             Ok(stream) => (None, Phase::Following(stream.boxed(), version)),
             Err(error) => {
-                let is_gone = matches!(&error, kube::Error::Api(status) if status.code == 410);
-                let next = if is_gone {
-                    Phase::Begin
-                } else {
-                    Phase::Resume(version)
-                };
+                let next = after(&error, version);
                 (Some(Err(Error::WatchStartFailed(error))), next)
             }
         },
@@ -153,6 +158,9 @@ fn following(
             };
             (Some(Err(Error::WatchError(status.boxed()))), next)
         }
-        Err(error) => (Some(Err(Error::WatchFailed(error))), Phase::Resume(version)),
+        Err(error) => {
+            let next = after(&error, version);
+            (Some(Err(Error::WatchFailed(error))), next)
+        }
     }
 }

@@ -110,6 +110,7 @@ async fn the_version_of_a_listing_is_not_newer_than_the_listing() {
             | Update::Reread(_)
             | Update::Unreadable { .. }
             | Update::Gateways { .. }
+            | Update::Epoch { .. }
             | Update::Unserved { .. } => {
                 panic!("nothing changes here: {update:?}")
             }

@@ -36,6 +36,8 @@ pub(crate) enum Update {
         /// The newest version of one.
         version: u64,
     },
+    /// The API server's versions went back, to this one.
+    Epoch { epoch: u16, version: u64 },
     /// Whether the cluster serves ReferenceGrants; `true` at most once, before their listing.
     GrantsServed(bool),
 }

@@ -9,6 +9,7 @@ use proxy_wire::v1::{self, Carried, Delta, Heartbeat, Line, Objects, Snapshot};
 use tracing::warn;
 
 use crate::changed_at::ChangedAt;
+use crate::epoch;
 use crate::fleet::Members;
 use crate::usage::{self, Limits};
 use crate::warnings::Warnings;
@@ -105,6 +106,12 @@ impl State {
         self.kept
             .back()
             .map_or(0, |newest| newest.publication.sequence)
+    }
+
+    /// The epoch of the newest publication; 0 before the first.
+    pub(super) fn epoch(&self) -> u16 {
+        let newest = self.kept.back();
+        newest.map_or(0, |newest| epoch::parts(newest.revision).0)
     }
 
     /// The line that leads from the table with the digest `from` to the newest one: a delta if that

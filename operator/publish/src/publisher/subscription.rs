@@ -23,6 +23,8 @@ pub(crate) struct Subscription {
     has: Option<Arc<str>>,
     /// The time of the last line, and its publication and number of replicas.
     sent: Option<(Instant, (u64, u64))>,
+    /// The epoch of the newest table at the last look.
+    epoch: u16,
     /// The version of the last carryover that was sent.
     sent_carryover: Option<u64>,
 }
@@ -61,6 +63,7 @@ impl Subscription {
             has: follower.have.as_deref().map(Arc::from),
             follower,
             sent: None,
+            epoch: 0,
             sent_carryover: None,
         }
     }
@@ -92,6 +95,11 @@ impl Subscription {
         if self.follower.instance.is_some() && self.sent_carryover != Some(carryover) {
             self.sent_carryover = Some(carryover);
             return state.carryover.line();
+        }
+        // It may have ignored the tables of the epoch before.
+        let epoch = state.epoch();
+        if std::mem::replace(&mut self.epoch, epoch) < epoch {
+            self.has = None;
         }
         let now = Instant::now();
         let news = (state.newest_sequence(), state.members.count());

@@ -101,6 +101,9 @@ impl Channel {
                 message: "nothing has been compiled yet".to_owned(),
             });
         }
+        if let Some(revision) = query("revision").and_then(|text| text.parse().ok()) {
+            self.publisher.seen(revision);
+        }
         let follower = Follower {
             replica,
             instance: query("instance"),

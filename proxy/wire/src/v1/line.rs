@@ -29,7 +29,7 @@ pub enum Line {
 pub struct Snapshot {
     /// Always [`VERSION`].
     pub version: u32,
-    /// The resource version that it was compiled from; never moves back.
+    /// The resource version that it was compiled from, with an epoch above it; never moves back.
     pub revision: u64,
     /// The digest of `objects`.
     pub digest: String,

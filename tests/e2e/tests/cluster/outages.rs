@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use tests_support::{ControlPlane, eventually_ok};
 
 use crate::installation::{ANN, GOOD, INTERN, INTERNS, Installation, LIMIT, SOON, Token, route};
@@ -158,4 +159,59 @@ async fn an_outage_of_the_api_server_is_not_noticed_by_clients() -> Result<()> {
     let ended = operator.process.terminate(LIMIT).await;
     assert!(ended.context("stop the operator")?.success());
     Ok(())
+}
+
+/// ConfigMaps that are made to have more versions: a new control plane has some hundreds by itself.
+const VERSIONS: usize = 600;
+
+#[tokio::test]
+async fn proxies_follow_operators_whose_versions_went_back() -> Result<()> {
+    const NAME: &str = "restored";
+    let before = Arc::new(ControlPlane::start().await?);
+    let installation = Installation::prepare(Arc::clone(&before), NAME, &[]).await?;
+    let maps = (0..VERSIONS).map(|number| {
+        let metadata = json!({"name": format!("map-{number}"), "namespace": NAME});
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+    });
+    let maps = json!({"apiVersion": "v1", "kind": "List", "items": maps.collect::<Vec<_>>()});
+    let file = installation.folder().join("maps.json");
+    std::fs::write(&file, maps.to_string())?;
+    let file = file.to_str().context("the path is text")?;
+    installation
+        .kubectl(&["create", "-f", file])
+        .await?
+        .success()?;
+    installation.apply(GOOD).await?;
+    let operator = installation.operator(0).await?;
+    let mut proxy = installation.proxy("proxy-0", &Token::Own).await?;
+    proxy.ready().await?;
+    proxy.answers((ANN, "gpt-4o"), 200, LIMIT).await?;
+    let revision = proxy.metric("tundish_table_revision").await?;
+    drop((operator, proxy));
+
+    // Restored from a backup: the same objects, with lower versions.
+    let after = Arc::new(ControlPlane::start().await?);
+    let restored = Installation::prepare(after, NAME, &[]).await?;
+    restored.apply(&GOOD.replace(ANN, INTERN)).await?;
+    std::fs::copy(
+        installation.last_good("proxy-0"),
+        restored.last_good("proxy-0"),
+    )?;
+    let mut operator = restored.operator(0).await?;
+    let mut proxy = restored.proxy("proxy-0", &Token::Own).await?;
+    proxy.ready().await?;
+    operator
+        .process
+        .wait_for_line("an epoch begins", LIMIT)
+        .await?;
+    proxy.answers((INTERN, "gpt-4o"), 200, LIMIT).await?;
+    proxy.answers((ANN, "gpt-4o"), 401, LIMIT).await?;
+    let later = proxy.metric("tundish_table_revision").await?;
+    ensure!(later > revision, "{later} after {revision}");
+
+    // An operator that starts again is in the same epoch, and changes go on.
+    operator.process.kill();
+    let _operator = restored.operator(0).await?;
+    restored.apply(&route("more", "more", "sim")).await?;
+    proxy.answers((INTERN, "more"), 200, LIMIT).await
 }

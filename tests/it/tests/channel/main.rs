@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use operator_publish::epoch;
 use operator_publish::tls::{Authorities, Authority, Certificates};
 use parts::{Operator, PATIENCE, Proxy, contents, last_good, route};
 use proxy_admin::clock;
@@ -268,6 +269,31 @@ async fn a_restarted_operator_is_followed_again() -> Result<()> {
     back.acked("p1", next.sequence).await?;
     let tables = proxy.given.lock().tables.len();
     assert_eq!(tables, 2, "the same table is not applied twice");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lower_version_is_followed_in_a_new_epoch_and_not_before() -> Result<()> {
+    let operator = Operator::start().await?;
+    let (old, new) = (contents(vec![route("x", 1)]), contents(vec![route("x", 2)]));
+    operator.publisher.publish(900, &old);
+    let proxy = Proxy::start("p1", &[operator.url()])?;
+    proxy.table(900).await?;
+    let address = operator.kill().await?;
+
+    // Restored from a backup: versions begin again.
+    let back = Operator::start_at(address, None).await?;
+    let mut ahead = back.publisher.proxies_revision();
+    back.publisher.publish(500, &new);
+    ahead.wait_for(|revision| *revision == 900).await?;
+    let revision = epoch::revision(1, 500);
+    assert_eq!(epoch::parts(revision), (1, 500));
+    // The same contents, so there is no other publication.
+    let again = back.publisher.publish(revision, &new);
+    assert_eq!(proxy.table(revision).await?, new);
+    back.acked("p1", again.sequence).await?;
+    let revisions: Vec<u64> = proxy.given.lock().tables.iter().map(|(_, r)| *r).collect();
+    assert_eq!(revisions, [900, revision], "500 is ignored");
     Ok(())
 }
 
