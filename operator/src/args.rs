@@ -221,6 +221,36 @@ pub(crate) struct Args {
     #[arg(long, env = "TUNDISH_IDENTITY", value_name = "TEXT")]
     pub(crate) identity: Option<String>,
 
+    /// Seconds after which another replica takes the lease of a leader that is silent
+    #[arg(
+        long,
+        env = "TUNDISH_LEASE_DURATION",
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(3..=3_600),
+        default_value_t = 15
+    )]
+    pub(crate) lease_duration: u64,
+
+    /// Seconds after its last renewal for which a leader still writes; less than the lease's duration
+    #[arg(
+        long,
+        env = "TUNDISH_LEASE_RENEW_DEADLINE",
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(2..=3_600),
+        default_value_t = 10
+    )]
+    pub(crate) lease_renew_deadline: u64,
+
+    /// Seconds between two looks at the lease; less than the renew deadline
+    #[arg(
+        long,
+        env = "TUNDISH_LEASE_RETRY_PERIOD",
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..=3_600),
+        default_value_t = 2
+    )]
+    pub(crate) lease_retry_period: u64,
+
     /// What to log: off, error, warn, info, debug or trace, and TARGET=LEVEL for what differs, such as
     /// info,operator_controller=debug
     #[arg(

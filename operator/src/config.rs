@@ -59,6 +59,16 @@ impl TryFrom<Args> for Config {
         if identity.is_empty() || identity.len() > IDENTITY {
             problems.push(format!("--identity: must have 1 to {IDENTITY} bytes"));
         }
+        let lease = [
+            args.lease_duration,
+            args.lease_renew_deadline,
+            args.lease_retry_period,
+        ];
+        if !lease.is_sorted_by(|longer, shorter| longer > shorter) {
+            let text = "--lease-duration, --lease-renew-deadline and --lease-retry-period: each must be less than the one \
+                        before, as 15, 10 and 2";
+            problems.push(text.to_owned());
+        }
         let ports = (args.admin.port(), args.channel_listen.port());
         if ports.0 == ports.1 && ports.0 != 0 && args.admin.ip() == args.channel_listen.ip() {
             problems.push("--admin and --channel-listen: must differ".to_owned());
@@ -97,7 +107,11 @@ impl TryFrom<Args> for Config {
                 backend_hosts: args.backend_hosts,
                 gateways,
                 identity,
-                lease: Timing::KUBERNETES,
+                lease: Timing {
+                    duration: Duration::from_secs(args.lease_duration),
+                    renew_deadline: Duration::from_secs(args.lease_renew_deadline),
+                    retry: Duration::from_secs(args.lease_retry_period),
+                },
                 proxy_pods: args.proxy_pods,
                 checkpoint: args.checkpoint_config_map,
                 snapshot: args.snapshot_secrets,

@@ -54,6 +54,7 @@ fn every_problem_is_reported_at_once() {
         "--identity=",
         "--admin=127.0.0.1:9000",
         "--channel-listen=127.0.0.1:9000",
+        "--lease-renew-deadline=15",
     ];
     let error = config(&flags).expect_err("each flag is wrong").to_string();
     for flag in [
@@ -77,6 +78,7 @@ fn every_problem_is_reported_at_once() {
         "--audience",
         "--identity",
         "--admin and --channel-listen",
+        "--lease-duration, --lease-renew-deadline",
     ] {
         assert!(error.contains(part), "{part} is not in {error}");
     }

@@ -1,6 +1,8 @@
 //! Tenants with large Secrets: the operator keeps what it needs of them, and finds the rest again when an
 //! AIBackend comes to refer to it.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests_support::{ControlPlane, Process, peak_of, resident_of};
@@ -37,13 +39,15 @@ spec:
 
 /// A Secret of a megabyte; of the sort `keyed`, with the key of a consumer.
 fn large(sort: &str, number: usize) -> Value {
-    let mut entries = json!({
-        "bulk": "x".repeat(SIZE), "good": "sim-key", "bad": "another-key",
-    });
-    let mut labels = json!({});
+    let mut entries = BTreeMap::from([
+        ("bulk", "x".repeat(SIZE)),
+        ("good", "sim-key".to_owned()),
+        ("bad", "another-key".to_owned()),
+    ]);
+    let mut labels = BTreeMap::new();
     if sort == "keyed" {
-        entries["key"] = json!(format!("tenant-{number}"));
-        labels["tundish.dev/keys"] = json!("chat");
+        entries.insert("key", format!("tenant-{number}"));
+        labels.insert("tundish.dev/keys", "chat");
     }
     let kind = if sort == "release" {
         "helm.sh/release.v1"

@@ -1,6 +1,7 @@
 //! The charts, with the real helm on the real API server: what is rendered is accepted, starts where
 //! Pod Security is restricted, may do what it has to and nothing more, and goes away again.
 
+mod pod;
 mod program;
 mod upgrades;
 mod values;
