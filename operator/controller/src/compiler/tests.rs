@@ -111,6 +111,24 @@ async fn a_kind_whose_crd_is_gone_holds_tables_back_until_every_kind_is_listed_a
     assert_eq!(compiled.contents.routes.len(), 1);
 }
 
+#[test]
+fn a_secret_that_is_read_again_is_still_one() {
+    let (changed, _) = watch::channel(0);
+    let stored = Arc::default();
+    let (mut compiler, _) = Compiler::new(settings(), &[None], stored, changed, metrics());
+    for kind in KINDS {
+        compiler.apply(listed(kind, None, Vec::new(), 5));
+    }
+    let secret = || Box::new(observed(Kind::Secret, "team", "key", 1, 7));
+    assert!(
+        !compiler.apply(Update::Reread(secret())),
+        "it was never read"
+    );
+    assert!(compiler.apply(Update::Applied(secret())));
+    assert!(compiler.apply(Update::Reread(secret())));
+    assert_eq!(compiler.counts.get(&Kind::Secret), Some(&1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_table_is_compiled_before_gateways_are_listed_and_each_change_of_them_is_one() {
     let mut bench = bench_with(&[None], Compiler::await_gateways);

@@ -229,9 +229,9 @@ impl fmt::Display for Wait {
         };
         let seconds = wait.div_ceil(1_000);
         let (unit, name) = match seconds {
-            ..=120 => (1, "s"),
-            ..=7_200 => (60, "min"),
-            ..=172_800 => (3_600, "h"),
+            0..=120 => (1, "s"),
+            121..=7_200 => (60, "min"),
+            7_201..=172_800 => (3_600, "h"),
             _ => (86_400, "days"),
         };
         write!(f, "{} {name}", seconds.div_ceil(unit))
