@@ -98,10 +98,21 @@ pub struct State {
     pub kept: Kept,
     /// It asks for it by its id, or makes a new one: no model is named.
     pub without_model: bool,
-    /// The answer is the kept thing itself, so that it carries ids.
-    pub answers: bool,
+    /// Which ids its answer has.
+    pub answers: Answers,
     /// The answer lists all that the backend keeps, whoever made it.
     pub lists: bool,
+}
+
+/// What the answer is to a call about what a backend keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// What is kept, with its id.
+    Itself,
+    /// Parts of it, in which others are named.
+    Items,
+    /// Nothing with ids, or what a client has put there.
+    Bytes,
 }
 
 /// What a backend bills for a call.

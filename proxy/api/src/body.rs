@@ -89,6 +89,12 @@ pub enum Kept {
     Upload,
     /// One of them.
     Part,
+    /// Files that are searched.
+    VectorStore,
+    /// Where code runs, with its files.
+    Container,
+    /// An item that only its resource can open. Its id is the tag in front of what is sealed.
+    Item,
 }
 
 /// A reference to what a backend keeps.
@@ -98,8 +104,10 @@ pub struct Reference {
     pub kept: Kept,
     /// The id, as the client knows it.
     pub id: Box<str>,
-    /// Where the id stands, with its quotes.
+    /// Where the id stands, with its quotes. Of an item, where its tag does, with what ends it.
     pub at: Range<usize>,
+    /// The members that lead there, for a message.
+    pub place: Box<str>,
 }
 
 /// Where the values begin by which the requests of one conversation are known. Of a body that is too small for a
@@ -150,6 +158,8 @@ pub struct Body {
     pub references: Vec<Reference>,
     /// An item of it may stand for one that the backend keeps.
     pub has_item_references: bool,
+    /// Some item of it is sealed, and nothing says by which resource.
+    pub has_bare_seals: bool,
     /// It offers tools, where that is looked for.
     pub has_tools: bool,
     /// Some part of it may be an image, sound or a file.
@@ -246,6 +256,7 @@ impl Body {
             background: false,
             references: Vec::new(),
             has_item_references: false,
+            has_bare_seals: false,
             has_tools: false,
             has_media: false,
             beginning: Beginning {
@@ -310,6 +321,23 @@ impl Kept {
             Self::File => "File",
             Self::Upload => "Upload",
             Self::Part => "Part",
+            Self::VectorStore => "Vector store",
+            Self::Container => "Container",
+            Self::Item => "Item",
+        }
+    }
+
+    /// Whether a response that refers to it goes on from a prompt that the backend keeps.
+    #[must_use]
+    pub const fn is_continued(self) -> bool {
+        match self {
+            Self::Response | Self::Conversation => true,
+            Self::File
+            | Self::Upload
+            | Self::Part
+            | Self::VectorStore
+            | Self::Container
+            | Self::Item => false,
         }
     }
 }

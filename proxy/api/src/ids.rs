@@ -1,17 +1,23 @@
-//! Marks the ids of what a backend keeps in its answers: each gets a tag behind it, wherever the answer is
-//! cut into frames. Nothing is held back, and all other bytes stay.
+//! Marks what a backend keeps in its answers: an id gets a tag behind it, and what the backend has sealed one in
+//! front, wherever the answer is cut into frames. Nothing is held back, and all other bytes stay.
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
+
+use crate::mentions::{Inside, Mention, inside, mention};
 
 #[cfg(test)]
 mod tests;
 
 /// What is put behind an id.
 pub type Tag = [u8; 16];
+/// What ends the tag in front of something sealed, which is base64 and has none of it.
+pub const SEAL: u8 = b'.';
 
 /// The longest id that is marked. Backends' are below 64.
 const LONGEST: usize = 128;
+/// Containers within each other that are looked into.
+const DEEPEST: usize = 128;
 /// The prefix of a line that carries data (Server-Sent Events, 9.2.6).
 const DATA: &[u8] = b"data:";
 
@@ -36,7 +42,16 @@ enum Line {
     Other,
 }
 
-/// What an object is to the answer.
+/// What gets a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark<'a> {
+    /// An id.
+    Id(&'a str),
+    /// Something sealed.
+    Sealed,
+}
+
+/// What an object or a list is to the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Object {
     /// That of an event, which holds the answer as a member.
@@ -45,6 +60,12 @@ enum Object {
     Answer,
     /// What belongs to it: the conversation of a response, the file of an upload.
     Kept,
+    /// Any other, which has no id of its own.
+    Inner,
+    /// One with names of the client's own.
+    OwnNames,
+    /// A list, and what the strings in it mention.
+    List(Option<Mention>),
 }
 
 /// A scan of one JSON text.
@@ -52,7 +73,7 @@ enum Object {
 struct Scan {
     /// What the outermost object is.
     root: Object,
-    /// The objects that are open, the outermost first, as long as they matter.
+    /// The objects and lists that are open, the outermost first, as long as they matter.
     open: Vec<Object>,
     /// How many others are open within the last of them.
     others: usize,
@@ -60,15 +81,19 @@ struct Scan {
     before_name: bool,
     /// The name of the member whose value is next.
     name: Vec<u8>,
+    /// What the string that is not at its end holds, if that matters.
+    text: Vec<u8>,
     string: Option<Text>,
 }
 
 /// A string that is not at its end.
 #[derive(Debug)]
 struct Text {
-    /// What it holds; `None` if that does not matter.
-    kept: Option<Vec<u8>>,
+    /// What it holds matters, as far as that is known.
+    is_kept: bool,
     is_name: bool,
+    /// It is sealed, and nothing of it has come.
+    is_sealed: bool,
     escaped: bool,
 }
 
@@ -81,6 +106,16 @@ impl Marker {
         Self {
             lines: None,
             json: Scan::new(Object::Answer),
+            id: None,
+        }
+    }
+
+    /// For an answer that lists parts of something.
+    #[must_use]
+    pub const fn items() -> Self {
+        Self {
+            lines: None,
+            json: Scan::new(Object::Inner),
             id: None,
         }
     }
@@ -101,10 +136,12 @@ impl Marker {
         self.id.as_deref()
     }
 
-    /// Takes bytes of the answer, and returns them with its tag behind each id that has one.
-    pub fn push(&mut self, data: Bytes, tag: impl Fn(&str) -> Option<Tag>) -> Bytes {
-        let mut tags: Vec<(usize, Tag)> = Vec::new();
-        let mut found = |at: usize, id: &str| tags.extend(tag(id).map(|tag| (at, tag)));
+    /// Takes bytes of the answer, and returns them with its tag at each mark that has one.
+    pub fn push(&mut self, data: Bytes, tag: impl Fn(Mark<'_>) -> Option<Tag>) -> Bytes {
+        let mut tags: Vec<(usize, Tag, bool)> = Vec::new();
+        let mut found = |at: usize, mark: Mark<'_>| {
+            tags.extend(tag(mark).map(|tag| (at, tag, mark == Mark::Sealed)));
+        };
         match self.lines {
             None => self.json.push(&data, 0, &mut self.id, &mut found),
             Some(line) => self.lines = Some(self.events_in(line, &data, &mut found)),
@@ -112,11 +149,14 @@ impl Marker {
         if tags.is_empty() {
             return data;
         }
-        let mut out = BytesMut::with_capacity(data.len() + tags.len() * size_of::<Tag>());
+        let mut out = BytesMut::with_capacity(data.len() + tags.len() * (size_of::<Tag>() + 1));
         let mut begin = 0;
-        for (at, tag) in tags {
+        for (at, tag, is_sealed) in tags {
             out.extend_from_slice(data.get(begin..at).unwrap_or_default());
             out.extend_from_slice(&tag);
+            if is_sealed {
+                out.extend_from_slice(&[SEAL]);
+            }
             begin = at;
         }
         out.extend_from_slice(data.get(begin..).unwrap_or_default());
@@ -127,7 +167,7 @@ impl Marker {
         &mut self,
         mut line: Line,
         data: &[u8],
-        found: &mut impl FnMut(usize, &str),
+        found: &mut impl FnMut(usize, Mark<'_>),
     ) -> Line {
         let mut at = 0;
         while let Some(&byte) = data.get(at) {
@@ -139,7 +179,7 @@ impl Marker {
                 (Line::Returned, _) => line = Line::Start(0),
                 // A blank line ends an event.
                 (Line::Start(0), b'\n' | b'\r') => {
-                    self.json = Scan::new(Object::Event);
+                    self.json.begin();
                     line = ended(byte);
                     at += 1;
                 }
@@ -184,24 +224,46 @@ const fn ended(by: u8) -> Line {
 // === impl Object ===
 
 impl Object {
-    /// What the object is that the member `name` holds.
+    /// What the object is that the member `name` holds, or the list; `None`: nothing in it matters.
     fn within(self, name: &[u8]) -> Option<Self> {
         match (self, name) {
+            (Self::List(_) | Self::OwnNames, _) => Some(Self::Inner),
             (Self::Event, b"response") => Some(Self::Answer),
             (Self::Answer, b"conversation" | b"file") => Some(Self::Kept),
-            _ => None,
+            (Self::Event | Self::Answer | Self::Kept | Self::Inner, _) => match inside(name) {
+                Inside::Known => Some(Self::Inner),
+                Inside::OwnNames => Some(Self::OwnNames),
+                Inside::Own => None,
+            },
+        }
+    }
+
+    /// What the strings mention that stand here by this name.
+    fn mention(self, name: &[u8]) -> Option<Mention> {
+        match self {
+            Self::List(mention) => mention,
+            Self::OwnNames => None,
+            Self::Event | Self::Answer | Self::Kept | Self::Inner => mention(name),
         }
     }
 
     /// Whether the string `name` is an id of what the backend keeps.
     fn has_id(self, name: &[u8]) -> bool {
-        match self {
-            Self::Event => false,
+        let is_own = match self {
+            Self::Event | Self::Inner | Self::OwnNames | Self::List(_) => false,
             Self::Answer => matches!(
                 name,
                 b"id" | b"previous_response_id" | b"conversation" | b"upload_id"
             ),
             Self::Kept => name == b"id",
+        };
+        is_own || matches!(self.mention(name), Some(Mention::Id(_)))
+    }
+
+    const fn is_list(self) -> bool {
+        match self {
+            Self::List(_) => true,
+            Self::Event | Self::Answer | Self::Kept | Self::Inner | Self::OwnNames => false,
         }
     }
 }
@@ -216,8 +278,17 @@ impl Scan {
             others: 0,
             before_name: false,
             name: Vec::new(),
+            text: Vec::new(),
             string: None,
         }
+    }
+
+    /// Begins with another text.
+    fn begin(&mut self) {
+        self.open.clear();
+        self.others = 0;
+        self.before_name = false;
+        self.string = None;
     }
 
     /// Takes the next bytes, which begin at `base` of the frame.
@@ -226,13 +297,16 @@ impl Scan {
         bytes: &[u8],
         base: usize,
         own: &mut Option<Box<str>>,
-        found: &mut impl FnMut(usize, &str),
+        found: &mut impl FnMut(usize, Mark<'_>),
     ) {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             if let Some(text) = &mut self.string {
                 let rest = bytes.get(at..).unwrap_or_default();
-                let Some(length) = text.push(rest) else {
+                if std::mem::take(&mut text.is_sealed) && byte != b'"' {
+                    found(base + at, Mark::Sealed);
+                }
+                let Some(length) = text.push(rest, &mut self.text) else {
                     return;
                 };
                 at += length;
@@ -247,7 +321,9 @@ impl Scan {
                 b'[' => self.opens(false),
                 b'}' | b']' if self.others > 0 => self.others -= 1,
                 b'}' | b']' => drop(self.open.pop()),
-                b',' if self.others == 0 => self.before_name = true,
+                b',' if self.others == 0 => {
+                    self.before_name = self.open.last().is_some_and(|one| !one.is_list());
+                }
                 b':' if self.others == 0 => self.before_name = false,
                 _ => {}
             }
@@ -256,28 +332,36 @@ impl Scan {
 
     fn opens(&mut self, is_object: bool) {
         let object = match self.open.last() {
-            _ if !is_object || self.others > 0 => None,
-            None => Some(self.root),
-            Some(outer) => outer.within(&self.name),
+            _ if self.others > 0 || self.open.len() >= DEEPEST => None,
+            None => is_object.then_some(self.root),
+            Some(outer) if is_object => outer.within(&self.name),
+            Some(outer) => {
+                let inside = outer.within(&self.name);
+                inside.map(|_| Object::List(outer.mention(&self.name)))
+            }
         };
         match object {
             Some(object) => {
                 self.open.push(object);
-                self.before_name = true;
+                self.before_name = is_object;
             }
             None => self.others += 1,
         }
     }
 
-    fn string_begins(&self) -> Text {
-        let matters = self.others == 0
-            && self
-                .open
-                .last()
-                .is_some_and(|object| self.before_name || object.has_id(&self.name));
+    fn string_begins(&mut self) -> Text {
+        self.text.clear();
+        let object = self.open.last().filter(|_| self.others == 0);
+        let mut is_kept = self.before_name;
+        let mut is_sealed = false;
+        if let Some(object) = object.filter(|_| !self.before_name) {
+            is_kept = object.has_id(&self.name);
+            is_sealed = object.mention(&self.name) == Some(Mention::Sealed);
+        }
         Text {
-            kept: matters.then(Vec::new),
+            is_kept: is_kept && object.is_some(),
             is_name: self.before_name,
+            is_sealed,
             escaped: false,
         }
     }
@@ -286,28 +370,34 @@ impl Scan {
         &mut self,
         at: usize,
         own: &mut Option<Box<str>>,
-        found: &mut impl FnMut(usize, &str),
+        found: &mut impl FnMut(usize, Mark<'_>),
     ) {
-        let Some(Text { kept, is_name, .. }) = self.string.take() else {
+        let Some(Text {
+            is_kept, is_name, ..
+        }) = self.string.take()
+        else {
             return;
         };
         if self.others > 0 {
             return;
         }
         if is_name {
-            self.name = kept.unwrap_or_default();
+            std::mem::swap(&mut self.name, &mut self.text);
+            if !is_kept {
+                self.name.clear();
+            }
             return;
         }
-        let Some(id) = kept.as_deref().and_then(|kept| str::from_utf8(kept).ok()) else {
+        let Ok(id) = str::from_utf8(&self.text) else {
             return;
         };
-        if id.is_empty() {
+        if id.is_empty() || !is_kept {
             return;
         }
         if own.is_none() && self.name == b"id" && self.open.last() == Some(&Object::Answer) {
             *own = Some(id.into());
         }
-        found(at, id);
+        found(at, Mark::Id(id));
     }
 }
 
@@ -315,7 +405,7 @@ impl Scan {
 
 impl Text {
     /// Takes what belongs to the string, and returns where its quote is.
-    fn push(&mut self, bytes: &[u8]) -> Option<usize> {
+    fn push(&mut self, bytes: &[u8], kept: &mut Vec<u8>) -> Option<usize> {
         let mut at = 0;
         loop {
             if self.escaped && at < bytes.len() {
@@ -324,24 +414,24 @@ impl Text {
             }
             let rest = bytes.get(at..).unwrap_or_default();
             let length = memchr2(b'"', b'\\', rest);
-            self.keep(rest.get(..length.unwrap_or(rest.len())));
+            self.keep(rest.get(..length.unwrap_or(rest.len())), kept);
             at += length?;
             if bytes.get(at) == Some(&b'"') {
                 return Some(at);
             }
             // No id has an escape, and no name that matters.
-            self.kept = None;
+            self.is_kept = false;
             self.escaped = true;
             at += 1;
         }
     }
 
-    fn keep(&mut self, bytes: Option<&[u8]>) {
-        let (Some(kept), Some(bytes)) = (&mut self.kept, bytes) else {
+    fn keep(&mut self, bytes: Option<&[u8]>, kept: &mut Vec<u8>) {
+        let Some(bytes) = bytes.filter(|_| self.is_kept) else {
             return;
         };
         if kept.len().saturating_add(bytes.len()) > LONGEST {
-            self.kept = None;
+            self.is_kept = false;
         } else {
             kept.extend_from_slice(bytes);
         }

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use memchr::memchr2;
 
 use crate::body::{Malformed, malformed};
+use crate::mentions::{is_like, may_be};
 
 /// Deepest nesting taken. `OpenAI`'s schemas stay below 20; parsers behind us stop at 128 or crash.
 pub(crate) const MAX_DEPTH: usize = 64;
@@ -59,6 +60,8 @@ pub(crate) struct Cursor<'a> {
     pub(crate) met_media: bool,
     /// The same of something that the backend keeps.
     pub(crate) met_item_reference: bool,
+    /// A member was skipped that may mention what a backend keeps.
+    pub(crate) met_mention: bool,
     /// Behind the last string `type`.
     after_type: usize,
     /// Strings are looked through for what must be escaped in them.
@@ -77,6 +80,7 @@ impl<'a> Cursor<'a> {
             at,
             met_media: false,
             met_item_reference: false,
+            met_mention: false,
             after_type: 0,
             seeks_controls: false,
         }
@@ -243,6 +247,26 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Takes note of `file_id` and its like among the names of members that are skipped.
+    #[inline(always)]
+    fn note_name(&mut self, start: usize, escaped: bool) {
+        let length = self.at - 1 - start;
+        if escaped || may_be(self.bytes[start], length) {
+            self.note_mention(start, escaped);
+        }
+    }
+
+    #[cold]
+    fn note_mention(&mut self, start: usize, escaped: bool) {
+        let whole = self.bytes.get(start - 1..self.at).unwrap_or_default();
+        self.met_mention |= if escaped {
+            let name = serde_json::from_slice::<String>(whole);
+            name.is_ok_and(|name| is_like(name.as_bytes()))
+        } else {
+            is_like(whole.get(1..whole.len() - 1).unwrap_or_default())
+        };
+    }
+
     #[cold]
     fn note_escaped(&mut self, start: usize) {
         let whole = self.bytes.get(start - 1..=self.at).unwrap_or_default();
@@ -339,7 +363,9 @@ impl<'a> Cursor<'a> {
         if self.peek() != Some(b'"') {
             return self.unexpected();
         }
-        self.skip_string()?;
+        let start = self.at + 1;
+        let escaped = self.skip_string()?;
+        self.note_name(start, escaped);
         self.blanks();
         if self.peek() != Some(b':') {
             return self.unexpected();

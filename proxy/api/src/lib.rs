@@ -18,6 +18,7 @@ pub mod http1;
 pub mod ids;
 mod json;
 mod member;
+mod mentions;
 mod messages;
 pub mod models;
 mod multipart;
@@ -25,6 +26,7 @@ mod path;
 mod pieces;
 mod prompt;
 pub mod proxy_protocol;
+mod references;
 mod refusal;
 mod responses;
 mod rows;
@@ -39,8 +41,8 @@ pub mod usage;
 mod wordless;
 
 pub use api::{
-    Answer, Api, Billing, Call, Form, Found, Named, State, Unserved, Upstream, UsageRequest, find,
-    is_dated, served, undated,
+    Answer, Answers, Api, Billing, Call, Form, Found, Named, State, Unserved, Upstream,
+    UsageRequest, find, is_dated, served, undated,
 };
 pub use beginning::conversation;
 pub use body::{

@@ -13,6 +13,8 @@ use crate::body::{
 };
 use crate::end_user::{Metadata, UserMember};
 use crate::json::Cursor;
+use crate::mentions::{is_like, may_be};
+use crate::references;
 
 #[cfg(test)]
 mod tests;
@@ -52,6 +54,8 @@ pub(crate) fn body(bytes: &[u8], members: &Members, in_path: bool) -> Result<Bod
             .find(|((known, _), _)| known.as_bytes() == name);
         let Some(((name, member), place)) = known else {
             refuse_folded(name, members.iter().map(|(known, _)| *known))?;
+            let first = name.first().copied().unwrap_or_default();
+            cursor.met_mention |= may_be(first, name.len()) && is_like(name);
             return cursor.skip(depth);
         };
         let bit = 1_u64 << place;
@@ -76,6 +80,9 @@ pub(crate) fn body(bytes: &[u8], members: &Members, in_path: bool) -> Result<Bod
     cursor.blanks();
     if cursor.at != bytes.len() {
         return malformed("there is text after the JSON object");
+    }
+    if cursor.met_mention {
+        references::find(bytes, &mut found)?;
     }
     Ok(found)
 }
@@ -203,7 +210,13 @@ fn reference(
     if cursor.peek() == Some(b'"') {
         let id = cursor.string()?.into();
         let at = start..cursor.at;
-        return Ok(Some(Reference { kept, id, at }));
+        let place = name.into();
+        return Ok(Some(Reference {
+            kept,
+            id,
+            at,
+            place,
+        }));
     }
     match cursor.scalar(depth)? {
         b"null" => Ok(None),

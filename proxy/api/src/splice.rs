@@ -27,8 +27,8 @@ pub struct Edit<'a> {
     pub default_bound: Option<(BoundName, u64)>,
     /// The most that a bound of the body may be.
     pub max_bound: Option<u64>,
-    /// The ids of what the body continues, as the backend knows them, and where they stand.
-    pub ids: &'a [(Range<usize>, Box<str>)],
+    /// Where ids stand, and how the backend knows them; `None` for what it must not see.
+    pub ids: &'a [(Range<usize>, Option<Box<str>>)],
     /// The end user to name, in place of the client's.
     pub end_user: Option<EndUser<'a>>,
 }
@@ -46,6 +46,13 @@ pub fn splice(bytes: &Bytes, body: &Body, edit: Edit<'_>) -> Pieces {
         return bytes.clone().into();
     }
     edits.sort_unstable_by_key(|(range, _)| range.start);
+    // What stands within something that is replaced goes with it.
+    let mut end = 0;
+    edits.retain(|(range, _)| {
+        let is_apart = range.start >= end;
+        end = end.max(range.end);
+        is_apart
+    });
     if bytes.len() > COPIED {
         return pieces(bytes, edits);
     }
@@ -131,7 +138,7 @@ fn json(
         }
     }
     let ids = edit.ids.iter();
-    edits.extend(ids.map(|(at, id)| (at.clone(), quoted(id))));
+    edits.extend(ids.map(|(at, id)| (at.clone(), id.as_deref().map_or_else(String::new, quoted))));
     let stated = body.bounds.iter().flatten();
     if let Some(max) = edit.max_bound {
         let larger = stated.filter(|bound| bound.tokens.is_some_and(|tokens| tokens > max));

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use proxy_api::{Kept, Named, Reference, State};
+use proxy_api::{Kept, Named, Reference};
 use proxy_core::auth::{Caller, CallerKind};
 use proxy_core::names::Code;
 
@@ -32,7 +32,7 @@ const PARAMETERS: [&str; 9] = [
     "purpose",
 ];
 
-/// The longest part of an unknown id that a message repeats.
+/// The most characters of a client's text that a message repeats.
 const SHOWN: usize = 96;
 
 /// A request about what backends keep.
@@ -41,8 +41,8 @@ pub(crate) struct Bound {
     pub(crate) named: Named,
     /// Its query, without the version.
     pub(crate) query: String,
-    /// Where its body names what it continues, and how the backend knows that.
-    pub(crate) ids: Vec<(Range<usize>, Box<str>)>,
+    /// Where its body names what backends keep, and how they know that; `None` for what they must not see.
+    pub(crate) ids: Vec<(Range<usize>, Option<Box<str>>)>,
     /// The one resource that can serve it.
     pub(crate) resource: Option<ResourceId>,
     /// The owner of what the backend makes; `None`: ids go as they are.
@@ -62,59 +62,117 @@ pub(crate) fn owner(live: &Live, rule: &LiveRule, caller: &Caller) -> Option<Arc
     }
 }
 
-/// Whether a rule reaches what has this id, and the caller may have it.
+/// What a request names by an id, or shows by a tag.
+#[derive(Clone, Copy)]
+pub(crate) struct Sought<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) kept: Kept,
+}
+
+/// Whether a rule reaches what is sought, and the caller may have it.
 pub(crate) fn reaches(
     keys: &StateKeys,
     live: &Live,
     rule: &LiveRule,
     caller: &Caller,
-    id: &str,
+    sought: Sought<'_>,
 ) -> bool {
     let Some(owner) = owner(live, rule, caller) else {
         return true;
     };
-    let opened = keys.open(id, &owner);
-    opened.is_some_and(|(_, resource)| rule.reaches(resource))
+    let resource = if sought.kept == Kept::Item {
+        keys.unseal(sought.id, &owner)
+    } else {
+        keys.open(sought.id, &owner).map(|(_, resource)| resource)
+    };
+    resource.is_some_and(|resource| rule.reaches(resource))
+}
+
+/// What a caller shows of what backends keep: all of it must be its own, and of one resource.
+struct Proof<'a> {
+    keys: &'a StateKeys,
+    owner: &'a str,
+    /// The resource, and the place that named it first.
+    resource: Option<(ResourceId, &'a str)>,
+    /// The last tag of something sealed: in a long session all are the same.
+    seal: Option<(&'a str, ResourceId)>,
+}
+
+impl<'a> Proof<'a> {
+    /// The id in a path, as the backend knows it.
+    fn named(&mut self, id: &str, kept: Kept) -> Result<Box<str>, Box<Refusal>> {
+        let opened = self.keys.open(id, self.owner);
+        let (id, resource) = opened.ok_or_else(|| unknown(id, kept))?;
+        self.resource = Some((resource, "the path"));
+        Ok(id.into())
+    }
+
+    /// What goes to the backend in place of a reference; `None` for nothing.
+    fn reference(&mut self, one: &'a Reference) -> Result<Option<Box<str>>, Box<Refusal>> {
+        let refusal = || unknown_reference(one);
+        if one.kept == Kept::Item {
+            let known = self.seal.filter(|(tag, _)| **tag == *one.id);
+            let known = known.map(|(_, resource)| resource);
+            let resource = known.or_else(|| self.keys.unseal(&one.id, self.owner));
+            let resource = resource.ok_or_else(refusal)?;
+            self.seal = Some((&one.id, resource));
+            self.bind(resource, &one.place)?;
+            return Ok(None);
+        }
+        let opened = self.keys.open(&one.id, self.owner);
+        let (id, resource) = opened.ok_or_else(refusal)?;
+        self.bind(resource, &one.place)?;
+        Ok(Some(id.into()))
+    }
+
+    fn bind(&mut self, resource: ResourceId, place: &'a str) -> Result<(), Box<Refusal>> {
+        let (first, by) = *self.resource.get_or_insert((resource, place));
+        if first == resource {
+            return Ok(());
+        }
+        let message = format!(
+            "{} and {} name what different Foundry resources keep, and none of them can serve both",
+            shown(by),
+            shown(place)
+        );
+        Err(refuse(Code::InvalidRequest, message))
+    }
 }
 
 impl Bound {
+    /// Takes the tags off what the request names.
     pub(crate) fn new(
         keys: &StateKeys,
         owner: Option<Arc<str>>,
-        state: &State,
+        kept: Kept,
         named: Option<Box<Named>>,
         references: &[Reference],
     ) -> Result<Self, Box<Refusal>> {
-        let mut named = named.map_or_else(Named::default, |named| *named);
-        let mut resource = None;
-        let mut open = |id: &str, refusal: fn(&str, Kept) -> Box<Refusal>, kept: Kept| {
-            let Some(owner) = &owner else {
-                return Ok(id.into());
-            };
-            let opened = keys.open(id, owner);
-            let (id, kept_by) = opened.ok_or_else(|| refusal(id, kept))?;
-            match resource.replace(kept_by) {
-                Some(other) if other != kept_by => Err(refuse(
-                    Code::InvalidRequest,
-                    "the request names what different Foundry resources keep",
-                )),
-                Some(_) | None => Ok(Box::<str>::from(id)),
-            }
-        };
-        if let Some(id) = &mut named.id {
-            *id = open(id, unknown, state.kept)?;
-        }
-        let ids = references.iter().map(|one| {
-            let id = open(&one.id, unknown_reference, one.kept)?;
-            Ok((one.at.clone(), id))
-        });
-        Ok(Self {
-            ids: ids.collect::<Result<_, Box<Refusal>>>()?,
-            named,
+        let mut bound = Self {
+            named: named.map_or_else(Named::default, |named| *named),
             query: String::new(),
-            resource,
+            ids: Vec::new(),
+            resource: None,
             owner,
-        })
+        };
+        let Some(owner) = bound.owner.as_deref() else {
+            return Ok(bound);
+        };
+        let mut proof = Proof {
+            keys,
+            owner,
+            resource: None,
+            seal: None,
+        };
+        if let Some(id) = &mut bound.named.id {
+            *id = proof.named(id, kept)?;
+        }
+        let ids = references
+            .iter()
+            .map(|one| Ok((one.at.clone(), proof.reference(one)?)));
+        bound.ids = ids.collect::<Result<_, Box<Refusal>>>()?;
+        bound.resource = proof.resource.map(|(resource, _)| resource);
+        Ok(bound)
     }
 
     /// Takes the parameters that go on. Returns whether they ask for a stream.
@@ -138,18 +196,35 @@ impl Bound {
 
 /// An id that is not the caller's, as `OpenAI` says it.
 pub(crate) fn unknown(id: &str, kept: Kept) -> Box<Refusal> {
-    let shown: String = id.chars().take(SHOWN).collect();
-    let message = format!("{} with id '{shown}' not found.", kept.as_str());
+    let message = format!("{} with id '{}' not found.", kept.as_str(), shown(id));
     refuse(Code::NotKept, message)
 }
 
-fn unknown_reference(id: &str, kept: Kept) -> Box<Refusal> {
-    match kept {
+fn unknown_reference(one: &Reference) -> Box<Refusal> {
+    let (id, place) = (shown(&one.id), shown(&one.place));
+    match one.kept {
         Kept::Response => {
-            let shown: String = id.chars().take(SHOWN).collect();
-            let message = format!("Previous response with id '{shown}' not found.");
+            let message = format!("Previous response with id '{id}' not found.");
             refuse(Code::PreviousResponseNotFound, message)
         }
-        Kept::Conversation | Kept::File | Kept::Upload | Kept::Part => unknown(id, kept),
+        Kept::Item => {
+            let message = format!(
+                "{place} does not belong to this caller, or its beginning has changed: send it as the answer had it, \
+                 or leave the item out"
+            );
+            refuse(Code::InvalidEncryptedContent, message)
+        }
+        Kept::File | Kept::VectorStore | Kept::Container => {
+            let kept = one.kept.as_str();
+            let message = format!("{kept} with id '{id}' not found. It stands in {place}.");
+            refuse(Code::NotKept, message)
+        }
+        Kept::Conversation | Kept::Upload | Kept::Part => unknown(&one.id, one.kept),
     }
+}
+
+/// As much of a client's text as a message repeats.
+fn shown(text: &str) -> &str {
+    let end = text.char_indices().nth(SHOWN).map(|(at, _)| at);
+    text.get(..end.unwrap_or(text.len())).unwrap_or_default()
 }

@@ -111,7 +111,7 @@ impl Sending<'_> {
         let model = &self.model;
         if self.call.has_model() && self.resource().is_some() {
             let message = format!(
-                "what the request continues is kept by a Foundry resource that the rule does not reach with \
+                "what the request continues or names is kept by a Foundry resource that the rule does not reach with \
                  model {model:?}; leave it out, or use another model"
             );
             refuse(Code::InvalidRequest, message)

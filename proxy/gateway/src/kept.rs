@@ -122,6 +122,22 @@ impl StateKeys {
     /// The id as its backend knows it, and the resource that keeps it; `None` if it does not belong to `owner`.
     pub(crate) fn open<'a>(&self, id: &'a str, owner: &str) -> Option<(&'a str, ResourceId)> {
         let (id, tag) = id.split_at_checked(id.len().checked_sub(size_of::<Tag>())?)?;
+        let resource = self.prove(id, tag, owner).filter(|_| !id.is_empty())?;
+        Some((id, resource))
+    }
+
+    /// The tag of what a resource has sealed. It says whose and where, and not what: that is known only once all of
+    /// it has passed.
+    pub(crate) fn seal(&self, resource: ResourceId, owner: &str) -> Tag {
+        self.tag("", resource, owner)
+    }
+
+    /// The resource that has sealed what bears this tag; `None` if it does not belong to `owner`.
+    pub(crate) fn unseal(&self, tag: &str, owner: &str) -> Option<ResourceId> {
+        self.prove("", tag, owner)
+    }
+
+    fn prove(&self, id: &str, tag: &str, owner: &str) -> Option<ResourceId> {
         let mut bytes = [0; RESOURCE + MAC];
         let length = URL_SAFE_NO_PAD.decode_slice(tag, &mut bytes).ok()?;
         let (resource, proof) = bytes.split_first_chunk()?;
@@ -131,8 +147,7 @@ impl StateKeys {
             let begin = whole.as_ref().get(..MAC).unwrap_or_default();
             aws_lc_rs::constant_time::verify_slices_are_equal(begin, proof).is_ok()
         };
-        (length == bytes.len() && !id.is_empty() && self.0.iter().any(is_proved))
-            .then_some((id, resource))
+        (length == bytes.len() && self.0.iter().any(is_proved)).then_some(resource)
     }
 }
 

@@ -1,12 +1,14 @@
-//! The answer about what a backend keeps, on its way to the client: each id gets its tag.
+//! The answer about what a backend keeps, on its way to the client: each id gets its tag, and so does what is
+//! sealed.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use proxy_api::Answers;
 use proxy_api::coding::{Decoder, Undecodable};
-use proxy_api::ids::Marker;
+use proxy_api::ids::{Mark, Marker};
 
 use crate::kept::{ResourceId, StateKeys};
 use crate::watch::{self, is_event_stream};
@@ -26,6 +28,7 @@ impl Marking {
     /// For an answer with this head, from which it takes what does not hold any more.
     pub(crate) fn of(
         headers: &mut HeaderMap,
+        answers: Answers,
         keys: &StateKeys,
         resource: ResourceId,
         owner: Option<Arc<str>>,
@@ -33,10 +36,10 @@ impl Marking {
         headers.remove(CONTENT_LENGTH);
         let coding = headers.remove(CONTENT_ENCODING);
         let coding = coding.map(|coding| watch::decoder(&coding, watch::STREAM_BOUNDS));
-        let marker = if is_event_stream(headers) {
-            Marker::events()
-        } else {
-            Marker::json()
+        let marker = match answers {
+            _ if is_event_stream(headers) => Marker::events(),
+            Answers::Items => Marker::items(),
+            Answers::Itself | Answers::Bytes => Marker::json(),
         };
         Self {
             marker,
@@ -78,6 +81,12 @@ impl Marking {
             owner,
             ..
         } = self;
-        marker.push(data, |id| Some(keys.tag(id, *resource, owner.as_deref()?)))
+        marker.push(data, |mark| {
+            let owner = owner.as_deref()?;
+            Some(match mark {
+                Mark::Id(id) => keys.tag(id, *resource, owner),
+                Mark::Sealed => keys.seal(*resource, owner),
+            })
+        })
     }
 }

@@ -24,6 +24,7 @@ use proxy_core::tokens::{self, Shape};
 use proxy_ledger::{Asking, Counters, Subject};
 
 use crate::answer::{self, Refusal, name_request, refuse};
+use crate::bound::Sought;
 use crate::client;
 use crate::cors;
 use crate::credential::{Identified, Shown};
@@ -430,9 +431,7 @@ impl<'a> Head<'a> {
         let rule = rule.ok_or_else(|| refuse(Code::Internal, "the rule is not in the table"))?;
         exchange.record.rule = Some(Arc::clone(rule));
         exchange.record.class = permit.class(caller);
-        let state = call.state.as_ref();
-        let bound = state.map(|state| self.bound(state, found.named, rule, &mut body, exchange));
-        let bound = bound.transpose()?;
+        let bound = self.bound(call, found.named, rule, &mut body, exchange)?;
         let of_model = || (permit.deployed_model(&model), rule.window(&model));
         let shape = self.shape(call, &permit, (&bytes, &body), of_model).await?;
         exchange.record.shape = shape;
@@ -528,7 +527,13 @@ impl<'a> Head<'a> {
         let operation = found.api.operation;
         if let Some(state) = call.state.filter(|state| state.without_model) {
             let id = found.named.as_ref().and_then(|named| named.id.as_deref());
-            return Ok((None, self.permit_by_id(operation, state, id)?));
+            let kept = state.kept;
+            let named = id.map(|id| Sought { id, kept });
+            let first = body.references.first().map(|one| Sought {
+                id: &one.id,
+                kept: one.kept,
+            });
+            return Ok((None, self.permit_by_id(operation, named.or(first))?));
         }
         let named = found.model.as_ref().or(body.model.as_ref()).cloned();
         let model = named.or_else(|| call.default_model.map(Arc::from));
@@ -583,7 +588,8 @@ fn shape_of(permit: &Permit<'_>, bytes: &Bytes, body: &Body, media: Media) -> Sh
             .or_else(|| permit.rule.output_tokens.bound(body.max_output_tokens())),
         choices: body.choices.saturating_mul(body.prompts),
         texts: body.texts,
-        continues: !body.references.is_empty() || body.has_item_references,
+        continues: body.has_item_references
+            || body.references.iter().any(|one| one.kept.is_continued()),
         sound_ms: 0,
     }
 }

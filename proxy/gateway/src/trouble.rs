@@ -26,6 +26,8 @@ pub(crate) enum Trouble {
     Failed(Failure),
     /// No such deployment, or a retired model.
     NotThere,
+    /// An item of the request was sealed by another resource.
+    Sealed,
 }
 
 // === impl Trouble ===
@@ -42,6 +44,8 @@ impl Trouble {
             Self::Failed(Failure::OutOfReach) => true,
             Self::Failed(Failure::Local) => false,
             Self::NotThere => retry.on_not_there,
+            // Which resource has sealed it, only the resources know.
+            Self::Sealed => true,
         }
     }
 
@@ -52,6 +56,7 @@ impl Trouble {
             | Self::Failed(Failure::BrokeOff | Failure::Timeout | Failure::Stray) => true,
             Self::Throttled
             | Self::NotThere
+            | Self::Sealed
             | Self::Failed(
                 Failure::Unreachable
                 | Failure::Local
@@ -78,6 +83,7 @@ impl Trouble {
             Self::ServerError => Code::NoBackend,
             Self::Failed(how) => how.code(),
             Self::NotThere => Code::ModelNotFound,
+            Self::Sealed => Code::InvalidEncryptedContent,
         }
     }
 
@@ -85,7 +91,9 @@ impl Trouble {
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::ServerError => "upstream_error",
-            Self::Throttled | Self::Failed(_) | Self::NotThere => self.code().as_str(),
+            Self::Throttled | Self::Failed(_) | Self::NotThere | Self::Sealed => {
+                self.code().as_str()
+            }
         }
     }
 }

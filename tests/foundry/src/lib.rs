@@ -34,6 +34,7 @@ mod foundry;
 mod headers;
 mod limits;
 mod measure;
+mod named_files;
 mod prompts;
 mod record;
 mod response;

@@ -1,12 +1,12 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Marker, Tag};
+use super::{Mark, Marker, Tag};
 
 const TAG: Tag = *b"_TAG_TAG_TAG_TAG";
 
 #[expect(clippy::unnecessary_wraps, reason = "as the marker wants it")]
-fn tag(_id: &str) -> Option<Tag> {
+fn tag(_mark: Mark<'_>) -> Option<Tag> {
     Some(TAG)
 }
 
@@ -15,13 +15,14 @@ fn marked(mut marker: Marker, text: &str) -> String {
     String::from_utf8(out.to_vec()).expect("text")
 }
 
-/// `#` stands for a tag.
+/// `#` stands for a tag, and `~` for one in front of something sealed.
 fn with_tags(text: &str) -> String {
-    text.replace('#', std::str::from_utf8(&TAG).expect("text"))
+    let tag = std::str::from_utf8(&TAG).expect("text");
+    text.replace('#', tag).replace('~', &format!("{tag}."))
 }
 
 fn check(marker: fn() -> Marker, marked_text: &str) {
-    let plain = marked_text.replace('#', "");
+    let plain = marked_text.replace(['#', '~'], "");
     assert_eq!(marked(marker(), &plain), with_tags(marked_text));
     for cut in 0..=plain.len() {
         let mut marker = marker();
@@ -92,7 +93,7 @@ fn what_is_too_long_for_an_id_stays() {
 proptest! {
     #[test]
     fn a_cut_changes_nothing(
-        text in r#"([{}\[\]:,"\\ \r\n]|data:|"id"|"response"|"conversation"|"resp_1"){0,60}"#,
+        text in r#"([{}\[\]:,"\\ \r\n]|data:|"id"|"response"|"conversation"|"file_ids"|"encrypted_content"|"metadata"|"resp_1"){0,60}"#,
         cut in 0_usize..100,
         events: bool,
     ) {
@@ -103,7 +104,9 @@ proptest! {
         let mut halves = marker();
         let parts = [halves.push(bytes.slice(..cut), tag), halves.push(bytes.slice(cut..), tag)];
         prop_assert_eq!(parts.concat(), whole.as_bytes());
-        prop_assert_eq!(whole.replace(std::str::from_utf8(&TAG).expect("text"), ""), text);
+        let tag = std::str::from_utf8(&TAG).expect("text");
+        let plain = whole.replace(&format!("{tag}."), "").replace(tag, "");
+        prop_assert_eq!(plain, text);
     }
 }
 
@@ -116,5 +119,54 @@ fn an_upload_has_the_id_of_its_file_and_a_part_that_of_its_upload() {
     check(
         Marker::json,
         r#"{"id":"part_1#","object":"upload.part","created_at":1,"upload_id":"upload_1#"}"#,
+    );
+}
+
+#[test]
+fn an_answer_has_the_ids_of_files_and_containers_wherever_they_stand() {
+    check(
+        Marker::json,
+        r#"{"id":"resp_1#","output":[{"id":"ci_1","type":"code_interpreter_call","container_id":"cntr_1#","outputs":[{"logs":"\"file_id\":\"x\""}]},
+             {"content":[{"type":"output_text","annotations":[{"type":"file_citation","file_id":"file-1#","index":1},
+               {"type":"container_file_citation","container_id":"cntr_1#","file_id":"cfile_1#"}]}]},
+             {"type":"file_search_call","results":[{"attributes":{"file_id":"mine"},"file_id":"file-1#"}]},
+             {"type":"function_call","arguments":"{\"file_id\":\"mine\"}"}],
+           "tools":[{"container":{"type":"auto","file_ids":["file-1#",null,"file-2#"]},"parameters":{"file_id":"mine"}},{"vector_store_ids":["vs_1#"]},{"container":"cntr_2#"}],
+           "prompt":{"variables":{"file_id":"mine","a":{"file_id":"file-3#"}}},"metadata":{"file_id":"mine"}}"#,
+    );
+    check(
+        Marker::items,
+        r#"{"object":"list","data":[{"id":"msg_1","content":[{"type":"input_file","file_id":"file-1#"}]}],"first_id":"msg_1"}"#,
+    );
+    check(
+        Marker::events,
+        "data: {\"type\":\"response.output_text.annotation.added\",\"annotation\":{\"file_id\":\"file-1#\"}}\n\n\
+         data: {\"delta\":\"\\\"file_id\\\":\\\"x\\\"\"}\n\n",
+    );
+}
+
+#[test]
+fn what_is_sealed_has_a_tag_in_front() {
+    check(
+        Marker::json,
+        r#"{"id":"resp_1#","output":[{"id":"rs_1","encrypted_content":"~gAAAA"},{"encrypted_content":""},{"encrypted_content":null}],"metadata":{"encrypted_content":"x"}}"#,
+    );
+    check(
+        Marker::events,
+        "data: {\"item\":{\"id\":\"rs_1\",\"encrypted_content\":\"~gA\\/AA\"}}\n\n\
+         data: {\"response\":{\"output\":[{\"encrypted_content\":\"~gA\"}]}}\n\n",
+    );
+    let long = format!("{{\"encrypted_content\":\"~{}\"}}", "x".repeat(500));
+    check(Marker::items, &long);
+}
+
+#[test]
+fn what_lies_too_deep_is_no_answer_of_the_api() {
+    let (open, close) = ("{\"a\":".repeat(127), "}".repeat(127));
+    check(
+        Marker::items,
+        &format!(
+            "{open}{{\"file_id\":\"f#\",\"a\":{{\"file_id\":\"f\"}},\"file_ids\":[\"f\"]}}{close}"
+        ),
     );
 }

@@ -5,7 +5,7 @@ use http::Method;
 use proxy_core::names::Operation;
 
 use super::response::kept;
-use crate::api::{Answer, Api, Call, Form, State, Upstream};
+use crate::api::{Answer, Answers, Api, Call, Form, State, Upstream};
 use crate::body::{Kept, Member};
 use crate::error::Dialect;
 use crate::files::FileKind;
@@ -15,7 +15,7 @@ pub(super) const CREATE: Api = row(
     paths!("files"),
     Call {
         files: Some(FileKind::Kept),
-        ..kept(Upstream::Resource("files"), Kept::File, true)
+        ..kept(Upstream::Resource("files"), Kept::File, Answers::Itself)
     },
 );
 
@@ -27,29 +27,41 @@ pub(super) const LIST: Api = row(
         state: Some(State {
             kept: Kept::File,
             without_model: true,
-            answers: false,
+            answers: Answers::Bytes,
             lists: true,
         }),
-        ..kept(Upstream::Resource("files"), Kept::File, false)
+        ..kept(Upstream::Resource("files"), Kept::File, Answers::Bytes)
     },
 );
 
 pub(super) const GET: Api = row(
     Method::GET,
     paths!("files/{id}"),
-    kept(Upstream::Resource("files/{id}"), Kept::File, true),
+    kept(
+        Upstream::Resource("files/{id}"),
+        Kept::File,
+        Answers::Itself,
+    ),
 );
 
 pub(super) const DELETE: Api = row(
     Method::DELETE,
     paths!("files/{id}"),
-    kept(Upstream::Resource("files/{id}"), Kept::File, true),
+    kept(
+        Upstream::Resource("files/{id}"),
+        Kept::File,
+        Answers::Itself,
+    ),
 );
 
 pub(super) const CONTENT: Api = row(
     Method::GET,
     paths!("files/{id}/content"),
-    kept(Upstream::Resource("files/{id}/content"), Kept::File, false),
+    kept(
+        Upstream::Resource("files/{id}/content"),
+        Kept::File,
+        Answers::Bytes,
+    ),
 );
 
 pub(super) const UPLOAD: Api = row(
@@ -57,7 +69,7 @@ pub(super) const UPLOAD: Api = row(
     paths!("uploads"),
     Call {
         form: Form::Json,
-        ..kept(Upstream::Resource("uploads"), Kept::Upload, true)
+        ..kept(Upstream::Resource("uploads"), Kept::Upload, Answers::Itself)
     },
 );
 
@@ -66,7 +78,11 @@ pub(super) const PART: Api = row(
     paths!("uploads/{id}/parts"),
     Call {
         files: Some(FileKind::Kept),
-        ..kept(Upstream::Resource("uploads/{id}/parts"), Kept::Upload, true)
+        ..kept(
+            Upstream::Resource("uploads/{id}/parts"),
+            Kept::Upload,
+            Answers::Itself,
+        )
     },
 );
 
@@ -79,7 +95,7 @@ pub(super) const COMPLETE: Api = row(
         ..kept(
             Upstream::Resource("uploads/{id}/complete"),
             Kept::Upload,
-            true,
+            Answers::Itself,
         )
     },
 );
@@ -90,7 +106,7 @@ pub(super) const CANCEL: Api = row(
     kept(
         Upstream::Resource("uploads/{id}/cancel"),
         Kept::Upload,
-        true,
+        Answers::Itself,
     ),
 );
 

@@ -4,7 +4,7 @@
 use http::Method;
 use proxy_core::names::Operation;
 
-use crate::api::{Answer, Api, Billing, Call, Form, State, Upstream, UsageRequest};
+use crate::api::{Answer, Answers, Api, Billing, Call, Form, State, Upstream, UsageRequest};
 use crate::body::{BoundName, Kept, Member};
 use crate::end_user::UserMember;
 use crate::error::Dialect;
@@ -12,7 +12,11 @@ use crate::prompt::Prompt;
 use crate::{responses, usage};
 
 /// How a response is asked for by its id.
-pub static RETRIEVED: Call = kept(Upstream::Resource("responses/{id}"), Kept::Response, true);
+pub static RETRIEVED: Call = kept(
+    Upstream::Resource("responses/{id}"),
+    Kept::Response,
+    Answers::Itself,
+);
 
 pub(super) const CREATE: Api = row(Method::POST, paths!("responses"), RESPONSES);
 
@@ -35,7 +39,7 @@ pub(super) const INPUT_TOKENS: Api = row(
         state: Some(State {
             kept: Kept::Response,
             without_model: false,
-            answers: false,
+            answers: Answers::Bytes,
             lists: false,
         }),
         has_output: false,
@@ -47,13 +51,21 @@ pub(super) const INPUT_TOKENS: Api = row(
 pub(super) const GET: Api = row(
     Method::GET,
     paths!("responses/{id}"),
-    kept(Upstream::Resource("responses/{id}"), Kept::Response, true),
+    kept(
+        Upstream::Resource("responses/{id}"),
+        Kept::Response,
+        Answers::Itself,
+    ),
 );
 
 pub(super) const DELETE: Api = row(
     Method::DELETE,
     paths!("responses/{id}"),
-    kept(Upstream::Resource("responses/{id}"), Kept::Response, true),
+    kept(
+        Upstream::Resource("responses/{id}"),
+        Kept::Response,
+        Answers::Itself,
+    ),
 );
 
 pub(super) const CANCEL: Api = row(
@@ -62,7 +74,7 @@ pub(super) const CANCEL: Api = row(
     kept(
         Upstream::Resource("responses/{id}/cancel"),
         Kept::Response,
-        true,
+        Answers::Itself,
     ),
 );
 
@@ -72,7 +84,7 @@ pub(super) const INPUT_ITEMS: Api = row(
     kept(
         Upstream::Resource("responses/{id}/input_items"),
         Kept::Response,
-        false,
+        Answers::Items,
     ),
 );
 
@@ -81,7 +93,11 @@ pub(super) const CONVERSE: Api = row(
     paths!("conversations"),
     Call {
         form: Form::Json,
-        ..kept(Upstream::Undated("conversations"), Kept::Conversation, true)
+        ..kept(
+            Upstream::Undated("conversations"),
+            Kept::Conversation,
+            Answers::Itself,
+        )
     },
 );
 
@@ -91,7 +107,7 @@ pub(super) const CONVERSATION: Api = row(
     kept(
         Upstream::Undated("conversations/{id}"),
         Kept::Conversation,
-        true,
+        Answers::Itself,
     ),
 );
 
@@ -103,7 +119,7 @@ pub(super) const UPDATE: Api = row(
         ..kept(
             Upstream::Undated("conversations/{id}"),
             Kept::Conversation,
-            true,
+            Answers::Itself,
         )
     },
 );
@@ -114,7 +130,7 @@ pub(super) const DELETE_CONVERSATION: Api = row(
     kept(
         Upstream::Undated("conversations/{id}"),
         Kept::Conversation,
-        true,
+        Answers::Itself,
     ),
 );
 
@@ -124,7 +140,7 @@ pub(super) const ITEMS: Api = row(
     kept(
         Upstream::Undated("conversations/{id}/items"),
         Kept::Conversation,
-        false,
+        Answers::Items,
     ),
 );
 
@@ -136,7 +152,7 @@ pub(super) const ADD_ITEMS: Api = row(
         ..kept(
             Upstream::Undated("conversations/{id}/items"),
             Kept::Conversation,
-            false,
+            Answers::Items,
         )
     },
 );
@@ -147,7 +163,7 @@ pub(super) const ITEM: Api = row(
     kept(
         Upstream::Undated("conversations/{id}/items/{item}"),
         Kept::Conversation,
-        false,
+        Answers::Items,
     ),
 );
 
@@ -157,7 +173,7 @@ pub(super) const DELETE_ITEM: Api = row(
     kept(
         Upstream::Undated("conversations/{id}/items/{item}"),
         Kept::Conversation,
-        true,
+        Answers::Itself,
     ),
 );
 
@@ -172,7 +188,7 @@ const fn row(method: Method, paths: &'static [&'static str], call: Call) -> Api 
 }
 
 /// A call about what a backend keeps. Only making it is billed.
-pub(super) const fn kept(upstream: Upstream, kept: Kept, answers: bool) -> Call {
+pub(super) const fn kept(upstream: Upstream, kept: Kept, answers: Answers) -> Call {
     Call {
         form: Form::Any,
         members: &[],
@@ -227,7 +243,7 @@ const RESPONSES: Call = Call {
     state: Some(State {
         kept: Kept::Response,
         without_model: false,
-        answers: true,
+        answers: Answers::Itself,
         lists: false,
     }),
 };

@@ -3,6 +3,7 @@ use bytes::Bytes;
 use super::{Edit, splice};
 use crate::api::Answer;
 use crate::body::{Body, BoundName, Member};
+use crate::end_user::{EndUser, UserMembers};
 use crate::rows::ROWS;
 use crate::{multipart, scan};
 
@@ -176,7 +177,7 @@ fn an_id_is_replaced_as_the_backend_knows_it() {
     let ids: Vec<_> = body
         .references
         .iter()
-        .map(|one| (one.at.clone(), one.id.trim_end_matches("TAG").into()))
+        .map(|one| (one.at.clone(), Some(one.id.trim_end_matches("TAG").into())))
         .collect();
     let edit = Edit {
         ids: &ids,
@@ -187,6 +188,28 @@ fn an_id_is_replaced_as_the_backend_knows_it() {
         sent,
         r#"{"previous_response_id":"resp_1","conversation":{"id":"conv_1"},"input":"resp_1TAG"}"#
     );
+}
+
+#[test]
+fn an_edit_within_another_goes_with_it() {
+    let text = r#"{"model":"m","user":{"file_id":"f"},"x":1}"#;
+    let scanned = scanned(text);
+    let ids: Vec<_> = scanned
+        .references
+        .iter()
+        .map(|one| (one.at.clone(), Some("longer than before".into())))
+        .collect();
+    assert_eq!(ids.len(), 1);
+    let edit = Edit {
+        ids: &ids,
+        end_user: Some(EndUser {
+            id: "ann",
+            added: UserMembers::default(),
+        }),
+        ..Edit::default()
+    };
+    let sent = splice(&Bytes::from(text), &scanned, edit).joined();
+    assert_eq!(sent, r#"{"model":"m","user":"ann","x":1}"#);
 }
 
 #[test]

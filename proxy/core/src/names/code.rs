@@ -34,6 +34,8 @@ pub enum Code {
     NotKept,
     /// The response that the request continues is not kept for the consumer.
     PreviousResponseNotFound,
+    /// An item of the request was not sealed for the consumer.
+    InvalidEncryptedContent,
     /// The client sent too slowly.
     RequestTimeout,
     /// The body exceeds the gateway's limit.
@@ -76,7 +78,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::InvalidRequest,
         Self::UnsupportedApiVersion,
         Self::UnknownPath,
@@ -92,6 +94,7 @@ impl Code {
         Self::ModelNotFound,
         Self::NotKept,
         Self::PreviousResponseNotFound,
+        Self::InvalidEncryptedContent,
         Self::RequestTimeout,
         Self::RequestTooLarge,
         Self::HeadersTooLarge,
@@ -132,6 +135,7 @@ impl Code {
             Self::ModelNotFound => "model_not_found",
             Self::NotKept => "not_kept",
             Self::PreviousResponseNotFound => "previous_response_not_found",
+            Self::InvalidEncryptedContent => "invalid_encrypted_content",
             Self::RequestTimeout => "request_timeout",
             Self::RequestTooLarge => "request_too_large",
             Self::HeadersTooLarge => "headers_too_large",
@@ -170,7 +174,8 @@ impl Code {
             Self::InvalidRequest
             | Self::UnsupportedApiVersion
             | Self::AmbiguousCredential
-            | Self::PreviousResponseNotFound => 400,
+            | Self::PreviousResponseNotFound
+            | Self::InvalidEncryptedContent => 400,
             Self::MissingCredential | Self::InvalidCredential | Self::ExpiredCredential => 401,
             Self::Forbidden | Self::Unmetered => 403,
             Self::UnknownPath
@@ -243,8 +248,15 @@ impl Code {
                 "No rule matches this model and operation, or no deployment of the rule serves it. \
                  See `GET /v1/models`."
             }
-            Self::NotKept => "No such response or conversation is kept for the consumer.",
+            Self::NotKept => {
+                "No such response, conversation, file, upload, vector store or container is kept for the consumer. Use \
+                 the id as the gateway answered it."
+            }
             Self::PreviousResponseNotFound => "As `not_kept`. Send the earlier items in `input`.",
+            Self::InvalidEncryptedContent => {
+                "An item's `encrypted_content` is another consumer's, or was changed. Send it as the answer had it, or \
+                 leave the item out."
+            }
             Self::RequestTimeout => "The request did not arrive in time. Send it again.",
             Self::RequestTooLarge => {
                 "The body exceeds the gateway's limit (`--max-body`; with files `--max-upload`)."

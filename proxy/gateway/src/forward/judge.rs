@@ -4,6 +4,7 @@
 use http::{Response, StatusCode};
 use proxy_admin::clock;
 use proxy_core::balance::Outcome;
+use proxy_core::names::Code;
 use proxy_core::table::BackendAuth;
 
 use super::{Answered, Sending};
@@ -80,6 +81,10 @@ impl Sending<'_> {
     async fn trouble_of(&self, answer: &mut Response<AnswerBody>) -> Option<Trouble> {
         let names_model = self.call.has_model() && self.resource().is_none();
         match answer.status().as_u16() {
+            400 if self.body.has_bare_seals && self.resource().is_none() => {
+                let word = token::word_of(answer).await?;
+                (word == Code::InvalidEncryptedContent.as_str()).then_some(Trouble::Sealed)
+            }
             429 => Some(Trouble::Throttled),
             408 | 421 | 424 | 500.. => Some(Trouble::ServerError),
             410 if names_model => Some(Trouble::NotThere),
@@ -118,6 +123,7 @@ impl Sending<'_> {
                 Some(Outcome::Throttled(wait))
             }
             Trouble::NotThere => Some(Outcome::NotThere),
+            Trouble::Sealed => Some(Outcome::Answered),
             Trouble::Failed(Failure::Refused) => Some(Outcome::CredentialRefused),
             Trouble::Failed(Failure::OutOfReach) => Some(Outcome::OutOfReach),
             // The identity knows it; or the gateway itself lacks something.

@@ -7,7 +7,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as _;
 use proxy_admin::clock;
-use proxy_api::claims;
+use proxy_api::{Answers, claims};
 use proxy_core::quota::Hold;
 use proxy_core::table::{BackendKind, QuotaFacts};
 use proxy_ledger::{Asking, Subject};
@@ -88,10 +88,12 @@ impl Sending<'_> {
         let bound = self.bound.as_deref()?;
         let (state, origin) = (self.call.state?, at.place.origin.as_deref()?);
         let is_read = bound.owner.is_some() || self.body.background;
-        (status.is_success() && state.answers && is_read).then(|| {
+        let has_ids = state.answers != Answers::Bytes;
+        (status.is_success() && has_ids && is_read).then(|| {
             let keys = &self.core.shared.config.state_keys;
             Box::new(Marking::of(
                 headers,
+                state.answers,
                 keys,
                 origin.resource,
                 bound.owner.clone(),

@@ -85,6 +85,9 @@ impl Sending<'_> {
             if let (Some(trouble), Some(candidate)) = (trouble, choice.candidates.get(index)) {
                 tried.add(trouble, candidate.priority);
             }
+            if trouble == Some(Trouble::Sealed) {
+                self.forget_resource(origin, &mut choice);
+            }
             let goes_on = trouble.is_some_and(|one| self.goes_on(one, &mut tried, &mut choice));
             match attempt {
                 Ok(answered) => {
@@ -198,6 +201,16 @@ impl Sending<'_> {
         prefer(&choice.candidates, choice.affinity?, identity)
     }
 
+    /// Leaves out all that one resource has: none of its endpoints opens what another has sealed.
+    fn forget_resource(&self, origin: &Origin, choice: &mut Choice) {
+        for (index, candidate) in choice.candidates.iter_mut().enumerate() {
+            let other = self.endpoint(index);
+            if other.is_some_and(|(_, other)| other.resource == origin.resource) {
+                candidate.turn = Turn::Never;
+            }
+        }
+    }
+
     /// Whether another endpoint is tried after this trouble.
     fn goes_on(&self, trouble: Trouble, tried: &mut Tried, choice: &mut Choice) -> bool {
         let now = clock::instant();
@@ -230,6 +243,7 @@ impl Sending<'_> {
             Some(Trouble::NotThere) => {
                 !tried.differs && tried.status == Some(StatusCode::NOT_FOUND)
             }
+            Some(Trouble::Sealed) => !tried.differs,
             Some(Trouble::Throttled) => self.rule.targets.len() == 1,
             Some(Trouble::ServerError | Trouble::Failed(_)) => {
                 let (demand, now) = (choice.demand, choice.now);

@@ -49,6 +49,20 @@ fn an_old_key_proves_and_the_first_one_makes() {
 }
 
 #[test]
+fn a_seal_is_no_id_and_an_id_no_seal() {
+    let keys = keys(&[OLD]);
+    let eu = ResourceId::of("eu.openai.azure.com", "");
+    let seal = keys.seal(eu, "a/ann");
+    let seal = std::str::from_utf8(&seal).expect("text");
+    assert_eq!(keys.unseal(seal, "a/ann"), Some(eu));
+    assert_eq!(keys.unseal(seal, "a/bob"), None);
+    assert_eq!(keys.unseal(&seal.to_uppercase(), "a/ann"), None);
+    assert_eq!(keys.open(seal, "a/ann"), None);
+    let id = tagged(&keys, "resp_1", eu, "a/ann");
+    assert_eq!(keys.unseal(&id["resp_1".len()..], "a/ann"), None);
+}
+
+#[test]
 fn a_resource_has_many_hosts() {
     let of = |host| ResourceId::of(host, "");
     let one = of("r.openai.azure.com");

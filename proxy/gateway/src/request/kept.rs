@@ -1,24 +1,23 @@
 //! Requests about what backends keep: the rule that reaches it, and what goes on to the backend.
 
-use proxy_api::{Body, Named, State};
+use proxy_api::{Body, Call, Kept, Named};
 use proxy_core::admit::{self, Ask, Permit};
 use proxy_core::names::{Code, Operation};
 use proxy_core::quota::Wait;
 
 use super::Head;
 use crate::answer::{Refusal, refuse};
-use crate::bound::{self, Bound};
+use crate::bound::{self, Bound, Sought};
 use crate::exchange::Exchange;
 use crate::live::LiveRule;
 use crate::slot::Place;
 
 impl<'a> Head<'a> {
-    /// The rule that serves a request which names no model: one that reaches what the id is of.
+    /// The rule that serves a request which names no model: one that reaches what it names.
     pub(super) fn permit_by_id(
         &self,
         operation: Operation,
-        state: State,
-        id: Option<&str>,
+        sought: Option<Sought<'_>>,
     ) -> Result<Permit<'a>, Box<Refusal>> {
         let ask = Ask {
             host: &self.host,
@@ -29,15 +28,15 @@ impl<'a> Head<'a> {
         let keys = &self.core.shared.config.state_keys;
         let reaches = |index| {
             let rule = self.live.rule(index);
-            rule.is_some_and(|rule| match id {
-                Some(id) => bound::reaches(keys, self.live, rule, &self.caller, id),
+            rule.is_some_and(|rule| match sought {
+                Some(sought) => bound::reaches(keys, self.live, rule, &self.caller, sought),
                 None => true,
             })
         };
         let found = admit::admit_for_some_model(&self.live.table, &self.caller, &ask, reaches);
         let found = found.map_err(|denial| Box::new(Refusal::from(denial)))?;
-        found.ok_or_else(|| match id {
-            Some(id) => bound::unknown(id, state.kept),
+        found.ok_or_else(|| match sought {
+            Some(sought) => bound::unknown(sought.id, sought.kept),
             None => refuse(
                 Code::ModelNotFound,
                 format!("no rule serves {}", operation.as_str()),
@@ -45,18 +44,23 @@ impl<'a> Head<'a> {
         })
     }
 
-    /// What the request asks of what backends keep.
+    /// What the request asks of what backends keep; `None` for nothing.
+    #[inline]
     pub(super) fn bound(
         &self,
-        state: &State,
+        call: &Call,
         named: Option<Box<Named>>,
         rule: &LiveRule,
         body: &mut Body,
         exchange: &mut Exchange,
-    ) -> Result<Box<Bound>, Box<Refusal>> {
+    ) -> Result<Option<Box<Bound>>, Box<Refusal>> {
+        let state = call.state.as_ref();
+        if state.is_none() && body.references.is_empty() {
+            return Ok(None);
+        }
         let keys = &self.core.shared.config.state_keys;
         let owner = bound::owner(self.live, rule, &self.caller);
-        if state.lists && owner.is_some() {
+        if let Some(state) = state.filter(|state| state.lists && owner.is_some()) {
             let message = format!(
                 "a list is not served of what backends keep ({}): it would show that of other consumers, too. Keep \
                  the ids of what you make",
@@ -64,8 +68,10 @@ impl<'a> Head<'a> {
             );
             return Err(refuse(Code::OperationNotServed, message));
         }
-        let mut bound = Bound::new(keys, owner, state, named, &body.references)?;
-        if state.without_model {
+        // A path that names something is of a row that says what.
+        let kept = state.map_or(Kept::Response, |state| state.kept);
+        let mut bound = Bound::new(keys, owner, kept, named, &body.references)?;
+        if state.is_some_and(|state| state.without_model) {
             body.stream = bound.take_query(self.parts.uri.query().unwrap_or_default());
             exchange.record.streamed = body.stream;
         }
@@ -76,6 +82,6 @@ impl<'a> Head<'a> {
             let place = Place::take(&self.caller.full_name);
             exchange.followed = Some(place.ok_or_else(|| Box::new(full))?);
         }
-        Ok(Box::new(bound))
+        Ok(Some(Box::new(bound)))
     }
 }

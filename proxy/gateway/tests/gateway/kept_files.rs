@@ -8,11 +8,16 @@ use tests_support::http;
 use crate::bench::{Bench, sims};
 use crate::kept::{ANN, BOB, NONE, ask, config, id, made, passed, replica};
 
-const FORM: &str = "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n\
+pub(crate) const FORM: &str = "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n\
                     --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"x\"\r\n\r\none line\r\n--b--\r\n";
 const PART: &str = "--b\r\nContent-Disposition: form-data; name=\"data\"; filename=\"x\"\r\n\r\none line\r\n--b--\r\n";
 
-async fn put(bench: &Bench, caller: (&str, &str), path: &str, form: &'static str) -> Result<Value> {
+pub(crate) async fn put(
+    bench: &Bench,
+    caller: (&str, &str),
+    path: &str,
+    form: &'static str,
+) -> Result<Value> {
     let kind = ("content-type", "multipart/form-data; boundary=b");
     let url = format!("{}{path}", bench.url);
     let answer = http::request(Method::POST, &url, &[caller, kind], form).await?;

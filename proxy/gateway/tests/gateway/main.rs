@@ -18,6 +18,8 @@ mod hostile;
 mod http2;
 mod kept;
 mod kept_files;
+mod kept_mentions;
+mod kept_seals;
 mod model_gateway;
 mod night;
 mod raw;

@@ -8,6 +8,7 @@ use crate::{
     call::{Call, Job, Reply},
     errors::Failure,
     family::{self, Work},
+    named_files,
     surface::Surface,
     tool_call,
 };
@@ -23,6 +24,7 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
     // The dated surface names the deployment in the path, and ignores the body's model.
     let mut deployment = call.named(Work::Chat)?;
     let request = ChatRequest::read(call.body)?;
+    named_files::check(call)?;
     if deployment.is_none() {
         let model = request.model.as_deref().ok_or_else(Failure::no_model)?;
         deployment = Some(call.deployment(model, Work::Chat)?);

@@ -1,7 +1,7 @@
 //! What each family of APIs sends and gets: bodies by its members, streams by its grammar, usage by its reader.
 
 use bytes::Bytes;
-use proxy_api::ids::{Marker, Tag};
+use proxy_api::ids::{Mark, Marker, SEAL, Tag};
 use proxy_api::{Call, Edit, Ending, Form, Stream, splice};
 use proxy_core::names::Usage;
 use serde::de::IgnoredAny;
@@ -107,6 +107,13 @@ fn stream_of(call: &Call, data: &[u8]) {
 /// The contract is broken.
 pub fn answer_ids(data: &[u8]) {
     const TAG: Tag = *b"\x01_TAG_TAG_TAG_TA";
+    const IN_FRONT: Tag = *b"\x01_SEALED_SEALED_";
+    const fn tag(mark: Mark<'_>) -> Tag {
+        match mark {
+            Mark::Id(_) => TAG,
+            Mark::Sealed => IN_FRONT,
+        }
+    }
     let Some((&seed, answer)) = data.split_first() else {
         return;
     };
@@ -122,7 +129,8 @@ pub fn answer_ids(data: &[u8]) {
     };
     let marked = |pieces: &[&[u8]]| {
         let mut marker = marker();
-        let push = |piece: &&[u8]| marker.push(Bytes::copy_from_slice(piece), |_id| Some(TAG));
+        let push =
+            |piece: &&[u8]| marker.push(Bytes::copy_from_slice(piece), |mark| Some(tag(mark)));
         pieces.iter().map(push).collect::<Vec<_>>().concat()
     };
     let whole = marked(&[answer]);
@@ -132,6 +140,9 @@ pub fn answer_ids(data: &[u8]) {
     while let Some((&first, others)) = rest.split_first() {
         if let Some(behind) = rest.strip_prefix(&TAG) {
             rest = behind;
+        } else if let Some(behind) = rest.strip_prefix(&IN_FRONT) {
+            assert_eq!(behind.first(), Some(&SEAL));
+            rest = behind.get(1..).unwrap_or_default();
         } else {
             plain.push(first);
             rest = others;

@@ -7,6 +7,7 @@ use crate::{
     call::Call,
     errors::Failure,
     measure::{Measure, TOKENS_FOR_REPLY, TOKENS_PER_MESSAGE},
+    named_files,
 };
 
 /// What a request brings, and what the model reads with it.
@@ -93,6 +94,7 @@ pub(crate) fn conversation_id(body: &Object) -> Result<Option<&str>, Failure> {
 
 /// Items with ids: a text is one message of the user.
 pub(crate) fn items(call: &Call<'_>, input: Option<&Value>) -> Result<Vec<Value>, Failure> {
+    named_files::check(call)?;
     match input {
         None => Ok(Vec::new()),
         Some(Value::String(text)) => {

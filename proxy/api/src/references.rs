@@ -1,0 +1,173 @@
+//! The places of a request's body that mention what a backend keeps, found in a second look at the few bodies of
+//! which the scan says that they may.
+
+use crate::body::{Body, Kept, Malformed, Reference, malformed, refuse_folded};
+use crate::ids::{SEAL, Tag};
+use crate::json::Cursor;
+use crate::mentions::{Inside, Mention, inside, mention, names};
+
+#[cfg(test)]
+mod tests;
+
+/// The most ids that a body may mention: `OpenAI` takes some hundred files.
+const MOST: usize = 2_000;
+/// What a path of members in a message has at most: a name of the client may be as long as its body.
+const LONGEST_NAME: usize = 64;
+/// Within the body of a tool. At the top it is Anthropic's, whose containers have no tag.
+const CONTAINER: &str = "container";
+
+/// Finds what a body mentions, which has been scanned.
+///
+/// # Errors
+/// [`Malformed`] with a message for the client.
+pub(crate) fn find(bytes: &[u8], found: &mut Body) -> Result<(), Malformed> {
+    let mut cursor = Cursor::new(bytes);
+    cursor.blanks();
+    let mut search = Search {
+        found,
+        path: String::new(),
+        ids: 0,
+    };
+    search.object(&mut cursor, 1, Inside::Known)
+}
+
+struct Search<'a> {
+    found: &'a mut Body,
+    /// The members and places that lead to a value.
+    path: String,
+    /// How many ids there were.
+    ids: usize,
+}
+
+impl Search<'_> {
+    fn object(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        depth: usize,
+        inside: Inside,
+    ) -> Result<(), Malformed> {
+        let before = self.path.len();
+        cursor.object(depth, |cursor, name, depth| {
+            self.enter(name);
+            self.member(cursor, name, depth, inside)?;
+            self.path.truncate(before);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn member(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        name: &[u8],
+        depth: usize,
+        around: Inside,
+    ) -> Result<(), Malformed> {
+        if around == Inside::OwnNames {
+            return self.value(cursor, depth, None, Inside::Known);
+        }
+        let is_top = depth == 1;
+        let inside = inside(name);
+        if inside == Inside::Own && !(is_top && name == b"input") {
+            return cursor.skip(depth);
+        }
+        let mention = mention(name).filter(|_| !(is_top && name == CONTAINER.as_bytes()));
+        if mention.is_none() {
+            refuse_folded(name, names())?;
+        }
+        let inside = if inside == Inside::Own {
+            Inside::Known
+        } else {
+            inside
+        };
+        self.value(cursor, depth, mention, inside)
+    }
+
+    fn value(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        depth: usize,
+        mention: Option<Mention>,
+        inside: Inside,
+    ) -> Result<(), Malformed> {
+        match (cursor.peek(), mention) {
+            (Some(b'{'), _) => self.object(cursor, depth + 1, inside),
+            (Some(b'['), _) => self.list(cursor, depth, mention),
+            (Some(b'"'), Some(Mention::Id(kept))) => self.id(cursor, kept),
+            (Some(b'"'), Some(Mention::Sealed)) => self.sealed(cursor, depth),
+            _ => cursor.skip(depth),
+        }
+    }
+
+    fn list(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        depth: usize,
+        mention: Option<Mention>,
+    ) -> Result<(), Malformed> {
+        let before = self.path.len();
+        let mut index: usize = 0;
+        cursor.array(depth + 1, |cursor, depth| {
+            self.path.push_str(&format!("[{index}]"));
+            self.value(cursor, depth, mention, Inside::Known)?;
+            self.path.truncate(before);
+            index += 1;
+            Ok(())
+        })
+    }
+
+    fn enter(&mut self, name: &[u8]) {
+        if !self.path.is_empty() {
+            self.path.push('.');
+        }
+        let name = name.get(..name.len().min(LONGEST_NAME));
+        let name = String::from_utf8_lossy(name.unwrap_or_default());
+        self.path.push_str(&name);
+    }
+
+    fn id(&mut self, cursor: &mut Cursor<'_>, kept: Kept) -> Result<(), Malformed> {
+        let start = cursor.at;
+        let id = cursor.string()?.into();
+        self.ids += 1;
+        if self.ids > MOST {
+            return malformed(format!(
+                "the body names more than {MOST} files, vector stores and containers"
+            ));
+        }
+        self.found.references.push(Reference {
+            kept,
+            id,
+            at: start..cursor.at,
+            place: self.path.as_str().into(),
+        });
+        Ok(())
+    }
+
+    /// The tag in front of a seal. The rest is no one's business but the resource's.
+    fn sealed(&mut self, cursor: &mut Cursor<'_>, depth: usize) -> Result<(), Malformed> {
+        let start = cursor.at + 1;
+        cursor.skip(depth)?;
+        let text = cursor.bytes.get(start..cursor.at - 1).unwrap_or_default();
+        let Some(tag) = tag_of(text) else {
+            self.found.has_bare_seals |= !text.is_empty();
+            return Ok(());
+        };
+        self.found.references.push(Reference {
+            kept: Kept::Item,
+            id: tag.into(),
+            at: start..start + tag.len() + 1,
+            place: self.path.as_str().into(),
+        });
+        Ok(())
+    }
+}
+
+/// The tag that stands in front of what is sealed.
+fn tag_of(text: &[u8]) -> Option<&str> {
+    let (tag, rest) = text.split_at_checked(size_of::<Tag>())?;
+    let is_tag = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if rest.first() != Some(&SEAL) || !tag.iter().all(is_tag) {
+        return None;
+    }
+    std::str::from_utf8(tag).ok()
+}

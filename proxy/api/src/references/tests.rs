@@ -1,0 +1,146 @@
+use bytes::Bytes;
+
+use crate::body::{Body, Kept, Malformed};
+use crate::rows::ROWS;
+
+/// The scan of a body for the path of an operation.
+fn scanned(path: &str, body: &str) -> Result<Body, Malformed> {
+    let found = crate::find(ROWS, &http::Method::POST, path).expect("a row");
+    let call = found.api.answer.call().expect("a backend");
+    call.scan(None, &Bytes::copy_from_slice(body.as_bytes()), false)
+}
+
+fn found(path: &str, body: &str) -> Vec<(Kept, String, String)> {
+    let body = scanned(path, body).expect("a body");
+    let references = body.references.iter();
+    let all = references.map(|one| (one.kept, one.place.to_string(), one.id.to_string()));
+    all.collect()
+}
+
+fn check(path: &str, body: &str, expect: &[(Kept, &str, &str)]) {
+    let expect: Vec<_> = expect
+        .iter()
+        .map(|(kept, place, id)| (*kept, (*place).to_owned(), (*id).to_owned()))
+        .collect();
+    assert_eq!(found(path, body), expect, "{body}");
+}
+
+#[test]
+fn ids_are_found_at_each_place_of_the_apis() {
+    check(
+        "/v1/chat/completions",
+        r#"{"model":"m","messages":[{"role":"user","content":[{"type":"file","file":{"file_id":"file-1"}}]}]}"#,
+        &[(Kept::File, "messages[0].content[0].file.file_id", "file-1")],
+    );
+    check(
+        "/v1/responses",
+        r#"{"model":"m","previous_response_id":"resp_1",
+            "input":[{"content":[{"type":"input_text","text":"\"file_id\":\"no\""},{"type":"input_image","file_id":"file-1"}]},
+                     {"type":"function_call_output","output":[{"type":"input_file","file_id" : "file-2"}]},
+                     {"type":"code_interpreter_call","container_id":"cntr_1"}],
+            "prompt":{"id":"pmpt_1","variables":{"file_id":"no","doc":{"type":"input_file","file_id":"file-3"}}},
+            "tools":[{"type":"code_interpreter","container":{"type":"auto","file_ids":["file-4","file-5"]}},
+                     {"type":"code_interpreter","container":"cntr_2"},
+                     {"type":"file_search","vector_store_ids":["vs_1"]},
+                     {"type":"image_generation","input_image_mask":{"file_id":"file-6"}}]}"#,
+        &[
+            (Kept::Response, "previous_response_id", "resp_1"),
+            (Kept::File, "input[0].content[1].file_id", "file-1"),
+            (Kept::File, "input[1].output[0].file_id", "file-2"),
+            (Kept::Container, "input[2].container_id", "cntr_1"),
+            (Kept::File, "prompt.variables.doc.file_id", "file-3"),
+            (Kept::File, "tools[0].container.file_ids[0]", "file-4"),
+            (Kept::File, "tools[0].container.file_ids[1]", "file-5"),
+            (Kept::Container, "tools[1].container", "cntr_2"),
+            (Kept::VectorStore, "tools[2].vector_store_ids[0]", "vs_1"),
+            (Kept::File, "tools[3].input_image_mask.file_id", "file-6"),
+        ],
+    );
+    check(
+        "/v1/messages",
+        r#"{"model":"m","container":"theirs","messages":[{"content":[{"type":"document","source":{"type":"file","file_id":"file-1"}}]}]}"#,
+        &[(
+            Kept::File,
+            "messages[0].content[0].source.file_id",
+            "file-1",
+        )],
+    );
+    check(
+        "/v1/conversations",
+        r#"{"file_id":"file-1","items":[{"content":[{"file_id":null},{"file_id":{"file_id":"file-2"}}]}]}"#,
+        &[
+            (Kept::File, "file_id", "file-1"),
+            (Kept::File, "items[0].content[1].file_id.file_id", "file-2"),
+        ],
+    );
+}
+
+#[test]
+fn what_is_the_clients_own_is_left_alone() {
+    for body in [
+        r#"{"model":"m","messages":[],"metadata":{"file_id":"mine"}}"#,
+        r#"{"model":"m","messages":[{"tool_calls":[{"function":{"arguments":"{\"file_id\":\"mine\"}"}}]}]}"#,
+        r#"{"model":"m","messages":[],"tools":[{"function":{"parameters":{"properties":{"file_id":{"type":"string"}},"file_id":"x"}}}]}"#,
+        r#"{"model":"m","messages":[{"content":[{"type":"tool_use","input":{"file_id":"mine"}}]}]}"#,
+        r#"{"model":"m","messages":[],"response_format":{"json_schema":{"schema":{"default":{"file_ids":["mine"]}}}}}"#,
+    ] {
+        check("/v1/chat/completions", body, &[]);
+        check("/v1/messages", body, &[]);
+    }
+}
+
+#[test]
+fn no_way_of_writing_hides_an_id() {
+    let place = "messages[0].content[0].file.file_id";
+    let at = |member: &str| {
+        format!(r#"{{"model":"m","messages":[{{"content":[{{"file":{{{member}}}}}]}}]}}"#)
+    };
+    check(
+        "/v1/chat/completions",
+        &at(r#""file\u005fid":"file\u002d1""#),
+        &[(Kept::File, place, "file-1")],
+    );
+    check(
+        "/v1/chat/completions",
+        &at(r#""file_id":"file-1","file_id":"file-2""#),
+        &[(Kept::File, place, "file-1"), (Kept::File, place, "file-2")],
+    );
+    for name in ["File_Id", "FILE_ID", "file_id\u{17f}", "file_ID\\u017f"] {
+        let folded = scanned("/v1/chat/completions", &at(&format!("\"{name}\":\"x\"")));
+        let why = folded.expect_err(name).0;
+        assert!(why.contains("write \"file_id"), "{why}");
+    }
+    let many = vec!["\"f\""; 2_001].join(",");
+    let refused = scanned(
+        "/v1/chat/completions",
+        &at(&format!("\"file_ids\":[{many}]")),
+    );
+    assert_eq!(
+        refused.expect_err("too many").0,
+        "the body names more than 2000 files, vector stores and containers"
+    );
+}
+
+#[test]
+fn a_seal_has_its_tag_in_front() {
+    let body = r#"{"model":"m","input":[{"type":"reasoning","encrypted_content":"AAAABBBBCCCCDD-_.gAAAA"}]}"#;
+    let scanned_body = scanned("/v1/responses", body).expect("a body");
+    let [item] = &*scanned_body.references else {
+        panic!("one item");
+    };
+    assert_eq!(
+        (item.kept, &*item.id, &*item.place),
+        (Kept::Item, "AAAABBBBCCCCDD-_", "input[0].encrypted_content")
+    );
+    assert_eq!(body.get(item.at.clone()), Some("AAAABBBBCCCCDD-_."));
+    assert!(!scanned_body.has_bare_seals);
+    for (bare, is_bare) in [
+        ("gAAAA", true),
+        ("", false),
+        ("AAAABBBBCCCCDD+_.gAAAA", true),
+    ] {
+        let body = format!(r#"{{"model":"m","input":[{{"encrypted_content":"{bare}"}}]}}"#);
+        let body = scanned("/v1/responses", &body).expect("a body");
+        assert_eq!((body.references.len(), body.has_bare_seals), (0, is_bare));
+    }
+}

@@ -1,0 +1,44 @@
+//! Files that a prompt names by their ids. Only those can be named that the resource keeps, in the same project
+//! (API reference, "Responses" and "Chat", content parts; tools).
+
+use serde_json::Value;
+
+use crate::{call::Call, errors::Failure};
+
+/// Lists of messages or items, by the operation.
+const PROMPTS: [&str; 3] = ["messages", "input", "items"];
+/// The lists of parts that one of them has.
+const PARTS: [&str; 2] = ["content", "output"];
+
+/// Refuses a body that names a file which is not here.
+pub(crate) fn check(call: &Call<'_>) -> Result<(), Failure> {
+    // The name of a member may be written with escapes.
+    let may_name = |word: &[u8]| call.body.windows(word.len()).any(|one| one == word);
+    if !may_name(b"file") && !may_name(b"\\u") {
+        return Ok(());
+    }
+    let Ok(body) = serde_json::from_slice::<Value>(call.body) else {
+        return Ok(());
+    };
+    let mut ids = Vec::new();
+    for item in PROMPTS.iter().flat_map(|name| list(&body[*name])) {
+        for part in PARTS.iter().flat_map(|name| list(&item[*name])) {
+            ids.extend([&part["file_id"], &part["file"]["file_id"]]);
+        }
+    }
+    for tool in list(&body["tools"]) {
+        ids.push(&tool["input_image_mask"]["file_id"]);
+        ids.extend(list(&tool["container"]["file_ids"]));
+    }
+    let files = call.foundry.files.lock();
+    let mut unknown = ids.into_iter().filter_map(Value::as_str);
+    let unknown = unknown.find(|id| files.get(id, call.place.project).is_none());
+    unknown.map_or(Ok(()), |id| {
+        let message = format!("Files ['{id}'] were not found.");
+        Err(Failure::invalid(&message, None, Some("file_not_found")))
+    })
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
