@@ -124,6 +124,8 @@ pub enum Billing {
     MeteredInEvents,
     /// Something that its answer does not tell.
     Unmetered,
+    /// Nothing, and it makes or moves something all the same: a request, for limits of these.
+    Request,
     /// Nothing: it holds and drains no quota.
     Free,
 }
@@ -405,7 +407,9 @@ impl Call {
         match self.billing {
             Billing::MeteredInEvents if streams => Billing::Metered,
             Billing::MeteredInEvents => Billing::Unmetered,
-            Billing::Metered | Billing::Unmetered | Billing::Free => self.billing,
+            Billing::Metered | Billing::Unmetered | Billing::Request | Billing::Free => {
+                self.billing
+            }
         }
     }
 

@@ -336,7 +336,7 @@ const SPEECH: Call = Call {
     state: None,
 };
 
-/// Nothing is billed for a judgement (`OpenAI`, "Moderation"). A request need not name the model.
+/// Nothing is billed for a judgement (`OpenAI`, "Moderation"), which a model makes all the same. A request need not name the model.
 const MODERATIONS: Call = Call {
     form: Form::Json,
     members: &[("model", Member::Model)],
@@ -344,7 +344,7 @@ const MODERATIONS: Call = Call {
     upstream: Upstream::OpenAi("moderations"),
     output_bounds: &[],
     has_output: false,
-    billing: Billing::Free,
+    billing: Billing::Request,
     users: &[],
     usage_request: UsageRequest::None,
     events: &wordless::GRAMMAR,

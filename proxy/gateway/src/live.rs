@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
+use proxy_api::Billing;
 use proxy_core::auth::{Caller, CallerKind};
 use proxy_core::balance::RetryBudget;
 use proxy_core::names::{Attributes, ObjectName};
@@ -408,8 +409,15 @@ impl Account {
         &self,
         caller: &Caller,
         model: &Arc<str>,
+        billing: Billing,
         find: impl FnOnce() -> Counters,
     ) -> Arc<Counters> {
+        match billing {
+            Billing::Free => return Arc::default(),
+            // Too rare to be kept.
+            Billing::Request => return Arc::new(find().of_requests()),
+            Billing::Metered | Billing::MeteredInEvents | Billing::Unmetered => {}
+        }
         if caller.kind == CallerKind::Unknown {
             // Each stranger has its own.
             return Arc::new(find());

@@ -445,11 +445,7 @@ impl<'a> Head<'a> {
             ledger.counters(&subject, moment)
         };
         let billing = call.billing_of(body.stream);
-        let counters = if billing == Billing::Free {
-            Arc::default()
-        } else {
-            account.counters(caller, rule.counted_model(&model), find)
-        };
+        let counters = account.counters(caller, rule.counted_model(&model), billing, find);
         metered(found.api.operation, call, billing, &counters, permit.rule)?;
         let end_user = permit.rule.names_end_user.then(|| account.end_user(caller));
         exchange.record.account = Some(account);

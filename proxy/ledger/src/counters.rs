@@ -44,6 +44,17 @@ impl Counters {
             Unit::Requests | Unit::Concurrency => false,
         })
     }
+
+    /// Those that count requests, however large these are.
+    #[must_use]
+    pub fn of_requests(mut self) -> Self {
+        self.slots.retain(|(_, live)| match live.limit.unit {
+            Unit::Requests | Unit::Concurrency => true,
+            Unit::InputTokens | Unit::OutputTokens | Unit::Tokens | Unit::CostMicros => false,
+        });
+        self.warn = self.slots.iter().any(|(_, live)| live.warnings.is_some());
+        self
+    }
 }
 
 impl Ledger {

@@ -1,11 +1,11 @@
 //! Files and uploads: what clients put at a backend, and ask for by its id. Nothing in a request for that names
-//! a model, and nothing of it is billed.
+//! a model, and nothing of it is billed. What makes a file or moves its bytes is a request; limits of these count it.
 
 use http::Method;
 use proxy_core::names::Operation;
 
 use super::response::kept;
-use crate::api::{Answer, Answers, Api, Call, Form, State, Upstream};
+use crate::api::{Answer, Answers, Api, Billing, Call, Form, State, Upstream};
 use crate::body::{Kept, Member};
 use crate::error::Dialect;
 use crate::files::FileKind;
@@ -15,6 +15,7 @@ pub(super) const CREATE: Api = row(
     paths!("files"),
     Call {
         files: Some(FileKind::Kept),
+        billing: Billing::Request,
         ..kept(Upstream::Resource("files"), Kept::File, Answers::Itself)
     },
 );
@@ -57,11 +58,14 @@ pub(super) const DELETE: Api = row(
 pub(super) const CONTENT: Api = row(
     Method::GET,
     paths!("files/{id}/content"),
-    kept(
-        Upstream::Resource("files/{id}/content"),
-        Kept::File,
-        Answers::Bytes,
-    ),
+    Call {
+        billing: Billing::Request,
+        ..kept(
+            Upstream::Resource("files/{id}/content"),
+            Kept::File,
+            Answers::Bytes,
+        )
+    },
 );
 
 pub(super) const UPLOAD: Api = row(
@@ -69,6 +73,7 @@ pub(super) const UPLOAD: Api = row(
     paths!("uploads"),
     Call {
         form: Form::Json,
+        billing: Billing::Request,
         ..kept(Upstream::Resource("uploads"), Kept::Upload, Answers::Itself)
     },
 );
@@ -78,6 +83,7 @@ pub(super) const PART: Api = row(
     paths!("uploads/{id}/parts"),
     Call {
         files: Some(FileKind::Kept),
+        billing: Billing::Request,
         ..kept(
             Upstream::Resource("uploads/{id}/parts"),
             Kept::Upload,
@@ -91,6 +97,7 @@ pub(super) const COMPLETE: Api = row(
     paths!("uploads/{id}/complete"),
     Call {
         form: Form::Json,
+        billing: Billing::Request,
         members: &[("part_ids", Member::Parts)],
         ..kept(
             Upstream::Resource("uploads/{id}/complete"),

@@ -93,6 +93,7 @@ pub(super) const CONVERSE: Api = row(
     paths!("conversations"),
     Call {
         form: Form::Json,
+        billing: Billing::Request,
         ..kept(
             Upstream::Undated("conversations"),
             Kept::Conversation,
@@ -116,6 +117,7 @@ pub(super) const UPDATE: Api = row(
     paths!("conversations/{id}"),
     Call {
         form: Form::Json,
+        billing: Billing::Request,
         ..kept(
             Upstream::Undated("conversations/{id}"),
             Kept::Conversation,
@@ -149,6 +151,7 @@ pub(super) const ADD_ITEMS: Api = row(
     paths!("conversations/{id}/items"),
     Call {
         form: Form::Json,
+        billing: Billing::Request,
         ..kept(
             Upstream::Undated("conversations/{id}/items"),
             Kept::Conversation,
@@ -187,7 +190,7 @@ const fn row(method: Method, paths: &'static [&'static str], call: Call) -> Api 
     }
 }
 
-/// A call about what a backend keeps. Only making it is billed.
+/// A call about what a backend keeps. Reading, ending and deleting it drain nothing.
 pub(super) const fn kept(upstream: Upstream, kept: Kept, answers: Answers) -> Call {
     Call {
         form: Form::Any,

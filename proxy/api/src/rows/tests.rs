@@ -53,6 +53,7 @@ fn meter(api: &Api) -> &'static str {
             "nothing: the gateway answers"
         }
         Answer::Backend(call) if call.billing == Billing::Free => "nothing: it is not billed",
+        Answer::Backend(call) if call.billing == Billing::Request => "a request: it is not billed",
         Answer::Backend(call) if call.billing == Billing::Unmetered => {
             "nothing: a rule with limits in tokens or money needs `unmetered: Allow`"
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use proxy_core::auth::{Key, KeyDigest};
 use proxy_core::names::ModelPattern;
-use proxy_core::quota::Unit;
+use proxy_core::quota::{Limit, Unit};
 use proxy_core::route::Match;
 use proxy_core::table::{Backend, BackendAuth, Contents};
 use proxy_core::test_util::{deployment, key, object};
@@ -21,13 +21,17 @@ pub(crate) const ANN: (&str, &str) = ("api-key", "ann-key");
 pub(crate) const BOB: (&str, &str) = ("api-key", "bob-key");
 const KEYS: &str = "0123456789abcdef0123456789abcdef";
 
-/// The resources share their load; `ann` and `bob` may both call.
 fn contents(sims: &[Sim]) -> Contents {
+    limited(sims, minute(Unit::Tokens, 1_000_000))
+}
+
+/// The resources share their load; `ann` and `bob` may both call.
+pub(crate) fn limited(sims: &[Sim], limit: Limit) -> Contents {
     let backends = sims.iter().map(|sim| Backend {
         deployments: vec![deployment("gpt-5", "gpt-5")],
         ..at(&sim.url())
     });
-    let mut contents = routed(backends.collect(), vec![minute(Unit::Tokens, 1_000_000)]);
+    let mut contents = routed(backends.collect(), vec![limit]);
     for route in &mut contents.routes {
         let route = Arc::make_mut(route);
         route.authentication.keys.push(object("bob"));

@@ -2,11 +2,12 @@
 
 use ::http::Method;
 use anyhow::{Context, Result, ensure};
+use proxy_core::quota::Unit;
 use serde_json::{Value, json};
 use tests_support::http;
 
-use crate::bench::{Bench, sims};
-use crate::kept::{ANN, BOB, NONE, ask, config, id, made, passed, replica};
+use crate::bench::{Bench, minute, sims};
+use crate::kept::{ANN, BOB, NONE, ask, config, id, limited, made, passed, replica};
 
 pub(crate) const FORM: &str = "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n\
                     --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"x\"\r\n\r\none line\r\n--b--\r\n";
@@ -122,5 +123,61 @@ async fn files_are_listed_where_the_resource_knows_whose_they_are() -> Result<()
         (&json!("file"), &json!(true))
     );
     assert!(id(&file)?.len() < 40, "no tag");
+    Ok(())
+}
+
+async fn refused(bench: &Bench, path: &str, form: &'static str) -> Result<(u16, Value)> {
+    let kind = ("content-type", "multipart/form-data; boundary=b");
+    let url = format!("{}{path}", bench.url);
+    let answer = http::request(Method::POST, &url, &[ANN, kind], form).await?;
+    Ok((
+        answer.status,
+        answer.json::<Value>()?["error"]["code"].clone(),
+    ))
+}
+
+#[tokio::test]
+async fn limits_of_requests_count_what_makes_or_moves_files() -> Result<()> {
+    let sims = sims(1, &config()?)?;
+    let limit = limited(&sims, minute(Unit::Requests, 5));
+    let bench = Bench::serve(Vec::new(), limit, |_config| ())?;
+    let file = put(&bench, ANN, "/v1/files", FORM).await?;
+    let path = format!("/v1/files/{}", id(&file)?);
+    let about = json!({"bytes": 8, "filename": "x", "mime_type": "text/plain", "purpose": "batch"});
+    let upload = made(&bench, "/v1/uploads", &about).await?;
+    let parts = format!("/v1/uploads/{}/parts", id(&upload)?);
+    put(&bench, ANN, &parts, PART).await?;
+    let content = format!("{path}/content");
+    assert_eq!(ask(&bench, ANN, "GET", &content, &NONE).await?.status, 200);
+    made(&bench, "/v1/conversations", &json!({})).await?;
+    let spent = (429, json!("rate_limited"));
+    assert_eq!(refused(&bench, "/v1/files", FORM).await?, spent);
+    assert_eq!(refused(&bench, &parts, PART).await?, spent);
+    assert_eq!(ask(&bench, ANN, "GET", &content, &NONE).await?.status, 429);
+    let judged = json!({"model": "gpt-5", "input": "x"});
+    let judged = ask(&bench, ANN, "POST", "/v1/moderations", &judged).await?;
+    assert_eq!(judged.status, 429);
+    // A look, an end and a deletion are never refused for a limit.
+    for method in ["GET", "DELETE"] {
+        assert_eq!(ask(&bench, ANN, method, &path, &NONE).await?.status, 200);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn limits_of_tokens_let_files_pass_and_those_of_concurrency_do_not() -> Result<()> {
+    let sims = sims(1, &config()?)?;
+    let tokens = limited(&sims, minute(Unit::Tokens, 0));
+    let bench = Bench::serve(Vec::new(), tokens, |_config| ())?;
+    put(&bench, ANN, "/v1/files", FORM).await?;
+    let running = limited(&sims, minute(Unit::Concurrency, 0));
+    let bench = Bench::serve(Vec::new(), running, |_config| ())?;
+    let full = (429, json!("concurrency_exceeded"));
+    assert_eq!(refused(&bench, "/v1/files", FORM).await?, full);
+    let running = limited(&sims, minute(Unit::Concurrency, 1));
+    let bench = Bench::serve(Vec::new(), running, |_config| ())?;
+    for _ in 0..3 {
+        put(&bench, ANN, "/v1/files", FORM).await?;
+    }
     Ok(())
 }
