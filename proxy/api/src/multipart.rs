@@ -300,10 +300,7 @@ impl FormScan {
         let mut members = self.members.iter().zip(0..);
         let known = members.find(|((known, _), _)| *known == named.name);
         let Some(((name, member), place)) = known else {
-            refuse_folded(
-                named.name.as_bytes(),
-                self.members.iter().map(|(known, _)| *known),
-            )?;
+            self.refuse_like(&named.name)?;
             if named.is_file {
                 self.found.files.count += 1;
             }
@@ -328,6 +325,23 @@ impl FormScan {
         self.met |= bit;
         self.state = State::Field(name, *member);
         Ok(Some(start))
+    }
+}
+
+impl FormScan {
+    /// Refuses a name that some servers would read as that of a member.
+    fn refuse_like(&self, name: &str) -> Result<(), Malformed> {
+        let names = || self.members.iter().map(|(known, _)| *known);
+        refuse_folded(name.as_bytes(), names())?;
+        // `model[]` and `stream[0]` are lists for them, and the last of a list is its value.
+        let Some((begin, _)) = name.split_once('[') else {
+            return Ok(());
+        };
+        refuse_folded(begin.as_bytes(), names())?;
+        match names().find(|known| *known == begin) {
+            Some(known) => malformed(format!("write \"{known}\" instead of {name:?}")),
+            None => Ok(()),
+        }
     }
 }
 

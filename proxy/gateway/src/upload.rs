@@ -39,6 +39,8 @@ pub(crate) struct Upload<'a> {
     pub(crate) encoding: Field<'a>,
     /// The largest that is held.
     pub(crate) max: usize,
+    /// It may be a form that is larger, if it tells its length.
+    pub(crate) may_have_files: bool,
     /// When its head came.
     pub(crate) now: Instant,
     /// When it must be there.
@@ -58,7 +60,14 @@ impl Upload<'_> {
     ) -> Result<(Replay, Bytes, Instant), Box<Refusal>> {
         let Self { max, now, .. } = *self;
         self.is_plain()?;
-        let too_large = || too_large(max);
+        let hint = self.may_have_files && body.size_hint().exact().is_none();
+        let too_large = || {
+            if hint {
+                without_length(max)
+            } else {
+                too_large(max)
+            }
+        };
         let declared = declared(body);
         if declared > max {
             return Err(too_large());
@@ -191,6 +200,14 @@ pub(crate) fn declared(body: &Incoming) -> usize {
 
 pub(crate) fn too_large(max: usize) -> Box<Refusal> {
     let message = format!("the body is larger than {max} bytes");
+    refuse(Code::RequestTooLarge, message)
+}
+
+fn without_length(max: usize) -> Box<Refusal> {
+    let message = format!(
+        "the body is larger than {max} bytes; a form with files may be larger, if its Content-Length tells by how \
+         much: send one"
+    );
     refuse(Code::RequestTooLarge, message)
 }
 

@@ -220,3 +220,33 @@ proptest! {
         prop_assert_eq!(&*found, model.as_str());
     }
 }
+
+#[test]
+fn a_list_in_place_of_a_member_is_refused_by_name() {
+    for (name, expect) in [
+        ("model[]", "write \"model\" instead of \"model[]\""),
+        ("stream[0]", "write \"stream\" instead of \"stream[0]\""),
+        ("Model[]", "write \"model\" instead of \"Model\""),
+    ] {
+        let text = form(&[(&format!("form-data; name=\"{name}\""), "x")]);
+        assert_eq!(scan(&text).expect_err(name).0, expect);
+    }
+    let lists = form(&[
+        ("form-data; name=\"model\"", "m"),
+        ("form-data; name=\"image[]\"; filename=\"a\"", "x"),
+        ("form-data; name=\"timestamp_granularities[]\"", "word"),
+    ]);
+    assert_eq!(scan(&lists).expect("a form").files.count, 1);
+}
+
+#[test]
+fn a_part_may_name_its_charset() {
+    let text = "--b1\r\nContent-Disposition: form-data; name=\"model\"\r\nContent-Type: text/plain; \
+                charset=utf-8\r\n\r\nwhisper-1\r\n--b1--\r\n";
+    assert_eq!(
+        scan(text).expect("a form").model.as_deref(),
+        Some("whisper-1")
+    );
+    let kind = "multipart/form-data; charset=utf-8; boundary=b1";
+    assert_eq!(boundary(kind), Ok("b1"));
+}

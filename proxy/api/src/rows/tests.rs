@@ -101,13 +101,13 @@ fn the_page_of_the_surface_is_current() {
          \nMost operations of a backend take JSON and answer with JSON, or with events if the body asks for a stream. Transcriptions, translations, \
          image edits, files and parts of uploads are sent as `multipart/form-data`; speech answers with sound, transcriptions also with text and \
          subtitles, the content of a file is its bytes. A form may have its `model` before or behind its files; one of more than `--max-body` bytes \
-         needs its fields first, and goes on as it comes. \
+         needs its `Content-Length`, and its `model` and other fields before its first file, and goes on as it comes. \
          Lists of models have Anthropic's shape for clients that send `anthropic-version`; lists of deployments have \
          that of Azure's resource manager.\n\n\
          What a backend keeps (responses, conversations, files, uploads) belongs to the consumer that made it: its id leaves the gateway \
          with a tag of 16 characters, and comes back to the same Foundry resource, on every replica. For any other consumer, \
          and for an id from before the gateway, it is not there (404 `not_kept`; `previous_response_id`: 400 \
-         `previous_response_not_found`). A list of files is refused where ids have tags: it would show those of all consumers. [The tags](state.md).\n",
+         `previous_response_not_found`). A `file_id` in a body is looked at in the same way. A list of files is refused where ids have tags: it would show those of all consumers. [The tags](state.md).\n",
     );
     expect_file!["../../../../docs/surface.md"].assert_eq(&page);
 }

@@ -2,6 +2,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
+use proxy_api::Billing;
 use proxy_core::auth::{Caller, CallerKind, KeyDigest, Source, Token};
 use proxy_core::names::ModelPattern;
 use proxy_core::quota::{Limit, Mode, Per, Unit};
@@ -42,7 +43,7 @@ fn lookups<'a>(
             Counters::default()
         };
         let account = rule.account(caller);
-        drop(account.counters(caller, &model.into(), find));
+        drop(account.counters(caller, &model.into(), Billing::Metered, find));
     }
     lookups.get()
 }

@@ -51,6 +51,7 @@ impl Head<'_> {
         let upload = Upload {
             encoding: self.fields.content_encoding,
             max: shared.config.max_body,
+            may_have_files: call.files.is_some(),
             now: self.now,
             until: self.now + self.live.longest,
             memory,

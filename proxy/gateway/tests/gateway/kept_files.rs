@@ -126,6 +126,22 @@ async fn files_are_listed_where_the_resource_knows_whose_they_are() -> Result<()
     Ok(())
 }
 
+#[tokio::test]
+async fn an_upload_is_not_read_at_its_path_but_is_served() -> Result<()> {
+    let sims = sims(1, &config()?)?;
+    let bench = replica(&sims)?;
+    let asked = ask(&bench, ANN, "GET", "/v1/uploads/upload_1", &NONE).await?;
+    let error = asked.json::<Value>()?["error"].clone();
+    assert_eq!(
+        (&error["code"], &error["message"]),
+        (
+            &json!("unknown_path"),
+            &json!("Files is served, but not at this path")
+        )
+    );
+    Ok(())
+}
+
 async fn refused(bench: &Bench, path: &str, form: &'static str) -> Result<(u16, Value)> {
     let kind = ("content-type", "multipart/form-data; boundary=b");
     let url = format!("{}{path}", bench.url);

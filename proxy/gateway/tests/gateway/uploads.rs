@@ -208,9 +208,12 @@ async fn a_body_beyond_all_bounds_is_refused() -> Result<()> {
     ]
     .concat();
     drop(stream.write_all(&chunk).await);
-    let mut answer = vec![0; 12];
-    stream.read_exact(&mut answer).await?;
-    assert_eq!(answer, b"HTTP/1.1 413");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"send one\",\"type\":") && answer.len() < 2_000 {
+        answer.push(stream.read_u8().await?);
+    }
+    let answer = String::from_utf8(answer)?;
+    ensure!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     // What takes no files is bounded as before.
     let chat = json!({"model": "mini", "x": "x".repeat(HELD)}).to_string();
     let answer = post(&bench, "/v1/chat/completions", chat.into()).await?;
