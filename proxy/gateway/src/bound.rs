@@ -67,6 +67,18 @@ pub(crate) fn owner(live: &Live, rule: &LiveRule, caller: &Caller) -> Option<Arc
 pub(crate) struct Sought<'a> {
     pub(crate) id: &'a str,
     pub(crate) kept: Kept,
+    /// Where it stands; `None` for the path.
+    pub(crate) place: Option<&'a str>,
+}
+
+impl<'a> From<&'a Reference> for Sought<'a> {
+    fn from(reference: &'a Reference) -> Self {
+        Self {
+            id: &reference.id,
+            kept: reference.kept,
+            place: Some(&reference.place),
+        }
+    }
 }
 
 /// Whether a rule reaches what is sought, and the caller may have it.
@@ -102,14 +114,15 @@ impl<'a> Proof<'a> {
     /// The id in a path, as the backend knows it.
     fn named(&mut self, id: &str, kept: Kept) -> Result<Box<str>, Box<Refusal>> {
         let opened = self.keys.open(id, self.owner);
-        let (id, resource) = opened.ok_or_else(|| unknown(id, kept))?;
+        let place = None;
+        let (id, resource) = opened.ok_or_else(|| unknown(Sought { id, kept, place }))?;
         self.resource = Some((resource, "the path"));
         Ok(id.into())
     }
 
     /// What goes to the backend in place of a reference; `None` for nothing.
     fn reference(&mut self, one: &'a Reference) -> Result<Option<Box<str>>, Box<Refusal>> {
-        let refusal = || unknown_reference(one);
+        let refusal = || unknown(one.into());
         if one.kept == Kept::Item {
             let known = self.seal.filter(|(tag, _)| **tag == *one.id);
             let known = known.map(|(_, resource)| resource);
@@ -194,15 +207,14 @@ impl Bound {
     }
 }
 
-/// An id that is not the caller's, as `OpenAI` says it.
-pub(crate) fn unknown(id: &str, kept: Kept) -> Box<Refusal> {
-    let message = format!("{} with id '{}' not found.", kept.as_str(), shown(id));
-    refuse(Code::NotKept, message)
-}
-
-fn unknown_reference(one: &Reference) -> Box<Refusal> {
-    let (id, place) = (shown(&one.id), shown(&one.place));
-    match one.kept {
+/// What is not the caller's, as `OpenAI` says it.
+pub(crate) fn unknown(sought: Sought<'_>) -> Box<Refusal> {
+    let id = shown(sought.id);
+    let name = sought.kept.as_str();
+    let Some(place) = sought.place.map(shown) else {
+        return refuse(Code::NotKept, format!("{name} with id '{id}' not found."));
+    };
+    match sought.kept {
         Kept::Response => {
             let message = format!("Previous response with id '{id}' not found.");
             refuse(Code::PreviousResponseNotFound, message)
@@ -214,12 +226,15 @@ fn unknown_reference(one: &Reference) -> Box<Refusal> {
             );
             refuse(Code::InvalidEncryptedContent, message)
         }
-        Kept::File | Kept::VectorStore | Kept::Container => {
-            let kept = one.kept.as_str();
-            let message = format!("{kept} with id '{id}' not found. It stands in {place}.");
+        Kept::Conversation
+        | Kept::File
+        | Kept::Upload
+        | Kept::Part
+        | Kept::VectorStore
+        | Kept::Container => {
+            let message = format!("{name} with id '{id}' not found. It stands in {place}.");
             refuse(Code::NotKept, message)
         }
-        Kept::Conversation | Kept::Upload | Kept::Part => unknown(&one.id, one.kept),
     }
 }
 

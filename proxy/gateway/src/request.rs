@@ -524,11 +524,9 @@ impl<'a> Head<'a> {
         if let Some(state) = call.state.filter(|state| state.without_model) {
             let id = found.named.as_ref().and_then(|named| named.id.as_deref());
             let kept = state.kept;
-            let named = id.map(|id| Sought { id, kept });
-            let first = body.references.first().map(|one| Sought {
-                id: &one.id,
-                kept: one.kept,
-            });
+            let place = None;
+            let named = id.map(|id| Sought { id, kept, place });
+            let first = body.references.first().map(Sought::from);
             return Ok((None, self.permit_by_id(operation, named.or(first))?));
         }
         let named = found.model.as_ref().or(body.model.as_ref()).cloned();

@@ -54,6 +54,14 @@ const calls = {
     const other = await c.uploads.create({ bytes: 1, ...about });
     return [made, parts, whole, await c.uploads.cancel(other.id)];
   },
+  named: async (c) => {
+    const made = await c.files.create({ file: await fileOf(lines), purpose: "user_data" });
+    const content = [{ type: "input_file", file_id: made.id }];
+    const whole = await c.responses.create({ model, input: [{ role: "user", content }] });
+    const items = await collected(c.responses.inputItems.list(whole.id));
+    assert.equal(items[0].content[0].file_id, made.id);
+    return [made, whole, items];
+  },
   chain: async (c) => {
     const first = await c.responses.create(input);
     const second = await c.responses.create({ ...next, previous_response_id: first.id });
@@ -108,6 +116,7 @@ async function others(client) {
     () => other.responses.cancel(response.id),
     () => other.conversations.retrieve(made.id),
     () => other.files.retrieve(file.id),
+    () => other.responses.create({ model, input: [{ role: "user", content: [{ type: "input_file", file_id: file.id }] }] }),
     () => other.files.content(file.id),
     () => other.files.delete(file.id),
     () => other.responses.create({ ...next, conversation: made.id }),

@@ -105,7 +105,53 @@ def upload(client):
     return [made, parts, whole, client.uploads.cancel(other.id)]
 
 
-CALLS = {"file": file, "upload": upload, "chain": chain, "stream": stream, "resumed": resumed, "conversation": conversation}
+def named(client):
+    """A file at the places of a request where its users name one."""
+    made = client.files.create(file=FILE, purpose="user_data")
+    asked = {
+        "model": MODEL,
+        "input": [{"role": "user", "content": [{"type": "input_file", "file_id": made.id}]}],
+        "tools": [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": [made.id]}}],
+    }
+    whole = client.responses.create(**asked)
+    assert whole.tools[0].container.file_ids == [made.id], whole.tools
+    items = list(client.responses.input_items.list(whole.id))
+    assert items[0].content[0].file_id == made.id, items
+    events = list(client.responses.create(**asked, stream=True))
+    kept = client.conversations.create(items=asked["input"])
+    first = next(iter(client.conversations.items.list(kept.id)))
+    assert first.content[0].file_id == made.id, first
+    results = [made, whole, items, events, first]
+    # Projects have no chat.
+    if "/api/projects/" not in str(client.base_url):
+        part = {"type": "file", "file": {"file_id": made.id}}
+        messages = [{"role": "user", "content": [part]}]
+        results.append(client.chat.completions.create(model=MODEL, messages=messages))
+    return results
+
+
+def sealed(client):
+    """A session of which the resource keeps nothing."""
+    keeps_nothing = {"model": MODEL, "store": False, "include": ["reasoning.encrypted_content"]}
+    items, answers = [], []
+    for number in range(4):
+        items.append({"role": "user", "content": f"Question {number}"})
+        answers.append(client.responses.create(**keeps_nothing, input=items))
+        items += [item.model_dump(exclude_none=True) for item in answers[-1].output]
+    assert any(item.get("encrypted_content") for item in items), items
+    return answers
+
+
+CALLS = {
+    "file": file,
+    "upload": upload,
+    "named": named,
+    "sealed": sealed,
+    "chain": chain,
+    "stream": stream,
+    "resumed": resumed,
+    "conversation": conversation,
+}
 passed = []
 
 
@@ -165,6 +211,20 @@ def others(client, other):
         lambda: client.files.content("file-of-before"),
     ]:
         assert raises(NotFoundError, call).code == "not_kept"
+    for made_id in (made.id, made.id[:-16]):
+        part = {"type": "input_file", "file_id": made_id}
+        tool = {"type": "code_interpreter", "container": {"type": "auto", "file_ids": [made_id]}}
+        for call in [
+            lambda: other.responses.create(model=MODEL, input=[{"role": "user", "content": [part]}]),
+            lambda: other.responses.create(**INPUT, tools=[tool]),
+            lambda: other.conversations.create(items=[{"role": "user", "content": [part]}]),
+        ]:
+            error = raises(NotFoundError, call)
+            assert error.code == "not_kept" and "It stands in " in error.message, error
+    last = sealed(client)[-1].output
+    theirs = [item.model_dump(exclude_none=True) for item in last]
+    error = raises(BadRequestError, lambda: other.responses.create(model=MODEL, store=False, input=theirs))
+    assert error.code == "invalid_encrypted_content", error
     listed = raises(NotFoundError, lambda: list(client.files.list()))
     assert listed.code == "operation_not_served" and "other consumers" in listed.message, listed
     assert client.files.content(made.id).read() == FILE[1]

@@ -6,9 +6,9 @@ use serde_json::Value;
 use crate::{call::Call, errors::Failure};
 
 /// Lists of messages or items, by the operation.
-const PROMPTS: [&str; 3] = ["messages", "input", "items"];
+const PROMPTS: [&str; 3] = ["/messages", "/input", "/items"];
 /// The lists of parts that one of them has.
-const PARTS: [&str; 2] = ["content", "output"];
+const PARTS: [&str; 2] = ["/content", "/output"];
 
 /// Refuses a body that names a file which is not here.
 pub(crate) fn check(call: &Call<'_>) -> Result<(), Failure> {
@@ -21,17 +21,17 @@ pub(crate) fn check(call: &Call<'_>) -> Result<(), Failure> {
         return Ok(());
     };
     let mut ids = Vec::new();
-    for item in PROMPTS.iter().flat_map(|name| list(&body[*name])) {
-        for part in PARTS.iter().flat_map(|name| list(&item[*name])) {
-            ids.extend([&part["file_id"], &part["file"]["file_id"]]);
+    for item in PROMPTS.iter().flat_map(|name| list(body.pointer(name))) {
+        for part in PARTS.iter().flat_map(|name| list(item.pointer(name))) {
+            ids.extend([part.pointer("/file_id"), part.pointer("/file/file_id")]);
         }
     }
-    for tool in list(&body["tools"]) {
-        ids.push(&tool["input_image_mask"]["file_id"]);
-        ids.extend(list(&tool["container"]["file_ids"]));
+    for tool in list(body.get("tools")) {
+        ids.push(tool.pointer("/input_image_mask/file_id"));
+        ids.extend(list(tool.pointer("/container/file_ids")).iter().map(Some));
     }
     let files = call.foundry.files.lock();
-    let mut unknown = ids.into_iter().filter_map(Value::as_str);
+    let mut unknown = ids.into_iter().flatten().filter_map(Value::as_str);
     let unknown = unknown.find(|id| files.get(id, call.place.project).is_none());
     unknown.map_or(Ok(()), |id| {
         let message = format!("Files ['{id}'] were not found.");
@@ -39,6 +39,6 @@ pub(crate) fn check(call: &Call<'_>) -> Result<(), Failure> {
     })
 }
 
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
+fn list(value: Option<&Value>) -> &[Value] {
+    value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }

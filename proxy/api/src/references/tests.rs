@@ -5,8 +5,9 @@ use crate::rows::ROWS;
 
 /// The scan of a body for the path of an operation.
 fn scanned(path: &str, body: &str) -> Result<Body, Malformed> {
-    let found = crate::find(ROWS, &http::Method::POST, path).expect("a row");
-    let call = found.api.answer.call().expect("a backend");
+    let found = crate::find(ROWS, &http::Method::POST, path).ok();
+    let call = found.and_then(|found| found.api.answer.call());
+    let call = call.ok_or_else(|| Malformed("no such call".to_owned()))?;
     call.scan(None, &Bytes::copy_from_slice(body.as_bytes()), false)
 }
 

@@ -36,7 +36,7 @@ impl<'a> Head<'a> {
         let found = admit::admit_for_some_model(&self.live.table, &self.caller, &ask, reaches);
         let found = found.map_err(|denial| Box::new(Refusal::from(denial)))?;
         found.ok_or_else(|| match sought {
-            Some(sought) => bound::unknown(sought.id, sought.kept),
+            Some(sought) => bound::unknown(sought),
             None => refuse(
                 Code::ModelNotFound,
                 format!("no rule serves {}", operation.as_str()),

@@ -20,10 +20,9 @@ fn question(number: usize) -> Value {
 }
 
 fn sealed(answer: &Value) -> Result<&str> {
-    let items = answer["output"].as_array().context("items")?;
-    let content = items
-        .iter()
-        .find_map(|item| item["encrypted_content"].as_str());
+    let items = answer.get("output").and_then(Value::as_array);
+    let mut items = items.context("items")?.iter();
+    let content = items.find_map(|item| item.get("encrypted_content")?.as_str());
     content.context("something sealed")
 }
 
