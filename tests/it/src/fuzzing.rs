@@ -12,7 +12,8 @@ use proxy_api::coding::{Bounds, Decoder};
 use proxy_api::http1;
 use proxy_api::proxy_protocol::{MOST_BYTES, PREFIX_BYTES, Prefix};
 use proxy_api::{
-    Body, BoundName, Call, Edit, Form, Malformed, Member, Prompt, count, find, media, splice,
+    Body, BoundName, Call, Edit, Form, Kept, Malformed, Member, Prompt, Reference, count, find,
+    media, splice,
 };
 use proxy_wire::v1::{self, Line};
 use serde::de::IgnoredAny;
@@ -75,6 +76,29 @@ fn bounded(data: &[u8], body: &Body) {
     assert!(stated <= MOST, "{stated}");
 }
 
+/// What the scan finds stands where it says: another id takes its place, and a tag comes off.
+fn replaced(data: &[u8], body: &Body) {
+    let is_id = |one: &&Reference| one.kept != Kept::Item;
+    let ids: Vec<_> = body
+        .references
+        .iter()
+        .map(|one| (one.at.clone(), is_id(&one).then(|| "another".into())))
+        .collect();
+    let edit = Edit {
+        ids: &ids,
+        ..Edit::default()
+    };
+    let edited = splice(&Bytes::copy_from_slice(data), body, edit).joined();
+    let again = scan(&edited).expect("an edited body is accepted");
+    let found = again.references.iter().filter(is_id);
+    assert!(found.clone().all(|one| &*one.id == "another"));
+    assert_eq!(
+        found.count(),
+        body.references.iter().filter(is_id).count(),
+        "as many as before"
+    );
+}
+
 /// A body that the scanner accepts is JSON, and the edited body equals the client's, except for the model
 /// and the request for usage.
 ///
@@ -90,6 +114,7 @@ pub fn request_body(data: &[u8]) {
     let size = u64::try_from(data.len()).expect("it fits");
     assert!(found.bytes <= size, "more media than there are bytes");
     bounded(data, &body);
+    replaced(data, &body);
     let edit = Edit {
         model: Some(DEPLOYMENT),
         usage: true,
