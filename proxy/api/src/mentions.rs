@@ -75,6 +75,10 @@ pub(crate) fn inside(name: &[u8]) -> Inside {
 /// each body.
 #[inline]
 pub(crate) const fn may_be(first: u8, length: usize) -> bool {
+    // The shortest is `file_id`; most names are shorter.
+    if length < 7 || length > 31 {
+        return false;
+    }
     // One bit for each length, and for that of the same name with `\u017f` in place of each `s`.
     let lengths: u32 = match first | 0x20 {
         b'f' => 0b111 << 7,
@@ -85,7 +89,7 @@ pub(crate) const fn may_be(first: u8, length: usize) -> bool {
         b'e' => 1 << 13 | 1 << 17,
         _ => 0,
     };
-    length < 32 && lengths >> length & 1 == 1
+    lengths >> length & 1 == 1
 }
 
 /// Whether a name is one of them, or would be for a server that ignores the case.
