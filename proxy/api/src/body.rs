@@ -110,6 +110,15 @@ pub struct Reference {
     pub place: Box<str>,
 }
 
+/// An MCP server that a body names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Its host, in lower case; `None` if the provider alone knows it, or where it is no address.
+    pub host: Option<Box<str>>,
+    /// The members that lead there, for a message.
+    pub place: Box<str>,
+}
+
 /// Where the values begin by which the requests of one conversation are known. Of a body that is too small for a
 /// prompt cache only the key counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,6 +169,8 @@ pub struct Body {
     pub has_item_references: bool,
     /// Some item of it is sealed, and nothing says by which resource.
     pub has_bare_seals: bool,
+    /// The MCP servers that it makes the provider call.
+    pub servers: Vec<Server>,
     /// It offers tools, where that is looked for.
     pub has_tools: bool,
     /// Some part of it may be an image, sound or a file.
@@ -257,6 +268,7 @@ impl Body {
             references: Vec::new(),
             has_item_references: false,
             has_bare_seals: false,
+            servers: Vec::new(),
             has_tools: false,
             has_media: false,
             beginning: Beginning {

@@ -47,7 +47,7 @@ pub use api::{
 pub use beginning::conversation;
 pub use body::{
     Beginning, Body, Bound, BoundName, Files, Kept, Layout, Malformed, Member, Members, Reference,
-    StreamOptions,
+    Server, StreamOptions,
 };
 pub use claims::{Claims, claims};
 pub use end_user::{EndUser, Metadata, UserMember, UserMembers, Users};

@@ -1,5 +1,5 @@
 //! Members in which a JSON text mentions what a backend keeps: files, vector stores and containers by their ids,
-//! and items that only the resource opens which has sealed them.
+//! and items that only the resource opens which has sealed them; and servers that it makes the provider call.
 //!
 //! They count wherever they stand, so that a part of a new kind hides none. Only what is the client's own JSON is
 //! left alone: its metadata, schemas and arguments of tools.
@@ -13,9 +13,13 @@ pub(crate) enum Mention {
     Id(Kept),
     /// What a resource has sealed.
     Sealed,
+    /// The address of an MCP server.
+    Server,
+    /// MCP servers in another form: what the provider connects to by a name, or Anthropic's list.
+    Servers,
 }
 
-const MENTIONS: [(&str, Mention); 11] = [
+const MENTIONS: [(&str, Mention); 14] = [
     ("file_id", Mention::Id(Kept::File)),
     ("file_ids", Mention::Id(Kept::File)),
     ("input_file_id", Mention::Id(Kept::File)),
@@ -27,6 +31,9 @@ const MENTIONS: [(&str, Mention); 11] = [
     ("container_id", Mention::Id(Kept::Container)),
     ("container_ids", Mention::Id(Kept::Container)),
     ("encrypted_content", Mention::Sealed),
+    ("server_url", Mention::Server),
+    ("connector_id", Mention::Servers),
+    ("mcp_servers", Mention::Servers),
 ];
 /// Members whose value is the client's own JSON, or an object with names of its own.
 const OWN: [&[u8]; 8] = [
@@ -87,6 +94,10 @@ pub(crate) const fn may_be(first: u8, length: usize) -> bool {
         b'i' => 1 << 13,
         b'o' => 1 << 14,
         b'e' => 1 << 13 | 1 << 17,
+        b'm' => 0b111 << 11,
+        b's' => 1 << 10,
+        // `\u017f` in place of that s.
+        0xe5 => 1 << 11,
         _ => 0,
     };
     lengths >> length & 1 == 1

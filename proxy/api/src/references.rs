@@ -1,7 +1,7 @@
-//! The places of a request's body that mention what a backend keeps, found in a second look at the few bodies of
+//! The places of a request's body that mention what a backend keeps, or a server that it makes the provider call, found in a second look at the few bodies of
 //! which the scan says that they may.
 
-use crate::body::{Body, Kept, Malformed, Reference, malformed, refuse_folded};
+use crate::body::{Body, Kept, Malformed, Reference, Server, malformed, refuse_folded};
 use crate::ids::{SEAL, Tag};
 use crate::json::Cursor;
 use crate::mentions::{Inside, Mention, inside, mention, names};
@@ -91,6 +91,7 @@ impl Search<'_> {
         inside: Inside,
     ) -> Result<(), Malformed> {
         match (cursor.peek(), mention) {
+            (_, Some(Mention::Server | Mention::Servers)) => self.server(cursor, depth, mention),
             (Some(b'{'), _) => self.object(cursor, depth + 1, inside),
             (Some(b'['), _) => self.list(cursor, depth, mention),
             (Some(b'"'), Some(Mention::Id(kept))) => self.id(cursor, kept),
@@ -143,6 +144,32 @@ impl Search<'_> {
         Ok(())
     }
 
+    /// An MCP server, or several: any value but none.
+    fn server(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        depth: usize,
+        mention: Option<Mention>,
+    ) -> Result<(), Malformed> {
+        let start = cursor.at;
+        let is_address = mention == Some(Mention::Server) && cursor.peek() == Some(b'"');
+        let host = if is_address {
+            host_of(&cursor.string()?)
+        } else {
+            cursor.skip(depth)?;
+            let value = cursor.bytes.get(start..cursor.at).unwrap_or_default();
+            if matches!(value.trim_ascii(), b"null" | b"[]") {
+                return Ok(());
+            }
+            None
+        };
+        self.found.servers.push(Server {
+            host,
+            place: self.path.as_str().into(),
+        });
+        Ok(())
+    }
+
     /// The tag in front of a seal. The rest is no one's business but the resource's.
     fn sealed(&mut self, cursor: &mut Cursor<'_>, depth: usize) -> Result<(), Malformed> {
         let start = cursor.at + 1;
@@ -160,6 +187,14 @@ impl Search<'_> {
         });
         Ok(())
     }
+}
+
+/// The host of an address, if all who read it agree on that.
+fn host_of(address: &str) -> Option<Box<str>> {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'@' | b'%');
+    let address = address.bytes().all(is_plain).then_some(address)?;
+    let address: http::Uri = address.parse().ok()?;
+    Some(address.host()?.to_ascii_lowercase().into())
 }
 
 /// The tag that stands in front of what is sealed.

@@ -45,6 +45,7 @@ mod caller;
 mod cut;
 mod kept;
 mod received;
+mod servers;
 mod unread;
 
 use cut::{Forwarded, forwarded, shutting_down, unless_cut};
@@ -431,6 +432,9 @@ impl<'a> Head<'a> {
         let rule = rule.ok_or_else(|| refuse(Code::Internal, "the rule is not in the table"))?;
         exchange.record.rule = Some(Arc::clone(rule));
         exchange.record.class = permit.class(caller);
+        if let Some(allowed) = &permit.rule.mcp_servers {
+            servers::judge(allowed, &body.servers, &permit.rule.name)?;
+        }
         let bound = self.bound(call, found.named, rule, &mut body, exchange)?;
         let of_model = || (permit.deployed_model(&model), rule.window(&model));
         let shape = self.shape(call, &permit, (&bytes, &body), of_model).await?;

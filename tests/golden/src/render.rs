@@ -8,7 +8,7 @@ use proxy_core::auth::{Issuer, Key, Mapping, Required, Source, Trust};
 use proxy_core::balance::HealthSettings;
 use proxy_core::names::{Attributes, Class, ConsumerMatch};
 use proxy_core::quota::{Limit, Window};
-use proxy_core::route::Match;
+use proxy_core::route::{HostPattern, Match};
 use proxy_core::table::{
     Affinity, Authentication, Backend, BackendAuth, Capacity, Contents, Cors, Deployment,
     OutputTokens, Override, Principal, Quota, Retry, Route, Rule, Scope, Target,
@@ -376,6 +376,12 @@ fn preferences(out: &mut String, affinity: &Affinity, class: Class) {
     }
 }
 
+fn mcp(out: &mut String, servers: Option<&[HostPattern]>) {
+    let Some(servers) = servers else { return };
+    let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    line(out, 2, format_args!("MCP servers: {}", servers.join(", ")));
+}
+
 fn rule(out: &mut String, rule: &Rule) {
     let Rule {
         name,
@@ -416,10 +422,7 @@ fn rule(out: &mut String, rule: &Rule) {
             format_args!("output tokens: default {default:?}, max {max:?}"),
         );
     }
-    if let Some(servers) = mcp_servers {
-        let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
-        line(out, 2, format_args!("MCP servers: {}", servers.join(", ")));
-    }
+    mcp(out, mcp_servers.as_deref());
     preferences(out, affinity, *class);
     for (is_set, text) in [
         (shows_backend, "headers of backends"),

@@ -145,3 +145,65 @@ fn a_seal_has_its_tag_in_front() {
         assert_eq!((body.references.len(), body.has_bare_seals), (0, is_bare));
     }
 }
+
+#[test]
+fn mcp_servers_are_found_in_all_their_forms() {
+    let check = |tools: &str, expect: &[(Option<&str>, &str)]| {
+        let body = format!(r#"{{"model":"m","input":"a","max_tokens":1,"messages":[],{tools}}}"#);
+        for path in ["/v1/responses", "/v1/messages"] {
+            let found = scanned(path, &body).expect("a body").servers;
+            let found: Vec<_> = found
+                .iter()
+                .map(|one| (one.host.as_deref(), &*one.place))
+                .collect();
+            assert_eq!(found, expect, "{body}");
+        }
+    };
+    let url = |address: &str| format!(r#""tools":[{{"type":"mcp","server_url":"{address}"}}]"#);
+    let at = "tools[0].server_url";
+    check(
+        &url("https://MCP.example.com:8443/sse?x=1"),
+        &[(Some("mcp.example.com"), at)],
+    );
+    check(
+        &url(r"https:\/\/mcp.example.com"),
+        &[(Some("mcp.example.com"), at)],
+    );
+    check(
+        &url("https://mcp.example.com#.other.example"),
+        &[(Some("mcp.example.com"), at)],
+    );
+    for doubtful in [
+        "https://mcp.example.com@evil.example",
+        r"https://evil.example\\@mcp.example.com",
+        r"https://evil.example\t.mcp.example.com",
+        "https://evil%2eexample",
+        r"https://evil.example\u3002com",
+        "mcp.example.com/sse",
+        "",
+    ] {
+        check(&url(doubtful), &[(None, at)]);
+    }
+    check(r#""tools":[{"type":"mcp","server_url":null}]"#, &[]);
+    check(
+        r#""tools":[{"type":"mcp","server_url":["https://a"]}]"#,
+        &[(None, at)],
+    );
+    check(
+        r#""tools":[{"type":"mcp","connector_id":"connector_gmail"}]"#,
+        &[(None, "tools[0].connector_id")],
+    );
+    check(
+        r#""mcp_servers":[{"type":"url","url":"https://a"}]"#,
+        &[(None, "mcp_servers")],
+    );
+    check(r#""mcp_servers":[]"#, &[]);
+    check(
+        r#""tools":[{"server_url":"https://a","server_url":"https://b"}]"#,
+        &[(Some("a"), at), (Some("b"), at)],
+    );
+    check(
+        r#""tools":[{"type":"function","parameters":{"server_url":"https://a"}}]"#,
+        &[],
+    );
+}

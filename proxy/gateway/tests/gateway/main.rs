@@ -20,6 +20,7 @@ mod kept;
 mod kept_files;
 mod kept_mentions;
 mod kept_seals;
+mod mcp;
 mod model_gateway;
 mod night;
 mod raw;
