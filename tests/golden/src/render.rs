@@ -365,7 +365,16 @@ fn issuer(out: &mut String, issuer: &Issuer) {
     }
 }
 
-fn preferences(out: &mut String, affinity: &Affinity, class: Class) {
+fn preferences(
+    out: &mut String,
+    affinity: &Affinity,
+    class: Class,
+    servers: Option<&[HostPattern]>,
+) {
+    if let Some(servers) = servers {
+        let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+        line(out, 2, format_args!("MCP servers: {}", servers.join(", ")));
+    }
     match affinity {
         Affinity::Conversation => {}
         Affinity::Header(name) => line(out, 2, format_args!("affinity: header {name}")),
@@ -374,12 +383,6 @@ fn preferences(out: &mut String, affinity: &Affinity, class: Class) {
     if class != Class::Standard {
         line(out, 2, format_args!("class: {}", class.as_str()));
     }
-}
-
-fn mcp(out: &mut String, servers: Option<&[HostPattern]>) {
-    let Some(servers) = servers else { return };
-    let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
-    line(out, 2, format_args!("MCP servers: {}", servers.join(", ")));
 }
 
 fn rule(out: &mut String, rule: &Rule) {
@@ -422,8 +425,7 @@ fn rule(out: &mut String, rule: &Rule) {
             format_args!("output tokens: default {default:?}, max {max:?}"),
         );
     }
-    mcp(out, mcp_servers.as_deref());
-    preferences(out, affinity, *class);
+    preferences(out, affinity, *class, mcp_servers.as_deref());
     for (is_set, text) in [
         (shows_backend, "headers of backends"),
         (names_end_user, "consumers as end users"),
