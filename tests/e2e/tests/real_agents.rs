@@ -1,7 +1,7 @@
 //! Claude Code, Codex and Copilot CLI as they are, through the gateway: a task of several turns with tools, and
 //! what a person in the terminal sees when the gateway refuses.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -111,7 +111,7 @@ impl Agent {
         command
             .stdin(std::process::Stdio::null())
             .kill_on_drop(true);
-        let began = Instant::now();
+        let began = tokio::time::Instant::now();
         let output = tokio::time::timeout(LIMIT, command.output()).await;
         let output = output.with_context(|| format!("{self:?} does not end"))??;
         let text = [output.stdout, output.stderr].concat();
