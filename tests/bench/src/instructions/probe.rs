@@ -85,9 +85,14 @@ const fn case(name: &'static str, subject: Subject, unit: Unit) -> Case {
 }
 
 impl Case {
+    /// Whether its bodies come in pieces: the kernel decides in how many.
+    const fn is_in_pieces(&self) -> bool {
+        matches!(self.unit, Unit::Request(LARGE))
+    }
+
     /// How many rounds, each of how many of these requests.
     fn rounds(&self, requests: u64) -> (u64, u64) {
-        if in_pieces(self.name) {
+        if self.is_in_pieces() {
             (ROUNDS, requests / ROUNDS)
         } else {
             (1, requests)
@@ -95,11 +100,11 @@ impl Case {
     }
 }
 
-/// Whether the bodies of a case come in pieces: the kernel decides in how many, and a wait for each reads
-/// the clock.
-pub(super) fn in_pieces(name: &str) -> bool {
+/// Whether chance decides how often a case reads the clock: where bodies come in pieces each wait for one
+/// does, and the bare proxy does whenever it looks for work.
+pub(super) fn reads_clock_by_chance(name: &str) -> bool {
     let mut cases = CASES.iter().filter(|case| case.name == name);
-    cases.any(|case| matches!(case.unit, Unit::Request(LARGE)))
+    cases.any(|case| case.is_in_pieces() || matches!(case.subject, Subject::Bare))
 }
 
 /// Requests before anything is counted: sizes are learned, vocabularies loaded, code is translated.
