@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use serde_json::{Value, json};
 use tests_foundry::{Config, Fault, Sim};
 use tests_support::{Process, binary, eventually_ok, free_port, http};
 use tokio::task::JoinSet;
+
+mod codex;
 
 /// More than any step takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -23,13 +26,15 @@ const RESULT: usize = 300;
 struct Installation {
     sims: Vec<Sim>,
     replicas: Vec<Replica>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 struct Replica {
+    name: String,
     url: String,
+    listen: String,
     admin: String,
-    _run: Process,
+    run: Process,
 }
 
 fn manifests(sims: &[Sim], affinity: &str) -> String {
@@ -58,11 +63,48 @@ fn manifests(sims: &[Sim], affinity: &str) -> String {
         + &targets
 }
 
+impl Replica {
+    async fn start(name: String, listen: String, admin: String, folder: &Path) -> Result<Self> {
+        let mut command = Command::new(binary("tundish")?);
+        command.args([
+            "run",
+            "--listen",
+            &listen,
+            "--admin",
+            &admin,
+            "--threads",
+            "1",
+        ]);
+        command.arg("--manifests").arg(folder.join("manifests"));
+        command.arg("--state-keys").arg(folder.join("state-keys"));
+        let mut run = Process::spawn(&name, &mut command, folder)?;
+        run.wait_for_http(&format!("http://{admin}/readyz"), LIMIT)
+            .await?;
+        Ok(Self {
+            name,
+            url: format!("http://{listen}"),
+            listen,
+            admin,
+            run,
+        })
+    }
+}
+
 impl Installation {
     async fn start(endpoints: usize, replicas: usize, affinity: &str) -> Result<Self> {
+        Self::of("gpt-5,cache=on", endpoints, replicas, affinity).await
+    }
+
+    /// The same with another deployment.
+    async fn of(
+        deployment: &str,
+        endpoints: usize,
+        replicas: usize,
+        affinity: &str,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let config = Config {
-            deployments: vec!["gpt-5,cache=on".parse()?],
+            deployments: vec![deployment.parse()?],
             ..Config::default()
         };
         let sims = (0..endpoints).map(|_| Sim::start(&config));
@@ -70,40 +112,43 @@ impl Installation {
         let manifest = folder.path().join("manifests");
         std::fs::create_dir(&manifest)?;
         std::fs::write(manifest.join("all.yaml"), manifests(&sims, affinity))?;
+        std::fs::write(
+            folder.path().join("state-keys"),
+            "0123456789abcdef".repeat(4),
+        )?;
         let mut all = Vec::new();
         for index in 0..replicas {
             let [listen, admin] =
                 [free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
-            let mut command = Command::new(binary("tundish")?);
-            command.args([
-                "run",
-                "--listen",
-                &listen,
-                "--admin",
-                &admin,
-                "--threads",
-                "1",
-            ]);
-            command.arg("--manifests").arg(&manifest);
-            let name = format!("tundish-{index}");
-            let mut run = Process::spawn(&name, &mut command, folder.path())?;
-            let admin = format!("http://{admin}");
-            run.wait_for_http(&format!("{admin}/readyz"), LIMIT).await?;
-            all.push(Replica {
-                url: format!("http://{listen}/v1/chat/completions"),
-                admin,
-                _run: run,
-            });
+            all.push(
+                Replica::start(format!("tundish-{index}"), listen, admin, folder.path()).await?,
+            );
         }
         Ok(Self {
             sims,
             replicas: all,
-            _folder: folder,
+            folder,
         })
     }
 
+    /// Kills a replica, and starts it again at the same address.
+    async fn restart(&mut self, index: usize) -> Result<()> {
+        let Replica {
+            name,
+            listen,
+            admin,
+            run,
+            ..
+        } = self.replicas.remove(index);
+        run.kill();
+        let again = Replica::start(name, listen, admin, self.folder.path()).await?;
+        self.replicas.insert(index, again);
+        Ok(())
+    }
+
     fn urls(&self) -> Vec<String> {
-        self.replicas.iter().map(|one| one.url.clone()).collect()
+        let url = |one: &Replica| format!("{}/v1/chat/completions", one.url);
+        self.replicas.iter().map(url).collect()
     }
 
     /// What each resource has read, and how much of that was cached.
@@ -266,7 +311,7 @@ async fn replicas_choose_the_same_endpoint_and_tell_its_cached_share() -> Result
     ensure!(homes.len() == 4, "all conversations went to {homes:?}");
     let mut shares = Vec::new();
     for replica in &installation.replicas {
-        let metrics = http::get(&format!("{}/metrics", replica.admin))
+        let metrics = http::get(&format!("http://{}/metrics", replica.admin))
             .await?
             .text();
         let lines = metrics
@@ -274,7 +319,7 @@ async fn replicas_choose_the_same_endpoint_and_tell_its_cached_share() -> Result
             .filter(|line| line.starts_with("tundish_cached_input_share{"));
         let values = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
         shares.push(values.collect::<Vec<_>>());
-        let page: Value = http::get(&format!("{}/backends", replica.admin))
+        let page: Value = http::get(&format!("http://{}/backends", replica.admin))
             .await?
             .json()?;
         let percent = page.pointer("/deployments/0/cached_input_percent");
