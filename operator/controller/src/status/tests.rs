@@ -28,6 +28,7 @@ use crate::watch::Observed;
 
 mod fleet;
 mod outages;
+mod passes;
 
 // === the pure part ===
 
