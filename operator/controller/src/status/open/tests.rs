@@ -1,8 +1,9 @@
 use std::sync::Arc;
 
 use operator_compile::Verdict;
-use proxy_core::names::ObjectName;
-use proxy_core::table::{Authentication, Route};
+use proxy_core::names::{ConsumerMatch, ObjectName};
+use proxy_core::quota::{Mode, OnStoreLoss, WarnAt};
+use proxy_core::table::{Authentication, Quota, Route, Scope};
 
 use super::*;
 fn route(name: &str) -> ObjectRef {
@@ -112,4 +113,42 @@ fn an_object_is_looked_at_when_its_verdict_or_its_entry_changes() {
     assert_eq!(looked(&mut open, &after, &fleet(Some(5))), ["one"]);
     open.settle(&route("one"));
     assert_eq!(looked(&mut open, &before, &fleet(Some(5))), ["one"]);
+}
+
+#[test]
+fn a_quota_is_looked_at_when_its_entry_changes() {
+    let quota = ObjectRef::new(Kind::AiQuota, ObjectName::new("team", "spend"));
+    let mut before = two_routes();
+    before.verdicts = [(quota.clone(), verdict(1))].into_iter().collect();
+    let entry = Quota {
+        name: quota.name.clone(),
+        scope: Scope::Gateway,
+        models: Vec::new(),
+        consumers: ConsumerMatch::default(),
+        per: Vec::new(),
+        attribute: "".into(),
+        mode: Mode::Enforce,
+        on_store_loss: OnStoreLoss::Deny,
+        warn_at: WarnAt::default(),
+        limits: Vec::new(),
+        overrides: Vec::new(),
+        unsupported: None,
+    };
+    let mut after = before.clone();
+    after.contents.quotas = vec![Arc::new(entry)].into();
+    let mut open = settled(&before);
+    assert_eq!(looked(&mut open, &after, &fleet(Some(5))), ["spend"]);
+    open.settle(&quota);
+    assert_eq!(looked(&mut open, &after, &fleet(Some(5))), [""; 0]);
+    assert_eq!(looked(&mut open, &before, &fleet(Some(5))), ["spend"]);
+}
+
+#[test]
+fn an_object_that_is_gone_is_not_kept() {
+    let before = two_routes();
+    let mut after = before.clone();
+    after.verdicts = Verdicts::default();
+    let mut open = Open::default();
+    assert_eq!(looked(&mut open, &before, &fleet(Some(5))), ["one", "two"]);
+    assert_eq!(looked(&mut open, &after, &fleet(Some(5))), [""; 0]);
 }

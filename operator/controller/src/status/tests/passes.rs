@@ -28,6 +28,8 @@ enum Event {
     Recovered,
     /// One of the days at which the next table is compiled.
     Today(Choice),
+    /// A Secret has the label by which routes choose keys, or another one.
+    Key(bool),
     /// The watches deliver what is stored.
     Observed,
     /// What was observed is compiled and published.
@@ -115,6 +117,7 @@ fn events() -> impl Strategy<Value = Event> {
         10 => (choice(), changes()).prop_map(|(replica, change)| Event::Replica(replica, change)),
         3 => Just(Event::Recovered),
         1 => choice().prop_map(Event::Today),
+        2 => any::<bool>().prop_map(Event::Key),
         6 => Just(Event::Observed),
         6 => Just(Event::Published),
         1 => Just(Event::Settled),

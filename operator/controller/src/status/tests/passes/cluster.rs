@@ -40,9 +40,10 @@ fn backends() -> Vec<Value> {
 }
 
 fn routes() -> Vec<Value> {
+    let keys = json!({"apiKeys": {"secretSelector": {"matchLabels": {"keys": "chat"}}}});
     let spec = |hostnames: Value, backends: Value| {
         json!({
-            "authentication": {"anonymous": {}}, "hostnames": hostnames,
+            "authentication": keys, "hostnames": hostnames,
             "rules": [{"name": "all", "backendRefs": backends}],
         })
     };

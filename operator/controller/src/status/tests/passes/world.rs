@@ -183,6 +183,9 @@ impl World {
         self.whole.whole_pass(&self.leadership).await;
         let (missed, _) = self.whole.look();
         prop_assert_eq!(missed, Vec::new(), "the writer waits");
+        // A pass also notes how backends serve, so both writers need the same ones.
+        self.open.pass(&self.leadership).await;
+        prop_assert_eq!(self.open.look(), self.whole.look());
         Ok(())
     }
 
@@ -203,6 +206,7 @@ impl World {
             Event::Today(choice) => {
                 self.settings.today = Day::parse(DAYS[choice.index(3)]).expect("it is a day");
             }
+            Event::Key(admitted) => self.key(*admitted),
             Event::Observed => self.observe(),
             Event::Published => self.publish(),
             Event::Settled => {
@@ -254,6 +258,19 @@ impl World {
                 server.put(object, &gone["spec"], self.count);
             }
         }
+    }
+
+    /// Compiles with a Secret that routes admit, or that they do not.
+    fn key(&mut self, admitted: bool) {
+        let label = if admitted { "chat" } else { "other" };
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"namespace": "team", "name": "key", "labels": {"keys": label}},
+            "data": {"key": "a2V5LW9mLWEtY29uc3VtZXI="},
+        });
+        let read = serde_json::from_value(secret).expect("it is an object");
+        let observed = Observed::read(Kind::Secret, read).expect("it has a name");
+        self.memo.apply(observed.content);
     }
 
     /// Delivers to each writer what its server stores, and to the compiler the specs.
