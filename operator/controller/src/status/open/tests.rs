@@ -70,11 +70,17 @@ fn a_settled_object_is_not_looked_at_while_proxies_only_get_further() {
 #[test]
 fn every_object_is_looked_at_when_a_proxy_comes_falls_back_or_lacks_something() {
     let table = two_routes();
-    let changes: [fn(&mut Replica); 5] = [
+    let changes: [fn(&mut Replica); 8] = [
+        |replica| replica.pod = Some("tundish-proxy-0".to_owned()),
         |replica| replica.acked = Some(4),
         |replica| replica.acked = None,
         |replica| replica.id = "proxy-1".to_owned(),
         |replica| replica.store_lost = true,
+        |replica| {
+            let feature = (route("one").entry().unwrap(), vec!["colour".to_owned()]);
+            replica.unsupported = Arc::new([feature].into());
+        },
+        |replica| replica.outages = Arc::new([(ObjectName::new("team", "eu"), [].into())].into()),
         |replica| {
             let tokenless = [(ObjectName::new("team", "eu"), "refused".to_owned())];
             replica.tokenless = Arc::new(tokenless.into());

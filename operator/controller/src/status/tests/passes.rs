@@ -28,7 +28,7 @@ enum Event {
     Recovered,
     /// One of the days at which the next table is compiled.
     Today(Choice),
-    /// A Secret has the label by which routes choose keys, or another one.
+    /// One of the two Secrets has the label by which routes choose keys, or another one.
     Key(bool),
     /// The watches deliver what is stored.
     Observed,
@@ -94,14 +94,14 @@ fn changes() -> impl Strategy<Value = Change> {
     prop_oneof![
         3 => Just(Change::Joins),
         2 => Just(Change::Leaves),
-        1 => Just(Change::Replaced),
-        1 => any::<bool>().prop_map(Change::PodKnown),
+        3 => Just(Change::Replaced),
+        3 => any::<bool>().prop_map(Change::PodKnown),
         4 => prop_oneof![3 => Just(Some(0)), 1 => Just(Some(1)), 1 => Just(None)]
             .prop_map(Change::Acknowledges),
         1 => any::<bool>().prop_map(Change::Refuses),
         1 => any::<bool>().prop_map(Change::Silent),
         1 => any::<bool>().prop_map(Change::StoreLost),
-        2 => (choice(), words()).prop_map(|(object, feature)| Change::Lacks(object, feature)),
+        5 => (choice(), words()).prop_map(|(object, feature)| Change::Lacks(object, feature)),
         1 => (choice(), words()).prop_map(|(backend, why)| Change::Tokenless(backend, why)),
         4 => (choice(), choice()).prop_map(|(backend, state)| Change::Deployment(backend, state)),
     ]
@@ -137,6 +137,8 @@ fn begin(settles: bool) -> World {
     for object in 0..world.objects() {
         world.put(object, 0);
     }
+    // A route without a key has another verdict.
+    world.key("first", true);
     world.join(0);
     for event in [Event::Observed, Event::Published, Event::Recovered] {
         world.happen(&event);

@@ -206,7 +206,7 @@ impl World {
             Event::Today(choice) => {
                 self.settings.today = Day::parse(DAYS[choice.index(3)]).expect("it is a day");
             }
-            Event::Key(admitted) => self.key(*admitted),
+            Event::Key(admitted) => self.key("other", *admitted),
             Event::Observed => self.observe(),
             Event::Published => self.publish(),
             Event::Settled => {
@@ -261,12 +261,12 @@ impl World {
     }
 
     /// Compiles with a Secret that routes admit, or that they do not.
-    fn key(&mut self, admitted: bool) {
+    pub(super) fn key(&mut self, name: &str, admitted: bool) {
         let label = if admitted { "chat" } else { "other" };
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret",
-            "metadata": {"namespace": "team", "name": "key", "labels": {"keys": label}},
-            "data": {"key": "a2V5LW9mLWEtY29uc3VtZXI="},
+            "metadata": {"namespace": "team", "name": name, "labels": {"keys": label}},
+            "stringData": {"key": name},
         });
         let read = serde_json::from_value(secret).expect("it is an object");
         let observed = Observed::read(Kind::Secret, read).expect("it has a name");
