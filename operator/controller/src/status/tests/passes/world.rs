@@ -334,16 +334,6 @@ impl World {
         }));
     }
 
-    pub(super) fn join(&mut self, place: usize) {
-        self.count += 1;
-        let replica = Replica {
-            id: format!("proxy-{place}-{}", self.count),
-            ..Replica::default()
-        };
-        self.replicas[place].get_or_insert(replica);
-        self.report();
-    }
-
     fn recover(&mut self) {
         for replica in self.replicas.iter_mut().flatten() {
             *replica = Replica {
@@ -366,17 +356,19 @@ impl World {
         });
     }
 
-    fn change(&mut self, place: usize, change: &Change) {
-        match change {
-            Change::Joins => self.join(place),
-            Change::Leaves => self.replicas[place] = None,
-            other => {
-                self.count += 1;
-                let id = format!("proxy-{place}-{}", self.count);
-                if let Some(replica) = &mut self.replicas[place] {
-                    alter(replica, other, (id, self.sequence), &self.specs);
-                }
-            }
+    pub(super) fn change(&mut self, place: usize, change: &Change) {
+        self.count += 1;
+        let id = format!("proxy-{place}-{}", self.count);
+        let slot = &mut self.replicas[place];
+        if matches!(change, Change::Joins) {
+            slot.get_or_insert_with(|| Replica {
+                id,
+                ..Replica::default()
+            });
+        } else if matches!(change, Change::Leaves) {
+            *slot = None;
+        } else if let Some(replica) = slot {
+            alter(replica, change, (id, self.sequence), &self.specs);
         }
         self.report();
     }
