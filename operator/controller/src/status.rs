@@ -96,6 +96,11 @@ pub(crate) struct StatusWriter {
     started: Instant,
     /// When every replica has had the time to find this operator.
     settled_ms: u64,
+    /// Changes when a namespace has become ours.
+    gained: watch::Receiver<u64>,
+    /// When the last pass began, and whether that was before `settled_ms`.
+    began_ms: u64,
+    settles: bool,
 }
 
 // === impl StatusWriter ===
@@ -108,11 +113,15 @@ impl StatusWriter {
         metrics: Metrics,
     ) -> Self {
         let settle_ms = u64::try_from(SETTLE.as_millis()).unwrap_or(u64::MAX);
+        let gained = inputs.claims.gained();
         Self {
             client,
             inputs,
             announcer,
             metrics,
+            gained,
+            began_ms: 0,
+            settles: false,
             written: Mutex::default(),
             open: Mutex::default(),
             candidates: Mutex::default(),
@@ -143,9 +152,7 @@ impl StatusWriter {
         self.announcer.begin();
         self.open.lock().reset();
         loop {
-            self.inputs.publications.borrow_and_update();
-            self.inputs.fleet.borrow_and_update();
-            self.inputs.status_changes.borrow_and_update();
+            self.begin();
             let complete = self.pass(leadership).await;
             if complete {
                 self.changed().await;
@@ -156,13 +163,22 @@ impl StatusWriter {
         }
     }
 
-    /// Waits until an input has changed, or a state has lasted.
+    /// Takes what there is as seen. What changes within a pass, time included, is cause for another.
+    fn begin(&mut self) {
+        self.inputs.publications.borrow_and_update();
+        self.inputs.fleet.borrow_and_update();
+        self.inputs.status_changes.borrow_and_update();
+        self.gained.borrow_and_update();
+        self.began_ms = self.elapsed_ms();
+        self.settles = clock::now().monotonic_ms < self.settled_ms;
+    }
+
+    /// Waits until an input has changed since a pass began, or a state has lasted.
     async fn changed(&mut self) {
         let now = clock::now().monotonic_ms;
-        let settling = self.settled_ms.checked_sub(now).filter(|left| *left > 0);
-        let elapsed_ms = self.elapsed_ms();
-        let lasting = self.candidates.lock().next_ms(elapsed_ms);
-        let lasting = lasting.map(|moment| moment.saturating_sub(elapsed_ms));
+        let settling = self.settles.then(|| self.settled_ms.saturating_sub(now));
+        let lasting = self.candidates.lock().next_ms(self.began_ms);
+        let lasting = lasting.map(|moment| moment.saturating_sub(self.elapsed_ms()));
         let due = settling.into_iter().chain(lasting).min();
         let is_due = async {
             match due {
@@ -170,14 +186,13 @@ impl StatusWriter {
                 None => std::future::pending().await,
             }
         };
-        let mut claims = self.inputs.claims.gained();
         // A closed input never changes again; the others may.
         let inputs = &mut self.inputs;
         tokio::select! {
             Ok(()) = inputs.publications.changed() => {}
             Ok(()) = inputs.fleet.changed() => {}
             Ok(()) = inputs.status_changes.changed() => {}
-            Ok(()) = claims.changed() => {}
+            Ok(()) = self.gained.changed() => {}
             () = is_due => {}
             else => std::future::pending().await,
         }

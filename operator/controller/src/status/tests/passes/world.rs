@@ -90,10 +90,7 @@ impl Side {
 
     /// False if the pass is to be tried again.
     async fn pass(&mut self, leadership: &Leadership) -> bool {
-        let inputs = &mut self.writer.inputs;
-        inputs.publications.borrow_and_update();
-        inputs.fleet.borrow_and_update();
-        inputs.status_changes.borrow_and_update();
+        self.writer.begin();
         self.writer.pass(leadership).await
     }
 
