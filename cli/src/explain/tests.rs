@@ -45,7 +45,7 @@ fn explains_the_quickstart_as_text() {
         "reserves  10 input tokens, 20 output tokens, 338 micros",
         "",
         "LIMIT                         UNIT         WINDOW  SUBJECT                  ASKS  REMAINING  ALLOWED  RESERVED  FITS",
-        "default/fair-use/minute       Tokens       Minute  consumer=default/intern  30    100000     100000   0         yes",
+        "default/fair-use/minute       Tokens       Minute  consumer=default/intern  30    1000000    1000000  0         yes",
         "default/fair-use/at-once      Concurrency  Held    consumer=default/intern  1     50         50       0         yes",
         "default/interns/two-a-minute  Requests     Minute  consumer=default/intern  1     2          2        0         yes",
         "",
