@@ -97,7 +97,14 @@ pub(crate) fn reaches(
     } else {
         keys.open(sought.id, &owner).map(|(_, resource)| resource)
     };
-    resource.is_some_and(|resource| rule.reaches(resource))
+    let is_shared = is_shared(sought.kept);
+    resource.map_or(is_shared, |resource| rule.reaches(resource))
+}
+
+/// Whether what has no tag belongs to all callers: vector stores are made at the resource itself, and by no
+/// consumer.
+fn is_shared(kept: Kept) -> bool {
+    kept == Kept::VectorStore
 }
 
 /// What a caller shows of what backends keep: all of it must be its own, and of one resource.
@@ -133,6 +140,9 @@ impl<'a> Proof<'a> {
             return Ok(None);
         }
         let opened = self.keys.open(&one.id, self.owner);
+        if opened.is_none() && is_shared(one.kept) {
+            return Ok(Some(one.id.clone()));
+        }
         let (id, resource) = opened.ok_or_else(refusal)?;
         self.bind(resource, &one.place)?;
         Ok(Some(id.into()))
