@@ -19,10 +19,8 @@ use proxy_core::balance::{
     Call, Change, Demand, HealthSettings, Key, OutReason, Outcome, Standing, Turn, room,
 };
 use proxy_core::names::{Moment, ObjectName, Usage};
-use proxy_core::table::{self, Backend, BackendAuth, Deployment, EndpointName};
-use proxy_core::tokens::{
-    Family, context_window, max_output_tokens, output_weight, takes_cache_key,
-};
+use proxy_core::table::{self, Backend, BackendAuth, EndpointName};
+use proxy_core::tokens::{Family, context_window, max_output_tokens, takes_cache_key};
 use proxy_identity::Identities;
 use tracing::{debug, error, warn};
 
@@ -32,16 +30,15 @@ use crate::peer::{Peer, PeerName};
 use crate::quirks::Quirks;
 use crate::upstream::Failed;
 
+mod place;
 #[cfg(test)]
 mod tests;
 mod vitals;
 mod warmth;
 
+pub(crate) use place::{Place, Rated};
 use vitals::Vitals;
 use warmth::Warmth;
-
-/// The tokens that no model reads or writes at once.
-const UNKNOWN_CEILING: u64 = 1 << 24;
 
 /// A deployment of a backend, as this process knows it.
 #[derive(Debug)]
@@ -63,6 +60,8 @@ pub(crate) struct Endpoint {
     last_answer: AtomicI64,
     /// The number of its newest place.
     newest: AtomicU64,
+    /// The number of the token that it has refused last.
+    refused: AtomicU64,
     /// What it refuses of what the gateway adds to requests.
     pub(crate) quirks: Quirks,
     vitals: Vitals,
@@ -89,33 +88,6 @@ pub(crate) struct Ended<'a> {
     pub(crate) demand: Demand,
     pub(crate) began: Instant,
     pub(crate) now: Instant,
-}
-
-/// Where one table places an endpoint. A request keeps the place of the table that admitted it: its
-/// caller was judged by that table, so it must not meet the credential of a later one.
-#[derive(Debug)]
-pub(crate) struct Place {
-    /// Higher than that of each place before.
-    number: u64,
-    pub(crate) declared: Arc<table::Endpoint>,
-    /// `None` for a backend whose address cannot be used.
-    pub(crate) origin: Option<Arc<Origin>>,
-    /// The most that its model reads and writes at once, as far as that is known.
-    pub(crate) window: Option<u64>,
-    pub(crate) longest: Option<u64>,
-    /// How its model splits text.
-    pub(crate) family: Family,
-    /// Whether its model takes a `prompt_cache_key`.
-    pub(crate) takes_cache_key: bool,
-    /// What it takes, if it is provisioned and that is declared.
-    pub(crate) rated: Option<Rated>,
-}
-
-/// The rate of a provisioned deployment.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rated {
-    tokens_per_minute: u64,
-    output_weight: u64,
 }
 
 /// An endpoint at its place.
@@ -166,6 +138,7 @@ impl Endpoint {
             backend,
             last_answer: AtomicI64::new(i64::MIN),
             newest: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             quirks: Quirks::default(),
             vitals: Vitals::default(),
             warmth: Warmth::default(),
@@ -186,6 +159,9 @@ impl Endpoint {
     ) -> Turn {
         let silent = |change| self.report(change, metrics, None);
         let settings = &place.declared.backend.health;
+        if self.vitals.ails() {
+            self.sees_token(place, metrics);
+        }
         self.vitals
             .turn(demand, now, settings, place.rate(), silent)
     }
@@ -390,7 +366,20 @@ impl Endpoint {
         self.newest.load(Ordering::Relaxed) == place.number
     }
 
-    /// It is placed with another credential or address.
+    /// It refuses the credential that it is shown.
+    pub(crate) fn refuses(&self, place: &Place) {
+        self.refused.store(place.token(), Ordering::Relaxed);
+    }
+
+    /// If it is out for a token, and another has come since, it is back.
+    fn sees_token(&self, place: &Place, metrics: &Metrics) {
+        let token = place.token();
+        if self.refused.swap(token, Ordering::Relaxed) != token {
+            self.renewed(metrics);
+        }
+    }
+
+    /// It is called with another credential, or under another address.
     fn renewed(&self, metrics: &Metrics) {
         if let Some(change) = self.vitals.renewed(clock::now()) {
             self.report(change, metrics, None);
@@ -416,41 +405,6 @@ impl std::ops::Deref for Ongoing {
 impl Drop for Ongoing {
     fn drop(&mut self) {
         self.0.load.dec();
-    }
-}
-
-// === impl Place ===
-
-impl Place {
-    /// The tokens that it takes in a minute, if that is declared.
-    fn rate(&self) -> Option<u64> {
-        self.rated.map(|rated| rated.tokens_per_minute)
-    }
-
-    /// More than one answer can use: twice what the model is known for, since models grow under their names.
-    pub(crate) fn ceiling(&self) -> Usage {
-        let most =
-            |known: Option<u64>| known.map_or(UNKNOWN_CEILING, |known| known.saturating_mul(2));
-        Usage {
-            input_tokens: most(self.window),
-            output_tokens: most(self.longest),
-            ..Usage::default()
-        }
-    }
-}
-
-// === impl Rated ===
-
-impl Rated {
-    fn of(deployment: &Deployment) -> Option<Self> {
-        let capacity = deployment.capacity;
-        let rate = capacity
-            .tokens_per_minute
-            .filter(|_| capacity.is_provisioned);
-        rate.map(|tokens_per_minute| Self {
-            tokens_per_minute,
-            output_weight: output_weight(&deployment.model),
-        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The credential of one identity, as endpoints hold it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -31,6 +32,8 @@ pub struct Credential {
 pub(crate) struct Shared {
     bearer: ArcSwapOption<Bearer>,
     fetches: watch::Sender<Fetches>,
+    /// How many tokens have come.
+    tokens: AtomicU64,
     /// When the last renewal was asked for, and how many fetches had ended then.
     renewed: Mutex<Option<(Instant, u64)>>,
     /// A backend has refused the token.
@@ -56,6 +59,7 @@ impl Credential {
         let shared = Shared {
             bearer: ArcSwapOption::new(bearer),
             fetches: watch::Sender::default(),
+            tokens: AtomicU64::new(0),
             renewed: Mutex::default(),
             renewal: Notify::new(),
         };
@@ -70,6 +74,12 @@ impl Credential {
     #[must_use]
     pub fn bearer(&self, now: Instant) -> Option<Arc<Bearer>> {
         self.shared.bearer(now)
+    }
+
+    /// The number of the token, which a new one raises.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.shared.tokens.load(Ordering::Relaxed)
     }
 
     /// Why there is no token at `now`; `None` if there is one.
@@ -176,6 +186,7 @@ impl Shared {
     /// A fetch has ended with a token.
     pub(crate) fn succeeded(&self, bearer: Bearer) {
         self.bearer.store(Some(Arc::new(bearer)));
+        self.tokens.fetch_add(1, Ordering::Relaxed);
         self.fetches.send_modify(|fetches| {
             fetches.ended += 1;
             fetches.in_a_row = 0;

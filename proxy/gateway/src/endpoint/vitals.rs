@@ -259,6 +259,11 @@ impl Vitals {
         self.usual.load(Ordering::Relaxed)
     }
 
+    /// Whether something was wrong with it of late.
+    pub(super) fn ails(&self) -> bool {
+        self.ails.load(Ordering::Relaxed)
+    }
+
     /// Whether an outcome changes anything.
     pub(super) fn listens_to(&self, outcome: Outcome) -> bool {
         let is_good = matches!(outcome, Outcome::Begun | Outcome::Answered);

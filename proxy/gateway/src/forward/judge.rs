@@ -54,6 +54,9 @@ impl Sending<'_> {
         let outcome = self.outcome(&tried, trouble, place, patience);
         // A credential that was refused may have been replaced meanwhile.
         let counts = |one: &Outcome| !one.is_by_hand() || endpoint.is_still_at(place);
+        if outcome.as_ref().is_some_and(|one| one.is_by_hand()) {
+            endpoint.refuses(place);
+        }
         let ended = Ended {
             result: tried.as_ref().map(Response::status),
             outcome: outcome.filter(counts),

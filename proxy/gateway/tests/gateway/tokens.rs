@@ -242,6 +242,48 @@ async fn when_a_token_ends_without_entra_the_other_backends_serve() -> Result<()
 }
 
 #[tokio::test]
+async fn a_new_token_brings_back_a_backend_that_refused_the_one_before() -> Result<()> {
+    let short = |sim: &Sim| {
+        sim.directory(Directory {
+            lifetime_s: 4,
+            ..Directory::default()
+        });
+    };
+    let keyless = Keyless::start(2, SECRET, short)?;
+    let refuses = Fault {
+        operation: Some("ChatCompletions_Create".to_owned()),
+        status: Some(401),
+        ..Fault::default()
+    };
+    keyless.sim().faults(vec![refuses])?;
+    let of_first = |record: &Record| record.path.ends_with("/chat/completions");
+    let asked = || {
+        keyless
+            .sim()
+            .requests()
+            .into_iter()
+            .filter(of_first)
+            .count()
+    };
+    let limit = Duration::from_secs(15);
+    let out = async || {
+        let before = asked();
+        assert_eq!(keyless.ask_at_once(8).await.ok()?, vec![200; 8]);
+        (before > 0 && asked() == before).then_some(())
+    };
+    tests_support::eventually("it is out", limit, out).await?;
+    keyless.sim().faults(Vec::new())?;
+    let before = asked();
+    let back = async || {
+        assert_eq!(keyless.ask_at_once(2).await.ok()?, vec![200; 2]);
+        (asked() > before + 2).then_some(())
+    };
+    tests_support::eventually("the next token", limit, back).await?;
+    keyless.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_refusal_of_entra_has_its_number_and_the_next_backend_serves() -> Result<()> {
     let alone = Keyless::start(1, "wrong", |_| {})?;
     let answer = alone.bench.ask(&chat(false)).await?;
