@@ -15,11 +15,13 @@ pub(crate) enum Mention {
     Sealed,
     /// The address of an MCP server.
     Server,
+    /// The name of an MCP server within the request.
+    Label,
     /// MCP servers in another form: what the provider connects to by a name, or Anthropic's list.
     Servers,
 }
 
-const MENTIONS: [(&str, Mention); 14] = [
+const MENTIONS: [(&str, Mention); 16] = [
     ("file_id", Mention::Id(Kept::File)),
     ("file_ids", Mention::Id(Kept::File)),
     ("input_file_id", Mention::Id(Kept::File)),
@@ -32,7 +34,9 @@ const MENTIONS: [(&str, Mention); 14] = [
     ("container_ids", Mention::Id(Kept::Container)),
     ("encrypted_content", Mention::Sealed),
     ("server_url", Mention::Server),
+    ("server_label", Mention::Label),
     ("connector_id", Mention::Servers),
+    ("tunnel_id", Mention::Servers),
     ("mcp_servers", Mention::Servers),
 ];
 /// Members whose value is the client's own JSON, or an object with names of its own.
@@ -95,9 +99,10 @@ pub(crate) const fn may_be(first: u8, length: usize) -> bool {
         b'o' => 1 << 14,
         b'e' => 1 << 13 | 1 << 17,
         b'm' => 0b111 << 11,
-        b's' => 1 << 10,
+        b's' => 1 << 10 | 1 << 12,
+        b't' => 1 << 9,
         // `\u017f` in place of that s.
-        0xe5 => 1 << 11,
+        0xe5 => 1 << 11 | 1 << 13,
         _ => 0,
     };
     lengths >> length & 1 == 1

@@ -13,6 +13,8 @@ mod tests;
 const MOST: usize = 2_000;
 /// What a path of members in a message has at most: a name of the client may be as long as its body.
 const LONGEST_NAME: usize = 64;
+/// Which tool the model is to use.
+const CHOICE: &str = "tool_choice";
 /// Within the body of a tool. At the top it is Anthropic's, whose containers have no tag.
 const CONTAINER: &str = "container";
 
@@ -39,6 +41,39 @@ struct Search<'a> {
     ids: usize,
 }
 
+/// What an object says of an MCP server.
+#[derive(Default)]
+struct Tool {
+    has_label: bool,
+    has_address: bool,
+    /// It is no tool, but what came of one.
+    is_item: bool,
+    has_kind: bool,
+}
+
+impl Tool {
+    /// Looks at a member whose value is next.
+    fn look(&mut self, cursor: &Cursor<'_>, name: &[u8]) {
+        match name {
+            b"server_label" => self.has_label = true,
+            b"server_url" => self.has_address = true,
+            b"type" => {
+                let rest = cursor.bytes.get(cursor.at..).unwrap_or_default();
+                let is_item = rest.starts_with(b"\"mcp_");
+                // Of several it is the least.
+                self.is_item = is_item && (self.is_item || !self.has_kind);
+                self.has_kind = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether it is a server that only the provider can find.
+    const fn is_elsewhere(&self) -> bool {
+        self.has_label && !self.has_address && !self.is_item
+    }
+}
+
 impl Search<'_> {
     fn object(
         &mut self,
@@ -47,12 +82,21 @@ impl Search<'_> {
         inside: Inside,
     ) -> Result<(), Malformed> {
         let before = self.path.len();
+        let mut tool = Tool::default();
         cursor.object(depth, |cursor, name, depth| {
             self.enter(name);
+            tool.look(cursor, name);
             self.member(cursor, name, depth, inside)?;
             self.path.truncate(before);
             Ok(())
         })?;
+        // What chooses among tools names one without its address.
+        if tool.is_elsewhere() && !self.path.starts_with(CHOICE) {
+            self.found.servers.push(Server {
+                host: None,
+                place: self.path.as_str().into(),
+            });
+        }
         Ok(())
     }
 
@@ -194,7 +238,12 @@ fn host_of(address: &str) -> Option<Box<str>> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'@' | b'%');
     let address = address.bytes().all(is_plain).then_some(address)?;
     let address: http::Uri = address.parse().ok()?;
-    Some(address.host()?.to_ascii_lowercase().into())
+    let host = address.host()?.to_ascii_lowercase();
+    let is_label = |label: &str| {
+        let mut letters = label.bytes();
+        !label.is_empty() && letters.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    host.split('.').all(is_label).then(|| host.into())
 }
 
 /// The tag that stands in front of what is sealed.

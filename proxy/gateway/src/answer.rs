@@ -356,7 +356,9 @@ fn come_back(headers: &mut HeaderMap, wait: Wait) {
         return;
     };
     let jitter = rand::rng().random_range(0..=(wait / 10).min(LONGEST_JITTER_MS));
-    let wait = wait.saturating_add(jitter);
+    // It makes no wait one that SDKs do not take.
+    let most = wait.max(LONGEST_RETRY_MS);
+    let wait = wait.saturating_add(jitter).min(most);
     headers.insert(RETRY_AFTER_MS, HeaderValue::from(wait));
     headers.insert(RETRY_AFTER, HeaderValue::from(wait.div_ceil(1_000)));
     if wait > LONGEST_RETRY_MS {

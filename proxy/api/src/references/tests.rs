@@ -180,6 +180,9 @@ fn mcp_servers_are_found_in_all_their_forms() {
         "https://evil%2eexample",
         r"https://evil.example\u3002com",
         "mcp.example.com/sse",
+        "https://evil.example;.mcp.example.com",
+        "https://a..mcp.example.com",
+        "https://[::1]/",
         "",
     ] {
         check(&url(doubtful), &[(None, at)]);

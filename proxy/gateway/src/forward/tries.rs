@@ -422,9 +422,10 @@ impl Tried {
 }
 
 fn throttled(wait: Duration) -> Box<Refusal> {
-    let message = "every backend of the rule is throttled or fails; retry later";
+    let wait = millis(wait);
+    let message = format!("every backend of the rule is throttled or fails; retry in {wait}");
     let refusal = Refusal::new(Code::BackendThrottled, message);
-    Box::new(refusal.waiting(millis(wait)))
+    Box::new(refusal.waiting(wait))
 }
 
 fn millis(wait: Duration) -> Wait {
