@@ -203,6 +203,8 @@ async fn an_answer_falls_silent_where_the_test_says() {
 async fn first_packets_are_dropped_and_open_connections_go_on() {
     let scene = Scene::new().await;
     let mut kept = scene.connect().await;
+    // Only what the proxy has accepted is open: the rest goes with its listener.
+    assert_eq!(ask(&mut kept).await, (10, None));
     scene.proxy.set(Fault::Unanswered);
     let port = scene.proxy.port();
     let connect = async || {
