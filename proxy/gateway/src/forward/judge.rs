@@ -53,13 +53,13 @@ impl Sending<'_> {
         let tries = |status| metrics.tries(&endpoint.backend, &endpoint.deployment, status);
         let outcome = self.outcome(&tried, trouble, place, patience);
         // A credential that was refused may have been replaced meanwhile.
-        let counts = |one: &Outcome| !one.is_by_hand() || endpoint.is_still_at(place);
+        let outcome = outcome.filter(|one| !one.is_by_hand() || endpoint.is_still_at(place));
         if outcome.as_ref().is_some_and(|one| one.is_by_hand()) {
             endpoint.refuses(place);
         }
         let ended = Ended {
             result: tried.as_ref().map(Response::status),
-            outcome: outcome.filter(counts),
+            outcome,
             request_id: &exchange.record.request_id,
             demand: exchange.demand(),
             began: patience.now,

@@ -13,6 +13,7 @@ mod drain;
 mod end_user;
 mod estimates;
 mod families;
+mod given_up;
 mod health;
 mod hostile;
 mod http2;
