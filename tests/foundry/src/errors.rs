@@ -182,6 +182,12 @@ impl Failure {
         Self::coded(StatusCode::NOT_FOUND, "404", "Resource not found")
     }
 
+    /// What a version from before the Responses API says (for example Aider-AI/aider#4029).
+    pub(crate) fn no_responses() -> Self {
+        let message = "Azure OpenAI Responses API is enabled only for api-version 2025-03-01-preview and later";
+        Self::coded(StatusCode::BAD_REQUEST, "BadRequest", message)
+    }
+
     pub(crate) fn no_deployment() -> Self {
         let message = "The API deployment for this resource does not exist. If you created the \
                        deployment within the last 5 minutes, please wait a moment and try again.";

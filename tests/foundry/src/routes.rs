@@ -36,6 +36,20 @@ const DATED: &[Kind] = &[Kind::Dated];
 /// Anthropic's paths. Foundry has neither its models nor its batches there.
 const CLAUDE: &[Kind] = &[Kind::Anthropic];
 
+/// The versions of the dated surface with which paths came; those without a line are older. Microsoft's "Azure OpenAI API
+/// version lifecycle" has the changes from version to version: Responses came with 2025-03-01-preview, gpt-image-1 with
+/// 2025-04-01-preview, the upload of large files with 2024-08-01-preview, text to speech with 2024-02-15-preview, DALL-E 3
+/// with 2023-12-01-preview, Whisper with 2023-09-01-preview.
+const SINCE: [(&str, &str); 7] = [
+    ("responses", "2025-03-01"),
+    ("images/edits", "2025-04-01"),
+    ("uploads", "2024-08-01"),
+    ("audio/speech", "2024-02-15"),
+    ("images/generations", "2023-12-01"),
+    ("audio/transcriptions", "2023-09-01"),
+    ("audio/translations", "2023-09-01"),
+];
+
 #[rustfmt::skip]
 static ROUTES: &[Route] = &[
     post(MODEL, "chat/completions", "ChatCompletions_Create", chat::create),
@@ -136,11 +150,19 @@ pub(crate) fn find<'a>(
     place: &Place<'a>,
 ) -> Result<(&'static Route, Ids<'a>), Failure> {
     let kind = place.surface.kind();
-    ROUTES
+    let found = ROUTES
         .iter()
         .filter(|route| route.method == *method && route.on.contains(&kind))
         .find_map(|route| Some((route, ids(route.path, place.rest)?)))
-        .ok_or_else(Failure::no_resource)
+        .ok_or_else(Failure::no_resource)?;
+    let is_newer = |(path, since): &&(&str, &str)| {
+        place.rest.starts_with(path) && place.surface.is_before(since)
+    };
+    match SINCE.iter().find(is_newer) {
+        None => Ok(found),
+        Some((path, _)) if *path == "responses" => Err(Failure::no_responses()),
+        Some(_) => Err(Failure::no_resource()),
+    }
 }
 
 /// What `{}` stands for, if the path fits.

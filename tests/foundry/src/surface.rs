@@ -121,6 +121,14 @@ impl Surface<'_> {
         }
     }
 
+    /// Whether its version is older than this date.
+    pub(crate) fn is_before(&self, date: &str) -> bool {
+        match self {
+            Self::V1 | Self::Anthropic => false,
+            Self::Dated { version } | Self::Deployment { version, .. } => *version < date,
+        }
+    }
+
     /// The version's name, as error messages have it.
     pub(crate) fn version(&self) -> &str {
         match self {

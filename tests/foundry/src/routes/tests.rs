@@ -71,8 +71,10 @@ fn finds_what_has_ids_in_its_path() {
         (route.operation, ids),
         ("Conversations_GetItem", ["conv_1", "msg_2"])
     );
-    let cancel = "/openai/responses/resp_1/cancel?api-version=2024-10-21";
-    check("POST", cancel, Ok((DATED, "Responses_Cancel", "resp_1")));
+    let version = "2025-04-01-preview";
+    let cancel = "/openai/responses/resp_1/cancel?api-version=2025-04-01-preview";
+    let dated = Surface::Dated { version };
+    check("POST", cancel, Ok((dated, "Responses_Cancel", "resp_1")));
     check(
         "POST",
         "/openai/v1/responses//cancel",
@@ -153,6 +155,65 @@ fn knows_nothing_else() {
     check("POST", "/v1/chat/completions", missing);
     let unknown = "/openai/v1/chat/completions?api-version=2024-10-21";
     check("POST", unknown, Err(StatusCode::BAD_REQUEST));
+}
+
+#[test]
+fn a_version_lacks_what_came_after_it() {
+    let missing = StatusCode::NOT_FOUND;
+    for (path, first, last_without, status) in [
+        (
+            "responses",
+            "2025-03-01-preview",
+            "2024-10-21",
+            StatusCode::BAD_REQUEST,
+        ),
+        (
+            "responses/resp_1/cancel",
+            "2025-03-01-preview",
+            "2025-02-01-preview",
+            StatusCode::BAD_REQUEST,
+        ),
+        (
+            "deployments/d/images/edits",
+            "2025-04-01-preview",
+            "2025-03-01-preview",
+            missing,
+        ),
+        (
+            "uploads",
+            "2024-08-01-preview",
+            "2024-07-01-preview",
+            missing,
+        ),
+        (
+            "deployments/d/audio/speech",
+            "2024-02-15-preview",
+            "2024-02-01",
+            missing,
+        ),
+        (
+            "deployments/d/images/generations",
+            "2023-12-01-preview",
+            "2023-05-15",
+            missing,
+        ),
+        (
+            "deployments/d/audio/transcriptions",
+            "2023-09-01-preview",
+            "2023-05-15",
+            missing,
+        ),
+    ] {
+        let found = |version: &str| {
+            let parts = parts("POST", &format!("/openai/{path}?api-version={version}"));
+            let query = parts.uri.query().unwrap_or_default();
+            let place = Place::of(parts.uri.path(), query)?;
+            find(&parts.method, &place).map(|(route, _)| route.operation)
+        };
+        assert!(found(first).is_ok(), "{path} {first}");
+        let refused = found(last_without).map_err(|failure| failure.status);
+        assert_eq!(refused, Err(status), "{path} {last_without}");
+    }
 }
 
 #[test]
