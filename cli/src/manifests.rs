@@ -17,7 +17,7 @@ use proxy_core::route::HostPattern;
 use crate::yaml::{Document, documents};
 
 mod external;
-mod undated;
+mod pinned;
 mod unserved;
 
 #[cfg(test)]
@@ -355,8 +355,8 @@ impl Folder {
                 message: format!("{}: {field}{}", diagnostic.object, diagnostic.message),
             });
         }
-        let undated = proxy_api::undated(proxy_api::ROWS);
-        let pinned = undated::rules(&compiled.contents, &undated).into_iter();
+        let lacking = |version: &str| proxy_api::lacking(proxy_api::ROWS, version);
+        let pinned = pinned::rules(&compiled.contents, lacking).into_iter();
         findings.extend(pinned.filter_map(|one| pinned_finding(&places, &one)));
         findings.sort();
         findings.dedup();
@@ -365,7 +365,7 @@ impl Folder {
 }
 
 /// A warning of a rule whose backends lack what it is for.
-fn pinned_finding(places: &Places<'_>, one: &undated::Pinned<'_>) -> Option<Finding> {
+fn pinned_finding(places: &Places<'_>, one: &pinned::Pinned<'_>) -> Option<Finding> {
     let object = ObjectRef::new(Kind::AiRoute, one.route.clone());
     let (file, document) = places.get(&object)?;
     let field = rule_field(&document.value(), one.rule);

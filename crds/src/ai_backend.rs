@@ -98,7 +98,8 @@ pub struct AiBackendSpec {
     #[serde(default, skip_serializing_if = "is_default")]
     pub allow_plaintext: bool,
     /// The `api-version` of requests to the backend, for example `2024-10-21`. Empty: the one of
-    /// the client's request.
+    /// the client's request. A date pins the backend: requests for operations that came later, as
+    /// Responses did with 2025-03-01-preview, go to other backends of the rule, or are refused with 400.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 32), regex(pattern = OPTIONAL_API_VERSION))]
     pub api_version: String,

@@ -155,6 +155,20 @@ pub enum Upstream {
     Anthropic(&'static str),
 }
 
+/// The first versions of the dated API by how suffixes begin, as Microsoft's "Azure OpenAI API version lifecycle" has
+/// them. Foundry's refusals name that of Responses.
+const FIRST_VERSIONS: [(&str, &str); 9] = [
+    ("responses", "2025-03-01-preview"),
+    ("images/edits", "2025-04-01-preview"),
+    ("uploads", "2024-08-01-preview"),
+    ("batches", "2024-07-01-preview"),
+    ("vector_stores", "2024-05-01-preview"),
+    ("audio/speech", "2024-02-15-preview"),
+    ("images/generations", "2023-12-01-preview"),
+    ("audio/tran", "2023-09-01-preview"),
+    ("", "2022-12-01"),
+];
+
 /// How the usage of a stream is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UsageRequest {
@@ -264,18 +278,18 @@ pub fn served(rows: &[Api]) -> Vec<Operation> {
     served
 }
 
-/// The operations of these rows that no dated API has in any form.
+/// The operations of these rows that this version of the dated API has in no form.
 #[must_use]
-pub fn undated(rows: &[Api]) -> Vec<Operation> {
-    let has_date = |api: &Api| {
+pub fn lacking(rows: &[Api], version: &str) -> Vec<Operation> {
+    let has = |api: &Api| {
         api.answer
             .call()
-            .is_none_or(|call| call.upstream.has_date())
+            .is_none_or(|call| call.upstream.is_in(version))
     };
     let mut all = served(rows);
     all.retain(|operation| {
         let mut rows = rows.iter().filter(|row| row.operation == *operation);
-        !rows.any(has_date)
+        !rows.any(has)
     });
     all
 }
@@ -445,23 +459,40 @@ impl Upstream {
         }
     }
 
-    /// Whether the dated API has it, or its servers know no versions.
+    /// Whether this version of the dated API has it, or its servers know no versions.
     #[must_use]
-    pub const fn has_date(self) -> bool {
+    pub fn is_in(self, version: &str) -> bool {
+        matches!(self, Self::Anthropic(_))
+            || self.first_version().is_some_and(|first| version >= first)
+    }
+
+    /// The first version of the dated API that has it.
+    #[must_use]
+    pub fn first_version(self) -> Option<&'static str> {
         match self {
-            Self::Undated(_) => false,
-            Self::OpenAi(_) | Self::Resource(_) | Self::Anthropic(_) => true,
+            Self::Undated(_) | Self::Anthropic(_) => None,
+            Self::OpenAi(suffix) | Self::Resource(suffix) => {
+                let mut known = FIRST_VERSIONS.iter();
+                let known = known.find(|(beginning, _)| suffix.starts_with(beginning));
+                known.map(|(_, version)| *version)
+            }
         }
+    }
+
+    /// The end of its path, in which `{id}` stands for what a request names.
+    #[must_use]
+    pub const fn suffix(self) -> &'static str {
+        let (Self::OpenAi(suffix)
+        | Self::Resource(suffix)
+        | Self::Undated(suffix)
+        | Self::Anthropic(suffix)) = self;
+        suffix
     }
 
     /// Whether its path is the same for each request.
     #[must_use]
     pub fn is_fixed(self) -> bool {
-        let (Self::OpenAi(suffix)
-        | Self::Resource(suffix)
-        | Self::Undated(suffix)
-        | Self::Anthropic(suffix)) = self;
-        !suffix.contains('{')
+        !self.suffix().contains('{')
     }
 
     /// The path in the undated API of a backend whose base URL has this path, for what the client's path
@@ -495,8 +526,8 @@ impl Upstream {
         }
     }
 
-    /// The path and query in the API of this date, and whether the model stands in the body there; `None` if
-    /// there is none with a date.
+    /// The path and query in this version of the dated API, and whether the model stands in the body there;
+    /// `None` if that lacks it.
     #[must_use]
     pub fn dated(
         self,
@@ -505,20 +536,21 @@ impl Upstream {
         version: &str,
         named: &Named,
     ) -> Option<(String, bool)> {
-        let version = encode(version);
+        let query = encode(version);
         match self {
             // Projects came with the undated API.
             _ if named.project.is_some() => None,
+            _ if !self.is_in(version) => None,
             Self::OpenAi(suffix) => {
                 let deployment = encode(deployment);
                 let path = format!(
-                    "{prefix}/openai/deployments/{deployment}/{suffix}?api-version={version}"
+                    "{prefix}/openai/deployments/{deployment}/{suffix}?api-version={query}"
                 );
                 Some((path, false))
             }
             Self::Resource(suffix) => {
                 let suffix = named.written(suffix);
-                let path = format!("{prefix}/openai/{suffix}?api-version={version}");
+                let path = format!("{prefix}/openai/{suffix}?api-version={query}");
                 Some((path, true))
             }
             Self::Undated(_) | Self::Anthropic(_) => None,

@@ -42,7 +42,7 @@ mod wordless;
 
 pub use api::{
     Answer, Answers, Api, Billing, Call, Form, Found, Named, State, Unserved, Upstream,
-    UsageRequest, find, is_dated, served, undated,
+    UsageRequest, find, is_dated, lacking, served,
 };
 pub use beginning::conversation;
 pub use body::{

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, Response};
 use proxy_admin::clock;
-use proxy_api::{Body, BoundName, Call, Edit, EndUser, Upstream, UserMember, UserMembers, splice};
+use proxy_api::{Body, BoundName, Call, Edit, EndUser, UserMember, UserMembers, splice};
 use proxy_core::names::Code;
 use proxy_core::table::{Backend, Rule, StreamUsage};
 use proxy_core::tokens;
@@ -118,13 +118,15 @@ impl Sending<'_> {
         } else if self.call.has_model() && self.has_no_deployment() {
             let message = format!("no deployment of the rule serves model {model:?}");
             refuse(Code::ModelNotFound, message)
-        } else if let (Upstream::Undated(path), Some(version)) =
-            (self.call.upstream, self.pinned_version())
-        {
+        } else if let Some(version) = self.pinned_version() {
+            let path = self.call.upstream.suffix();
+            let first = self.call.upstream.first_version();
+            let first =
+                first.map_or_else(String::new, |first| format!(", which came with {first}"));
             let message = format!(
-                "no dated API has {path}, and every backend of the rule for model {model:?} is pinned to one \
-                 (apiVersion {version}); remove apiVersion from the AIBackend, or add a backend without it to \
-                 the rule"
+                "version {version} of the API has no {path}{first}, and every backend of the rule for model {model:?} is \
+                 pinned to one without it; remove apiVersion from the AIBackend, or add a backend without it to the \
+                 rule"
             );
             refuse(Code::UnsupportedApiVersion, message)
         } else {

@@ -183,12 +183,9 @@ impl Origin {
 
     /// The version of the dated API that it is pinned to, if that does not have the operation.
     pub(crate) fn lacks(&self, upstream: Upstream) -> Option<&str> {
-        if upstream.has_date() || self.kind != BackendKind::Foundry {
-            return None;
-        }
-        self.api_version
-            .as_deref()
-            .filter(|pinned| is_dated(pinned))
+        let pinned = self.api_version.as_deref()?;
+        let is_without = self.kind == BackendKind::Foundry && is_dated(pinned);
+        (is_without && !upstream.is_in(pinned)).then_some(pinned)
     }
 
     /// What makes the tokens that it is shown.

@@ -2,7 +2,7 @@ use http::Method;
 use proptest::prelude::*;
 use proxy_core::names::Operation;
 
-use super::{Answer, Api, Found, Other, Unserved, find, is_dated, undated};
+use super::{Answer, Api, Found, Named, Other, Unserved, Upstream, find, is_dated, lacking};
 use crate::error::Dialect;
 use crate::path::encode;
 use crate::rows::ROWS;
@@ -108,14 +108,67 @@ fn knows_the_paths_of_every_family() {
 }
 
 #[test]
-fn an_operation_is_undated_if_all_of_its_rows_are() {
-    // Of responses, compaction is, and creation is not.
-    assert_eq!(undated(ROWS), []);
+fn a_version_lacks_an_operation_if_it_has_none_of_its_rows() {
+    // Of responses, compaction is in no version.
+    assert_eq!(lacking(ROWS, "2025-04-01-preview"), []);
+    assert_eq!(lacking(ROWS, "2025-03-01-preview"), []);
+    assert_eq!(lacking(ROWS, "2024-10-21"), [Operation::Responses]);
     let compact = |row: &Api| row.paths.contains(&"/v1/responses/compact");
     let compact = ROWS.iter().position(compact).expect("it is served");
-    assert_eq!(undated(&ROWS[compact..=compact]), [Operation::Responses]);
+    let compact = &ROWS[compact..=compact];
+    assert_eq!(
+        lacking(compact, "2025-04-01-preview"),
+        [Operation::Responses]
+    );
     assert!(is_dated("2024-10-21") && is_dated("2025-04-01-preview"));
     assert!(!is_dated("v1") && !is_dated("preview") && !is_dated(""));
+}
+
+#[test]
+fn a_version_has_what_came_with_it_and_nothing_later() {
+    for (upstream, first, before) in [
+        (
+            Upstream::Resource("responses/{id}/cancel"),
+            "2025-03-01-preview",
+            "2025-02-01-preview",
+        ),
+        (
+            Upstream::OpenAi("images/edits"),
+            "2025-04-01-preview",
+            "2025-03-01-preview",
+        ),
+        (
+            Upstream::Resource("uploads/{id}/parts"),
+            "2024-08-01-preview",
+            "2024-07-01-preview",
+        ),
+        (
+            Upstream::OpenAi("audio/speech"),
+            "2024-02-15-preview",
+            "2024-02-01",
+        ),
+        (
+            Upstream::OpenAi("audio/translations"),
+            "2023-09-01-preview",
+            "2023-08-01-preview",
+        ),
+        (
+            Upstream::OpenAi("chat/completions"),
+            "2022-12-01",
+            "2022-06-01-preview",
+        ),
+    ] {
+        assert_eq!(upstream.first_version(), Some(first), "{upstream:?}");
+        assert!(
+            upstream.is_in(first) && !upstream.is_in(before),
+            "{upstream:?}"
+        );
+        let path = |version| upstream.dated("", "d", version, &Named::default());
+        assert!(path(first).is_some() && path(before).is_none());
+    }
+    // Claude's servers know no versions, and the last dated one has no conversations.
+    assert!(Upstream::Anthropic("messages").is_in("2022-12-01"));
+    assert!(!Upstream::Undated("conversations").is_in("2025-04-01-preview"));
 }
 
 #[test]

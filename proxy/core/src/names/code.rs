@@ -215,8 +215,9 @@ impl Code {
                 "The request is malformed; the message names the field. Correct it."
             }
             Self::UnsupportedApiVersion => {
-                "No dated API has this operation, and every backend of the rule is pinned to one by `apiVersion`. \
-                 Remove it from the AIBackend, or add a backend without it to the rule."
+                "Every backend of the rule is pinned by `apiVersion` to a version of the dated API that does not have \
+                 this operation; the message names the version that brought it, if one did. Remove `apiVersion` from \
+                 the AIBackend, or add a backend without it to the rule."
             }
             Self::UnknownPath => {
                 "The gateway does not serve this path. Check the base URL of the client."

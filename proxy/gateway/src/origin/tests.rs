@@ -292,13 +292,13 @@ fn each_family_has_its_own_paths() {
     for (operation, dated, undated, at_others) in [
         (
             Operation::Embeddings,
-            "/openai/deployments/d/embeddings?api-version=2024-10-21",
+            "/openai/deployments/d/embeddings?api-version=2025-04-01-preview",
             "/openai/v1/embeddings",
             "/v1/embeddings",
         ),
         (
             Operation::Responses,
-            "/openai/responses?api-version=2024-10-21",
+            "/openai/responses?api-version=2025-04-01-preview",
             "/openai/v1/responses",
             "/v1/responses",
         ),
@@ -319,7 +319,7 @@ fn each_family_has_its_own_paths() {
             assert_eq!(in_body, !destination.path.path().contains("/deployments/"));
             destination.path
         };
-        assert_eq!(path(&foundry, Some("2024-10-21")), dated);
+        assert_eq!(path(&foundry, Some("2025-04-01-preview")), dated);
         assert_eq!(path(&foundry, None), undated);
         assert_eq!(path(&compatible, None), at_others);
     }

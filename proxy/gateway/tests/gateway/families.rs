@@ -256,29 +256,31 @@ async fn a_judgement_is_free_and_needs_no_model() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn what_no_dated_api_has_goes_to_a_backend_without_a_date() -> Result<()> {
-    let body = json!({"model": "gpt-5", "input": "one two three"}).to_string();
-    let dated = |sim: &Sim, version: Option<&str>| Backend {
+/// The table for backends that are pinned to these versions, each with a model of its own name.
+fn pinned_to(versions: &[(&Sim, Option<&str>)]) -> Contents {
+    let backends = versions.iter().map(|(sim, version)| Backend {
         deployments: vec![deployment("gpt-5", "gpt-5")],
         api_version: version.map(Into::into),
         ..at(&sim.url())
-    };
-    let by_name = |backends| {
-        let mut contents = routed(backends, vec![minute(Unit::Tokens, WIDE)]);
-        for rule in rules(&mut contents) {
-            for target in &mut rule.targets {
-                target.deployment = None;
-            }
+    });
+    let mut contents = routed(backends.collect(), vec![minute(Unit::Tokens, WIDE)]);
+    for rule in rules(&mut contents) {
+        for target in &mut rule.targets {
+            target.deployment = None;
         }
-        contents
-    };
+    }
+    contents
+}
+
+fn asked(sim: &Sim) -> usize {
+    sim.requests().len()
+}
+
+#[tokio::test]
+async fn what_no_dated_api_has_goes_to_a_backend_without_a_date() -> Result<()> {
+    let body = json!({"model": "gpt-5", "input": "one two three"}).to_string();
     let (pinned, plain) = (sim()?, sim()?);
-    let backends = vec![
-        dated(&pinned, Some("2025-04-01-preview")),
-        dated(&plain, None),
-    ];
-    let contents = by_name(backends);
+    let contents = pinned_to(&[(&pinned, Some("2025-04-01-preview")), (&plain, None)]);
     let bench = Bench::of(vec![pinned, plain], contents)?;
     for path in ["/v1/responses/compact", "/openai/v1/responses/input_tokens"] {
         let answer = bench.post(path, KEY, &body).await?;
@@ -287,11 +289,10 @@ async fn what_no_dated_api_has_goes_to_a_backend_without_a_date() -> Result<()> 
     // The same rule serves what the first backend has there.
     let answer = bench.post("/v1/responses", KEY, &body).await?;
     ensure!(answer.status == 200, "{}", answer.text());
-    let asked = |sim: &Sim| sim.requests().len();
     assert_eq!((asked(&bench.sims[0]), asked(&bench.sims[1])), (1, 2));
 
     let pinned = sim()?;
-    let contents = by_name(vec![dated(&pinned, Some("2025-04-01-preview"))]);
+    let contents = pinned_to(&[(&pinned, Some("2025-04-01-preview"))]);
     let bench = Bench::of(vec![pinned], contents)?;
     let answer = bench.post("/v1/responses/compact", KEY, &body).await?;
     let error = answer.json::<Value>()?;
@@ -311,6 +312,57 @@ async fn what_no_dated_api_has_goes_to_a_backend_without_a_date() -> Result<()> 
     assert_eq!(asked(&bench.sims[0]), 0);
     let released = ["settlements_total{kind=\"released\"} 1"];
     assert_eq!(bench.counted("settlements_total"), released);
+    Ok(())
+}
+
+/// Each operation in the last version that lacks it and in the first that has it, for clients of the undated API
+/// and for those that name a version of their own.
+#[tokio::test]
+async fn a_backend_is_not_asked_for_what_came_after_its_version() -> Result<()> {
+    let body = json!({"model": "gpt-5", "input": "one two three"}).to_string();
+    let (old, new) = ("2025-02-01-preview", "2025-03-01-preview");
+    let paths = [
+        "/v1/responses",
+        "/openai/v1/responses",
+        "/openai/responses?api-version=2025-04-01-preview",
+    ];
+    let pinned = sim()?;
+    let contents = pinned_to(&[(&pinned, Some(old))]);
+    let bench = Bench::of(vec![pinned], contents)?;
+    for path in paths {
+        let answer = bench.post(path, KEY, &body).await?;
+        let error = answer.json::<Value>()?;
+        let code = json!("unsupported_api_version");
+        let found = (answer.status, error.pointer("/error/code"));
+        assert_eq!(found, (400, Some(&code)), "{path}");
+        for part in [old, "no responses, which came with 2025-03-01-preview"] {
+            ensure!(answer.text().contains(part), "{path}: {}", answer.text());
+        }
+    }
+    let chat = json!({"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}]});
+    let answer = bench
+        .post("/v1/chat/completions", KEY, &chat.to_string())
+        .await?;
+    assert_eq!((answer.status, asked(&bench.sims[0])), (200, 1));
+
+    // Another backend of the rule has it.
+    let (pinned, newer) = (sim()?, sim()?);
+    let contents = pinned_to(&[(&pinned, Some(old)), (&newer, Some(new))]);
+    let bench = Bench::of(vec![pinned, newer], contents)?;
+    for path in paths {
+        let answer = bench.post(path, KEY, &body).await?;
+        ensure!(answer.status == 200, "{path}: {}", answer.text());
+    }
+    assert_eq!((asked(&bench.sims[0]), asked(&bench.sims[1])), (0, 3));
+
+    // The version of a client is a wish: what it lacks is asked for without one.
+    let plain = sim()?;
+    let contents = pinned_to(&[(&plain, None)]);
+    let bench = Bench::of(vec![plain], contents)?;
+    let answer = bench
+        .post("/openai/responses?api-version=2024-10-21", KEY, &body)
+        .await?;
+    ensure!(answer.status == 200, "{}", answer.text());
     Ok(())
 }
 

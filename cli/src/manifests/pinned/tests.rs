@@ -5,7 +5,13 @@ use proxy_core::test_util::{backend, route, rule, target};
 
 use super::rules;
 
-const UNDATED: &[Operation] = &[Operation::Agents, Operation::Files];
+/// Agents came with the last dated version, files with none.
+fn lacking(version: &str) -> Vec<Operation> {
+    match version {
+        "2025-04-01-preview" => vec![Operation::Files],
+        _ => vec![Operation::Agents, Operation::Files],
+    }
+}
 
 fn found(operations: &[&[Operation]], versions: &[(&str, Option<&str>)]) -> usize {
     let backends = versions.iter().map(|(name, version)| Backend {
@@ -28,7 +34,7 @@ fn found(operations: &[&[Operation]], versions: &[(&str, Option<&str>)]) -> usiz
         vec![],
         vec![],
     );
-    rules(&contents, UNDATED).len()
+    rules(&contents, lacking).len()
 }
 
 #[test]
@@ -36,10 +42,9 @@ fn a_rule_that_can_only_refuse_is_found() {
     let dated = ("a", Some("2024-10-21"));
     assert_eq!(found(&[&[Operation::Agents]], &[dated]), 1);
     let both: &[Operation] = &[Operation::Agents, Operation::Files];
-    assert_eq!(
-        found(&[both], &[dated, ("b", Some("2025-04-01-preview"))]),
-        1
-    );
+    let newer = ("b", Some("2025-04-01-preview"));
+    assert_eq!(found(&[&[Operation::Files]], &[dated, newer]), 1);
+    assert_eq!(found(&[both], &[dated, ("b", Some("2024-06-01"))]), 1);
 }
 
 #[test]
@@ -48,6 +53,9 @@ fn a_rule_that_can_serve_something_is_not() {
     for other in [None, Some("preview")] {
         assert_eq!(found(&[&[Operation::Agents]], &[dated, ("b", other)]), 0);
     }
+    let newer = ("b", Some("2025-04-01-preview"));
+    let both: &[Operation] = &[Operation::Agents, Operation::Files];
+    assert_eq!(found(&[both], &[dated, newer]), 0, "the newer one has it");
     let chat: &[Operation] = &[Operation::Agents, Operation::ChatCompletions];
     assert_eq!(found(&[chat], &[dated]), 0);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Rules for nothing but operations that no dated API has, in front of backends that are pinned to one.
+//! Rules for nothing but operations that came after the versions of the dated API to which their backends are pinned.
 
 use proxy_core::names::{ObjectName, Operation};
 use proxy_core::table::{BackendKind, Contents, Rule, Target};
@@ -15,8 +15,11 @@ pub(super) struct Pinned<'a> {
     pub(super) message: String,
 }
 
-/// Such rules; `undated` are the operations that no dated API has.
-pub(super) fn rules<'a>(contents: &'a Contents, undated: &[Operation]) -> Vec<Pinned<'a>> {
+/// Such rules; `lacking` has the operations that a version does not have.
+pub(super) fn rules(
+    contents: &Contents,
+    lacking: impl Fn(&str) -> Vec<Operation>,
+) -> Vec<Pinned<'_>> {
     let version = |target: &Target| {
         let mut backends = contents.backends.iter();
         let backend = backends.find(|backend| backend.name == target.backend)?;
@@ -27,19 +30,20 @@ pub(super) fn rules<'a>(contents: &'a Contents, undated: &[Operation]) -> Vec<Pi
     let mut found = Vec::new();
     for route in &contents.routes {
         for rule in &route.rules {
-            let Some(operation) = only(rule, undated) else {
+            let versions: Option<Vec<&str>> = rule.targets.iter().map(version).collect();
+            // What the newest version lacks, the older ones lack too.
+            let Some(newest) = versions.and_then(|versions| versions.into_iter().max()) else {
                 continue;
             };
-            let versions: Option<Vec<&str>> = rule.targets.iter().map(version).collect();
-            let Some(version) = versions.as_ref().and_then(|versions| versions.first()) else {
+            let Some(operation) = only(rule, &lacking(newest)) else {
                 continue;
             };
             found.push(Pinned {
                 route: &route.name,
                 rule: &rule.name,
                 message: format!(
-                    "no dated API has {}, and every backend of the rule is pinned to one (apiVersion {version}): each \
-                     request is answered with 400; remove apiVersion from an AIBackend, or add one without it",
+                    "version {newest} of the API has no {}, and every backend of the rule is pinned to it or an older one: \
+                     each request is answered with 400; remove apiVersion from an AIBackend, or add one without it",
                     operation.as_str()
                 ),
             });
@@ -49,11 +53,11 @@ pub(super) fn rules<'a>(contents: &'a Contents, undated: &[Operation]) -> Vec<Pi
 }
 
 /// The first operation of a rule that matches no others than these.
-fn only(rule: &Rule, undated: &[Operation]) -> Option<Operation> {
-    let all_undated = rule.matches.iter().all(|one| {
+fn only(rule: &Rule, lacking: &[Operation]) -> Option<Operation> {
+    let lacks_all = rule.matches.iter().all(|one| {
         let mut operations = one.operations.iter();
-        !one.operations.is_empty() && operations.all(|operation| undated.contains(operation))
+        !one.operations.is_empty() && operations.all(|operation| lacking.contains(operation))
     });
     let first = rule.matches.first()?.operations.first()?;
-    all_undated.then_some(*first)
+    lacks_all.then_some(*first)
 }
