@@ -22,7 +22,6 @@ mod kept_files;
 mod kept_mentions;
 mod kept_seals;
 mod mcp;
-mod model_gateway;
 mod night;
 mod raw;
 mod reach;

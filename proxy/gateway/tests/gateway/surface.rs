@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
-use proxy_core::table::Cors;
+use anyhow::{Context, Result, ensure};
+use proxy_core::table::{Backend, Cors};
+use proxy_core::test_util::deployment;
 use serde_json::{Value, json};
+use tests_foundry::Sim;
 use tests_support::http::{self, Answer};
 
-use crate::bench::{Bench, chat, contents};
+use crate::bench::{Bench, at, chat, contents, routed};
 
 const KEY: &[(&str, &str)] = &[("api-key", "ann-key")];
 
@@ -148,7 +150,7 @@ async fn a_client_of_anthropic_is_answered_in_its_dialect_wherever_it_asks() -> 
 #[tokio::test]
 async fn a_page_may_call_where_a_route_says_so() -> Result<()> {
     const APP: &str = "https://app.example.com";
-    let sim = tests_foundry::Sim::start(&tests_foundry::Config::default())?;
+    let sim = Sim::start(&tests_foundry::Config::default())?;
     let mut contents = contents(std::slice::from_ref(&sim), Vec::new());
     for route in &mut contents.routes {
         Arc::make_mut(route).cors = Some(Cors {
@@ -194,5 +196,45 @@ async fn a_page_may_call_where_a_route_says_so() -> Result<()> {
             assert_eq!(answer.header("vary").is_some(), allowed.is_some());
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deployment_that_the_caller_cannot_reach_is_not_there() -> Result<()> {
+    let bench = Bench::start(1, Vec::new())?;
+    let key = [("api-key", "ann-key")];
+    let answer = bench.send("GET", "/openai/deployments/none", &key).await?;
+    assert_eq!(answer.status, 404);
+    assert_eq!(
+        answer.json::<Value>()?["error"]["code"],
+        json!("model_not_found")
+    );
+    let wrong = [("api-key", "wrong")];
+    let answer = bench.send("GET", "/openai/deployments", &wrong).await?;
+    assert_eq!(answer.status, 401);
+    let head = bench.send("HEAD", "/openai/deployments", &key).await?;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    Ok(())
+}
+
+/// Azure's shape has the model's version in a member of its own.
+#[tokio::test]
+async fn a_deployment_has_the_version_that_stands_in_its_models_name() -> Result<()> {
+    let sim = Sim::start(&tests_foundry::Config::default())?;
+    let backend = Backend {
+        deployments: vec![deployment("gpt-5", "gpt-5-2025-08-07")],
+        ..at(&sim.url())
+    };
+    let mut contents = routed(vec![backend], Vec::new());
+    let route = Arc::make_mut(contents.routes.first_mut().context("a route")?);
+    let rule = Arc::make_mut(route.rules.first_mut().context("a rule")?);
+    rule.targets.first_mut().context("a target")?.deployment = None;
+    let bench = Bench::of(vec![sim], contents)?;
+    let answer = bench.send("GET", "/openai/deployments/gpt-5", KEY).await?;
+    let model = answer.json::<Value>()?;
+    assert_eq!(
+        model.pointer("/properties/model"),
+        Some(&json!({"format": "OpenAI", "name": "gpt-5", "version": "2025-08-07"}))
+    );
     Ok(())
 }

@@ -5,12 +5,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ::http::Method;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tests_support::{Quickstart, eventually, http, paths, workspace};
 use tokio::task::JoinSet;
+
+mod model_gateway;
 
 const MANIFESTS: &str = include_str!("manifests.yaml");
 const LIMITS: &str = include_str!("limits.yaml");
@@ -209,49 +210,18 @@ async fn every_call_of_the_page_of_the_surface_asks_for_its_path() -> Result<()>
     Ok(())
 }
 
+/// A resource that is pinned to a version from before Responses, and one that is not.
 #[tokio::test]
-async fn an_agent_of_foundry_finds_deployments_and_calls_one() -> Result<()> {
-    let quickstart = Quickstart::with_manifests(MANIFESTS, SIM).await?;
-    let openai = format!("{}/openai", quickstart.gateway);
-    let headers = [
-        ("api-key", "key-of-search"),
-        ("content-type", "application/json"),
-    ];
-    let ask = async |method: Method, path: &str, body: &str| -> Result<Value> {
-        let url = format!("{openai}/{path}");
-        let answer = http::request(method, &url, &headers, body.to_owned()).await?;
-        ensure!(answer.status == 200, "{path}: {}", answer.text());
-        answer.json()
-    };
-    let list = "deployments?api-version=2022-12-01";
-    let list = ask(Method::GET, list, "").await?;
-    let names: Vec<_> = list
-        .pointer("/value")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(|one| one.get("name")?.as_str())
-        .collect();
-    let expected = [
-        "claude-sonnet-5-5",
-        "gpt-3.5-turbo-instruct",
-        "gpt-4o-mini-transcribe",
-        "gpt-4o-mini-tts",
-        "gpt-5",
-        "gpt-image-2",
-        "omni-moderation-latest",
-        "text-embedding-3-large",
-        "whisper",
-    ];
-    assert_eq!(names, expected);
-    let one = "deployments/gpt-5?api-version=2022-12-01";
-    let one = ask(Method::GET, one, "").await?;
-    let model = serde_json::json!({"format": "OpenAI", "name": "gpt-5", "version": ""});
-    assert_eq!(one.pointer("/properties/model"), Some(&model));
-    let chat = "deployments/gpt-5/chat/completions?api-version=2024-10-21";
-    let body = r#"{"messages":[{"role":"user","content":"Hello!"}]}"#;
-    let answer = ask(Method::POST, chat, body).await?;
-    ensure!(answer.pointer("/choices/0/message").is_some(), "{answer}");
+async fn a_pinned_resource_is_not_asked_for_what_came_later() -> Result<()> {
+    let pinned = MANIFESTS.replace(
+        "  type: Foundry\n",
+        "  type: Foundry\n  apiVersion: \"2024-10-21\"\n",
+    );
+    ensure!(pinned != MANIFESTS, "nothing is pinned");
+    let quickstart = Quickstart::with_manifests(&pinned, SIM).await?;
+    let arguments = [quickstart.gateway.as_str(), "key-of-search"];
+    let passed = run("families_pinned.py", arguments.map(str::to_owned).to_vec()).await?;
+    assert_eq!(passed, 4);
     Ok(())
 }
 
