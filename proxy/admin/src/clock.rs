@@ -1,5 +1,6 @@
 //! The one place that reads the time; everything inside takes a [`Moment`].
 
+use std::cell::Cell;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,6 +15,11 @@ static EPOCH: AtomicI64 = AtomicI64::new(0);
 static RENEWAL: AtomicU64 = AtomicU64::new(0);
 /// A wall clock that someone sets is followed after at most this long.
 const RENEWAL_MICROS: u64 = 1_000_000;
+
+thread_local! {
+    /// The last instant whose moment was asked for: a request asks several times for that of each of its steps.
+    static LAST: Cell<Option<(Instant, Moment)>> = const { Cell::new(None) };
+}
 
 /// The present instant, for measuring durations.
 #[must_use]
@@ -31,11 +37,18 @@ pub fn now() -> Moment {
 /// The moment of an instant that was read just now. Reads the wall clock once a second.
 #[must_use]
 pub fn moment(instant: Instant) -> Moment {
+    if let Some((last, moment)) = LAST.get()
+        && last == instant
+    {
+        return moment;
+    }
     let monotonic = micros(instant.saturating_duration_since(*START));
-    Moment {
+    let moment = Moment {
         monotonic_ms: monotonic / 1_000,
         unix_ms: wall(monotonic).div_euclid(1_000),
-    }
+    };
+    LAST.set(Some((instant, moment)));
+    moment
 }
 
 /// Microseconds since the Unix epoch at an instant that was read just now, for the time stamp of a line.

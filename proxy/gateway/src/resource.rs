@@ -17,7 +17,12 @@ mod tests;
 /// Where clients ask.
 const PATH: &str = "/.well-known/oauth-protected-resource";
 
-/// The description of `host` as a resource, if the request asks for it and a route of the host admits tokens.
+/// Whether a request asks for the description of its host.
+pub(crate) fn is_asked(parts: &Parts) -> bool {
+    matches!(parts.method, Method::GET | Method::HEAD) && parts.uri.path() == PATH
+}
+
+/// The description of `host` as a resource, if a route of the host admits tokens.
 pub(crate) fn description(
     table: &Table,
     host: &str,
@@ -25,10 +30,6 @@ pub(crate) fn description(
     fields: &Fields<'_>,
     is_tls: bool,
 ) -> Option<Response<Payload>> {
-    let asks = matches!(parts.method, Method::GET | Method::HEAD) && parts.uri.path() == PATH;
-    if !asks {
-        return None;
-    }
     let mut issuers: Vec<&str> = table
         .homes(host)
         .map(|home| &*home.trust.source.issuer)

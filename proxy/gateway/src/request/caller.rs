@@ -49,6 +49,9 @@ impl<'a> Arrival<'a> {
 
     /// The description of the host, for clients that look for a token.
     pub(super) fn description(&self) -> Result<Option<Response<Payload>>, Box<Refusal>> {
+        if !resource::is_asked(self.parts) {
+            return Ok(None);
+        }
         let Some(live) = self.live.filter(|live| live.verifier.is_some()) else {
             return Ok(None);
         };
