@@ -245,7 +245,11 @@ async fn every_error_is_the_class_that_clients_catch() -> Result<()> {
 #[tokio::test]
 async fn what_a_resource_stores_is_its_makers() -> Result<()> {
     let quickstart = Quickstart::with_manifests(MANIFESTS, SIM).await?;
-    for script in ["families_stored.py", "families_stored.mjs"] {
+    for script in [
+        "families_stored.py",
+        "families_stored.mjs",
+        "families_agents.py",
+    ] {
         let arguments = [
             quickstart.gateway.as_str(),
             "key-of-search",
