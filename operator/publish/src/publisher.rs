@@ -23,6 +23,7 @@ pub(crate) mod subscription;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use state::Form;
 pub use state::Publication;
 use state::{KEPT, Kept, State};
 pub use stored::SnapshotVersion;

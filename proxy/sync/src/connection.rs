@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use proxy_admin::task;
-use proxy_wire::v1::{Ack, BY_SHARDS};
+use proxy_wire::v1::{Ack, BY_EDITS, BY_SHARDS};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -205,6 +205,7 @@ fn table_path(replica: &str, instance: &str, have: Option<(u64, &str)>) -> Strin
     query.append_pair("replica", replica);
     query.append_pair("instance", instance);
     query.append_pair("digest", BY_SHARDS);
+    query.append_pair("deltas", BY_EDITS);
     if let Some((revision, digest)) = have {
         query.append_pair("have", digest);
         query.append_pair("revision", &revision.to_string());

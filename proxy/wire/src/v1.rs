@@ -8,6 +8,7 @@
 
 mod backend;
 mod checkpoint;
+mod edit;
 mod error;
 mod feature;
 mod fields;
@@ -25,9 +26,10 @@ mod table;
 mod tests;
 
 pub use checkpoint::{Checkpoint, CheckpointCounter, CheckpointReplica};
+pub use edit::{BY_EDITS, Edit};
 pub use error::DecodeError;
 pub use feature::{Declared, Feature, Features, Unsupported};
-pub use line::{Ack, AckResult, Delta, Heartbeat, Line, Snapshot, VERSION, apply};
+pub use line::{Ack, AckResult, Delta, Heartbeat, Line, Snapshot, VERSION, apply, edited};
 pub use objects::{BY_SHARDS, Entry, Objects, diff, digest, digest_in_a_row, verify};
 pub use parts::{Head, PARTS, PIECE_BYTES, PartsError, Stored, head, join, split};
 pub use report::{Carried, CarriedEntry, Counted, Denials, DeploymentReport, NoToken, Report};

@@ -237,12 +237,14 @@ impl Pair {
         let (contents, before) = (&compiled.contents, &self.compiled.contents);
         let sent = v1::encode_reusing(contents, Features::KNOWN, before, &self.sent);
         let (changed, removed) = v1::diff(&self.sent, &sent);
+        let (changed, edited) = v1::edited(&self.sent, changed);
         let delta = Line::Delta(Delta {
             base: self.digest.clone(),
             revision,
             digest: published.digest.to_string(),
             replicas: 1,
             changed,
+            edited,
             removed,
         });
         let bytes = delta.to_bytes()?;

@@ -1,6 +1,6 @@
 //! The state of a publisher: the newest table, the few before it, and the lines made of them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -29,6 +29,15 @@ pub struct Publication {
     pub changed_at: ChangedAt,
 }
 
+/// What a follower understands. The first ones know neither.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Form {
+    /// Digests by shards.
+    pub(crate) by_shards: bool,
+    /// Edited entries in deltas.
+    pub(crate) by_edits: bool,
+}
+
 #[derive(Default)]
 pub(super) struct State {
     pub(super) contents: Contents,
@@ -38,9 +47,9 @@ pub(super) struct State {
     pub(super) limits: Limits,
     pub(super) carryover: Carryover,
     pub(super) warnings: Warnings,
-    /// Lines that lead to the newest publication, by the kind of their digests and the one that they start from. Each is built
+    /// Lines that lead to the newest publication, by their form and the digest that they start from. Each is built
     /// once and shared by all subscribers.
-    pub(super) lines: HashMap<(bool, Option<Arc<str>>), Bytes>,
+    pub(super) lines: HashMap<(Form, Option<Arc<str>>), Bytes>,
     /// The number of replicas in `lines`.
     pub(super) lines_replicas: u64,
 }
@@ -116,19 +125,19 @@ impl State {
 
     /// The line that leads from the table with the digest `from` to the newest one: a delta if that
     /// table is still kept. `None` before the first publication.
-    pub(super) fn leading(&mut self, by_shards: bool, from: Option<&Arc<str>>) -> Option<Bytes> {
+    pub(super) fn leading(&mut self, form: Form, from: Option<&Arc<str>>) -> Option<Bytes> {
         let newest = self.kept.back()?;
         let base = from.and_then(|from| {
             let mut kept = self.kept.iter();
-            kept.find(|kept| kept.digest(by_shards) == from)
+            kept.find(|kept| kept.digest(form.by_shards) == from)
         });
         let replicas = self.members.count();
         if self.lines_replicas != replicas {
             self.lines.clear();
             self.lines_replicas = replicas;
         }
-        let start = base.map(|base| Arc::clone(base.digest(by_shards)));
-        let start = (by_shards, start);
+        let start = base.map(|base| Arc::clone(base.digest(form.by_shards)));
+        let start = (form, start);
         if let Some(line) = self.lines.get(&start) {
             return Some(line.clone());
         }
@@ -136,18 +145,24 @@ impl State {
             None => Line::Snapshot(Snapshot {
                 version: v1::VERSION,
                 revision: newest.revision,
-                digest: newest.digest(by_shards).to_string(),
+                digest: newest.digest(form.by_shards).to_string(),
                 replicas,
                 objects: (*newest.objects).clone(),
             }),
             Some(base) => {
                 let (changed, removed) = v1::diff(&base.objects, &newest.objects);
+                let (changed, edited) = if form.by_edits {
+                    v1::edited(&base.objects, changed)
+                } else {
+                    (changed, BTreeMap::new())
+                };
                 Line::Delta(Delta {
-                    base: base.digest(by_shards).to_string(),
+                    base: base.digest(form.by_shards).to_string(),
                     revision: newest.revision,
-                    digest: newest.digest(by_shards).to_string(),
+                    digest: newest.digest(form.by_shards).to_string(),
                     replicas,
                     changed,
+                    edited,
                     removed,
                 })
             }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::Publisher;
+use super::state::Form;
 
 /// Keeps a replica in the fleet until it is dropped. Nothing is queued: a line is made after the
 /// one before was taken, so a slow reader costs one line.
@@ -38,8 +39,8 @@ pub(crate) struct Follower {
     pub(crate) instance: Option<String>,
     /// Digest of the table that it has.
     pub(crate) have: Option<String>,
-    /// Whether it knows digests by shards. The first followers do not.
-    pub(crate) by_shards: bool,
+    /// What it understands.
+    pub(crate) form: Form,
 }
 
 impl Subscription {
@@ -88,8 +89,8 @@ impl Subscription {
     /// The line to send now, if any.
     fn due(&mut self) -> Option<Bytes> {
         let mut state = self.publisher.0.state.lock();
-        let by_shards = self.follower.by_shards;
-        let newest = Arc::clone(state.kept.back()?.digest(by_shards));
+        let form = self.follower.form;
+        let newest = Arc::clone(state.kept.back()?.digest(form.by_shards));
         // First: a table must not be in force without its carryover.
         let carryover = state.carryover.version;
         if self.follower.instance.is_some() && self.sent_carryover != Some(carryover) {
@@ -110,9 +111,9 @@ impl Subscription {
             if quiet {
                 return None;
             }
-            state.heartbeat(by_shards)?
+            state.heartbeat(form.by_shards)?
         } else {
-            state.leading(by_shards, self.has.as_ref())?
+            state.leading(form, self.has.as_ref())?
         };
         drop(state);
         self.has = Some(newest);

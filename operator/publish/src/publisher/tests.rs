@@ -33,7 +33,10 @@ fn follow(publisher: &Publisher, have: Option<&str>) -> (shutdown::Trigger, Subs
     let follower = Follower {
         replica: Some("p1".to_owned()),
         have: have.map(str::to_owned),
-        by_shards: true,
+        form: Form {
+            by_shards: true,
+            by_edits: true,
+        },
         ..Follower::default()
     };
     let subscription = Subscription::new(publisher, follower, times, shutdown);
@@ -161,6 +164,56 @@ async fn the_first_proxies_follow_by_the_names_that_they_know() {
     let fleet = publisher.fleet().borrow().clone();
     let acked: Vec<_> = fleet.replicas.iter().map(|one| one.acked).collect();
     assert_eq!(acked, [Some(second.sequence); 2]);
+}
+
+#[tokio::test]
+async fn a_long_entry_is_edited_for_followers_that_know_edits() {
+    let publisher = publisher();
+    let table = |name: &str| {
+        let mut contents = keys(&["x"]);
+        let attributes = (0..100).map(|each| (format!("a{each}").into(), "b".into()));
+        let key = contents.keys.first().map(|key| Key {
+            attributes: attributes.collect(),
+            consumer: name.into(),
+            ..(**key).clone()
+        });
+        contents.keys = key.into_iter().map(Arc::new).collect();
+        contents
+    };
+    publisher.publish(1, &table("ann"));
+    let (_trigger, mut new) = follow(&publisher, None);
+    let Line::Snapshot(snapshot) = line(&mut new).await else {
+        panic!("a snapshot");
+    };
+    publisher.publish(2, &table("bob"));
+    let Line::Delta(delta) = line(&mut new).await else {
+        panic!("a delta");
+    };
+    assert_eq!((delta.changed.len(), delta.edited.len()), (0, 1));
+    let next = v1::apply(&snapshot.objects, &snapshot.digest, &delta).unwrap();
+    assert_eq!(v1::decode(&next).unwrap(), table("bob"));
+    // The proxy has something else there, or nothing.
+    let other = v1::encode(&keys(&["x"]));
+    for base in [other, Objects::default()] {
+        let refused = v1::apply(&base, &snapshot.digest, &delta);
+        assert!(matches!(refused, Err(v1::DecodeError::Object { .. })));
+    }
+
+    let (_trigger, shutdown) = shutdown::channel();
+    let times = (Duration::from_secs(5), Duration::from_secs(3_600));
+    let follower = Follower {
+        have: Some(snapshot.digest),
+        form: Form {
+            by_shards: true,
+            by_edits: false,
+        },
+        ..Follower::default()
+    };
+    let mut before = Subscription::new(&publisher, follower, times, shutdown);
+    let Line::Delta(whole) = line(&mut before).await else {
+        panic!("a delta");
+    };
+    assert_eq!((whole.changed.len(), whole.edited.len()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]

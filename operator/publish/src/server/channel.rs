@@ -13,12 +13,12 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use proxy_admin::shutdown::Shutdown;
-use proxy_wire::v1::{Ack, BY_SHARDS, Report};
+use proxy_wire::v1::{Ack, BY_EDITS, BY_SHARDS, Report};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use crate::publisher::Publisher;
 use crate::publisher::subscription::{Follower, Subscription};
+use crate::publisher::{Form, Publisher};
 use crate::review::{Denial, Gate};
 
 /// An acknowledgement that names each of 20,000 entries as unsupported; usually a few hundred bytes.
@@ -108,7 +108,10 @@ impl Channel {
             replica,
             instance: query("instance"),
             have: query("have"),
-            by_shards: query("digest").is_some_and(|kind| kind == BY_SHARDS),
+            form: Form {
+                by_shards: query("digest").is_some_and(|kind| kind == BY_SHARDS),
+                by_edits: query("deltas").is_some_and(|kind| kind == BY_EDITS),
+            },
         };
         let subscription = Subscription::new(
             &self.publisher,

@@ -1,10 +1,13 @@
 //! Lines of the channel, and the acknowledgement that travels the other way.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::edit::Edit;
 use super::error::DecodeError;
 use super::feature::Unsupported;
-use super::objects::{Objects, verify};
+use super::objects::{Entry, Objects, verify};
 use super::report::Carried;
 
 /// The number that a snapshot of this module carries.
@@ -53,6 +56,10 @@ pub struct Delta {
     /// Entries to put.
     #[serde(default)]
     pub changed: Objects,
+    /// By key how entries of the base become those that they are now. Only for followers that say that they
+    /// know it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub edited: BTreeMap<String, Edit>,
     /// Keys to remove.
     #[serde(default)]
     pub removed: Vec<String>,
@@ -104,6 +111,20 @@ struct Tag {
     kind: String,
 }
 
+/// Those of the `changed` entries of a delta that are shorter as edits of what they are in `base`, and the others.
+#[must_use]
+pub fn edited(base: &Objects, mut changed: Objects) -> (Objects, BTreeMap<String, Edit>) {
+    let edit = |(key, entry): (&str, &Entry)| {
+        let edit = Edit::between(base.entry(key)?.json(), entry.json())?;
+        Some((key.to_owned(), edit))
+    };
+    let edits: BTreeMap<String, Edit> = changed.iter().filter_map(edit).collect();
+    for key in edits.keys() {
+        changed.remove(key);
+    }
+    (changed, edits)
+}
+
 /// Applies `delta` to `objects`, whose digest is `have`.
 ///
 /// # Errors
@@ -123,6 +144,15 @@ pub fn apply(objects: &Objects, have: &str, delta: &Delta) -> Result<Objects, De
         if let Some(entry) = entry {
             next.insert(key, entry.clone());
         }
+    }
+    for (key, edit) in &delta.edited {
+        let old = objects.entry(key);
+        let entry = old.and_then(|old| Entry::parse(edit.of(old.json())?));
+        let entry = entry.ok_or_else(|| DecodeError::Object {
+            key: key.clone(),
+            reason: "its edit is not for the entry that is there".to_owned(),
+        })?;
+        next.insert(&key.as_str().into(), entry);
     }
     verify(&next, &delta.digest)?;
     Ok(next)

@@ -139,6 +139,11 @@ impl Entry {
         serde_json::value::to_raw_value(object).ok().map(Self::new)
     }
 
+    /// `None` if it is not JSON.
+    pub(super) fn parse(json: String) -> Option<Self> {
+        RawValue::from_string(json).ok().map(Self::new)
+    }
+
     /// An error of serde quotes a value only where it expected another type or another word. A
     /// credential may be any text, so no error quotes one.
     pub(super) fn read<T: DeserializeOwned>(&self, key: &str) -> Result<T, DecodeError> {

@@ -3,6 +3,7 @@ mod properties;
 mod released;
 mod skew;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -319,6 +320,7 @@ fn a_delta_applies_to_its_base_only() {
         digest: digest(&new),
         replicas: 1,
         changed,
+        edited: BTreeMap::new(),
         removed,
     };
     let Line::Delta(delta) = Line::parse(&line(&Line::Delta(delta))).unwrap() else {

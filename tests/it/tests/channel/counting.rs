@@ -1,5 +1,6 @@
 //! Counters of replicas, on their way to the operators and to other replicas.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -295,6 +296,7 @@ async fn an_operator_without_reports_gets_one_and_unknown_lines_are_ignored() ->
         digest: v1::digest(&next),
         replicas: 1,
         changed,
+        edited: BTreeMap::new(),
         removed,
     };
     let liar = Liar::start(vec![vec![

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use proxy_core::table::Contents;
 use proxy_wire::v1::{self, AckResult, Delta, Heartbeat, Line, Snapshot};
+use std::collections::BTreeMap;
 
 use crate::liar::{Liar, line};
 use crate::parts::{Proxy, contents, route};
@@ -43,6 +44,7 @@ async fn an_unreadable_table_is_refused_and_the_current_one_stays() -> Result<()
         digest: good.digest.clone(),
         replicas: 1,
         changed,
+        edited: BTreeMap::new(),
         removed,
     };
     let liar = Liar::start(vec![vec![
@@ -100,6 +102,7 @@ async fn after_a_damaged_delta_the_proxy_asks_for_a_whole_table() -> Result<()> 
         digest: "ee".to_owned(),
         replicas: 1,
         changed: v1::Objects::default(),
+        edited: BTreeMap::new(),
         removed: Vec::new(),
     };
     let damaged = Delta {

@@ -266,8 +266,13 @@ proptest! {
         prop_assert_eq!(&to, &encode(&new));
         let (changed, removed) = diff(&from, &to);
         let base = digest(&from);
-        let delta = Delta { base: base.clone(), revision: 1, digest: digest(&to), replicas: 1, changed, removed };
-        prop_assert_eq!(apply(&from, &base, &delta).unwrap(), to);
+        let delta = Delta { base: base.clone(), revision: 1, digest: digest(&to), replicas: 1, changed, edited: BTreeMap::new(), removed };
+        prop_assert_eq!(&apply(&from, &base, &delta).unwrap(), &to);
+        let (changed, edited) = edited(&from, delta.changed.clone());
+        prop_assert_eq!(changed.len() + edited.len(), delta.changed.len());
+        let sent = line(&Line::Delta(Delta { changed, edited, ..delta }));
+        let Line::Delta(received) = Line::parse(&sent).unwrap() else { panic!("a delta") };
+        prop_assert_eq!(apply(&from, &base, &received).unwrap(), to);
     }
 
     /// Whatever follows on what: entries, digest and what is read are those of the table alone, also for a

@@ -3,6 +3,7 @@
 use proxy_core::names::Usage;
 use proxy_core::quota::{Carried, CounterReading, LimitName, StoreState, SubjectKey};
 use proxy_core::table::Scope;
+use std::collections::BTreeMap;
 
 use super::properties::{any_contents, any_price};
 // What the first proxies verify.
@@ -60,6 +61,7 @@ fn lines() -> Vec<Line> {
             digest: digest(&new),
             replicas: 2,
             changed,
+            edited: BTreeMap::new(),
             removed,
         }),
         Line::Heartbeat(Heartbeat {
