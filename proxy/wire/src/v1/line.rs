@@ -105,10 +105,16 @@ pub enum AckResult {
     Refused,
 }
 
+/// What a snapshot of this build begins with: its tag is known without a look at the whole line.
+const SNAPSHOT: &[u8] = br#"{"type":"snapshot","version":1,"#;
+
+/// What says how the line is read: another version may have other objects.
 #[derive(Deserialize)]
 struct Tag {
     #[serde(rename = "type")]
     kind: String,
+    #[serde(default)]
+    version: Option<u32>,
 }
 
 /// Those of the `changed` entries of a delta that are shorter as edits of what they are in `base`, and the others.
@@ -169,16 +175,15 @@ impl Line {
     pub fn parse(line: &[u8]) -> Result<Self, DecodeError> {
         // In two passes: serde's tagged enums copy what they hold, and raw JSON cannot be copied.
         let wrong = |error: serde_json::Error| DecodeError::Line(error.to_string());
+        if line.starts_with(SNAPSHOT) {
+            return Ok(Self::Snapshot(serde_json::from_slice(line).map_err(wrong)?));
+        }
         let tag: Tag = serde_json::from_slice(line).map_err(wrong)?;
         match &*tag.kind {
-            "snapshot" => {
-                // The version first: another version may have other objects.
-                let Version { version } = serde_json::from_slice(line).map_err(wrong)?;
-                if version != VERSION {
-                    return Err(DecodeError::Version(version));
-                }
-                Ok(Self::Snapshot(serde_json::from_slice(line).map_err(wrong)?))
-            }
+            "snapshot" => match tag.version {
+                Some(version) if version != VERSION => Err(DecodeError::Version(version)),
+                Some(_) | None => Ok(Self::Snapshot(serde_json::from_slice(line).map_err(wrong)?)),
+            },
             "delta" => Ok(Self::Delta(serde_json::from_slice(line).map_err(wrong)?)),
             "heartbeat" => Ok(Self::Heartbeat(
                 serde_json::from_slice(line).map_err(wrong)?,
@@ -198,11 +203,6 @@ impl Line {
         bytes.push(b'\n');
         Ok(bytes)
     }
-}
-
-#[derive(Deserialize)]
-struct Version {
-    version: u32,
 }
 
 // === impl Snapshot ===

@@ -1,6 +1,7 @@
 //! Routes and keys as they travel: mirrors of the domain's types, which have no serde. An
 //! object's name is in its key, not in its entry.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::HeaderName;
@@ -9,6 +10,7 @@ use proxy_core::names::{self, Class, ConsumerName, ModelPattern, ObjectName, Ope
 use proxy_core::route::{self, HostPattern};
 use proxy_core::table;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::fields::{Millis, Text, is_false, texts, values};
 use super::issuer::Issuer;
@@ -38,8 +40,9 @@ struct Cors {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Authentication {
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    keys: Vec<Text<ObjectName>>,
+    /// A list of names, as text: see [`SecretLists`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keys: Option<Box<RawValue>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     issuers: Vec<Issuer>,
     #[serde(default)]
@@ -154,6 +157,25 @@ pub(super) struct Key {
     expires_ms: Option<i64>,
 }
 
+/// Lists of Secrets that were read, by their text. Most routes of a namespace have one list, which may be long,
+/// so it is read once.
+#[derive(Default)]
+pub(super) struct SecretLists(BTreeMap<Box<str>, table::Secrets>);
+
+// === impl SecretLists ===
+
+impl SecretLists {
+    fn read(&mut self, list: Box<RawValue>) -> Result<table::Secrets, serde_json::Error> {
+        if let Some(known) = self.0.get(list.get()) {
+            return Ok(known.clone());
+        }
+        let names: Vec<Text<ObjectName>> = serde_json::from_str(list.get())?;
+        let secrets: table::Secrets = values(names).into();
+        self.0.insert(list.into(), secrets.clone());
+        Ok(secrets)
+    }
+}
+
 // === impl Route ===
 
 impl From<&table::Route> for Route {
@@ -162,7 +184,7 @@ impl From<&table::Route> for Route {
             created_s: route.created_s,
             hostnames: texts(&route.hostnames),
             authentication: Authentication {
-                keys: texts(&route.authentication.keys),
+                keys: list_of(&route.authentication.keys),
                 issuers: route
                     .authentication
                     .issuers
@@ -183,14 +205,21 @@ impl From<&table::Route> for Route {
 }
 
 impl Route {
-    pub(super) fn into_core(self, name: ObjectName) -> table::Route {
+    /// # Errors
+    /// A Secret has no name.
+    pub(super) fn into_core(
+        self,
+        name: ObjectName,
+        lists: &mut SecretLists,
+    ) -> Result<table::Route, serde_json::Error> {
+        let keys = self.authentication.keys.map(|list| lists.read(list));
         let issuers = self.authentication.issuers.into_iter();
-        table::Route {
+        Ok(table::Route {
             name,
             created_s: self.created_s,
             hostnames: values(self.hostnames),
             authentication: table::Authentication {
-                keys: values(self.authentication.keys).into(),
+                keys: keys.transpose()?.unwrap_or_default(),
                 issuers: issuers.map(Issuer::into_core).collect(),
                 anonymous: self.authentication.anonymous,
                 pass_through: self.authentication.pass_through,
@@ -205,8 +234,14 @@ impl Route {
                 .into_iter()
                 .map(|rule| Arc::new(rule.into_core()))
                 .collect(),
-        }
+        })
     }
+}
+
+/// `None` for no Secret; no list of names fails to be written.
+fn list_of(secrets: &table::Secrets) -> Option<Box<RawValue>> {
+    let list = (!secrets.is_empty()).then(|| texts(secrets))?;
+    serde_json::value::to_raw_value(&list).ok()
 }
 
 impl From<&table::Rule> for Rule {

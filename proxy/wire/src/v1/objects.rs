@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -331,7 +331,25 @@ impl Serialize for Objects {
 
 impl<'de> Deserialize<'de> for Objects {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let entries = BTreeMap::<Arc<str>, Entry>::deserialize(deserializer)?;
-        Ok(entries.into_iter().collect())
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+/// Puts entries where they stay: a table is large.
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Objects;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of entries")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Objects, A::Error> {
+        let mut objects = Objects::default();
+        while let Some((key, entry)) = map.next_entry::<Arc<str>, Entry>()? {
+            objects.insert(&key, entry);
+        }
+        Ok(objects)
     }
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::error::DecodeError;
 use super::feature::{Declared, Features, Needing, Unsupported, needs};
+use super::object::SecretLists;
 use super::objects::{Entry, Objects};
 use super::{backend, object, quota, restricted};
 
@@ -86,33 +87,33 @@ pub fn decode_reusing(
     let mut reader = Reader {
         features,
         unsupported: Vec::new(),
-        changed: HashSet::default(),
         edits: Edits::default(),
+        lists: SecretLists::default(),
     };
     for (key, entry) in previous.changes(objects) {
-        reader.changed.insert(key);
         reader.change(key, entry)?;
     }
     let Reader {
         mut unsupported,
-        changed,
         edits,
         ..
     } = reader;
     let known = before.unsupported.iter();
-    let known = known.filter(|one| !changed.contains(one.entry.as_str()));
+    let known = known.filter(|one| previous.entry(&one.entry) == objects.entry(&one.entry));
     unsupported.extend(known.cloned());
     unsupported.sort_by(|a, b| a.entry.cmp(&b.entry));
     let is_same = *unsupported == *before.unsupported;
     let contents = &before.contents;
-    let mut routes = edits.routes;
+    let mut routes: Edited<Route> = edits.routes.into_iter().collect();
     share_secrets(&mut routes, &contents.routes);
     Ok(Decoded {
         contents: Contents {
-            backends: contents.backends.edited(edits.backends),
+            backends: contents
+                .backends
+                .edited(edits.backends.into_iter().collect()),
             routes: contents.routes.edited(routes),
-            quotas: contents.quotas.edited(edits.quotas),
-            keys: contents.keys.edited(edits.keys),
+            quotas: contents.quotas.edited(edits.quotas.into_iter().collect()),
+            keys: contents.keys.edited(edits.keys.into_iter().collect()),
         },
         unsupported: if is_same {
             Arc::clone(&before.unsupported)
@@ -161,16 +162,31 @@ fn secrets_of(namespace: &str, routes: &List<Route>) -> HashSet<Secrets> {
 /// may be a credential. Digests of consumers' keys stay: they open nothing.
 #[must_use]
 pub fn without_credentials(objects: &Objects) -> Objects {
-    let kept = objects.iter().filter_map(|(key, entry)| {
+    let none = Objects::default();
+    without_credentials_reusing(objects, &none, &none)
+}
+
+/// Like [`without_credentials`]. Takes from `before`, which `previous` became by it, what has not changed since.
+#[must_use]
+pub fn without_credentials_reusing(
+    objects: &Objects,
+    previous: &Objects,
+    before: &Objects,
+) -> Objects {
+    let mut kept = before.clone();
+    for (key, entry) in previous.changes(objects) {
         let is_backend = EntryName::parse(key).is_some_and(|name| name.kind == EntryKind::Backend);
         let entry = if is_backend {
-            withheld(key, entry)?
+            entry.and_then(|entry| withheld(key, entry))
         } else {
-            entry.clone()
+            entry.cloned()
         };
-        Some((key.into(), entry))
-    });
-    kept.collect()
+        match entry {
+            Some(entry) => kept.insert(key, entry),
+            None => kept.remove(key),
+        }
+    }
+    kept
 }
 
 fn withheld(key: &str, entry: &Entry) -> Option<Entry> {
@@ -190,7 +206,11 @@ trait Piece: Named + Sized {
     fn declared(&self) -> Declared<'_>;
     fn to_wire(&self) -> Self::Wire;
     /// `None` if it cannot be used.
-    fn from_wire(wire: Self::Wire, name: ObjectName) -> Option<Self>;
+    fn from_wire(
+        wire: Self::Wire,
+        name: ObjectName,
+        lists: &mut SecretLists,
+    ) -> Result<Option<Self>, serde_json::Error>;
     /// What is left of an entry that needs an unknown feature.
     fn restricted(name: ObjectName, entry: &Value, reason: &str) -> Option<Self>;
 }
@@ -203,20 +223,22 @@ struct Writer {
 /// What becomes of names: objects, and none where nothing is left.
 type Edited<T> = BTreeMap<ObjectName, Option<Arc<T>>>;
 
+/// As they come, each name once: to sort a whole table at the end is cheaper than to keep it sorted.
 #[derive(Default)]
 struct Edits {
-    backends: Edited<Backend>,
-    routes: Edited<Route>,
-    quotas: Edited<Quota>,
-    keys: Edited<Key>,
+    backends: Vec<Edit<Backend>>,
+    routes: Vec<Edit<Route>>,
+    quotas: Vec<Edit<Quota>>,
+    keys: Vec<Edit<Key>>,
 }
 
-struct Reader<'a> {
+type Edit<T> = (ObjectName, Option<Arc<T>>);
+
+struct Reader {
     features: Features,
     unsupported: Vec<Unsupported>,
-    /// The keys of all entries that differ.
-    changed: HashSet<&'a str>,
     edits: Edits,
+    lists: SecretLists,
 }
 
 // === impl Writer ===
@@ -241,7 +263,7 @@ impl Writer {
 
 // === impl Reader ===
 
-impl Reader<'_> {
+impl Reader {
     /// Reads what has become of `key`.
     fn change(&mut self, key: &str, entry: Option<&Entry>) -> Result<(), DecodeError> {
         let Some(EntryName { kind, name }) = EntryName::parse(key) else {
@@ -256,19 +278,19 @@ impl Reader<'_> {
         match kind {
             EntryKind::Backend => {
                 let form = self.entry(key, entry, &name)?;
-                self.edits.backends.insert(name, form);
+                self.edits.backends.push((name, form));
             }
             EntryKind::Route => {
                 let form = self.entry(key, entry, &name)?;
-                self.edits.routes.insert(name, form);
+                self.edits.routes.push((name, form));
             }
             EntryKind::Quota => {
                 let form = self.entry(key, entry, &name)?;
-                self.edits.quotas.insert(name, form);
+                self.edits.quotas.push((name, form));
             }
             EntryKind::Key => {
                 let form = self.entry(key, entry, &name)?;
-                self.edits.keys.insert(name, form);
+                self.edits.keys.push((name, form));
             }
         }
         Ok(())
@@ -285,7 +307,13 @@ impl Reader<'_> {
         };
         let found = match self.lacks(key, entry)? {
             Some(reason) => T::restricted(name.clone(), &entry.read(key)?, &reason),
-            None => T::from_wire(entry.read(key)?, name.clone()),
+            None => {
+                let read = T::from_wire(entry.read(key)?, name.clone(), &mut self.lists);
+                read.map_err(|error| DecodeError::Object {
+                    key: key.to_owned(),
+                    reason: error.to_string(),
+                })?
+            }
         };
         Ok(found.map(Arc::new))
     }
@@ -324,8 +352,12 @@ impl Piece for Backend {
         self.into()
     }
 
-    fn from_wire(wire: Self::Wire, name: ObjectName) -> Option<Self> {
-        wire.into_core(name)
+    fn from_wire(
+        wire: Self::Wire,
+        name: ObjectName,
+        _: &mut SecretLists,
+    ) -> Result<Option<Self>, serde_json::Error> {
+        Ok(wire.into_core(name))
     }
 
     fn restricted(_: ObjectName, _: &Value, _: &str) -> Option<Self> {
@@ -345,8 +377,12 @@ impl Piece for Route {
         self.into()
     }
 
-    fn from_wire(wire: Self::Wire, name: ObjectName) -> Option<Self> {
-        Some(wire.into_core(name))
+    fn from_wire(
+        wire: Self::Wire,
+        name: ObjectName,
+        lists: &mut SecretLists,
+    ) -> Result<Option<Self>, serde_json::Error> {
+        wire.into_core(name, lists).map(Some)
     }
 
     fn restricted(name: ObjectName, entry: &Value, reason: &str) -> Option<Self> {
@@ -366,8 +402,12 @@ impl Piece for Quota {
         self.into()
     }
 
-    fn from_wire(wire: Self::Wire, name: ObjectName) -> Option<Self> {
-        Some(wire.into_core(name))
+    fn from_wire(
+        wire: Self::Wire,
+        name: ObjectName,
+        _: &mut SecretLists,
+    ) -> Result<Option<Self>, serde_json::Error> {
+        Ok(Some(wire.into_core(name)))
     }
 
     fn restricted(name: ObjectName, entry: &Value, reason: &str) -> Option<Self> {
@@ -387,8 +427,12 @@ impl Piece for Key {
         self.into()
     }
 
-    fn from_wire(wire: Self::Wire, name: ObjectName) -> Option<Self> {
-        Some(wire.into_core(name))
+    fn from_wire(
+        wire: Self::Wire,
+        name: ObjectName,
+        _: &mut SecretLists,
+    ) -> Result<Option<Self>, serde_json::Error> {
+        Ok(Some(wire.into_core(name)))
     }
 
     fn restricted(_: ObjectName, _: &Value, _: &str) -> Option<Self> {

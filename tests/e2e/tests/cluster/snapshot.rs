@@ -46,15 +46,17 @@ pub(crate) async fn newest(
 ) -> Result<Vec<Option<Vec<u8>>>> {
     eventually_ok("the newest snapshot", LIMIT, async || {
         let revision = proxy.metric("tundish_table_revision").await?;
-        let kept = std::fs::read(installation.last_good("proxy-0"))?;
-        let kept: Value = serde_json::from_slice(&kept)?;
+        let kept = std::fs::read_to_string(installation.last_good("proxy-0"))?;
+        // A snapshot, and the changes after it.
+        let newest = kept.lines().last().context("an empty file")?;
+        let kept: Value = serde_json::from_str(newest)?;
         let of_kept = kept.get("revision").and_then(Value::as_f64);
         ensure!(of_kept == Some(revision), "{kept}");
         let parts = stored(installation).await?;
         let first = parts.first().cloned().flatten().context("no part yet")?;
         let head = first.split(|byte| *byte == b'\n').next();
         let head: Value = serde_json::from_slice(head.context("no head")?)?;
-        ensure!(head.get("digest") == kept.get("digest"), "it is {head}");
+        ensure!(head.get("revision") == kept.get("revision"), "it is {head}");
         Ok(parts)
     })
     .await
