@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroup, APIResourceList};
-use kube::Client;
 use kube::runtime::watcher;
+use kube::{Client, Resource as _};
 use serde::de::DeserializeOwned;
 
 use crate::resource::GRANT_GROUP;
@@ -31,6 +31,16 @@ pub(crate) enum ServedError {
     /// The request cannot be written.
     #[error("write the request")]
     Request(#[source] http::Error),
+}
+
+/// A kind that was not served at each of these looks, while the operator's own group was, is not installed. An API
+/// server that starts does not know its CustomResourceDefinitions for a moment.
+const LOOKS: u32 = 2;
+
+/// How often in a row a kind was not served.
+#[derive(Debug, Default)]
+pub(crate) struct Absence {
+    looks: u32,
 }
 
 /// Whether the API server does not know what is watched.
@@ -69,6 +79,21 @@ pub(crate) async fn served_version<'a>(
         }
     }
     Ok(None)
+}
+
+// === impl Absence ===
+
+impl Absence {
+    /// Takes a look at which the kind was not served. Whether that is known for the first time now.
+    pub(crate) async fn is_news(&mut self, client: &Client) -> Result<bool, ServedError> {
+        if self.looks >= LOOKS {
+            return Ok(false);
+        }
+        let own = format!("/apis/{}", crds::AiRoute::group(&()));
+        let is_up = read::<APIGroup>(client, &own).await?.is_some();
+        self.looks = if is_up { self.looks + 1 } else { 0 };
+        Ok(self.looks == LOOKS)
+    }
 }
 
 async fn read<T: DeserializeOwned>(client: &Client, path: &str) -> Result<Option<T>, ServedError> {

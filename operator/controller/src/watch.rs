@@ -22,7 +22,7 @@ use crate::health::Health;
 use crate::metrics::{KindLabel, Metrics};
 use crate::pace::Pace;
 use crate::resource::{GRANT_PLURAL, GRANT_VERSIONS, grant_resource, resource};
-use crate::served::{SERVED_CHECK, ServedError, is_unserved, served_version};
+use crate::served::{Absence, SERVED_CHECK, ServedError, is_unserved, served_version};
 
 mod link;
 mod observed;
@@ -120,7 +120,7 @@ impl Watches {
 
     /// Waits until ReferenceGrants are served, then watches them.
     async fn await_grants(&self) {
-        let mut reported = false;
+        let mut absence = Absence::default();
         loop {
             match served_version(&self.client, GRANT_PLURAL, &GRANT_VERSIONS).await {
                 Ok(Some(version)) => {
@@ -134,23 +134,23 @@ impl Watches {
                     }
                     return;
                 }
-                Ok(None) => {
-                    if !reported {
+                Ok(None) => match absence.is_news(&self.client).await {
+                    Ok(true) => {
                         info!(
                             "ReferenceGrants are not served: references across namespaces are off"
                         );
-                        reported = true;
-                        if self
-                            .updates
-                            .send(Update::GrantsServed(false))
-                            .await
-                            .is_err()
-                        {
+                        let sent = self.updates.send(Update::GrantsServed(false)).await;
+                        if sent.is_err() {
                             return;
                         }
+                        tokio::time::sleep(SERVED_CHECK).await;
                     }
-                    tokio::time::sleep(SERVED_CHECK).await;
-                }
+                    Ok(false) => tokio::time::sleep(SERVED_CHECK).await,
+                    Err(error) => {
+                        self.failed(Kind::ReferenceGrant, &WatchError::Served(error));
+                        tokio::time::sleep(RETRY).await;
+                    }
+                },
                 Err(error) => {
                     self.failed(Kind::ReferenceGrant, &WatchError::Served(error));
                     tokio::time::sleep(RETRY).await;

@@ -1,7 +1,9 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use http::StatusCode;
 use serde_json::json;
 
-use super::served_version;
+use super::{Absence, served_version};
 use crate::scenario::Scenario;
 
 /// A cluster that serves the group in these versions, and in each `gateways`.
@@ -35,4 +37,31 @@ async fn a_kind_is_served_in_the_first_of_the_versions_that_has_it() {
     check(&["v1beta1"], "gateways", Some("v1beta1")).await;
     check(&["v1beta1", "v1"], "gateways", Some("v1")).await;
     check(&["v1"], "tlsroutes", None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_starts_lacks_nothing_yet() {
+    // It knows no group of a CustomResourceDefinition at first, then all.
+    let looks = AtomicUsize::new(0);
+    let scenario = Scenario::default().rule(move |call| {
+        let is_ours = call.path == "/apis/tundish.dev";
+        let is_up = looks.fetch_add(1, Ordering::Relaxed) >= 3;
+        (is_ours && is_up).then(|| {
+            (
+                StatusCode::OK,
+                json!({"name": "tundish.dev", "versions": []}),
+            )
+        })
+    });
+    let mut absence = Absence::default();
+    let mut news = Vec::new();
+    for _ in 0..7 {
+        news.push(
+            absence
+                .is_news(&scenario.client())
+                .await
+                .expect("it answers"),
+        );
+    }
+    assert_eq!(news, [false, false, false, false, true, false, false]);
 }

@@ -19,6 +19,7 @@ fn cluster(grants: bool) -> Scenario {
                 return Some(refusal(StatusCode::NOT_FOUND, "NotFound"));
             }
             "/apis/gateway.networking.k8s.io" => group(),
+            "/apis/tundish.dev" => json!({"name": "tundish.dev", "versions": []}),
             "/apis/gateway.networking.k8s.io/v1beta1" => json!({
                 "kind": "APIResourceList", "groupVersion": "gateway.networking.k8s.io/v1beta1",
                 "resources": [{"name": "referencegrants", "kind": "ReferenceGrant",
