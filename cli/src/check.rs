@@ -21,6 +21,7 @@ pub fn check(args: &CheckArgs) -> Result<ExitCode> {
         args.namespace.host_grants.clone(),
     )
     .with_backend_hosts(&args.namespace.backend_hosts)
+    .with_gateways_of_the_folder()
     .with_external_secrets(args.secrets == Secrets::External);
     folder.refresh()?;
     let outcome = folder.compile();

@@ -14,9 +14,11 @@ use proxy_admin::clock;
 use proxy_core::reach::Reach;
 use proxy_core::route::HostPattern;
 
+use self::parents::Parents;
 use crate::yaml::{Document, documents};
 
 mod external;
+mod parents;
 mod pinned;
 mod unserved;
 
@@ -60,6 +62,8 @@ impl fmt::Display for Finding {
 pub struct Folder {
     path: PathBuf,
     settings: Settings,
+    /// Whether `parentRefs` are judged by the Gateways of the folder. Otherwise they are refused: there are no others.
+    has_gateways: bool,
     /// The last change that a follower saw.
     changed_at: Option<Instant>,
     /// The last valid content of each file: a file that is invalid for a moment, as during a write,
@@ -123,6 +127,7 @@ impl Folder {
         Self {
             path: path.to_owned(),
             settings,
+            has_gateways: false,
             changed_at: None,
             files: BTreeMap::new(),
         }
@@ -139,6 +144,13 @@ impl Folder {
     #[must_use]
     pub fn with_reach(mut self, reach: Reach) -> Self {
         self.settings.reach = reach;
+        self
+    }
+
+    /// Judges `parentRefs` for a cluster, by the Gateways of the folder. For others that are named it warns.
+    #[must_use]
+    pub const fn with_gateways_of_the_folder(mut self) -> Self {
+        self.has_gateways = true;
         self
     }
 
@@ -287,7 +299,10 @@ impl Folder {
     /// Compiles the content that was read.
     #[must_use]
     pub fn compile(&self) -> Outcome {
-        let mut reading = Reading::default();
+        let mut reading = Reading {
+            parents: self.has_gateways.then(Parents::default),
+            ..Reading::default()
+        };
         let (there, gone): (Vec<_>, Vec<_>) = self
             .files
             .iter()
@@ -307,11 +322,21 @@ impl Folder {
             mut index,
             mut findings,
             places,
+            parents,
         } = reading;
-        let settings = Settings {
+        let mut settings = Settings {
             today: Day::at(clock::now().unix_ms),
             ..self.settings.clone()
         };
+        let objects = places.iter();
+        let routes = objects.map(|(object, (_, document))| (object, document.value()));
+        if let Some((gateways, unjudged)) = parents.and_then(|parents| parents.of(routes)) {
+            settings.gateways = Some(gateways);
+            let warnings = unjudged.into_iter();
+            findings.extend(
+                warnings.filter_map(|one| warning(&places, &one.route, &one.field, &one.message)),
+            );
+        }
         let mut compiled = compile(&index, &settings);
         if self.settings.secrets == Secrets::Some {
             let source = |object: &ObjectRef| Some(places.get(object)?.1.value());
@@ -320,14 +345,7 @@ impl Folder {
                 compiled = compile(&index, &settings);
             }
             for one in missing {
-                if let Some((file, document)) = places.get(&one.object) {
-                    findings.push(Finding {
-                        file: file.to_path_buf(),
-                        line: document.line(&one.field),
-                        severity: Severity::Warning,
-                        message: format!("{}: {}: {}", one.object, one.field, one.message),
-                    });
-                }
+                findings.extend(warning(&places, &one.object, &one.field, &one.message));
             }
         }
         for diagnostic in compiled
@@ -367,13 +385,19 @@ impl Folder {
 /// A warning of a rule whose backends lack what it is for.
 fn pinned_finding(places: &Places<'_>, one: &pinned::Pinned<'_>) -> Option<Finding> {
     let object = ObjectRef::new(Kind::AiRoute, one.route.clone());
-    let (file, document) = places.get(&object)?;
+    let (_, document) = places.get(&object)?;
     let field = rule_field(&document.value(), one.rule);
+    warning(places, &object, &field, &one.message)
+}
+
+/// A warning of a field; `None` if the object is in no file.
+fn warning(places: &Places<'_>, object: &ObjectRef, field: &str, message: &str) -> Option<Finding> {
+    let (file, document) = places.get(object)?;
     Some(Finding {
         file: file.to_path_buf(),
-        line: document.line(&field),
+        line: document.line(field),
         severity: Severity::Warning,
-        message: format!("{object}: {field}: {}", one.message),
+        message: format!("{object}: {field}: {message}"),
     })
 }
 
@@ -401,6 +425,8 @@ struct Reading<'a> {
     index: Index,
     findings: Vec<Finding>,
     places: Places<'a>,
+    /// What is said of Gateways, if they are judged.
+    parents: Option<Parents>,
 }
 
 // === impl Reading ===
@@ -439,6 +465,11 @@ impl<'a> Reading<'a> {
                 self.places.insert(object_ref, (name, document));
                 self.index.apply(object);
             }
+            Ok(None)
+                if self
+                    .parents
+                    .as_mut()
+                    .is_some_and(|parents| parents.take(&value)) => {}
             Ok(None) => {
                 let message = format!("{kind} ({version}) is not ours and was skipped");
                 self.findings
