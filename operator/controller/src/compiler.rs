@@ -57,8 +57,10 @@ pub(crate) struct Compiler {
     memo: Memo,
     settings: Settings,
     stored: Arc<Mutex<StoredObjects>>,
-    /// Every object of the memo, with its resource version.
+    /// Every object of the memo, with its resource version; 0 if it is of an epoch before.
     versions: BTreeMap<ObjectRef, u64>,
+    /// The versions of the last listings of this epoch.
+    listed: BTreeMap<(Kind, Scope), u64>,
     /// How many of each kind.
     counts: BTreeMap<Kind, i64>,
     /// How many diagnostics the last table has, by severity and reason.
@@ -102,6 +104,7 @@ impl Compiler {
             settings,
             stored,
             versions: BTreeMap::new(),
+            listed: BTreeMap::new(),
             counts: BTreeMap::new(),
             found: BTreeMap::new(),
             pending: Pending::new(scopes, &KINDS),
@@ -163,6 +166,44 @@ impl Compiler {
         self.revision = self.revision.max(epoch::revision(epoch, version));
     }
 
+    /// Begins an epoch at this version: what was known of versions says nothing of those to come.
+    fn begin(&mut self, epoch: u16, version: u64) {
+        self.revision = epoch::revision(epoch, version);
+        self.listed.clear();
+        self.versions.values_mut().for_each(|known| *known = 0);
+    }
+
+    /// Takes the version of a listing. An epoch begins if it is behind what the kind had in this scope: the API server
+    /// goes on from an older state, as after a restore of etcd, and the proxies would ignore its tables.
+    fn take_version(&mut self, kind: Kind, scope: &Scope, version: u64) {
+        let is_here = |object: &ObjectRef| {
+            object.kind == kind
+                && scope
+                    .as_ref()
+                    .is_none_or(|scope| scope == object.name.namespace())
+        };
+        let here = self.versions.iter().filter(|(object, _)| is_here(object));
+        let known = here.map(|(_, known)| *known).max().unwrap_or(0);
+        let place = (kind, scope.clone());
+        let known = known.max(self.listed.get(&place).copied().unwrap_or(0));
+        let (epoch, _) = epoch::parts(self.revision);
+        if version != 0
+            && version < known
+            && let Some(epoch) = epoch.checked_add(1)
+        {
+            warn!(
+                %kind,
+                epoch,
+                version,
+                known,
+                "the API server's versions went back, as after a restore of etcd; an epoch begins"
+            );
+            self.begin(epoch, version);
+        }
+        self.listed.insert(place, version);
+        self.reaches(version);
+    }
+
     /// Whether a table has to wait for listings.
     fn is_held(&self) -> bool {
         self.pending.is_awaited() || !self.unserved.is_empty() || self.awaits_gateways
@@ -177,7 +218,7 @@ impl Compiler {
                 objects,
                 version,
             } => {
-                self.reaches(version);
+                self.take_version(kind, &scope, version);
                 let is_back = self.unserved.remove(&(kind, scope.clone()));
                 if is_back {
                     info!(%kind, "the API server knows the kind again");
@@ -233,7 +274,7 @@ impl Compiler {
                 let (own, _) = epoch::parts(self.revision);
                 let begins = epoch > own;
                 if begins {
-                    self.revision = epoch::revision(epoch, version);
+                    self.begin(epoch, version);
                 }
                 begins
             }
@@ -302,6 +343,7 @@ impl Compiler {
             return false;
         }
         let before = self.versions.insert(object.clone(), stored.version);
+        let goes_on = before.is_some_and(|known| known != 0 && known < stored.version);
         if before.is_none() {
             self.count(object.kind, 1);
         }
@@ -309,9 +351,11 @@ impl Compiler {
             let before = self.stored.lock().insert(object, stored.clone());
             self.status_changes
                 .send_modify(|count| *count = count.wrapping_add(1));
-            // The same generation of the same object: only its status or its labels changed.
+            // The same generation of the same object: only its status or its labels changed. After a restore
+            // of etcd generations are used again for other specs.
             if before.is_some_and(|before| {
-                before.uid == stored.uid
+                goes_on
+                    && before.uid == stored.uid
                     && before.generation == stored.generation
                     && stored.generation != 0
             }) {

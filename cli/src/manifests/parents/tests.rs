@@ -53,12 +53,16 @@ fn check(parent: &str, documents: &str, expect: &Expect) {
 
 #[test]
 fn a_gateway_that_the_folder_lacks_is_a_warning() {
-    let unknown = expect!["a.yaml:18: warning: AIRoute a/chat: spec.parentRefs[0]: Gateway gw/edge is not in the folder, or its class is not: the cluster says whether it takes AIRoutes of namespace a"];
+    let unknown = expect![
+        "a.yaml:18: warning: AIRoute a/chat: spec.parentRefs[0]: Gateway gw/edge is not in the folder, or its class is not: the cluster says whether it takes AIRoutes of namespace a"
+    ];
     check("{name: edge, namespace: gw}", "", &unknown);
     check(
         "{name: edge, namespace: gw, sectionName: web}",
         "",
-        &expect!["a.yaml:18: warning: AIRoute a/chat: spec.parentRefs[0]: Gateway gw/edge is not in the folder, or its class is not: the cluster says whether it takes AIRoutes of namespace a"],
+        &expect![
+            "a.yaml:18: warning: AIRoute a/chat: spec.parentRefs[0]: Gateway gw/edge is not in the folder, or its class is not: the cluster says whether it takes AIRoutes of namespace a"
+        ],
     );
     // Its class may be any controller's.
     let other =
@@ -82,19 +86,39 @@ fn a_gateway_of_the_folder_is_judged_by_its_listeners() {
         ),
         &expect![],
     );
-    check(named, &edge("hostname: ai.example.com"), &expect!["a.yaml:18: error: AIRoute a/chat: spec.parentRefs[0]: Gateway gw/edge allows no AIRoutes of namespace a there (allowedRoutes); ask its owner, or name another"]);
+    check(
+        named,
+        &edge("hostname: ai.example.com"),
+        &expect![
+            "a.yaml:18: error: AIRoute a/chat: spec.parentRefs[0]: Gateway gw/edge allows no AIRoutes of namespace a there (allowedRoutes); ask its owner, or name another"
+        ],
+    );
     let all = "hostname: other.example.com, allowedRoutes: {namespaces: {from: All}}";
-    check(named, &edge(all), &expect!["a.yaml:18: error: AIRoute a/chat: spec.parentRefs[0]: none of spec.hostnames is a host of Gateway gw/edge there; correct one of the two"]);
+    check(
+        named,
+        &edge(all),
+        &expect![
+            "a.yaml:18: error: AIRoute a/chat: spec.parentRefs[0]: none of spec.hostnames is a host of Gateway gw/edge there; correct one of the two"
+        ],
+    );
     check(
         "{name: edge, namespace: gw, sectionName: api}",
         &edge(all),
-        &expect![[r#"a.yaml:18: error: AIRoute a/chat: spec.parentRefs[0]: Gateway gw/edge has no listener "api"; correct sectionName"#]],
+        &expect![[
+            r#"a.yaml:18: error: AIRoute a/chat: spec.parentRefs[0]: Gateway gw/edge has no listener "api"; correct sectionName"#
+        ]],
     );
     let nginx = gateway("{gatewayClassName: nginx, listeners: []}")
         + &CLASS
             .replace("tundish.dev/", "nginx.org/")
             .replace("ours", "nginx");
-    check(named, &nginx, &expect!["a.yaml:18: error: AIRoute a/chat: spec.parentRefs[0]: Gateway gw/edge is not of the class tundish, or there is no such GatewayClass of this controller; name another"]);
+    check(
+        named,
+        &nginx,
+        &expect![
+            "a.yaml:18: error: AIRoute a/chat: spec.parentRefs[0]: Gateway gw/edge is not of the class tundish, or there is no such GatewayClass of this controller; name another"
+        ],
+    );
 }
 
 #[test]
@@ -102,7 +126,13 @@ fn labels_of_a_namespace_are_those_of_the_folder() {
     let named = "{name: edge, namespace: gw}";
     let selecting = "{gatewayClassName: tundish, listeners: [{name: web, port: 80, protocol: HTTP, \
                      allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {team: x}}}}}]}";
-    check(named, &gateway(selecting), &expect!["a.yaml:18: warning: AIRoute a/chat: spec.parentRefs[0]: Gateway gw/edge selects namespaces by labels, and Namespace a is not in the folder: the cluster says whether it takes its AIRoutes"]);
+    check(
+        named,
+        &gateway(selecting),
+        &expect![
+            "a.yaml:18: warning: AIRoute a/chat: spec.parentRefs[0]: Gateway gw/edge selects namespaces by labels, and Namespace a is not in the folder: the cluster says whether it takes its AIRoutes"
+        ],
+    );
     let namespace = |team: &str| {
         format!(
             "---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: a, labels: {{team: {team}}}}}\n"
@@ -110,5 +140,11 @@ fn labels_of_a_namespace_are_those_of_the_folder() {
     };
     let with = |team: &str| gateway(selecting) + &namespace(team);
     check(named, &with("x"), &expect![]);
-    check(named, &with("y"), &expect!["a.yaml:18: error: AIRoute a/chat: spec.parentRefs[0]: Gateway gw/edge allows no AIRoutes of namespace a there (allowedRoutes); ask its owner, or name another"]);
+    check(
+        named,
+        &with("y"),
+        &expect![
+            "a.yaml:18: error: AIRoute a/chat: spec.parentRefs[0]: Gateway gw/edge allows no AIRoutes of namespace a there (allowedRoutes); ask its owner, or name another"
+        ],
+    );
 }

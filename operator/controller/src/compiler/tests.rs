@@ -4,6 +4,7 @@ use std::time::Duration;
 use kube::api::DynamicObject;
 use operator_compile::gateway::Gateways;
 use operator_compile::{Kind, ObjectRef, Settings, Tenants};
+use operator_publish::epoch;
 use parking_lot::Mutex;
 use proxy_admin::shutdown;
 use proxy_core::names::ObjectName;
@@ -424,4 +425,56 @@ fn the_first_change_bounds_the_wait_and_the_last_one_sets_it() {
     assert_eq!(once.at(), start + QUIET);
     let late = Due::after(Some(once), start + LONGEST);
     assert_eq!(late.at(), start + LONGEST);
+}
+
+/// The models of the route `chat`, and the revision of its table.
+fn chat(compilation: &Compilation) -> (u64, String) {
+    let routes = &compilation.compiled.contents.routes;
+    let names = routes.iter().flat_map(|route| &route.rules);
+    let names: Vec<&str> = names.map(|rule| &*rule.name).collect();
+    (compilation.revision, names.join(","))
+}
+
+#[tokio::test(start_paused = true)]
+async fn versions_that_go_back_begin_an_epoch_and_generations_count_no_more() {
+    let chat_of = |rule: &str, generation, version| {
+        let spec = json!({"rules": [{"name": rule, "backendRefs": [{"name": "foundry"}]}]});
+        read(Kind::AiRoute, "team", "chat", generation, version, &spec)
+    };
+    let relisted = |route, version| listed(Kind::AiRoute, None, vec![route], version);
+    let mut bench = bench(&[None]);
+    bench.listed(5).await;
+    bench.next().await;
+    bench.send(applied(chat_of("now", 2, 900))).await;
+    assert_eq!(chat(&bench.next().await), (900, "now".to_owned()));
+
+    // Restored: the same generation for another spec. Every kind is listed again.
+    bench.send(relisted(chat_of("then", 2, 400), 500)).await;
+    for kind in [Kind::AiBackend, Kind::AiQuota, Kind::Secret] {
+        bench.send(listed(kind, None, Vec::new(), 501)).await;
+    }
+    let restored = chat(&bench.next().await);
+    assert_eq!(restored, (epoch::revision(1, 501), "then".to_owned()));
+
+    // A proxy in this epoch says nothing new. A status changes nothing, nor does a listing that goes on.
+    bench
+        .send(Update::Epoch {
+            epoch: 1,
+            version: 500,
+        })
+        .await;
+    bench.send(applied(chat_of("then", 2, 502))).await;
+    bench.send(relisted(chat_of("then", 2, 502), 600)).await;
+    assert!(bench.rests().await);
+
+    // Restored once more, noticed by a proxy first: the version of the route may be the same again.
+    bench
+        .send(Update::Epoch {
+            epoch: 2,
+            version: 300,
+        })
+        .await;
+    bench.send(relisted(chat_of("again", 2, 502), 550)).await;
+    let again = chat(&bench.next().await);
+    assert_eq!(again, (epoch::revision(2, 550), "again".to_owned()));
 }
