@@ -26,6 +26,7 @@ use crate::served::{Absence, SERVED_CHECK, ServedError, is_unserved, served_vers
 
 mod link;
 mod observed;
+mod progress;
 mod referred;
 mod retained;
 mod stream;
@@ -35,6 +36,7 @@ mod update;
 
 use self::link::{Link, Request};
 pub(crate) use self::observed::Observed;
+use self::progress::Progress;
 use self::referred::Referred;
 use self::retained::retain;
 use self::stream::is_unsupported;
@@ -217,7 +219,7 @@ impl Watch {
                 Ended::Unsupported => streams = false,
                 // A kind that is served again has other objects: nothing of the old watch helps. A listing has
                 // what could not be read by itself.
-                Ended::Unserved | Ended::Unread => {}
+                Ended::Unserved | Ended::Unread | Ended::Ahead => {}
                 Ended::Unwanted => return,
             }
         }
@@ -230,12 +232,16 @@ impl Watch {
     ) -> Ended {
         let kind = self.kind;
         let mut events = std::pin::pin!(events);
-        let mut pace = Pace::default();
+        let (mut pace, mut progress) = (Pace::default(), Progress::default());
         let mut objects = Vec::new();
         let mut version = 0;
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
+                () = progress.is_ahead(&self.api) => {
+                    warn!(%kind, "the API server went back behind what was watched; it is listed again");
+                    return Ended::Ahead;
+                }
                 request = link.requested() => {
                     match self.read_again(request, &mut objects).await {
                         Ok(()) => continue,
@@ -277,6 +283,7 @@ impl Watch {
                 }
                 Err(error) => {
                     pace.wait(&error).await;
+                    progress.fail();
                     let is_unserved = is_unserved(&error);
                     self.watches.failed(kind, &WatchError::Watch(error));
                     if is_unserved {
@@ -288,9 +295,9 @@ impl Watch {
                 }
             };
             self.watches.synced(kind, true);
-            if let Some(update) = update
-                && let Err(ended) = self.send(update, link).await
-            {
+            let Some(update) = update else { continue };
+            progress.take(&update);
+            if let Err(ended) = self.send(update, link).await {
                 return ended;
             }
         }
@@ -397,6 +404,8 @@ enum Ended {
     Unsupported,
     /// A Secret could not be read again.
     Unread,
+    /// The API server has an older state than what was watched.
+    Ahead,
     /// Its updates are not wanted.
     Unwanted,
 }
