@@ -2,6 +2,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod completions;
+pub(crate) mod containers;
 pub(crate) mod conversations;
 pub(crate) mod deployments;
 pub(crate) mod embeddings;
@@ -13,3 +14,4 @@ pub(crate) mod moderations;
 pub(crate) mod responses;
 pub(crate) mod speech;
 pub(crate) mod transcriptions;
+pub(crate) mod vector_stores;

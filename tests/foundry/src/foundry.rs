@@ -26,9 +26,11 @@ use crate::{
     record::{Billed, Log},
     state::{
         Shelf,
+        container::Container,
         conversation::Conversation,
         file::{StoredFile, Upload},
         response::Stored,
+        vector_store::VectorStore,
     },
 };
 
@@ -52,6 +54,8 @@ pub(crate) struct Foundry {
     pub(crate) conversations: Mutex<Shelf<Conversation>>,
     pub(crate) files: Mutex<Shelf<StoredFile>>,
     pub(crate) uploads: Mutex<Shelf<Upload>>,
+    pub(crate) vector_stores: Mutex<Shelf<VectorStore>>,
+    pub(crate) containers: Mutex<Shelf<Container>>,
     /// Time that a response in the background takes.
     pub(crate) background_time: Duration,
     /// What only this resource can open begins with it.
@@ -87,6 +91,8 @@ impl Foundry {
             conversations: Mutex::default(),
             files: Mutex::default(),
             uploads: Mutex::default(),
+            vector_stores: Mutex::default(),
+            containers: Mutex::default(),
             background_time: config.background_time,
             seal: rand::random(),
             unbilled: Mutex::default(),

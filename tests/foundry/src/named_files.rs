@@ -1,5 +1,5 @@
-//! Files that a prompt names by their ids. Only those can be named that the resource keeps, in the same project
-//! (API reference, "Responses" and "Chat", content parts; tools).
+//! Files, vector stores and containers that a prompt names by their ids. Only those can be named that the resource
+//! keeps, in the same project (API reference, "Responses" and "Chat", content parts; tools).
 
 use serde_json::Value;
 
@@ -10,11 +10,11 @@ const PROMPTS: [&str; 3] = ["/messages", "/input", "/items"];
 /// The lists of parts that one of them has.
 const PARTS: [&str; 2] = ["/content", "/output"];
 
-/// Refuses a body that names a file which is not here.
+/// Refuses a body that names what is not here.
 pub(crate) fn check(call: &Call<'_>) -> Result<(), Failure> {
     // The name of a member may be written with escapes.
     let may_name = |word: &[u8]| call.body.windows(word.len()).any(|one| one == word);
-    if !may_name(b"file") && !may_name(b"\\u") {
+    if !may_name(b"file") && !may_name(b"container") && !may_name(b"\\u") {
         return Ok(());
     }
     let Ok(body) = serde_json::from_slice::<Value>(call.body) else {
@@ -30,6 +30,7 @@ pub(crate) fn check(call: &Call<'_>) -> Result<(), Failure> {
         ids.push(tool.pointer("/input_image_mask/file_id"));
         ids.extend(list(tool.pointer("/container/file_ids")).iter().map(Some));
     }
+    tools(call, list(body.get("tools")))?;
     let files = call.foundry.files.lock();
     let mut unknown = ids.into_iter().flatten().filter_map(Value::as_str);
     let unknown = unknown.find(|id| files.get(id, call.place.project).is_none());
@@ -37,6 +38,26 @@ pub(crate) fn check(call: &Call<'_>) -> Result<(), Failure> {
         let message = format!("Files ['{id}'] were not found.");
         Err(Failure::invalid(&message, None, Some("file_not_found")))
     })
+}
+
+/// Refuses tools with a vector store or a container that is not here.
+fn tools(call: &Call<'_>, tools: &[Value]) -> Result<(), Failure> {
+    let stores = call.foundry.vector_stores.lock();
+    let ids = tools
+        .iter()
+        .flat_map(|tool| list(tool.get("vector_store_ids")));
+    let mut unknown = ids.filter_map(Value::as_str);
+    if let Some(id) = unknown.find(|id| stores.get(id, call.place.project).is_none()) {
+        return Err(Failure::unknown_id("Vector store", id));
+    }
+    let containers = call.foundry.containers.lock();
+    let ids = tools
+        .iter()
+        .filter_map(|tool| tool.get("container")?.as_str());
+    let mut unknown = ids.filter(|id| containers.get(id, call.place.project).is_none());
+    unknown
+        .next()
+        .map_or(Ok(()), |id| Err(Failure::unknown_id("Container", id)))
 }
 
 fn list(value: Option<&Value>) -> &[Value] {

@@ -5,10 +5,10 @@ use http::Method;
 
 use crate::{
     api::{
-        chat, completions, conversations, deployments, embeddings, files, images, messages, models,
-        moderations,
+        chat, completions, containers, conversations, deployments, embeddings, files, images,
+        messages, models, moderations,
         responses::{count, create, stored},
-        speech, transcriptions,
+        speech, transcriptions, vector_stores,
     },
     call::Handler,
     errors::Failure,
@@ -31,6 +31,8 @@ pub(crate) struct Route {
 const MODEL: &[Kind] = &[Kind::Deployment, Kind::V1];
 /// Nothing in the path names a deployment.
 const RESOURCE: &[Kind] = &[Kind::Dated, Kind::V1];
+/// What no dated version has.
+const V1: &[Kind] = &[Kind::V1];
 /// What the v1 surface does not have.
 const DATED: &[Kind] = &[Kind::Dated];
 /// Anthropic's paths. Foundry has neither its models nor its batches there.
@@ -88,6 +90,33 @@ static ROUTES: &[Route] = &[
     post(RESOURCE, "uploads/{}/parts", "Uploads_AddPart", files::part),
     post(RESOURCE, "uploads/{}/complete", "Uploads_Complete", files::complete),
     post(RESOURCE, "uploads/{}/cancel", "Uploads_Cancel", files::cancel),
+    // Vector stores
+    post(RESOURCE, "vector_stores", "VectorStores_Create", vector_stores::create),
+    get(RESOURCE, "vector_stores", "VectorStores_List", vector_stores::list),
+    get(RESOURCE, "vector_stores/{}", "VectorStores_Get", vector_stores::get),
+    post(RESOURCE, "vector_stores/{}", "VectorStores_Modify", vector_stores::update),
+    delete(RESOURCE, "vector_stores/{}", "VectorStores_Delete", vector_stores::delete),
+    post(RESOURCE, "vector_stores/{}/search", "VectorStores_Search", vector_stores::search),
+    post(RESOURCE, "vector_stores/{}/files", "VectorStores_CreateFile", vector_stores::add_file),
+    get(RESOURCE, "vector_stores/{}/files", "VectorStores_ListFiles", vector_stores::list_files),
+    get(RESOURCE, "vector_stores/{}/files/{}", "VectorStores_GetFile", vector_stores::get_file),
+    post(RESOURCE, "vector_stores/{}/files/{}", "VectorStores_UpdateFile", vector_stores::update_file),
+    get(RESOURCE, "vector_stores/{}/files/{}/content", "VectorStores_GetFileContent", vector_stores::content),
+    delete(RESOURCE, "vector_stores/{}/files/{}", "VectorStores_DeleteFile", vector_stores::delete_file),
+    post(RESOURCE, "vector_stores/{}/file_batches", "VectorStores_CreateBatch", vector_stores::add_batch),
+    get(RESOURCE, "vector_stores/{}/file_batches/{}", "VectorStores_GetBatch", vector_stores::get_batch),
+    post(RESOURCE, "vector_stores/{}/file_batches/{}/cancel", "VectorStores_CancelBatch", vector_stores::cancel_batch),
+    get(RESOURCE, "vector_stores/{}/file_batches/{}/files", "VectorStores_ListBatchFiles", vector_stores::list_batch),
+    // Containers
+    post(V1, "containers", "Containers_Create", containers::create),
+    get(V1, "containers", "Containers_List", containers::list),
+    get(V1, "containers/{}", "Containers_Get", containers::get),
+    delete(V1, "containers/{}", "Containers_Delete", containers::delete),
+    post(V1, "containers/{}/files", "Containers_CreateFile", containers::add_file),
+    get(V1, "containers/{}/files", "Containers_ListFiles", containers::list_files),
+    get(V1, "containers/{}/files/{}", "Containers_GetFile", containers::get_file),
+    get(V1, "containers/{}/files/{}/content", "Containers_GetFileContent", containers::content),
+    delete(V1, "containers/{}/files/{}", "Containers_DeleteFile", containers::delete_file),
     // Anthropic
     post(CLAUDE, "v1/messages", "Messages_Create", messages::create),
     post(CLAUDE, "v1/messages/count_tokens", "Messages_CountTokens", messages::count_tokens),

@@ -1,12 +1,14 @@
-//! What the resource keeps between requests: responses, conversations and files. Another resource, which is
-//! another simulator, knows nothing of it.
+//! What the resource keeps between requests: responses, conversations, files and what is made of them. Another
+//! resource, which is another simulator, knows nothing of it.
 
 use std::collections::{HashMap, VecDeque};
 
+pub(crate) mod container;
 pub(crate) mod conversation;
 pub(crate) mod draft;
 pub(crate) mod file;
 pub(crate) mod response;
+pub(crate) mod vector_store;
 
 /// More objects of a kind push out the oldest, so that a long run does not fill the memory.
 const MAX_OBJECTS: usize = 100_000;

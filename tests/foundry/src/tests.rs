@@ -15,4 +15,5 @@ mod messages;
 mod older;
 mod responses;
 mod settings;
+mod stores;
 mod stream;
