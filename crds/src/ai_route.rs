@@ -303,7 +303,7 @@ pub struct RouteMatch {
     pub models: Vec<String>,
     /// The operations, in any dialect. Empty: any operation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 12))]
+    #[schemars(length(max = 15))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub operations: Vec<Operation>,
     /// Headers that the request must all have, with exactly these values; at most 8. Names are
@@ -346,6 +346,10 @@ pub enum Operation {
     Realtime,
     /// Files.
     Files,
+    /// Vector stores, and the files in them.
+    VectorStores,
+    /// Containers of the code interpreter, and the files in them.
+    Containers,
     /// Batches.
     Batches,
     /// Agents of a Foundry project.

@@ -96,6 +96,8 @@ pub struct Call {
 pub struct State {
     /// What is kept.
     pub kept: Kept,
+    /// What else the path names in it, if that is an id with an owner.
+    pub item: Option<Kept>,
     /// It asks for it by its id, or makes a new one: no model is named.
     pub without_model: bool,
     /// Which ids its answer has.
@@ -111,6 +113,8 @@ pub enum Answers {
     Itself,
     /// Parts of it, in which others are named.
     Items,
+    /// A page of a list, each element of which is kept by its own id.
+    List,
     /// Nothing with ids, or what a client has put there.
     Bytes,
 }
@@ -126,6 +130,9 @@ pub enum Billing {
     Unmetered,
     /// Nothing, and it makes or moves something all the same: a request, for limits of these.
     Request,
+    /// No tokens: what it makes costs by its size or its time, which no answer tells. A request, where no limit
+    /// counts money.
+    Priced,
     /// Nothing: it holds and drains no quota.
     Free,
 }
@@ -137,6 +144,8 @@ pub enum Form {
     Json,
     /// `multipart/form-data`.
     Multipart,
+    /// Either of them, by the type that the client states.
+    Either,
     /// Nothing, or something that decides nothing.
     Any,
 }
@@ -380,8 +389,8 @@ impl Call {
         bytes: &Bytes,
         in_path: bool,
     ) -> Result<Body, Malformed> {
-        match self.form {
-            Form::Json => scan::body(bytes, self.members, in_path),
+        match self.form_of(content_type) {
+            Form::Json | Form::Either => scan::body(bytes, self.members, in_path),
             Form::Any => Ok(Body::new(Layout::Any)),
             Form::Multipart => {
                 let boundary = multipart::boundary(content_type.unwrap_or(""))?;
@@ -399,11 +408,28 @@ impl Call {
         content_type: Option<&str>,
         in_path: bool,
     ) -> Result<Option<FormScan>, Malformed> {
-        if self.form != Form::Multipart {
+        if self.form_of(content_type) != Form::Multipart {
             return Ok(None);
         }
         let boundary = multipart::boundary(content_type.unwrap_or(""))?;
         Ok(Some(FormScan::new(boundary, self.members, in_path)))
+    }
+
+    /// Whether a body of this type may have files, which are of any size.
+    #[must_use]
+    pub fn may_have_files(&self, content_type: impl FnOnce() -> Option<String>) -> bool {
+        self.files.is_some()
+            && (self.form != Form::Either
+                || content_type().is_some_and(|kind| multipart::is_form(&kind)))
+    }
+
+    /// How a body of this type is written.
+    fn form_of(&self, content_type: Option<&str>) -> Form {
+        match self.form {
+            Form::Either if content_type.is_some_and(multipart::is_form) => Form::Multipart,
+            Form::Either => Form::Json,
+            Form::Json | Form::Multipart | Form::Any => self.form,
+        }
     }
 
     /// Whether the client names a model.
@@ -421,9 +447,11 @@ impl Call {
         match self.billing {
             Billing::MeteredInEvents if streams => Billing::Metered,
             Billing::MeteredInEvents => Billing::Unmetered,
-            Billing::Metered | Billing::Unmetered | Billing::Request | Billing::Free => {
-                self.billing
-            }
+            Billing::Metered
+            | Billing::Unmetered
+            | Billing::Request
+            | Billing::Priced
+            | Billing::Free => self.billing,
         }
     }
 

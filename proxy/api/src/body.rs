@@ -91,8 +91,12 @@ pub enum Kept {
     Part,
     /// Files that are searched.
     VectorStore,
+    /// Files that are put into such a store at once.
+    FileBatch,
     /// Where code runs, with its files.
     Container,
+    /// One of these files.
+    ContainerFile,
     /// An item that only its resource can open. Its id is the tag in front of what is sealed.
     Item,
 }
@@ -334,7 +338,9 @@ impl Kept {
             Self::Upload => "Upload",
             Self::Part => "Part",
             Self::VectorStore => "Vector store",
+            Self::FileBatch => "Vector store file batch",
             Self::Container => "Container",
+            Self::ContainerFile => "Container file",
             Self::Item => "Item",
         }
     }
@@ -348,7 +354,9 @@ impl Kept {
             | Self::Upload
             | Self::Part
             | Self::VectorStore
+            | Self::FileBatch
             | Self::Container
+            | Self::ContainerFile
             | Self::Item => false,
         }
     }

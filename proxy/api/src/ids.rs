@@ -66,6 +66,9 @@ enum Object {
     OwnNames,
     /// A list, and what the strings in it mention.
     List(Option<Mention>),
+    /// A page of answers, and the list of them in it.
+    Page,
+    Answers,
 }
 
 /// A scan of one JSON text.
@@ -116,6 +119,16 @@ impl Marker {
         Self {
             lines: None,
             json: Scan::new(Object::Inner),
+            id: None,
+        }
+    }
+
+    /// For an answer that lists what is kept.
+    #[must_use]
+    pub const fn page() -> Self {
+        Self {
+            lines: None,
+            json: Scan::new(Object::Page),
             id: None,
         }
     }
@@ -228,13 +241,17 @@ impl Object {
     fn within(self, name: &[u8]) -> Option<Self> {
         match (self, name) {
             (Self::List(_) | Self::OwnNames, _) => Some(Self::Inner),
+            (Self::Answers, _) => Some(Self::Answer),
+            (Self::Page, b"data") => Some(Self::Answers),
             (Self::Event, b"response") => Some(Self::Answer),
             (Self::Answer, b"conversation" | b"file") => Some(Self::Kept),
-            (Self::Event | Self::Answer | Self::Kept | Self::Inner, _) => match inside(name) {
-                Inside::Known => Some(Self::Inner),
-                Inside::OwnNames => Some(Self::OwnNames),
-                Inside::Own => None,
-            },
+            (Self::Event | Self::Answer | Self::Kept | Self::Inner | Self::Page, _) => {
+                match inside(name) {
+                    Inside::Known => Some(Self::Inner),
+                    Inside::OwnNames => Some(Self::OwnNames),
+                    Inside::Own => None,
+                }
+            }
         }
     }
 
@@ -242,15 +259,16 @@ impl Object {
     fn mention(self, name: &[u8]) -> Option<Mention> {
         match self {
             Self::List(mention) => mention,
-            Self::OwnNames => None,
-            Self::Event | Self::Answer | Self::Kept | Self::Inner => mention(name),
+            Self::OwnNames | Self::Answers => None,
+            Self::Event | Self::Answer | Self::Kept | Self::Inner | Self::Page => mention(name),
         }
     }
 
     /// Whether the string `name` is an id of what the backend keeps.
     fn has_id(self, name: &[u8]) -> bool {
         let is_own = match self {
-            Self::Event | Self::Inner | Self::OwnNames | Self::List(_) => false,
+            Self::Event | Self::Inner | Self::OwnNames | Self::List(_) | Self::Answers => false,
+            Self::Page => matches!(name, b"first_id" | b"last_id"),
             Self::Answer => matches!(
                 name,
                 b"id" | b"previous_response_id" | b"conversation" | b"upload_id"
@@ -262,8 +280,10 @@ impl Object {
 
     const fn is_list(self) -> bool {
         match self {
-            Self::List(_) => true,
-            Self::Event | Self::Answer | Self::Kept | Self::Inner | Self::OwnNames => false,
+            Self::List(_) | Self::Answers => true,
+            Self::Event | Self::Answer | Self::Kept | Self::Inner | Self::OwnNames | Self::Page => {
+                false
+            }
         }
     }
 }
@@ -335,10 +355,16 @@ impl Scan {
             _ if self.others > 0 || self.open.len() >= DEEPEST => None,
             None => is_object.then_some(self.root),
             Some(outer) if is_object => outer.within(&self.name),
-            Some(outer) => {
-                let inside = outer.within(&self.name);
-                inside.map(|_| Object::List(outer.mention(&self.name)))
-            }
+            Some(outer) => outer.within(&self.name).map(|inside| match inside {
+                Object::Answers => inside,
+                Object::Event
+                | Object::Answer
+                | Object::Kept
+                | Object::Inner
+                | Object::OwnNames
+                | Object::List(_)
+                | Object::Page => Object::List(outer.mention(&self.name)),
+            }),
         };
         match object {
             Some(object) => {

@@ -14,6 +14,7 @@ use crate::body::{
 };
 use crate::end_user::UserMember;
 use crate::files::MOST_IMAGES;
+use crate::mentions::{Mention, mention, names};
 
 #[cfg(test)]
 mod tests;
@@ -27,15 +28,19 @@ const MAX_FIELD: usize = 64 << 10;
 
 const NO_BEGINNING: &str = "the form must begin with its boundary";
 
+/// Whether a `Content-Type` is that of a form, whatever parameters it has.
+pub(crate) fn is_form(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("multipart/form-data")
+}
+
 /// The boundary that a `Content-Type` names.
 ///
 /// # Errors
 /// It is another type, or its boundary is none that RFC 2046 allows.
 pub(crate) fn boundary(content_type: &str) -> Result<&str, Malformed> {
     let mut parts = content_type.split(';').map(str::trim);
-    let is_form = parts
-        .next()
-        .is_some_and(|kind| kind.eq_ignore_ascii_case("multipart/form-data"));
+    let is_form = parts.next().is_some_and(is_form);
     let named = parts.filter_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
         name.eq_ignore_ascii_case("boundary").then_some(value)
@@ -333,6 +338,10 @@ impl FormScan {
     fn refuse_like(&self, name: &str) -> Result<(), Malformed> {
         let names = || self.members.iter().map(|(known, _)| *known);
         refuse_folded(name.as_bytes(), names())?;
+        // In `images[0][file_id]` servers see what JSON has as an object in a list.
+        if name.split(['[', ']', '.']).any(is_id) {
+            return malformed(format!("{name:?} has no place in a form: send ids as JSON"));
+        }
         // `model[]` and `stream[0]` are lists for them, and the last of a list is its value.
         let Some((begin, _)) = name.split_once('[') else {
             return Ok(());
@@ -343,6 +352,12 @@ impl FormScan {
             None => Ok(()),
         }
     }
+}
+
+/// Whether a name is that of a member which names what a backend keeps.
+fn is_id(name: &str) -> bool {
+    matches!(mention(name.as_bytes()), Some(Mention::Id(_)))
+        || refuse_folded(name.as_bytes(), names()).is_err()
 }
 
 /// What a part is called.

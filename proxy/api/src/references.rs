@@ -136,11 +136,18 @@ impl Search<'_> {
     ) -> Result<(), Malformed> {
         match (cursor.peek(), mention) {
             (_, Some(Mention::Server | Mention::Servers)) => self.server(cursor, depth, mention),
-            (Some(b'{'), _) => self.object(cursor, depth + 1, inside),
-            (Some(b'['), _) => self.list(cursor, depth, mention),
+            // A tool describes a container that it makes, in place of the id of one.
+            (Some(b'{'), None | Some(Mention::Label | Mention::Id(Kept::Container))) => {
+                self.object(cursor, depth + 1, inside)
+            }
+            (Some(b'['), None | Some(Mention::Label | Mention::Id(_))) => {
+                self.list(cursor, depth, mention)
+            }
             (Some(b'"'), Some(Mention::Id(kept))) => self.id(cursor, kept),
             (Some(b'"'), Some(Mention::Sealed)) => self.sealed(cursor, depth),
-            _ => cursor.skip(depth),
+            (_, None | Some(Mention::Label)) => cursor.skip(depth),
+            (_, Some(Mention::Id(_))) => self.null(cursor, depth, "an id"),
+            (_, Some(Mention::Sealed)) => self.null(cursor, depth, "a string"),
         }
     }
 
@@ -159,6 +166,17 @@ impl Search<'_> {
             index += 1;
             Ok(())
         })
+    }
+
+    /// A value that is no string: it may only be `null`. Some servers would read an id out of others.
+    fn null(&self, cursor: &mut Cursor<'_>, depth: usize, wanted: &str) -> Result<(), Malformed> {
+        let start = cursor.at;
+        cursor.skip(depth)?;
+        let value = cursor.bytes.get(start..cursor.at).unwrap_or_default();
+        if value.trim_ascii() == b"null" {
+            return Ok(());
+        }
+        malformed(format!("\"{}\" must be {wanted}", self.path))
     }
 
     fn enter(&mut self, name: &[u8]) {

@@ -24,11 +24,13 @@ macro_rules! paths {
     };
 }
 
+mod containers;
 mod files;
 mod media;
 mod response;
 #[cfg(test)]
 mod tests;
+mod vector_stores;
 
 pub use response::RETRIEVED;
 
@@ -147,6 +149,33 @@ pub static ROWS: &[Api] = &[
     files::PART,
     files::COMPLETE,
     files::CANCEL,
+    // Files that are searched.
+    vector_stores::CREATE,
+    vector_stores::LIST,
+    vector_stores::GET,
+    vector_stores::UPDATE,
+    vector_stores::DELETE,
+    vector_stores::SEARCH,
+    vector_stores::ADD_FILE,
+    vector_stores::FILES,
+    vector_stores::FILE,
+    vector_stores::UPDATE_FILE,
+    vector_stores::DELETE_FILE,
+    vector_stores::CONTENT,
+    vector_stores::ADD_BATCH,
+    vector_stores::BATCH,
+    vector_stores::CANCEL_BATCH,
+    vector_stores::BATCH_FILES,
+    // Where code runs.
+    containers::CREATE,
+    containers::LIST,
+    containers::GET,
+    containers::DELETE,
+    containers::ADD_FILE,
+    containers::FILES,
+    containers::FILE,
+    containers::DELETE_FILE,
+    containers::CONTENT,
     // Claude: as Foundry has it, and as Anthropic's own clients have it by default.
     Api {
         operation: Operation::Messages,

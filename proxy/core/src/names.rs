@@ -81,6 +81,10 @@ pub enum Operation {
     Realtime,
     /// `.../files`
     Files,
+    /// `.../vector_stores`
+    VectorStores,
+    /// `.../containers`
+    Containers,
     /// `.../batches`
     Batches,
     /// `/api/projects/{project}/...`
@@ -91,7 +95,7 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation, in declaration order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -102,6 +106,8 @@ impl Operation {
         Self::Moderations,
         Self::Realtime,
         Self::Files,
+        Self::VectorStores,
+        Self::Containers,
         Self::Batches,
         Self::Agents,
         Self::Models,
@@ -121,6 +127,8 @@ impl Operation {
             Self::Moderations => "Moderations",
             Self::Realtime => "Realtime",
             Self::Files => "Files",
+            Self::VectorStores => "VectorStores",
+            Self::Containers => "Containers",
             Self::Batches => "Batches",
             Self::Agents => "Agents",
             Self::Models => "Models",

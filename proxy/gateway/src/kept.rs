@@ -47,7 +47,7 @@ pub enum StateKeysError {
 }
 
 /// Names the resource that keeps something, within the backends of one gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ResourceId([u8; RESOURCE]);
 
 // === impl ResourceId ===
@@ -117,6 +117,11 @@ impl StateKeys {
         // Twelve bytes are sixteen characters.
         drop(URL_SAFE_NO_PAD.encode_slice(bytes, &mut tag));
         tag
+    }
+
+    /// Whether only one key proves: then each tag is the one that [`Self::tag`] makes.
+    pub(crate) fn is_one(&self) -> bool {
+        self.0.len() == 1
     }
 
     /// The id as its backend knows it, and the resource that keeps it; `None` if it does not belong to `owner`.

@@ -8,9 +8,10 @@ use parking_lot::RwLock;
 use proxy_api::Billing;
 use proxy_core::auth::{Caller, CallerKind};
 use proxy_core::balance::RetryBudget;
-use proxy_core::names::{Attributes, ObjectName};
+use proxy_core::names::{Attributes, ObjectName, Operation};
 use proxy_core::overload::Classes;
 use proxy_core::quota::{LimitName, Per, Unit};
+use proxy_core::route::Match;
 use proxy_core::table::{FlatLimit, FlatRule, FlatTarget, Route, Table};
 use proxy_identity::NoToken;
 use proxy_identity::caller::Verifier;
@@ -47,6 +48,8 @@ pub(crate) struct Live {
     pub(crate) longest: Duration,
     /// The routes that reach several resources.
     spread: HashSet<ObjectName, foldhash::fast::RandomState>,
+    /// The resources in which some rule lets callers make vector stores.
+    store_makers: HashSet<ResourceId, foldhash::fast::RandomState>,
     /// The judge of callers' tokens; `None` if no route lists an issuer.
     pub(crate) verifier: Option<Arc<Verifier>>,
     /// Every limit, by name.
@@ -188,6 +191,7 @@ impl Live {
             classes: Classes::of(table.rules().iter().map(|flat| &*flat.rule)),
             longest: times.max().unwrap_or(DEFAULT_TIMEOUT),
             spread: spread(&rules),
+            store_makers: store_makers(table, &rules),
             verifier: None,
             rules,
             limits,
@@ -235,6 +239,13 @@ impl Live {
         self.spread.contains(&rule.route.name)
     }
 
+    /// Whether the vector stores that a rule reaches belong to all of its callers: no rule lets any of them make
+    /// one there.
+    pub(crate) fn shares_stores(&self, rule: &LiveRule) -> bool {
+        let mut resources = rule.targets.iter().filter_map(LiveTarget::resource);
+        !resources.any(|resource| self.store_makers.contains(&resource))
+    }
+
     /// A limit of the table.
     pub(crate) fn limit(&self, name: &LimitName) -> Option<&Arc<EnforcedLimit>> {
         self.limits.get(name)
@@ -253,6 +264,22 @@ fn spread(rules: &[Arc<LiveRule>]) -> HashSet<ObjectName, foldhash::fast::Random
         }
     }
     spread
+}
+
+fn store_makers(
+    table: &Table,
+    rules: &[Arc<LiveRule>],
+) -> HashSet<ResourceId, foldhash::fast::RandomState> {
+    let serves = |one: &Match| {
+        one.operations.is_empty() || one.operations.contains(&Operation::VectorStores)
+    };
+    let rules = table.rules().iter().zip(rules);
+    let makers = rules.filter(|(flat, _)| {
+        let matches = &flat.rule.matches;
+        matches.is_empty() || matches.iter().any(serves)
+    });
+    let targets = makers.flat_map(|(_, live)| &live.targets);
+    targets.filter_map(LiveTarget::resource).collect()
 }
 
 // === impl LiveRule ===
@@ -415,7 +442,7 @@ impl Account {
         match billing {
             Billing::Free => return Arc::default(),
             // Too rare to be kept.
-            Billing::Request => return Arc::new(find().of_requests()),
+            Billing::Request | Billing::Priced => return Arc::new(find().of_requests()),
             Billing::Metered | Billing::MeteredInEvents | Billing::Unmetered => {}
         }
         if caller.kind == CallerKind::Unknown {

@@ -8,8 +8,9 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use proxy_api::Answers;
 use proxy_api::coding::{Decoder, Undecodable};
-use proxy_api::ids::{Mark, Marker};
+use proxy_api::ids::{Mark, Marker, Tag};
 
+use crate::bound::Bound;
 use crate::kept::{ResourceId, StateKeys};
 use crate::watch::{self, is_event_stream};
 
@@ -22,6 +23,8 @@ pub(crate) struct Marking {
     resource: ResourceId,
     /// `None`: ids stay as they are.
     owner: Option<Arc<str>>,
+    /// The tags by which the client asked, where they are not those of now.
+    asked: Box<[(Box<str>, Tag)]>,
 }
 
 impl Marking {
@@ -31,7 +34,7 @@ impl Marking {
         answers: Answers,
         keys: &StateKeys,
         resource: ResourceId,
-        owner: Option<Arc<str>>,
+        bound: &Bound,
     ) -> Self {
         headers.remove(CONTENT_LENGTH);
         let coding = headers.remove(CONTENT_ENCODING);
@@ -39,6 +42,7 @@ impl Marking {
         let marker = match answers {
             _ if is_event_stream(headers) => Marker::events(),
             Answers::Items => Marker::items(),
+            Answers::List => Marker::page(),
             Answers::Itself | Answers::Bytes => Marker::json(),
         };
         Self {
@@ -46,7 +50,8 @@ impl Marking {
             coding,
             keys: keys.clone(),
             resource,
-            owner,
+            owner: bound.owner.clone(),
+            asked: bound.asked.as_slice().into(),
         }
     }
 
@@ -79,12 +84,16 @@ impl Marking {
             keys,
             resource,
             owner,
+            asked,
             ..
         } = self;
         marker.push(data, |mark| {
             let owner = owner.as_deref()?;
             Some(match mark {
-                Mark::Id(id) => keys.tag(id, *resource, owner),
+                Mark::Id(id) => {
+                    let known = asked.iter().find(|(asked, _)| **asked == *id);
+                    known.map_or_else(|| keys.tag(id, *resource, owner), |(_, tag)| *tag)
+                }
                 Mark::Sealed => keys.seal(*resource, owner),
             })
         })

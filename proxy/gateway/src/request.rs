@@ -350,9 +350,21 @@ fn metered(
     counters: &Counters,
     rule: &Rule,
 ) -> Result<(), Box<Refusal>> {
-    let is_kept = billing != Billing::Unmetered || !counters.has_amounts();
-    if is_kept || rule.allows_unmetered {
+    let is_broken = match billing {
+        Billing::Unmetered => counters.has_amounts(),
+        Billing::Priced => counters.has_money(),
+        Billing::Metered | Billing::MeteredInEvents | Billing::Request | Billing::Free => false,
+    };
+    if !is_broken || rule.allows_unmetered {
         return Ok(());
+    }
+    if billing == Billing::Priced {
+        let message = format!(
+            "{} costs by size or time, which no answer tells, and a limit of this consumer counts money; the rule \
+             must say unmetered: Allow",
+            operation.as_str()
+        );
+        return Err(refuse(Code::Unmetered, message));
     }
     let way_out = if call.billing == Billing::MeteredInEvents {
         "ask with stream_format \"sse\", or the rule must say unmetered: Allow"

@@ -89,7 +89,11 @@ impl Watch {
         match call.billing {
             Billing::Metered => {}
             Billing::MeteredInEvents if is_event_stream(headers) => {}
-            Billing::MeteredInEvents | Billing::Unmetered | Billing::Request | Billing::Free => {
+            Billing::MeteredInEvents
+            | Billing::Unmetered
+            | Billing::Request
+            | Billing::Priced
+            | Billing::Free => {
                 return Self::Untold(call.billing_of(streams));
             }
         }
@@ -264,7 +268,7 @@ impl Watch {
             Self::Untold(billing) => {
                 match billing {
                     Billing::Free => exchange.released(now),
-                    Billing::Request => exchange.refused(now),
+                    Billing::Request | Billing::Priced => exchange.refused(now),
                     Billing::Metered => exchange.unknown(0, now),
                     Billing::MeteredInEvents | Billing::Unmetered => {
                         exchange.measured(Usage::default(), now);

@@ -29,6 +29,8 @@ pub struct Subject<'a> {
 pub struct Counters {
     slots: SmallVec<[(Arc<Slot>, Arc<EnforcedLimit>); 4]>,
     warn: bool,
+    /// A limit that counts money applies, whether its counter is among them or not.
+    has_money: bool,
     pub(crate) unproved: bool,
 }
 
@@ -43,6 +45,12 @@ impl Counters {
             Unit::InputTokens | Unit::OutputTokens | Unit::Tokens | Unit::CostMicros => true,
             Unit::Requests | Unit::Concurrency => false,
         })
+    }
+
+    /// Whether a limit counts money, of all that apply.
+    #[must_use]
+    pub const fn has_money(&self) -> bool {
+        self.has_money
     }
 
     /// Those that count requests, however large these are.
@@ -88,6 +96,9 @@ impl Ledger {
             warn: slots
                 .iter()
                 .any(|(_, live): &(_, Arc<EnforcedLimit>)| live.warnings.is_some()),
+            has_money: slots
+                .iter()
+                .any(|(_, live)| live.limit.unit == Unit::CostMicros),
             slots,
             unproved: *unproved,
         }

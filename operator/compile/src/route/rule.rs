@@ -335,7 +335,11 @@ fn judge_end_user(rule: &Rule, field: &str, findings: &mut Findings) {
     let names_one = |operation: &names::Operation| {
         !matches!(
             operation,
-            names::Operation::Audio | names::Operation::Moderations
+            names::Operation::Audio
+                | names::Operation::Moderations
+                | names::Operation::Files
+                | names::Operation::VectorStores
+                | names::Operation::Containers
         )
     };
     let mut matches = rule.matches.iter();
@@ -497,6 +501,8 @@ const fn operation(declared: Operation) -> names::Operation {
         Operation::Moderations => names::Operation::Moderations,
         Operation::Realtime => names::Operation::Realtime,
         Operation::Files => names::Operation::Files,
+        Operation::VectorStores => names::Operation::VectorStores,
+        Operation::Containers => names::Operation::Containers,
         Operation::Batches => names::Operation::Batches,
         Operation::Agents => names::Operation::Agents,
         Operation::Models => names::Operation::Models,

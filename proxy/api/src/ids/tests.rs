@@ -146,6 +146,25 @@ fn an_answer_has_the_ids_of_files_and_containers_wherever_they_stand() {
 }
 
 #[test]
+fn a_page_has_the_ids_of_its_elements_and_of_its_ends() {
+    check(
+        Marker::page,
+        r#"{"object":"list","first_id":"file-1#","data":[{"id":"file-1#","object":"vector_store.file","vector_store_id":"vs_1#",
+             "attributes":{"id":"mine","file_id":"mine"},"chunking_strategy":{"id":"x"},"last_error":null},{"id":"file-2#"},"id",["id"]],
+             "last_id":"file-2#","id":"x","has_more":false}"#,
+    );
+    check(
+        Marker::items,
+        r#"{"object":"vector_store.search_results.page","search_query":["id"],"data":[{"file_id":"file-1#","attributes":{"file_id":"mine"},
+             "content":[{"type":"text","text":"\"file_id\":\"x\""}]}],"next_page":null}"#,
+    );
+    check(
+        Marker::page,
+        r#"{"data":{"id":"x"},"first_id":null,"last_id":""}"#,
+    );
+}
+
+#[test]
 fn what_is_sealed_has_a_tag_in_front() {
     check(
         Marker::json,

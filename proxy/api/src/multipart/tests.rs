@@ -250,3 +250,26 @@ fn a_part_may_name_its_charset() {
     let kind = "multipart/form-data; charset=utf-8; boundary=b1";
     assert_eq!(boundary(kind), Ok("b1"));
 }
+
+#[test]
+fn a_form_names_nothing_that_a_backend_keeps() {
+    for name in [
+        "file_id",
+        "file_ids[]",
+        "File_ID",
+        "images[0][file_id]",
+        "images[].file_id",
+        "container",
+        "vector_store_ids[0]",
+    ] {
+        for file in ["", "; filename=\"x\""] {
+            let text = format!(
+                "--b\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\nfile-1\r\n--b--\r\n"
+            );
+            let refused = super::body(text.as_bytes(), "b", &[], false).expect_err(name);
+            assert!(refused.0.ends_with("send ids as JSON"), "{}", refused.0);
+        }
+    }
+    let text = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"file_id\"\r\n\r\nx\r\n--b--\r\n";
+    assert!(super::body(text.as_bytes(), "b", &[], false).is_ok());
+}

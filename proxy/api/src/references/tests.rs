@@ -68,10 +68,10 @@ fn ids_are_found_at_each_place_of_the_apis() {
     );
     check(
         "/v1/conversations",
-        r#"{"file_id":"file-1","items":[{"content":[{"file_id":null},{"file_id":{"file_id":"file-2"}}]}]}"#,
+        r#"{"file_id":"file-1","items":[{"content":[{"file_id":null},{"file":{"file_id":"file-2"}}]}]}"#,
         &[
             (Kept::File, "file_id", "file-1"),
-            (Kept::File, "items[0].content[1].file_id.file_id", "file-2"),
+            (Kept::File, "items[0].content[1].file.file_id", "file-2"),
         ],
     );
 }
@@ -120,6 +120,72 @@ fn no_way_of_writing_hides_an_id() {
         refused.expect_err("too many").0,
         "the body names more than 2000 files, vector stores and containers"
     );
+}
+
+#[test]
+fn an_id_of_another_type_is_refused_by_its_place() {
+    let place = "messages[0].content[0].file";
+    let at = |member: &str| {
+        let body =
+            format!(r#"{{"model":"m","messages":[{{"content":[{{"file":{{{member}}}}}]}}]}}"#);
+        scanned("/v1/chat/completions", &body)
+    };
+    for (name, value, inner) in [
+        ("file_id", r#"{"file_id":"file-1"}"#, ""),
+        ("file_id", "{}", ""),
+        ("file_id", "7", ""),
+        ("file_id", "true", ""),
+        ("file_id", r#"[{"id":"file-1"}]"#, "[0]"),
+        ("file_ids", r#"["file-1",5]"#, "[1]"),
+        ("file_ids", r#"{"0":"file-1"}"#, ""),
+        ("vector_store_ids", r#"[["vs_1"],{"id":"vs_1"}]"#, "[1]"),
+        ("container_id", "1", ""),
+    ] {
+        let refused = at(&format!("\"{name}\":{value}")).expect_err(value);
+        assert_eq!(
+            refused.0,
+            format!("\"{place}.{name}{inner}\" must be an id")
+        );
+    }
+    for value in ["{}", "7", r#"["gAAAA"]"#] {
+        let refused = at(&format!("\"encrypted_content\":{value}")).expect_err(value);
+        assert_eq!(
+            refused.0,
+            format!("\"{place}.encrypted_content\" must be a string")
+        );
+    }
+    for member in [
+        r#""file_id":null"#,
+        r#""file_ids":[null]"#,
+        r#""encrypted_content":null"#,
+        r#""container":{"type":"auto","file_ids":[]}"#,
+    ] {
+        assert_eq!(at(member).expect(member).references, []);
+    }
+}
+
+#[test]
+fn files_are_found_where_a_store_or_a_container_takes_them() {
+    check(
+        "/v1/vector_stores",
+        r#"{"name":"s","file_ids":["file-1","file-2"],"metadata":{"file_id":"mine"}}"#,
+        &[
+            (Kept::File, "file_ids[0]", "file-1"),
+            (Kept::File, "file_ids[1]", "file-2"),
+        ],
+    );
+    check(
+        "/v1/vector_stores/vs_1/file_batches",
+        r#"{"files":[{"file_id":"file-1","attributes":{"file_id":"mine"}}]}"#,
+        &[(Kept::File, "files[0].file_id", "file-1")],
+    );
+    check(
+        "/v1/containers/cntr_1/files",
+        r#"{"file_id":"file-1"}"#,
+        &[(Kept::File, "file_id", "file-1")],
+    );
+    let search = r#"{"query":"file_id","filters":{"type":"eq","key":"file_id","value":"mine"}}"#;
+    check("/v1/vector_stores/vs_1/search", search, &[]);
 }
 
 #[test]

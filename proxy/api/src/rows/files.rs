@@ -27,6 +27,7 @@ pub(super) const LIST: Api = row(
     Call {
         state: Some(State {
             kept: Kept::File,
+            item: None,
             without_model: true,
             answers: Answers::Bytes,
             lists: true,

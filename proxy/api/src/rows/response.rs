@@ -38,6 +38,7 @@ pub(super) const INPUT_TOKENS: Api = row(
         users: &[],
         state: Some(State {
             kept: Kept::Response,
+            item: None,
             without_model: false,
             answers: Answers::Bytes,
             lists: false,
@@ -203,6 +204,7 @@ pub(super) const fn kept(upstream: Upstream, kept: Kept, answers: Answers) -> Ca
         prompt: None,
         state: Some(State {
             kept,
+            item: None,
             without_model: true,
             answers,
             lists: false,
@@ -245,6 +247,7 @@ const RESPONSES: Call = Call {
     files: None,
     state: Some(State {
         kept: Kept::Response,
+        item: None,
         without_model: false,
         answers: Answers::Itself,
         lists: false,

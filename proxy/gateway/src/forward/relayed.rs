@@ -96,7 +96,7 @@ impl Sending<'_> {
                 state.answers,
                 keys,
                 origin.resource,
-                bound.owner.clone(),
+                bound,
             ))
         })
     }

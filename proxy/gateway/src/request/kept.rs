@@ -1,13 +1,13 @@
 //! Requests about what backends keep: the rule that reaches it, and what goes on to the backend.
 
-use proxy_api::{Body, Call, Kept, Named};
+use proxy_api::{Body, Call, Named};
 use proxy_core::admit::{self, Ask, Permit};
 use proxy_core::names::{Code, Operation};
 use proxy_core::quota::Wait;
 
 use super::Head;
 use crate::answer::{Refusal, refuse};
-use crate::bound::{self, Bound, Sought};
+use crate::bound::{self, Around, Bound, Sought};
 use crate::exchange::Exchange;
 use crate::live::LiveRule;
 use crate::slot::Place;
@@ -68,11 +68,15 @@ impl<'a> Head<'a> {
             );
             return Err(refuse(Code::OperationNotServed, message));
         }
-        // A path that names something is of a row that says what.
-        let kept = state.map_or(Kept::Response, |state| state.kept);
-        let mut bound = Bound::new(keys, owner, kept, named, &body.references)?;
-        if state.is_some_and(|state| state.without_model) {
-            body.stream = bound.take_query(self.parts.uri.query().unwrap_or_default());
+        let around = Around {
+            keys,
+            live: self.live,
+            rule,
+        };
+        let mut bound = Bound::new(around, owner, state, named, &body.references)?;
+        if let Some(state) = state.filter(|state| state.without_model) {
+            let query = self.parts.uri.query().unwrap_or_default();
+            body.stream = bound.take_query(keys, state, query)?;
             exchange.record.streamed = body.stream;
         }
         if body.background {

@@ -48,10 +48,12 @@ impl Head<'_> {
             REQUEST
         };
         exchange.hold = Some(memory.hold(Purpose::Request, &self.caller, cost)?);
+        let kind = self.fields.content_type;
+        let may_have_files = call.may_have_files(|| Some(kind.first()?.to_str().ok()?.to_owned()));
         let upload = Upload {
             encoding: self.fields.content_encoding,
             max: shared.config.max_body,
-            may_have_files: call.files.is_some(),
+            may_have_files,
             now: self.now,
             until: self.now + self.live.longest,
             memory,
@@ -62,7 +64,7 @@ impl Head<'_> {
             return Err(refuse(Code::Internal, "the body was taken before"));
         };
         let size = declared(body);
-        if call.files.is_some() && size > upload.max {
+        if may_have_files && size > upload.max {
             if size > shared.config.max_upload {
                 return Err(too_large(shared.config.max_upload));
             }
@@ -72,7 +74,6 @@ impl Head<'_> {
         self.leash.received();
         exchange.record.bytes_in = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let in_path = found.model.is_some();
-        let kind = self.fields.content_type;
         let body = shared.scans.body(call, kind, &bytes, in_path).await?;
         exchange.record.streamed = body.stream;
         Ok(Received {

@@ -71,13 +71,28 @@ const CONSUMER_NAMESPACES: Feature = Feature {
 /// Rules for moderations, a word that an older proxy cannot read.
 const MODERATIONS: Feature = Feature {
     name: "moderations",
-    needed_by: |declared| {
-        matches!(declared, Declared::Route(route) if {
-            let mut matches = route.rules.iter().flat_map(|rule| &rule.matches);
-            matches.any(|one| one.operations.contains(&Operation::Moderations))
-        })
-    },
+    needed_by: |declared| matches_operation(declared, Operation::Moderations),
 };
+
+/// Rules for vector stores, another such word.
+const VECTOR_STORES: Feature = Feature {
+    name: "vectorStores",
+    needed_by: |declared| matches_operation(declared, Operation::VectorStores),
+};
+
+/// Rules for containers.
+const CONTAINERS: Feature = Feature {
+    name: "containers",
+    needed_by: |declared| matches_operation(declared, Operation::Containers),
+};
+
+/// Whether a rule of a route names this operation.
+fn matches_operation(declared: Declared<'_>, operation: Operation) -> bool {
+    matches!(declared, Declared::Route(route) if {
+        let mut matches = route.rules.iter().flat_map(|rule| &rule.matches);
+        matches.any(|one| one.operations.contains(&operation))
+    })
+}
 
 /// A counter for each namespace, which an older proxy cannot read.
 const PER_NAMESPACE: Feature = Feature {
@@ -170,6 +185,8 @@ impl Features {
         MCP_SERVERS,
         CONSUMER_NAMESPACES,
         MODERATIONS,
+        VECTOR_STORES,
+        CONTAINERS,
         PER_NAMESPACE,
         SMALLER_OVERRIDES,
         IDENTITIES,

@@ -58,21 +58,27 @@ fn names_of_consumers_keep_their_namespaces_and_old_names_mean_any() {
 
 #[test]
 fn a_proxy_without_an_operation_refuses_what_its_rules_match() {
-    let mut contents = contents();
-    let route = Arc::make_mut(&mut contents.routes[0]);
-    let operations = &mut Arc::make_mut(&mut route.rules[0]).matches[0].operations;
-    *operations = vec![Operation::Moderations, Operation::Embeddings];
-    let written = encode(&contents);
-    contents.backends.sort_by(|a, b| a.name.cmp(&b.name));
-    assert_eq!(as_proxy(&written, Features::KNOWN).contents, contents);
-    let needing = entries(&written).unwrap().into_iter();
-    let needing: Vec<_> = needing
-        .filter(|(_, entry)| matches!(entry, OldEntry::Unsupported(_)))
-        .collect();
-    let needs = OldEntry::Unsupported(vec!["moderations".to_owned()]);
-    assert_eq!(needing, [("route/team-a/chat".to_owned(), needs)]);
-    let refusing = as_proxy(&written, Features(&[])).contents;
-    assert!(refusing.routes[0].rejected.is_some());
+    for (operation, feature) in [
+        (Operation::Moderations, "moderations"),
+        (Operation::VectorStores, "vectorStores"),
+        (Operation::Containers, "containers"),
+    ] {
+        let mut contents = contents();
+        let route = Arc::make_mut(&mut contents.routes[0]);
+        let operations = &mut Arc::make_mut(&mut route.rules[0]).matches[0].operations;
+        *operations = vec![operation, Operation::Embeddings];
+        let written = encode(&contents);
+        contents.backends.sort_by(|a, b| a.name.cmp(&b.name));
+        assert_eq!(as_proxy(&written, Features::KNOWN).contents, contents);
+        let needing = entries(&written).unwrap().into_iter();
+        let needing: Vec<_> = needing
+            .filter(|(_, entry)| matches!(entry, OldEntry::Unsupported(_)))
+            .collect();
+        let needs = OldEntry::Unsupported(vec![feature.to_owned()]);
+        assert_eq!(needing, [("route/team-a/chat".to_owned(), needs)]);
+        let refusing = as_proxy(&written, Features(&[])).contents;
+        assert!(refusing.routes[0].rejected.is_some());
+    }
 }
 
 #[test]
