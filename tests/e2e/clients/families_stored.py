@@ -130,6 +130,66 @@ def named(client):
     return results
 
 
+TEXT = ("pots.txt", b"A tundish lets steel into the mould.")
+
+
+def store(client):
+    """Files that are searched, alone and by batches, and a response that searches them."""
+    one, two = (client.files.create(file=TEXT, purpose="assistants") for _ in range(2))
+    made = client.vector_stores.create(
+        name="pots", file_ids=[one.id], metadata={"file_id": "mine"}, expires_after={"anchor": "last_active_at", "days": 1}
+    )
+    stores, files = client.vector_stores, client.vector_stores.files
+    got, updated = stores.retrieve(made.id), stores.update(made.id, name="ladles")
+    assert got.id == updated.id == made.id
+    added = files.create(made.id, file_id=two.id, attributes={"year": 2})
+    assert (added.id, added.vector_store_id) == (two.id, made.id), added
+    own = files.retrieve(one.id, vector_store_id=made.id)
+    changed = files.update(one.id, vector_store_id=made.id, attributes={"file_id": "mine"})
+    # Page by page: each goes on behind the id of the last element.
+    listed = list(files.list(made.id, limit=1, order="asc"))
+    assert {item.id for item in listed} == {one.id, two.id}, listed
+    content = list(files.content(one.id, vector_store_id=made.id))
+    hits = list(stores.search(made.id, query="steel", max_num_results=2))
+    assert {hit.file_id for hit in hits} == {one.id, two.id}, hits
+    batch = stores.file_batches.create(made.id, files=[{"file_id": one.id, "attributes": {"n": 1}}])
+    # The first look is its end.
+    done = stores.file_batches.retrieve(batch.id, vector_store_id=made.id)
+    assert (done.id, done.status) == (batch.id, "completed"), done
+    in_batch = list(stores.file_batches.list_files(batch.id, vector_store_id=made.id))
+    assert [item.id for item in in_batch] == [one.id], in_batch
+    begun = stores.file_batches.create(made.id, file_ids=[two.id])
+    ended = stores.file_batches.cancel(begun.id, vector_store_id=made.id)
+    assert (ended.id, ended.status) == (begun.id, "cancelled"), ended
+    tools = [{"type": "file_search", "vector_store_ids": [made.id]}]
+    whole = client.responses.create(**INPUT, tools=tools)
+    assert whole.tools[0].vector_store_ids == [made.id], whole.tools
+    gone = [files.delete(two.id, vector_store_id=made.id), stores.delete(made.id)]
+    assert [one.id for one in gone] == [two.id, made.id]
+    left = client.files.retrieve(two.id)
+    return [one, two, made, got, updated, added, own, changed, listed, content, batch, done, in_batch, ended, whole, gone, left]
+
+
+def container(client):
+    """Where code runs, with files that are sent and files that the resource has."""
+    file = client.files.create(file=TEXT, purpose="assistants")
+    made = client.containers.create(name="pots", file_ids=[file.id])
+    got = client.containers.retrieve(made.id)
+    assert got.id == made.id
+    files = client.containers.files
+    copy, sent = files.create(made.id, file_id=file.id), files.create(made.id, file=TEXT)
+    assert copy.container_id == sent.container_id == made.id and copy.id != file.id
+    listed = list(files.list(made.id, limit=1, order="asc"))
+    assert [item.id for item in listed[1:]] == [copy.id, sent.id], listed
+    own = files.retrieve(sent.id, container_id=made.id)
+    assert files.content.retrieve(sent.id, container_id=made.id).read() == TEXT[1]
+    whole = client.responses.create(**INPUT, tools=[{"type": "code_interpreter", "container": made.id}])
+    assert whole.tools[0].container == made.id, whole.tools
+    files.delete(sent.id, container_id=made.id)
+    client.containers.delete(made.id)
+    return [file, made, got, copy, sent, listed, own, whole]
+
+
 def sealed(client):
     """A session of which the resource keeps nothing."""
     keeps_nothing = {"model": MODEL, "store": False, "include": ["reasoning.encrypted_content"]}
@@ -146,6 +206,8 @@ CALLS = {
     "file": file,
     "upload": upload,
     "named": named,
+    "store": store,
+    "container": container,
     "sealed": sealed,
     "chain": chain,
     "stream": stream,
@@ -221,6 +283,28 @@ def others(client, other):
         ]:
             error = raises(NotFoundError, call)
             assert error.code == "not_kept" and "It stands in " in error.message, error
+    stores = client.vector_stores
+    kept = stores.create(file_ids=[made.id])
+    batch = stores.file_batches.create(kept.id, file_ids=[made.id])
+    theirs = other.vector_stores.create()
+    for kept_id in (kept.id, kept.id[:-16]):
+        tool = {"type": "file_search", "vector_store_ids": [kept_id]}
+        for call in [
+            lambda: other.vector_stores.retrieve(kept_id),
+            lambda: other.vector_stores.update(kept_id, name="x"),
+            lambda: other.vector_stores.delete(kept_id),
+            lambda: other.vector_stores.search(kept_id, query="x"),
+            lambda: list(other.vector_stores.files.list(kept_id)),
+            lambda: other.vector_stores.files.content(made.id, vector_store_id=kept_id),
+            lambda: other.vector_stores.files.content(made.id, vector_store_id=theirs.id),
+            lambda: other.vector_stores.files.create(theirs.id, file_id=made.id),
+            lambda: other.vector_stores.create(file_ids=[made.id]),
+            lambda: other.vector_stores.file_batches.retrieve(batch.id, vector_store_id=kept_id),
+            lambda: other.vector_stores.file_batches.cancel(batch.id, vector_store_id=theirs.id),
+            lambda: other.responses.create(**INPUT, tools=[tool]),
+        ]:
+            error = raises(NotFoundError, call)
+            assert error.code == "not_kept" and "not found" in error.message, error
     last = sealed(client)[-1].output
     theirs = [item.model_dump(exclude_none=True) for item in last]
     error = raises(BadRequestError, lambda: other.responses.create(model=MODEL, store=False, input=theirs))
@@ -256,6 +340,9 @@ async def async_client():
 
 for client_name, client, direct in CLIENTS:
     for call_name, call in CALLS.items():
+        # No dated version has containers.
+        if call is container and direct is direct_dated:
+            continue
         name = f"{client_name}: {call_name}"
         same(name, call, client, direct)
         passed.append(name)
@@ -264,5 +351,14 @@ for client_name, client, direct in CLIENTS:
     others(client, client.with_options(api_key=other_key))
     passed += [f"{client_name}: {name}" for name in ("background", "cancelled", "others")]
     taken()
+for call in (file, store, container):
+    # Azure's client without a date, as its documents have it.
+    client, direct = (
+        AzureOpenAI(base_url=f"{host}/openai/v1", api_key=one, api_version="preview")
+        for host, one in ((gateway, key), (resource, resource_key))
+    )
+    name = f"azure v1: {call.__name__}"
+    same(name, call, client, direct)
+    passed.append(name)
 asyncio.run(async_client())
 print(json.dumps(passed))

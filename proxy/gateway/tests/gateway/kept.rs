@@ -21,7 +21,7 @@ pub(crate) const ANN: (&str, &str) = ("api-key", "ann-key");
 pub(crate) const BOB: (&str, &str) = ("api-key", "bob-key");
 const KEYS: &str = "0123456789abcdef0123456789abcdef";
 
-fn contents(sims: &[Sim]) -> Contents {
+pub(crate) fn contents(sims: &[Sim]) -> Contents {
     limited(sims, minute(Unit::Tokens, 1_000_000))
 }
 

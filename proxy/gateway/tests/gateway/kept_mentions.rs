@@ -227,30 +227,3 @@ async fn callers_with_a_key_of_the_resource_name_files_as_they_are() -> Result<(
     }
     Ok(())
 }
-
-#[tokio::test]
-async fn a_vector_store_of_the_resource_is_every_consumers() -> Result<()> {
-    let sims = sims(1, &config()?)?;
-    let bench = replica(&sims)?;
-    let search = |store: &str| {
-        let tool = json!({"type": "file_search", "vector_store_ids": [store]});
-        json!({"model": "gpt-5", "input": "x", "tools": [tool]})
-    };
-    let answer = ask(&bench, ANN, "POST", "/v1/responses", &search("vs_1")).await?;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    let answer: Value = answer.json()?;
-    let store = answer.pointer("/tools/0/vector_store_ids/0");
-    let store = store.and_then(Value::as_str).context("a store")?;
-    assert!(store.starts_with("vs_1") && store.len() == 20, "{store}");
-    for caller in [ANN, BOB] {
-        for named in ["vs_1", store] {
-            let answer = ask(&bench, caller, "POST", "/v1/responses", &search(named)).await?;
-            assert_eq!(answer.status, 200, "{named}: {}", answer.text());
-        }
-    }
-    let bodies = sims.iter().flat_map(Sim::requests).map(|one| one.body);
-    let as_kept = bodies.filter(|body| body.contains(r#"["vs_1"]"#)).count();
-    // Of the tag that is not Bob's only the resource can say that it knows no such store.
-    assert_eq!(as_kept, 4);
-    Ok(())
-}
