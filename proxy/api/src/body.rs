@@ -97,6 +97,8 @@ pub enum Kept {
     Container,
     /// One of these files.
     ContainerFile,
+    /// What a model has spoken.
+    Audio,
     /// An item that only its resource can open. Its id is the tag in front of what is sealed.
     Item,
 }
@@ -175,6 +177,8 @@ pub struct Body {
     pub has_bare_seals: bool,
     /// The MCP servers that it makes the provider call.
     pub servers: Vec<Server>,
+    /// Its answer may be spoken.
+    pub speaks: bool,
     /// It offers tools, where that is looked for.
     pub has_tools: bool,
     /// Some part of it may be an image, sound or a file.
@@ -273,6 +277,7 @@ impl Body {
             has_item_references: false,
             has_bare_seals: false,
             servers: Vec::new(),
+            speaks: false,
             has_tools: false,
             has_media: false,
             beginning: Beginning {
@@ -341,6 +346,7 @@ impl Kept {
             Self::FileBatch => "Vector store file batch",
             Self::Container => "Container",
             Self::ContainerFile => "Container file",
+            Self::Audio => "Audio",
             Self::Item => "Item",
         }
     }
@@ -349,7 +355,7 @@ impl Kept {
     #[must_use]
     pub const fn is_continued(self) -> bool {
         match self {
-            Self::Response | Self::Conversation => true,
+            Self::Response | Self::Conversation | Self::Audio => true,
             Self::File
             | Self::Upload
             | Self::Part

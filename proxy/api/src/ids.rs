@@ -82,6 +82,8 @@ struct Scan {
     others: usize,
     /// The next string is a member's name.
     before_name: bool,
+    /// What is spoken in it has an id.
+    speaks: bool,
     /// The name of the member whose value is next.
     name: Vec<u8>,
     /// What the string that is not at its end holds, if that matters.
@@ -139,6 +141,22 @@ impl Marker {
         Self {
             lines: Some(Line::Start(0)),
             json: Scan::new(Object::Event),
+            id: None,
+        }
+    }
+
+    /// For an answer that is spoken, or for a stream of it: `audio` has an id.
+    #[must_use]
+    pub const fn speech(is_stream: bool) -> Self {
+        let mut json = Scan::new(Object::Inner);
+        json.speaks = true;
+        Self {
+            lines: if is_stream {
+                Some(Line::Start(0))
+            } else {
+                None
+            },
+            json,
             id: None,
         }
     }
@@ -275,7 +293,7 @@ impl Object {
             ),
             Self::Kept => name == b"id",
         };
-        is_own || matches!(self.mention(name), Some(Mention::Id(_)))
+        is_own || self.mention(name).and_then(Mention::kept).is_some()
     }
 
     const fn is_list(self) -> bool {
@@ -297,6 +315,7 @@ impl Scan {
             open: Vec::new(),
             others: 0,
             before_name: false,
+            speaks: false,
             name: Vec::new(),
             text: Vec::new(),
             string: None,
@@ -354,6 +373,11 @@ impl Scan {
         let object = match self.open.last() {
             _ if self.others > 0 || self.open.len() >= DEEPEST => None,
             None => is_object.then_some(self.root),
+            Some(outer)
+                if is_object && self.speaks && !outer.is_list() && self.name == b"audio" =>
+            {
+                Some(Object::Kept)
+            }
             Some(outer) if is_object => outer.within(&self.name),
             Some(outer) => outer.within(&self.name).map(|inside| match inside {
                 Object::Answers => inside,

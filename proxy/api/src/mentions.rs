@@ -11,6 +11,10 @@ use crate::body::{Kept, refuse_folded};
 pub(crate) enum Mention {
     /// An id, or a list of them.
     Id(Kept),
+    /// The id of a container, or what one is to be made of.
+    Container,
+    /// Sound that the model has spoken, in an object with its id.
+    Audio,
     /// What a resource has sealed.
     Sealed,
     /// The address of an MCP server.
@@ -21,7 +25,7 @@ pub(crate) enum Mention {
     Servers,
 }
 
-const MENTIONS: [(&str, Mention); 16] = [
+const MENTIONS: [(&str, Mention); 17] = [
     ("file_id", Mention::Id(Kept::File)),
     ("file_ids", Mention::Id(Kept::File)),
     ("input_file_id", Mention::Id(Kept::File)),
@@ -29,9 +33,10 @@ const MENTIONS: [(&str, Mention); 16] = [
     ("error_file_id", Mention::Id(Kept::File)),
     ("vector_store_id", Mention::Id(Kept::VectorStore)),
     ("vector_store_ids", Mention::Id(Kept::VectorStore)),
-    ("container", Mention::Id(Kept::Container)),
+    ("container", Mention::Container),
     ("container_id", Mention::Id(Kept::Container)),
     ("container_ids", Mention::Id(Kept::Container)),
+    ("audio", Mention::Audio),
     ("encrypted_content", Mention::Sealed),
     ("server_url", Mention::Server),
     ("server_label", Mention::Label),
@@ -86,12 +91,13 @@ pub(crate) fn inside(name: &[u8]) -> Inside {
 /// each body.
 #[inline]
 pub(crate) const fn may_be(first: u8, length: usize) -> bool {
-    // The shortest is `file_id`; most names are shorter.
-    if length < 7 || length > 31 {
+    // The shortest is `audio`; `role`, `type` and `text` are shorter.
+    if length < 5 || length > 31 {
         return false;
     }
     // One bit for each length, and for that of the same name with `\u017f` in place of each `s`.
     let lengths: u32 = match first | 0x20 {
+        b'a' => 1 << 5,
         b'f' => 0b111 << 7,
         b'c' => 1 << 9 | 0b111 << 12,
         b'v' => 0b1111 << 15,
@@ -106,6 +112,17 @@ pub(crate) const fn may_be(first: u8, length: usize) -> bool {
         _ => 0,
     };
     lengths >> length & 1 == 1
+}
+
+impl Mention {
+    /// What a string in its place is the id of.
+    pub(crate) const fn kept(self) -> Option<Kept> {
+        match self {
+            Self::Id(kept) => Some(kept),
+            Self::Container => Some(Kept::Container),
+            Self::Audio | Self::Sealed | Self::Server | Self::Label | Self::Servers => None,
+        }
+    }
 }
 
 /// Whether a name is one of them, or would be for a server that ignores the case.

@@ -356,7 +356,7 @@ impl FormScan {
 
 /// Whether a name is that of a member which names what a backend keeps.
 fn is_id(name: &str) -> bool {
-    matches!(mention(name.as_bytes()), Some(Mention::Id(_)))
+    mention(name.as_bytes()).and_then(Mention::kept).is_some()
         || refuse_folded(name.as_bytes(), names()).is_err()
 }
 

@@ -15,8 +15,8 @@ const MOST: usize = 2_000;
 const LONGEST_NAME: usize = 64;
 /// Which tool the model is to use.
 const CHOICE: &str = "tool_choice";
-/// Within the body of a tool. At the top it is Anthropic's, whose containers have no tag.
-const CONTAINER: &str = "container";
+/// The id within an object.
+const ID: &str = "id";
 
 /// Finds what a body mentions, which has been scanned.
 ///
@@ -115,10 +115,16 @@ impl Search<'_> {
         if inside == Inside::Own && !(is_top && name == b"input") {
             return cursor.skip(depth);
         }
-        let mention = mention(name).filter(|_| !(is_top && name == CONTAINER.as_bytes()));
+        let mut mention = mention(name);
         if mention.is_none() {
             refuse_folded(name, names())?;
         }
+        if is_top && mention == Some(Mention::Audio) {
+            self.found.speaks = true;
+        }
+        // At the top a container is Anthropic's, which has no tag, and the sound is that of the answer.
+        mention =
+            mention.filter(|one| !is_top || !matches!(one, Mention::Container | Mention::Audio));
         let inside = if inside == Inside::Own {
             Inside::Known
         } else {
@@ -137,16 +143,19 @@ impl Search<'_> {
         match (cursor.peek(), mention) {
             (_, Some(Mention::Server | Mention::Servers)) => self.server(cursor, depth, mention),
             // A tool describes a container that it makes, in place of the id of one.
-            (Some(b'{'), None | Some(Mention::Label | Mention::Id(Kept::Container))) => {
+            (Some(b'{'), None | Some(Mention::Label | Mention::Container)) => {
                 self.object(cursor, depth + 1, inside)
             }
-            (Some(b'['), None | Some(Mention::Label | Mention::Id(_))) => {
+            (Some(b'{'), Some(Mention::Audio)) => self.audio(cursor, depth + 1),
+            (Some(b'['), None | Some(Mention::Label | Mention::Id(_) | Mention::Container)) => {
                 self.list(cursor, depth, mention)
             }
+            (Some(b'['), Some(Mention::Audio)) => self.list(cursor, depth, mention),
             (Some(b'"'), Some(Mention::Id(kept))) => self.id(cursor, kept),
+            (Some(b'"'), Some(Mention::Container)) => self.id(cursor, Kept::Container),
             (Some(b'"'), Some(Mention::Sealed)) => self.sealed(cursor, depth),
-            (_, None | Some(Mention::Label)) => cursor.skip(depth),
-            (_, Some(Mention::Id(_))) => self.null(cursor, depth, "an id"),
+            (_, None | Some(Mention::Label | Mention::Audio)) => cursor.skip(depth),
+            (_, Some(Mention::Id(_) | Mention::Container)) => self.null(cursor, depth, "an id"),
             (_, Some(Mention::Sealed)) => self.null(cursor, depth, "a string"),
         }
     }
@@ -166,6 +175,24 @@ impl Search<'_> {
             index += 1;
             Ok(())
         })
+    }
+
+    /// What the model has spoken before: its id, and what belongs to the client beside it.
+    fn audio(&mut self, cursor: &mut Cursor<'_>, depth: usize) -> Result<(), Malformed> {
+        let before = self.path.len();
+        let id = Some(Mention::Id(Kept::Audio));
+        cursor.object(depth, |cursor, name, depth| {
+            self.enter(name);
+            if name == ID.as_bytes() {
+                self.value(cursor, depth, id, Inside::Known)?;
+            } else {
+                refuse_folded(name, [ID])?;
+                self.member(cursor, name, depth, Inside::Known)?;
+            }
+            self.path.truncate(before);
+            Ok(())
+        })?;
+        Ok(())
     }
 
     /// A value that is no string: it may only be `null`. Some servers would read an id out of others.

@@ -331,7 +331,8 @@ pub(crate) fn unknown(sought: Sought<'_>) -> Box<Refusal> {
         | Kept::VectorStore
         | Kept::FileBatch
         | Kept::Container
-        | Kept::ContainerFile => {
+        | Kept::ContainerFile
+        | Kept::Audio => {
             let message = format!("{name} with id '{id}' not found. It stands in {place}.");
             refuse(Code::NotKept, message)
         }

@@ -28,10 +28,11 @@ pub(crate) struct Marking {
 }
 
 impl Marking {
-    /// For an answer with this head, from which it takes what does not hold any more.
+    /// For an answer with this head, from which it takes what does not hold any more. `answers` is `None` for one
+    /// that is not kept itself, but spoken.
     pub(crate) fn of(
         headers: &mut HeaderMap,
-        answers: Answers,
+        answers: Option<Answers>,
         keys: &StateKeys,
         resource: ResourceId,
         bound: &Bound,
@@ -40,10 +41,11 @@ impl Marking {
         let coding = headers.remove(CONTENT_ENCODING);
         let coding = coding.map(|coding| watch::decoder(&coding, watch::STREAM_BOUNDS));
         let marker = match answers {
-            _ if is_event_stream(headers) => Marker::events(),
-            Answers::Items => Marker::items(),
-            Answers::List => Marker::page(),
-            Answers::Itself | Answers::Bytes => Marker::json(),
+            None => Marker::speech(is_event_stream(headers)),
+            Some(_) if is_event_stream(headers) => Marker::events(),
+            Some(Answers::Items) => Marker::items(),
+            Some(Answers::List) => Marker::page(),
+            Some(Answers::Itself | Answers::Bytes) => Marker::json(),
         };
         Self {
             marker,

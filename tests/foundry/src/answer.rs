@@ -103,6 +103,8 @@ pub(crate) struct Facts {
     pub(crate) usage: Usage,
     /// The tool that is called, instead of a text.
     pub(crate) tool: Option<ToolCall>,
+    /// The ids of what is spoken, one for each choice; empty if nothing is.
+    pub(crate) spoken: Vec<String>,
 }
 
 impl Facts {
@@ -113,6 +115,13 @@ impl Facts {
         } else {
             self.finish.reason()
         }
+    }
+
+    /// What is spoken of a choice, by its sound and its text. It is kept for an hour.
+    pub(crate) fn spoken(&self, choice: u64, (sound, text): (&str, &str)) -> Option<Value> {
+        let id = self.spoken.get(usize::try_from(choice).ok()?)?;
+        let expires = self.created + 3_600;
+        Some(json!({"id": id, "data": sound, "transcript": text, "expires_at": expires}))
     }
 
     /// The call of a tool, as a message has it.
@@ -150,6 +159,10 @@ pub(crate) fn completion(answer: &Answer, facts: &Facts) -> String {
             Some(tool) => {
                 let call = facts.called(tool, &tool.arguments);
                 put(&mut json, format_args!(r#"null,"tool_calls":[{call}]"#));
+            }
+            None if !facts.spoken.is_empty() => {
+                let spoken = facts.spoken(index, ("UklGRg==", text)).unwrap_or_default();
+                put(&mut json, format_args!(r#"null,"audio":{spoken}"#));
             }
             None => put(&mut json, format_args!(r#""{text}""#)),
         }

@@ -26,6 +26,7 @@ use crate::{
     record::{Billed, Log},
     state::{
         Shelf,
+        audio::Spoken,
         container::Container,
         conversation::Conversation,
         file::{StoredFile, Upload},
@@ -56,6 +57,7 @@ pub(crate) struct Foundry {
     pub(crate) uploads: Mutex<Shelf<Upload>>,
     pub(crate) vector_stores: Mutex<Shelf<VectorStore>>,
     pub(crate) containers: Mutex<Shelf<Container>>,
+    pub(crate) spoken: Mutex<Shelf<Spoken>>,
     /// Time that a response in the background takes.
     pub(crate) background_time: Duration,
     /// What only this resource can open begins with it.
@@ -93,6 +95,7 @@ impl Foundry {
             uploads: Mutex::default(),
             vector_stores: Mutex::default(),
             containers: Mutex::default(),
+            spoken: Mutex::default(),
             background_time: config.background_time,
             seal: rand::random(),
             unbilled: Mutex::default(),

@@ -1,4 +1,4 @@
-//! Files, vector stores and containers that a prompt names by their ids. Only those can be named that the resource
+//! Files, vector stores, containers and sound that a prompt names by their ids. Only those can be named that the resource
 //! keeps, in the same project (API reference, "Responses" and "Chat", content parts; tools).
 
 use serde_json::Value;
@@ -14,7 +14,8 @@ const PARTS: [&str; 2] = ["/content", "/output"];
 pub(crate) fn check(call: &Call<'_>) -> Result<(), Failure> {
     // The name of a member may be written with escapes.
     let may_name = |word: &[u8]| call.body.windows(word.len()).any(|one| one == word);
-    if !may_name(b"file") && !may_name(b"container") && !may_name(b"\\u") {
+    let words = ["file", "container", "audio"];
+    if !words.iter().any(|word| may_name(word.as_bytes())) && !may_name(b"\\u") {
         return Ok(());
     }
     let Ok(body) = serde_json::from_slice::<Value>(call.body) else {
@@ -31,6 +32,7 @@ pub(crate) fn check(call: &Call<'_>) -> Result<(), Failure> {
         ids.extend(list(tool.pointer("/container/file_ids")).iter().map(Some));
     }
     tools(call, list(body.get("tools")))?;
+    spoken(call, list(body.get("messages")))?;
     let files = call.foundry.files.lock();
     let mut unknown = ids.into_iter().flatten().filter_map(Value::as_str);
     let unknown = unknown.find(|id| files.get(id, call.place.project).is_none());
@@ -38,6 +40,24 @@ pub(crate) fn check(call: &Call<'_>) -> Result<(), Failure> {
         let message = format!("Files ['{id}'] were not found.");
         Err(Failure::invalid(&message, None, Some("file_not_found")))
     })
+}
+
+/// Refuses messages with sound that was not spoken here (the words are from a report in OpenAI's forum).
+fn spoken(call: &Call<'_>, messages: &[Value]) -> Result<(), Failure> {
+    let spoken = call.foundry.spoken.lock();
+    for (place, message) in messages.iter().enumerate() {
+        let id = message.pointer("/audio/id").and_then(Value::as_str);
+        if let Some(id) = id.filter(|id| spoken.get(id, call.place.project).is_none()) {
+            let message = format!("Assistant audio {id} not found.");
+            let place = format!("messages[{place}].audio.id");
+            return Err(Failure::invalid(
+                &message,
+                Some(&place),
+                Some("audio_not_found"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses tools with a vector store or a container that is not here.

@@ -21,7 +21,7 @@ fn with_tags(text: &str) -> String {
     text.replace('#', tag).replace('~', &format!("{tag}."))
 }
 
-fn check(marker: fn() -> Marker, marked_text: &str) {
+fn check(marker: impl Fn() -> Marker, marked_text: &str) {
     let plain = marked_text.replace(['#', '~'], "");
     assert_eq!(marked(marker(), &plain), with_tags(marked_text));
     for cut in 0..=plain.len() {
@@ -161,6 +161,21 @@ fn a_page_has_the_ids_of_its_elements_and_of_its_ends() {
     check(
         Marker::page,
         r#"{"data":{"id":"x"},"first_id":null,"last_id":""}"#,
+    );
+}
+
+#[test]
+fn what_is_spoken_has_an_id() {
+    check(
+        || Marker::speech(false),
+        r#"{"id":"chatcmpl-1","choices":[{"index":0,"message":{"audio":{"id":"audio_1#","data":"UklG","transcript":"\"id\":\"x\""},
+             "annotations":[{"id":"x"}],"tool_calls":[{"id":"call_1","function":{"arguments":"{\"audio\":{\"id\":\"x\"}}"}}]}},
+             {"message":{"audio":{"data":"","id":"audio_2#"}}},{"audio":[{"id":"x"}]},{"audio":null}]}"#,
+    );
+    check(
+        || Marker::speech(true),
+        "data: {\"id\":\"chatcmpl-1\",\"choices\":[{\"delta\":{\"audio\":{\"id\":\"audio_1#\",\"transcript\":\"la\"}}}]}\n\n\
+         data: {\"choices\":[{\"delta\":{\"audio\":{\"data\":\"Ukl\"}}}]}\n\ndata: [DONE]\n\n",
     );
 }
 

@@ -140,6 +140,8 @@ fn an_id_of_another_type_is_refused_by_its_place() {
         ("file_ids", r#"{"0":"file-1"}"#, ""),
         ("vector_store_ids", r#"[["vs_1"],{"id":"vs_1"}]"#, "[1]"),
         ("container_id", "1", ""),
+        ("container_id", r#"{"id":"cntr_1"}"#, ""),
+        ("container", "true", ""),
     ] {
         let refused = at(&format!("\"{name}\":{value}")).expect_err(value);
         assert_eq!(
@@ -162,6 +164,38 @@ fn an_id_of_another_type_is_refused_by_its_place() {
     ] {
         assert_eq!(at(member).expect(member).references, []);
     }
+}
+
+#[test]
+fn what_was_spoken_before_is_found_by_its_id() {
+    let at = |audio: &str| {
+        format!(r#"{{"model":"m","messages":[{{"role":"assistant","audio":{audio}}}]}}"#)
+    };
+    let chat = "/v1/chat/completions";
+    check(
+        chat,
+        &at(r#"{"id":"audio_1","data":"id"}"#),
+        &[(Kept::Audio, "messages[0].audio.id", "audio_1")],
+    );
+    check(
+        chat,
+        &at(r#"{"\u0069d":"audio_1","id":"audio_2"}"#),
+        &[
+            (Kept::Audio, "messages[0].audio.id", "audio_1"),
+            (Kept::Audio, "messages[0].audio.id", "audio_2"),
+        ],
+    );
+    for (audio, why) in [
+        (r#"{"id":7}"#, "\"messages[0].audio.id\" must be an id"),
+        (r#"{"ID":"audio_1"}"#, "write \"id\" instead of \"ID\""),
+    ] {
+        assert_eq!(scanned(chat, &at(audio)).expect_err(audio).0, why);
+    }
+    let asked = r#"{"model":"m","messages":[],"modalities":["text","audio"],"audio":{"voice":{"id":"v"},"format":"wav"}}"#;
+    assert!(scanned(chat, asked).expect("a body").speaks);
+    check(chat, asked, &[]);
+    let text = r#"{"model":"m","messages":[{"content":"audio"}],"modalities":["text","audio"]}"#;
+    assert!(!scanned(chat, text).expect("a body").speaks);
 }
 
 #[test]

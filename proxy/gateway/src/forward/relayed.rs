@@ -86,14 +86,14 @@ impl Sending<'_> {
         at: &Placed,
     ) -> Option<Box<Marking>> {
         let bound = self.bound.as_deref()?;
-        let (state, origin) = (self.call.state?, at.place.origin.as_deref()?);
+        let (state, origin) = (self.call.state, at.place.origin.as_deref()?);
         let is_read = bound.owner.is_some() || self.body.background;
-        let has_ids = state.answers != Answers::Bytes;
+        let has_ids = state.map_or(self.body.speaks, |state| state.answers != Answers::Bytes);
         (status.is_success() && has_ids && is_read).then(|| {
             let keys = &self.core.shared.config.state_keys;
             Box::new(Marking::of(
                 headers,
-                state.answers,
+                state.map(|state| state.answers),
                 keys,
                 origin.resource,
                 bound,

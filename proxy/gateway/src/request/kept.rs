@@ -55,7 +55,7 @@ impl<'a> Head<'a> {
         exchange: &mut Exchange,
     ) -> Result<Option<Box<Bound>>, Box<Refusal>> {
         let state = call.state.as_ref();
-        if state.is_none() && body.references.is_empty() {
+        if state.is_none() && body.references.is_empty() && !body.speaks {
             return Ok(None);
         }
         let keys = &self.core.shared.config.state_keys;

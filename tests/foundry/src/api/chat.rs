@@ -9,6 +9,7 @@ use crate::{
     errors::Failure,
     family::{self, Work},
     named_files,
+    state::audio::Spoken,
     surface::Surface,
     tool_call,
 };
@@ -48,7 +49,12 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
     let size = call.filtered(input, deployment.size(whole, request.max_tokens))?;
     let mut usage = input;
     usage += deployment.output(size, request.choices);
+    let speaks = request.members.iter().any(|name| name == "audio");
+    let choices = if speaks { request.choices } else { 0 };
     let facts = Facts {
+        spoken: (0..choices)
+            .map(|_| call.foundry.object_id("audio"))
+            .collect(),
         id: call.foundry.fresh_id(),
         created: call.created(),
         model: deployment.model.clone(),
@@ -58,10 +64,16 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Job, Failure> {
         usage,
         tool: tool_call::due(messages.filter(|_| has_call), field("tools")),
     };
+    let kept = facts.spoken.clone();
+    let project = call.place.project.map(str::to_owned);
     let is_v1 = matches!(call.surface(), Surface::V1);
     let foundry = Arc::clone(call.foundry);
     let (stream, options) = (request.stream, request.stream_options);
     let reply = move || {
+        for id in kept {
+            let project = project.clone();
+            foundry.spoken.lock().insert(&id, Spoken { project });
+        }
         if !stream {
             return Reply::produced(answer::completion(&foundry.answer, &facts), facts.usage);
         }

@@ -306,3 +306,29 @@ fn serves_on_several_threads() {
         );
     });
 }
+
+#[test]
+fn speaks_and_goes_on_from_what_it_has_spoken() {
+    run(async {
+        let sim = sim();
+        let asked = json!({"model": "gpt-5", "modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"},
+            "messages": [{"role": "user", "content": "Sing"}]});
+        let path = "/openai/v1/chat/completions";
+        let answer = post(&sim, path, &asked).await.json();
+        let spoken = &answer["choices"][0]["message"]["audio"];
+        let mut streamed = asked.clone();
+        streamed["stream"] = json!(true);
+        let chunks = post(&sim, path, &streamed).await.chunks();
+        let ids = chunks
+            .iter()
+            .filter_map(|one| one.pointer("/choices/0/delta/audio/id"));
+        assert_eq!(ids.count(), 1);
+        let next = |id: &Value| {
+            let before = json!({"role": "assistant", "audio": {"id": id}});
+            json!({"model": "gpt-5", "messages": [before, {"role": "user", "content": "More"}]})
+        };
+        assert_eq!(post(&sim, path, &next(&spoken["id"])).await.status, 200);
+        let refused = post(&sim, path, &next(&json!("audio_1"))).await;
+        assert_eq!(refused.json()["error"]["code"], "audio_not_found");
+    });
+}

@@ -250,10 +250,16 @@ impl sse::Events for Events {
                     let delta = json!({"role": "assistant", "content": null, "tool_calls": [call]});
                     self.chunk("{}", format_args!("{delta}"), None, choice)
                 }
-                None => {
-                    let delta = r#"{"content":"","refusal":null,"role":"assistant"}"#;
-                    self.chunk("{}", format_args!("{delta}"), None, choice)
-                }
+                None => match self.facts.spoken(choice, ("", "")) {
+                    Some(spoken) => {
+                        let delta = json!({"role": "assistant", "content": null, "audio": spoken});
+                        self.chunk("{}", format_args!("{delta}"), None, choice)
+                    }
+                    None => {
+                        let delta = r#"{"content":"","refusal":null,"role":"assistant"}"#;
+                        self.chunk("{}", format_args!("{delta}"), None, choice)
+                    }
+                },
             },
             Step::Token { index, choice } => match self.arguments.get(place(index)) {
                 Some(piece) => {
