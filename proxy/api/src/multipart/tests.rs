@@ -266,10 +266,10 @@ fn a_form_names_nothing_that_a_backend_keeps() {
             let text = format!(
                 "--b\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\nfile-1\r\n--b--\r\n"
             );
-            let refused = super::body(text.as_bytes(), "b", &[], false).expect_err(name);
+            let refused = body(text.as_bytes(), "b", &[], false).expect_err(name);
             assert!(refused.0.ends_with("send ids as JSON"), "{}", refused.0);
         }
     }
     let text = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"file_id\"\r\n\r\nx\r\n--b--\r\n";
-    assert!(super::body(text.as_bytes(), "b", &[], false).is_ok());
+    assert!(body(text.as_bytes(), "b", &[], false).is_ok());
 }

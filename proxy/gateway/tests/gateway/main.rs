@@ -18,6 +18,7 @@ mod health;
 mod hostile;
 mod http2;
 mod kept;
+mod kept_attacks;
 mod kept_audio;
 mod kept_files;
 mod kept_mentions;

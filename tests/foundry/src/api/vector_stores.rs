@@ -88,9 +88,9 @@ pub(crate) fn search(call: &Call<'_>) -> Result<Job, Failure> {
     let store = found(call)?;
     let body = object(call)?;
     let query = body.get("query").ok_or_else(|| missing("query"))?;
-    let query = match query {
-        Value::Array(several) => json!(several),
-        one => json!([one]),
+    let query = match query.as_array() {
+        Some(several) => json!(several),
+        None => json!([query]),
     };
     let most = body.number("max_num_results", 1, 50)?.unwrap_or(RESULTS);
     let files = call.foundry.files.lock();

@@ -120,12 +120,11 @@ pub fn answer_ids(data: &[u8]) {
     if answer.contains(&1) {
         return;
     }
-    let marker = || {
-        if seed & 1 == 0 {
-            Marker::json()
-        } else {
-            Marker::events()
-        }
+    let marker = || match seed % 6 {
+        2 => Marker::page(),
+        4 | 5 => Marker::speech(seed & 1 == 1),
+        _ if seed & 1 == 0 => Marker::json(),
+        _ => Marker::events(),
     };
     let marked = |pieces: &[&[u8]]| {
         let mut marker = marker();
