@@ -15,13 +15,12 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use proxy_admin::clock;
 use proxy_admin::connection::Leash;
-use proxy_api::{Answer, Billing, Body, Call, FileKind, Found, Media, models};
+use proxy_api::{Answer, Body, Call, FileKind, Found, Media, models};
 use proxy_core::admit::{self, Ask, Permit, Reachable};
 use proxy_core::auth::{Caller, CallerKind, KeyDigest};
 use proxy_core::names::{Code, Operation};
-use proxy_core::table::Rule;
 use proxy_core::tokens::{self, Shape};
-use proxy_ledger::{Asking, Counters, Subject};
+use proxy_ledger::{Asking, Subject};
 
 use crate::answer::{self, Refusal, name_request, refuse};
 use crate::bound::Sought;
@@ -44,11 +43,13 @@ use crate::surface::{dialect_of, found};
 mod caller;
 mod cut;
 mod kept;
+mod metered;
 mod received;
 mod servers;
 mod unread;
 
 use cut::{Forwarded, forwarded, shutting_down, unless_cut};
+use metered::metered;
 pub(crate) use unread::{unreadable, without_descriptor, without_room};
 
 /// What load balancers ask on the port of the traffic. Only a process that serves answers, and one that is about
@@ -340,44 +341,6 @@ impl Arrival<'_> {
 
 fn answered<'a>(json: Vec<u8>) -> Admitted<'a> {
     Admitted::Answered(answer::json(json).map(Payload::from))
-}
-
-/// Whether the limits of a call can be kept: what tells no usage needs the rule's leave.
-fn metered(
-    operation: Operation,
-    call: &Call,
-    billing: Billing,
-    counters: &Counters,
-    rule: &Rule,
-) -> Result<(), Box<Refusal>> {
-    let is_broken = match billing {
-        Billing::Unmetered => counters.has_amounts(),
-        Billing::Priced => counters.has_money(),
-        Billing::Metered | Billing::MeteredInEvents | Billing::Request | Billing::Free => false,
-    };
-    if !is_broken || rule.allows_unmetered {
-        return Ok(());
-    }
-    if billing == Billing::Priced {
-        let message = format!(
-            "{} costs by size or time, which no answer tells, and a limit of this consumer counts money; the rule \
-             must say unmetered: Allow",
-            operation.as_str()
-        );
-        return Err(refuse(Code::Unmetered, message));
-    }
-    let way_out = if call.billing == Billing::MeteredInEvents {
-        "ask with stream_format \"sse\", or the rule must say unmetered: Allow"
-    } else {
-        "the rule must say unmetered: Allow"
-    };
-    Err(refuse(
-        Code::Unmetered,
-        format!(
-            "{} tells no usage, and a limit of this consumer counts tokens or money; {way_out}",
-            operation.as_str()
-        ),
-    ))
 }
 
 /// A request whose head is read and whose caller is known.

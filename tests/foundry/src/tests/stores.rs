@@ -133,8 +133,8 @@ fn copies_files_into_a_container() {
         let sent = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"b.txt\"\r\n\r\ntwo\r\n--b--\r\n";
         let sent = form(&sim, &files, sent).await;
         assert_eq!(
-            (&sent["path"], &sent["container_id"]),
-            (&json!("/mnt/data/b.txt"), &made["id"])
+            (&sent["bytes"], &sent["container_id"]),
+            (&json!(3), &made["id"])
         );
         assert_ne!(copy["id"], file["id"]);
         let list = get(&sim, "GET", &files).await.json();
