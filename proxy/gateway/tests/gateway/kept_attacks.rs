@@ -109,7 +109,7 @@ fn within(own: [&str; 3], stores: &[String; 3], containers: &[String; 3]) -> Vec
         (
             "POST",
             format!("/v1/vector_stores/{own_store}/file_batches"),
-            json!({"file_ids": [own_file, file]}),
+            json!({"file_ids": [file, own_file]}),
         ),
         (
             "POST",
