@@ -1,5 +1,6 @@
 //! The APIs that the simulator speaks, a file each; `routes` says which path leads where.
 
+pub(crate) mod batches;
 pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod containers;

@@ -73,7 +73,7 @@ pub struct Args {
     #[arg(long, env = "TUNDISH_SIM_END_DELAY", value_parser = duration, default_value = "1ms")]
     pub end_delay: Duration,
 
-    /// Time that a response in the background takes; half of it, the response is queued
+    /// Time that a response in the background takes, half of which it is queued, and that a batch takes
     #[arg(long, env = "TUNDISH_SIM_BACKGROUND_TIME", value_parser = duration, default_value = "1s")]
     pub background_time: Duration,
 

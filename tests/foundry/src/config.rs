@@ -55,7 +55,7 @@ pub struct Config {
     /// Time before `[DONE]`, and again before the end of a stream's body: Azure writes each apart. 0
     /// writes what is ready as one.
     pub end_delay: Duration,
-    /// Time that a response in the background takes; half of it, the response is queued.
+    /// Time that a response in the background takes, half of which it is queued, and that a batch takes.
     pub background_time: Duration,
     /// Tokens of an answer that the caller does not cap, at most 131,072.
     pub completion_tokens: u32,

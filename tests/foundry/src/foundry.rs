@@ -27,6 +27,7 @@ use crate::{
     state::{
         Shelf,
         audio::Spoken,
+        batch::Batch,
         container::Container,
         conversation::Conversation,
         file::{StoredFile, Upload},
@@ -58,12 +59,15 @@ pub(crate) struct Foundry {
     pub(crate) vector_stores: Mutex<Shelf<VectorStore>>,
     pub(crate) containers: Mutex<Shelf<Container>>,
     pub(crate) spoken: Mutex<Shelf<Spoken>>,
-    /// Time that a response in the background takes.
+    pub(crate) batches: Mutex<Shelf<Batch>>,
+    /// Time that a response in the background takes, or a batch.
     pub(crate) background_time: Duration,
     /// What only this resource can open begins with it.
     seal: u64,
     /// Ids of responses in the background that are not billed yet.
     unbilled: Mutex<Vec<(String, Option<String>)>>,
+    /// Those of batches that have not ended.
+    open_batches: Mutex<Vec<(String, Option<String>)>>,
     /// Told whenever a request has come in, or has come to its end.
     pub(crate) changed: Notify,
     ids: AtomicU64,
@@ -96,9 +100,11 @@ impl Foundry {
             vector_stores: Mutex::default(),
             containers: Mutex::default(),
             spoken: Mutex::default(),
+            batches: Mutex::default(),
             background_time: config.background_time,
             seal: rand::random(),
             unbilled: Mutex::default(),
+            open_batches: Mutex::default(),
             changed: Notify::new(),
             ids: AtomicU64::new(rand::random()),
         }
@@ -143,8 +149,40 @@ impl Foundry {
         self.unbilled.lock().push((id.to_owned(), project));
     }
 
-    /// Bills the responses that have ended in the background since the last time.
+    /// Keeps a batch.
+    pub(crate) fn keep_batch(&self, batch: Batch) {
+        let (id, project) = (batch.id.clone(), batch.project.clone());
+        self.batches.lock().insert(&id, batch);
+        self.open_batches.lock().push((id, project));
+    }
+
+    /// Bills the batches that have ended since the last time, and keeps their files.
+    fn settle_batches(&self) {
+        let mut open = self.open_batches.lock();
+        let now = self.clock.now();
+        let mut batches = self.batches.lock();
+        open.retain(|(id, project)| {
+            let Some(batch) = batches.get_mut(id, project.as_deref()) else {
+                return false;
+            };
+            let Some(outcome) = batch.settle(now) else {
+                return true;
+            };
+            let mut files = self.files.lock();
+            for file in outcome.files {
+                files.insert(&file.id.clone(), file);
+            }
+            let mut billed = self.billed.lock();
+            for (deployment, key, usage) in outcome.bills {
+                billed.add(&deployment.name, &key, usage);
+            }
+            false
+        });
+    }
+
+    /// Bills what has ended in the background since the last time.
     pub(crate) fn settle_background(&self) {
+        self.settle_batches();
         let mut unbilled = self.unbilled.lock();
         if unbilled.is_empty() {
             return;

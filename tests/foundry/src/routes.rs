@@ -5,8 +5,8 @@ use http::Method;
 
 use crate::{
     api::{
-        chat, completions, containers, conversations, deployments, embeddings, files, images,
-        messages, models, moderations,
+        batches, chat, completions, containers, conversations, deployments, embeddings, files,
+        images, messages, models, moderations,
         responses::{count, create, stored},
         speech, transcriptions, vector_stores,
     },
@@ -40,12 +40,15 @@ const CLAUDE: &[Kind] = &[Kind::Anthropic];
 
 /// The versions of the dated surface with which paths came; those without a line are older. Microsoft's "Azure OpenAI API
 /// version lifecycle" has the changes from version to version: Responses came with 2025-03-01-preview, gpt-image-1 with
-/// 2025-04-01-preview, the upload of large files with 2024-08-01-preview, text to speech with 2024-02-15-preview, DALL-E 3
+/// 2025-04-01-preview, the upload of large files with 2024-08-01-preview, batches with
+/// 2024-07-01-preview, vector stores with 2024-05-01-preview, text to speech with 2024-02-15-preview, DALL-E 3
 /// with 2023-12-01-preview, Whisper with 2023-09-01-preview.
-const SINCE: [(&str, &str); 7] = [
+const SINCE: [(&str, &str); 9] = [
     ("responses", "2025-03-01"),
     ("images/edits", "2025-04-01"),
     ("uploads", "2024-08-01"),
+    ("batches", "2024-07-01"),
+    ("vector_stores", "2024-05-01"),
     ("audio/speech", "2024-02-15"),
     ("images/generations", "2023-12-01"),
     ("audio/transcriptions", "2023-09-01"),
@@ -117,6 +120,11 @@ static ROUTES: &[Route] = &[
     get(V1, "containers/{}/files/{}", "Containers_GetFile", containers::get_file),
     get(V1, "containers/{}/files/{}/content", "Containers_GetFileContent", containers::content),
     delete(V1, "containers/{}/files/{}", "Containers_DeleteFile", containers::delete_file),
+    // Batches
+    post(RESOURCE, "batches", "Batches_Create", batches::create),
+    get(RESOURCE, "batches", "Batches_List", batches::list),
+    get(RESOURCE, "batches/{}", "Batches_Get", batches::get),
+    post(RESOURCE, "batches/{}/cancel", "Batches_Cancel", batches::cancel),
     // Anthropic
     post(CLAUDE, "v1/messages", "Messages_Create", messages::create),
     post(CLAUDE, "v1/messages/count_tokens", "Messages_CountTokens", messages::count_tokens),

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 
 pub(crate) mod audio;
+pub(crate) mod batch;
 pub(crate) mod container;
 pub(crate) mod conversation;
 pub(crate) mod draft;

@@ -1,6 +1,7 @@
 //! The simulator over real HTTP on loopback, through the library's own API.
 
 mod access;
+mod batches;
 mod chat;
 mod classes;
 mod client;
