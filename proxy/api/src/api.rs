@@ -128,6 +128,8 @@ pub enum Billing {
     MeteredInEvents,
     /// Something that its answer does not tell.
     Unmetered,
+    /// What the lines of its file come to, which are answered later.
+    Batch,
     /// Nothing, and it makes or moves something all the same: a request, for limits of these.
     Request,
     /// No tokens: what it makes costs by its size or its time, which no answer tells. A request, where no limit
@@ -449,6 +451,7 @@ impl Call {
             Billing::MeteredInEvents => Billing::Unmetered,
             Billing::Metered
             | Billing::Unmetered
+            | Billing::Batch
             | Billing::Request
             | Billing::Priced
             | Billing::Free => self.billing,

@@ -89,6 +89,8 @@ pub enum Kept {
     Upload,
     /// One of them.
     Part,
+    /// A file of requests that run one after the other.
+    Batch,
     /// Files that are searched.
     VectorStore,
     /// Files that are put into such a store at once.
@@ -342,6 +344,7 @@ impl Kept {
             Self::File => "File",
             Self::Upload => "Upload",
             Self::Part => "Part",
+            Self::Batch => "Batch",
             Self::VectorStore => "Vector store",
             Self::FileBatch => "Vector store file batch",
             Self::Container => "Container",
@@ -359,6 +362,7 @@ impl Kept {
             Self::File
             | Self::Upload
             | Self::Part
+            | Self::Batch
             | Self::VectorStore
             | Self::FileBatch
             | Self::Container

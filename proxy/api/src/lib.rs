@@ -5,6 +5,7 @@
 //! if its events are new. Refuses to do I/O, and to know which operation a caller may use.
 
 mod api;
+pub mod batches;
 mod beginning;
 mod body;
 mod chat;
@@ -59,7 +60,7 @@ pub use pieces::Pieces;
 pub use prompt::{Media, Prompt, count, media};
 pub use refusal::refused_member;
 pub use responses::{Progress, progress};
-pub use rows::{RETRIEVED, ROWS};
+pub use rows::{BATCH, CONTENT, RETRIEVED, ROWS};
 pub use splice::{Edit, splice};
 pub use stream::{Ending, Grammar, Said, Stream, has_event};
 pub use text::Text;

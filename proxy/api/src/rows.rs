@@ -24,6 +24,7 @@ macro_rules! paths {
     };
 }
 
+mod batches;
 mod containers;
 mod files;
 mod media;
@@ -32,6 +33,7 @@ mod response;
 mod tests;
 mod vector_stores;
 
+pub use batches::{BATCH, CONTENT};
 pub use response::RETRIEVED;
 
 /// Every operation that the gateway serves.
@@ -176,6 +178,11 @@ pub static ROWS: &[Api] = &[
     containers::FILE,
     containers::DELETE_FILE,
     containers::CONTENT,
+    // Files of requests.
+    batches::CREATE,
+    batches::LIST,
+    batches::GET,
+    batches::CANCEL,
     // Claude: as Foundry has it, and as Anthropic's own clients have it by default.
     Api {
         operation: Operation::Messages,

@@ -66,7 +66,7 @@ pub(crate) fn named(path: &str) -> Option<Other> {
         .iter()
         .any(|root| is_under(path, root, "messages/batches"))
     {
-        return other(Operation::Batches.as_str(), Dialect::Anthropic);
+        return other("MessageBatches", Dialect::Anthropic);
     }
     if is_below(path, "/anthropic") || is_below(path, "/v1/messages") {
         return other(Operation::Messages.as_str(), Dialect::Anthropic);

@@ -328,6 +328,7 @@ pub(crate) fn unknown(sought: Sought<'_>) -> Box<Refusal> {
         | Kept::File
         | Kept::Upload
         | Kept::Part
+        | Kept::Batch
         | Kept::VectorStore
         | Kept::FileBatch
         | Kept::Container

@@ -79,6 +79,11 @@ impl<'a> Estimate<'a> {
         self.hold(self.expected, counted, default_output)
     }
 
+    /// The same without a count.
+    pub(crate) fn by_size(&self, default_output: u64) -> Hold {
+        self.hold(self.expected, None, default_output)
+    }
+
     /// The same by what is known of such requests now, and by a count of the request's own tokens if it was
     /// not counted at first.
     pub(crate) fn again(&self, default_output: u64) -> Hold {

@@ -49,6 +49,16 @@ pub(crate) struct Exchange {
     ended: bool,
 }
 
+/// What several answers have come to, each at its price.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sum {
+    pub(crate) usage: Usage,
+    /// `None`: the price is unknown.
+    pub(crate) cost_micros: Option<u64>,
+    /// Each answer tells its usage.
+    pub(crate) is_told: bool,
+}
+
 /// A charge and the price that it settles at.
 struct Priced {
     /// Boxed: it is handed on five times, and large.
@@ -331,6 +341,23 @@ impl Exchange {
         self.settle(|_held| Usage::default(), Settled::Released, now);
     }
 
+    /// The price that the last charge settles at.
+    pub(crate) fn price(&self) -> Option<Arc<Price>> {
+        self.charges.last()?.price.clone()
+    }
+
+    /// Settles the last charge by what several answers have come to.
+    pub(crate) fn summed(&mut self, sum: Sum, now: Instant) {
+        if let Some(Priced { charge, .. }) = self.charges.pop() {
+            let how = if sum.is_told {
+                Settled::Measured
+            } else {
+                Settled::Estimated
+            };
+            self.settle_charge(charge, (sum.usage, sum.cost_micros), how, now);
+        }
+    }
+
     /// Settles the last charge, once, by what it held.
     fn settle(&mut self, usage: impl FnOnce(Usage) -> Usage, how: Settled, now: Instant) {
         let Some(Priced { charge, price }) = self.charges.pop() else {
@@ -339,6 +366,17 @@ impl Exchange {
         let usage = usage(charge.estimate.usage);
         let model = self.record.answered_model.as_deref();
         let cost_micros = price.map(|price| price.cost_micros(usage, model));
+        self.settle_charge(charge, (usage, cost_micros), how, now);
+    }
+
+    #[inline]
+    fn settle_charge(
+        &mut self,
+        charge: Box<Charge>,
+        (usage, cost_micros): (Usage, Option<u64>),
+        how: Settled,
+        now: Instant,
+    ) {
         // No limit in money covers a deployment without a price.
         let cost = Cost {
             usage,

@@ -1,81 +1,102 @@
-//! A response in the background: the gateway asks for it until it has ended, and settles it then, once, whether
-//! or not its client asks.
+//! A response in the background, or a batch: the gateway asks for it until it has ended, and settles it then, once,
+//! whether or not its client asks.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use parking_lot::Mutex;
 use proxy_admin::{clock, task};
-use proxy_api::{Call, Named, Progress, RETRIEVED, is_error, progress};
+use proxy_api::batches;
+use proxy_api::{BATCH, Call, Progress, RETRIEVED, is_error, progress};
 
-use crate::credential::Shown;
-use crate::endpoint::Placed;
-use crate::exchange::Exchange;
-use crate::origin::Outgoing;
+use crate::exchange::{Exchange, Sum};
 use crate::slot::Place;
+use crate::source::{PATIENCE, Source, Unread};
 use crate::state::Core;
-use crate::tail::Outbound;
-use crate::token;
-use crate::upstream::Patience;
 use crate::watch::{MAX_KEPT, Watch};
 
-/// The pause before the first question, and the longest between two.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How long one question may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Failed questions in a row after which it is given up: a quarter of an hour with the longest pause.
-const MOST_FAILURES: u32 = 30;
-/// Foundry ends what runs for longer.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+mod batch;
 
-/// What is needed to ask for a response again.
+use batch::Known;
+
+/// How often something is looked at, and how long.
+struct Rhythm {
+    /// The longest pause between two questions. The first is a second, and each twice the one before.
+    pause: Duration,
+    /// Failed questions in a row after which it is given up.
+    failures: u32,
+    /// When it is given up at the latest.
+    longest: Duration,
+}
+
+/// The pause before the first question.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Foundry ends what runs for longer. A quarter of an hour of failures with the longest pause.
+const OF_RESPONSES: Rhythm = Rhythm {
+    pause: Duration::from_secs(30),
+    failures: 30,
+    longest: Duration::from_secs(24 * 60 * 60),
+};
+/// Azure asks for a minute between two questions, and aims at 24 hours, without an end (Azure, "Getting started
+/// with batch deployments"). Four hours of failures: what is held is worth the wait.
+const OF_BATCHES: Rhythm = Rhythm {
+    pause: Duration::from_secs(60),
+    failures: 240,
+    longest: Duration::from_secs(48 * 60 * 60),
+};
+
+/// What is needed to ask for what goes on in the background.
 pub(crate) struct Background {
-    pub(crate) at: Placed,
-    pub(crate) project: Option<Box<str>>,
-    /// The version of the API that its client speaks.
-    pub(crate) version: Option<String>,
-    /// The credential of a caller that has one of the backend.
-    pub(crate) credential: Option<(HeaderName, HeaderValue)>,
+    pub(crate) source: Source,
+    /// It is a batch, not a response.
+    pub(crate) is_batch: bool,
     pub(crate) place: Place,
 }
 
 /// What a question came to.
 enum Asked {
     Running,
-    Ended(Bytes),
-    /// The backend does not have it any more.
+    Ended(End),
+    /// The backend does not have it any more, or does not tell what it came to.
     Gone,
     Failed,
 }
 
+/// What it came to.
+enum End {
+    /// A whole response.
+    Response(Bytes),
+    /// The lines of a batch.
+    Batch(Sum),
+}
+
 impl Background {
-    /// Follows the response until it has ended. The exchange ends with it.
+    /// Follows it until it has ended. The exchange ends with it.
     pub(crate) fn follow(self, mut exchange: Box<Exchange>, id: &str) {
         exchange.release_permits();
         exchange.hold = None;
-        let named = Named {
-            project: self.project.clone(),
-            id: Some(id.into()),
-            item: None,
-        };
-        task::spawn("response in the background", async move {
+        let id: Box<str> = id.into();
+        let known = Known::of(&exchange);
+        task::spawn("response or batch in the background", async move {
             let core = Arc::clone(exchange.core());
             let mut closing = core.closing.clone();
-            let whole = tokio::select! {
-                whole = self.whole(&core, &named, &exchange.record.request_id) => whole,
+            let request_id = exchange.record.request_id.clone();
+            let end = tokio::select! {
+                end = self.end(&core, &id, &request_id, &known) => end,
                 () = closing.cutting() => {
                     core.shared.given_up.fetch_add(1, Ordering::Relaxed);
                     None
                 }
             };
-            match whole {
-                Some(whole) => ended(exchange, whole),
+            match end {
+                Some(End::Response(whole)) => ended(exchange, whole),
+                Some(End::Batch(sum)) => {
+                    exchange.summed(sum, clock::instant());
+                    exchange.end("ok", clock::instant());
+                }
                 None => {
                     // What it came to is not known: as reserved.
                     exchange.unknown(0, clock::instant());
@@ -86,57 +107,39 @@ impl Background {
         });
     }
 
-    /// Asks until the response has ended; `None` if what it came to cannot be known.
-    async fn whole(&self, core: &Core, named: &Named, request_id: &HeaderValue) -> Option<Bytes> {
-        let until = clock::instant() + LONGEST;
+    /// Asks until it has ended; `None` if what it came to cannot be known.
+    async fn end(
+        &self,
+        core: &Core,
+        id: &str,
+        request_id: &HeaderValue,
+        known: &Known,
+    ) -> Option<End> {
+        let rhythm = if self.is_batch {
+            OF_BATCHES
+        } else {
+            OF_RESPONSES
+        };
+        let until = clock::instant() + rhythm.longest;
         let (mut pause, mut failures) = (FIRST_PAUSE, 0);
-        while failures < MOST_FAILURES && clock::instant() < until {
+        while failures < rhythm.failures && clock::instant() < until {
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-            match self.ask(core, named, request_id).await {
+            pause = (pause * 2).min(rhythm.pause);
+            match self.ask(core, id, request_id, known).await {
                 Asked::Running => failures = 0,
                 Asked::Failed => failures += 1,
-                Asked::Ended(whole) => return Some(whole),
+                Asked::Ended(end) => return Some(end),
                 Asked::Gone => return None,
             }
         }
         None
     }
 
-    async fn ask(&self, core: &Core, named: &Named, request_id: &HeaderValue) -> Asked {
-        let place = &self.at.place;
-        let Some(origin) = place.origin.as_deref() else {
-            return Asked::Failed;
-        };
-        let bound = Some((named, ""));
-        let deployment = &place.declared.deployment.name;
-        let version = self.version.as_deref();
-        let Ok(destination) = origin.destination(&RETRIEVED, deployment, version, bound) else {
-            return Asked::Failed;
-        };
-        let credential = self.credential.as_ref();
-        let shown = credential.map(|(header, value)| Shown::again(header, value));
-        let outgoing = Outgoing {
-            method: &Method::GET,
-            destination,
-            client: &HeaderMap::new(),
-            shown: shown.as_ref(),
-            bearer: None,
-            request_id,
-            length: 0,
-            body: &|| Some(Outbound::default()),
-            goes_once: false,
-        };
-        let now = clock::instant();
-        let until = now + PATIENCE;
-        let patience = Patience {
-            now,
-            answer: PATIENCE,
-            until,
-        };
-        let fate = Mutex::default();
-        let answered = token::send(&core.connections, origin, outgoing, patience, &fate);
-        let Ok(response) = answered.await else {
+    async fn ask(&self, core: &Core, id: &str, request_id: &HeaderValue, known: &Known) -> Asked {
+        let call = if self.is_batch { &BATCH } else { &RETRIEVED };
+        let until = clock::instant() + PATIENCE;
+        let answered = self.source.get(core, call, id, (request_id, until)).await;
+        let Some(response) = answered else {
             return Asked::Failed;
         };
         match response.status() {
@@ -149,10 +152,40 @@ impl Background {
             return Asked::Failed;
         };
         let whole = whole.to_bytes();
+        if self.is_batch {
+            return self.batch(core, request_id, known, &whole).await;
+        }
         match progress(&whole) {
             Some(Progress::Running) => Asked::Running,
-            Some(Progress::Ended) => Asked::Ended(whole),
+            Some(Progress::Ended) => Asked::Ended(End::Response(whole)),
             None => Asked::Failed,
+        }
+    }
+
+    async fn batch(
+        &self,
+        core: &Core,
+        request_id: &HeaderValue,
+        known: &Known,
+        whole: &[u8],
+    ) -> Asked {
+        let Some(batch) = batches::batch(whole) else {
+            return Asked::Failed;
+        };
+        if batch.progress == Progress::Running {
+            return Asked::Running;
+        }
+        match batch::sum(core, &self.source, request_id, (known, &batch)).await {
+            Ok(Some(sum)) => Asked::Ended(End::Batch(sum)),
+            Ok(None) => Asked::Gone,
+            Err(
+                Unread::Gone
+                | Unread::Failed
+                | Unread::Late
+                | Unread::Large
+                | Unread::Long(_)
+                | Unread::Full(_),
+            ) => Asked::Failed,
         }
     }
 }

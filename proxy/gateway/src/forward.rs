@@ -109,7 +109,7 @@ impl Sending<'_> {
     /// Why no endpoint could be asked.
     fn untried(&self) -> Box<Refusal> {
         let model = &self.model;
-        if self.call.has_model() && self.resource().is_some() {
+        if !self.model.is_empty() && self.resource().is_some() {
             let message = format!(
                 "what the request continues or names is kept by a Foundry resource that the rule does not reach with \
                  model {model:?}; leave it out, or use another model"
@@ -156,10 +156,10 @@ impl Sending<'_> {
     /// The endpoint of a target, if it has one for the model and its address can be used.
     fn endpoint(&self, target: usize) -> Option<(&Placed, &Origin)> {
         let target = self.rule.targets.get(target)?;
-        let at = if self.call.has_model() {
-            target.endpoint(&self.model)?
-        } else {
+        let at = if self.model.is_empty() {
             target.any_endpoint()?
+        } else {
+            target.endpoint(&self.model)?
         };
         let origin = at.place.origin.as_deref()?;
         let is_reached = self.bound.as_deref().is_none_or(|bound| {

@@ -48,6 +48,7 @@ mod scan;
 mod server;
 mod sizes;
 mod slot;
+mod source;
 mod state;
 mod surface;
 mod tail;

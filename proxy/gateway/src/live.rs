@@ -443,7 +443,7 @@ impl Account {
             Billing::Free => return Arc::default(),
             // Too rare to be kept.
             Billing::Request | Billing::Priced => return Arc::new(find().of_requests()),
-            Billing::Metered | Billing::MeteredInEvents | Billing::Unmetered => {}
+            Billing::Metered | Billing::MeteredInEvents | Billing::Unmetered | Billing::Batch => {}
         }
         if caller.kind == CallerKind::Unknown {
             // Each stranger has its own.

@@ -173,14 +173,24 @@ impl Record {
         lasted.saturating_sub(began)
     }
 
+    /// The most that the answer can have used, if a deployment gives it.
+    #[inline]
+    pub(crate) fn most(&self) -> Option<Usage> {
+        let most = self.place.as_ref()?.ceiling();
+        Some(Usage {
+            input_tokens: most.input_tokens.saturating_mul(self.shape.texts.max(1)),
+            output_tokens: most.output_tokens.saturating_mul(self.shape.choices.max(1)),
+            ..Usage::default()
+        })
+    }
+
     /// Whether the answer can have used as much. A backend that counts wrong must not lock a consumer out for years.
     pub(crate) fn can_be(&self, usage: Usage) -> bool {
-        let Some(most) = self.place.as_ref().map(|place| place.ceiling()) else {
+        let Some(most) = self.most() else {
             return true;
         };
-        let input = most.input_tokens.saturating_mul(self.shape.texts.max(1));
-        let output = most.output_tokens.saturating_mul(self.shape.choices.max(1));
-        let can_be = usage.input_tokens <= input && usage.output_tokens <= output;
+        let can_be =
+            usage.input_tokens <= most.input_tokens && usage.output_tokens <= most.output_tokens;
         if !can_be {
             let endpoint = self.endpoint.as_deref();
             tracing::warn!(

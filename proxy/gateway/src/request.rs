@@ -15,12 +15,11 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use proxy_admin::clock;
 use proxy_admin::connection::Leash;
-use proxy_api::{Answer, Body, Call, FileKind, Found, Media, models};
+use proxy_api::{Answer, Billing, Body, Call, Found, models};
 use proxy_core::admit::{self, Ask, Permit, Reachable};
 use proxy_core::auth::{Caller, CallerKind, KeyDigest};
 use proxy_core::names::{Code, Operation};
-use proxy_core::tokens::{self, Shape};
-use proxy_ledger::{Asking, Subject};
+use proxy_ledger::Subject;
 
 use crate::answer::{self, Refusal, name_request, refuse};
 use crate::bound::Sought;
@@ -40,7 +39,9 @@ use crate::resource;
 use crate::state::Core;
 use crate::surface::{dialect_of, found};
 
+mod batch;
 mod caller;
+mod cost;
 mod cut;
 mod kept;
 mod metered;
@@ -392,8 +393,19 @@ impl<'a> Head<'a> {
         let shared = &self.core.shared;
         let version = version_of(self.parts)?;
         let received = self.received(body, call, &found, exchange).await?;
-        let (bytes, now, mut body) = (received.bytes, received.now, received.body);
-        let (model, permit) = self.chosen(call, &found, &body)?;
+        let (bytes, mut now, mut body) = (received.bytes, received.now, received.body);
+        let batch = if call.billing == Billing::Batch {
+            let batch = Box::pin(self.batched(&found, &bytes, &mut body, exchange));
+            let batch = batch.await?;
+            now = batch.now;
+            Some(batch)
+        } else {
+            None
+        };
+        let (model, permit) = match &batch {
+            Some(batch) => (batch.model.clone(), batch.permit),
+            None => self.chosen(call, &found, &body)?,
+        };
         exchange.record.model.clone_from(&model);
         let model = model.unwrap_or_default();
         self.begins(&permit).await?;
@@ -429,18 +441,8 @@ impl<'a> Head<'a> {
         let end_user = permit.rule.names_end_user.then(|| account.end_user(caller));
         exchange.record.account = Some(account);
         let estimate = Estimate::of(rule, &permit, &model, shape, &bytes, call, billing);
-        let default_output = shared.config.default_output_tokens;
-        let asking = Asking {
-            counters: &counters,
-            hold: estimate.at_first(default_output),
-            now: moment,
-            clock: clock::now,
-        };
-        let recount = || Some(estimate.again(default_output));
-        let reserved = ledger.reserve(asking, recount);
-        let charge = reserved
-            .await
-            .map_err(|refused| Box::new(Refusal::from(*refused)))?;
+        let charge = self.reserved(&counters, &estimate, batch.as_deref(), now);
+        let charge = charge.await?;
         self.leash.end_at(deadline);
         // The backend's time to answer begins when it is asked.
         let now = if charge.waited { clock::instant() } else { now };
@@ -465,21 +467,6 @@ impl<'a> Head<'a> {
             now,
             deadline,
         })
-    }
-
-    /// The parts of the request that determine its cost, for a model and the size of its context.
-    async fn shape<'m>(
-        &self,
-        call: &Call,
-        permit: &Permit<'_>,
-        (bytes, body): (&Bytes, &Body),
-        of_model: impl FnOnce() -> (&'m str, Option<u64>),
-    ) -> Result<Shape, Box<Refusal>> {
-        if let Some(kind) = call.files {
-            return Ok(shape_of_form(permit, kind, body));
-        }
-        let media = self.core.shared.scans.media(bytes, body, of_model).await?;
-        Ok(shape_of(permit, bytes, body, media))
     }
 
     /// Waits until it may begin, by its class. Where all rules have the same one, that was as soon as its head was
@@ -536,33 +523,5 @@ impl<'a> Head<'a> {
             return Err(refuse(Code::RequestTimeout, message));
         }
         Ok(deadline)
-    }
-}
-
-/// Those of a form: of its parts only the fields are text.
-fn shape_of_form(permit: &Permit<'_>, kind: FileKind, body: &Body) -> Shape {
-    let files = body.files;
-    Shape {
-        body_bytes: files.text,
-        sound_ms: kind.sound_ms(files),
-        ..shape_of(permit, &Bytes::new(), body, kind.media(files))
-    }
-}
-
-/// The parts of a request that determine its cost.
-fn shape_of(permit: &Permit<'_>, bytes: &Bytes, body: &Body, media: Media) -> Shape {
-    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    Shape {
-        body_bytes: size.saturating_sub(media.bytes),
-        media_tokens: media.tokens,
-        overhead: tokens::overhead(body.has_tools),
-        max_output_tokens: body
-            .image_tokens
-            .or_else(|| permit.rule.output_tokens.bound(body.max_output_tokens())),
-        choices: body.choices.saturating_mul(body.prompts),
-        texts: body.texts,
-        continues: body.has_item_references
-            || body.references.iter().any(|one| one.kept.is_continued()),
-        sound_ms: 0,
     }
 }

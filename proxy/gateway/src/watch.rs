@@ -87,7 +87,7 @@ impl Watch {
             return Self::Error(kept());
         }
         match call.billing {
-            Billing::Metered => {}
+            Billing::Metered | Billing::Batch => {}
             Billing::MeteredInEvents if is_event_stream(headers) => {}
             Billing::MeteredInEvents
             | Billing::Unmetered
@@ -269,7 +269,7 @@ impl Watch {
                 match billing {
                     Billing::Free => exchange.released(now),
                     Billing::Request | Billing::Priced => exchange.refused(now),
-                    Billing::Metered => exchange.unknown(0, now),
+                    Billing::Metered | Billing::Batch => exchange.unknown(0, now),
                     Billing::MeteredInEvents | Billing::Unmetered => {
                         exchange.measured(Usage::default(), now);
                     }

@@ -15,6 +15,8 @@ from openai import APIStatusError, OpenAI
 from recorder import taken
 
 gateway, key = sys.argv[1:]
+REQUEST = {"custom_id": "1", "method": "POST", "url": "/v1/responses", "body": {"model": "gpt-5", "input": "Hello"}}
+FILES = {"requests.jsonl": json.dumps(REQUEST).encode()}
 CLIENTS = {"OpenAI": OpenAI, "Anthropic": Anthropic}
 passed, made = [], {}
 
@@ -32,7 +34,7 @@ def id_of(result):
 def file_of(value):
     """The file that `@NAME` stands for."""
     is_file = isinstance(value, str) and value.startswith("@")
-    return (value[1:], b"bytes") if is_file else value
+    return (value[1:], FILES.get(value[1:], b"bytes")) if is_file else value
 
 
 for row in json.loads(Path(__file__).with_name("surface.json").read_text()):

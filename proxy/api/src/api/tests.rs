@@ -110,14 +110,8 @@ fn knows_the_paths_of_every_family() {
 #[test]
 fn a_version_lacks_an_operation_if_it_has_none_of_its_rows() {
     // Of responses, compaction is in no version.
-    assert_eq!(
-        lacking(ROWS, "2025-04-01-preview"),
-        [Operation::Containers]
-    );
-    assert_eq!(
-        lacking(ROWS, "2025-03-01-preview"),
-        [Operation::Containers]
-    );
+    assert_eq!(lacking(ROWS, "2025-04-01-preview"), [Operation::Containers]);
+    assert_eq!(lacking(ROWS, "2025-03-01-preview"), [Operation::Containers]);
     assert_eq!(
         lacking(ROWS, "2024-10-21"),
         [Operation::Responses, Operation::Containers]
@@ -207,13 +201,13 @@ fn refuses_paths_that_servers_read_differently() {
     ] {
         assert_eq!(post(path).map(|_| ()), Err(Unserved::Unknown), "{path}");
     }
-    let batches = Other {
-        operation: "Batches",
+    let jobs = Other {
+        operation: "FineTuning",
         dialect: Dialect::OpenAi,
     };
     assert_eq!(
-        post("/v1/batches").map(|_| ()),
-        Err(Unserved::Operation(batches))
+        post("/v1/fine_tuning/jobs").map(|_| ()),
+        Err(Unserved::Operation(jobs))
     );
 }
 

@@ -53,6 +53,9 @@ fn meter(api: &Api) -> &'static str {
             "nothing: the gateway answers"
         }
         Answer::Backend(call) if call.billing == Billing::Free => "nothing: it is not billed",
+        Answer::Backend(call) if call.billing == Billing::Batch => {
+            "input and output of `usage` in the lines of its output"
+        }
         Answer::Backend(call) if call.billing == Billing::Request => "a request: it is not billed",
         Answer::Backend(call) if call.billing == Billing::Priced => {
             "a request: its price is by size or time; a rule with limits in money needs `unmetered: Allow`"
@@ -107,10 +110,10 @@ fn the_page_of_the_surface_is_current() {
          needs its `Content-Length`, and its `model` and other fields before its first file, and goes on as it comes. \
          Lists of models have Anthropic's shape for clients that send `anthropic-version`; lists of deployments have \
          that of Azure's resource manager.\n\n\
-         What a backend keeps (responses, conversations, files, uploads, vector stores, containers) belongs to the consumer that made it: its id leaves the gateway \
+         What a backend keeps (responses, conversations, files, uploads, batches, vector stores, containers) belongs to the consumer that made it: its id leaves the gateway \
          with a tag of 16 characters, and comes back to the same Foundry resource, on every replica. For any other consumer, \
          and for an id from before the gateway, it is not there (404 `not_kept`; `previous_response_id`: 400 \
-         `previous_response_not_found`). A `file_id` in a body is looked at in the same way. A list of files, vector stores or containers is refused where ids have tags: it would show those of all consumers; lists within one's own store or container are served. [The tags](state.md).\n",
+         `previous_response_not_found`). A `file_id` in a body is looked at in the same way. A list of files, batches, vector stores or containers is refused where ids have tags: it would show those of all consumers; lists within one's own store or container are served. [The tags](state.md).\n",
     );
     expect_file!["../../../../docs/surface.md"].assert_eq(&page);
 }

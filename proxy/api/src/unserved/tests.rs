@@ -46,7 +46,7 @@ fn claude_has_its_own_shape() {
         "/v1/messages/batches",
         "/v1/messages/batches/msgbatch_1/results",
     ] {
-        check(path, "Batches", Dialect::Anthropic);
+        check(path, "MessageBatches", Dialect::Anthropic);
     }
 }
 

@@ -175,6 +175,15 @@ pub struct Cost {
 }
 
 impl Cost {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            usage: self.usage.plus(other.usage),
+            cost_micros: self.cost_micros.saturating_add(other.cost_micros),
+        }
+    }
+
     /// How much of `unit` this is.
     #[must_use]
     pub const fn of(&self, unit: Unit) -> u64 {
@@ -203,6 +212,15 @@ impl Hold {
     #[must_use]
     pub const fn exact(cost: Cost) -> Self {
         Self { cost, most: cost }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            cost: self.cost.plus(other.cost),
+            most: self.most.plus(other.most),
+        }
     }
 
     /// How much more of `unit` than it holds the request may use; 0 for requests and permits.

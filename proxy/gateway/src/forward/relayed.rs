@@ -7,7 +7,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as _;
 use proxy_admin::clock;
-use proxy_api::{Answers, claims};
+use proxy_api::{Answers, Billing, claims};
 use proxy_core::quota::Hold;
 use proxy_core::table::{BackendKind, QuotaFacts};
 use proxy_ledger::{Asking, Subject};
@@ -21,6 +21,7 @@ use crate::follow::Background;
 use crate::marking::Marking;
 use crate::proofs::Stranger;
 use crate::relay::{Limits, Payload, Relay};
+use crate::source::Source;
 use crate::watch::Watch;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -151,14 +152,15 @@ impl Sending<'_> {
         }
         let marking = self.marking(parts.status, &mut parts.headers, at);
         let background = exchange.followed.take().map(|place| {
+            let bound = self.bound.as_deref();
             Box::new(Background {
-                at: at.clone(),
-                project: self
-                    .bound
-                    .as_deref()
-                    .and_then(|one| one.named.project.clone()),
-                version: self.version.clone(),
-                credential: self.shown.as_ref().map(Shown::header),
+                source: Source {
+                    at: at.clone(),
+                    project: bound.and_then(|one| one.named.project.clone()),
+                    version: self.version.clone(),
+                    credential: self.shown.as_ref().map(Shown::header),
+                },
+                is_batch: self.call.billing == Billing::Batch,
                 place,
             })
         });

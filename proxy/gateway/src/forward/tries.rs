@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::HeaderName;
 use proxy_admin::clock;
+use proxy_api::Billing;
 use proxy_core::auth::Caller;
 use proxy_core::balance::{Candidate, Demand, Key, OutReason, Turn, choose, prefer};
 use proxy_core::names::{Code, Moment};
@@ -215,7 +216,9 @@ impl Sending<'_> {
     fn goes_on(&self, trouble: Trouble, tried: &mut Tried, choice: &mut Choice) -> bool {
         let now = clock::instant();
         let retry = self.declared.retry;
-        let may = retry.attempts > 0 && trouble.is_retried(retry) && self.is_kept();
+        // A batch that may have been made must not be made twice: the first one would cost its caller nothing.
+        let may_repeat = self.call.billing != Billing::Batch || !trouble.was_worked_on();
+        let may = retry.attempts > 0 && trouble.is_retried(retry) && self.is_kept() && may_repeat;
         if tried.troubles.len() == 1 {
             if self.is_sent_again() {
                 self.rule.retries.retried(choice.now);

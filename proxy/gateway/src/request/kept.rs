@@ -80,8 +80,8 @@ impl<'a> Head<'a> {
             exchange.record.streamed = body.stream;
         }
         if body.background {
-            let message = "the gateway follows as many responses in the background as it can; wait for one to \
-                           end, or ask for a stream";
+            let message = "the gateway follows as many batches and responses in the background as it can; wait for \
+                           one to end, or ask for a stream";
             let full = Refusal::new(Code::Overloaded, message).waiting(Wait::Millis(10_000));
             let place = Place::take(&self.caller.full_name);
             exchange.followed = Some(place.ok_or_else(|| Box::new(full))?);

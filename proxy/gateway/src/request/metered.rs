@@ -18,7 +18,11 @@ pub(super) fn metered(
     let is_broken = match billing {
         Billing::Unmetered => counters.has_amounts(),
         Billing::Priced => counters.has_money(),
-        Billing::Metered | Billing::MeteredInEvents | Billing::Request | Billing::Free => false,
+        Billing::Metered
+        | Billing::MeteredInEvents
+        | Billing::Batch
+        | Billing::Request
+        | Billing::Free => false,
     };
     if !is_broken || rule.allows_unmetered {
         return Ok(());

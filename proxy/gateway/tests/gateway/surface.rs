@@ -72,7 +72,10 @@ async fn head_is_served_where_get_is() -> Result<()> {
 #[tokio::test]
 async fn an_operation_that_is_not_served_is_named_in_its_dialect() -> Result<()> {
     let bench = Bench::start(1, Vec::new())?;
-    for path in ["/v1/batches", "/openai/batches?api-version=2024-10-21"] {
+    for path in [
+        "/v1/fine_tuning/jobs",
+        "/openai/fine_tuning/jobs?api-version=2024-10-21",
+    ] {
         let answer = bench.post(path, KEY, "{}").await?;
         let error = answer.json::<Value>()?;
         assert_eq!(answer.status, 404);
@@ -80,8 +83,8 @@ async fn an_operation_that_is_not_served_is_named_in_its_dialect() -> Result<()>
             error.pointer("/error/code"),
             Some(&json!("operation_not_served"))
         );
-        let message = "Batches is not served by this gateway; it serves ChatCompletions, Completions, \
-                       Embeddings, Images, Audio, Moderations, Responses, Files, VectorStores, \
+        let message = "FineTuning is not served by this gateway; it serves ChatCompletions, Completions, \
+                       Embeddings, Images, Audio, Moderations, Responses, Files, Batches, VectorStores, \
                        Containers, Messages, Models";
         assert_eq!(error.pointer("/error/message"), Some(&json!(message)));
     }
