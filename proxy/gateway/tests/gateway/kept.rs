@@ -330,7 +330,7 @@ async fn a_stream_has_the_ids_of_a_whole_answer() -> Result<()> {
 }
 
 /// The tokens that the gateway has counted for everybody, as input and output.
-fn counted(bench: &Bench) -> u64 {
+pub(crate) fn counted(bench: &Bench) -> u64 {
     let lines = bench.counted("tokens_total").into_iter();
     let lines =
         lines.filter(|line| line.contains("type=\"input\"") || line.contains("type=\"output\""));

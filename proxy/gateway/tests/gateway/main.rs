@@ -2,6 +2,8 @@
 
 mod access;
 mod adopt;
+mod batches;
+mod batches_settled;
 mod bench;
 mod callers;
 mod chat;
