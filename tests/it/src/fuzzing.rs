@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 mod answers;
+mod batches;
 mod callers;
 mod rows;
 
@@ -28,6 +29,7 @@ pub use answers::{
     answer_ids, completions_stream, event_stream, family_body, messages_stream, responses_stream,
     usage,
 };
+pub use batches::batch_lines;
 pub use callers::caller_token;
 use rows::{DEPLOYMENT, chat, chunks};
 
@@ -35,7 +37,7 @@ use rows::{DEPLOYMENT, chat, chunks};
 pub type Check = fn(&[u8]);
 
 /// Every check, by the name of its target.
-pub const CHECKS: [(&str, Check); 20] = [
+pub const CHECKS: [(&str, Check); 21] = [
     ("request_body", request_body),
     ("form", form),
     ("prompt", prompt),
@@ -44,6 +46,7 @@ pub const CHECKS: [(&str, Check); 20] = [
     ("completions_stream", completions_stream),
     ("responses_stream", responses_stream),
     ("answer_ids", answer_ids),
+    ("batch_lines", batch_lines),
     ("messages_stream", messages_stream),
     ("usage", usage),
     ("upstream_answer", upstream_answer),
