@@ -108,6 +108,7 @@ def unserved():
     for name, code, call in [
         ("vector stores", "operation_not_served", lambda: client.vector_stores.list()),
         ("files", "operation_not_served", lambda: client.files.list()),
+        ("batches", "operation_not_served", lambda: client.batches.list()),
         ("videos", "operation_not_served", lambda: client.videos.list()),
         ("stored response", "not_kept", lambda: client.responses.retrieve("resp_1")),
         ("conversation", "not_kept", lambda: client.conversations.retrieve("conv_1")),
