@@ -13,6 +13,7 @@ use proxy_core::admit::Permit;
 use proxy_core::auth::CallerKind;
 use proxy_core::names::{Code, Operation};
 use proxy_core::quota::{Hold, Wait};
+use proxy_core::tokens::Price;
 use proxy_ledger::Refused;
 
 use super::{Head, servers, version_of};
@@ -57,6 +58,8 @@ struct Kind<'a> {
     model: Arc<str>,
     permit: Permit<'a>,
     rule: &'a Arc<LiveRule>,
+    /// That of the deployment, if a limit counts money.
+    price: Option<Price>,
 }
 
 /// What the lines come to.
@@ -271,7 +274,7 @@ impl<'a> Head<'a> {
         } else {
             estimate.by_size(default)
         };
-        tally.hold = tally.hold.plus(hold);
+        tally.hold = tally.hold.plus(priced(hold, kind.price.as_ref()));
         tally.choices = tally.choices.max(shape.choices);
         tally.texts = tally.texts.max(shape.texts);
         Ok(())
@@ -328,7 +331,7 @@ impl<'a> Head<'a> {
         }
         let rule = self.live.rule(permit.index);
         let rule = rule.ok_or_else(|| refuse(Code::Internal, "the rule is not in the table"))?;
-        self.is_deployed(tally, rule, model)?;
+        let price = self.price(tally, rule, model)?;
         Ok(Kind {
             url,
             api,
@@ -336,16 +339,18 @@ impl<'a> Head<'a> {
             model: Arc::clone(model),
             permit,
             rule,
+            price: price.filter(|_| rule.counts_money),
         })
     }
 
-    /// Whether the resource of the file has the model by its own name: nothing rewrites a file that is stored.
-    fn is_deployed(
+    /// The price of the model at the resource of the file, which must have it by its own name: nothing rewrites a
+    /// file that is stored.
+    fn price(
         &self,
         tally: &Tally<'a>,
         rule: &LiveRule,
         model: &Arc<str>,
-    ) -> Result<(), Box<Refusal>> {
+    ) -> Result<Option<Price>, Box<Refusal>> {
         let of_file = tally.source.at.place.origin.as_deref();
         let here = |at: &&crate::endpoint::Placed| {
             let origin = at.place.origin.as_deref();
@@ -353,24 +358,24 @@ impl<'a> Head<'a> {
             both.is_some_and(|(origin, of_file)| origin.resource == of_file.resource)
         };
         let targets = rule.targets.iter();
-        let mut reached = targets
-            .filter_map(|target| target.endpoint(model))
-            .filter(here);
-        let mut is_reached = false;
-        let other = reached.find(|at| {
-            is_reached = true;
-            at.place.declared.deployment.name != *model
-        });
-        if let Some(other) = other {
-            let name = &other.place.declared.deployment.name;
+        let reached = targets.filter_map(|target| target.endpoint(model));
+        let reached = reached.filter(here);
+        let reached: Vec<_> = reached.map(|at| &at.place.declared.deployment).collect();
+        if let Some(other) = reached.iter().find(|one| one.name != *model) {
+            let name = &other.name;
             let message = format!(
                 "model {model:?} is the deployment {name:?} there, and nothing rewrites a file that is stored: write \
                  \"model\": {name:?}"
             );
             return Err(refuse(Code::InvalidRequest, message));
         }
-        if is_reached {
-            return Ok(());
+        if !reached.is_empty() {
+            let prices: Option<Vec<_>> = reached.iter().map(|one| one.price.as_deref()).collect();
+            let dearest = |prices: Vec<&Price>| {
+                let prices = prices.into_iter().cloned();
+                prices.reduce(|one, other| one.max(&other))
+            };
+            return Ok(prices.and_then(dearest));
         }
         let targets = rule.targets.iter();
         let targets = targets.filter(|target| target.any_endpoint().as_ref().is_some_and(here));
@@ -391,6 +396,16 @@ impl<'a> Head<'a> {
         );
         Err(refuse(Code::InvalidRequest, message))
     }
+}
+
+/// A hold at the price of the one deployment that a line can go to, in place of the dearest of the rule.
+fn priced(mut hold: Hold, price: Option<&Price>) -> Hold {
+    if let Some(price) = price {
+        for cost in [&mut hold.cost, &mut hold.most] {
+            cost.cost_micros = price.hold_micros(cost.usage);
+        }
+    }
+    hold
 }
 
 /// Whether a body can go to the backend as it stands in the file.

@@ -57,7 +57,14 @@ async fn money_is_charged_line_by_line() -> Result<()> {
                 }),
                 ..Price::default()
             }));
-            Arc::make_mut(backend).deployments = vec![deployment];
+            // At its price the batch would not fit the limit.
+            let mut dear = proxy_core::test_util::deployment("other", "other");
+            let rate = 100_000_000_000;
+            dear.price = Some(Arc::new(Price {
+                rates: Rates::of_text(rate, rate),
+                ..Price::default()
+            }));
+            Arc::make_mut(backend).deployments = vec![deployment, dear];
         }
     })?;
     let answer = begun(&bench, &chats(4)).await?;
