@@ -250,7 +250,7 @@ impl Code {
                  See `GET /v1/models`."
             }
             Self::NotKept => {
-                "No such response, conversation, file, upload, vector store or container is kept for the consumer. Use \
+                "No such response, conversation, file, upload, batch, vector store or container is kept for the consumer. Use \
                  the id as the gateway answered it."
             }
             Self::PreviousResponseNotFound => "As `not_kept`. Send the earlier items in `input`.",
