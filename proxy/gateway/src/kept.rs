@@ -11,6 +11,7 @@ use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proxy_api::ids::Tag;
+use proxy_core::balance::Key;
 
 #[cfg(test)]
 mod tests;
@@ -64,6 +65,11 @@ impl ResourceId {
         let first = digest.as_ref().first_chunk();
         // A digest is longer.
         Self(first.copied().unwrap_or_default())
+    }
+
+    /// What it is preferred by.
+    pub(crate) fn key(self) -> Key {
+        Key::new().with(&self.0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a request has in common with those that should go to the same endpoint.
 
-use proxy_api::conversation;
+use proxy_api::{Kept, conversation};
 use proxy_core::auth::Caller;
 use proxy_core::balance::Key;
 use proxy_core::table::Affinity;
@@ -19,6 +19,9 @@ impl Sending<'_> {
             let key = Key::new().with(caller.as_bytes());
             key.with(self.model.as_bytes())
         };
+        if self.is_put_together() {
+            return Some(own());
+        }
         match &self.declared.affinity {
             Affinity::Conversation if self.body.beginning.is_absent() => None,
             Affinity::Conversation => conversation(&self.replay.bytes()?, &self.body, own),
@@ -28,5 +31,24 @@ impl Sending<'_> {
             }
             Affinity::None => None,
         }
+    }
+
+    /// Whether it makes what its caller puts together with other such things later, files in a store: all of them
+    /// should be at one resource.
+    pub(super) fn is_put_together(&self) -> bool {
+        self.call.state.is_some_and(|state| {
+            state.without_model
+                && match state.kept {
+                    Kept::File | Kept::Upload | Kept::VectorStore | Kept::Container => true,
+                    Kept::Response
+                    | Kept::Conversation
+                    | Kept::Part
+                    | Kept::Batch
+                    | Kept::FileBatch
+                    | Kept::ContainerFile
+                    | Kept::Audio
+                    | Kept::Item => false,
+                }
+        })
     }
 }

@@ -195,9 +195,12 @@ impl Sending<'_> {
 
     /// The endpoint that the request prefers of those that take their usual share.
     fn preferred(&self, choice: &Choice) -> Option<usize> {
-        let identity = |index| {
-            let usable = self.endpoint(index);
-            usable.map_or_else(Key::new, |(at, _)| at.endpoint.identity)
+        let by_resource = self.is_put_together();
+        let identity = |index| match self.endpoint(index) {
+            // Another rule may reach the resource by another deployment.
+            Some((_, origin)) if by_resource => origin.resource.key(),
+            Some((at, _)) => at.endpoint.identity,
+            None => Key::new(),
         };
         prefer(&choice.candidates, choice.affinity?, identity)
     }

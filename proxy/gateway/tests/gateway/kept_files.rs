@@ -4,6 +4,7 @@ use ::http::Method;
 use anyhow::{Context, Result, ensure};
 use proxy_core::quota::Unit;
 use serde_json::{Value, json};
+use tests_foundry::{Fault, Sim};
 use tests_support::http;
 
 use crate::bench::{Bench, minute, sims};
@@ -24,6 +25,23 @@ pub(crate) async fn put(
     let answer = http::request(Method::POST, &url, &[caller, kind], form).await?;
     ensure!(answer.status == 200, "{path}: {}", answer.text());
     answer.json()
+}
+
+/// Ann's files at two resources: the first one fails when the second file comes.
+pub(crate) async fn at_two(bench: &Bench, sims: &[Sim]) -> Result<[String; 2]> {
+    let one = put(bench, ANN, "/v1/files", FORM).await?;
+    let mut asked = sims.iter().filter(|sim| !sim.requests().is_empty());
+    asked.next().context("a resource")?.faults(vec![Fault {
+        status: Some(503),
+        times: Some(1),
+        ..Fault::default()
+    }])?;
+    let other = put(bench, ANN, "/v1/files", FORM).await?;
+    let [one, other] = [id(&one)?, id(&other)?].map(str::to_owned);
+    // The tag begins with the resource: four bytes.
+    let resource = |file: &str| file[file.len() - 16..file.len() - 11].to_owned();
+    assert_ne!(resource(&one), resource(&other));
+    Ok([one, other])
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use tests_support::http::Answer;
 
 use crate::bench::{Bench, sims};
 use crate::kept::{ANN, BOB, NONE, ask, config, id, made, passed, replica};
-use crate::kept_files::{FORM, put};
+use crate::kept_files::{FORM, at_two, put};
 
 /// A call of each kind that names a file, at each place.
 fn calls(file: &str) -> Vec<(&'static str, Value)> {
@@ -186,21 +186,7 @@ async fn no_place_takes_the_file_of_another() -> Result<()> {
 async fn files_of_two_resources_cannot_meet() -> Result<()> {
     let sims = sims(2, &config()?)?;
     let bench = replica(&sims)?;
-    let mut files = Vec::new();
-    let mut at = HashSet::new();
-    for _ in 0..40 {
-        let file = file(&bench).await?;
-        // The tag begins with the resource: four bytes.
-        if at.insert(file[file.len() - 16..file.len() - 11].to_owned()) {
-            files.push(file);
-        }
-        if files.len() == 2 {
-            break;
-        }
-    }
-    let [one, other] = &*files else {
-        anyhow::bail!("all files came to one resource");
-    };
+    let [one, other] = at_two(&bench, &sims).await?;
     let before = asked(&sims);
     let body = json!({"model": "gpt-5", "input": [{"role": "user", "content": [
         {"type": "input_file", "file_id": one}, {"type": "input_file", "file_id": other}]}]});

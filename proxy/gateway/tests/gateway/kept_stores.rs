@@ -1,6 +1,5 @@
 //! Vector stores and containers, of their makers, at their resources, on every replica.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use ::http::Method;
@@ -15,7 +14,7 @@ use tests_support::http;
 
 use crate::bench::{Bench, minute, sims};
 use crate::kept::{ANN, BOB, NONE, ask, config, contents, id, limited, made, passed, replica};
-use crate::kept_files::{FORM, put};
+use crate::kept_files::{FORM, at_two, put};
 
 const SENT: &str = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"x\"\r\n\r\ntwo lines\r\n--b--\r\n";
 
@@ -185,17 +184,7 @@ async fn a_list_goes_on_behind_an_id_of_its_own() -> Result<()> {
 async fn a_store_of_files_from_another_resource_cannot_be() -> Result<()> {
     let sims = sims(2, &config()?)?;
     let bench = replica(&sims)?;
-    let mut at: HashMap<String, String> = HashMap::new();
-    for _ in 0..40 {
-        let file = file(&bench).await?;
-        // The tag begins with the resource: four bytes.
-        at.insert(file[file.len() - 16..file.len() - 11].to_owned(), file);
-        if at.len() == 2 {
-            break;
-        }
-    }
-    let both: Vec<&String> = at.values().collect();
-    ensure!(both.len() == 2, "all files came to one resource");
+    let both = at_two(&bench, &sims).await?;
     let store = made(&bench, "/v1/vector_stores", &json!({"file_ids": [both[0]]})).await?;
     let path = format!("/v1/vector_stores/{}", id(&store)?);
     for (method, path, body, places) in [
@@ -357,5 +346,38 @@ async fn a_store_that_no_caller_can_make_is_every_consumers() -> Result<()> {
     let other = replica(&sims)?;
     let refused = ask(&other, ANN, "POST", "/v1/responses", &search(direct)).await?;
     assert_eq!(refused.status, 404, "{}", refused.text());
+    Ok(())
+}
+
+/// Resources know nothing of each other's files, and a caller that puts files into a store does not choose one.
+#[tokio::test]
+async fn what_a_consumer_puts_together_is_at_one_resource() -> Result<()> {
+    let sims = sims(3, &config()?)?;
+    let (one, other) = (replica(&sims)?, replica(&sims)?);
+    let mut files = Vec::new();
+    for _ in 0..4 {
+        files.extend([file(&one).await?, file(&other).await?]);
+    }
+    for replica in [&one, &other] {
+        let store = made(replica, "/v1/vector_stores", &json!({"file_ids": files})).await?;
+        let store = format!("/v1/vector_stores/{}/files", id(&store)?);
+        made(&one, &store, &json!({"file_id": file(&other).await?})).await?;
+        made(
+            replica,
+            "/v1/containers",
+            &json!({"name": "c", "file_ids": files}),
+        )
+        .await?;
+    }
+    let asked = sims.iter().filter(|sim| !sim.requests().is_empty());
+    assert_eq!(asked.count(), 1);
+    // Where that one is out, another takes what is new.
+    let out = sims.iter().find(|sim| !sim.requests().is_empty());
+    let fault = tests_foundry::Fault {
+        status: Some(503),
+        ..tests_foundry::Fault::default()
+    };
+    out.context("a resource")?.faults(vec![fault])?;
+    file(&one).await?;
     Ok(())
 }
