@@ -7,7 +7,7 @@ import { pathToFileURL } from "node:url";
 
 // What a backend makes anew for every answer.
 const NEW_TEXT = /("(?:id|previous_response_id|first_id|last_id|item_id|call_id|response_id|upload_id|file_id|request_id|_request_id|encrypted_content)"\s*:\s*)"[^"]*"/g;
-const NEW_NUMBER = /("(?:created|created_at|completed_at|expires_at)"\s*:\s*)[\d.]+/g;
+const NEW_NUMBER = /("(?:created|created_at|completed_at|expires_at|last_active_at)"\s*:\s*)[\d.]+/g;
 // The gateway asks for the usage of every stream of chunks: they say so, and the chunk that has it is taken out.
 const NO_USAGE = /,"usage":null/g;
 

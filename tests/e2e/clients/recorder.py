@@ -11,7 +11,7 @@ NEW_TEXT = re.compile(
     r'("(?:id|previous_response_id|first_id|last_id|item_id|call_id|response_id|upload_id|file_id|vector_store_id|container|container_id|request_id|_request_id|encrypted_content|signature)"\s*:\s*)"[^"]*"'
 )
 NEW_LIST = re.compile(r'("(?:file_ids|vector_store_ids)"\s*:\s*)\[[^\]]*\]')
-NEW_NUMBER = re.compile(r'("(?:created|created_at|completed_at|expires_at)"\s*:\s*)[\d.]+')
+NEW_NUMBER = re.compile(r'("(?:created|created_at|completed_at|expires_at|last_active_at)"\s*:\s*)[\d.]+')
 # The gateway asks for the usage of every stream of chunks: they say so, and the chunk that has it is taken out.
 NO_USAGE = re.compile(r',"usage":null')
 # Of a connection or host, and not of the answer; the request's own headers, which a resource returns; and what

@@ -12,6 +12,7 @@ use tests_support::{Quickstart, eventually, http, paths, workspace};
 use tokio::task::JoinSet;
 
 mod model_gateway;
+mod restarts;
 
 const MANIFESTS: &str = include_str!("manifests.yaml");
 const LIMITS: &str = include_str!("limits.yaml");
