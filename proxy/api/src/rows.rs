@@ -277,10 +277,6 @@ const CHAT: Call = Call {
             "max_completion_tokens",
             Member::OutputBound(BoundName::CompletionTokens),
         ),
-        (
-            "max_output_tokens",
-            Member::OutputBound(BoundName::OutputTokens),
-        ),
         ("n", Member::Choices),
         ("data_sources", Member::DataSources),
         ("user", Member::User(UserMember::User)),

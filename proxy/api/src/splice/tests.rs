@@ -158,10 +158,17 @@ fn a_bound_is_lowered_replaced_or_inserted() {
             r#"{"max_tokens":8}"#,
         ),
         (
-            r#"{"max_tokens":1,"max_output_tokens":99}"#,
+            r#"{"max_tokens":1,"max_completion_tokens":99}"#,
             None,
             Some(8),
-            r#"{"max_tokens":1,"max_output_tokens":8}"#,
+            r#"{"max_tokens":1,"max_completion_tokens":8}"#,
+        ),
+        // The name that another API has for it bounds nothing here.
+        (
+            r#"{"max_output_tokens":1}"#,
+            default,
+            Some(8),
+            r#"{"max_completion_tokens":8,"max_output_tokens":1}"#,
         ),
     ] {
         assert_eq!(edited(sent, default, max), expect, "{sent}");
