@@ -118,7 +118,8 @@ fn validate(
     let spec = &backend.spec;
     let endpoint = endpoint(spec, settings, findings);
     if !is_api_version(&spec.api_version) {
-        let message = "must be lower-case letters, digits, '.' and '-', as in 2024-10-21";
+        let message = "must be a date, as in 2024-10-21 or 2025-04-01-preview, or a word of lower-case letters, digits, \
+                       '.' and '-', as in preview";
         findings.invalid("spec.apiVersion", message);
     }
     let auth = auth::compile(&spec.auth, lookup, settings, findings);

@@ -90,10 +90,22 @@ pub(crate) fn is_origin(text: &str) -> bool {
     })
 }
 
-/// An Azure API version: it becomes part of a URL.
+/// An Azure API version, which becomes part of a URL: a word, or a date that there is, perhaps with `-preview`.
 pub(crate) fn is_api_version(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-';
-    text.len() <= 32 && text.chars().all(inner)
+    let is_date = || {
+        let (date, rest) = text.split_at_checked(10)?;
+        let mut parts = date.split('-');
+        let [year, month, day] = [parts.next()?, parts.next()?, parts.next()?];
+        let number = |text: &str| text.parse::<u32>().ok();
+        let is_good = (year.len(), month.len(), day.len()) == (4, 2, 2)
+            && (2020..=2099).contains(&number(year)?)
+            && (1..=12).contains(&number(month)?)
+            && (1..=31).contains(&number(day)?);
+        Some(is_good && (rest.is_empty() || rest.starts_with('-')))
+    };
+    let is_word = !text.starts_with(|first: char| first.is_ascii_digit());
+    text.len() <= 32 && text.chars().all(inner) && (is_word || is_date().unwrap_or(false))
 }
 
 /// The name of an attribute, as labels have it after their prefix.

@@ -55,8 +55,20 @@ fn a_model_pattern_has_a_star_only_at_its_end() {
 fn an_api_version_cannot_leave_its_query_parameter() {
     check(
         is_api_version,
-        &["", "2024-10-21", "preview"],
-        &["a&b=c", "a b", "A", "%41", "a#"],
+        &["", "2024-10-21", "2025-04-01-preview", "preview", "v1"],
+        &[
+            "a&b=c",
+            "a b",
+            "A",
+            "%41",
+            "a#",
+            "2025-13-45",
+            "2024-00-01",
+            "24-10-21",
+            "2024-10",
+            "2024-10-21preview",
+            "2024-1-210",
+        ],
     );
 }
 
