@@ -26,6 +26,8 @@ const PARTS: [&str; 4] = ["custom_id", "method", "url", "body"];
 /// The member of a new batch that names its file, and where a [`crate::Reference`] says that it stands.
 pub const INPUT: &str = "input_file_id";
 const ENDPOINT: &str = "endpoint";
+/// Not documented. Who reads it would not look at the lines.
+const MODEL: &str = "model";
 /// Members of a new batch that name places of a storage account (Azure, "Configuring Azure Blob Storage for Azure
 /// OpenAI Batch"): only the backend reads what is there.
 const ELSEWHERE: [&str; 2] = ["input_blob", "output_folder"];
@@ -108,13 +110,18 @@ pub fn asked(body: &[u8]) -> Result<Asked, Malformed> {
     }
     cursor.object(1, |cursor, name, depth| {
         let name = String::from_utf8_lossy(name);
-        let known = [INPUT, ENDPOINT].into_iter().chain(ELSEWHERE);
+        let known = [INPUT, ENDPOINT, MODEL].into_iter().chain(ELSEWHERE);
         refuse_folded(name.as_bytes(), known.filter(|known| *known != name))?;
         if let Some(member) = ELSEWHERE.into_iter().find(|one| *one == name) {
             if cursor.scalar(depth)? != b"null" {
                 asked.elsewhere = Some(member);
             }
             return Ok(());
+        }
+        if name == MODEL {
+            return malformed(format!(
+                "leave out \"{MODEL}\": it is that of the lines in the file"
+            ));
         }
         if name == INPUT {
             if std::mem::replace(&mut has_input, true) {

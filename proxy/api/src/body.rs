@@ -54,6 +54,8 @@ pub enum Member {
     Messages,
     /// `part_ids`: the parts of which an upload becomes a file.
     Parts,
+    /// An agent of a project, which has a model of its own.
+    Agent,
 }
 
 /// What a bound on output tokens is called.

@@ -494,6 +494,7 @@ fn field(
         | Member::Background
         | Member::User(UserMember::SafetyIdentifier | UserMember::Metadata)
         | Member::Parts
+        | Member::Agent
         | Member::PreviousResponse
         | Member::Conversation
         | Member::CacheKey

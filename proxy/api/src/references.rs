@@ -142,11 +142,12 @@ impl Search<'_> {
     ) -> Result<(), Malformed> {
         match (cursor.peek(), mention) {
             (_, Some(Mention::Server | Mention::Servers)) => self.server(cursor, depth, mention),
+            (Some(b'{'), None | Some(Mention::Label)) => self.object(cursor, depth + 1, inside),
             // A tool describes a container that it makes, in place of the id of one.
-            (Some(b'{'), None | Some(Mention::Label | Mention::Container)) => {
-                self.object(cursor, depth + 1, inside)
+            (Some(b'{'), Some(Mention::Container)) => {
+                self.with_id(cursor, depth + 1, Kept::Container)
             }
-            (Some(b'{'), Some(Mention::Audio)) => self.audio(cursor, depth + 1),
+            (Some(b'{'), Some(Mention::Audio)) => self.with_id(cursor, depth + 1, Kept::Audio),
             (Some(b'['), None | Some(Mention::Label | Mention::Id(_) | Mention::Container)) => {
                 self.list(cursor, depth, mention)
             }
@@ -177,10 +178,15 @@ impl Search<'_> {
         })
     }
 
-    /// What the model has spoken before: its id, and what belongs to the client beside it.
-    fn audio(&mut self, cursor: &mut Cursor<'_>, depth: usize) -> Result<(), Malformed> {
+    /// An object with the id of what is kept, as that of what the model has spoken before, and what else it has.
+    fn with_id(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        depth: usize,
+        kept: Kept,
+    ) -> Result<(), Malformed> {
         let before = self.path.len();
-        let id = Some(Mention::Id(Kept::Audio));
+        let id = Some(Mention::Id(kept));
         cursor.object(depth, |cursor, name, depth| {
             self.enter(name);
             if name == ID.as_bytes() {

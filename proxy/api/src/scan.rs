@@ -168,6 +168,13 @@ fn field(
             cursor.skip(depth)?;
             found.has_data_sources = true;
         }
+        Member::Agent => {
+            if cursor.scalar(depth)? != b"null" {
+                return malformed(format!(
+                    "\"{name}\" is not served: an agent has a model of its own; leave it out"
+                ));
+            }
+        }
         Member::CacheKey => {
             let is_text = cursor.peek() == Some(b'"');
             found.beginning.cache_key = place(cursor, depth)?.filter(|_| is_text);

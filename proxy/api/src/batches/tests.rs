@@ -22,6 +22,19 @@ fn a_line_has_one_request() {
 }
 
 #[test]
+fn a_new_batch_has_the_model_of_its_lines() {
+    for text in [
+        r#"{"input_file_id":"file-1","model":"gpt-5"}"#,
+        r#"{"m\u006fdel":null}"#,
+    ] {
+        let why = asked(text.as_bytes()).expect_err(text);
+        assert!(why.0.contains("leave out \"model\""), "{}", why.0);
+    }
+    assert!(asked(br#"{"Model":"gpt-5"}"#).is_err());
+    assert!(asked(br#"{"metadata":{"model":"mine"}}"#).is_ok());
+}
+
+#[test]
 fn a_line_that_could_be_read_in_two_ways_is_refused() {
     let whole = r#"{"custom_id":"a","method":"POST","url":"/x","body":{}"#;
     for (text, because) in [

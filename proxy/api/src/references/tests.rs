@@ -199,6 +199,41 @@ fn what_was_spoken_before_is_found_by_its_id() {
 }
 
 #[test]
+fn a_container_in_an_object_has_its_owner_too() {
+    let tool = |container: &str| {
+        format!(
+            r#"{{"model":"m","input":"x","tools":[{{"type":"code_interpreter","container":{container}}}]}}"#
+        )
+    };
+    let found = scanned(
+        "/v1/responses",
+        &tool(r#"{"type":"auto","id":"cntr_1","file_ids":["file-1"]}"#),
+    );
+    let references = found.expect("a body").references;
+    let references: Vec<_> = references
+        .iter()
+        .map(|one| (one.kept, &*one.place, &*one.id))
+        .collect();
+    assert_eq!(
+        references,
+        [
+            (Kept::Container, "tools[0].container.id", "cntr_1"),
+            (Kept::File, "tools[0].container.file_ids[0]", "file-1"),
+        ]
+    );
+    for container in [
+        r#"{"id":{"id":"cntr_1"}}"#,
+        r#"{"ID":"cntr_1"}"#,
+        r#"{"id":7}"#,
+    ] {
+        assert!(
+            scanned("/v1/responses", &tool(container)).is_err(),
+            "{container}"
+        );
+    }
+}
+
+#[test]
 fn files_are_found_where_a_store_or_a_container_takes_them() {
     check(
         "/v1/vector_stores",

@@ -227,6 +227,8 @@ const RESPONSES: Call = Call {
         ("background", Member::Background),
         ("previous_response_id", Member::PreviousResponse),
         ("conversation", Member::Conversation),
+        ("agent", Member::Agent),
+        ("agent_reference", Member::Agent),
         ("user", Member::User(UserMember::User)),
         (
             "safety_identifier",
