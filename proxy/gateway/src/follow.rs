@@ -181,6 +181,7 @@ impl Background {
             Err(
                 Unread::Gone
                 | Unread::Failed
+                | Unread::Throttled(_)
                 | Unread::Late
                 | Unread::Large
                 | Unread::Long(_)

@@ -120,11 +120,16 @@ impl Sending<'_> {
             refuse(Code::ModelNotFound, message)
         } else if let Some(version) = self.pinned_version() {
             let path = self.call.upstream.suffix();
+            let of_model = if model.is_empty() {
+                String::new()
+            } else {
+                format!(" for model {model:?}")
+            };
             let first = self.call.upstream.first_version();
             let first =
                 first.map_or_else(String::new, |first| format!(", which came with {first}"));
             let message = format!(
-                "version {version} of the API has no {path}{first}, and every backend of the rule for model {model:?} is \
+                "version {version} of the API has no {path}{first}, and every backend of the rule{of_model} is \
                  pinned to one without it; remove apiVersion from the AIBackend, or add a backend without it to the \
                  rule"
             );

@@ -20,10 +20,13 @@ use crate::origin::Outgoing;
 use crate::state::Core;
 use crate::tail::Outbound;
 use crate::token;
+use crate::trouble::named_wait;
 use crate::upstream::{AnswerBody, Patience};
 
 /// How long one question may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// A wait that the resource does not name.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
 /// What a connection has read beside the line that is looked at.
 const READ_AHEAD: usize = 64 << 10;
 
@@ -66,6 +69,8 @@ pub(crate) enum Unread {
     Gone,
     /// The resource did not give it, or not to its end.
     Failed,
+    /// The resource takes no question before this time is over.
+    Throttled(Duration),
     /// It takes too long.
     Late,
     /// It is too large.
@@ -131,11 +136,24 @@ impl Source {
         bounds: FileBounds,
     ) -> Result<FileLines, Unread> {
         let until = bounds.until;
-        let answered = self.get(core, &CONTENT, id, (request_id, until)).await;
+        let get = || self.get(core, &CONTENT, id, (request_id, until));
+        let mut answered = get().await;
+        if answered
+            .as_ref()
+            .is_none_or(|response| response.status().is_server_error())
+        {
+            // What fails once may be passing.
+            answered = get().await;
+        }
         let response = answered.ok_or(Unread::Failed)?;
+        let headers = response.headers();
         match response.status() {
-            StatusCode::OK if !response.headers().contains_key(CONTENT_ENCODING) => {}
+            StatusCode::OK if !headers.contains_key(CONTENT_ENCODING) => {}
             StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Unread::Gone),
+            StatusCode::TOO_MANY_REQUESTS => {
+                let wait = named_wait(headers, clock::now());
+                return Err(Unread::Throttled(wait.unwrap_or(SHORT_WAIT)));
+            }
             _ => return Err(Unread::Failed),
         }
         Ok(FileLines {

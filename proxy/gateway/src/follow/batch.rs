@@ -74,7 +74,14 @@ impl Known {
         };
         let (usage, is_told) = match outcome {
             Outcome::Told(usage) if can_be(usage) => (usage, true),
-            Outcome::Told(_) => (share, false),
+            Outcome::Told(usage) => {
+                tracing::warn!(
+                    input_tokens = usage.input_tokens,
+                    output_tokens = usage.output_tokens,
+                    "a line of a batch reports more usage than its model can have; it is taken for unknown"
+                );
+                (share, false)
+            }
             Outcome::Shown(output_tokens) => {
                 let usage = Usage {
                     output_tokens,

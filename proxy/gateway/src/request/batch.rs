@@ -365,7 +365,7 @@ impl<'a> Head<'a> {
             let name = &other.name;
             let message = format!(
                 "model {model:?} is the deployment {name:?} there, and nothing rewrites a file that is stored: write \
-                 \"model\": {name:?}"
+                 \"model\": {name:?}, which the rule's models must admit, too"
             );
             return Err(refuse(Code::InvalidRequest, message));
         }
@@ -465,8 +465,15 @@ fn unread(why: Unread) -> Box<Refusal> {
         ),
         Unread::Failed => refuse(
             Code::UpstreamFailed,
-            "the backend does not give the file of the batch",
+            "the backend does not give the file of the batch; retry later",
         ),
+        Unread::Throttled(wait) => {
+            let message =
+                "the backend takes no question for the file of the batch now; retry later";
+            let refusal = Refusal::new(Code::BackendThrottled, message);
+            let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            Box::new(refusal.waiting(Wait::Millis(millis)))
+        }
         Unread::Late => refuse(
             Code::UpstreamTimeout,
             "the backend takes too long to give the file of the batch",

@@ -358,7 +358,7 @@ async fn a_line_names_the_model_as_the_resource_does() -> Result<()> {
     let answer = begun(&bench, &chat(1, &json!({"model": "smart"}))).await?;
     let (code, message) = refusal(&answer)?;
     assert_eq!((answer.status, &*code), (400, "invalid_request"));
-    ensure!(message.ends_with("write \"model\": \"gpt-5\""), "{message}");
+    ensure!(message.contains("write \"model\": \"gpt-5\""), "{message}");
     let node = "/openai/deployments/smart/batches?api-version=2024-10-21";
     let file = upload(&bench, ANN, &chats(1)).await?;
     let answer = ask(&bench, ANN, "POST", node, &about(&file, CHAT)).await?;

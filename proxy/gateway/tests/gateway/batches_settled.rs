@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use proxy_core::quota::Unit;
 use proxy_core::test_util::{deployment, limit};
 use proxy_core::tokens::{LongContext, Price, Rates};
@@ -205,4 +205,28 @@ async fn a_batch_whose_output_is_gone_costs_what_was_reserved() -> Result<()> {
         (80, Some(1))
     );
     Ok(())
+}
+
+/// The file is read from the resource, which fails and throttles as it does for clients.
+#[tokio::test]
+async fn a_resource_that_does_not_give_the_file_is_asked_again_or_let_be() -> Result<()> {
+    let sims = sims(1, &quick()?)?;
+    let bench = plain(&sims)?;
+    sims[0].faults(vec![fault("Files_GetContent", 1, 503, &Value::Null)?])?;
+    let made = begun(&bench, &chats(1)).await?;
+    assert_eq!(made.status, 200, "{}", made.text());
+    sims[0].faults(vec![fault("Files_GetContent", 2, 503, &Value::Null)?])?;
+    let failed = begun(&bench, &chats(1)).await?;
+    assert_eq!(failed.status, 502, "{}", failed.text());
+    let throttled = json!({"operation": "Files_GetContent", "times": 1, "status": 429, "headers": {"retry-after": "7"}});
+    sims[0].faults(vec![serde_json::from_value(throttled)?])?;
+    let throttled = begun(&bench, &chats(1)).await?;
+    let error = throttled.json::<Value>()?;
+    assert_eq!(
+        (throttled.status, &error["error"]["code"]),
+        (429, &json!("backend_throttled"))
+    );
+    let wait = throttled.header("retry-after").context("a wait")?;
+    assert!((7..=9).contains(&wait.parse::<u64>()?), "{wait}");
+    bench.quiet().await
 }
