@@ -84,8 +84,8 @@ async fn an_operation_that_is_not_served_is_named_in_its_dialect() -> Result<()>
             Some(&json!("operation_not_served"))
         );
         let message = "FineTuning is not served by this gateway; it serves ChatCompletions, Completions, \
-                       Embeddings, Images, Audio, Moderations, Responses, Files, Batches, VectorStores, \
-                       Containers, Messages, Models";
+                       Embeddings, Images, Audio, Moderations, Responses, Files, VectorStores, Containers, \
+                       Batches, Messages, Models";
         assert_eq!(error.pointer("/error/message"), Some(&json!(message)));
     }
     let path = "/anthropic/v1/messages/batches";
