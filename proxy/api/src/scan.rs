@@ -168,13 +168,7 @@ fn field(
             cursor.skip(depth)?;
             found.has_data_sources = true;
         }
-        Member::Agent => {
-            if cursor.scalar(depth)? != b"null" {
-                return malformed(format!(
-                    "\"{name}\" is not served: an agent has a model of its own; leave it out"
-                ));
-            }
-        }
+        Member::Agent => no_agent(cursor, depth, name)?,
         Member::CacheKey => {
             let is_text = cursor.peek() == Some(b'"');
             found.beginning.cache_key = place(cursor, depth)?.filter(|_| is_text);
@@ -183,6 +177,16 @@ fn field(
         Member::Messages => found.beginning.messages = prompt(cursor, depth)?,
     }
     Ok(())
+}
+
+/// Nothing: an agent of a project has a model of its own, which no rule has admitted.
+fn no_agent(cursor: &mut Cursor<'_>, depth: usize, name: &str) -> Result<(), Malformed> {
+    if cursor.scalar(depth)? == b"null" {
+        return Ok(());
+    }
+    malformed(format!(
+        "\"{name}\" is not served: an agent has a model of its own; leave it out"
+    ))
 }
 
 /// Where a value begins.
