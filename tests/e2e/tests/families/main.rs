@@ -203,7 +203,9 @@ async fn sound_that_is_written_as_text_costs_what_was_held() -> Result<()> {
 /// The page of the surface says by what call each row is tested; it reads the same table.
 #[tokio::test]
 async fn every_call_of_the_page_of_the_surface_asks_for_its_path() -> Result<()> {
-    let quickstart = Quickstart::with_manifests(MANIFESTS, SIM).await?;
+    // What is cancelled must not have ended.
+    let arguments = [SIM, &["--background-time=60s"]].concat();
+    let quickstart = Quickstart::with_manifests(MANIFESTS, &arguments).await?;
     let arguments = [quickstart.gateway.as_str(), "key-of-search"];
     let passed = run("surface.py", arguments.map(str::to_owned).to_vec()).await?;
     let table: Vec<Value> = serde_json::from_str(SURFACE)?;
