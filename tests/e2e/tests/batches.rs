@@ -1,13 +1,12 @@
 //! Batches by the official SDK for Python, over two resources and two replicas: whoever is asked knows them, also
 //! after a restart, and what is counted is what the resources bill.
 
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests_foundry::{Config, Sim};
-use tests_support::{Process, binary, eventually, free_port, http, paths, workspace};
+use tests_support::{Replica, Replicas, eventually, http, paths, workspace};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
@@ -57,46 +56,23 @@ spec:
   - {name: day, unit: Tokens, limit: 10000000, window: Day}
 "#;
 
-struct Replica {
-    addresses: [String; 2],
-    run: Process,
-}
-
-impl Replica {
-    async fn start(addresses: [String; 2], folder: &Path) -> Result<Self> {
-        let [listen, admin] = &addresses;
-        let mut command = std::process::Command::new(binary("tundish")?);
-        command.args(["run", "--threads", "1", "--drain-grace", "1"]);
-        command.args(["--listen", listen, "--admin", admin]);
-        command.arg("--manifests").arg(folder.join("manifests"));
-        command.arg("--state-keys").arg(folder.join("state-keys"));
-        let mut run = Process::spawn(&format!("tundish-{listen}"), &mut command, folder)?;
-        run.wait_for_http(&format!("http://{admin}/readyz"), LIMIT)
-            .await?;
-        Ok(Self { addresses, run })
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}", self.addresses[0])
-    }
-
-    /// What it has counted of a class of tokens.
-    async fn counted(&self, class: &str) -> Result<u64> {
-        let page = http::get(&format!("http://{}/metrics", self.addresses[1])).await?;
-        let text = page.text();
-        let lines = text.lines().filter(|line| {
-            line.starts_with("tundish_tokens_total{")
-                && line.contains(&format!("token_type=\"{class}\""))
-        });
-        let numbers = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
-        Ok(numbers.sum())
-    }
+/// What a replica has counted of a class of tokens.
+async fn counted(replica: &Replica, class: &str) -> Result<u64> {
+    let page = http::get(&format!("{}/metrics", replica.admin)).await?;
+    let text = page.text();
+    let lines = text.lines().filter(|line| {
+        line.starts_with("tundish_tokens_total{")
+            && line.contains(&format!("token_type=\"{class}\""))
+    });
+    let numbers = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+    Ok(numbers.sum())
 }
 
 struct Installation {
     sims: Vec<Sim>,
-    replicas: Vec<Replica>,
-    folder: tempfile::TempDir,
+    replicas: Replicas,
+    /// Of the state keys.
+    _folder: tempfile::TempDir,
 }
 
 impl Installation {
@@ -124,22 +100,15 @@ impl Installation {
                 sim.url()
             );
         }
-        let manifests = folder.path().join("manifests");
-        std::fs::create_dir(&manifests)?;
-        std::fs::write(manifests.join("all.yaml"), text)?;
-        std::fs::write(
-            folder.path().join("state-keys"),
-            "0123456789abcdef".repeat(4),
-        )?;
-        let mut replicas = Vec::new();
-        for _ in 0..2 {
-            let addresses = [free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
-            replicas.push(Replica::start(addresses, folder.path()).await?);
-        }
+        let keys = folder.path().join("state-keys");
+        std::fs::write(&keys, "0123456789abcdef".repeat(4))?;
+        let keys = keys.to_str().context("a path")?;
+        let arguments = ["--drain-grace", "1", "--state-keys", keys];
+        let replicas = Replicas::with_manifests(2, &text, &arguments).await?;
         Ok(Self {
             sims,
             replicas,
-            folder,
+            _folder: folder,
         })
     }
 
@@ -150,7 +119,7 @@ impl Installation {
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .kill_on_drop(true);
         command.arg(workspace().join("tests/e2e/clients/batches.py"));
-        command.args(self.replicas.iter().map(Replica::url));
+        command.args(self.replicas.all().iter().map(|one| &one.gateway));
         command.args(["ann-key", "bob-key"]);
         if pause {
             command.arg("pause");
@@ -184,8 +153,8 @@ async fn every_token_of_a_batch_is_counted_once() -> Result<()> {
         let what = format!("{class} is {billed}, as billed");
         eventually(&what, Duration::from_secs(20), async || {
             let mut all = 0;
-            for replica in &installation.replicas {
-                all += replica.counted(class).await.ok()?;
+            for replica in installation.replicas.all() {
+                all += counted(replica, class).await.ok()?;
             }
             (all == billed).then_some(())
         })
@@ -217,11 +186,9 @@ async fn a_batch_is_known_after_a_restart_of_every_replica() -> Result<()> {
         match line {
             Some(line) if line == "made" => {
                 if restarts < 2 {
-                    let Replica { addresses, run } = installation.replicas.remove(0);
-                    run.terminate(LIMIT).await?;
-                    let folder = installation.folder.path();
-                    let again = Replica::start(addresses, folder).await?;
-                    installation.replicas.push(again);
+                    let replicas = &mut installation.replicas;
+                    replicas.terminate(restarts, LIMIT).await?;
+                    replicas.restart(restarts).await?;
                     restarts += 1;
                 }
                 input.write_all(b"go\n").await?;

@@ -1,7 +1,6 @@
 //! Rolling restarts under load: behind a balancer no request fails, and on HTTP/2 no stream is cut.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,8 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tests_support::{
-    Process, Quickstart, Replicas, Signal, eventually, eventually_ok, free_port, http, paths,
-    workspace,
+    Quickstart, Replicas, Signal, eventually, eventually_ok, http, paths, workspace,
 };
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -56,23 +54,6 @@ fn quotas(revision: usize) -> String {
 fn body(stream: bool) -> String {
     let messages = json!([{"role": "user", "content": "What is a tundish?"}]);
     json!({"model": "gpt-5", "messages": messages, "stream": stream}).to_string()
-}
-
-/// HAProxy in front of the replicas. Returns its address, too.
-fn balancer(replicas: &Replicas, folder: &Path) -> Result<(Process, String)> {
-    let listen = format!("127.0.0.1:{}", free_port()?);
-    let mut text = HAPROXY.replace("LISTEN", &listen);
-    for (index, replica) in replicas.all().iter().enumerate() {
-        let gateway = replica.gateway.trim_start_matches("http://");
-        let (_, port) = replica.admin.rsplit_once(':').context("a port")?;
-        text.push_str(&format!("  server r{index} {gateway} port {port}\n"));
-    }
-    let file = folder.join("haproxy.cfg");
-    std::fs::write(&file, text)?;
-    let mut command = Command::new("haproxy");
-    command.args(["-db", "-f"]).arg(file);
-    let process = Process::spawn("haproxy", &mut command, folder)?;
-    Ok((process, format!("http://{listen}")))
 }
 
 /// Raw clients, each a task, until they are stopped.
@@ -173,8 +154,7 @@ async fn rolling_restarts_behind_a_balancer_lose_no_request() -> Result<()> {
     let wanted = paths::requests(5_000);
     let arguments = ["--drain-delay", "5", "--no-access-log"];
     let mut replicas = Replicas::start(3, &quotas(0), &arguments, &STREAM).await?;
-    let folder = tempfile::tempdir()?;
-    let (_balancer, url) = balancer(&replicas, folder.path())?;
+    let (_balancer, url) = replicas.balancer(HAPROXY)?;
     let healthy = Duration::from_secs(3);
     eventually_ok("the balancer serves", LIMIT, async || {
         http::post_json(&format!("{url}{PATH}"), &[KEY], body(false)).await

@@ -1,4 +1,4 @@
-//! Several `tundish run` in front of one `foundry-sim`, as replicas of one gateway.
+//! Several `tundish run`, as replicas of one gateway: in front of one `foundry-sim`, or of what the test has.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
@@ -10,15 +10,14 @@ use crate::{Process, binary, free_port, http, quickstart};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Replicas that serve the quickstart's routes from one folder of manifests, with the test's quotas. All
-/// stop when it is dropped.
+/// Replicas that serve from one folder of manifests. All stop when it is dropped.
 #[derive(Debug)]
 pub struct Replicas {
-    /// `http://host:port` of the simulated Foundry.
+    /// `http://host:port` of the simulated Foundry; empty if the test has its own.
     pub sim: String,
     replicas: Vec<Replica>,
     arguments: Vec<String>,
-    _sim: Process,
+    _sim: Option<Process>,
     /// Dropped last: the processes' logs are in it.
     folder: tempfile::TempDir,
 }
@@ -36,7 +35,7 @@ pub struct Replica {
 }
 
 impl Replicas {
-    /// Starts `count` of them with `quotas` as `quota.yaml`, and `arguments` of `tundish run`;
+    /// Starts `count` of them that serve the quickstart's routes, with `quotas` as `quota.yaml`, and `arguments` of `tundish run`;
     /// `simulator` are arguments of `foundry-sim`.
     ///
     /// # Errors
@@ -59,6 +58,27 @@ impl Replicas {
         simulated
             .wait_for_http(&format!("{sim}/_sim/billed"), LIMIT)
             .await?;
+        Self::launched(count, arguments, (sim, Some(simulated)), folder).await
+    }
+
+    /// Starts `count` of them with these manifests, and `arguments` of `tundish run`.
+    ///
+    /// # Errors
+    /// A binary is not built, or a process does not become ready.
+    pub async fn with_manifests(count: usize, text: &str, arguments: &[&str]) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let manifests = folder.path().join("manifests");
+        std::fs::create_dir(&manifests)?;
+        std::fs::write(manifests.join("all.yaml"), text)?;
+        Self::launched(count, arguments, (String::new(), None), folder).await
+    }
+
+    async fn launched(
+        count: usize,
+        arguments: &[&str],
+        (sim, simulated): (String, Option<Process>),
+        folder: tempfile::TempDir,
+    ) -> Result<Self> {
         let mut replicas = Vec::new();
         for index in 0..count {
             let [gateway, admin] =
@@ -84,6 +104,27 @@ impl Replicas {
             replica.ready().await?;
         }
         Ok(all)
+    }
+
+    /// `HAProxy` in front of them by this configuration, in which `LISTEN` is its address, and which ends with the
+    /// section of its servers. Returns its URL, too.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn balancer(&self, configuration: &str) -> Result<(Process, String)> {
+        let listen = format!("127.0.0.1:{}", free_port()?);
+        let mut text = configuration.replace("LISTEN", &listen);
+        for (index, replica) in self.replicas.iter().enumerate() {
+            let gateway = replica.gateway.trim_start_matches("http://");
+            let (_, port) = replica.admin.rsplit_once(':').context("a port")?;
+            text.push_str(&format!("  server r{index} {gateway} port {port}\n"));
+        }
+        let file = self.folder.path().join("haproxy.cfg");
+        std::fs::write(&file, text)?;
+        let mut command = Command::new("haproxy");
+        command.args(["-db", "-f"]).arg(file);
+        let process = Process::spawn("haproxy", &mut command, self.folder.path())?;
+        Ok((process, format!("http://{listen}")))
     }
 
     fn launch(&mut self, index: usize) -> Result<()> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ::http::Method;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tests_support::{Process, binary, eventually_ok, free_port, http};
+use tests_support::{Process, Replicas, binary, eventually_ok, free_port, http};
 use tokio::time::sleep;
 
 use super::{MANIFESTS, SIM, run};
@@ -42,21 +42,12 @@ const NEW_KEY: &str = "fedcba9876543210fedcba9876543210";
 /// How the key is changed, with a restart of all replicas after each step: it is known, and then in use.
 const STEPS: [[&str; 2]; 2] = [[OLD_KEY, NEW_KEY], [NEW_KEY, OLD_KEY]];
 
-struct Replica {
-    listen: String,
-    admin: String,
-    process: Process,
-}
-
 struct Stage {
+    /// Each with its address.
     sims: Vec<(String, Process)>,
-    replicas: Vec<Replica>,
-    /// Dropped last: logs are in it.
+    replicas: Replicas,
+    /// Dropped last: logs and the keys are in it.
     folder: tempfile::TempDir,
-}
-
-fn local() -> Result<String> {
-    Ok(format!("127.0.0.1:{}", free_port()?))
 }
 
 fn write_keys(folder: &Path, keys: &[&str]) -> Result<()> {
@@ -86,7 +77,7 @@ impl Stage {
     async fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut sims = Vec::new();
-        let addresses = [local()?, local()?];
+        let addresses = [free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
         let text = manifests(addresses.each_ref().map(String::as_str));
         for address in addresses {
             let mut command = Command::new(binary("foundry-sim")?);
@@ -97,18 +88,11 @@ impl Stage {
             process.wait_for_http(&page, LIMIT).await?;
             sims.push((address, process));
         }
-        std::fs::create_dir(folder.path().join("manifests"))?;
-        std::fs::write(folder.path().join("manifests/all.yaml"), text)?;
         write_keys(folder.path(), &[OLD_KEY])?;
-        let mut replicas = Vec::new();
-        for (listen, admin) in [(local()?, local()?), (local()?, local()?)] {
-            let process = replica(&listen, &admin, folder.path()).await?;
-            replicas.push(Replica {
-                listen,
-                admin,
-                process,
-            });
-        }
+        let keys = folder.path().join("keys");
+        let keys = keys.to_str().context("a path")?;
+        let arguments = ["--drain-delay", "1", "--state-keys", keys];
+        let replicas = Replicas::with_manifests(2, &text, &arguments).await?;
         Ok(Self {
             sims,
             replicas,
@@ -116,37 +100,24 @@ impl Stage {
         })
     }
 
-    /// HAProxy that serves, and its address.
+    /// HAProxy that serves, and its URL.
     async fn balancer(&self) -> Result<(Process, String)> {
-        let listen = local()?;
-        let mut text = HAPROXY.replace("LISTEN", &listen);
-        for (index, replica) in self.replicas.iter().enumerate() {
-            let (_, port) = replica.admin.rsplit_once(':').context("a port")?;
-            text.push_str(&format!(
-                "  server r{index} {} port {port}\n",
-                replica.listen
-            ));
-        }
-        let file = self.folder.path().join("haproxy.cfg");
-        std::fs::write(&file, text)?;
-        let mut command = Command::new("haproxy");
-        command.args(["-db", "-f"]).arg(file);
-        let process = Process::spawn("haproxy", &mut command, self.folder.path())?;
-        let models = format!("http://{listen}/v1/models");
+        let (process, url) = self.replicas.balancer(HAPROXY)?;
+        let models = format!("{url}/v1/models");
         eventually_ok("the balancer serves", LIMIT, async || {
             let answer = http::request(Method::GET, &models, &[ANN], "").await?;
             ensure!(answer.status == 200, "{}", answer.text());
             Ok(())
         })
         .await?;
-        Ok((process, format!("http://{listen}")))
+        Ok((process, url))
     }
 
     /// The status of each replica's answer for what is kept, and the id in it.
     async fn found(&self, path: &str) -> Result<Vec<(u16, String)>> {
         let mut found = Vec::new();
-        for replica in &self.replicas {
-            let url = format!("http://{}{path}", replica.listen);
+        for replica in self.replicas.all() {
+            let url = format!("{}{path}", replica.gateway);
             let answer = http::request(Method::GET, &url, &[ANN], "").await?;
             let body: Value = answer.json()?;
             let id = body.get("id").and_then(Value::as_str).unwrap_or_default();
@@ -155,22 +126,12 @@ impl Stage {
         Ok(found)
     }
 
-    /// Restarts the oldest replica. Returns whether it had served a call.
-    async fn restart(&mut self) -> Result<bool> {
-        let Replica {
-            listen,
-            admin,
-            process,
-        } = self.replicas.remove(0);
-        let served = process.log().contains(r#""status":200"#);
-        let ended = process.terminate(LIMIT).await?;
+    /// Restarts a replica. Returns whether it had served a call.
+    async fn restart(&mut self, index: usize) -> Result<bool> {
+        let served = self.replicas.at(index).log().contains(r#""status":200"#);
+        let ended = self.replicas.terminate(index, LIMIT).await?;
         ensure!(ended.success(), "{ended}");
-        let process = replica(&listen, &admin, self.folder.path()).await?;
-        self.replicas.push(Replica {
-            listen,
-            admin,
-            process,
-        });
+        self.replicas.restart(index).await?;
         Ok(served)
     }
 
@@ -183,19 +144,6 @@ impl Stage {
         }
         Ok(asked)
     }
-}
-
-async fn replica(listen: &str, admin: &str, folder: &Path) -> Result<Process> {
-    let mut command = Command::new(binary("tundish")?);
-    command.args(["run", "--threads", "1", "--drain-delay", "1"]);
-    command.args(["--listen", listen, "--admin", admin]);
-    command.arg("--manifests").arg(folder.join("manifests"));
-    command.arg("--state-keys").arg(folder.join("keys"));
-    let mut process = Process::spawn(&format!("tundish-{listen}"), &mut command, folder)?;
-    process
-        .wait_for_http(&format!("http://{admin}/readyz"), LIMIT)
-        .await?;
-    Ok(process)
 }
 
 #[tokio::test]
@@ -223,7 +171,7 @@ async fn restarts_lose_nothing_that_is_stored() -> Result<()> {
                 None => break,
             },
             () = sleep(Duration::from_millis(500)) => {
-                served += usize::from(stage.restart().await?);
+                served += usize::from(stage.restart(restarts % 2).await?);
                 restarts += 1;
             }
         }
@@ -239,8 +187,7 @@ async fn restarts_lose_nothing_that_is_stored() -> Result<()> {
 #[tokio::test]
 async fn another_state_key_loses_nothing_until_the_old_one_goes() -> Result<()> {
     let mut stage = Stage::start().await?;
-    let replica = stage.replicas.first().context("a replica")?;
-    let url = format!("http://{}/v1/responses", replica.listen);
+    let url = format!("{}/v1/responses", stage.replicas.at(0).gateway);
     let body = json!({"model": "gpt-5", "input": "What is a tundish?"}).to_string();
     let mut kept = Vec::new();
     for keys in STEPS {
@@ -250,8 +197,8 @@ async fn another_state_key_loses_nothing_until_the_old_one_goes() -> Result<()> 
         let id = made.get("id").and_then(Value::as_str).context("an id")?;
         kept.push(id.to_owned());
         write_keys(stage.folder.path(), &keys)?;
-        for _ in 0..2 {
-            stage.restart().await?;
+        for index in 0..2 {
+            stage.restart(index).await?;
             // Also while only one of the replicas has begun again.
             for id in &kept {
                 let found = stage.found(&format!("/v1/responses/{id}")).await?;
@@ -260,8 +207,8 @@ async fn another_state_key_loses_nothing_until_the_old_one_goes() -> Result<()> 
         }
     }
     write_keys(stage.folder.path(), &[NEW_KEY])?;
-    for _ in 0..2 {
-        stage.restart().await?;
+    for index in 0..2 {
+        stage.restart(index).await?;
     }
     let id = kept.first().context("an id")?;
     let found = stage.found(&format!("/v1/responses/{id}")).await?;
