@@ -66,7 +66,7 @@ pub(crate) fn shown<'a>(fields: &Fields<'a>) -> Result<SmallVec<[Shown<'a>; 1]>,
             Field::Once(value) => value,
             Field::Repeated(_) => return Err("a credential header is given twice"),
         };
-        let Some(text) = ascii(value) else {
+        let Ok(text) = value.to_str() else {
             unreadable = Some("the credential is not plain text");
             continue;
         };
@@ -91,16 +91,6 @@ pub(crate) fn shown<'a>(fields: &Fields<'a>) -> Result<SmallVec<[Shown<'a>; 1]>,
     match unreadable {
         Some(why) if found.is_empty() => Err(why),
         Some(_) | None => Ok(found),
-    }
-}
-
-/// The text of a header. A token has a thousand characters, which `to_str` looks at one by one.
-fn ascii(value: &HeaderValue) -> Option<&str> {
-    let bytes = value.as_bytes();
-    if bytes.is_ascii() {
-        std::str::from_utf8(bytes).ok()
-    } else {
-        None
     }
 }
 
